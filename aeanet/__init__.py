@@ -1,0 +1,1 @@
+"""Super-resolution of electron micrographs with augmented equivariant attention (Xie, Ding & Ji)."""

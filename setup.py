@@ -1,0 +1,43 @@
+"""Packaging of aeanet: the kernel library `aea_kernels` and the microscopist's tool `aeanet`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EM = [
+    "matplotlib>=3.8",
+    "opencv-python-headless>=4.9",
+    "pillow>=10",
+    "pytorch-lightning>=2.5",
+    "rich>=13",
+    "scikit-image>=0.22",
+    "tifffile>=2023.7.10",
+    "typer>=0.12",
+]
+TEST = ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
+BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
+
+setup(
+    name="aeanet",
+    version="0.1.0",
+    description="Linear-normalised attention for images at the memory floor, and electron-microscopy super-resolution on it",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["aea_kernels*", "aeanet*"]),
+    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed"]},
+    install_requires=["torch>=2.11", "numpy>=1.26", "safetensors>=0.4", "triton>=3.6; platform_system == 'Linux'"],
+    extras_require={"em": EM, "test": TEST, "bench": BENCH},
+    entry_points={"console_scripts": ["aeanet = aeanet.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
+)
