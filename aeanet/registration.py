@@ -1,0 +1,327 @@
+"""One LR/HR pair onto one grid: ORB and RANSAC as in the paper, then a sub-pixel fit, and reasons to refuse.
+
+Coordinates are (x, y) in pixels with pixel centres at integers; a matrix is 2x3 and maps LR coordinates to HR ones.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+
+# What a pair must reach to be trusted. The correlation is that of the two images' structure (see _correlation).
+MIN_INLIERS = 10
+MAGNIFICATIONS = (0.9, 8.0)
+MAX_ANISOTROPY = 1.15
+MIN_VALID = 0.2
+MIN_CORRELATION = 0.3
+MAX_RESIDUAL = 1.0  # LR px
+
+# Bring the features of both images to a similar number whatever their contrast: FAST's threshold is absolute.
+_FEATURES = 4000
+_FAST_THRESHOLDS = (20, 10, 5)
+_BEST_MATCHES = 0.15
+_LEAST_MATCHES = 100
+_REPROJECTION = 2.0  # LR px
+
+
+class RegistrationError(ValueError):
+    """A pair that cannot be trusted; the message is one sentence with the reason."""
+
+
+@dataclass(frozen=True)
+class RegistrationReport:
+    """How one pair was registered.
+
+    matches        feature matches given to RANSAC, `inliers` of which agree on the placement
+    magnification  HR px per LR px (geometric mean over the two axes)
+    residual       HR px: median, over blocks of the image, of the local displacement left after registration
+    psnr_before    dB of LR enlarged by `magnification` and centred on HR, over the pixels it covers
+    psnr_after     dB of the registered LR, over the valid pixels
+    valid_fraction the part of the HR grid where LR is real
+    matrix         LR px -> HR px, 2x3
+    """
+
+    matches: int
+    inliers: int
+    magnification: float
+    residual: float
+    psnr_before: float
+    psnr_after: float
+    valid_fraction: float
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class RegisteredPair:
+    """LR and HR, (H, W) float32 on the HR grid; `mask` (H, W) is True where bicubic interpolation saw real LR alone."""
+
+    name: str
+    lr: Image
+    hr: Image
+    mask: NDArray[np.bool_]
+    report: RegistrationReport
+
+
+def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair:
+    """Find where LR lies on HR and bring it there with bicubic interpolation; LR's intensities are not adapted.
+
+    `lr` and `hr` are (H, W) in [0, 1], of any two sizes; LR may show a larger or smaller field than HR. The same input
+    gives the same bits. Raises RegistrationError with the reason where the result cannot be trusted.
+    """
+    lr, hr = _checked("LR", lr), _checked("HR", hr)
+    matrix, matches, inliers = _match(lr, hr)
+    _check_plausible(matrix)
+    matrix = _refine(lr, hr, matrix)
+    _check_plausible(matrix)
+    registered, mask = _warp(lr, matrix, hr.shape), _valid(lr.shape, matrix, hr.shape)
+    if mask.mean() < MIN_VALID:
+        raise RegistrationError(
+            f"LR covers only {mask.mean():.0%} of HR's field; at least {MIN_VALID:.0%} must be common to both."
+        )
+    correlation, residual = _agreement(registered, hr, mask, _magnification(matrix))
+    if correlation < MIN_CORRELATION:
+        raise RegistrationError(
+            f"After registration LR and HR correlate by {correlation:.2f} only, {MIN_CORRELATION} is wanted: "
+            "they do not show the same field, or one is too noisy."
+        )
+    if residual > MAX_RESIDUAL * _magnification(matrix):
+        raise RegistrationError(
+            f"After registration LR and HR are still {residual:.1f} HR px apart in the median, at most "
+            f"{MAX_RESIDUAL * _magnification(matrix):.1f} is wanted: the distortion is not an affine one."
+        )
+    report = RegistrationReport(
+        matches=matches,
+        inliers=inliers,
+        magnification=_magnification(matrix),
+        residual=residual,
+        psnr_before=_psnr_before(lr, hr, _magnification(matrix)),
+        psnr_after=_psnr(registered, hr, mask),
+        valid_fraction=float(mask.mean()),
+        matrix=tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[arg-type]
+    )
+    return RegisteredPair(name, registered, hr, mask, report)
+
+
+def upsample(lr: NDArray, magnification: float) -> Image:
+    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)), bicubic, the whole field, edges repeated.
+
+    The kernel and the convention are those of `register_pair`: LR pixel x has its centre at
+    `magnification * (x + 0.5) - 0.5` on the result.
+    """
+    lr = _checked("LR", lr)
+    if not magnification > 0:
+        raise ValueError(f"magnification must be above 0, got {magnification}.")
+    size = (max(1, round(lr.shape[0] * magnification)), max(1, round(lr.shape[1] * magnification)))
+    offset = (magnification - 1) / 2
+    return _warp(lr, np.array([[magnification, 0, offset], [0, magnification, offset]]), size)
+
+
+def _checked(label: str, image: NDArray) -> Image:
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    if image.ndim != 2 or image.size == 0:
+        raise RegistrationError(f"{label} must be one grey image (H, W), got shape {image.shape}.")
+    if not np.isfinite(image).all():
+        raise RegistrationError(f"{label} holds NaN or infinite values; all pixels must be finite.")
+    return image
+
+
+def _warp(image: Image, matrix: Matrix, shape: tuple[int, ...], kernel: int = cv2.INTER_CUBIC) -> Image:
+    """`image` brought through `matrix` onto a grid of `shape`, edges repeated."""
+    inverse = _inverse(matrix)
+    size = (shape[1], shape[0])
+    flags = kernel | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, inverse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    return np.asarray(cv2.invertAffineTransform(matrix), np.float64)
+
+
+def _blur(image: Image, sigma: float) -> Image:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+
+
+def _valid(lr_shape: tuple[int, ...], matrix: Matrix, shape: tuple[int, ...], margin: float = 1.0) -> NDArray[np.bool_]:
+    """True where the LR position is at least `margin` from LR's outermost pixel centres; 1 is a cubic kernel's need."""
+    inverse = _inverse(matrix)
+    x, y = np.arange(shape[1])[None, :], np.arange(shape[0])[:, None]
+    inside = np.ones(shape, dtype=bool)
+    for row, limit in zip(inverse, (lr_shape[1] - 1 - margin, lr_shape[0] - 1 - margin), strict=True):
+        position = row[0] * x + row[1] * y + row[2]
+        inside &= (position >= margin) & (position <= limit)
+    return inside
+
+
+# Features: the paper's ORB, brute-force Hamming matches, the best 15 %, RANSAC (on an affine: 6 parameters, not 8).
+
+
+def _match(lr: Image, hr: Image) -> tuple[Matrix, int, int]:
+    """The coarse matrix, the matches given to RANSAC and how many of them agree."""
+    best: tuple[Matrix | None, int, int] = (None, 0, 0)
+    for threshold in _FAST_THRESHOLDS:
+        found = _match_once(lr, hr, threshold)
+        if found[2] > best[2]:
+            best = found
+        if best[2] >= 3 * MIN_INLIERS:
+            break
+    matrix, matches, inliers = best
+    if matrix is None or inliers < MIN_INLIERS:
+        raise RegistrationError(
+            f"Only {inliers} of {matches} matched features agree on one placement, {MIN_INLIERS} are needed: "
+            "LR and HR do not show the same field, or have too little structure."
+        )
+    return matrix, matches, inliers
+
+
+def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, int, int]:
+    orb = cv2.ORB.create(_FEATURES, scaleFactor=1.2, nlevels=10, fastThreshold=threshold)
+    lr_points, lr_words = orb.detectAndCompute(_for_features(lr), None)
+    hr_points, hr_words = orb.detectAndCompute(_for_features(hr), None)
+    if lr_words is None or hr_words is None:
+        return None, 0, 0
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(lr_words, hr_words)
+    matches = sorted(matches, key=lambda match: match.distance)
+    matches = matches[: max(_LEAST_MATCHES, int(_BEST_MATCHES * len(matches)))]
+    if len(matches) < 3:
+        return None, len(matches), 0
+    source = np.array([hr_points[match.trainIdx].pt for match in matches])
+    target = np.array([lr_points[match.queryIdx].pt for match in matches])
+    # From HR to LR, so that the tolerance is in LR px: the coarser image sets the accuracy at any magnification.
+    inverse, agree = cv2.estimateAffine2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION, maxIters=10_000, confidence=0.9999
+    )
+    if inverse is None or abs(np.linalg.det(inverse[:, :2])) < 1e-6:
+        return None, len(matches), 0
+    return _inverse(np.asarray(inverse, np.float64)), len(matches), int(agree.sum())
+
+
+def _for_features(image: Image) -> NDArray[np.uint8]:
+    """8 bits, contrast stretched, noise smoothed: what FAST corners need."""
+    smooth = _blur(image, 1.0)
+    low, high = np.percentile(smooth, (0.5, 99.5))
+    return np.clip((smooth - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
+
+
+# The sub-pixel fit: least squares over all pixels of LR(x) = gain * HR(x + d(x)) + offset, d affine, linearised in d.
+
+
+def _refine(lr: Image, hr: Image, matrix: Matrix) -> Matrix:
+    for sigma in (2.0, 0.7):  # LR px: first wide enough to catch the error of the features, then sharp
+        matrix = _refine_at(lr, hr, matrix, sigma)
+    return matrix
+
+
+def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
+    magnification = _magnification(matrix)
+    lr_smooth = _blur(lr, sigma)
+    hr_smooth = _blur(hr, sigma * magnification)
+    # The region of the fit stays fixed, a little inside, while the matrix moves.
+    region = _valid(lr.shape, matrix, hr.shape, margin=4)
+    step = max(1, round(magnification * sigma / 2))
+    region[np.arange(hr.shape[0]) % step != 0] = False
+    region[:, np.arange(hr.shape[1]) % step != 0] = False
+    if np.count_nonzero(region) < 100:
+        return matrix
+    columns = _columns(hr_smooth, region)
+    normal = columns @ columns.T
+    for _ in range(30):
+        moved = _warp(lr_smooth, matrix, hr.shape)[region].astype(np.float64)
+        try:
+            fit = np.linalg.solve(normal, columns @ moved)
+        except np.linalg.LinAlgError:
+            return matrix
+        if not fit[0] > 0.05:
+            return matrix
+        shift = (fit[2:] / fit[0]).reshape(2, 3)
+        centre = np.array([hr.shape[1], hr.shape[0]]) / 2
+        shift[:, 2] -= shift[:, :2] @ centre
+        update = np.vstack([shift, [0, 0, 0]]) + np.eye(3)
+        matrix = (update @ np.vstack([matrix, [0, 0, 1]]))[:2]
+        corners = np.array([[0, 0, 1], [hr.shape[1], 0, 1], [0, hr.shape[0], 1], [hr.shape[1], hr.shape[0], 1]])
+        if np.abs(corners @ shift.T).max() < 0.005:
+            break
+    return matrix
+
+
+def _columns(hr: Image, region: NDArray[np.bool_]) -> Matrix:
+    """The 8 columns of the fit at the region's pixels: gain, offset, and d's six; (8, pixels), about the centre."""
+    gy, gx = (np.asarray(part, np.float64) for part in np.gradient(hr))
+    rows, cols = np.nonzero(region)
+    x, y = cols - hr.shape[1] / 2, rows - hr.shape[0] / 2
+    gx, gy = gx[region], gy[region]
+    return np.stack([hr[region], np.ones(len(x)), gx * x, gx * y, gx, gy * x, gy * y, gy])
+
+
+# What the result is worth.
+
+
+def _magnification(matrix: Matrix) -> float:
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def _check_plausible(matrix: Matrix) -> None:
+    magnification = _magnification(matrix)
+    largest, smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    if np.linalg.det(matrix[:, :2]) < 0:
+        raise RegistrationError("One image is the mirror image of the other; both must be scanned the same way round.")
+    if not MAGNIFICATIONS[0] <= magnification <= MAGNIFICATIONS[1]:
+        hint = "; are the two files swapped?" if magnification < 1 else "."
+        raise RegistrationError(
+            f"HR has {magnification:.2f} times the magnification of LR, between {MAGNIFICATIONS[0]} and "
+            f"{MAGNIFICATIONS[1]} is wanted{hint}"
+        )
+    if largest > MAX_ANISOTROPY * smallest:
+        raise RegistrationError(
+            f"The magnification differs by a factor {largest / smallest:.2f} between two directions, "
+            f"at most {MAX_ANISOTROPY} is plausible: the features found do not fit together."
+        )
+
+
+def _agreement(
+    registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float, block: int = 64
+) -> tuple[float, float]:
+    """Correlation of the structure, and the median local displacement in HR px (of blocks with enough structure).
+
+    Structure is what lies between the noise and the shading: a band-pass from 1 to 8 LR px.
+    """
+    fine, coarse = magnification, 8 * magnification
+    structure = [_blur(i, fine) - _blur(i, coarse) for i in (registered, hr)]
+    lr_part, hr_part = (np.where(mask, part - part[mask].mean(), 0).astype(np.float32) for part in structure)
+    power = float((lr_part**2).sum()) * float((hr_part**2).sum())
+    if power <= 0:
+        return 0.0, float("inf")
+    product, hr_power = float((lr_part * hr_part).sum()), float((hr_part**2).sum())
+    difference = lr_part - hr_part * (product / hr_power)
+    gy, gx = np.gradient(hr_part * (product / hr_power))
+    gx, gy = np.where(mask, gx, 0), np.where(mask, gy, 0)
+
+    def total(values: NDArray) -> NDArray[np.float64]:
+        rows, cols = np.arange(0, values.shape[0], block), np.arange(0, values.shape[1], block)
+        return np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, 0), cols, 1)
+
+    xx, xy, yy, xd, yd = (total(v) for v in (gx * gx, gx * gy, gy * gy, gx * difference, gy * difference))
+    determinant = xx * yy - xy * xy
+    smaller = (xx + yy) / 2 - np.sqrt(np.maximum(((xx + yy) / 2) ** 2 - determinant, 0))
+    textured = smaller > 0.1 * np.median(smaller[smaller > 0]) if (smaller > 0).any() else smaller > 0
+    if not textured.any():
+        return product / power**0.5, float("inf")
+    dx = (yy * xd - xy * yd)[textured] / determinant[textured]
+    dy = (xx * yd - xy * xd)[textured] / determinant[textured]
+    return product / power**0.5, float(np.median(np.hypot(dx, dy)))
+
+
+def _psnr(a: Image, b: Image, mask: NDArray[np.bool_]) -> float:
+    error = float(np.mean(np.square(a[mask].astype(np.float64) - b[mask])))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def _psnr_before(lr: Image, hr: Image, magnification: float) -> float:
+    offset = [
+        (size_hr - 1 - magnification * (size_lr - 1)) / 2 for size_hr, size_lr in zip(hr.shape, lr.shape, strict=True)
+    ]
+    placed = np.array([[magnification, 0, offset[1]], [0, magnification, offset[0]]])
+    return _psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))
