@@ -1,12 +1,12 @@
 """Simulated pairs of scanning electron micrographs: the data that ships with the package.
 
 One specimen is built as a height map (`_scene`), turned into a secondary-electron yield (`_emission`), and then scanned
-twice, independently, at two magnifications (`_acquire`): two spots, two noises, two drifts. Lengths are in HR pixels unless
-said otherwise, so a larger image sees more of the specimen, not a larger specimen.
+twice, independently, at two magnifications (`_acquire`): two spots, two noises, two drifts. Lengths are in HR pixels
+unless said otherwise, so a larger image sees more of the specimen, not a larger specimen.
 
-The yield follows the textbook picture (Reimer, Scanning Electron Microscopy, 1998, ch. 4 and 6): it grows like 1/cos of the
-tilt, saturating at edges; electrons are lost in crevices; a side-mounted detector favours the slopes that face it; and
-backscattered electrons release a diffuse second signal around the point of impact.
+The yield follows the textbook picture (Reimer, Scanning Electron Microscopy, 1998, ch. 4 and 6): it grows like 1/cos of
+the tilt, saturating at edges; electrons are lost in crevices; a side-mounted detector favours the slopes that face it;
+and backscattered electrons release a diffuse second signal around the point of impact.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _KINDS = ("aggregate", "porous", "mixed")
 class SimulatedPair:
     """One specimen seen at two magnifications.
 
-    lr, hr: (H, W) float32 in [0, 1], both of the same shape and quantised to 8 bits; `lr` has half the magnification and
-    covers twice the field along each axis. matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at integers:
-    the affine map closest, in the least-squares sense over the common field, to the true one with its drifts.
+    lr, hr: (H, W) float32 in [0, 1], both of the same shape and quantised to 8 bits; `lr` has half the magnification
+    and covers twice the field along each axis. matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at
+    integers: the affine map closest, in the least-squares sense over the common field, to the true one with its drifts.
     """
 
     name: str
@@ -39,47 +39,49 @@ class SimulatedPair:
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
-def simulate_pair(seed: int | np.random.SeedSequence, *, shape: tuple[int, int] = (944, 1280)) -> SimulatedPair:
+def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> SimulatedPair:
     """One simulated pair, a function of `seed` and `shape` = (rows, columns) alone.
 
-    The kind of specimen (an aggregate of particles, a porous body, or porous beads with particles on them) is drawn from
-    the seed and is part of the name. Raises ValueError for a shape below 32 x 32.
+    The kind of specimen (an aggregate of particles, a porous body of ligaments, or porous beads with particles on them)
+    is drawn from the seed and named in `name`. Raises ValueError for a shape below 32 x 32.
     """
-    if min(shape) < 32:
-        raise ValueError(f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}")
     rng = np.random.default_rng(seed)
     kind = _KINDS[rng.integers(len(_KINDS))]
-    emission = _emission(_scene(kind, shape, rng), rng)
-    to_scene_hr, to_scene_lr = _geometry(shape, rng)
-    drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.25, 0.5))
-    # Each scan has its own brightness and contrast setting; the operator aims at the same grey levels.
-    grey = _grey_levels(emission, rng)
-    hr = _acquire(grey, to_scene_hr, drift_hr, shape, rng, spot=0.75, noise=0.05, jitter=0.06)
-    lr = _acquire(grey, to_scene_lr, drift_lr, shape, rng, spot=1.1, noise=rng.uniform(1.0, 1.35), jitter=0.15)
-    matrix = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape)
-    rows = tuple((float(a), float(b), float(c)) for a, b, c in matrix)
-    return SimulatedPair(f"{kind}-{_label(seed)}", lr, hr, (rows[0], rows[1]))
+    return _simulate(f"{kind}-{seed}", kind, shape, rng)
 
 
 def simulate_pairs(count: int, *, seed: int = 0, shape: tuple[int, int] = (944, 1280)) -> list[SimulatedPair]:
-    """`count` independent pairs; the i-th one is a function of (seed, i, shape), whatever `count` is."""
-    return [simulate_pair(np.random.SeedSequence((seed, i)), shape=shape) for i in range(count)]
+    """`count` independent pairs, the kinds of specimen taking turns; the i-th depends on (seed, i, shape) alone."""
+    kinds = [_KINDS[i % len(_KINDS)] for i in range(count)]
+    return [
+        _simulate(f"{kind}-{seed}-{i}", kind, shape, np.random.default_rng((seed, i))) for i, kind in enumerate(kinds)
+    ]
 
 
-def _label(seed: int | np.random.SeedSequence) -> str:
-    entropy = seed.entropy if isinstance(seed, np.random.SeedSequence) else seed
-    return "-".join(map(str, entropy)) if isinstance(entropy, (list, tuple)) else str(entropy)
+def _simulate(name: str, kind: str, shape: tuple[int, int], rng: np.random.Generator) -> SimulatedPair:
+    if min(shape) < 32:
+        raise ValueError(f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}")
+    surface, material = _scene(kind, shape, rng)
+    signal, black = _grey_levels(_emission(surface, material, rng), rng)
+    to_scene_hr, to_scene_lr = _geometry(shape, rng)
+    drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
+    # Measured on real pairs: a slow scan at high magnification has about 1/20 of the noise of a fast one at low.
+    hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, rng, spot=0.75, noise=0.055, jitter=0.08, leak=0.30)
+    noise = rng.uniform(0.95, 1.3)
+    lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.93, noise=noise, jitter=0.15, leak=0.15)
+    (a, b, x), (c, d, y) = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape).tolist()
+    return SimulatedPair(name, lr, hr, ((a, b, x), (c, d, y)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- scene
 
 
 def _field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth Gaussian random field, mean 0 and variance about 1, with features of about `scale` px. (H, W) float32."""
+    """A smooth Gaussian random field (H, W) float32, mean 0, variance about 1, features of about `scale` px."""
     step = max(1.0, scale / 3)
     coarse = (math.ceil(shape[0] / step) + 8, math.ceil(shape[1] / step) + 8)
     noise = cv2.GaussianBlur(rng.standard_normal(coarse, np.float32), (0, 0), 1.5)
-    noise *= 2 * math.sqrt(math.pi) * 1.5
+    noise = noise * np.float32(2 * math.sqrt(math.pi) * 1.5)  # the blur left a variance of 1 / (4 pi 1.5^2)
     size = (round(coarse[1] * step), round(coarse[0] * step))
     large = cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC)
     top, left = round(4 * step), round(4 * step)
@@ -92,37 +94,39 @@ def _stock_grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cap(squared: np.ndarray) -> np.ndarray:
-    """Height above the equator from a squared height; below it a short steep skirt, so that outlines interpolate well."""
+    """Height above the equator from its square; below it a steep skirt, so that outlines interpolate well."""
     return np.where(squared > 0.0, np.sqrt(np.maximum(squared, 0.0)), 4.0 * squared).astype(np.float32)
 
 
 def _polyhedron(rng: np.random.Generator) -> np.ndarray:
-    """Upper surface of a random convex, round-edged, faceted body of circumscribed radius 1; (_STOCK, _STOCK)."""
+    """Upper surface of a random convex, round-edged, partly faceted body of radius at most 1; (_STOCK, _STOCK)."""
     x, y = _stock_grid()
-    axes = rng.uniform(0.7, 1.0, 3)
+    axes = rng.uniform(0.72, 1.0, 3)
     height = _cap(1 - (x / axes[0]) ** 2 - (y / axes[1]) ** 2) * np.float32(axes[2])
-    for _ in range(rng.integers(5, 22)):
+    for _ in range(rng.integers(4, 26)):
         normal = rng.standard_normal(3)
         normal /= np.linalg.norm(normal)
-        up = max(abs(normal[2]), 0.12)
-        distance = rng.uniform(0.62, 0.9) * np.linalg.norm(normal * axes)
-        np.minimum(height, ((distance - normal[0] * x - normal[1] * y) / up).astype(np.float32), out=height)
-    return cv2.GaussianBlur(height, (0, 0), rng.uniform(1.0, 5.0))
+        distance = rng.uniform(0.68, 0.95) * np.linalg.norm(normal * axes)
+        plane = (distance - normal[0] * x - normal[1] * y) / max(abs(normal[2]), 0.12)
+        np.minimum(height, plane.astype(np.float32), out=height)
+    return cv2.GaussianBlur(height, (0, 0), rng.uniform(0.8, 3.5))
 
 
 def _tube(rng: np.random.Generator) -> np.ndarray:
     """Upper surface of a bent, round-ended ligament of half-length about 1; (_STOCK, _STOCK)."""
     x, y = _stock_grid()
-    t = np.linspace(-1, 1, 48)
-    bend, wiggle, phase = rng.normal(0, 0.35), rng.normal(0, 0.12), rng.uniform(0, 2 * math.pi)
-    path_x, path_y = 0.75 * t, bend * (t**2 - 0.5) + wiggle * np.sin(4 * t + phase)
-    width = rng.uniform(0.14, 0.26) * (1 + 0.2 * np.sin(5 * t + rng.uniform(0, 2 * math.pi)))
-    rise = rng.normal(0, 0.3) * t
-    height = np.full_like(x, _BELOW)
+    t = np.linspace(-1, 1, 64)
+    path_x, bend = 0.75 * t, rng.normal(0, 0.35)
+    path_y = bend * (t**2 - 0.5) + rng.normal(0, 0.12) * np.sin(4 * t + rng.uniform(0, 2 * math.pi))
+    width = rng.uniform(0.16, 0.28) * (1 + 0.2 * np.sin(rng.uniform(3, 7) * t + rng.uniform(0, 2 * math.pi)))
+    rise = rng.normal(0, 0.35) * t
+    height, outline = np.full_like(x, _BELOW), np.full_like(x, _BELOW)
     for px, py, w, z in zip(path_x, path_y, width, rise, strict=True):
-        squared = (w * w - (x - px) ** 2 - (y - py) ** 2) / np.float32(w)
-        np.maximum(height, np.where(squared > -0.1 * w, _cap(squared) * math.sqrt(w) + z, _BELOW), out=height)
-    return height.astype(np.float32)
+        squared = ((w * w - (x - px) ** 2 - (y - py) ** 2) / w).astype(np.float32)
+        np.maximum(outline, squared, out=outline)
+        np.maximum(height, _cap(squared) * np.float32(math.sqrt(w)) + np.float32(z), out=height)
+    smooth = cv2.GaussianBlur(height, (0, 0), 2.0)  # no ribs from the finite number of points along the path
+    return np.maximum(smooth + 25 * np.minimum(outline, 0), np.float32(_BELOW))
 
 
 def _deposit(
@@ -136,9 +140,9 @@ def _deposit(
 ) -> None:
     """Drops bodies onto `surface` (in place), largest first, each coming to rest on what lies below it.
 
-    where: (H, W), bodies land where it is positive. cover: summed area of the bodies' circumscribed discs over the area of
-    the field. radii: median, log-normal sigma, least, largest. sink: how deep a body sits, in radii. Touching surfaces are
-    joined by a fillet (a polynomial smooth maximum), as by sintering.
+    where: (H, W), bodies land where it is positive. cover: summed area of the bodies' circumscribed discs over the area
+    of the field. radii: median, log-normal sigma, least, largest. sink: how deep a body sits, in radii. Touching
+    surfaces are joined by a fillet (a polynomial smooth maximum), as by sintering.
     """
     median, sigma, least, largest = radii
     rows, columns = surface.shape
@@ -171,35 +175,42 @@ def _deposit(
         patch += joint * joint / (4 * fillet)
 
 
-def _network(shape: tuple[int, int], width: float, fill: float, rng: np.random.Generator) -> np.ndarray:
-    """Round ligaments of a bicontinuous network seen from above: height above their axes, below -width in the gaps."""
-    level = _field(shape, 2.5 * width, rng) + np.float32(fill)
-    return np.where(level > 0, np.sqrt(np.maximum(level, 0)), 8 * level - 1).astype(np.float32) * np.float32(width)
+def _network(shape: tuple[int, int], spacing: float, rng: np.random.Generator) -> np.ndarray:
+    """A web of round ligaments seen from above: height above their axes, in px, far below 0 in the gaps."""
+    web = np.full(shape, _BELOW, np.float32)
+    for _ in range(2):  # the nodal lines of one field never cross: two fields make a web
+        np.maximum(web, 1 - (_field(shape, spacing, rng) / np.float32(0.4)) ** 2, out=web)
+    return _cap(np.maximum(web, _BELOW)) * np.float32(0.25 * spacing)
 
 
-def _scene(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Height map of the specimen, in HR px, over the LR field and a margin: (2 H + 2 margin, 2 W + 2 margin) float32."""
+def _scene(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The specimen over the LR field and a margin: height (px) and relative yield of its material.
+
+    Both (2 H + 2 margin, 2 W + 2 margin) float32.
+    """
     size = (2 * shape[0] + 2 * _MARGIN, 2 * shape[1] + 2 * _MARGIN)
     bodies = [_polyhedron(rng) for _ in range(36)]
     cluster = _field(size, 350, rng)
-    surface = 6 * _field(size, 120, rng) + 2 * _field(size, 25, rng)
-    everywhere = np.ones_like(surface)
+    substrate = 8 * _field(size, 120, rng) + 2 * _field(size, 25, rng)
+    surface = substrate.copy()
     if kind == "porous":
-        tubes = [_tube(rng) for _ in range(24)]
-        for below in (160, 80):
-            np.maximum(surface, _network(size, rng.uniform(22, 34), 0.1, rng) - below + 160, out=surface)
-        _deposit(surface, tubes, cluster + 0.9, 2.2, (85, 0.35, 30, 190), -0.1, rng)
-        _deposit(surface, bodies, cluster - 0.6, 0.2, (28, 0.5, 8, 80), 0.2, rng)
+        tubes = [_tube(rng) for _ in range(30)]
+        for height in (40, 100):
+            np.maximum(surface, _network(size, rng.uniform(70, 110), rng) + height, out=surface)
+        _deposit(surface, tubes, cluster + 0.9, 5.0, (80, 0.35, 30, 170), 0.1, rng)
+        _deposit(surface, bodies, cluster - 0.4, 0.4, (26, 0.5, 8, 80), 0.3, rng)
     else:
         if kind == "mixed":
-            _deposit(surface, bodies, everywhere, 1.6, (120, 0.2, 70, 190), 0.0, rng)
-            holes = _field(size, 16, rng) + 0.6 * _field(size, 45, rng) - 1.5
-            surface -= 30 * np.clip(holes * 3, 0, 1)
-        _deposit(surface, bodies, cluster + 0.3, 1.3, (48, 0.5, 14, 140), 0.1, rng)
-        _deposit(surface, bodies, cluster + 0.1, 0.5, (20, 0.5, 6, 70), 0.1, rng)
-    for scale, amplitude in ((14, 0.5), (5, 0.16), (2, 0.04)):
-        surface += amplitude * _field(size, scale, rng)
-    return surface
+            _deposit(surface, bodies, cluster + 1.4, 4.0, (105, 0.2, 60, 170), 0.2, rng)
+            pores = _field(size, 15, rng) + 0.7 * _field(size, 45, rng) - 1.3
+            surface -= 60 * np.clip(3 * pores, 0, 1) * np.clip((surface - substrate) / 40 - 1, 0, 1)
+        cover = 4.5 if kind == "aggregate" else 0.25
+        _deposit(surface, bodies, cluster + 0.9, cover, (44, 0.5, 14, 130), 0.3, rng)
+        _deposit(surface, bodies, cluster + 0.5, 0.15 * cover, (17, 0.5, 6, 60), 0.2, rng)
+    material = 1 - 0.2 * (surface < substrate + 1).astype(np.float32)
+    for scale, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
+        surface += np.float32(amplitude) * _field(size, scale, rng)
+    return surface, material
 
 
 # ------------------------------------------------------------------------------------------------------------- emission
@@ -215,33 +226,35 @@ def _wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _emission(surface: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Secondary electrons collected per unit of beam current from each point of a height map (H, W); flat ground gives 1."""
+def _emission(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Secondary electrons collected per unit of beam current; surface, material and result (H, W) float32."""
     smooth = cv2.GaussianBlur(surface, (0, 0), 0.6)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
-    collected = 1 + 0.9 * (1 - cv2.exp((1 - secant) / 1.2))
+    collected = material * (1 + 1.1 * (1 - cv2.exp((1 - secant) / 1.5)))
     detector = rng.uniform(0, 2 * math.pi)
-    collected *= 1 - 0.14 * (math.cos(detector) * slope_x + math.sin(detector) * slope_y) / secant
+    collected *= 1 - 0.1 * (math.cos(detector) * slope_x + math.sin(detector) * slope_y) / secant
+    # What lies below its surroundings loses electrons; what stands out of them, an edge above all, emits more.
     loss = np.zeros_like(surface)
-    for sigma, weight, most in ((3, 0.35, 0.25), (14, 0.35, 0.4), (50, 0.4, 0.6)):
-        loss += np.clip(weight / sigma * (_wide_blur(surface, sigma) - surface), -0.4 * most, most)
+    for sigma, weight, gain, most in ((2.5, 0.5, 0.35, 0.3), (14, 0.5, 0.1, 0.6), (60, 0.6, 0.1, 1.0)):
+        loss += np.clip(weight / sigma * (_wide_blur(surface, sigma) - surface), -gain, most)
     collected *= cv2.exp(-loss)
-    return 0.8 * collected + 0.2 * _wide_blur(collected, 9)
+    return 0.85 * collected + 0.15 * _wide_blur(collected, 8)
 
 
-def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Detected signal above the black level, in grey levels of 255, for typical brightness and contrast settings."""
+def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """The brightness and contrast setting: signal (H, W) in grey levels of 255 above black, and the black level."""
     sample = emission[::7, ::7]
-    dark = float(np.quantile(sample, 0.002))
-    return (emission - np.float32(dark)) * np.float32(rng.uniform(13, 18) / float(sample.std()))
+    signal = np.maximum(emission - np.float32(np.quantile(sample, 0.001)), 0)
+    signal *= np.float32(rng.uniform(13, 18) / float(sample.std()))
+    return signal, max(rng.uniform(66, 80) - float(signal[::7, ::7].mean()), 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------- acquisition
 
 
 def _geometry(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Affine maps (2x3) of HR and of LR pixels to scene pixels: same centre but for a shift, scale errors and a shear."""
+    """Affine maps (2x3) of HR and LR pixels to scene pixels: one centre, but for a shift, scale errors and a shear."""
     centre = np.array([shape[1] - 0.5, shape[0] - 0.5]) + _MARGIN
     middle = np.array([shape[1] - 1, shape[0] - 1]) / 2
     scale = 2 * (1 + rng.uniform(-1, 1, 2) * (0.004, 0.01))
@@ -253,7 +266,7 @@ def _geometry(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndar
 
 
 def _drift(rows: int, amplitude: float, rng: np.random.Generator) -> np.ndarray:
-    """Slow drift of the stage during one scan: (rows, 2) displacements (x, y) in scene px, about `amplitude` in size."""
+    """Slow drift of the stage during one scan: (rows, 2) displacements (x, y), about `amplitude` scene px in size."""
     time = np.linspace(0, 1, rows)[:, None]
     return amplitude * (
         rng.normal(0, 1, 2) * (time - 0.5) + rng.normal(0, 0.7, 2) * np.sin(2 * np.pi * (time + rng.uniform(0, 1, 2)))
@@ -275,6 +288,7 @@ def _true_matrix(
 
 def _acquire(
     signal: np.ndarray,
+    black: float,
     to_scene: np.ndarray,
     drift: np.ndarray,
     shape: tuple[int, int],
@@ -283,22 +297,22 @@ def _acquire(
     spot: float,
     noise: float,
     jitter: float,
+    leak: float,
 ) -> np.ndarray:
-    """Scans `signal` (grey levels above black) and returns an 8-bit micrograph (H, W) as float32 in [0, 1].
+    """Scans `signal` (grey levels above `black`) and returns an 8-bit micrograph (H, W) as float32 in [0, 1].
 
-    spot: standard deviation of the beam and its travel during a dwell, scene px. noise: grey levels of variance per grey
-    level of signal (shot noise). jitter: standard deviation of a line's start, scene px.
+    spot: standard deviation of the beam, scene px. noise: variance per unit of signal, both in grey levels (shot
+    noise). jitter: standard deviation of a line's start, scene px. leak: what the detector's limited bandwidth passes
+    from a pixel to each of its neighbours on the line, relative to what stays.
     """
     column, row = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
-    offset = (drift + np.column_stack([rng.normal(0, jitter, shape[0]), np.zeros(shape[0])])).astype(np.float32)
     (a, b, x0), (c, d, y0) = to_scene.astype(np.float32)
+    start = (drift[:, :1] + rng.normal(0, jitter, (shape[0], 1))).astype(np.float32)
+    x, y = a * column + b * row + x0 + start, c * column + d * row + y0 + drift[:, 1:].astype(np.float32)
     beam = cv2.GaussianBlur(signal, (0, 0), spot)
-    x, y = a * column + b * row + x0 + offset[:, :1], c * column + d * row + y0 + offset[:, 1:]
-    scanned = cv2.remap(beam, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    arrived = scanned + np.sqrt(np.maximum(noise * scanned, 0)) * rng.standard_normal(shape, np.float32)
-    # The detector chain passes neighbouring pixels of a line into each other; lines are independent.
-    band = np.array([[0.115, 0.77, 0.115]], np.float32)
-    detected = cv2.filter2D(arrived, cv2.CV_32F, band, borderType=cv2.BORDER_REFLECT_101)
-    black, gain = rng.normal(40, 2), rng.normal(1, 0.015)
-    levels = np.clip(np.rint(black + gain * detected), 0, 255)
-    return (levels / 255).astype(np.float32)
+    scanned = np.maximum(cv2.remap(beam, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), 0)
+    band = np.array([[leak, 1, leak]], np.float32) / np.float32(1 + 2 * leak)
+    shot = np.sqrt(np.float32(noise / float((band * band).sum())) * scanned) * rng.standard_normal(shape, np.float32)
+    detected = cv2.filter2D(scanned + shot, cv2.CV_32F, band, borderType=cv2.BORDER_REFLECT_101)
+    levels = np.rint(black + rng.normal(0, 0.5) + rng.normal(1, 0.012) * detected)
+    return (np.clip(levels, 0, 255) / 255).astype(np.float32)
