@@ -1,0 +1,292 @@
+"""The primitives in PyTorch operations: any device, any dtype, no Triton.
+
+Two shapes of work, each the other's adjoint: an outer product summed over positions, and a matrix applied at every
+position. Both walk over boxes of positions small enough to stay in the cache, so a feature map is read once a pass and
+nothing of its size is written but the result. Sums run in a fixed order: same inputs, same bits.
+
+Notation: a feature map is (*batch, C, *spatial); z = ReLU6(scale x + shift), or x where there is no norm; zh = (z, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+Norm = tuple[Tensor, Tensor] | None  # scale and shift, (C,) each
+
+BOX_BYTES = 1 << 21
+"""Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything narrower."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+# ---- walking over positions -----------------------------------------------------------------------------------------
+
+
+def _boxes(extents: tuple[int, ...], positions: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes of at most `positions` elements that tile `extents`, each contiguous in row-major order, in that order."""
+    if 0 in extents:
+        return
+    axis, inner = len(extents), 1
+    while axis > 0 and inner * extents[axis - 1] <= positions:
+        axis -= 1
+        inner *= extents[axis]
+    whole = tuple(slice(0, extent) for extent in extents)
+    if axis == 0:
+        yield whole
+        return
+    axis -= 1
+    step = max(1, positions // inner)
+    for outer in range(math.prod(extents[:axis])):
+        singles, rest = [], outer
+        for extent in reversed(extents[:axis]):
+            rest, i = divmod(rest, extent)
+            singles.append(slice(i, i + 1))
+        for start in range(0, extents[axis], step):
+            stop = min(start + step, extents[axis])
+            yield (*reversed(singles), slice(start, stop), *whole[axis + 1 :])
+
+
+def _merge_spatial(x: Tensor, batch_axes: int) -> Tensor:
+    """(*batch, C, S) as a view where the strides allow it, else x as it is."""
+    if x.dim() == batch_axes + 2:
+        return x
+    try:
+        return x.view(*x.shape[: batch_axes + 1], math.prod(x.shape[batch_axes + 1 :]))
+    except RuntimeError:
+        return x
+
+
+class _Walk:
+    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in."""
+
+    def __init__(self, *maps: Tensor, batch_axes: int = 1) -> None:
+        merged = [_merge_spatial(x, batch_axes) for x in maps]
+        self.maps = merged if all(x.dim() == batch_axes + 2 for x in merged) else list(maps)
+        self.batch_axes = batch_axes
+        self.dtype = accumulation_dtype(maps[0].dtype)
+        self.extents = (*self.maps[0].shape[:batch_axes], *self.maps[0].shape[batch_axes + 1 :])
+        channels = max(1, *(x.shape[batch_axes] for x in maps))
+        self.positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
+        self._workspaces: dict[int, Tensor] = {}
+
+    def __iter__(self) -> Iterator[tuple[slice, ...]]:
+        return _boxes(self.extents, self.positions)
+
+    def groups(self, matrices: Tensor, box: tuple[slice, ...]) -> Tensor:
+        """What belongs to the box, (G, O, C), of one matrix an image, (*batch, O, C): a view."""
+        return matrices[box[: self.batch_axes]].flatten(0, self.batch_axes - 1)
+
+    def _part(self, i: int, box: tuple[slice, ...]) -> Tensor:
+        return self.maps[i][(*box[: self.batch_axes], slice(None), *box[self.batch_axes :])]
+
+    def _flat(self, i: int, box: tuple[slice, ...]) -> Tensor:
+        """Map `i` inside `box` as (G, C, N): a view, or a copy of this box where the strides allow none."""
+        part, axes = self._part(i, box), self.batch_axes
+        return part.reshape(math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :]))
+
+    def workspace(self, i: int, like: Tensor) -> Tensor:
+        """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost."""
+        if i not in self._workspaces or self._workspaces[i].numel() < like.numel():
+            self._workspaces[i] = torch.empty(like.numel(), dtype=self.dtype, device=like.device)
+        groups, channels, positions = like.shape
+        flat = self._workspaces[i][: like.numel()]
+        if like.stride(1) == 1 and like.stride(2) != 1:
+            return flat.view(groups, positions, channels).mT
+        return flat.view(groups, channels, positions)
+
+    def read(self, i: int, box: tuple[slice, ...]) -> Tensor:
+        """Map `i` inside `box`, (G, C, N), in the accumulation dtype."""
+        flat = self._flat(i, box)
+        return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
+
+    def features(self, i: int, box: tuple[slice, ...], norm: Norm) -> Tensor:
+        """z of map `i` inside `box`, (G, C, N)."""
+        x = self.read(i, box)
+        if norm is None:
+            return x
+        scale, shift = norm
+        return torch.addcmul(shift[:, None], x, scale[:, None], out=self.workspace(i, x)).clamp_(0, 6)
+
+    def result(self, i: int, box: tuple[slice, ...]) -> Tensor:
+        """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the map allows it."""
+        flat = self._flat(i, box)
+        in_place = flat.dtype == self.dtype and flat.data_ptr() == self._part(i, box).data_ptr()
+        return flat if in_place else self.workspace(i, flat)
+
+    def store(self, i: int, box: tuple[slice, ...], values: Tensor) -> None:
+        part = self._part(i, box)
+        if values.data_ptr() != part.data_ptr():
+            part.copy_(values.reshape(part.shape))
+
+
+# ---- the block's primitives: feature maps x (B, C, *spatial) --------------------------------------------------------
+
+
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over batch and space, (C,) each, float64: one read of x.
+
+    Every box is centred on its own mean before it is squared and the boxes are combined as by Chan, Golub & LeVeque
+    (1979), so a large mean costs no digits.
+    """
+    walk = _Walk(x)
+    mean, spread = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
+    count = 0
+    for box in walk:
+        values = walk.read(0, box)  # (G, C, N)
+        number = values.shape[0] * values.shape[2]
+        centre = values.mean((0, 2))
+        deviation = torch.sub(values, centre[:, None], out=walk.workspace(-1, values))
+        residue = deviation.mean((0, 2)).double()  # what rounding left in `centre`
+        squares = deviation.square_().sum((0, 2)).double() - number * residue**2
+        delta = centre.double() + residue - mean
+        mean = mean + delta * (number / (count + number))
+        spread = spread + squares + delta**2 * (count * number / (count + number))
+        count += number
+    return mean, spread / max(count, 1)
+
+
+def moments(x: Tensor, norm: Norm) -> Tensor:
+    """Sum over positions of zh zh^T, (B, C+1, C+1): one read of x."""
+    walk = _Walk(x)
+    batch, channels = x.shape[:2]
+    gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
+    total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
+    for box in walk:
+        z = walk.features(0, box, norm)
+        walk.groups(gram, box).baddbmm_(z, z.mT)
+        walk.groups(total, box).add_(z.sum(-1, keepdim=True))
+    count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
+    return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
+
+
+def outer_with_features(a: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """Sum over positions of a zh^T, (B, A, C+1), for a (B, A, *spatial): one read of a and of x."""
+    walk = _Walk(a, x)
+    outer = x.new_zeros(x.shape[0], a.shape[1], x.shape[1], dtype=walk.dtype)
+    total = x.new_zeros(x.shape[0], a.shape[1], 1, dtype=walk.dtype)
+    for box in walk:
+        left, z = walk.read(0, box), walk.features(1, box, norm)
+        walk.groups(outer, box).baddbmm_(left, z.mT)
+        walk.groups(total, box).add_(left.sum(-1, keepdim=True))
+    return torch.cat([outer, total], 2)
+
+
+def apply_to_features(x: Tensor, norm: Norm, matrix: Tensor, *, residual: bool) -> Tensor:
+    """M zh at every position, plus x if `residual`: one read of x, one write.
+
+    matrix: (B, O, C+1), O = C with `residual`. Returns (B, O, *spatial) in x's dtype.
+    """
+    y = torch.empty_like(x) if matrix.shape[1] == x.shape[1] else x.new_empty(len(x), matrix.shape[1], *x.shape[2:])
+    walk = _Walk(x, y)
+    linear, constant = matrix[..., :-1], matrix[..., -1:]
+    for box in walk:
+        out = walk.result(1, box)
+        if residual:
+            torch.add(walk.read(0, box), walk.groups(constant, box), out=out)
+        else:
+            out.copy_(walk.groups(constant, box).expand_as(out))
+        out.baddbmm_(walk.groups(linear, box), walk.features(0, box, norm))
+        walk.store(1, box, out)
+    return y
+
+
+def features_backward(
+    dy: Tensor, x: Tensor, norm: Norm, matrix: Tensor, pull: Tensor, *, centre: Tensor | None
+) -> tuple[Tensor, Norm]:
+    """Gradients of ``x + M zh`` with M a function of the moments of zh: two reads, one write.
+
+    Args:
+        matrix: M, (B, C, C+1).
+        pull: dG + dG^T, (B, C+1, C+1), the gradient that comes back through the moments.
+        centre: (C,) or None for 0: dscale is that of ``scale (x - centre) + shift``, which keeps its digits where the
+            mean of x is large.
+
+    Returns:
+        dx = dy + scale * dz on the support of ReLU6, with dz = M^T dy + pull zh; and (dscale, dshift), None without norm.
+    """
+    dx = torch.empty_like(x)
+    walk = _Walk(dy, x, dx)
+    linear, through_moments = matrix[..., :-1].mT, pull[:, :-1, :-1]
+    constant = pull[:, :-1, -1:]
+    dscale, dshift = (x.new_zeros(x.shape[1], dtype=walk.dtype) for _ in range(2))
+    centre = None if centre is None else centre.to(walk.dtype)
+    for box in walk:
+        above = walk.read(0, box)
+        z = walk.features(1, box, norm)
+        dz = torch.baddbmm(
+            walk.groups(constant, box), walk.groups(through_moments, box), z, out=walk.workspace(-1, z)
+        ).baddbmm_(walk.groups(linear, box), above)
+        out = walk.result(2, box)
+        if norm is None:
+            torch.add(above, dz, out=out)
+        else:
+            # z sits on the bounds exactly where ReLU6 has no slope
+            torch.ops.aten.hardtanh_backward.grad_input(dz, z, 0, 6, grad_input=dz)
+            dshift += dz.sum((0, 2))
+            values = walk.read(1, box)
+            if centre is not None:
+                values = torch.sub(values, centre[:, None], out=walk.workspace(1, z))
+            dscale += torch.mul(dz, values, out=walk.workspace(1, z)).sum((0, 2))
+            torch.addcmul(above, dz, norm[0][:, None], out=out)
+        walk.store(2, box, out)
+    return dx, None if norm is None else (dscale, dshift)
+
+
+def add_affine_(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> Tensor:
+    """``dx += slope x + constant`` in place, (C,) each: what the batch statistics of BN send back to x."""
+    walk = _Walk(dx, x)
+    for box in walk:
+        out = walk.result(0, box)
+        torch.add(walk.read(0, box), constant[:, None], out=out)
+        out.addcmul_(walk.read(1, box), slope[:, None])
+        walk.store(0, box, out)
+    return dx
+
+
+# ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
+
+
+def outer_sum(a: Tensor, b: Tensor) -> Tensor:
+    """Sum over positions of a b^T, (B, H, A, E), for b (B, H, N, E): one read of each."""
+    walk = _Walk(a.mT, b.mT, batch_axes=2)
+    outer = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
+    for box in walk:
+        walk.groups(outer, box).baddbmm_(walk.read(0, box), walk.read(1, box).mT)
+    return outer
+
+
+def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
+    """M a at every position, (B, H, N, O), for matrix (B, H, O, A): one read, one write, in a's layout and dtype."""
+    y = _empty_positions(a, matrix.shape[2])
+    walk = _Walk(a.mT, y.mT, batch_axes=2)
+    for box in walk:
+        out = walk.result(1, box)
+        walk.store(1, box, torch.bmm(walk.groups(matrix, box), walk.read(0, box), out=out))
+    return y
+
+
+def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
+    da = _empty_positions(a, a.shape[3])
+    walk = _Walk(dy.mT, a.mT, da.mT, batch_axes=2)
+    dmatrix = torch.zeros(*a.shape[:2], *matrix.shape[2:], dtype=walk.dtype, device=a.device)
+    for box in walk:
+        above = walk.read(0, box)
+        walk.groups(dmatrix, box).baddbmm_(above, walk.read(1, box).mT)
+        out = walk.result(2, box)
+        walk.store(2, box, torch.bmm(walk.groups(matrix, box).mT, above, out=out))
+    return da, dmatrix
+
+
+def _empty_positions(a: Tensor, channels: int) -> Tensor:
+    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one."""
+    if a.stride(2) == 1 and a.stride(3) != 1:
+        return a.new_empty(*a.shape[:2], channels, a.shape[2]).mT
+    return a.new_empty(*a.shape[:3], channels)

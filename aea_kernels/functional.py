@@ -1,0 +1,272 @@
+"""The public operators: what they accept, who computes, and the call.
+
+Layout of `torch.nn.functional.scaled_dot_product_attention`: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D).
+Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for float64); results have the input's dtype.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from . import naive
+from .autograd import ApplyMatrix, AttentionBlock, BlockSpec, MomentsOf, OuterSum
+from .backends import backend_name
+from .backends.eager import accumulation_dtype
+from .summary import KeySummary, Moments, count_like
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Self-attention ``A_s``: ``scale * Q (K^T V) / L`` (Eqs. 1 and 2) without the (N x L) map.
+
+    Args:
+        query: (B, H, N, E).
+        key: (B, H, L, E); value: (B, H, L, D).
+        scale: multiplies the scores; the paper's network uses E ** -0.5.
+
+    Returns:
+        (B, H, N, D) in the inputs' dtype; zeros where there are no keys.
+
+    Raises:
+        ValueError: shapes or devices that do not fit together.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+    """
+    _check_query_key_value(query, key, value)
+    if backend_name(query.device) == "naive":
+        return naive.linear_attention(query, key, value, scale=scale)
+    return attend(query, summarize(key, value), scale=scale)
+
+
+def reference_attention(
+    query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor, *, scale: float = 1.0
+) -> Tensor:
+    """Attention augmented with shared references, ``A_R`` (Eq. 4), without concatenation.
+
+    Args:
+        query, key, value, scale: as in `linear_attention`.
+        reference_key: (H, R, E); reference_value: (H, R, D); keys and values that every image of the batch sees.
+
+    Returns:
+        (B, H, N, D): ``scale * Q (K^T V + K_R^T V_R) / (L + R)``.
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_query_key_value(query, key, value)
+    heads, references = key.shape[1], reference_key.shape[-2] if _is_tensor(reference_key, 3) else 0
+    _check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
+    _check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
+    if backend_name(query.device) == "naive":
+        return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
+    shared = summarize(reference_key[None], reference_value[None])
+    return attend(query, summarize(key, value) + shared, scale=scale)
+
+
+def batch_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0, group: ProcessGroup | None = None
+) -> Tensor:
+    """Batch-aware attention ``A_batch`` (Eq. 5): every query sees the keys of the whole batch.
+
+    Args:
+        query, key, value, scale: as in `linear_attention`.
+        group: also the batches of every process of this group; D x E numbers a head travel.
+
+    Returns:
+        (B, H, N, D).
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_query_key_value(query, key, value)
+    if backend_name(query.device) == "naive":
+        if group is not None:
+            raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
+        return naive.batch_attention(query, key, value, scale=scale)
+    summary = summarize(key, value).sum_over_batch()
+    return attend(query, summary if group is None else summary.all_reduce(group), scale=scale)
+
+
+def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Attention with a learned query, ``A_Q`` (Eq. 3): invariant, not equivariant, to permutations of the positions.
+
+    Args:
+        query: (H, M, E), shared by the batch.
+        key: (B, H, L, E); value: (B, H, L, D).
+
+    Returns:
+        (B, H, M, D).
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_key_value(key, value)
+    rows = query.shape[-2] if _is_tensor(query, 3) else 0
+    _check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
+    if backend_name(query.device) == "naive":
+        return naive.learned_query_attention(query, key, value, scale=scale)
+    return attend(query.expand(len(key), *query.shape), summarize(key, value), scale=scale)
+
+
+def summarize(key: Tensor, value: Tensor) -> KeySummary:
+    """All that attention needs of its keys: the sum over positions of v k^T, and their number. Summaries add.
+
+    Args:
+        key: (B, H, L, E); value: (B, H, L, D).
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_key_value(key, value)
+    if backend_name(key.device) == "naive":
+        wide = accumulation_dtype(key.dtype)
+        state = value.to(wide).mT @ key.to(wide)
+    else:
+        state = OuterSum.apply(value, key)
+    return KeySummary(state, count_like(state, key.shape[2]))
+
+
+def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
+    """``scale / count * Q state^T``: queries (B, H, N, E) against summarised keys -> (B, H, N, D).
+
+    A summary of batch 1 (`KeySummary.sum_over_batch`) serves every image.
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_positions("query", query, "(B, H, N, E)")
+    state = summary.state
+    batch, heads, _, width = query.shape
+    if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
+        raise ValueError(
+            f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) with B = 1 or {batch}, H = {heads}, "
+            f"E = {width} as in query"
+        )
+    weight = scale / summary.count.clamp(min=1)
+    matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
+    if backend_name(query.device) == "naive":
+        return (query.to(matrix.dtype) @ matrix.mT).to(query.dtype)
+    return ApplyMatrix.apply(query, matrix)
+
+
+def moments(x: Tensor) -> Moments:
+    """Sum over positions of xh xh^T, xh = (x, 1): Gram matrix, sums and count of a feature map (B, C, *spatial).
+
+    Raises:
+        ValueError, TypeError: as `linear_attention`.
+    """
+    _check_features(x)
+    if backend_name(x.device) == "naive":
+        flat = x.flatten(2).to(accumulation_dtype(x.dtype))
+        flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+        return Moments(flat @ flat.mT)
+    return Moments(MomentsOf.apply(x))
+
+
+def attention_block(
+    x: Tensor,
+    norm_scale: Tensor | None,
+    norm_shift: Tensor | None,
+    query: tuple[Tensor, Tensor],
+    key: tuple[Tensor, Tensor],
+    value: tuple[Tensor, Tensor],
+    output: tuple[Tensor, Tensor],
+    references: Tensor | None,
+    *,
+    heads: int,
+    scale: float,
+    reference_images: int | None = None,
+    batch_statistics_eps: float | None = None,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), folded into ``x + M zh``.
+
+    Args:
+        x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
+        norm_scale, norm_shift: (C,), BN as ``norm_scale * x + norm_shift``; None leaves out BN and ReLU6. With
+            `batch_statistics_eps` they are BN's weight and bias, and mean and variance come from x.
+        query, key, value, output: (weight (out, in), bias (out,)) of the four 1x1 projections.
+        references: (R, C) or None, projected by key and value as they are.
+        reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
+            None: all of them, as in prediction.
+        group: processes over which the batch-aware keys are pooled.
+
+    Returns:
+        y like x; mean and biased variance (C,) of x over batch and space if `batch_statistics_eps`, else None.
+
+    Raises:
+        ValueError, TypeError: x is not such a feature map.
+    """
+    _check_features(x)
+    reference_images = len(x) if reference_images is None else reference_images
+    if backend_name(x.device) == "naive":
+        y = naive.attention_block(
+            x, norm_scale, norm_shift, query, key, value, output, references,
+            heads=heads, scale=scale, reference_images=reference_images, batch_statistics_eps=batch_statistics_eps,
+        )  # fmt: skip
+        if batch_statistics_eps is None:
+            return y, None, None
+        variance, mean = torch.var_mean(x.detach().transpose(0, 1).flatten(1).double(), 1, correction=0)
+        return y, mean, variance
+    wide = accumulation_dtype(x.dtype)
+    projections = [torch.cat([w, b[:, None]], 1).to(wide) for w, b in (query, key, value, output)]
+    norm = [None if t is None else t.to(wide) for t in (norm_scale, norm_shift)]
+    rows = x.new_zeros(0, x.shape[1], dtype=wide) if references is None else references.to(wide)
+    spec = BlockSpec(heads, scale, reference_images, batch_statistics_eps, group)
+    return AttentionBlock.apply(x, *norm, rows, *projections, spec)
+
+
+# ---- what is accepted -----------------------------------------------------------------------------------------------
+
+
+def _is_tensor(argument: object, axes: int) -> bool:
+    return isinstance(argument, Tensor) and argument.dim() == axes
+
+
+def _check_type(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
+    if tensor.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
+    """One sentence if `tensor` does not have `shape`, or not the dtype and device of `like`."""
+    _check_type(name, tensor)
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {letters} = {shape}")
+    if tensor.dtype != like.dtype:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments")
+    if tensor.device != like.device:
+        raise ValueError(f"{name} is on {tensor.device}, expected {like.device} as the other arguments")
+
+
+def _check_positions(name: str, tensor: Tensor, letters: str) -> None:
+    _check_type(name, tensor)
+    if tensor.dim() != 4:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected four axes {letters}")
+
+
+def _check_key_value(key: Tensor, value: Tensor) -> None:
+    _check_positions("key", key, "(B, H, L, E)")
+    _check_positions("value", value, "(B, H, L, D)")
+    _check("value", value, (*key.shape[:3], value.shape[3]), "(B, H, L, D)", like=key)
+
+
+def _check_query_key_value(query: Tensor, key: Tensor, value: Tensor) -> None:
+    _check_positions("query", query, "(B, H, N, E)")
+    _check_key_value(key, value)
+    batch, heads, _, width = key.shape
+    _check("query", query, (batch, heads, query.shape[2], width), "(B, H, N, E)", like=key)
+
+
+def _check_features(x: Tensor) -> None:
+    _check_type("x", x)
+    if not 3 <= x.dim() <= 5:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")

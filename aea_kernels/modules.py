@@ -1,0 +1,171 @@
+"""Modules to put into networks: the augmented equivariant attention block."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .functional import attention_block
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+NORM_EPS = 1.001e-5
+NORM_MOMENTUM = 0.003
+
+
+class AugmentedAttention(nn.Module):
+    """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual included.
+
+    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``. In training, BN sees the whole batch, then
+    the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
+    (Eq. 5). In prediction every image attends to itself and the references.
+
+    Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
+
+    Args:
+        channels: C of the feature map.
+        heads: attention heads H; key and value channels are split evenly among them.
+        references: R, the number of learnable shared references; 0 for none.
+        batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is plain self-attention.
+        key_channels, value_channels: over all heads; `channels` by default.
+        norm: BN and ReLU6 before the projections.
+        group: process group over which the batch-aware half pools its keys.
+
+    Raises:
+        ValueError: a size that is not positive, or channels that the heads do not divide.
+    """
+
+    references: nn.Parameter | None
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int = 2,
+        references: int = 64,
+        batch_aware: bool = True,
+        key_channels: int | None = None,
+        value_channels: int | None = None,
+        norm: bool = True,
+        group: ProcessGroup | None = None,
+    ) -> None:
+        super().__init__()
+        key_channels = channels if key_channels is None else key_channels
+        value_channels = channels if value_channels is None else value_channels
+        for name, size in {"channels": channels, "heads": heads}.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}, expected at least 1")
+        if references < 0:
+            raise ValueError(f"references is {references}, expected 0 or more")
+        for name, size in {"key_channels": key_channels, "value_channels": value_channels}.items():
+            if size < 1 or size % heads:
+                raise ValueError(f"{name} is {size}, expected a positive multiple of heads = {heads}")
+        self.channels, self.heads, self.batch_aware, self.group = channels, heads, batch_aware, group
+        self.scale = (key_channels // heads) ** -0.5
+        self.norm = nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM) if norm else None
+        self.query = nn.Linear(channels, key_channels)
+        self.key = nn.Linear(channels, key_channels)
+        self.value = nn.Linear(channels, value_channels)
+        self.output = nn.Linear(value_channels, channels)
+        if references:
+            self.references = nn.Parameter(torch.empty(references, channels))
+        else:
+            self.register_parameter("references", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Projections Glorot-uniform with zero biases; references uniform within sqrt(6 / (R + C)); BN as new."""
+        for projection in (self.query, self.key, self.value, self.output):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        if self.references is not None:
+            bound = math.sqrt(6 / (len(self.references) + self.channels))
+            nn.init.uniform_(self.references, -bound, bound)
+        if self.norm is not None:
+            self.norm.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, *spatial), 1, 2 or 3 spatial axes, any strides -> the same shape and dtype.
+
+        Raises:
+            ValueError, TypeError: x has another number of channels or axes, or a dtype that is not floating point.
+        """
+        self._check(x)
+        reference_images = len(x) // 2 if self.training and self.batch_aware else len(x)
+        batch_statistics = self._batch_statistics
+        scale, shift = self._weight_and_bias() if batch_statistics else self._scale_and_shift()
+        y, mean, variance = attention_block(
+            x,
+            scale,
+            shift,
+            *((projection.weight, projection.bias) for projection in (self.query, self.key, self.value, self.output)),
+            self.references,
+            heads=self.heads,
+            scale=self.scale,
+            reference_images=reference_images,
+            batch_statistics_eps=self.norm.eps if batch_statistics and self.norm is not None else None,
+            group=self.group if self.training else None,
+        )
+        if self.training and mean is not None and variance is not None and x.numel():
+            self._update_running_statistics(mean, variance, x.numel() // self.channels)
+        return y
+
+    def relevance(self, x: Tensor) -> Tensor:
+        """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's running statistics.
+
+        Raises:
+            ValueError: the block has no references, or x does not fit.
+        """
+        self._check(x)
+        if self.references is None:
+            raise ValueError("this block has no references, so there is no relevance to show")
+        scale, shift = self._scale_and_shift()
+        z = x.flatten(2)
+        if scale is not None and shift is not None:
+            z = nn.functional.relu6(z * scale[:, None] + shift[:, None])
+        matrix = self.key(self.references) @ self.query.weight  # (R, C)
+        constant = self.key(self.references) @ self.query.bias  # (R,)
+        return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
+
+    def extra_repr(self) -> str:
+        references = 0 if self.references is None else len(self.references)
+        return f"{self.channels}, heads={self.heads}, references={references}, batch_aware={self.batch_aware}"
+
+    def _check(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor) or x.dim() < 3 or x.shape[1] != self.channels:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x is {got}, expected (N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes")
+
+    @property
+    def _batch_statistics(self) -> bool:
+        return self.norm is not None and (self.training or self.norm.running_mean is None)
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
+        assert self.norm is not None
+        return self.norm.weight, self.norm.bias
+
+    def _scale_and_shift(self) -> tuple[Tensor | None, Tensor | None]:
+        """BN with its running statistics as one multiplication and one addition a channel."""
+        norm = self.norm
+        if norm is None:
+            return None, None
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError("BN keeps no running statistics: nothing is known of them outside a batch")
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return scale, norm.bias - norm.running_mean * scale
+
+    @torch.no_grad()
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor, number: int) -> None:
+        """As torch.nn.BatchNorm2d: unbiased variance, cumulative average where momentum is None."""
+        norm = self.norm
+        if norm is None or norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+            return
+        norm.num_batches_tracked.add_(1)
+        factor = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+        unbiased = variance * (number / max(number - 1, 1))
+        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)

@@ -1,0 +1,101 @@
+"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all: the oracle.
+
+Everything here materialises the (N x L) map and is written to be read next to the paper. It imports nothing of this
+package, uses nothing but elementary tensor operations, and is differentiable by plain autograd, in any dtype.
+
+Layout: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D); feature maps x (B, C, *spatial).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+    """Self-attention ``A_s`` with the normalisation of Eq. 2: ``scale * (Q K^T / L) V`` (Eq. 1) -> (B, H, N, D)."""
+    keys = max(key.shape[-2], 1)
+    attention_map = scale * query @ key.transpose(-2, -1) / keys  # (B, H, N, L)
+    return attention_map @ value
+
+
+def reference_attention(
+    query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor, *, scale: float = 1.0
+) -> Tensor:
+    """``A_R`` (Eq. 4): references (H, R, E), (H, R, D) are prepended to every image's keys and values."""
+    batch = key.shape[0]
+    key = torch.cat([reference_key.expand(batch, *reference_key.shape), key], dim=-2)
+    value = torch.cat([reference_value.expand(batch, *reference_value.shape), value], dim=-2)
+    return linear_attention(query, key, value, scale=scale)
+
+
+def batch_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+    """``A_batch`` (Eq. 5): the keys and values of the whole batch, one image after the other, for every query."""
+    key = key.transpose(0, 1).flatten(1, 2)  # (H, B * L, E)
+    value = value.transpose(0, 1).flatten(1, 2)
+    return linear_attention(query, key, value, scale=scale)
+
+
+def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+    """``A_Q`` (Eq. 3): a query (H, M, E) that does not depend on the input -> (B, H, M, D)."""
+    return linear_attention(query, key, value, scale=scale)
+
+
+def _heads(features: Tensor, heads: int) -> Tensor:
+    """(B, N, heads * E) -> (B, heads, N, E)."""
+    return features.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attention_block(
+    x: Tensor,
+    norm_scale: Tensor | None,
+    norm_shift: Tensor | None,
+    query: tuple[Tensor, Tensor],
+    key: tuple[Tensor, Tensor],
+    value: tuple[Tensor, Tensor],
+    output: tuple[Tensor, Tensor],
+    references: Tensor | None,
+    *,
+    heads: int,
+    scale: float,
+    reference_images: int | None = None,
+    batch_statistics_eps: float | None = None,
+) -> Tensor:
+    """The block of Fig. 3: ``x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``.
+
+    Args:
+        x: feature map (B, C, *spatial).
+        norm_scale, norm_shift: (C,), BN as ``norm_scale * x + norm_shift``; None leaves out BN and ReLU6. With
+            `batch_statistics_eps` they are BN's weight and bias instead, and mean and variance come from x.
+        query, key, value, output: (weight (out, in), bias (out,)) of the four 1x1 projections.
+        references: (R, C) or None, projected by key and value as they are.
+        reference_images: how many images, from the first, take the reference branch ``A_R``; the others take
+            ``A_batch`` among themselves (Section 5.1). None: all of them, as in prediction.
+    """
+    batch, channels = x.shape[:2]
+    reference_images = batch if reference_images is None else reference_images
+    z = x.flatten(2).transpose(1, 2)  # (B, S, C)
+    if norm_scale is not None and norm_shift is not None:
+        if batch_statistics_eps is not None:
+            mean = z.mean((0, 1))
+            variance = ((z - mean) ** 2).mean((0, 1))
+            z = (z - mean) / (variance + batch_statistics_eps).sqrt()
+        z = torch.nn.functional.relu6(z * norm_scale + norm_shift)
+
+    def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return _heads(features @ weight.T + bias, heads)
+
+    q, k, v = project(z, *query), project(z, *key), project(z, *value)
+    raw = x.new_zeros(0, channels) if references is None else references
+    reference_key, reference_value = project(raw[None], *key)[0], project(raw[None], *value)[0]
+    with_references = reference_attention(
+        q[:reference_images],
+        k[:reference_images],
+        v[:reference_images],
+        reference_key,
+        reference_value,
+        scale=scale,
+    )
+    with_batch = batch_attention(q[reference_images:], k[reference_images:], v[reference_images:], scale=scale)
+    attended = torch.cat([with_references, with_batch]).transpose(1, 2).flatten(2)  # (B, S, heads * D)
+    return x + (attended @ output[0].T + output[1]).transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,80 @@
+"""What attention needs to know of its keys: sums over positions. They add, and every variant is one addition.
+
+`KeySummary` is the state of the operators on given keys and values, `Moments` that of a feature map whose queries, keys
+and values are 1x1 projections of it. Both are linear in the set of positions: of images, of tiles, of processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The sum of `state` over `group` (None: the default group), differentiable: its gradient is summed likewise."""
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(state, group=group) if group is not None else all_reduce(state)
+
+
+@dataclass(frozen=True)
+class KeySummary:
+    """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count`` (B,).
+
+    Both in the accumulation dtype: float32, float64 for float64.
+    """
+
+    state: Tensor
+    count: Tensor
+
+    def __add__(self, other: KeySummary) -> KeySummary:
+        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins every image."""
+        return KeySummary(self.state + other.state, self.count + other.count)
+
+    def sum_over_batch(self) -> KeySummary:
+        """The keys of the whole batch as those of one image, B = 1 (Eq. 5)."""
+        return KeySummary(self.state.sum(0, keepdim=True), self.count.sum(0, keepdim=True))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> KeySummary:
+        """The keys of every process of `group`: D x E numbers a head travel, whatever the image size."""
+        return KeySummary(sum_over_processes(self.state, group), sum_over_processes(self.count, group))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and count together."""
+
+    gram: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """How many positions, (B,)."""
+        return self.gram[:, -1, -1]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of z, (B, C)."""
+        return self.gram[:, :-1, -1] / self.count.clamp(min=1)[:, None]
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of positions; a batch of 1 joins every image."""
+        return Moments(self.gram + other.gram)
+
+    def sum_over_batch(self) -> Moments:
+        """The positions of the whole batch as those of one image, B = 1."""
+        return Moments(self.gram.sum(0, keepdim=True))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> Moments:
+        """The positions of every process of `group`: C x C numbers travel, whatever the image size."""
+        return Moments(sum_over_processes(self.gram, group))
+
+
+def count_like(state: Tensor, positions: int) -> Tensor:
+    """`positions` for every image of `state`, (B,)."""
+    return torch.full((len(state),), positions, dtype=state.dtype, device=state.device)
