@@ -65,10 +65,10 @@ def _simulate(name: str, kind: str, shape: tuple[int, int], rng: np.random.Gener
     signal, black = _grey_levels(_emission(surface, material, rng), rng)
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
-    # Measured on real pairs: a slow scan at high magnification has about 1/20 of the noise of a fast one at low.
-    hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, rng, spot=0.75, noise=0.055, jitter=0.08, leak=0.30)
+    # Measured on real pairs: a slow scan at high magnification has about a tenth of the noise variance of a fast one at low.
+    hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, rng, spot=0.65, noise=0.1, jitter=0.08, leak=0.30)
     noise = rng.uniform(0.95, 1.3)
-    lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.93, noise=noise, jitter=0.15, leak=0.15)
+    lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.85, noise=noise, jitter=0.15, leak=0.15)
     (a, b, x), (c, d, y) = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape).tolist()
     return SimulatedPair(name, lr, hr, ((a, b, x), (c, d, y)))
 
@@ -231,7 +231,7 @@ def _emission(surface: np.ndarray, material: np.ndarray, rng: np.random.Generato
     smooth = cv2.GaussianBlur(surface, (0, 0), 0.6)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
-    collected = material * (1 + 1.1 * (1 - cv2.exp((1 - secant) / 1.5)))
+    collected = material * (1 + 1.4 * (1 - cv2.exp((1 - secant) / 1.5)))
     detector = rng.uniform(0, 2 * math.pi)
     collected *= 1 - 0.1 * (math.cos(detector) * slope_x + math.sin(detector) * slope_y) / secant
     # What lies below its surroundings loses electrons; what stands out of them, an edge above all, emits more.
@@ -246,7 +246,7 @@ def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
     """The brightness and contrast setting: signal (H, W) in grey levels of 255 above black, and the black level."""
     sample = emission[::7, ::7]
     signal = np.maximum(emission - np.float32(np.quantile(sample, 0.001)), 0)
-    signal *= np.float32(rng.uniform(13, 18) / float(sample.std()))
+    signal *= np.float32(rng.uniform(14, 19.5) / float(sample.std()))
     return signal, max(rng.uniform(66, 80) - float(signal[::7, ::7].mean()), 0.0)
 
 
