@@ -4,7 +4,7 @@ One specimen is built as a height map (`_scene`), turned into a secondary-electr
 twice, independently, at two magnifications (`_acquire`): two spots, two noises, two drifts. Lengths are in HR pixels
 unless said otherwise, so a larger image sees more of the specimen, not a larger specimen.
 
-The yield follows the textbook picture (Reimer, Scanning Electron Microscopy, 1998, ch. 4 and 6): it grows like 1/cos of
+The yield follows the textbook picture (Reimer, Scanning Electron Microscopy, 2nd ed., 1998): it grows like 1/cos of
 the tilt, saturating at edges; electrons are lost in crevices; a side-mounted detector favours the slopes that face it;
 and backscattered electrons release a diffuse second signal around the point of impact.
 """
@@ -65,7 +65,7 @@ def _simulate(name: str, kind: str, shape: tuple[int, int], rng: np.random.Gener
     signal, black = _grey_levels(_emission(surface, material, rng), rng)
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
-    # Measured on real pairs: a slow scan at high magnification has about a tenth of the noise variance of a fast one at low.
+    # As measured on real pairs, the high-magnification scan has about a tenth of the noise variance of the low one.
     hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, rng, spot=0.65, noise=0.1, jitter=0.08, leak=0.30)
     noise = rng.uniform(0.95, 1.3)
     lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.85, noise=noise, jitter=0.15, leak=0.15)
