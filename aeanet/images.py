@@ -15,6 +15,9 @@ from PIL import Image
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", *TIFF_SUFFIXES)
 
+# A mosaic of micrographs may well pass Pillow's guard against malicious files; OpenCV's own, 2^30 pixels, remains.
+Image.MAX_IMAGE_PIXELS = None
+
 # ITU-R BT.601, the weights of Pillow and OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -102,7 +105,7 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray, *, like: Microgra
 def _decode(content: bytes) -> NDArray:
     """PNG, BMP, JPEG -> (H, W) or (H, W, 3) in RGB order, in the file's own depth."""
     with Image.open(BytesIO(content)) as image:
-        image.load()  # OpenCV returns what it has of a file cut short; Pillow notices, but reduces 16-bit colour to 8.
+        image.load()  # Refuses damaged files quietly, where OpenCV writes to the terminal; but cuts 16-bit colour to 8.
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
         raise ValueError("its kind is not supported")
