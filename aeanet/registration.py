@@ -267,8 +267,6 @@ def _magnification(matrix: Matrix) -> float:
 def _check_plausible(matrix: Matrix) -> None:
     magnification = _magnification(matrix)
     largest, smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    if np.linalg.det(matrix[:, :2]) < 0:
-        raise RegistrationError("One image is the mirror image of the other; both must be scanned the same way round.")
     if not MAGNIFICATIONS[0] <= magnification <= MAGNIFICATIONS[1]:
         hint = "; are the two files swapped?" if magnification < 1 else "."
         raise RegistrationError(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 from torch.nn.functional import interpolate
 
+from aeanet import registration
 from aeanet.images import read_image
 from aeanet.pairs import find_pairs, load_pairs
 from aeanet.registration import RegistrationError, register_pair, upsample
@@ -180,9 +181,30 @@ def test_refusals_tell_the_true_reason() -> None:
     assert "5 x 5" in refusal(lr, np.ones((5, 5)))
     assert "shape (3, 180, 240)" in refusal(np.stack([lr] * 3), HR_SCAN)
     assert "NaN" in refusal(np.where(lr > 0.6, np.nan, lr), HR_SCAN)
+    assert "the distortion is not an affine one" in refusal(lr, bent(5))
+
+
+def test_features_that_agree_on_a_wrong_placement_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lr = scan((180, 240), np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), 1.0, 0.02)
+    wrong = np.array([[2.0, 0, 80.0], [0, 2.0, -60.0]])
+    monkeypatch.setattr(registration, "_match", lambda lr, hr: (wrong, 100, 100))
+    assert "correlate" in refusal(lr, HR_SCAN)
+
+
+def bent(amplitude: float) -> np.ndarray:
+    """HR_SCAN with every place moved by up to `amplitude` px along both axes, in slow waves."""
     y, x = np.mgrid[: HR_SHAPE[0], : HR_SHAPE[1]].astype(np.float32)
-    bent = cv2.remap(HR_SCAN, x + 9 * np.sin(y / 12), y + 9 * np.sin(x / 12), cv2.INTER_CUBIC)
-    assert "are needed" in refusal(lr, bent) or "apart" in refusal(lr, bent)
+    return cv2.remap(HR_SCAN, x + amplitude * np.sin(y / 40), y + amplitude * np.sin(x / 40), cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("amplitude", [0.5, 1.5])
+def test_the_residual_is_the_displacement_that_no_affine_fit_removes(amplitude: float) -> None:
+    pair = register_pair(scan((180, 240), np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), 1.0, 0.01), bent(amplitude))
+    y, x = (values.ravel() for values in np.mgrid[: HR_SHAPE[0], : HR_SHAPE[1]])
+    moved = amplitude * np.column_stack([np.sin(y / 40), np.sin(x / 40)])
+    affine = np.column_stack([x, y, np.ones(len(x))])
+    left = moved - affine @ np.linalg.lstsq(affine, moved, rcond=None)[0]
+    assert pair.report.residual == pytest.approx(np.median(np.hypot(*left.T)), rel=0.3)
 
 
 def inner_scores(pair) -> tuple[float, float]:  # type: ignore[no-untyped-def]
