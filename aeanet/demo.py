@@ -1,0 +1,132 @@
+"""The demonstration behind `aeanet demo`: from simulated pairs to a restored image not seen before, in minutes."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from torch import Tensor, nn
+
+import aea_kernels as aea
+from aeanet.evaluation import Score, score_region
+from aeanet.figures import draw_comparison
+from aeanet.images import write_image
+from aeanet.model import AEANet
+from aeanet.pairs import PairError, PairSet, register_all
+from aeanet.prediction import restore
+from aeanet.synthetic import simulate_pair
+from aeanet.training import Progress, Recipe, save_run, train
+
+TRAINING_PAIRS = 5
+# Ends by its steps on two ordinary cores, by the clock on slower ones.
+RECIPE = Recipe.short(steps=800, crop=64, max_seconds=120)
+
+
+def run_demo(folder: Path, show: Callable[[str, float], None], recipe: Recipe = RECIPE) -> RenderableType:
+    """Simulate, register, train, restore and score; pictures and model go to `folder` (which exists).
+
+    `show(label, share)` is told what is being done and how much of it is done, 0 to 1. Returns what to print at the
+    end. Raises PairError if the simulated pairs cannot be registered, OSError and ImageError if the folder cannot be
+    written.
+    """
+    total = TRAINING_PAIRS + 1
+    simulated = []
+    for index in range(total):
+        show(f"Simulating {total} pairs", index / total)
+        simulated.append(simulate_pair(recipe.seed * total + index))
+    data = register_all(
+        [(pair.name, pair.lr, pair.hr) for pair in simulated],
+        progress=lambda done, of, name: show(f"Registering {of} pairs", done / of),
+    )
+    if data.refused:
+        raise PairError("; ".join(f"{name}: {reason}" for name, reason in data.refused.items()))
+    *seen, unseen = data.pairs
+
+    def on_step(now: Progress) -> None:
+        show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
+
+    trained = train(seen, recipe, on_step=on_step)
+    save_run(folder / "run", trained, recipe, PairSet(seen, {}))
+    show("Restoring the unseen image", 0.0)
+    assert isinstance(trained.model, AEANet)
+    clocks = Clocks()
+    with timing(trained.model, "whole", clocks), timing(trained.model.bottom, "attention", clocks):
+        restored = restore(trained.model, unseen.lr)
+    whole = (slice(None), slice(None))
+    score = score_region(unseen.name, unseen, restored, whole)
+    if score is None:
+        raise PairError(f"{unseen.name}: LR and HR do not overlap.")
+    show("Writing the pictures", 0.7)
+    write_image(folder / "lr.png", simulated[-1].lr)
+    write_image(folder / "lr_bicubic.png", unseen.lr)
+    write_image(folder / "super_resolved.png", restored)
+    write_image(folder / "hr.png", unseen.hr)
+    draw_comparison(folder / "comparison.png", unseen, restored, score)
+    show("Done", 1.0)
+    return Group(
+        _gain(score),
+        _cost(trained.model, clocks),
+        f"The pictures are in {folder}: see comparison.png.",
+    )
+
+
+@dataclass
+class Clocks:
+    """Seconds spent in a module's forward pass, and the shape it saw, by label."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+
+
+@contextmanager
+def timing(module: nn.Module, label: str, clocks: Clocks) -> Iterator[None]:
+    """Within it, each forward pass of `module` is timed."""
+
+    def start(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        clocks.shapes[label] = inputs[0].shape
+        clocks.seconds[label] = -time.perf_counter()
+
+    def stop(_module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        clocks.seconds[label] += time.perf_counter()
+
+    hooks = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _gain(score: Score) -> Table:
+    table = Table(title=f"Unseen image {score.name}, against HR")
+    for title in ("", "PSNR (dB)", "SSIM"):
+        table.add_column(title, justify="right" if title else "left")
+    table.add_row("LR, bicubic", f"{score.psnr_bicubic:.2f}", f"{score.ssim_bicubic:.4f}")
+    table.add_row("super-resolved", f"{score.psnr:.2f}", f"{score.ssim:.4f}")
+    table.add_section()
+    table.add_row("gain", f"{score.delta_psnr:+.2f}", f"{score.delta_ssim:+.4f}", style="bold")
+    return table
+
+
+def _cost(model: AEANet, clocks: Clocks) -> Table:
+    """What the attention took, beside what its map would have needed: seconds are measured, the rest is counted."""
+    block, shape = model.bottom, clocks.shapes["attention"]
+    plan = aea.explain(block, tuple(shape))
+    positions = math.prod(shape[2:])
+    keys = positions + (0 if block.references is None else len(block.references))
+    map_flops = 2 * positions * keys * (block.key.out_features + block.value.out_features)
+    share = clocks.seconds["attention"] / clocks.seconds["whole"]
+    table = Table(title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads")
+    for title in ("", "this run", "with the map formed"):
+        table.add_column(title, justify="right" if title else "left")
+    table.add_row("time", f"{clocks.seconds['attention']:.3f} s, {share:.0%} of the network's", "-")
+    table.add_row(
+        "memory beyond input and output", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB"
+    )
+    table.add_row("arithmetic", f"{plan.flops / 1e9:,.1f} GFLOP", f"{map_flops / 1e9:,.0f} GFLOP")
+    return table

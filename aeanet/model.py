@@ -1,0 +1,240 @@
+"""The U-Net family of the paper: AEANet, GVTNet and the plain U-Net, and their files.
+
+Three networks share one body, a pre-activation U-Net of depth 3 with widths 32, 64 and 128, and differ in the block at
+its bottom: augmented equivariant attention (AEANet), attention within the image (GVTNet), a residual block (U-Net).
+Convolutions carry no bias and start Glorot-uniform; batch normalisation has eps 1.001e-5 and momentum 0.003, as in the
+paper's own implementation.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import aea_kernels as aea
+
+WIDTHS = (32, 64, 128)
+MODEL_FILE = "model.safetensors"
+FORMAT = "aeanet"
+FORMAT_VERSION = "1"
+
+
+class ModelError(ValueError):
+    """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1.001e-5, momentum=0.003)
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+
+
+def _activate(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """ReLU6(BN(x)); the clamp works in place on the normalised copy, so one feature map is written, not two."""
+    return F.relu6(norm(x), inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """BN-ReLU6-conv3x3-BN-ReLU6-conv3x3 plus a shortcut: (N, in, H, W) -> (N, out, H, W).
+
+    The shortcut is the input itself where the widths agree; else a 1x1 convolution of the block's first BN-ReLU6.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(in_channels)
+        self.conv1 = _conv(in_channels, out_channels, 3)
+        self.norm2 = _norm(out_channels)
+        self.conv2 = _conv(out_channels, out_channels, 3)
+        self.shortcut = None if in_channels == out_channels else _conv(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = _activate(self.norm1, x)
+        shortcut = x if self.shortcut is None else self.shortcut(z)
+        return self.conv2(_activate(self.norm2, self.conv1(z))).add_(shortcut)
+
+
+class Down(nn.Conv2d):
+    """3x3 convolution of stride 2, (N, in, 2H, 2W) -> (N, out, H, W), zero-padded at the bottom and the right only."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+class Up(nn.ConvTranspose2d):
+    """Transposed 4x4 convolution of stride 2: (N, in, H, W) -> (N, out, 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+
+
+class UShape(nn.Module):
+    """The body the three networks share; `bottom` is the block (N, 128, H/4, W/4) -> same shape at its lowest level.
+
+    Input and output are grey images (N, 1, H, W) of one size, any H and W from 1 on: an image whose sides are no
+    multiples of 4 is extended by repeating its last row and column, and the result cut back.
+
+    `config` is what `build_model` needs to build this network again. `magnification` (HR pixels per LR pixel) is a
+    property of the data a model was trained on: `training` sets it, `prediction` uses it, None means unknown.
+    """
+
+    magnification: float | None = None
+
+    def __init__(self, bottom: nn.Module, config: dict[str, Any]) -> None:
+        super().__init__()
+        narrow, middle, wide = WIDTHS
+        self.config = config
+        self.first = _conv(1, narrow, 3)
+        self.encoder1 = ResidualBlock(narrow, narrow)
+        self.down1 = Down(narrow, middle)
+        self.encoder2 = ResidualBlock(middle, middle)
+        self.down2 = Down(middle, wide)
+        self.bottom = bottom
+        self.up2 = Up(wide, middle)
+        self.decoder2 = ResidualBlock(2 * middle, middle)
+        self.up1 = Up(middle, narrow)
+        self.decoder1 = ResidualBlock(2 * narrow, narrow)
+        self.norm = _norm(narrow)
+        self.last = _conv(narrow, 1, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(module.weight)
+        for parameter in self.parameters():  # channels last: on CPU (oneDNN) prediction takes half the time of NCHW
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.ndim != 4 or image.shape[1] != 1 or 0 in image.shape[2:]:
+            raise ValueError(f"image has shape {tuple(image.shape)}, wanted (N, 1, H, W) with H and W at least 1")
+        height, width = image.shape[2:]
+        if height % 4 or width % 4:
+            image = F.pad(image, (0, -width % 4, 0, -height % 4), mode="replicate")
+        skip1 = self.encoder1(self.first(image))
+        skip2 = self.encoder2(self.down1(skip1))
+        x = self.bottom(self.down2(skip2))
+        x = self.decoder2(torch.cat([self.up2(x), skip2], dim=1))
+        x = self.decoder1(torch.cat([self.up1(x), skip1], dim=1))
+        return self.last(_activate(self.norm, x))[:, :, :height, :width]
+
+
+class AEANet(UShape):
+    """The paper's network: 572,480 parameters with 64 references.
+
+    In training mode the first floor(N/2) images of a batch attend to themselves and the references (Eq. 4), the others
+    to one another (Eq. 5); in evaluation mode every image attends to itself and the references.
+
+    Args:
+        references: learnable references r, 128 numbers each, shared by all images; 0 leaves them out.
+        batch_aware: whether the second half of a training batch takes the batch-aware branch.
+    """
+
+    bottom: aea.AugmentedAttention
+
+    def __init__(self, references: int = 64, batch_aware: bool = True) -> None:
+        bottom = aea.AugmentedAttention(WIDTHS[-1], heads=2, references=references, batch_aware=batch_aware)
+        super().__init__(bottom, {"name": "aeanet", "references": references, "batch_aware": batch_aware})
+
+
+class GVTNet(AEANet):
+    """AEANet's predecessor, 564,288 parameters: every image attends to itself alone, in training as in prediction."""
+
+    def __init__(self) -> None:
+        super().__init__(references=0, batch_aware=False)
+        self.config = {"name": "gvtnet"}
+
+
+class UNet(UShape):
+    """The same body with a residual block at the bottom in place of attention: 793,408 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(ResidualBlock(WIDTHS[-1], WIDTHS[-1]), {"name": "unet"})
+
+
+MODELS: dict[str, type[UShape]] = {"aeanet": AEANet, "gvtnet": GVTNet, "unet": UNet}
+
+
+def build_model(name: str, **options: Any) -> UShape:
+    """A new network by name ("aeanet", "gvtnet" or "unet"); `options` are those of its class. Raises ModelError."""
+    if name not in MODELS:
+        raise ModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}.")
+    try:
+        return MODELS[name](**options)
+    except TypeError as error:
+        raise ModelError(f"model {name!r} cannot be built with the options {options}: {error}.") from error
+
+
+def save_model(model: UShape, path: str | os.PathLike[str]) -> Path:
+    """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
+
+    The file appears whole or not at all: it is written beside its place and then moved there, so an earlier model of
+    that name survives a full disk or a killed process. Raises OSError, naming the file.
+    """
+    path = Path(path)
+    settings = {"config": model.config, "magnification": model.magnification}
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json.dumps(settings)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; folders on the way are made. Raises OSError, naming the file."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # a temporary file is private to its owner
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str]) -> UShape:
+    """The model in a file of `save_model`, or in the run folder that holds one, on the CPU and in evaluation mode.
+
+    Raises ModelError, in one sentence, if there is none, or it is not one of ours, of another version, or damaged.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, or such a file.")
+    try:
+        with safetensors.safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}.")
+    if metadata.get("version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{file} was written in version {metadata.get('version')} of the model format, this program reads version "
+            f"{FORMAT_VERSION}."
+        )
+    try:
+        settings = json.loads(metadata["settings"])
+        model = build_model(**settings["config"])
+        model.load_state_dict(tensors)
+        model.magnification = settings["magnification"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
+    return model.eval()
