@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.nn.functional import interpolate
 
 from aeanet import registration
@@ -118,7 +118,21 @@ def test_upsample_is_the_kernel_of_registration() -> None:
     lr = scan((180, 240), truth, 1.0, 0.03)
     pair = register_pair(lr, HR_SCAN)
     error = corner_errors(np.array(pair.report.matrix), truth, HR_SHAPE).max()
-    np.testing.assert_allclose(pair.lr[pair.mask], upsample(lr, 2)[pair.mask], atol=0.3 * error + 1e-5)
+    plain = upsample(lr, 2)
+    np.testing.assert_allclose(pair.lr[pair.mask], plain[pair.mask], atol=0.3 * error + 1e-5)
+    # Placed in the centre already, so before and after are both what the definition of PSNR gives for plain enlargement.
+    expected = peak_signal_noise_ratio(HR_SCAN[pair.mask], plain[pair.mask], data_range=1)
+    assert pair.report.psnr_after == pytest.approx(expected, abs=0.1)
+    assert pair.report.psnr_before == pytest.approx(expected, abs=0.1)
+
+
+def test_psnr_before_is_that_of_the_centred_enlargement() -> None:
+    lr = scan((180, 240), np.array([[2.0, 0, 6.5], [0, 2.0, -3.5]]), 1.0, 0.02)
+    report = register_pair(lr, HR_SCAN).report
+    inner = slice(2, -2)
+    expected = peak_signal_noise_ratio(HR_SCAN[inner, inner], upsample(lr, 2)[inner, inner], data_range=1)
+    assert report.psnr_before == pytest.approx(expected, abs=0.1)
+    assert report.psnr_after > report.psnr_before + 10
 
 
 def test_upsample_refuses_nonsense() -> None:
