@@ -120,7 +120,7 @@ def test_upsample_is_the_kernel_of_registration() -> None:
     error = corner_errors(np.array(pair.report.matrix), truth, HR_SHAPE).max()
     plain = upsample(lr, 2)
     np.testing.assert_allclose(pair.lr[pair.mask], plain[pair.mask], atol=0.3 * error + 1e-5)
-    # Placed in the centre already, so before and after are both what the definition of PSNR gives for plain enlargement.
+    # Placed in the centre already, so before and after are both the PSNR of plain enlargement.
     expected = peak_signal_noise_ratio(HR_SCAN[pair.mask], plain[pair.mask], data_range=1)
     assert pair.report.psnr_after == pytest.approx(expected, abs=0.1)
     assert pair.report.psnr_before == pytest.approx(expected, abs=0.1)
