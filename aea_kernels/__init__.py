@@ -1,4 +1,4 @@
-"""Linear-normalised attention for images, augmented with shared references and with the whole batch, without the map."""
+"""Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
 from .functional import (
@@ -11,6 +11,7 @@ from .functional import (
     summarize,
 )
 from .modules import AugmentedAttention
+from .planning import explain
 from .summary import KeySummary, Moments
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Moments",
     "attend",
     "batch_attention",
+    "explain",
     "learned_query_attention",
     "linear_attention",
     "moments",

@@ -216,13 +216,12 @@ def _scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tenso
 
 
 def _differentiable_backward(
-    dy: Tensor, inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...], spec: BlockSpec
+    dy: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through the block in plain operations, so that they have gradients in turn."""
-    x, weight, bias, references, query, key, value, output = inputs
-    assert x is not None
-    assert references is not None
-    z = x.flatten(2).to(output.dtype)  # (B, C, S)
+    x, weight, bias, references, *rest = inputs
+    projections = Projections(*rest)
+    z = x.flatten(2).to(projections.output.dtype)  # (B, C, S)
     if weight is not None and bias is not None:
         if spec.batch_statistics_eps is not None:
             mean = z.mean((0, 2), keepdim=True)
@@ -232,7 +231,7 @@ def _differentiable_backward(
     zh = torch.cat([z, torch.ones_like(z[:, :1])], 1)
     keys = Keys(len(x), spec)
     gram = keys.pool(zh @ zh.mT, homogeneous(references))
-    folded = fold(gram, Projections(query, key, value, output), heads=spec.heads, scale=spec.scale)
+    folded = fold(gram, projections, heads=spec.heads, scale=spec.scale)
     y = x + (keys.spread(folded.matrix) @ zh).reshape(x.shape).to(x.dtype)
     wanted = [t for t, need in zip(inputs, needed, strict=False) if need and t is not None]
     gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))

@@ -4,8 +4,8 @@ In homogeneous coordinates zh = (z, 1), Wh = [W b], the block is ``y = x + M zh`
 
     M = (scale / n) * Wo * per_head(Whv Gh Whk^T) * Whq  +  [0 bo]
 
-where Gh is the sum of zh zh^T over all keys and n, its last entry, their number. Heads, biases and the output projection
-cost nothing per position. Nothing here depends on the size of the image.
+where Gh is the sum of zh zh^T over all keys and n, its last entry, their number. Heads, biases and the output
+projection cost nothing per position. Nothing here depends on the size of the image.
 
 Shapes: G groups of images that share their keys, C channels, H heads of E key and D value channels, O outputs.
 """

@@ -1,7 +1,7 @@
 """The public operators: what they accept, who computes, and the call.
 
 Layout of `torch.nn.functional.scaled_dot_product_attention`: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D).
-Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for float64); results have the input's dtype.
+Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for float64), results in the input's dtype.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def attention_block(
     batch_statistics_eps: float | None = None,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), folded into ``x + M zh``.
+    """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), as ``x + M zh``.
 
     Args:
         x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.

@@ -20,8 +20,8 @@ NORM_MOMENTUM = 0.003
 class AugmentedAttention(nn.Module):
     """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual included.
 
-    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``. In training, BN sees the whole batch, then
-    the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
+    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``. In training, BN sees the whole batch,
+    then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
     (Eq. 5). In prediction every image attends to itself and the references.
 
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
@@ -102,7 +102,10 @@ class AugmentedAttention(nn.Module):
             x,
             scale,
             shift,
-            *((projection.weight, projection.bias) for projection in (self.query, self.key, self.value, self.output)),
+            (self.query.weight, self.query.bias),
+            (self.key.weight, self.key.bias),
+            (self.value.weight, self.value.bias),
+            (self.output.weight, self.output.bias),
             self.references,
             heads=self.heads,
             scale=self.scale,

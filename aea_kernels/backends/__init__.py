@@ -16,8 +16,9 @@ _chosen: ContextVar[str] = ContextVar("aea_backend", default="auto")
 class use_backend:
     """Choose who computes: ``"auto"``, ``"eager"``, ``"triton"`` or ``"naive"``.
 
-    As a function, ``use_backend("eager")``, it holds from then on; as a context manager, ``with use_backend("naive"):``,
-    until the end of the block. There is no silent fallback: a backend that cannot run raises when it is asked to.
+    As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
+    ``with use_backend("naive"):``, until the end of the block. There is no silent fallback: a backend that cannot run
+    raises when it is asked to.
 
     Raises:
         ValueError: the name is not one of the four.

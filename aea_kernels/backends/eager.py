@@ -209,7 +209,7 @@ def features_backward(
             mean of x is large.
 
     Returns:
-        dx = dy + scale * dz on the support of ReLU6, with dz = M^T dy + pull zh; and (dscale, dshift), None without norm.
+        dx = dy + scale * dz on the support of ReLU6, with dz = M^T dy + pull zh; and (dscale, dshift), None if no norm.
     """
     dx = torch.empty_like(x)
     walk = _Walk(dy, x, dx)

@@ -1,0 +1,65 @@
+"""What hypothesis draws: tensors in every layout a caller may hold, and blocks of every configuration."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+import aea_kernels as aea
+
+LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
+
+
+@st.composite
+def tensors(draw, shape: tuple[int, ...], dtype=torch.float64, layouts=LAYOUTS, requires_grad=False) -> Tensor:
+    """A tensor of `shape` whose strides are drawn too; values standard normal."""
+    layout, seed = draw(st.sampled_from(layouts)), draw(st.integers(0, 2**16))
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
+
+    if layout == "channels_last":
+        x = normal(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+    elif layout == "sliced":
+        x = normal(*(2 * n + 1 for n in shape))[tuple(slice(1, 2 * n, 2) for n in shape)]
+    elif layout == "transposed":
+        x = normal(*reversed(shape)).permute(*reversed(range(len(shape))))
+    elif layout == "expanded":
+        x = normal(1, *shape[1:]).expand(shape)
+    else:
+        x = normal(*shape)
+    return x.requires_grad_(requires_grad)
+
+
+def spatial_shapes(max_axes: int = 3, max_side: int = 7) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.lists(st.integers(1, max_side), min_size=1, max_size=max_axes).map(tuple)
+
+
+@st.composite
+def blocks(draw, dtype=torch.float64) -> aea.AugmentedAttention:
+    """A block with weights, biases, BN and running statistics all away from their initial values."""
+    heads = draw(st.integers(1, 3))
+    channels = draw(st.integers(1, 9))
+    block = aea.AugmentedAttention(
+        channels,
+        heads=heads,
+        references=draw(st.sampled_from([0, 1, 5])),
+        batch_aware=draw(st.booleans()),
+        key_channels=heads * draw(st.integers(1, 4)),
+        value_channels=heads * draw(st.integers(1, 4)),
+        norm=draw(st.booleans()),
+    )
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_(0, 1 / math.sqrt(channels), generator=generator)
+        if block.norm is not None:
+            block.norm.weight.add_(1.5)
+            block.norm.bias.add_(1.0)
+            block.norm.running_mean.normal_(generator=generator)
+            block.norm.running_var.uniform_(0.5, 2, generator=generator)
+    return block.to(dtype)

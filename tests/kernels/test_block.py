@@ -1,0 +1,201 @@
+"""The whole block against the paper's block with the map in float64: output, all gradients, BN's running statistics."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import blocks, spatial_shapes, tensors
+
+import aea_kernels as aea
+from aea_kernels import testing
+from aea_kernels.functional import attention_block
+
+batches = st.sampled_from([1, 2, 3, 8])
+
+
+def block_as_function(block: aea.AugmentedAttention, backend: str):
+    """The block as a function of x and all its parameters, on a copy whose running statistics may move."""
+
+    def run(x, *parameters):
+        twin = copy.deepcopy(block).to(x.dtype)
+        with aea.use_backend(backend):
+            names = [name for name, _ in twin.named_parameters()]
+            return torch.func.functional_call(twin, dict(zip(names, parameters, strict=True)), (x,))
+
+    return run
+
+
+@given(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
+def test_output_and_every_gradient(backend, block, batch, spatial, training, data):
+    x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
+    testing.assert_parity(
+        block_as_function(block.train(training), backend),
+        block_as_function(block.train(training), "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-7 if training and block.norm is not None and x[:, 0].numel() < 4 else 1e-9,
+    )
+
+
+@given(block=blocks(), batch=batches, spatial=spatial_shapes(), data=st.data())
+def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial, data):
+    x = data.draw(tensors((batch, block.channels, *spatial)))
+    if block.norm is None or x[:, 0].numel() < 2:
+        return
+    oracle = copy.deepcopy(block.norm).train()
+    block.train()
+    for _ in range(2):
+        block(x)
+        oracle(x.reshape(batch, block.channels, -1, 1))
+    for name, buffer in oracle.named_buffers():
+        torch.testing.assert_close(getattr(block.norm, name), buffer, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("training", [False, True])
+@given(data=st.data())
+def test_error_budget(backend, dtype, training, data):
+    torch.manual_seed(data.draw(st.integers(0, 2**16)))
+    block = aea.AugmentedAttention(16, references=8).train(training)
+    x = data.draw(tensors((4, 16, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
+    parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
+    testing.assert_within_error_budget(
+        block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
+    )
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, offset):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(8, references=4).train()
+    x = (torch.randn(4, 8, 16, 16) + offset).requires_grad_()
+    testing.assert_within_error_budget(
+        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters()
+    )
+
+
+def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3).double().train()
+    x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
+    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    testing.assert_parity(
+        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-10
+    )
+
+
+def test_training_splits_the_batch_as_the_paper_does(backend):
+    """The first floor(N/2) images see only themselves and the references, the others only each other."""
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3, norm=False).double().train()
+    x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
+    for image in range(5):
+        seen = torch.autograd.grad(block(x)[image].sum(), x)[0].flatten(1).abs().sum(1) > 0
+        assert seen.tolist() == ([i == image for i in range(5)] if image < 2 else [i >= 2 for i in range(5)])
+    references = torch.autograd.grad(block(x)[2:].sum(), block.references, allow_unused=True)[0]
+    assert not references.any()
+
+
+def test_prediction_does_not_depend_on_the_rest_of_the_batch(backend):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3).eval()
+    x = torch.randn(3, 6, 8, 8)
+    torch.testing.assert_close(block(x)[1:2], block(x[1:2]))
+
+
+def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backend):
+    block = aea.AugmentedAttention(8, references=4).train()
+    x = torch.randn(4, 8, 40, 40, requires_grad=True)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        block(x)
+    large = [t for t in kept if t.numel() >= x.numel() // 8]
+    assert [t.data_ptr() for t in large] == [x.data_ptr()]
+
+
+def test_same_bits_every_time(backend):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(32, references=8).train()
+    x = torch.randn(4, 32, 64, 64, requires_grad=True)
+
+    def run():
+        block.zero_grad()
+        y = block(x)
+        return [y, *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])]
+
+    first, second = run(), run()
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_input_layout_is_the_output_layout(backend):
+    block = aea.AugmentedAttention(8).eval()
+    x = torch.randn(2, 8, 6, 7).to(memory_format=torch.channels_last)
+    assert block(x).is_contiguous(memory_format=torch.channels_last)
+    assert block(x.contiguous()).is_contiguous()
+
+
+def test_autocast_does_not_lower_the_precision_of_sums(backend):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(16).train()
+    x = torch.randn(2, 16, 12, 12, requires_grad=True)
+    twin = copy.deepcopy(block)
+    plain = torch.autograd.grad(block(x).sum(), x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(twin(x).sum(), x)[0], plain, rtol=0, atol=0)
+
+
+def test_relevance_is_query_times_reference_key():
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3).double().eval()
+    torch.nn.init.normal_(block.query.bias)
+    x = torch.randn(2, 6, 4, 5, dtype=torch.float64)
+    z = torch.nn.functional.relu6(block.norm(x)).movedim(1, -1)
+    expected = torch.einsum("bhwe,re->brhw", block.query(z), block.key(block.references))
+    torch.testing.assert_close(block.relevance(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3)])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_empty_feature_map_gives_an_empty_feature_map(shape, training, backend):
+    block = aea.AugmentedAttention(4).train(training)
+    before = block.norm.running_mean.clone()
+    assert block(torch.empty(shape)).shape == shape
+    assert torch.equal(block.norm.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 0}, "channels is 0, expected at least 1"),
+        ({"channels": 6, "references": -1}, "references is -1, expected 0 or more"),
+        ({"channels": 6, "heads": 4}, "key_channels is 6, expected a positive multiple of heads = 4"),
+        ({"channels": 6, "value_channels": 5}, "value_channels is 5, expected a positive multiple of heads = 2"),
+    ],
+)
+def test_wrong_sizes_are_named_in_one_sentence(options, message):
+    with pytest.raises(ValueError, match="expected") as error:
+        aea.AugmentedAttention(**options)
+    assert str(error.value) == message
+
+
+def test_wrong_inputs_are_named_in_one_sentence():
+    block = aea.AugmentedAttention(6)
+    with pytest.raises(ValueError, match=r"x is \(2, 5, 3, 3\), expected \(N, 6, \*spatial\)"):
+        block(torch.randn(2, 5, 3, 3))
+    with pytest.raises(TypeError, match=r"x has dtype torch.int64"):
+        block(torch.zeros(2, 6, 3, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="no references"):
+        aea.AugmentedAttention(6, references=0).relevance(torch.randn(1, 6, 2, 2))
+
+
+def test_the_functional_block_reports_the_statistics_it_used(backend):
+    x = torch.randn(3, 4, 5, 6) * 3 + 1
+    linear = (torch.eye(4), torch.zeros(4))
+    _, mean, variance = attention_block(
+        x, torch.ones(4), torch.zeros(4), linear, linear, linear, linear, None,
+        heads=1, scale=1.0, batch_statistics_eps=1e-5,
+    )  # fmt: skip
+    torch.testing.assert_close(mean.float(), x.mean((0, 2, 3)))
+    torch.testing.assert_close(variance.float(), x.var((0, 2, 3), correction=0))

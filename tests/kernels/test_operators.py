@@ -1,0 +1,153 @@
+"""The operators on given queries, keys and values against Eqs. 1 to 5 with the map, in float64."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import tensors
+
+import aea_kernels as aea
+from aea_kernels import naive, testing
+
+sizes = st.fixed_dictionaries(
+    {
+        "batch": st.sampled_from([1, 2, 3]),
+        "heads": st.integers(1, 3),
+        "queries": st.integers(1, 70),
+        "keys": st.integers(1, 70),
+        "key_width": st.integers(1, 9),
+        "value_width": st.integers(1, 9),
+        "references": st.sampled_from([0, 1, 6]),
+    }
+)
+
+
+def draw_query_key_value(data, size, dtype=torch.float64):
+    def draw(positions, width):
+        shape = (size["batch"], size["heads"], positions, width)
+        return data.draw(tensors(shape, dtype, requires_grad=True))
+
+    return (
+        draw(size["queries"], size["key_width"]),
+        draw(size["keys"], size["key_width"]),
+        draw(size["keys"], size["value_width"]),
+    )
+
+
+def draw_references(data, size, dtype=torch.float64):
+    def draw(width):
+        return data.draw(tensors((size["heads"], size["references"], width), dtype, ["contiguous"], True))
+
+    return draw(size["key_width"]), draw(size["value_width"])
+
+
+@given(size=sizes, data=st.data(), scale=st.floats(-2, 2))
+def test_self_attention_is_equations_1_and_2(size, data, scale):
+    testing.assert_parity(
+        lambda q, k, v: aea.linear_attention(q, k, v, scale=scale),
+        lambda q, k, v: naive.linear_attention(q, k, v, scale=scale),
+        *draw_query_key_value(data, size),
+        tolerance=1e-12,
+    )
+
+
+@given(size=sizes, data=st.data())
+def test_reference_attention_is_equation_4(size, data):
+    inputs = (*draw_query_key_value(data, size), *draw_references(data, size))
+    testing.assert_parity(aea.reference_attention, naive.reference_attention, *inputs, tolerance=1e-12)
+
+
+@given(size=sizes, data=st.data())
+def test_batch_attention_is_equation_5(size, data):
+    inputs = draw_query_key_value(data, size)
+    testing.assert_parity(aea.batch_attention, naive.batch_attention, *inputs, tolerance=1e-12)
+
+
+@given(size=sizes, data=st.data())
+def test_learned_query_attention_is_equation_3(size, data):
+    query, key, value = draw_query_key_value(data, size)
+    query = query[0].detach().requires_grad_()
+    testing.assert_parity(
+        aea.learned_query_attention, naive.learned_query_attention, query, key, value, tolerance=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@given(size=sizes, data=st.data())
+def test_error_budget(dtype, size, data):
+    size = size | {"queries": size["queries"] + 30, "key_width": size["key_width"] + 4}  # errors enough to average
+    inputs = (*draw_query_key_value(data, size, dtype), *draw_references(data, size, dtype))
+    testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
+
+
+@given(size=sizes, data=st.data())
+def test_summaries_add_over_any_split_of_the_keys(size, data):
+    query, key, value = draw_query_key_value(data, size)
+    cut = data.draw(st.integers(0, size["keys"]))
+    parts = [aea.summarize(key[:, :, part], value[:, :, part]) for part in (slice(0, cut), slice(cut, None))]
+    torch.testing.assert_close(
+        aea.attend(query, parts[0] + parts[1]), naive.linear_attention(query, key, value), rtol=1e-11, atol=1e-11
+    )
+
+
+@given(size=sizes, data=st.data())
+def test_moments_are_sums_of_homogeneous_outer_products(size, data):
+    x = data.draw(tensors((size["batch"], size["key_width"], size["keys"], 2), requires_grad=True))
+
+    def oracle(x):
+        xh = torch.cat([x.flatten(2), x.new_ones(len(x), 1, x.shape[2] * x.shape[3])], 1)
+        return torch.einsum("bis,bjs->bij", xh, xh)
+
+    testing.assert_parity(lambda x: aea.moments(x).gram, oracle, x, tolerance=1e-12)
+    moments = aea.moments(x)
+    torch.testing.assert_close(moments.count, x.new_full((len(x),), size["keys"] * 2))
+    torch.testing.assert_close(moments.mean, x.flatten(2).mean(2))
+    torch.testing.assert_close(moments.sum_over_batch().gram, oracle(x).sum(0, keepdim=True))
+
+
+def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
+    """Every path through many boxes: inner axes whole, outer axes one by one."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, 2, 1000, 5, dtype=torch.float64, generator=generator) for _ in range(3))
+    expected = naive.linear_attention(q, k, v)
+    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("empty", ["batch", "queries", "keys"])
+def test_nothing_in_gives_nothing_or_zeros_out(empty):
+    batch, queries, keys = (0 if empty == name else size for name, size in [("batch", 2), ("queries", 3), ("keys", 4)])
+    q = torch.randn(batch, 2, queries, 5, requires_grad=True)
+    k, v = torch.randn(batch, 2, keys, 5, requires_grad=True), torch.randn(batch, 2, keys, 6, requires_grad=True)
+    y = aea.linear_attention(q, k, v)
+    assert y.shape == (batch, 2, queries, 6)
+    assert not y.any()
+    y.sum().backward()
+    assert not any(t.grad.any() for t in (q, k, v))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": torch.randn(2, 3, 4)}, "query has shape (2, 3, 4), expected four axes (B, H, N, E)"),
+        ({"query": torch.randn(2, 3, 4, 6)}, "query has shape (2, 3, 4, 6), expected (B, H, N, E) = (2, 3, 4, 5)"),
+        ({"value": torch.randn(2, 3, 8, 5)}, "value has shape (2, 3, 8, 5), expected (B, H, L, D) = (2, 3, 7, 5)"),
+        ({"key": torch.zeros(2, 3, 7, 5, dtype=torch.int64)}, "key has dtype torch.int64, expected one of"),
+        ({"query": torch.zeros(2, 3, 4, 5, dtype=torch.float16)}, "query has dtype torch.float16, expected torch.floa"),
+        ({"query": torch.zeros(2, 3, 4, 5, device="meta")}, "query is on meta, expected cpu as the other arguments"),
+        ({"key": [1.0]}, "key is a list, expected a torch.Tensor"),
+    ],
+)
+def test_wrong_input_is_named_in_one_sentence(change, message):
+    arguments = {"query": torch.randn(2, 3, 4, 5), "key": torch.randn(2, 3, 7, 5), "value": torch.randn(2, 3, 7, 5)}
+    with pytest.raises((ValueError, TypeError)) as error:
+        aea.linear_attention(**(arguments | change))
+    assert message in str(error.value)
+
+
+def test_wrong_references_and_summaries_are_named():
+    q = torch.randn(2, 3, 4, 5)
+    with pytest.raises(ValueError, match=r"reference_value has shape \(3, 2, 4\), expected \(H, R, D\) = \(3, 2, 5\)"):
+        aea.reference_attention(q, q, q, torch.randn(3, 2, 5), torch.randn(3, 2, 4))
+    with pytest.raises(ValueError, match=r"summary.state has shape \(2, 3, 5, 5\), expected \(B, H, D, E\) with B = 1"):
+        aea.attend(torch.randn(4, 3, 7, 5), aea.summarize(q, q))

@@ -1,0 +1,55 @@
+"""`explain` against counts by hand, and the choice of backend."""
+
+import pytest
+import torch
+
+import aea_kernels as aea
+
+
+def test_the_networks_bottom_at_1280x944():
+    """75,520 positions of 128 channels, 64 references, 2 heads."""
+    plan = aea.explain(aea.AugmentedAttention(128), (1, 128, 236, 320), bandwidth=1e12)
+    assert (plan.reads, plan.writes) == (2, 1)
+    assert plan.bytes_moved == 3 * 128 * 75520 * 4
+    assert plan.map_bytes == 75520 * (75520 + 64) * 2 * 4
+    assert plan.floor_seconds == pytest.approx(3 * 128 * 75520 * 4 / 1e12)
+    assert plan.flops == pytest.approx(4 * 75520 * 128 * 128, rel=0.01)
+    assert plan.saved_bytes == 0
+    assert "45.7 GB" in str(plan)
+
+
+@pytest.mark.parametrize(("norm", "tensors"), [(True, 11), (False, 8)])
+def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, tensors):
+    plan = aea.explain(aea.AugmentedAttention(16, norm=norm), (2, 16, 8, 8), backward=True, dtype=torch.bfloat16)
+    assert plan.reads + plan.writes == tensors
+    assert plan.bytes_moved == tensors * 2 * 16 * 64 * 2
+
+
+def test_operators_move_4_tensors_and_7_more():
+    assert aea.explain((1, 2, 100, 64)).bytes_moved == 4 * 2 * 100 * 64 * 4
+    assert aea.explain((1, 2, 100, 64), backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"shape is \(1, 5, 2\), expected \(N, 4, \*spatial\)"):
+        aea.explain(aea.AugmentedAttention(4), (1, 5, 2))
+    with pytest.raises(ValueError, match=r"shape is \(1, 2\), expected \(B, H, N, E\)"):
+        aea.explain((1, 2))
+
+
+def test_a_backend_is_chosen_for_a_block_of_code_or_from_then_on(monkeypatch):
+    q = torch.randn(1, 1, 3, 2)
+    calls = []
+    monkeypatch.setattr("aea_kernels.naive.linear_attention", lambda *a, **k: calls.append(1) or q)
+    with aea.use_backend("naive"):
+        aea.linear_attention(q, q, q)
+    aea.linear_attention(q, q, q)
+    assert calls == [1]
+
+
+def test_a_backend_that_cannot_run_raises():
+    q = torch.randn(1, 1, 3, 2)
+    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="'triton' cannot run on cpu"):
+        aea.linear_attention(q, q, q)
+    with pytest.raises(ValueError, match="backend is 'cuda', expected one of 'auto'"):
+        aea.use_backend("cuda")

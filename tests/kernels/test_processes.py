@@ -1,0 +1,64 @@
+"""Keys pooled over processes: two gloo ranks must be one rank with both batches."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+import aea_kernels as aea
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
+
+
+def rank_main(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    group = dist.group.WORLD
+    mine = slice(2 * rank, 2 * rank + 2)
+    tensors = inputs()
+    q, k, v = (t[mine] for t in tensors)
+    y = aea.batch_attention(q, k, v, group=group)
+    y.square().sum().backward()
+    moments = aea.moments(q.movedim(1, 2).flatten(2)).sum_over_batch().all_reduce(group)
+
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=2, norm=False, group=group).double().train()
+    x = torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    block(x[[rank, 2 + rank]]).square().sum().backward()  # image `rank` takes the references, 2 + rank the batch
+    torch.save(
+        {
+            "y": y.detach(),
+            "gradients": [t.grad[mine] for t in tensors],
+            "moments": moments.gram.detach(),
+            "x": x.grad[[rank, 2 + rank]],
+            "parameters": [p.grad for p in block.parameters()],
+        },
+        Path(folder) / f"{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+def test_two_ranks_are_one():
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(rank_main, (folder,), nprocs=2)
+        ranks = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
+    tensors = inputs()
+    y = aea.batch_attention(*tensors)
+    y.square().sum().backward()
+    torch.testing.assert_close(torch.cat([r["y"] for r in ranks]), y)
+    for i, t in enumerate(tensors):
+        torch.testing.assert_close(torch.cat([r["gradients"][i] for r in ranks]), t.grad)
+    moments = aea.moments(tensors[0].movedim(1, 2).flatten(2)).sum_over_batch()
+    torch.testing.assert_close(ranks[0]["moments"], moments.gram)
+
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=2, norm=False).double().train()
+    x = torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    block(x).square().sum().backward()
+    torch.testing.assert_close(torch.stack([r["x"] for r in ranks], 1).flatten(0, 1), x.grad)
+    for i, parameter in enumerate(block.parameters()):
+        torch.testing.assert_close(ranks[0]["parameters"][i] + ranks[1]["parameters"][i], parameter.grad)
