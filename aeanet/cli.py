@@ -52,10 +52,12 @@ class Schedule(str, Enum):
 Pairs = Annotated[
     Path,
     typer.Argument(
-        help="Folder of pairs: lr/NAME.* with hr/NAME.*, or *10000.* (LR) with *20000.* (HR).", show_default=False
+        metavar="PAIRS",
+        help="Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
+        show_default=False,
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="Run folder that `aeanet train` wrote.", show_default=False)]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
 
 
 @app.command(epilog="Example: `aeanet demo --out aeanet-demo`")
@@ -145,7 +147,10 @@ def train(
 @app.command(epilog="Example: `aeanet predict runs/first images/*.tif --out restored`")
 def predict(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(help="LR micrographs (PNG, BMP, JPEG, TIFF).", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="LR micrographs (PNG, BMP, JPEG, TIFF).", show_default=False),
+    ],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs the run was trained on.
@@ -236,12 +241,14 @@ def main() -> None:
 def _bar() -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
-        bar.add_task("", total=1.0)
         yield bar
 
 
 def _show(bar: Progress, label: str, share: float) -> None:
-    bar.update(bar.task_ids[0], description=label, completed=share)
+    """Say what is done and how much of it; a share that falls back begins a line of its own, with its own clock."""
+    if not bar.tasks or share < bar.tasks[-1].completed:
+        bar.add_task(label, total=1.0)
+    bar.update(bar.task_ids[-1], description=label, completed=share)
 
 
 def _load_pairs(folder: Path) -> "PairSet":

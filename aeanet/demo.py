@@ -32,7 +32,7 @@ def run_demo(folder: Path, show: Callable[[str, float], None], recipe: Recipe = 
 
     `show(label, share)` is told what is being done and how much of it is done, 0 to 1. Returns what to print at the
     end. Raises PairError if the simulated pairs cannot be registered, OSError and ImageError if the folder cannot be
-    written.
+    written, KeyboardInterrupt once the model is saved if Ctrl-C ended the training.
     """
     total = TRAINING_PAIRS + 1
     simulated = []
@@ -52,6 +52,8 @@ def run_demo(folder: Path, show: Callable[[str, float], None], recipe: Recipe = 
 
     trained = train(seen, recipe, on_step=on_step)
     save_run(folder / "run", trained, recipe, PairSet(seen, {}))
+    if trained.interrupted:
+        raise KeyboardInterrupt
     show("Restoring the unseen image", 0.0)
     assert isinstance(trained.model, AEANet)
     clocks = Clocks()

@@ -13,11 +13,11 @@ def restore(model: UShape, image: NDArray) -> NDArray:
 
     Args:
         model: any network of `model`, on any device; it is left in evaluation mode.
-        image: (H, W) floating point, intensities in [0, 1].
+        image: (H, W) floating point, intensities in [0, 1] but for the overshoot of bicubic interpolation.
 
     Returns (H, W) float32, clipped to [0, 1]. The whole image is taken at once, as in the paper's protocol.
     """
-    _check(image)
+    _check_image(image)
     device = next(model.parameters()).device
     batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
     model.eval()
@@ -38,7 +38,8 @@ def super_resolve(model: UShape, image: NDArray, *, magnification: float | None 
     Raises ValueError, in one sentence, for an image that is not such, or if the magnification is neither given nor
     known.
     """
-    _check(image)
+    _check_image(image)
+    _check_range(image)
     magnification = model.magnification if magnification is None else magnification
     if magnification is None:
         raise ValueError("the model does not know its magnification: give one, for instance magnification=2.")
@@ -47,9 +48,12 @@ def super_resolve(model: UShape, image: NDArray, *, magnification: float | None 
     return restore(model, upsample(image, magnification))
 
 
-def _check(image: NDArray) -> None:
+def _check_image(image: NDArray) -> None:
     if image.ndim != 2 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image is {image.dtype} of shape {image.shape}, wanted floating point of shape (H, W).")
+
+
+def _check_range(image: NDArray) -> None:
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
         raise ValueError(f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the detector.")

@@ -31,7 +31,7 @@ from aeanet.registration import RegisteredPair
 
 RUN_FILE = "run.json"
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
-STATISTICS_WINDOW = 30  # a young batch norm averages over about the latest thirtieth of its steps
+STATISTICS_WINDOW = 5  # a young batch norm averages over about the latest fifth of its steps
 SAVE_SECONDS = 60.0
 
 
@@ -122,8 +122,8 @@ class _Task(pl.LightningModule):
     """The network, its loss and its optimiser, and what changes from step to step.
 
     Batch norm's running statistics follow with momentum 0.003, too slow for a run of a few hundred steps: prediction
-    would still use the values of the first ones. So the momentum starts at 1 and falls as 10 / (10 + step), which
-    averages over about the latest tenth of the steps done, until it meets 0.003 at step 3,323. From there on, 97 % of
+    would still use the values of the first ones. So the momentum starts at 1 and falls as 5 / (5 + step), which
+    averages over about the latest fifth of the steps done, until it meets 0.003 at step 1,662. From there on, 98 % of
     the paper's 120,000 steps, it is the paper's; what the early steps left has by then decayed to nothing. A model is
     thus usable after any step, interrupted ones included, without a pass over the data at the end.
     """
@@ -252,16 +252,16 @@ def train(
         on_step: called after every step.
         on_save: called with the model about once a minute, for a copy that outlives a crash.
 
-    Raises RecipeError if no crop fits into the pairs or the loss becomes infinite, ModelError as `build_model` does.
+    Raises PairError if no crop fits into the pairs, RecipeError if the loss stops being a finite number, ModelError as
+    `build_model` does.
     """
     recipe = recipe or Recipe()
-    with torch.random.fork_rng(devices=[]):
+    watch = _Watch(recipe, on_step, on_save)
+    with torch.random.fork_rng(devices=[]), _quiet_lightning(), watch.heeding_interrupts():
         torch.manual_seed(recipe.seed)
         model = build_model(name, **options)
-    model.magnification = statistics.median(pair.report.magnification for pair in pairs)
-    crops = RandomCrops(pairs, recipe.crop, seed=recipe.seed, length=recipe.steps * recipe.batch)
-    watch = _Watch(recipe, on_step, on_save)
-    with _quiet_lightning(), watch.heeding_interrupts():
+        model.magnification = statistics.median(pair.report.magnification for pair in pairs)
+        crops = RandomCrops(pairs, recipe.crop, recipe.steps * recipe.batch, seed=recipe.seed)
         trainer = pl.Trainer(
             max_steps=recipe.steps,
             accelerator="auto",
