@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from rich.console import Console
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from toys import toy_pair
 from torch import nn
+from toys import toy_pair
 
 from aeanet.evaluation import EvaluationError, Score, evaluate, psnr, score_region, ssim
 from aeanet.figures import draw_comparison
