@@ -24,10 +24,16 @@ from aeanet.training import Progress, Recipe, save_run, train
 
 TRAINING_PAIRS = 5
 # Ends by its steps on two ordinary cores, by the clock on slower ones.
-RECIPE = Recipe.short(steps=800, crop=64, max_seconds=120)
+RECIPE = Recipe.short(steps=1000, crop=64, max_seconds=130)
 
 
-def run_demo(folder: Path, show: Callable[[str, float], None], recipe: Recipe = RECIPE) -> RenderableType:
+def run_demo(
+    folder: Path,
+    show: Callable[[str, float], None],
+    *,
+    recipe: Recipe = RECIPE,
+    shape: tuple[int, int] = (944, 1280),
+) -> RenderableType:
     """Simulate, register, train, restore and score; pictures and model go to `folder` (which exists).
 
     `show(label, share)` is told what is being done and how much of it is done, 0 to 1. Returns what to print at the
@@ -35,10 +41,11 @@ def run_demo(folder: Path, show: Callable[[str, float], None], recipe: Recipe = 
     written, KeyboardInterrupt once the model is saved if Ctrl-C ended the training.
     """
     total = TRAINING_PAIRS + 1
+    show(f"Simulating {total} pairs", 0.0)
     simulated = []
     for index in range(total):
-        show(f"Simulating {total} pairs", index / total)
-        simulated.append(simulate_pair(recipe.seed * total + index))
+        simulated.append(simulate_pair(recipe.seed * total + index, shape=shape))
+        show(f"Simulating {total} pairs", (index + 1) / total)
     data = register_all(
         [(pair.name, pair.lr, pair.hr) for pair in simulated],
         progress=lambda done, of, name: show(f"Registering {of} pairs", done / of),
@@ -126,9 +133,7 @@ def _cost(model: AEANet, clocks: Clocks) -> Table:
     table = Table(title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads")
     for title in ("", "this run", "with the map formed"):
         table.add_column(title, justify="right" if title else "left")
-    table.add_row("time", f"{clocks.seconds['attention']:.3f} s, {share:.0%} of the network's", "-")
-    table.add_row(
-        "memory beyond input and output", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB"
-    )
+    table.add_row("time", f"{clocks.seconds['attention']:.3f} s, {share:.0%} of the network", "-")
+    table.add_row("working memory", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB")
     table.add_row("arithmetic", f"{plan.flops / 1e9:,.1f} GFLOP", f"{map_flops / 1e9:,.0f} GFLOP")
     return table
