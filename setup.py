@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 EM = [
     "matplotlib>=3.8",
-    "opencv-python-headless>=4.9",
+    "opencv-python-headless>=5",
     "pillow>=10",
     "pytorch-lightning>=2.5",
     "rich>=13",

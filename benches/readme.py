@@ -1,0 +1,64 @@
+"""`python -m benches.readme [DEMO_FOLDER]`: put the recorded numbers into README, so that none is typed by hand.
+
+With the folder of an `aeanet demo`, its scores and picture are recorded under `results/` first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .__main__ import HERE, table
+
+README = HERE.parent / "README.md"
+RESULTS = HERE / "results"
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        record_demo(Path(sys.argv[1]))
+    text = README.read_text(encoding="utf-8")
+    text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
+    text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
+    README.write_text(text, encoding="utf-8")
+
+
+def record_demo(folder: Path) -> None:
+    shutil.copy(folder / "demo.json", RESULTS / "demo.json")
+    picture = Image.open(folder / "comparison.png").convert("RGB")
+    picture.thumbnail((1600, 1600), Image.Resampling.LANCZOS)
+    picture.save(RESULTS / "demo.jpg", quality=85)
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """`content` between the markers `<!-- name -->` and `<!-- /name -->`."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+
+
+def demo_sentence(demo: dict[str, Any]) -> str:
+    return (
+        f"From `aeanet demo`: after {demo['steps']:,} training steps ({demo['training_seconds']:.0f} s), an unseen "
+        f"simulated image gains {demo['delta_psnr']:+.2f} dB PSNR and {demo['delta_ssim']:+.3f} SSIM over bicubic\n"
+        f"interpolation. Its attention over {demo['positions']:,} positions took {demo['attention_seconds']:.3f} s; the "
+        f"materialised map alone would have needed {demo['map_bytes'] / 1e9:.1f} GB."
+    )
+
+
+def bench_section(record: dict[str, Any]) -> str:
+    return (
+        f"The block at the network's bottom for a 1280x944 image (236 x 320 positions, 128 channels, 2 heads, 64 "
+        f"references, float32, CPU: {record['device']}, {record['threads']} threads, torch {record['torch']}, "
+        f"`python -m benches` at {record['commit']}). *Plain eager* is the same block as one writes it in PyTorch, "
+        f"product reordered; *bare products* are X X^T and M X, nothing else.\n\n{table(record)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
