@@ -20,7 +20,7 @@ BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
 setup(
     name="aeanet",
     version="0.1.0",
-    description="Linear-normalised attention for images at the memory floor, and electron-microscopy super-resolution on it",
+    description="Linear-normalised attention for images, and electron-microscopy super-resolution on top of it",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",

@@ -46,8 +46,8 @@ def demo_sentence(demo: dict[str, Any]) -> str:
     return (
         f"From `aeanet demo`: after {demo['steps']:,} training steps ({demo['training_seconds']:.0f} s), an unseen "
         f"simulated image gains {demo['delta_psnr']:+.2f} dB PSNR and {demo['delta_ssim']:+.3f} SSIM over bicubic\n"
-        f"interpolation. Its attention over {demo['positions']:,} positions took {demo['attention_seconds']:.3f} s; the "
-        f"materialised map alone would have needed {demo['map_bytes'] / 1e9:.1f} GB."
+        f"interpolation. Its attention over {demo['positions']:,} positions took {demo['attention_seconds']:.3f} s; "
+        f"the materialised map alone would have needed {demo['map_bytes'] / 1e9:.1f} GB."
     )
 
 
