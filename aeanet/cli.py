@@ -5,6 +5,7 @@ sentence and exit status 1 (2 for a wrong call, 130 after Ctrl-C). Heavy package
 that `--help` is instant.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -234,6 +235,8 @@ def evaluate(
 
 def main() -> None:
     """The entry point of the console script."""
+    # Waiting OpenMP threads spin by default: beside other busy programs that makes training ten times slower and more.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 
