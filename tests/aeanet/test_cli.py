@@ -105,7 +105,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "run_demo", brief)
     result = aeanet("demo", "--out", tmp_path / "demo")
     assert result.exit_code == 0, result.output
-    expected = {"comparison.png", "hr.png", "lr.png", "lr_bicubic.png", "run", "super_resolved.png"}
+    expected = {"comparison.png", "demo.json", "hr.png", "lr.png", "lr_bicubic.png", "run", "super_resolved.png"}
     assert {path.name for path in (tmp_path / "demo").iterdir()} == expected
     assert read_image(tmp_path / "demo" / "super_resolved.png").pixels.shape == SHAPE
     assert load_model(tmp_path / "demo" / "run").config["name"] == "aeanet"
