@@ -80,7 +80,7 @@ def train(
     folder: Pairs,
     run: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
     quick: Annotated[
-        bool, typer.Option("--quick", help="A short recipe: 2,000 steps, 96 px crops, one cycle up to 2e-3.")
+        bool, typer.Option("--quick", help="A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.")
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps (120,000).", show_default=False)] = None,
     crop: Annotated[

@@ -26,7 +26,7 @@ from aeanet.training import Progress, Recipe, save_run, train
 
 TRAINING_PAIRS = 5
 # Ends by its steps on two ordinary cores, by the clock on slower ones.
-RECIPE = Recipe.short(steps=1000, crop=64, max_seconds=130)
+RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
 
 def run_demo(
