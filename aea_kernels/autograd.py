@@ -196,15 +196,27 @@ class AttentionBlock(torch.autograd.Function):
         dgram, dprojections = fold_backward(dmatrix, gram, folded, projections, heads=spec.heads, scale=spec.scale)
         pull = keys.reduce(dgram + dgram.mT)
         dreferences = homogeneous(references) @ pull[: spec.reference_images].sum(0)
-        dx, dnorm = backend.features_backward(dy, x, norm, keys.spread(folded.matrix), keys.spread(pull), centre=mean)
+        deviation = None if mean is None else (variance + spec.batch_statistics_eps).sqrt()
+        number = max(1, x.numel() // x.shape[1])
+
+        def through_statistics(dscale: Tensor, dshift: Tensor) -> tuple[Tensor, Tensor]:
+            """BN is weight (x - mean) / deviation + bias, with mean and deviation functions of x."""
+            assert deviation is not None
+            slope = -weight * dscale / deviation**3 / number
+            constant = -weight * dshift / deviation / number - slope * mean
+            return slope.to(gram.dtype), constant.to(gram.dtype)
+
+        dx, dnorm = backend.features_backward(
+            dy,
+            x,
+            norm,
+            keys.spread(folded.matrix),
+            keys.spread(pull),
+            centre=mean,
+            through_statistics=None if mean is None else through_statistics,
+        )
         dweight, dbias = (None, None) if dnorm is None else dnorm
-        if mean is not None:
-            # BN: y = weight (x - mean) / deviation + bias, with mean and deviation functions of x
-            deviation = (variance + spec.batch_statistics_eps).sqrt()
-            number = max(1, x.numel() // x.shape[1])
-            dmean = -weight * dbias / deviation / number
-            slope = -weight * dweight / deviation**3 / number
-            dx = backend.add_affine_(dx, x, slope.to(gram.dtype), (dmean - slope * mean).to(gram.dtype))
+        if deviation is not None:
             dweight = (dweight / deviation).to(gram.dtype)
         return (dx, dweight, dbias, dreferences[:, :-1], *dprojections, None)
 

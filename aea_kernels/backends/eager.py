@@ -10,7 +10,7 @@ Notation: a feature map is (*batch, C, *spatial); z = ReLU6(scale x + shift), or
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -198,7 +198,14 @@ def apply_to_features(x: Tensor, norm: Norm, matrix: Tensor, *, residual: bool) 
 
 
 def features_backward(
-    dy: Tensor, x: Tensor, norm: Norm, matrix: Tensor, pull: Tensor, *, centre: Tensor | None
+    dy: Tensor,
+    x: Tensor,
+    norm: Norm,
+    matrix: Tensor,
+    pull: Tensor,
+    *,
+    centre: Tensor | None,
+    through_statistics: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
 ) -> tuple[Tensor, Norm]:
     """Gradients of ``x + M zh`` with M a function of the moments of zh: two reads, one write.
 
@@ -207,6 +214,8 @@ def features_backward(
         pull: dG + dG^T, (B, C+1, C+1), the gradient that comes back through the moments.
         centre: (C,) or None for 0: dscale is that of ``scale (x - centre) + shift``, which keeps its digits where the
             mean of x is large.
+        through_statistics: what (dscale, dshift) send back to x through BN's statistics, as (slope, constant), (C,)
+            each: dx has ``slope x + constant`` added; None where the statistics do not come from x.
 
     Returns:
         dx = dy + scale * dz on the support of ReLU6, with dz = M^T dy + pull zh; and (dscale, dshift), None if no norm.
@@ -236,18 +245,19 @@ def features_backward(
             dscale += torch.mul(dz, values, out=walk.workspace(1, z)).sum((0, 2))
             torch.addcmul(above, dz, norm[0][:, None], out=out)
         walk.store(2, box, out)
+    if through_statistics is not None:
+        _add_affine(dx, x, *through_statistics(dscale, dshift))
     return dx, None if norm is None else (dscale, dshift)
 
 
-def add_affine_(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> Tensor:
-    """``dx += slope x + constant`` in place, (C,) each: what the batch statistics of BN send back to x."""
+def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
+    """``dx += slope x + constant`` in place, (C,) each."""
     walk = _Walk(dx, x)
     for box in walk:
         out = walk.result(0, box)
         torch.add(walk.read(0, box), constant[:, None], out=out)
         out.addcmul_(walk.read(1, box), slope[:, None])
         walk.store(0, box, out)
-    return dx
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------

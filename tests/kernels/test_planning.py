@@ -47,9 +47,13 @@ def test_a_backend_is_chosen_for_a_block_of_code_or_from_then_on(monkeypatch):
     assert calls == [1]
 
 
-def test_a_backend_that_cannot_run_raises():
+def test_a_backend_that_cannot_run_raises(monkeypatch):
     q = torch.randn(1, 1, 3, 2)
-    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="'triton' cannot run on cpu"):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="'triton' cannot run on cpu: it needs a CUDA"):
+        aea.linear_attention(q, q, q)
+    monkeypatch.setattr("aea_kernels.backends.find_spec", lambda name: None)
+    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="the package triton is not installed"):
         aea.linear_attention(q, q, q)
     with pytest.raises(ValueError, match="backend is 'cuda', expected one of 'auto'"):
         aea.use_backend("cuda")

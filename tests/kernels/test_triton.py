@@ -1,0 +1,128 @@
+"""The Triton kernels in the interpreter against the equations: every dtype, layout and path through the tiles."""
+
+import copy
+
+import pytest
+import torch
+from test_block import block_as_function
+
+import aea_kernels as aea
+from aea_kernels import naive, testing
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def triton(backend):
+    """Few programs, so that each walks over several tiles and an image still has several spans."""
+    with aea.use_backend("triton"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aea_kernels.backends.triton.tiles.PROGRAMS", 12)
+        yield
+
+
+def normal(*shape, dtype=torch.float64, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "sliced": lambda x: torch.cat([x, x], 3).flatten(2).unflatten(2, (x.shape[2], -1))[..., : x.shape[3]],
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "expanded": lambda x: x[:1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("training", [False, True])
+def test_block_output_and_every_gradient_in_every_layout(layout, training):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3, key_channels=4, value_channels=10).double().train(training)
+    x = LAYOUTS[layout](normal(3, 6, 11, 13)).requires_grad_()
+    testing.assert_parity(
+        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-9
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+@pytest.mark.parametrize("training", [False, True])
+def test_block_within_error_budget(dtype, training):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(20, references=5).train(training)
+    x = normal(3, 20, 13, 17, dtype=dtype).requires_grad_()
+    parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
+    testing.assert_within_error_budget(
+        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *parameters
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 130])
+def test_block_of_one_channel_and_of_several_channel_tiles(channels):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(channels, heads=1, references=2).double().train()
+    x = normal(2, channels, 5, 9).requires_grad_()
+    testing.assert_parity(
+        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-8
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_operators_within_error_budget(dtype):
+    q, k, v = (normal(2, 3, n, w, dtype=dtype, seed=i) for i, (n, w) in enumerate([(150, 9), (200, 9), (200, 5)]))
+    references = normal(3, 6, 9, dtype=dtype, seed=3), normal(3, 6, 5, dtype=dtype, seed=4)
+    inputs = [t.requires_grad_() for t in (q, k, v, *references)]
+    testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
+
+
+@pytest.mark.parametrize("positions_inner", [False, True])
+def test_operators_on_views_of_a_feature_map(positions_inner):
+    def draw(seed):
+        x = normal(2, 3, 5, 140, seed=seed).mT if positions_inner else normal(2, 140, 3, 5, seed=seed).transpose(1, 2)
+        return x.requires_grad_()
+
+    inputs = [draw(seed) for seed in range(3)]
+    for ours, oracle in [(aea.linear_attention, naive.linear_attention), (aea.batch_attention, naive.batch_attention)]:
+        testing.assert_parity(ours, oracle, *inputs, tolerance=1e-12)
+
+
+def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3).train()
+    x = normal(3, 6, 9, 15, dtype=torch.float32).requires_grad_()
+
+    def run():
+        y = copy.deepcopy(block)(x)
+        return [y, *torch.autograd.grad(y.square().sum(), x)]
+
+    clean = run()
+
+    def poisoned(allocate):
+        def wrapper(*arguments, **options):
+            fresh = allocate(*arguments, **options)
+            return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh
+
+        return wrapper
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned(torch.Tensor.new_empty))
+    monkeypatch.setattr(torch, "empty_like", poisoned(torch.empty_like))
+    assert all(torch.equal(a, b) for a, b in zip(clean, run(), strict=True))
+
+
+def test_64_bit_offsets_give_the_same_bits(monkeypatch):
+    block = aea.AugmentedAttention(6, references=3).eval()
+    x = normal(2, 6, 9, 15, dtype=torch.float32)
+    narrow = block(x)
+    constants = aea.backends.triton._Maps.constants
+    monkeypatch.setattr(
+        aea.backends.triton._Maps, "constants", property(lambda maps: constants.fget(maps) | {"WIDE": True})
+    )
+    assert torch.equal(block(x), narrow)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3)])
+def test_an_empty_feature_map(shape):
+    block = aea.AugmentedAttention(4).train()
+    x = torch.empty(shape, requires_grad=True)
+    y = block(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == shape
