@@ -210,7 +210,8 @@ def evaluate(
     with _one_sentence():
         from aeanet import evaluation
         from aeanet.figures import draw_comparison
-        from aeanet.model import load_model, write_atomically
+        from aeanet.files import write_atomically
+        from aeanet.model import load_model
 
         model = _to_device(load_model(run))
         if results:

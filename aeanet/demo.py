@@ -17,8 +17,9 @@ import aea_kernels as aea
 from aea_kernels.planning import Plan
 from aeanet.evaluation import Score, score_region
 from aeanet.figures import draw_comparison
+from aeanet.files import write_atomically
 from aeanet.images import write_image
-from aeanet.model import AEANet, write_atomically
+from aeanet.model import AEANet
 from aeanet.pairs import PairError, PairSet, register_all
 from aeanet.prediction import restore
 from aeanet.synthetic import simulate_pair

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, sobel, uniform_filter
 
 from aeanet.evaluation import Score
-from aeanet.model import write_atomically
+from aeanet.files import write_atomically
 from aeanet.registration import RegisteredPair
 
 _HIGHLIGHT = "#ffb000"  # readable on any grey, and by the colour-blind

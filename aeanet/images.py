@@ -1,7 +1,6 @@
 """Micrographs in and out: grey, float32, 0 to 1 over the full range of the file's own type."""
 
 import os
-import tempfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +9,9 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from aeanet.files import write_atomically
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", *TIFF_SUFFIXES)
@@ -85,26 +86,20 @@ def write_image(path: str | os.PathLike[str], pixels: NDArray, *, like: Microgra
     if pixels.ndim != 2 or pixels.size == 0 or not np.isfinite(pixels).all():
         raise ImageError(f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}.")
     content = _encode(path, _to_raw(pixels, like))
-    temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # NamedTemporaryFile makes it private to its owner.
-        os.replace(temporary, path)
+        write_atomically(path, content)
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return path
 
 
 def _decode(content: bytes) -> NDArray:
     """PNG, BMP, JPEG -> (H, W) or (H, W, 3) in RGB order, in the file's own depth."""
-    with Image.open(BytesIO(content)) as image:
+    try:
+        image = Image.open(BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("it is none of the kinds known here, or damaged") from None
+    with image:
         image.load()  # Refuses damaged files quietly, where OpenCV writes to the terminal; but cuts 16-bit colour to 8.
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:

@@ -8,7 +8,6 @@ paper's own implementation.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aeanet.files import write_atomically
 
 WIDTHS = (32, 64, 128)
 MODEL_FILE = "model.safetensors"
@@ -185,27 +185,9 @@ def save_model(model: UShape, path: str | os.PathLike[str]) -> Path:
     settings = {"config": model.config, "magnification": model.magnification}
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json.dumps(settings)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; folders on the way are made. Raises OSError, naming the file."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # a temporary file is private to its owner
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def load_model(path: str | os.PathLike[str]) -> UShape:

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from aeanet.model import MODEL_FILE, UShape, build_model, save_model, write_atomically
+from aeanet.files import write_atomically
+from aeanet.model import MODEL_FILE, UShape, build_model, save_model
 from aeanet.pairs import PairSet, RandomCrops
 from aeanet.registration import RegisteredPair
 

@@ -129,8 +129,8 @@ def test_table_and_json_say_the_same() -> None:
 def test_the_picture_is_written_whole(tmp_path: Path) -> None:
     pair = toy_pair(0, (90, 120))
     score = Score(pair.name, 20.0, 22.0, 0.5, 0.6)
-    draw_comparison(tmp_path / "new" / "picture.png", pair, pair.hr, score)
-    with Image.open(tmp_path / "new" / "picture.png") as picture:
+    draw_comparison(tmp_path / "picture.png", pair, pair.hr, score)
+    with Image.open(tmp_path / "picture.png") as picture:
         pixels = np.asarray(picture.convert("L"))
     assert pixels.shape[1] > 1500
     height, width = pixels.shape
