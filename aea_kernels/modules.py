@@ -24,6 +24,8 @@ class AugmentedAttention(nn.Module):
     then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
     (Eq. 5). In prediction every image attends to itself and the references.
 
+    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics.
+
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
 
     Args:
@@ -113,7 +115,7 @@ class AugmentedAttention(nn.Module):
             batch_statistics_eps=self.norm.eps if batch_statistics and self.norm is not None else None,
             group=self.group if self.training else None,
         )
-        if self.training and mean is not None and variance is not None and x.numel():
+        if mean is not None and variance is not None and x.numel():
             self._update_running_statistics(mean, variance, x.numel() // self.channels)
         return y
 
@@ -145,7 +147,7 @@ class AugmentedAttention(nn.Module):
 
     @property
     def _batch_statistics(self) -> bool:
-        return self.norm is not None and (self.training or self.norm.running_mean is None)
+        return self.norm is not None and (self.norm.training or self.norm.running_mean is None)
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
         assert self.norm is not None

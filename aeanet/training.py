@@ -56,6 +56,9 @@ class Recipe:
             whichever of the two budgets is used up further, so that it comes to its end in any case. A training that
             reaches its steps first is reproducible from its seed; one that runs out of time depends on the machine's
             speed.
+        freeze: the share of the budget after which BN's running statistics are frozen and used in training as they will
+            be in prediction; 1, the paper's, is never. Batch statistics take the grey level out of every step, and a
+            short run has no time to average that out.
         seed: of the initial weights and of the crops.
     """
 
@@ -68,6 +71,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     max_seconds: float | None = None
+    freeze: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +89,7 @@ class Recipe:
         Many small crops rather than few large ones: BN then sees more images at once, and the grey level that its
         batch statistics take out of a step wanders less.
         """
-        return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle"), **changes)
+        return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6), **changes)
 
     def used(self, step: int, seconds: float) -> float:
         """The share of the budget, 0 to 1, used up before `step` (counted from 0), `seconds` after the start."""
@@ -152,6 +156,7 @@ class _Task(pl.LightningModule):
             group["lr"] = self.recipe.learning_rate(step, used)
         for norm, momentum in self.norms:
             norm.momentum = max(momentum, STATISTICS_WINDOW / (STATISTICS_WINDOW + step))
+            norm.train(used < self.recipe.freeze)
 
     def on_fit_end(self) -> None:
         for norm, momentum in self.norms:

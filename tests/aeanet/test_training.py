@@ -59,10 +59,12 @@ def test_an_unknown_schedule_is_refused() -> None:
         Recipe(schedule="cosine")
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("aeanet", "one-cycle"), ("unet", "halving")])
-def test_training_is_the_plain_loop(name: str, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "schedule", "freeze"), [("aeanet", "one-cycle", 0.5), ("aeanet", "halving", 1.0), ("unet", "halving", 0.5)]
+)
+def test_training_is_the_plain_loop(name: str, schedule: str, freeze: float) -> None:
     """The weights after a few steps are those of a loop without Lightning, written from the recipe's text."""
-    recipe = replace(BRIEF, schedule=schedule, halve_every=2, seed=5)
+    recipe = replace(BRIEF, schedule=schedule, halve_every=2, seed=5, freeze=freeze)
     trained = train(PAIRS, recipe, name=name)
 
     torch.manual_seed(5)
@@ -74,6 +76,7 @@ def test_training_is_the_plain_loop(name: str, schedule: str) -> None:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.momentum = 5 / (5 + step)
+                module.train(step / 4 < freeze)
         optimiser.zero_grad()
         (model(lr) - hr).abs().mean().backward()
         optimiser.step()

@@ -199,3 +199,19 @@ def test_the_functional_block_reports_the_statistics_it_used(backend):
     )  # fmt: skip
     torch.testing.assert_close(mean.float(), x.mean((0, 2, 3)))
     torch.testing.assert_close(variance.float(), x.var((0, 2, 3), correction=0))
+
+
+def test_a_frozen_norm_trains_with_its_running_statistics(backend):
+    """`norm.eval()` alone: the branches stay those of training, the statistics are kept and used."""
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=3).double().train()
+    block.norm.running_mean.normal_()
+    block.norm.eval()
+    x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
+    before = block.norm.running_mean.clone()
+    testing.assert_parity(
+        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-9
+    )
+    seen = torch.autograd.grad(block(x)[4].sum(), x)[0].flatten(1).abs().sum(1) > 0
+    assert seen.tolist() == [False, False, True, True, True]
+    assert torch.equal(block.norm.running_mean, before)
