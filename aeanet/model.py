@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aea_kernels.modules import NORM_EPS, NORM_MOMENTUM
 from aeanet.files import write_atomically
 
 WIDTHS = (32, 64, 128)
@@ -31,7 +32,7 @@ class ModelError(ValueError):
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1.001e-5, momentum=0.003)
+    return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
