@@ -2,96 +2,84 @@
 
 Kept for backward: the inputs and C x C matrices. First derivatives run on the fused primitives; a backward that must
 itself be differentiable (``create_graph=True``) runs on operations that are differentiable in terms of each other.
+A backward pass runs on the backend of its forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
-from .backends import primitives
-from .folding import Folded, Projections, fold, fold_backward, homogeneous
+from . import folding, ops
+from .parameters import Projections
 from .summary import sum_over_processes
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-def _own_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Autocast stays outside: the precision inside is the accumulation dtype's, whatever the caller's context."""
-
-    @wraps(method)
-    def wrapper(ctx: FunctionCtx, first: Tensor, *rest: Any) -> Any:
-        with torch.autocast(first.device.type, enabled=False):
-            return method(ctx, first, *rest)
-
-    return wrapper
+def _differentiable() -> bool:
+    """Whether the running backward pass must have derivatives in turn."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 class OuterSum(torch.autograd.Function):
     """Sum over positions of a b^T: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), accumulation dtype."""
 
     @staticmethod
-    @_own_precision
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, backend: str) -> Tensor:
         ctx.save_for_backward(a, b)
-        return primitives(a.device).outer_sum(a, b)
+        ctx.backend = backend
+        return ops.outer_sum(a, b, backend)
 
     @staticmethod
-    @_own_precision
-    def backward(ctx: Any, douter: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, douter: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        da = ApplyMatrix.apply(b, douter) if ctx.needs_input_grad[0] else None
-        db = ApplyMatrix.apply(a, douter.mT) if ctx.needs_input_grad[1] else None
-        return da, db
+        apply = ApplyMatrix.apply if _differentiable() else ops.apply_matrix
+        da = apply(b, douter, ctx.backend) if ctx.needs_input_grad[0] else None
+        db = apply(a, douter.mT, ctx.backend) if ctx.needs_input_grad[1] else None
+        return da, db, None
 
 
 class ApplyMatrix(torch.autograd.Function):
     """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
 
     @staticmethod
-    @_own_precision
-    def forward(ctx: Any, a: Tensor, matrix: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, matrix: Tensor, backend: str) -> Tensor:
         ctx.save_for_backward(a, matrix)
-        ctx.primitives = primitives(a.device)
-        return ctx.primitives.apply_matrix(a, matrix)
+        ctx.backend = backend
+        return ops.apply_matrix(a, matrix, backend)
 
     @staticmethod
-    @_own_precision
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         a, matrix = ctx.saved_tensors
-        if all(ctx.needs_input_grad) and not torch.is_grad_enabled():
-            return ctx.primitives.apply_matrix_backward(dy, a, matrix)
-        da = ApplyMatrix.apply(dy, matrix.mT) if ctx.needs_input_grad[0] else None
-        dmatrix = OuterSum.apply(dy, a) if ctx.needs_input_grad[1] else None
-        return da, dmatrix
+        needs_a, needs_matrix, _ = ctx.needs_input_grad
+        if needs_a and needs_matrix and not _differentiable():
+            return *ops.apply_matrix_backward(dy, a, matrix, ctx.backend), None
+        apply, outer = (ApplyMatrix.apply, OuterSum.apply) if _differentiable() else (ops.apply_matrix, ops.outer_sum)
+        da = apply(dy, matrix.mT, ctx.backend) if needs_a else None
+        return da, outer(dy, a, ctx.backend) if needs_matrix else None, None
 
 
 class MomentsOf(torch.autograd.Function):
     """Sum over positions of xh xh^T: x (B, C, *spatial) -> (B, C+1, C+1), accumulation dtype."""
 
     @staticmethod
-    @_own_precision
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, backend: str) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.primitives = primitives(x.device)
-        return ctx.primitives.moments(x, None)
+        ctx.backend = backend
+        return ops.moments(x, [], 0.0, None, x.shape[0], backend)
 
     @staticmethod
-    @_own_precision
-    def backward(ctx: Any, dgram: Tensor) -> Tensor:
+    def backward(ctx: Any, dgram: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         pull = (dgram + dgram.mT)[:, :-1]  # (B, C, C+1)
-        if not torch.is_grad_enabled():
-            return ctx.primitives.apply_to_features(x, None, pull, residual=False)
+        if not _differentiable():
+            return ops.apply_to_features(x, [], 0.0, pull, False, ctx.backend), None
         flat = x.flatten(2).to(pull.dtype)
-        return (pull[..., :-1] @ flat + pull[..., -1:]).reshape(x.shape).to(x.dtype)
+        return (pull[..., :-1] @ flat + pull[..., -1:]).reshape(x.shape).to(x.dtype), None
 
 
 class BlockSpec(NamedTuple):
@@ -99,152 +87,112 @@ class BlockSpec(NamedTuple):
 
     heads: int
     scale: float
-    reference_images: int
+    own: int
     """How many images, from the first, take the reference branch; the others share their keys (Section 5.1)."""
-    batch_statistics_eps: float | None
-    """BN's eps where its statistics come from x; None: weight and bias are BN's scale and shift already."""
+    eps: float
+    """BN's."""
+    batch_statistics: bool
+    """BN's mean and variance come from x."""
     group: ProcessGroup | None
     """The processes over which the batch-aware keys are pooled."""
-
-
-class Keys(NamedTuple):
-    """Which keys each image sees: one group for each image of the reference branch, one for all the others."""
-
-    images: int
-    spec: BlockSpec
-
-    def pool(self, gram: Tensor, references: Tensor) -> Tensor:
-        """Moments of the images (B, C+1, C+1) and references (R, C+1) -> moments of the keys (G, C+1, C+1)."""
-        own, shared = self._split(self.gather(gram))
-        return self.reduce(torch.cat([own + references.mT @ references, shared]))
-
-    def spread(self, matrices: Tensor) -> Tensor:
-        """(G, ...) -> (B, ...): every image gets the matrix of its keys."""
-        own, shared = self._split(matrices)
-        return torch.cat([own, shared.expand(self.images - len(own), -1, -1)])
-
-    def gather(self, matrices: Tensor) -> Tensor:
-        """The adjoint of `spread`, (B, ...) -> (G, ...)."""
-        own, shared = self._split(matrices)
-        return torch.cat([own, shared.sum(0, keepdim=True)]) if len(shared) else own
-
-    def reduce(self, matrices: Tensor) -> Tensor:
-        """(G, ...) -> (G, ...): the shared keys summed over the processes of the group; its own adjoint."""
-        own, shared = self._split(matrices)
-        if self.spec.group is None or len(shared) == 0:
-            return matrices
-        return torch.cat([own, sum_over_processes(shared, self.spec.group)])
-
-    def _split(self, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        return matrices[: self.spec.reference_images], matrices[self.spec.reference_images :]
+    backend: str
 
 
 class AttentionBlock(torch.autograd.Function):
     """``y = x + M zh``: BN, ReLU6, projections, both branches, output projection and residual (Fig. 3).
 
-    Tensors: x (B, C, *spatial); weight and bias of BN (C,) or None; references (R, C) as they are; the four projections
-    in homogeneous coordinates. Returns y and, where BN takes its statistics from x, their mean and biased variance.
+    Tensors: x (B, C, *spatial); weight, bias, mean and variance of BN (C,), None where there is no BN or x gives them;
+    references (R, C) or None; the four projections. Returns y and, where they come from x, mean and biased variance.
     """
 
     @staticmethod
-    @_own_precision
     def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        references: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        output: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        references: Tensor | None,
         spec: BlockSpec,
+        *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        backend: ModuleType = primitives(x.device)
-        projections = Projections(query, key, value, output)
-        mean = variance = None
-        norm = None if weight is None or bias is None else (weight, bias)
-        if norm is not None and spec.batch_statistics_eps is not None:
-            mean, variance = backend.statistics(x)
-            norm = _scale_and_shift(*norm, mean, variance, spec.batch_statistics_eps)
-        keys = Keys(len(x), spec)
-        gram = keys.pool(backend.moments(x, norm), homogeneous(references))
-        folded = fold(gram, projections, heads=spec.heads, scale=spec.scale)
-        y = backend.apply_to_features(x, norm, keys.spread(folded.matrix), residual=True)
-        ctx.save_for_backward(x, weight, bias, references, *projections, mean, variance, gram, *folded)
-        ctx.backend, ctx.spec = backend, spec
-        if mean is not None and variance is not None:
-            ctx.mark_non_differentiable(mean, variance)
+        heads, scale, own, eps, batch_statistics, group, backend = spec
+        if batch_statistics:
+            mean, variance = ops.statistics(x, backend)
+        norm = _norm(weight, bias, mean, variance)
+        gram = ops.moments(x, norm, eps, references, own, backend)
+        gram = _pool_over_processes(gram, own, group)
+        matrix = ops.fold(gram, projections, heads, scale, backend)
+        y = ops.apply_to_features(x, norm, eps, matrix, True, backend)
+        ctx.save_for_backward(x, weight, bias, mean, variance, references, *projections, gram, matrix)
+        ctx.spec = spec
+        if not batch_statistics:
+            return y, None, None
+        ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
-    @_own_precision
     def backward(ctx: Any, dy: Tensor, _dmean: Tensor | None, _dvariance: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, bias, references, *rest = ctx.saved_tensors
-        projections = Projections(*rest[:4])
-        inputs = (x, weight, bias, references, *projections)
-        if torch.is_grad_enabled():
-            return (*_differentiable_backward(dy, inputs, ctx.needs_input_grad, ctx.spec), None)
-        mean, variance, gram = rest[4:7]
-        folded = Folded(*rest[7:])
-        spec, backend, keys = ctx.spec, ctx.backend, Keys(len(x), ctx.spec)
-        norm = None if weight is None else (weight, bias)
-        if mean is not None:
-            norm = _scale_and_shift(weight, bias, mean, variance, spec.batch_statistics_eps)
-
-        dmatrix = keys.gather(backend.outer_with_features(dy, x, norm))
-        dgram, dprojections = fold_backward(dmatrix, gram, folded, projections, heads=spec.heads, scale=spec.scale)
-        pull = keys.reduce(dgram + dgram.mT)
-        dreferences = homogeneous(references) @ pull[: spec.reference_images].sum(0)
-        deviation = None if mean is None else (variance + spec.batch_statistics_eps).sqrt()
-        number = max(1, x.numel() // x.shape[1])
-
-        def through_statistics(dscale: Tensor, dshift: Tensor) -> tuple[Tensor, Tensor]:
-            """BN is weight (x - mean) / deviation + bias, with mean and deviation functions of x."""
-            assert deviation is not None
-            slope = -weight * dscale / deviation**3 / number
-            constant = -weight * dshift / deviation / number - slope * mean
-            return slope.to(gram.dtype), constant.to(gram.dtype)
-
-        dx, dnorm = backend.features_backward(
-            dy,
-            x,
-            norm,
-            keys.spread(folded.matrix),
-            keys.spread(pull),
-            centre=mean,
-            through_statistics=None if mean is None else through_statistics,
+        x, weight, bias, mean, variance, references, *projections, gram, matrix = ctx.saved_tensors
+        heads, scale, own, eps, batch_statistics, group, backend = ctx.spec
+        if _differentiable():
+            inputs = (x, weight, bias, mean, variance, references, None, *projections)
+            return _differentiable_backward(dy, inputs, ctx.needs_input_grad, ctx.spec)
+        norm = _norm(weight, bias, mean, variance)
+        dmatrix = ops.outer_with_features(dy, x, norm, eps, own, backend)
+        pull, dreferences, *dprojections = ops.fold_backward(
+            dmatrix, gram, references, own, projections, heads, scale, backend
         )
-        dweight, dbias = (None, None) if dnorm is None else dnorm
-        if deviation is not None:
-            dweight = (dweight / deviation).to(gram.dtype)
-        return (dx, dweight, dbias, dreferences[:, :-1], *dprojections, None)
+        pull = _pool_over_processes(pull, own, group)
+        dx, dweight, dbias = ops.features_backward(dy, x, norm, eps, batch_statistics, matrix, pull, backend)
+        return (
+            dx,
+            dweight if norm else None,
+            dbias if norm else None,
+            None,
+            None,
+            None if references is None else dreferences,
+            None,
+            *dprojections,
+        )
 
 
-def _scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """BN as one multiplication and one addition a channel."""
-    scale = weight / (variance + eps).sqrt()
-    return scale.to(weight.dtype), (bias - mean * scale).to(weight.dtype)
+def _norm(*norm: Tensor | None) -> list[Tensor]:
+    """[weight, bias, mean, variance], or [] where there is no BN."""
+    return [t for t in norm if t is not None]
+
+
+def _pool_over_processes(matrices: Tensor, own: int, group: ProcessGroup | None) -> Tensor:
+    """(G, ...) -> (G, ...): the shared group summed over the processes; its own adjoint."""
+    if group is None or matrices.shape[0] == own:
+        return matrices
+    return torch.cat([matrices[:own], sum_over_processes(matrices[own:], group)])
 
 
 def _differentiable_backward(
     dy: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through the block in plain operations, so that they have gradients in turn."""
-    x, weight, bias, references, *rest = inputs
+    with torch.autocast(dy.device.type, enabled=False):
+        y = _plain_block(inputs, spec)
+        wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
+        gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
+    return tuple(next(gradients) if need else None for need in needed)
+
+
+def _plain_block(inputs: tuple[Any, ...], spec: BlockSpec) -> Tensor:
+    x, weight, bias, mean, variance, references, _, *rest = inputs
     projections = Projections(*rest)
-    z = x.flatten(2).to(projections.output.dtype)  # (B, C, S)
-    if weight is not None and bias is not None:
-        if spec.batch_statistics_eps is not None:
-            mean = z.mean((0, 2), keepdim=True)
-            variance = ((z - mean) ** 2).mean((0, 2), keepdim=True)
-            z = (z - mean) / (variance + spec.batch_statistics_eps).sqrt()
+    z = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))  # (B, C, S)
+    if weight is not None:
+        if spec.batch_statistics:
+            mean = z.mean((0, 2))
+            variance = ((z - mean[:, None]) ** 2).mean((0, 2))
+        z = (z - mean[:, None]) / (variance + spec.eps).sqrt()[:, None]
         z = torch.nn.functional.relu6(z * weight[:, None] + bias[:, None])
     zh = torch.cat([z, torch.ones_like(z[:, :1])], 1)
-    keys = Keys(len(x), spec)
-    gram = keys.pool(zh @ zh.mT, homogeneous(references))
-    folded = fold(gram, projections, heads=spec.heads, scale=spec.scale)
-    y = x + (keys.spread(folded.matrix) @ zh).reshape(x.shape).to(x.dtype)
-    wanted = [t for t, need in zip(inputs, needed, strict=False) if need and t is not None]
-    gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
-    return tuple(next(gradients) if need and t is not None else None for t, need in zip(inputs, needed, strict=False))
+    gram = folding.add_references(folding.gather(zh @ zh.mT, spec.own), references, spec.own)
+    gram = _pool_over_processes(gram, spec.own, spec.group)
+    matrix = folding.fold(gram, projections, spec.heads, spec.scale)
+    return x + (folding.spread(matrix, x.shape[0]) @ zh).reshape(x.shape).to(x.dtype)

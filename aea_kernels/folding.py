@@ -7,19 +7,60 @@ In homogeneous coordinates zh = (z, 1), Wh = [W b], the block is ``y = x + M zh`
 where Gh is the sum of zh zh^T over all keys and n, its last entry, their number. Heads, biases and the output
 projection cost nothing per position. Nothing here depends on the size of the image.
 
-Shapes: G groups of images that share their keys, C channels, H heads of E key and D value channels, O outputs.
+Shapes: B images in G groups that share their keys, C channels, H heads of E key and D value channels, O outputs. The
+first `own` images are groups of one (the reference branch), the others one group together (the batch-aware branch).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Projections(NamedTuple):
-    """The four 1x1 projections in homogeneous coordinates: weight and bias side by side, accumulation dtype."""
+def group_count(images: int, own: int) -> int:
+    """G."""
+    return own + (1 if images > own else 0)
+
+
+def gather(per_image: Tensor, own: int) -> Tensor:
+    """(B, ...) -> (G, ...): the images of a group added up."""
+    if per_image.shape[0] == own:
+        return per_image
+    return torch.cat([per_image[:own], per_image[own:].sum(0, keepdim=True)])
+
+
+def spread(per_group: Tensor, images: int) -> Tensor:
+    """(G, ...) -> (B, ...), the adjoint of `gather`: every image gets the matrix of its group."""
+    if per_group.shape[0] == images:
+        return per_group
+    return torch.cat([per_group, per_group[-1:].expand(images - per_group.shape[0], *per_group.shape[1:])])
+
+
+def homogeneous(features: Tensor) -> Tensor:
+    """(R, C) -> (R, C + 1), a column of ones appended."""
+    return torch.cat([features, features.new_ones(features.shape[0], 1)], 1)
+
+
+def add_references(gram: Tensor, references: Tensor | None, own: int) -> Tensor:
+    """The moments of the references (R, C), joined to those of every image's own group, gram (G, C+1, C+1)."""
+    if references is None:
+        return gram
+    rows = homogeneous(references.to(gram.dtype))
+    return torch.cat([gram[:own] + rows.T @ rows, gram[own:]])
+
+
+def references_backward(pull: Tensor, references: Tensor | None, own: int) -> Tensor:
+    """The gradient of the references, (R, C), from pull = dG + dG^T, (G, C+1, C+1)."""
+    if references is None:
+        return pull.new_empty(0)
+    return homogeneous(references.to(pull.dtype)) @ pull[:own, :, :-1].sum(0)
+
+
+class _Homogeneous(NamedTuple):
+    """The projections with weight and bias side by side, Wh = [W b], in the accumulation dtype."""
 
     query: Tensor  # (H * E, C + 1)
     key: Tensor  # (H * E, C + 1)
@@ -27,16 +68,9 @@ class Projections(NamedTuple):
     output: Tensor  # (O, H * D + 1)
 
 
-class Folded(NamedTuple):
-    matrix: Tensor  # M, (G, O, C + 1)
-    values: Tensor  # Whv Gh, (G, H * D, C + 1)
-    summary: Tensor  # per_head(Whv Gh Whk^T), (G, H, D, E)
-    attended: Tensor  # summary Whq, (G, H * D, C + 1)
-
-
-def homogeneous(features: Tensor) -> Tensor:
-    """(R, C) -> (R, C + 1), a column of ones appended."""
-    return torch.cat([features, features.new_ones(len(features), 1)], 1)
+def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
+    pairs = zip(projections[::2], projections[1::2], strict=True)
+    return _Homogeneous(*(torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs))
 
 
 def _heads(matrix: Tensor, heads: int) -> Tensor:
@@ -44,36 +78,40 @@ def _heads(matrix: Tensor, heads: int) -> Tensor:
     return matrix.unflatten(-2, (heads, -1))
 
 
-def normaliser(gram: Tensor, scale: float) -> Tensor:
+def _normaliser(gram: Tensor, scale: float) -> Tensor:
     """scale / n, (G, 1, 1); the sum over no keys at all is zero, so its normaliser may be anything finite."""
     return scale / gram[:, -1:, -1:].detach().clamp(min=1)
 
 
-def fold(gram: Tensor, projections: Projections, *, heads: int, scale: float) -> Folded:
-    """The block's matrix from the moments of its keys, gram (G, C+1, C+1)."""
-    query, key, value, output = projections
-    values = value @ gram
-    summary = _heads(values, heads) @ _heads(key, heads).mT
-    attended = (summary @ _heads(query, heads)).flatten(1, 2)
-    matrix = normaliser(gram, scale) * (output[:, :-1] @ attended)
-    bias = torch.nn.functional.pad(output[:, -1:], (gram.shape[-1] - 1, 0))
-    return Folded(matrix + bias, values, summary, attended)
+def _attended(gram: Tensor, projections: _Homogeneous, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Whv Gh (G, H * D, C + 1); per_head(Whv Gh Whk^T) (G, H, D, E); and that times Whq (G, H * D, C + 1)."""
+    values = projections.value @ gram
+    summary = _heads(values, heads) @ _heads(projections.key, heads).mT
+    return values, summary, (summary @ _heads(projections.query, heads)).flatten(1, 2)
+
+
+def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
+    """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1)."""
+    wide = _homogeneous_projections(projections, gram.dtype)
+    _, _, attended = _attended(gram, wide, heads)
+    matrix = _normaliser(gram, scale) * (wide.output[:, :-1] @ attended)
+    return matrix + torch.nn.functional.pad(wide.output[:, -1:], (gram.shape[-1] - 1, 0))
 
 
 def fold_backward(
-    dmatrix: Tensor, gram: Tensor, folded: Folded, projections: Projections, *, heads: int, scale: float
-) -> tuple[Tensor, Projections]:
-    """The adjoint of `fold`: dM (G, O, C+1) -> dG (G, C+1, C+1) and the gradients of the projections."""
-    query, key, value, output = projections
-    _, values, summary, attended = folded
-    dproduct = normaliser(gram, scale) * dmatrix
+    dmatrix: Tensor, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
+) -> tuple[Tensor, list[Tensor]]:
+    """The adjoint of `fold`: dM (G, O, C+1) -> dG + dG^T (G, C+1, C+1) and the gradients of the projections."""
+    wide = _homogeneous_projections(projections, gram.dtype)
+    values, summary, attended = _attended(gram, wide, heads)
+    dproduct = _normaliser(gram, scale) * dmatrix
     doutput = (dproduct @ attended.mT).sum(0)
-    dattended = _heads(output[:, :-1].mT @ dproduct, heads)
-    dsummary = dattended @ _heads(query, heads).mT
+    dattended = _heads(wide.output[:, :-1].mT @ dproduct, heads)
+    dsummary = dattended @ _heads(wide.query, heads).mT
     dquery = (summary.mT @ dattended).sum(0).flatten(0, 1)
-    dvalues = dsummary @ _heads(key, heads)
     dkey = (dsummary.mT @ _heads(values, heads)).sum(0).flatten(0, 1)
-    dvalues = dvalues.flatten(1, 2)
+    dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = (dvalues @ gram.mT).sum(0)
-    doutput = torch.cat([doutput, dmatrix[..., -1:].sum(0)], 1)
-    return value.mT @ dvalues, Projections(dquery, dkey, dvalue, doutput)
+    dgram = wide.value.mT @ dvalues
+    inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1], d[:, -1]))
+    return dgram + dgram.mT, [*inner, doutput, dmatrix[..., -1].sum(0)]

@@ -14,7 +14,8 @@ from torch import Tensor
 from . import naive
 from .autograd import ApplyMatrix, AttentionBlock, BlockSpec, MomentsOf, OuterSum
 from .backends import backend_name
-from .backends.eager import accumulation_dtype
+from .layout import accumulation_dtype
+from .parameters import Norm, Projections
 from .summary import KeySummary, Moments, count_like
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
         TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
     """
     _check_query_key_value(query, key, value)
-    if backend_name(query.device) == "naive":
+    if backend_name() == "naive":
         return naive.linear_attention(query, key, value, scale=scale)
     return attend(query, summarize(key, value), scale=scale)
 
@@ -63,7 +64,7 @@ def reference_attention(
     heads, references = key.shape[1], reference_key.shape[-2] if _is_tensor(reference_key, 3) else 0
     _check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
     _check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
-    if backend_name(query.device) == "naive":
+    if backend_name() == "naive":
         return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
     shared = summarize(reference_key[None], reference_value[None])
     return attend(query, summarize(key, value) + shared, scale=scale)
@@ -85,7 +86,7 @@ def batch_attention(
         ValueError, TypeError: as `linear_attention`.
     """
     _check_query_key_value(query, key, value)
-    if backend_name(query.device) == "naive":
+    if backend_name() == "naive":
         if group is not None:
             raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
         return naive.batch_attention(query, key, value, scale=scale)
@@ -109,9 +110,9 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     _check_key_value(key, value)
     rows = query.shape[-2] if _is_tensor(query, 3) else 0
     _check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
-    if backend_name(query.device) == "naive":
+    if backend_name() == "naive":
         return naive.learned_query_attention(query, key, value, scale=scale)
-    return attend(query.expand(len(key), *query.shape), summarize(key, value), scale=scale)
+    return attend(query.expand(key.shape[0], *query.shape), summarize(key, value), scale=scale)
 
 
 def summarize(key: Tensor, value: Tensor) -> KeySummary:
@@ -124,11 +125,11 @@ def summarize(key: Tensor, value: Tensor) -> KeySummary:
         ValueError, TypeError: as `linear_attention`.
     """
     _check_key_value(key, value)
-    if backend_name(key.device) == "naive":
+    if backend_name() == "naive":
         wide = accumulation_dtype(key.dtype)
         state = value.to(wide).mT @ key.to(wide)
     else:
-        state = OuterSum.apply(value, key)
+        state = OuterSum.apply(value, key, backend_name())
     return KeySummary(state, count_like(state, key.shape[2]))
 
 
@@ -150,9 +151,9 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
         )
     weight = scale / summary.count.clamp(min=1)
     matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
-    if backend_name(query.device) == "naive":
+    if backend_name() == "naive":
         return (query.to(matrix.dtype) @ matrix.mT).to(query.dtype)
-    return ApplyMatrix.apply(query, matrix)
+    return ApplyMatrix.apply(query, matrix, backend_name())
 
 
 def moments(x: Tensor) -> Moments:
@@ -162,64 +163,53 @@ def moments(x: Tensor) -> Moments:
         ValueError, TypeError: as `linear_attention`.
     """
     _check_features(x)
-    if backend_name(x.device) == "naive":
+    if backend_name() == "naive":
         flat = x.flatten(2).to(accumulation_dtype(x.dtype))
         flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
         return Moments(flat @ flat.mT)
-    return Moments(MomentsOf.apply(x))
+    return Moments(MomentsOf.apply(x, backend_name()))
 
 
 def attention_block(
     x: Tensor,
-    norm_scale: Tensor | None,
-    norm_shift: Tensor | None,
-    query: tuple[Tensor, Tensor],
-    key: tuple[Tensor, Tensor],
-    value: tuple[Tensor, Tensor],
-    output: tuple[Tensor, Tensor],
+    norm: Norm | None,
+    projections: Projections,
     references: Tensor | None,
     *,
     heads: int,
     scale: float,
     reference_images: int | None = None,
-    batch_statistics_eps: float | None = None,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), as ``x + M zh``.
 
     Args:
         x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
-        norm_scale, norm_shift: (C,), BN as ``norm_scale * x + norm_shift``; None leaves out BN and ReLU6. With
-            `batch_statistics_eps` they are BN's weight and bias, and mean and variance come from x.
-        query, key, value, output: (weight (out, in), bias (out,)) of the four 1x1 projections.
+        norm: BN and ReLU6 before the projections, None for neither.
+        projections: weights (out, in) and biases (out,).
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
             None: all of them, as in prediction.
         group: processes over which the batch-aware keys are pooled.
 
     Returns:
-        y like x; mean and biased variance (C,) of x over batch and space if `batch_statistics_eps`, else None.
+        y like x; mean and biased variance (C,) of x over batch and space where BN takes them from x, else None.
 
     Raises:
         ValueError, TypeError: x is not such a feature map.
     """
     _check_features(x)
-    reference_images = len(x) if reference_images is None else reference_images
-    if backend_name(x.device) == "naive":
-        y = naive.attention_block(
-            x, norm_scale, norm_shift, query, key, value, output, references,
-            heads=heads, scale=scale, reference_images=reference_images, batch_statistics_eps=batch_statistics_eps,
-        )  # fmt: skip
-        if batch_statistics_eps is None:
+    own = x.shape[0] if reference_images is None else reference_images
+    batch_statistics = norm is not None and norm.mean is None
+    if backend_name() == "naive":
+        y = naive.attention_block(x, norm, projections, references, heads=heads, scale=scale, reference_images=own)
+        if not batch_statistics:
             return y, None, None
         variance, mean = torch.var_mean(x.detach().transpose(0, 1).flatten(1).double(), 1, correction=0)
         return y, mean, variance
-    wide = accumulation_dtype(x.dtype)
-    projections = [torch.cat([w, b[:, None]], 1).to(wide) for w, b in (query, key, value, output)]
-    norm = [None if t is None else t.to(wide) for t in (norm_scale, norm_shift)]
-    rows = x.new_zeros(0, x.shape[1], dtype=wide) if references is None else references.to(wide)
-    spec = BlockSpec(heads, scale, reference_images, batch_statistics_eps, group)
-    return AttentionBlock.apply(x, *norm, rows, *projections, spec)
+    *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
+    spec = BlockSpec(heads, scale, own, eps, batch_statistics, group, backend_name())
+    return AttentionBlock.apply(x, *tensors, references, spec, *projections)
 
 
 # ---- what is accepted -----------------------------------------------------------------------------------------------

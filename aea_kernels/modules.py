@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .functional import attention_block
+from .parameters import Norm, Projections
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -97,22 +98,15 @@ class AugmentedAttention(nn.Module):
             ValueError, TypeError: x has another number of channels or axes, or a dtype that is not floating point.
         """
         self._check(x)
-        reference_images = len(x) // 2 if self.training and self.batch_aware else len(x)
-        batch_statistics = self._batch_statistics
-        scale, shift = self._weight_and_bias() if batch_statistics else self._scale_and_shift()
+        reference_images = x.shape[0] // 2 if self.training and self.batch_aware else x.shape[0]
         y, mean, variance = attention_block(
             x,
-            scale,
-            shift,
-            (self.query.weight, self.query.bias),
-            (self.key.weight, self.key.bias),
-            (self.value.weight, self.value.bias),
-            (self.output.weight, self.output.bias),
+            self._norm(batch_statistics=self.norm is not None and self.norm.training),
+            self._projections(),
             self.references,
             heads=self.heads,
             scale=self.scale,
             reference_images=reference_images,
-            batch_statistics_eps=self.norm.eps if batch_statistics and self.norm is not None else None,
             group=self.group if self.training else None,
         )
         if mean is not None and variance is not None and x.numel():
@@ -128,10 +122,11 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
-        scale, shift = self._scale_and_shift()
         z = x.flatten(2)
-        if scale is not None and shift is not None:
-            z = nn.functional.relu6(z * scale[:, None] + shift[:, None])
+        if self.norm is not None:
+            norm = self.norm
+            z = nn.functional.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+            z = nn.functional.relu6(z)
         matrix = self.key(self.references) @ self.query.weight  # (R, C)
         constant = self.key(self.references) @ self.query.bias  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
@@ -145,23 +140,17 @@ class AugmentedAttention(nn.Module):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x is {got}, expected (N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes")
 
-    @property
-    def _batch_statistics(self) -> bool:
-        return self.norm is not None and (self.norm.training or self.norm.running_mean is None)
-
-    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
-        assert self.norm is not None
-        return self.norm.weight, self.norm.bias
-
-    def _scale_and_shift(self) -> tuple[Tensor | None, Tensor | None]:
-        """BN with its running statistics as one multiplication and one addition a channel."""
+    def _norm(self, *, batch_statistics: bool) -> Norm | None:
         norm = self.norm
         if norm is None:
-            return None, None
-        if norm.running_mean is None or norm.running_var is None:
-            raise ValueError("BN keeps no running statistics: nothing is known of them outside a batch")
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return scale, norm.bias - norm.running_mean * scale
+            return None
+        if batch_statistics or norm.running_mean is None or norm.running_var is None:
+            return Norm(norm.weight, norm.bias, None, None, norm.eps)
+        return Norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+
+    def _projections(self) -> Projections:
+        linear = (self.query, self.key, self.value, self.output)
+        return Projections(*(t for projection in linear for t in (projection.weight, projection.bias)))
 
     @torch.no_grad()
     def _update_running_statistics(self, mean: Tensor, variance: Tensor, number: int) -> None:

@@ -48,46 +48,42 @@ def _heads(features: Tensor, heads: int) -> Tensor:
 
 def attention_block(
     x: Tensor,
-    norm_scale: Tensor | None,
-    norm_shift: Tensor | None,
-    query: tuple[Tensor, Tensor],
-    key: tuple[Tensor, Tensor],
-    value: tuple[Tensor, Tensor],
-    output: tuple[Tensor, Tensor],
+    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | None,
+    projections: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     references: Tensor | None,
     *,
     heads: int,
     scale: float,
     reference_images: int | None = None,
-    batch_statistics_eps: float | None = None,
 ) -> Tensor:
     """The block of Fig. 3: ``x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``.
 
     Args:
         x: feature map (B, C, *spatial).
-        norm_scale, norm_shift: (C,), BN as ``norm_scale * x + norm_shift``; None leaves out BN and ReLU6. With
-            `batch_statistics_eps` they are BN's weight and bias instead, and mean and variance come from x.
-        query, key, value, output: (weight (out, in), bias (out,)) of the four 1x1 projections.
+        norm: weight, bias, mean and variance of BN, (C,) each, and its eps; mean and variance None: they come from x.
+            None leaves out BN and ReLU6.
+        projections: weight (out, in) and bias (out,) of query, key, value and output.
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take the reference branch ``A_R``; the others take
             ``A_batch`` among themselves (Section 5.1). None: all of them, as in prediction.
     """
     batch, channels = x.shape[:2]
     reference_images = batch if reference_images is None else reference_images
+    query, query_bias, key, key_bias, value, value_bias, output, output_bias = projections
     z = x.flatten(2).transpose(1, 2)  # (B, S, C)
-    if norm_scale is not None and norm_shift is not None:
-        if batch_statistics_eps is not None:
+    if norm is not None:
+        weight, bias, mean, variance, eps = norm
+        if mean is None or variance is None:
             mean = z.mean((0, 1))
             variance = ((z - mean) ** 2).mean((0, 1))
-            z = (z - mean) / (variance + batch_statistics_eps).sqrt()
-        z = torch.nn.functional.relu6(z * norm_scale + norm_shift)
+        z = torch.nn.functional.relu6((z - mean) / (variance + eps).sqrt() * weight + bias)
 
     def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return _heads(features @ weight.T + bias, heads)
 
-    q, k, v = project(z, *query), project(z, *key), project(z, *value)
-    raw = x.new_zeros(0, channels) if references is None else references
-    reference_key, reference_value = project(raw[None], *key)[0], project(raw[None], *value)[0]
+    q, k, v = project(z, query, query_bias), project(z, key, key_bias), project(z, value, value_bias)
+    raw = x.new_zeros(1, 0, channels) if references is None else references[None]
+    reference_key, reference_value = project(raw, key, key_bias)[0], project(raw, value, value_bias)[0]
     with_references = reference_attention(
         q[:reference_images],
         k[:reference_images],
@@ -98,4 +94,4 @@ def attention_block(
     )
     with_batch = batch_attention(q[reference_images:], k[reference_images:], v[reference_images:], scale=scale)
     attended = torch.cat([with_references, with_batch]).transpose(1, 2).flatten(2)  # (B, S, heads * D)
-    return x + (attended @ output[0].T + output[1]).transpose(1, 2).reshape(x.shape)
+    return x + (attended @ output.T + output_bias).transpose(1, 2).reshape(x.shape)

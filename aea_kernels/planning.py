@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .backends.eager import accumulation_dtype
+from .layout import accumulation_dtype
 
 if TYPE_CHECKING:
     from .modules import AugmentedAttention
+
+
+class Tiles(NamedTuple):
+    """How much of a feature map a program holds at a time, and on how many threads."""
+
+    channels: int
+    positions: int
+    warps: int
+    stages: int
+    resident: int
+    """Programs to have running on each multiprocessor."""
+
+    def programs(self, multiprocessors: int) -> int:
+        return self.resident * multiprocessors
+
+
+def multiplication(dtype: torch.dtype) -> str:
+    """The `input_precision` of every `tl.dot`; only float32 heeds it."""
+    if dtype != torch.float32:
+        return "ieee"
+    return {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}[torch.get_float32_matmul_precision()]
+
+
+def algebra_precision(dtype: torch.dtype) -> str:
+    return "ieee" if multiplication(dtype) == "ieee" else "tf32x3"
+
+
+def tiles_for(kernel: str, channels: int, dtype: torch.dtype, architecture: int) -> Tiles:
+    block = min(128, 1 << max(4, (channels - 1).bit_length()))
+    positions = 4096 // block if block >= 64 else 64
+    return Tiles(block, positions if dtype.itemsize < 8 else positions // 2, 8 if block >= 64 else 4, 1, 4)
 
 
 @dataclass(frozen=True)

@@ -77,4 +77,4 @@ class Moments:
 
 def count_like(state: Tensor, positions: int) -> Tensor:
     """`positions` for every image of `state`, (B,)."""
-    return torch.full((len(state),), positions, dtype=state.dtype, device=state.device)
+    return torch.full((state.shape[0],), positions, dtype=state.dtype, device=state.device)

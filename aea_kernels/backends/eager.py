@@ -4,26 +4,22 @@ Two shapes of work, each the other's adjoint: an outer product summed over posit
 position. Both walk over boxes of positions small enough to stay in the cache, so a feature map is read once a pass and
 nothing of its size is written but the result. Sums run in a fixed order: same inputs, same bits.
 
-Notation: a feature map is (*batch, C, *spatial); z = ReLU6(scale x + shift), or x where there is no norm; zh = (z, 1).
+What each primitive computes, its shapes and its notation stand in `ops.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-Norm = tuple[Tensor, Tensor] | None  # scale and shift, (C,) each
+from .. import folding
+from ..layout import accumulation_dtype, empty_features, empty_positions
 
 BOX_BYTES = 1 << 21
 """Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, float32 for everything narrower."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 # ---- walking over positions -----------------------------------------------------------------------------------------
@@ -106,12 +102,12 @@ class _Walk:
         flat = self._flat(i, box)
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
-    def features(self, i: int, box: tuple[slice, ...], norm: Norm) -> Tensor:
+    def features(self, i: int, box: tuple[slice, ...], affine: tuple[Tensor, Tensor] | None) -> Tensor:
         """z of map `i` inside `box`, (G, C, N)."""
         x = self.read(i, box)
-        if norm is None:
+        if affine is None:
             return x
-        scale, shift = norm
+        scale, shift = affine
         return torch.addcmul(shift[:, None], x, scale[:, None], out=self.workspace(i, x)).clamp_(0, 6)
 
     def result(self, i: int, box: tuple[slice, ...]) -> Tensor:
@@ -129,10 +125,17 @@ class _Walk:
 # ---- the block's primitives: feature maps x (B, C, *spatial) --------------------------------------------------------
 
 
-def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over batch and space, (C,) each, float64: one read of x.
+def _scale_and_shift(norm: Sequence[Tensor], eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    """BN as one multiplication and one addition a channel, (C,) each."""
+    if not norm:
+        return None
+    weight, bias, mean, variance = (t.double() for t in norm)
+    scale = weight / (variance + eps).sqrt()
+    return scale.to(dtype), (bias - mean * scale).to(dtype)
 
-    Every box is centred on its own mean before it is squared and the boxes are combined as by Chan, Golub & LeVeque
+
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every box is centred on its own mean before it is squared and the boxes are combined as by Chan, Golub & LeVeque
     (1979), so a large mean costs no digits.
     """
     walk = _Walk(x)
@@ -152,39 +155,30 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, spread / max(count, 1)
 
 
-def moments(x: Tensor, norm: Norm) -> Tensor:
-    """Sum over positions of zh zh^T, (B, C+1, C+1): one read of x."""
+def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, own: int) -> Tensor:
     walk = _Walk(x)
+    affine = _scale_and_shift(norm, eps, walk.dtype)
     batch, channels = x.shape[:2]
     gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
     total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
     for box in walk:
-        z = walk.features(0, box, norm)
+        z = walk.features(0, box, affine)
         walk.groups(gram, box).baddbmm_(z, z.mT)
         walk.groups(total, box).add_(z.sum(-1, keepdim=True))
     count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
-    return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
+    per_image = torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
+    return folding.add_references(folding.gather(per_image, own), references, own)
 
 
-def outer_with_features(a: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """Sum over positions of a zh^T, (B, A, C+1), for a (B, A, *spatial): one read of a and of x."""
-    walk = _Walk(a, x)
-    outer = x.new_zeros(x.shape[0], a.shape[1], x.shape[1], dtype=walk.dtype)
-    total = x.new_zeros(x.shape[0], a.shape[1], 1, dtype=walk.dtype)
-    for box in walk:
-        left, z = walk.read(0, box), walk.features(1, box, norm)
-        walk.groups(outer, box).baddbmm_(left, z.mT)
-        walk.groups(total, box).add_(left.sum(-1, keepdim=True))
-    return torch.cat([outer, total], 2)
+def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
+    return folding.fold(gram, projections, heads, scale)
 
 
-def apply_to_features(x: Tensor, norm: Norm, matrix: Tensor, *, residual: bool) -> Tensor:
-    """M zh at every position, plus x if `residual`: one read of x, one write.
-
-    matrix: (B, O, C+1), O = C with `residual`. Returns (B, O, *spatial) in x's dtype.
-    """
-    y = torch.empty_like(x) if matrix.shape[1] == x.shape[1] else x.new_empty(len(x), matrix.shape[1], *x.shape[2:])
+def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, residual: bool) -> Tensor:
+    y = empty_features(x, matrix.shape[1])
     walk = _Walk(x, y)
+    affine = _scale_and_shift(norm, eps, walk.dtype)
+    matrix = folding.spread(matrix, len(x))
     linear, constant = matrix[..., :-1], matrix[..., -1:]
     for box in walk:
         out = walk.result(1, box)
@@ -192,62 +186,76 @@ def apply_to_features(x: Tensor, norm: Norm, matrix: Tensor, *, residual: bool) 
             torch.add(walk.read(0, box), walk.groups(constant, box), out=out)
         else:
             out.copy_(walk.groups(constant, box).expand_as(out))
-        out.baddbmm_(walk.groups(linear, box), walk.features(0, box, norm))
+        out.baddbmm_(walk.groups(linear, box), walk.features(0, box, affine))
         walk.store(1, box, out)
     return y
 
 
+def outer_with_features(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, own: int) -> Tensor:
+    walk = _Walk(a, x)
+    affine = _scale_and_shift(norm, eps, walk.dtype)
+    outer = x.new_zeros(x.shape[0], a.shape[1], x.shape[1], dtype=walk.dtype)
+    total = x.new_zeros(x.shape[0], a.shape[1], 1, dtype=walk.dtype)
+    for box in walk:
+        left, z = walk.read(0, box), walk.features(1, box, affine)
+        walk.groups(outer, box).baddbmm_(left, z.mT)
+        walk.groups(total, box).add_(left.sum(-1, keepdim=True))
+    return folding.gather(torch.cat([outer, total], 2), own)
+
+
+def fold_backward(
+    dmatrix: Tensor,
+    gram: Tensor,
+    references: Tensor | None,
+    own: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    pull, gradients = folding.fold_backward(dmatrix, gram, projections, heads, scale)
+    return [pull, folding.references_backward(pull, references, own), *gradients]
+
+
 def features_backward(
-    dy: Tensor,
-    x: Tensor,
-    norm: Norm,
-    matrix: Tensor,
-    pull: Tensor,
-    *,
-    centre: Tensor | None,
-    through_statistics: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
-) -> tuple[Tensor, Norm]:
-    """Gradients of ``x + M zh`` with M a function of the moments of zh: two reads, one write.
-
-    Args:
-        matrix: M, (B, C, C+1).
-        pull: dG + dG^T, (B, C+1, C+1), the gradient that comes back through the moments.
-        centre: (C,) or None for 0: dscale is that of ``scale (x - centre) + shift``, which keeps its digits where the
-            mean of x is large.
-        through_statistics: what (dscale, dshift) send back to x through BN's statistics, as (slope, constant), (C,)
-            each: dx has ``slope x + constant`` added; None where the statistics do not come from x.
-
-    Returns:
-        dx = dy + scale * dz on the support of ReLU6, with dz = M^T dy + pull zh; and (dscale, dshift), None if no norm.
+    dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the batch statistics send back is added to dx at the end: dx is written twice and read once, and no product
+    computed twice.
     """
     dx = torch.empty_like(x)
     walk = _Walk(dy, x, dx)
+    affine = _scale_and_shift(norm, eps, walk.dtype)
+    matrix, pull = folding.spread(matrix, len(x)), folding.spread(pull, len(x))
     linear, through_moments = matrix[..., :-1].mT, pull[:, :-1, :-1]
     constant = pull[:, :-1, -1:]
-    dscale, dshift = (x.new_zeros(x.shape[1], dtype=walk.dtype) for _ in range(2))
-    centre = None if centre is None else centre.to(walk.dtype)
+    dweight, dbias = (x.new_zeros(x.shape[1] if norm else 0, dtype=walk.dtype) for _ in range(2))
+    mean = norm[2].to(walk.dtype) if norm else None
     for box in walk:
         above = walk.read(0, box)
-        z = walk.features(1, box, norm)
+        z = walk.features(1, box, affine)
         dz = torch.baddbmm(
             walk.groups(constant, box), walk.groups(through_moments, box), z, out=walk.workspace(-1, z)
         ).baddbmm_(walk.groups(linear, box), above)
         out = walk.result(2, box)
-        if norm is None:
+        if affine is None or mean is None:
             torch.add(above, dz, out=out)
         else:
             # z sits on the bounds exactly where ReLU6 has no slope
             torch.ops.aten.hardtanh_backward.grad_input(dz, z, 0, 6, grad_input=dz)
-            dshift += dz.sum((0, 2))
-            values = walk.read(1, box)
-            if centre is not None:
-                values = torch.sub(values, centre[:, None], out=walk.workspace(1, z))
-            dscale += torch.mul(dz, values, out=walk.workspace(1, z)).sum((0, 2))
-            torch.addcmul(above, dz, norm[0][:, None], out=out)
+            dbias += dz.sum((0, 2))
+            values = torch.sub(walk.read(1, box), mean[:, None], out=walk.workspace(1, z))
+            dweight += values.mul_(dz).sum((0, 2))
+            torch.addcmul(above, dz, affine[0][:, None], out=out)
         walk.store(2, box, out)
-    if through_statistics is not None:
-        _add_affine(dx, x, *through_statistics(dscale, dshift))
-    return dx, None if norm is None else (dscale, dshift)
+    if mean is not None:
+        weight, _, _, variance = (t.to(walk.dtype) for t in norm)
+        deviation = (variance + eps).sqrt()
+        dweight /= deviation
+        if batch_statistics:
+            number = max(1, x.numel() // x.shape[1])
+            slope = -weight / deviation**2 * dweight / number
+            _add_affine(dx, x, slope, -weight / deviation * dbias / number - slope * mean)
+    return dx, dweight, dbias
 
 
 def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
@@ -264,7 +272,6 @@ def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
 
 
 def outer_sum(a: Tensor, b: Tensor) -> Tensor:
-    """Sum over positions of a b^T, (B, H, A, E), for b (B, H, N, E): one read of each."""
     walk = _Walk(a.mT, b.mT, batch_axes=2)
     outer = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
     for box in walk:
@@ -273,8 +280,7 @@ def outer_sum(a: Tensor, b: Tensor) -> Tensor:
 
 
 def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
-    """M a at every position, (B, H, N, O), for matrix (B, H, O, A): one read, one write, in a's layout and dtype."""
-    y = _empty_positions(a, matrix.shape[2])
+    y = empty_positions(a, matrix.shape[2])
     walk = _Walk(a.mT, y.mT, batch_axes=2)
     for box in walk:
         out = walk.result(1, box)
@@ -283,8 +289,7 @@ def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
 
 
 def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
-    da = _empty_positions(a, a.shape[3])
+    da = empty_positions(a, a.shape[3])
     walk = _Walk(dy.mT, a.mT, da.mT, batch_axes=2)
     dmatrix = torch.zeros(*a.shape[:2], *matrix.shape[2:], dtype=walk.dtype, device=a.device)
     for box in walk:
@@ -293,10 +298,3 @@ def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor
         out = walk.result(2, box)
         walk.store(2, box, torch.bmm(walk.groups(matrix, box).mT, above, out=out))
     return da, dmatrix
-
-
-def _empty_positions(a: Tensor, channels: int) -> Tensor:
-    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one."""
-    if a.stride(2) == 1 and a.stride(3) != 1:
-        return a.new_empty(*a.shape[:2], channels, a.shape[2]).mT
-    return a.new_empty(*a.shape[:3], channels)

@@ -76,11 +76,7 @@ class Oracle:
         attended = naive.attention_block(
             z,
             None,
-            None,
-            *(
-                (self.state[f"bottom.{n}.weight"], self.state[f"bottom.{n}.bias"])
-                for n in ("query", "key", "value", "output")
-            ),
+            [self.state[f"bottom.{n}.{w}"] for n in ("query", "key", "value", "output") for w in ("weight", "bias")],
             self.state.get("bottom.references"),
             heads=2,
             scale=64**-0.5,

@@ -11,6 +11,7 @@ from strategies import blocks, spatial_shapes, tensors
 import aea_kernels as aea
 from aea_kernels import testing
 from aea_kernels.functional import attention_block
+from aea_kernels.parameters import Norm, Projections
 
 batches = st.sampled_from([1, 2, 3, 8])
 
@@ -192,11 +193,9 @@ def test_wrong_inputs_are_named_in_one_sentence():
 
 def test_the_functional_block_reports_the_statistics_it_used(backend):
     x = torch.randn(3, 4, 5, 6) * 3 + 1
-    linear = (torch.eye(4), torch.zeros(4))
-    _, mean, variance = attention_block(
-        x, torch.ones(4), torch.zeros(4), linear, linear, linear, linear, None,
-        heads=1, scale=1.0, batch_statistics_eps=1e-5,
-    )  # fmt: skip
+    projections = Projections(*[torch.eye(4), torch.zeros(4)] * 4)
+    norm = Norm(torch.ones(4), torch.zeros(4), None, None, 1e-5)
+    _, mean, variance = attention_block(x, norm, projections, None, heads=1, scale=1.0)
     torch.testing.assert_close(mean.float(), x.mean((0, 2, 3)))
     torch.testing.assert_close(variance.float(), x.var((0, 2, 3), correction=0))
 

@@ -6,6 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
 from aea_kernels.functional import attention_block
+from aea_kernels.parameters import Norm, Projections
 
 
 def normal(*shape, seed=0):
@@ -41,18 +42,16 @@ def test_block(norm, batch_statistics, reference_images):
     channels, width = 3, 4
 
     def block(x, weight, bias, *rest):
-        *flat, references = rest
-        projections = list(zip(flat[::2], flat[1::2], strict=True))
+        *projections, references = rest
+        statistics = (None, None) if batch_statistics else (weight.detach() * 0, weight.detach() * 0 + 1)
         return attention_block(
             x,
-            weight if norm else None,
-            bias if norm else None,
-            *projections,
+            Norm(weight, bias, *statistics, 1e-3) if norm else None,
+            Projections(*projections),
             references,
             heads=2,
             scale=0.7,
             reference_images=reference_images,
-            batch_statistics_eps=1e-3 if batch_statistics else None,
         )[0]
 
     shapes = [(width, channels), (width,)] * 3 + [(channels, width), (channels,)]

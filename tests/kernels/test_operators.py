@@ -75,7 +75,8 @@ def test_learned_query_attention_is_equation_3(size, data):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @given(size=sizes, data=st.data())
 def test_error_budget(dtype, size, data):
-    size = size | {"queries": size["queries"] + 30, "key_width": size["key_width"] + 4}  # errors enough to average
+    more = {"queries": 30, "keys": 30, "key_width": 4, "value_width": 4}  # errors enough to average
+    size = size | {name: size[name] + number for name, number in more.items()}
     inputs = (*draw_query_key_value(data, size, dtype), *draw_references(data, size, dtype))
     testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
 

@@ -8,6 +8,7 @@ from test_block import block_as_function
 
 import aea_kernels as aea
 from aea_kernels import naive, testing
+from aea_kernels.backends.triton import launching
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -16,7 +17,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 def triton(backend):
     """Few programs, so that each walks over several tiles and an image still has several spans."""
     with aea.use_backend("triton"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aea_kernels.backends.triton.tiles.PROGRAMS", 12)
+        patch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 12)
         yield
 
 
@@ -112,10 +113,7 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
     block = aea.AugmentedAttention(6, references=3).eval()
     x = normal(2, 6, 9, 15, dtype=torch.float32)
     narrow = block(x)
-    constants = aea.backends.triton._Maps.constants
-    monkeypatch.setattr(
-        aea.backends.triton._Maps, "constants", property(lambda maps: constants.fget(maps) | {"WIDE": True})
-    )
+    monkeypatch.setattr(launching.Maps, "constants", property(lambda maps: {"FLAT": maps.flat, "WIDE": True}))
     assert torch.equal(block(x), narrow)
 
 

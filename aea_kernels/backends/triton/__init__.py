@@ -1,268 +1,266 @@
-"""The primitives of `eager.py` as Triton kernels: the same names, arguments and results.
+"""The primitives of `ops.py` as Triton kernels.
 
-Runs on CUDA tensors, and on CPU tensors where TRITON_INTERPRET=1 was set before Triton was imported.
+They run on CUDA tensors, and on CPU tensors where TRITON_INTERPRET=1 was set before Triton was imported. Sums over
+positions are partial sums of spans, joined in a fixed order: same inputs, same device, same bits.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from .kernels import apply_kernel, backward_kernel, outer_kernel, statistics_kernel
-from .tiles import Tiles, spans_for, tiles_for
-
-Norm = tuple[Tensor, Tensor] | None
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_DTYPES = {
-    torch.float16: tl.float16,
-    torch.bfloat16: tl.bfloat16,
-    torch.float32: tl.float32,
-    torch.float64: tl.float64,
-}
-_PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
-"""`torch.get_float32_matmul_precision()` -> the `input_precision` of every `tl.dot`; only float32 heeds it."""
-
-
-class _Maps:
-    """How feature maps (batch, heads, C, n0, n1, n2) of equal batch and spatial shape are addressed and tiled."""
-
-    def __init__(self, *maps: Tensor) -> None:
-        merged = [_merge_spatial(x) for x in maps]
-        self.flat = all(x is not None for x in merged)
-        self.maps = [x for x in merged if x is not None] if self.flat else list(maps)
-        batch, self.heads, _, *self.spatial = self.maps[0].shape
-        self.images, self.positions = batch * self.heads, math.prod(self.spatial)
-        self.dtype = maps[0].dtype
-        self.accumulation = torch.float64 if self.dtype == torch.float64 else torch.float32
-        extents = [sum((n - 1) * abs(st) for n, st in zip(x.shape, x.stride(), strict=True)) for x in self.maps]
-        self.wide = max(extents) + max(x.shape[2] for x in self.maps) * 1024 >= 2**31
-
-    def tiles(self, channels: int) -> Tiles:
-        return tiles_for(channels, self.dtype)
-
-    def strides(self, i: int) -> tuple[int, ...]:
-        return self.maps[i].stride()
-
-    @property
-    def inner(self) -> tuple[int, int]:
-        return self.spatial[1], self.spatial[2]
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        return {"FLAT": self.flat, "WIDE": self.wide, "ACC": _DTYPES[self.accumulation]}
-
-    @property
-    def arithmetic(self) -> dict[str, Any]:
-        precision = _PRECISIONS[torch.get_float32_matmul_precision()] if self.dtype == torch.float32 else "ieee"
-        # the interpreter multiplies the bits of bfloat16 as if they were integers
-        exact = torch.float32 if INTERPRETED and self.dtype == torch.bfloat16 else self.dtype
-        return {"ROUNDED": _DTYPES[self.dtype], "OPERAND": _DTYPES[exact], "PRECISION": precision}
-
-
-def _feature_map(x: Tensor) -> Tensor:
-    """(B, C, *spatial) -> (B, 1, C, n0, n1, n2), a view."""
-    x = x.unsqueeze(1)
-    while x.dim() < 6:
-        x = x.unsqueeze(3)
-    return x
-
-
-def _operator_map(x: Tensor) -> Tensor:
-    """(B, H, N, E) -> (B, H, E, 1, 1, N), a view."""
-    return x.mT.unsqueeze(3).unsqueeze(3)
-
-
-def _merge_spatial(x: Tensor) -> Tensor | None:
-    """The three spatial axes as one, (..., 1, 1, S), where that is a view."""
-    try:
-        return x.view(*x.shape[:3], 1, 1, math.prod(x.shape[3:]))
-    except RuntimeError:
-        return None
-
-
-def _contiguous_norm(norm: Norm, like: Tensor) -> tuple[Tensor, Tensor]:
-    return (like, like) if norm is None else (norm[0].contiguous(), norm[1].contiguous())
-
+from ... import folding
+from ...layout import accumulation_dtype, empty_features, empty_positions
+from ...planning import algebra_precision, tiles_for
+from .kernels import (
+    apply_kernel,
+    features_backward_kernel,
+    fold_kernel,
+    gather_kernel,
+    join_statistics_kernel,
+    matrix_backward_kernel,
+    outer_kernel,
+    statistics_kernel,
+)
+from .launching import (
+    Maps,
+    Tiles,
+    arithmetic,
+    device_of,
+    feature_map,
+    launch,
+    norm_arguments,
+    operator_map,
+    power_of_two,
+    share_out,
+)
 
 # ---- the block's primitives: feature maps x (B, C, *spatial) --------------------------------------------------------
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over batch and space, (C,) each, float64: one read of x."""
-    maps = _Maps(_feature_map(x))
-    channels, tiles = x.shape[1], maps.tiles(x.shape[1])
-    if maps.images * maps.positions == 0:
-        return x.new_zeros(channels, dtype=torch.float64), x.new_zeros(channels, dtype=torch.float64)
-    columns = triton.cdiv(channels, tiles.channels)
-    spans, span = spans_for(maps.images, columns, maps.positions, tiles.positions)
-    partial = x.new_empty(maps.images, spans, 2, channels, dtype=maps.accumulation)
-    b, _, c, *space = maps.strides(0)
-    statistics_kernel[(maps.images * spans * columns,)](
-        maps.maps[0], partial, channels, maps.positions, spans, span, *maps.inner, b, c, *space, **maps.constants,
-        BLOCK_C=tiles.channels, BLOCK_S=tiles.positions, num_warps=tiles.warps,
-    )  # fmt: skip
-    ends = torch.arange(1, spans + 1, device=x.device) * span
-    number = (ends.clamp(max=maps.positions) - (ends - span)).clamp(min=0).double()[:, None]  # (spans, 1)
-    means, squares = partial.double().unbind(2)  # (images, spans, C)
+    maps, channels = Maps(feature_map(x)), x.shape[1]
+    mean, variance = (x.new_empty(channels, dtype=torch.float64) for _ in range(2))
     total = maps.images * maps.positions
-    mean = (number * means).sum((0, 1)) / total
-    return mean, (squares + number * (means - mean) ** 2).sum((0, 1)) / total
+    if total == 0:
+        return mean.zero_(), variance.zero_()
+    architecture, multiprocessors = device_of(x.device)
+    tiles = tiles_for("statistics", channels, x.dtype, architecture)
+    columns = -(-channels // tiles.channels)
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * columns))
+    wide = accumulation_dtype(x.dtype)
+    partial = x.new_empty(maps.images, spans, 2, channels, dtype=wide)
+    b, _, c, *space = maps.strides(0)
+    launch(
+        statistics_kernel, maps.images * spans * columns,
+        maps.maps[0], partial, channels, maps.positions, spans, span, *maps.inner, b, c, *space,
+        ACC=arithmetic(x.dtype)["ACC"], **maps.constants,
+        BLOCK_C=tiles.channels, BLOCK_S=tiles.positions, tiles=tiles,
+    )  # fmt: skip
+    launch(
+        join_statistics_kernel, -(-channels // 16),
+        partial, mean, variance, channels, maps.positions, total, maps.images * spans, spans, span,
+        BLOCK_P=64, BLOCK_C=16, tiles=Tiles(16, 64, 4, 1, 1),
+    )  # fmt: skip
+    return mean, variance
 
 
-def moments(x: Tensor, norm: Norm) -> Tensor:
-    """Sum over positions of zh zh^T, (B, C+1, C+1): one read of x."""
-    outer = _outer(_feature_map(x), _feature_map(x), norm, gram=True, homogeneous=True)  # (B, C, C+1)
-    count = outer.new_full((len(x), 1, 1), math.prod(x.shape[2:]))
-    return torch.cat([outer, torch.cat([outer[..., -1:].mT, count], 2)], 1)
+def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, own: int) -> Tensor:
+    channels = x.shape[1]
+    partial = _outer(feature_map(x), feature_map(x), norm, eps, gram=True, homogeneous=True)
+    return _gather(partial, own, (channels + 1, channels + 1), references, math.prod(x.shape[2:]), moments=True)
 
 
-def outer_with_features(a: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """Sum over positions of a zh^T, (B, A, C+1), for a (B, A, *spatial): one read of a and of x."""
-    return _outer(_feature_map(a), _feature_map(x), norm, gram=False, homogeneous=True)
+def outer_with_features(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, own: int) -> Tensor:
+    partial = _outer(feature_map(a), feature_map(x), norm, eps, gram=False, homogeneous=True)
+    return _gather(partial, own, (a.shape[1], x.shape[1] + 1))
 
 
-def apply_to_features(x: Tensor, norm: Norm, matrix: Tensor, *, residual: bool) -> Tensor:
-    """M zh at every position, plus x if `residual`: one read of x, one write."""
-    y = torch.empty_like(x) if matrix.shape[1] == x.shape[1] else x.new_empty(len(x), matrix.shape[1], *x.shape[2:])
-    _apply(_feature_map(x), _feature_map(y), norm, matrix, homogeneous=True, residual=residual)
+def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
+    channels, outputs = gram.shape[1] - 1, projections[-1].shape[0]
+    keys, values = projections[2].shape[0] // heads, projections[4].shape[0] // heads
+    if max(channels, outputs, keys, values) > 128:
+        return folding.fold(gram, projections, heads, scale)
+    matrix = gram.new_empty(gram.shape[0], outputs, channels + 1)
+    if matrix.numel():
+        launch(
+            fold_kernel, gram.shape[0] * -(-(channels + 1) // 16),
+            gram, *(p.contiguous() for p in projections), matrix, channels, outputs, keys, values, heads,
+            SCALE=scale, ACC=arithmetic(gram.dtype)["ACC"], PRECISION=algebra_precision(gram.dtype),
+            BLOCK_C=power_of_two(channels), BLOCK_O=power_of_two(outputs),
+            BLOCK_E=power_of_two(keys), BLOCK_D=power_of_two(values), BLOCK=16, tiles=Tiles(16, 16, 8, 1, 1),
+        )  # fmt: skip
+    return matrix
+
+
+def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, residual: bool) -> Tensor:
+    y = empty_features(x, matrix.shape[1])
+    _apply(feature_map(x), feature_map(y), norm, eps, matrix, homogeneous=True, residual=residual)
     return y
 
 
-def features_backward(
-    dy: Tensor,
-    x: Tensor,
-    norm: Norm,
-    matrix: Tensor,
-    pull: Tensor,
-    *,
-    centre: Tensor | None,
-    through_statistics: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
-) -> tuple[Tensor, Norm]:
-    """Gradients of ``x + M zh`` as in `eager.features_backward`: two reads and one write, four with batch statistics.
+def fold_backward(
+    dmatrix: Tensor,
+    gram: Tensor,
+    references: Tensor | None,
+    own: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    pull, gradients = folding.fold_backward(dmatrix, gram, projections, heads, scale)
+    return [pull, folding.references_backward(pull, references, own), *gradients]
 
-    What BN's statistics send back needs sums over all positions first: dz is computed twice rather than stored.
-    """
+
+def features_backward(
+    dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the batch statistics send back needs sums over all positions first: dz is computed twice, never stored."""
     dx = torch.empty_like(x)
-    if through_statistics is None:
-        sums = _backward(dy, x, norm, matrix, pull, dx, centre=centre, sums=norm is not None)
-        return dx, None if sums is None else (sums[0], sums[1])
-    sums = _backward(dy, x, norm, matrix, pull, dx, centre=centre, sums=True, write=False)
-    assert sums is not None
-    affine = through_statistics(sums[0], sums[1])
-    _backward(dy, x, norm, matrix, pull, dx, centre=centre, sums=False, affine=affine)
-    return dx, (sums[0], sums[1])
+    maps = Maps(feature_map(dy), feature_map(x), feature_map(dx))
+    channels, wide = x.shape[1], accumulation_dtype(x.dtype)
+    total = maps.images * maps.positions
+    if total == 0:
+        dweight, dbias = x.new_zeros(2, channels if norm else 0, dtype=wide)
+        return dx, dweight, dbias
+    architecture, multiprocessors = device_of(x.device)
+    tiles = tiles_for("features_backward", channels, x.dtype, architecture)
+    columns = -(-channels // tiles.channels)
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * columns))
+    matrix, pull = matrix.contiguous(), pull.contiguous()
+    partial = x.new_empty(maps.images * spans, 2, channels, dtype=wide)
+    tensors, constants = norm_arguments(norm, eps, partial)
+    strides = [stride for i in range(3) for stride in (maps.strides(i)[0], *maps.strides(i)[2:])]
+
+    def run(dweight: Tensor, dbias: Tensor, *, sums: bool, write: bool, statistics: bool) -> None:
+        launch(
+            features_backward_kernel, maps.images * spans * columns,
+            maps.maps[0], maps.maps[1], *tensors, matrix, pull, dweight, dbias, maps.maps[2], partial,
+            channels, maps.positions, total, matrix.shape[0], spans, span, *maps.inner, *strides,
+            SUMS=sums, WRITE=write, STATISTICS=statistics, **constants, **maps.constants, **arithmetic(x.dtype),
+            TILES=columns, BLOCK_C=tiles.channels, BLOCK_S=tiles.positions, tiles=tiles,
+        )  # fmt: skip
+
+    run(partial, partial, sums=bool(norm), write=not batch_statistics, statistics=False)
+    if not norm:
+        return dx, partial.new_empty(0), partial.new_empty(0)
+    dweight, dbias = _gather(partial[None], 1, (2, channels))[0]
+    if batch_statistics:
+        run(dweight, dbias, sums=False, write=True, statistics=True)
+    return dx, dweight, dbias
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
 
 
 def outer_sum(a: Tensor, b: Tensor) -> Tensor:
-    """Sum over positions of a b^T, (B, H, A, E), for b (B, H, N, E): one read of each."""
-    outer = _outer(_operator_map(a), _operator_map(b), None, gram=False, homogeneous=False)
-    return outer.unflatten(0, a.shape[:2])
+    partial = _outer(operator_map(a), operator_map(b), [], 0.0, gram=False, homogeneous=False)
+    return _gather(partial, len(partial), (a.shape[3], b.shape[3])).unflatten(0, a.shape[:2])
 
 
 def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
-    """M a at every position, (B, H, N, O), for matrix (B, H, O, A): one read, one write, in a's layout and dtype."""
-    inner_positions = a.stride(2) == 1 and a.stride(3) != 1
-    batch, heads, positions, _ = a.shape
-    outputs = matrix.shape[2]
-    y = a.new_empty(batch, heads, outputs, positions).mT if inner_positions else a.new_empty(*a.shape[:3], outputs)
-    _apply(_operator_map(a), _operator_map(y), None, matrix.flatten(0, 1), homogeneous=False, residual=False)
+    y = empty_positions(a, matrix.shape[2])
+    _apply(operator_map(a), operator_map(y), [], 0.0, matrix.flatten(0, 1), homogeneous=False, residual=False)
     return y
 
 
 def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of `apply_matrix`: M^T dy, and the sum over positions of dy a^T."""
-    return apply_matrix(dy, matrix.mT), outer_sum(dy, a)
+    """In one pass where a tile holds all channels: dy is read once for both."""
+    architecture, multiprocessors = device_of(a.device)
+    width, outputs = a.shape[3], matrix.shape[2]
+    tiles = tiles_for("matrix_backward", max(width, outputs), a.dtype, architecture)
+    if max(width, outputs) > tiles.channels or a.numel() * outputs == 0:
+        return apply_matrix(dy, matrix.mT), outer_sum(dy, a)
+    da = empty_positions(a, width)
+    maps = Maps(operator_map(dy), operator_map(a), operator_map(da))
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // maps.images)
+    partial = a.new_empty(maps.images, spans, outputs, width, dtype=accumulation_dtype(a.dtype))
+    matrix = matrix.flatten(0, 1)
+    strides = [stride for i in range(3) for stride in (*maps.strides(i)[:3], maps.strides(i)[5])]
+    launch(
+        matrix_backward_kernel, maps.images * spans,
+        dy, a, matrix, da, partial, outputs, width, maps.positions, maps.heads, spans, span,
+        *strides, *matrix.stride(), WIDE=maps.wide, **arithmetic(a.dtype),
+        BLOCK_D=power_of_two(outputs), BLOCK_A=power_of_two(width), BLOCK_S=tiles.positions, tiles=tiles,
+    )  # fmt: skip
+    return da, _gather(partial, maps.images, (outputs, width)).unflatten(0, a.shape[:2])
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------
 
 
-def _outer(a: Tensor, x: Tensor, norm: Norm, *, gram: bool, homogeneous: bool) -> Tensor:
-    """(images, A, C), or (images, A, C+1) with the sums of a as last column."""
-    maps = _Maps(a, x)
+def _outer(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, *, gram: bool, homogeneous: bool) -> Tensor:
+    """Partial sums (images, spans, A, C), or (images, spans, A, C+1) with the sums of a as last column."""
+    maps = Maps(a, x)
     rows, columns = a.shape[2], x.shape[2]
-    width = columns + homogeneous
+    width, wide = columns + homogeneous, accumulation_dtype(x.dtype)
     if maps.images * maps.positions * rows * columns == 0:
-        return x.new_zeros(maps.images, rows, width, dtype=maps.accumulation)
-    left, right = maps.tiles(rows), maps.tiles(columns)
-    block = min(left.positions, right.positions)
-    tiles = triton.cdiv(rows, left.channels) * triton.cdiv(columns, right.channels)
-    spans, span = spans_for(maps.images, tiles, maps.positions, block)
-    partial = x.new_empty(maps.images, spans, rows, width, dtype=maps.accumulation)
-    outer_kernel[(maps.images * spans * tiles,)](
-        maps.maps[0], maps.maps[1], *_contiguous_norm(norm, partial), partial,
+        return x.new_zeros(maps.images, 1, rows, width, dtype=wide)
+    architecture, multiprocessors = device_of(x.device)
+    tiles = tiles_for("outer", max(rows, columns), x.dtype, architecture)
+    block_a, block_c = min(tiles.channels, power_of_two(rows)), min(tiles.channels, power_of_two(columns))
+    number = -(-rows // block_a) * -(-columns // block_c)
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * number))
+    partial = x.new_empty(maps.images, spans, rows, width, dtype=wide)
+    tensors, constants = norm_arguments(norm, eps, partial)
+    launch(
+        outer_kernel, maps.images * spans * number,
+        maps.maps[0], maps.maps[1], *tensors, partial,
         rows, columns, maps.positions, maps.heads, spans, span, *maps.inner, *maps.strides(0), *maps.strides(1),
-        NORM=norm is not None, GRAM=gram, HOMOGENEOUS=homogeneous, **maps.constants, **maps.arithmetic,
-        TILES=triton.cdiv(columns, right.channels), BLOCK_A=left.channels, BLOCK_C=right.channels, BLOCK_S=block,
-        num_warps=max(left.warps, right.warps), num_stages=right.stages,
+        GRAM=gram, HOMOGENEOUS=homogeneous, **constants, **maps.constants, **arithmetic(x.dtype),
+        ONE_TILE=number == 1, BLOCK_A=block_a, BLOCK_C=block_c, BLOCK_S=tiles.positions, tiles=tiles,
     )  # fmt: skip
-    return partial.sum(1)
+    return partial
 
 
-def _apply(x: Tensor, y: Tensor, norm: Norm, matrix: Tensor, *, homogeneous: bool, residual: bool) -> None:
-    """matrix (images, O, C), or (images, O, C+1) with `homogeneous`."""
-    maps = _Maps(x, y)
+def _gather(
+    partial: Tensor,
+    own: int,
+    shape: tuple[int, int],
+    references: Tensor | None = None,
+    positions: int = 0,
+    *,
+    moments: bool = False,
+) -> Tensor:
+    """Partial sums (images, spans, A, W) joined over the spans and over the images of each group, (G, *shape)."""
+    images, spans, rows, width = partial.shape
+    groups = folding.group_count(images, own)
+    if spans == 1 and groups == images and not moments:
+        return partial[:, 0]
+    result = partial.new_empty(groups, *shape)
+    if result.numel():
+        launch(
+            gather_kernel, groups * -(-rows // 16) * -(-width // 16),
+            partial, partial if references is None else references.contiguous(), result,
+            rows, width, positions, 0 if references is None else references.shape[0], images, own, spans,
+            MOMENTS=moments, ACC=arithmetic(partial.dtype)["ACC"],
+            PRECISION=algebra_precision(partial.dtype), BLOCK_P=8, BLOCK=16, tiles=Tiles(16, 8, 4, 1, 1),
+        )  # fmt: skip
+    return result
+
+
+def _apply(
+    x: Tensor, y: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, *, homogeneous: bool, residual: bool
+) -> None:
+    """matrix (groups, O, C), or (groups, O, C+1) with `homogeneous`."""
+    maps = Maps(x, y)
     outputs, channels = y.shape[2], x.shape[2]
     if maps.images * maps.positions * outputs == 0:
         return
-    above, below = maps.tiles(outputs), maps.tiles(channels)
-    block = min(above.positions, below.positions)
-    tiles = triton.cdiv(outputs, above.channels)
-    spans, span = spans_for(maps.images, tiles, maps.positions, block)
-    apply_kernel[(maps.images * spans * tiles,)](
-        maps.maps[0], *_contiguous_norm(norm, matrix), matrix, maps.maps[1],
-        outputs, channels, maps.positions, maps.heads, spans, span, *maps.inner, *maps.strides(0), *maps.strides(1),
-        *matrix.stride(), NORM=norm is not None, HOMOGENEOUS=homogeneous, RESIDUAL=residual,
-        **maps.constants, **maps.arithmetic,
-        TILES=triton.cdiv(channels, below.channels), BLOCK_A=above.channels, BLOCK_C=below.channels, BLOCK_S=block,
-        num_warps=max(above.warps, below.warps), num_stages=below.stages,
+    architecture, multiprocessors = device_of(x.device)
+    tiles = tiles_for("apply", max(outputs, channels), x.dtype, architecture)
+    block_a, block_c = min(tiles.channels, power_of_two(outputs)), min(tiles.channels, power_of_two(channels))
+    rows = -(-outputs // block_a)
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * rows))
+    tensors, constants = norm_arguments(norm, eps, matrix)
+    launch(
+        apply_kernel, maps.images * spans * rows,
+        maps.maps[0], *tensors, matrix, maps.maps[1],
+        outputs, channels, maps.positions, maps.heads, matrix.shape[0], spans, span, *maps.inner,
+        *maps.strides(0), *maps.strides(1), *matrix.stride(),
+        HOMOGENEOUS=homogeneous, RESIDUAL=residual, **constants, **maps.constants, **arithmetic(x.dtype),
+        TILES=-(-channels // block_c), BLOCK_A=block_a, BLOCK_C=block_c, BLOCK_S=tiles.positions, tiles=tiles,
     )  # fmt: skip
-
-
-def _backward(
-    dy: Tensor,
-    x: Tensor,
-    norm: Norm,
-    matrix: Tensor,
-    pull: Tensor,
-    dx: Tensor,
-    *,
-    centre: Tensor | None,
-    sums: bool,
-    write: bool = True,
-    affine: tuple[Tensor, Tensor] | None = None,
-) -> Tensor | None:
-    """One launch of the backward kernel; returns (2, C) sums if asked."""
-    maps = _Maps(_feature_map(dy), _feature_map(x), _feature_map(dx))
-    channels = x.shape[1]
-    tiles = maps.tiles(channels)
-    columns = triton.cdiv(channels, tiles.channels)
-    spans, span = spans_for(maps.images, columns, maps.positions, tiles.positions)
-    partial = x.new_empty(maps.images, spans, 2, channels, dtype=maps.accumulation)
-    if maps.images * maps.positions:
-        matrix, pull = matrix.contiguous(), pull.contiguous()
-        scale, shift = _contiguous_norm(norm, partial)
-        slope, constant = (partial, partial) if affine is None else affine
-        strides = [stride for i in range(3) for stride in (maps.strides(i)[0], *maps.strides(i)[2:])]
-        backward_kernel[(maps.images * spans * columns,)](
-            maps.maps[0], maps.maps[1], scale, shift, matrix, pull,
-            partial if centre is None else centre.to(maps.accumulation), slope, constant, maps.maps[2], partial,
-            channels, maps.positions, spans, span, *maps.inner, *strides,
-            NORM=norm is not None, SUMS=sums, WRITE=write, CENTRED=centre is not None, AFFINE=affine is not None,
-            **maps.constants, **maps.arithmetic,
-            TILES=columns, BLOCK_C=tiles.channels, BLOCK_S=tiles.positions,
-            num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
-        return partial.sum((0, 1)) if sums else None
-    return partial.new_zeros(2, channels) if sums else None

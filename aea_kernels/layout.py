@@ -1,0 +1,23 @@
+"""The dtype of sums and the layout of results, the same for every backend and for what torch.compile is told."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of sums, summaries and C x C matrices: float64 for float64, float32 for everything narrower."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def empty_features(x: Tensor, channels: int) -> Tensor:
+    """An empty (B, channels, *spatial) for x (B, C, *spatial), in x's memory format where the channels are as many."""
+    return torch.empty_like(x) if channels == x.shape[1] else x.new_empty(x.shape[0], channels, *x.shape[2:])
+
+
+def empty_positions(a: Tensor, channels: int) -> Tensor:
+    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one."""
+    if a.stride(2) == 1 and a.stride(3) != 1:
+        return a.new_empty(*a.shape[:2], channels, a.shape[2]).mT
+    return a.new_empty(*a.shape[:3], channels)
