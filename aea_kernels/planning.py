@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 class Tiles(NamedTuple):
     """How much of a feature map a program holds at a time, and on how many threads."""
 
+    rows: int
+    """Channels of the result."""
     channels: int
+    """Channels summed over at a time."""
     positions: int
     warps: int
     stages: int
@@ -28,21 +31,54 @@ class Tiles(NamedTuple):
         return self.resident * multiprocessors
 
 
+PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
+"""`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32 feature maps."""
+
+
 def multiplication(dtype: torch.dtype) -> str:
-    """The `input_precision` of every `tl.dot`; only float32 heeds it."""
-    if dtype != torch.float32:
-        return "ieee"
-    return {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}[torch.get_float32_matmul_precision()]
+    """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
+    if dtype == torch.float32:
+        return PRECISIONS[torch.get_float32_matmul_precision()]
+    return "ieee" if dtype == torch.float64 else "16-bit"
 
 
 def algebra_precision(dtype: torch.dtype) -> str:
+    """`input_precision` of the C x C algebra, which costs little: never below three tf32 products."""
     return "ieee" if multiplication(dtype) == "ieee" else "tf32x3"
 
 
 def tiles_for(kernel: str, channels: int, dtype: torch.dtype, architecture: int) -> Tiles:
+    """The table of tile sizes, for `channels` on the wider side: nothing is tuned at run time.
+
+    Chosen so that no kernel spills registers or exceeds shared memory on sm_80, sm_90 and sm_100, which
+    `tests/kernels/test_compiled.py` builds them for. The architecture makes no difference yet: no entry has been tuned
+    by measurement.
+    """
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
-    positions = 4096 // block if block >= 64 else 64
-    return Tiles(block, positions if dtype.itemsize < 8 else positions // 2, 8 if block >= 64 else 4, 1, 4)
+    mode = multiplication(dtype)
+    large = block >= 64
+    warps = 8 if large else 4
+    if kernel == "statistics":
+        return Tiles(block, block, 4096 // block if large else 64, warps, 1, 4)
+    if mode == "16-bit" or mode == "tf32":
+        stages = 3 if mode == "16-bit" else 1
+        positions = 32 if mode == "tf32" and large else 64
+        if kernel == "outer":
+            return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
+        if kernel == "matrix_backward":
+            return Tiles(block, block, 32 if large else 64, warps, 1, 1 if large else 2)
+        deep = block if channels <= block else 32
+        if kernel == "apply":
+            return Tiles(block, deep, positions, warps, stages, 2 if block == 128 else 4)
+        return Tiles(block, deep, 32 if large else 64, warps, 1, 1 if large else 2)
+    # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed over in slices
+    if kernel == "outer":
+        return (
+            Tiles(min(block, 64), min(block, 64), 32, 4, 1, 2) if mode == "tf32x3" else Tiles(block, block, 16, 8, 1, 1)
+        )
+    if kernel == "matrix_backward":
+        return Tiles(min(block, 64), min(block, 64), 16, 8, 1, 2)
+    return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         return mean.zero_(), variance.zero_()
     architecture, multiprocessors = device_of(x.device)
     tiles = tiles_for("statistics", channels, x.dtype, architecture)
-    columns = -(-channels // tiles.channels)
+    columns = -(-channels // tiles.rows)
     spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * columns))
     wide = accumulation_dtype(x.dtype)
     partial = x.new_empty(maps.images, spans, 2, channels, dtype=wide)
@@ -58,12 +58,12 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         statistics_kernel, maps.images * spans * columns,
         maps.maps[0], partial, channels, maps.positions, spans, span, *maps.inner, b, c, *space,
         ACC=arithmetic(x.dtype)["ACC"], **maps.constants,
-        BLOCK_C=tiles.channels, BLOCK_S=tiles.positions, tiles=tiles,
+        BLOCK_C=tiles.rows, BLOCK_S=tiles.positions, tiles=tiles,
     )  # fmt: skip
     launch(
         join_statistics_kernel, -(-channels // 16),
         partial, mean, variance, channels, maps.positions, total, maps.images * spans, spans, span,
-        BLOCK_P=64, BLOCK_C=16, tiles=Tiles(16, 64, 4, 1, 1),
+        BLOCK_P=64, BLOCK_C=16, tiles=Tiles(64, 16, 1, 4, 1, 1),
     )  # fmt: skip
     return mean, variance
 
@@ -90,8 +90,8 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
             fold_kernel, gram.shape[0] * -(-(channels + 1) // 16),
             gram, *(p.contiguous() for p in projections), matrix, channels, outputs, keys, values, heads,
             SCALE=scale, ACC=arithmetic(gram.dtype)["ACC"], PRECISION=algebra_precision(gram.dtype),
-            BLOCK_C=power_of_two(channels), BLOCK_O=power_of_two(outputs),
-            BLOCK_E=power_of_two(keys), BLOCK_D=power_of_two(values), BLOCK=16, tiles=Tiles(16, 16, 8, 1, 1),
+            BLOCK_O=power_of_two(outputs), BLOCK_E=power_of_two(keys), BLOCK_D=power_of_two(values),
+            BLOCK=16, CHUNK=16, tiles=Tiles(16, 16, 1, 8 if channels > 32 else 4, 1, 1),
         )  # fmt: skip
     return matrix
 
@@ -128,8 +128,8 @@ def features_backward(
         return dx, dweight, dbias
     architecture, multiprocessors = device_of(x.device)
     tiles = tiles_for("features_backward", channels, x.dtype, architecture)
-    columns = -(-channels // tiles.channels)
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * columns))
+    number = -(-channels // tiles.rows)
+    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * number))
     matrix, pull = matrix.contiguous(), pull.contiguous()
     partial = x.new_empty(maps.images * spans, 2, channels, dtype=wide)
     tensors, constants = norm_arguments(norm, eps, partial)
@@ -137,11 +137,12 @@ def features_backward(
 
     def run(dweight: Tensor, dbias: Tensor, *, sums: bool, write: bool, statistics: bool) -> None:
         launch(
-            features_backward_kernel, maps.images * spans * columns,
+            features_backward_kernel, maps.images * spans * number,
             maps.maps[0], maps.maps[1], *tensors, matrix, pull, dweight, dbias, maps.maps[2], partial,
             channels, maps.positions, total, matrix.shape[0], spans, span, *maps.inner, *strides,
             SUMS=sums, WRITE=write, STATISTICS=statistics, **constants, **maps.constants, **arithmetic(x.dtype),
-            TILES=columns, BLOCK_C=tiles.channels, BLOCK_S=tiles.positions, tiles=tiles,
+            ONE_TILE=channels <= min(tiles.rows, tiles.channels), BLOCK_A=tiles.rows, BLOCK_C=tiles.channels,
+            BLOCK_S=tiles.positions, tiles=tiles,
         )  # fmt: skip
 
     run(partial, partial, sums=bool(norm), write=not batch_statistics, statistics=False)
@@ -172,7 +173,7 @@ def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor
     architecture, multiprocessors = device_of(a.device)
     width, outputs = a.shape[3], matrix.shape[2]
     tiles = tiles_for("matrix_backward", max(width, outputs), a.dtype, architecture)
-    if max(width, outputs) > tiles.channels or a.numel() * outputs == 0:
+    if max(width, outputs) > tiles.rows or a.numel() * outputs == 0:
         return apply_matrix(dy, matrix.mT), outer_sum(dy, a)
     da = empty_positions(a, width)
     maps = Maps(operator_map(dy), operator_map(a), operator_map(da))
@@ -201,7 +202,7 @@ def _outer(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, *, gram: bo
         return x.new_zeros(maps.images, 1, rows, width, dtype=wide)
     architecture, multiprocessors = device_of(x.device)
     tiles = tiles_for("outer", max(rows, columns), x.dtype, architecture)
-    block_a, block_c = min(tiles.channels, power_of_two(rows)), min(tiles.channels, power_of_two(columns))
+    block_a, block_c = min(tiles.rows, power_of_two(rows)), min(tiles.channels, power_of_two(columns))
     number = -(-rows // block_a) * -(-columns // block_c)
     spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * number))
     partial = x.new_empty(maps.images, spans, rows, width, dtype=wide)
@@ -211,7 +212,7 @@ def _outer(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, *, gram: bo
         maps.maps[0], maps.maps[1], *tensors, partial,
         rows, columns, maps.positions, maps.heads, spans, span, *maps.inner, *maps.strides(0), *maps.strides(1),
         GRAM=gram, HOMOGENEOUS=homogeneous, **constants, **maps.constants, **arithmetic(x.dtype),
-        ONE_TILE=number == 1, BLOCK_A=block_a, BLOCK_C=block_c, BLOCK_S=tiles.positions, tiles=tiles,
+        ONE_TILE=gram and number == 1, BLOCK_A=block_a, BLOCK_C=block_c, BLOCK_S=tiles.positions, tiles=tiles,
     )  # fmt: skip
     return partial
 
@@ -237,7 +238,7 @@ def _gather(
             partial, partial if references is None else references.contiguous(), result,
             rows, width, positions, 0 if references is None else references.shape[0], images, own, spans,
             MOMENTS=moments, ACC=arithmetic(partial.dtype)["ACC"],
-            PRECISION=algebra_precision(partial.dtype), BLOCK_P=8, BLOCK=16, tiles=Tiles(16, 8, 4, 1, 1),
+            PRECISION=algebra_precision(partial.dtype), BLOCK_P=8, BLOCK=16, tiles=Tiles(16, 16, 8, 4, 1, 1),
         )  # fmt: skip
     return result
 
@@ -252,7 +253,7 @@ def _apply(
         return
     architecture, multiprocessors = device_of(x.device)
     tiles = tiles_for("apply", max(outputs, channels), x.dtype, architecture)
-    block_a, block_c = min(tiles.channels, power_of_two(outputs)), min(tiles.channels, power_of_two(channels))
+    block_a, block_c = min(tiles.rows, power_of_two(outputs)), min(tiles.channels, power_of_two(channels))
     rows = -(-outputs // block_a)
     spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * rows))
     tensors, constants = norm_arguments(norm, eps, matrix)
@@ -262,5 +263,6 @@ def _apply(
         outputs, channels, maps.positions, maps.heads, matrix.shape[0], spans, span, *maps.inner,
         *maps.strides(0), *maps.strides(1), *matrix.stride(),
         HOMOGENEOUS=homogeneous, RESIDUAL=residual, **constants, **maps.constants, **arithmetic(x.dtype),
-        TILES=-(-channels // block_c), BLOCK_A=block_a, BLOCK_C=block_c, BLOCK_S=tiles.positions, tiles=tiles,
+        ONE_TILE=channels <= block_c and outputs <= block_a, BLOCK_A=block_a, BLOCK_C=block_c,
+        BLOCK_S=tiles.positions, tiles=tiles,
     )  # fmt: skip

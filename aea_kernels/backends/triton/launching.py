@@ -54,7 +54,7 @@ def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
         "ACC": _DTYPES[accumulation_dtype(dtype)],
         "ROUNDED": _DTYPES[dtype],
         "OPERAND": _DTYPES[exact],
-        "PRECISION": multiplication(dtype),
+        "PRECISION": multiplication(dtype) if dtype == torch.float32 else "ieee",
     }
 
 

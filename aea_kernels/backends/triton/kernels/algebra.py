@@ -58,9 +58,9 @@ def fold_kernel(
     gram, wq, bq, wk, bk, wv, bv, wo, bo, matrix,
     C, OUT, E, D, heads,
     SCALE: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Some columns of M = (SCALE / n) Wo per_head(Whv Gh Whk^T) Whq + [0 bo], from right to left.
+    """Some columns of M = (SCALE / n) Wo per_head((Whv Gh) (Whk^T Whq)) + [0 bo].
 
     A program takes BLOCK of the C + 1 columns of one group: no program waits for another. gram (groups, C + 1, C + 1)
     is split into the Gram matrix, the sums and the count, so that the last, odd row and column need no padding.
@@ -68,30 +68,36 @@ def fold_kernel(
     tiles = tl.cdiv(C + 1, BLOCK)
     group = (tl.program_id(0) // tiles).to(tl.int64)
     j = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
-    c, o = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_O)
-    e, d = tl.arange(0, BLOCK_E), tl.arange(0, BLOCK_D)
+    o, e, d = tl.arange(0, BLOCK_O), tl.arange(0, BLOCK_E), tl.arange(0, BLOCK_D)
     width = C + 1
     gram += group * width * width
-    g = tl.load(gram + c[:, None] * width + c[None, :], mask=(c < C)[:, None] & (c < C)[None, :], other=0.0)
-    sums = tl.load(gram + c * width + C, mask=c < C, other=0.0)
     n = tl.load(gram + width * width - 1)
     result = tl.zeros((BLOCK_O, BLOCK), ACC)
     for head in range(heads):
         rows_e, rows_d = head * E + e, head * D + d
         q = tl.load(wq + rows_e[:, None] * C + j[None, :], mask=(e < E)[:, None] & (j < C)[None, :], other=0.0).to(ACC)
         q_bias = tl.load(bq + rows_e, mask=e < E, other=0.0).to(ACC)
-        q = tl.where((j == C)[None, :], q_bias[:, None], q)  # (E, BLOCK) of Whq
-        k = tl.load(wk + rows_e[None, :] * C + c[:, None], mask=(e < E)[None, :] & (c < C)[:, None], other=0.0).to(ACC)
+        q = tl.where((j == C)[None, :], q_bias[:, None], q)  # Whq, (E, BLOCK)
         k_bias = tl.load(bk + rows_e, mask=e < E, other=0.0).to(ACC)
-        scores = tl.dot(k, q, input_precision=PRECISION, out_dtype=ACC)  # (C, BLOCK) of Whk^T Whq
-        scores_last = tl.sum(k_bias[:, None] * q, 0)
-        keys = tl.dot(g, scores, input_precision=PRECISION, out_dtype=ACC)  # (C, BLOCK) of Gh Whk^T Whq
-        keys += sums[:, None] * scores_last[None, :]
-        keys_last = tl.sum(sums[:, None] * scores, 0) + n * scores_last
-        v = tl.load(wv + rows_d[:, None] * C + c[None, :], mask=(d < D)[:, None] & (c < C)[None, :], other=0.0).to(ACC)
         v_bias = tl.load(bv + rows_d, mask=d < D, other=0.0).to(ACC)
-        attended = tl.dot(v, keys, input_precision=PRECISION, out_dtype=ACC)  # (D, BLOCK)
-        attended += v_bias[:, None] * keys_last[None, :]
+        last = tl.sum(k_bias[:, None] * q, 0)  # the last row of Whk^T Whq
+        values_last = v_bias * n  # the last column of Whv Gh
+        attended = tl.zeros((BLOCK_D, BLOCK), ACC)
+        for start in range(0, C, CHUNK):
+            r = start + tl.arange(0, CHUNK)
+            sums = tl.load(gram + r * width + C, mask=r < C, other=0.0)
+            values = v_bias[:, None] * sums[None, :]  # Whv Gh, (D, CHUNK)
+            for inner in range(0, C, CHUNK):
+                c = inner + tl.arange(0, CHUNK)
+                v = tl.load(wv + rows_d[:, None] * C + c[None, :], mask=(d < D)[:, None] & (c < C)[None, :], other=0.0)
+                g = tl.load(gram + c[:, None] * width + r[None, :], mask=(c < C)[:, None] & (r < C)[None, :], other=0.0)
+                values = tl.dot(v.to(ACC), g, values, input_precision=PRECISION, out_dtype=ACC)
+            k = tl.load(wk + rows_e[None, :] * C + r[:, None], mask=(e < E)[None, :] & (r < C)[:, None], other=0.0)
+            scores = tl.dot(k.to(ACC), q, input_precision=PRECISION, out_dtype=ACC)  # Whk^T Whq, (CHUNK, BLOCK)
+            attended = tl.dot(values, scores, attended, input_precision=PRECISION, out_dtype=ACC)
+            v = tl.load(wv + rows_d[:, None] * C + r[None, :], mask=(d < D)[:, None] & (r < C)[None, :], other=0.0)
+            values_last += tl.sum(v.to(ACC) * sums[None, :], 1)
+        attended += values_last[:, None] * last[None, :]
         w = tl.load(
             wo + o[:, None] * heads * D + rows_d[None, :], mask=(o < OUT)[:, None] & (d < D)[None, :], other=0.0
         )

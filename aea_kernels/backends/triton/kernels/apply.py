@@ -14,11 +14,11 @@ def apply_kernel(
     HOMOGENEOUS: tl.constexpr, RESIDUAL: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
     FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr,
     OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    TILES: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
+    ONE_TILE: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """y = M zh (+ x) over one span: matrix (groups, A, C + 1), or (groups, A, C) without HOMOGENEOUS.
 
-    TILES is the number of channel tiles; where it is 1, matrix and BN are loaded once, and x once a position.
+    ONE_TILE: a single tile holds all channels; then matrix and BN are loaded once, and x once a position.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(A, BLOCK_A)
@@ -32,29 +32,34 @@ def apply_kernel(
     constant = tl.zeros((BLOCK_A,), ACC)
     if HOMOGENEOUS:
         constant = tl.load(matrix + rows * m_a + C * m_c, mask=known, other=0.0)
-    if TILES == 1:
+    if ONE_TILE:
         k = tl.arange(0, BLOCK_C)
         centre, scale, shift, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
-        m = tl.load(matrix + rows[:, None] * m_a + k[None, :] * m_c, mask=known[:, None] & (k < C)[None, :], other=0.0)
+        inside = known[:, None] & (k < C)[None, :]
+        m = tl.load(matrix + rows[:, None] * m_a + k[None, :] * m_c, mask=inside, other=0.0)
         m = operand(m, ROUNDED, OPERAND)
 
     first = widen(part, WIDE) * span
     for start in range(0, span, BLOCK_S):
         s = first + start + tl.arange(0, BLOCK_S)
         result = tl.zeros((BLOCK_A, BLOCK_S), ACC)
-        for tile in tl.static_range(TILES):
-            channels = widen(tile * BLOCK_C + tl.arange(0, BLOCK_C), WIDE)
-            raw = load_tile(x, channels, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-            if TILES > 1:
-                centre, scale, shift, _ = load_norm(weight, bias, mean, variance, channels, C, NORM, EPS, ACC)
-                inside = known[:, None] & (channels < C)[None, :]
-                m = tl.load(matrix + rows[:, None] * m_a + channels[None, :] * m_c, mask=inside, other=0.0)
+        if ONE_TILE:
+            raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+            z = operand(activate(raw, centre, scale, shift, s < S, NORM), ROUNDED, OPERAND)
+            result = tl.dot(m, z, result, input_precision=PRECISION, out_dtype=ACC)
+        else:
+            for tile in range(0, C, BLOCK_C):
+                k = tile + tl.arange(0, BLOCK_C)
+                centre, scale, shift, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
+                inside = known[:, None] & (k < C)[None, :]
+                m = tl.load(matrix + rows[:, None] * m_a + k[None, :] * m_c, mask=inside, other=0.0)
+                raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+                z = operand(activate(raw, centre, scale, shift, s < S, NORM), ROUNDED, OPERAND)
                 m = operand(m, ROUNDED, OPERAND)
-            z = activate(raw, centre, scale, shift, s < S, NORM)
-            result = tl.dot(m, operand(z, ROUNDED, OPERAND), result, input_precision=PRECISION, out_dtype=ACC)
-        if RESIDUAL:
-            if TILES > 1:
+                result = tl.dot(m, z, result, input_precision=PRECISION, out_dtype=ACC)
+            if RESIDUAL:
                 raw = load_tile(x, rows, s, A, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+        if RESIDUAL:
             result += raw
         result += constant[:, None]
         store_tile(y, result, rows, s, A, S, y_c, n1, n2, y_0, y_1, y_2, FLAT)

@@ -14,7 +14,7 @@ def features_backward_kernel(
     SUMS: tl.constexpr, WRITE: tl.constexpr, STATISTICS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
     FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr,
     OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    TILES: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
+    ONE_TILE: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """dz = (M^T dy + pull zh) where ReLU6 has slope, over one span; WRITE: dx = dy + what dz is through BN.
 
@@ -23,10 +23,10 @@ def features_backward_kernel(
     matrix (groups, C, C + 1), pull (groups, C + 1, C + 1).
     """
     pid = tl.program_id(0)
-    tiles = tl.cdiv(C, BLOCK_C)
+    tiles = tl.cdiv(C, BLOCK_A)
     part = pid // tiles % spans
     image = widen(pid // (tiles * spans), WIDE)
-    rows = widen(pid % tiles * BLOCK_C + tl.arange(0, BLOCK_C), WIDE)
+    rows = widen(pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A), WIDE)
     width = C + 1
     group = tl.minimum(image, groups - 1)
     dy += image * g_b
@@ -37,39 +37,46 @@ def features_backward_kernel(
     known = rows < C
     constant = tl.load(pull + rows * width + C, mask=known, other=0.0)
     centre, scale, shift, deviation = load_norm(weight, bias, mean, variance, rows, C, NORM, EPS, ACC)
-    slope = tl.zeros((BLOCK_C,), ACC)
-    offset = tl.zeros((BLOCK_C,), ACC)
+    slope = tl.zeros((BLOCK_A,), ACC)
+    offset = tl.zeros((BLOCK_A,), ACC)
     if STATISTICS:
         number = tl.cast(total, ACC)
         slope = -tl.load(dweight + rows, mask=known, other=0.0) / number * scale / deviation
         offset = -tl.load(dbias + rows, mask=known, other=0.0) / number * scale
-    if TILES == 1:
+    if ONE_TILE:
         square = known[:, None] & known[None, :]
         m = operand(tl.load(matrix + rows[None, :] * width + rows[:, None], mask=square, other=0.0), ROUNDED, OPERAND)
         p = operand(tl.load(pull + rows[:, None] * width + rows[None, :], mask=square, other=0.0), ROUNDED, OPERAND)
-    sum_weight = tl.zeros((BLOCK_C,), ACC)
-    sum_bias = tl.zeros((BLOCK_C,), ACC)
+    sum_weight = tl.zeros((BLOCK_A,), ACC)
+    sum_bias = tl.zeros((BLOCK_A,), ACC)
 
     first = widen(part, WIDE) * span
     for start in range(0, span, BLOCK_S):
         s = first + start + tl.arange(0, BLOCK_S)
-        dz = tl.zeros((BLOCK_C, BLOCK_S), ACC)
-        for tile in tl.static_range(TILES):
-            k = rows if TILES == 1 else widen(tile * BLOCK_C + tl.arange(0, BLOCK_C), WIDE)
-            above = load_tile(dy, k, s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
-            raw = load_tile(x, k, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-            if TILES == 1:
-                z = activate(raw, centre, scale, shift, s < S, NORM)
-            else:
-                centre_k, scale_k, shift_k, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
-                z = activate(raw, centre_k, scale_k, shift_k, s < S, NORM)
-                inside = known[:, None] & (k < C)[None, :]
-                m = tl.load(matrix + k[None, :] * width + rows[:, None], mask=inside, other=0.0)  # M^T
-                p = tl.load(pull + rows[:, None] * width + k[None, :], mask=inside, other=0.0)
-                m, p = operand(m, ROUNDED, OPERAND), operand(p, ROUNDED, OPERAND)
+        dz = tl.zeros((BLOCK_A, BLOCK_S), ACC)
+        if ONE_TILE:
+            above = load_tile(dy, rows, s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
+            raw = load_tile(x, rows, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+            z = activate(raw, centre, scale, shift, s < S, NORM)
             dz = tl.dot(m, operand(above, ROUNDED, OPERAND), dz, input_precision=PRECISION, out_dtype=ACC)
             dz = tl.dot(p, operand(z, ROUNDED, OPERAND), dz, input_precision=PRECISION, out_dtype=ACC)
-        if TILES > 1:
+        else:
+            for tile in range(0, C, BLOCK_C):
+                k = tile + tl.arange(0, BLOCK_C)
+                inside = known[:, None] & (k < C)[None, :]
+                m = tl.load(matrix + k[None, :] * width + rows[:, None], mask=inside, other=0.0)  # M^T
+                above = load_tile(dy, widen(k, WIDE), s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
+                m, above = operand(m, ROUNDED, OPERAND), operand(above, ROUNDED, OPERAND)
+                dz = tl.dot(m, above, dz, input_precision=PRECISION, out_dtype=ACC)
+            for tile in range(0, C, BLOCK_C):
+                k = tile + tl.arange(0, BLOCK_C)
+                inside = known[:, None] & (k < C)[None, :]
+                p = tl.load(pull + rows[:, None] * width + k[None, :], mask=inside, other=0.0)
+                centre_k, scale_k, shift_k, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
+                raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+                z = activate(raw, centre_k, scale_k, shift_k, s < S, NORM)
+                p, z = operand(p, ROUNDED, OPERAND), operand(z, ROUNDED, OPERAND)
+                dz = tl.dot(p, z, dz, input_precision=PRECISION, out_dtype=ACC)
             above = load_tile(dy, rows, s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
             raw = load_tile(x, rows, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
             z = activate(raw, centre, scale, shift, s < S, NORM)
