@@ -1,6 +1,7 @@
 """Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
+from .explain import explain
 from .functional import (
     attend,
     batch_attention,
@@ -11,7 +12,6 @@ from .functional import (
     summarize,
 )
 from .modules import AugmentedAttention
-from .planning import explain
 from .summary import KeySummary, Moments
 
 __all__ = [

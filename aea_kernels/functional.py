@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from . import naive
-from .autograd import ApplyMatrix, AttentionBlock, BlockSpec, MomentsOf, OuterSum
+from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
+from .block import AttentionBlock, BlockSpec, project_first
 from .layout import accumulation_dtype
 from .parameters import Norm, Projections
+from .planning import route
 from .summary import KeySummary, Moments, count_like
 
 if TYPE_CHECKING:
@@ -209,6 +211,9 @@ def attention_block(
         return y, mean, variance
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, own, eps, batch_statistics, group, backend_name())
+    keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
+    if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+        return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels.planning import Plan
+from aea_kernels.explain import Plan
 from aeanet.evaluation import Score, score_region
 from aeanet.figures import draw_comparison
 from aeanet.files import write_atomically

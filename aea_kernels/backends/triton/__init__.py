@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ... import folding
 from ...layout import accumulation_dtype, empty_features, empty_positions
-from ...planning import algebra_precision, tiles_for
+from ...planning import FOLD_CHANNELS, algebra_precision, share_out, tiles_for
 from .kernels import (
     apply_kernel,
     features_backward_kernel,
@@ -35,7 +35,6 @@ from .launching import (
     norm_arguments,
     operator_map,
     power_of_two,
-    share_out,
 )
 
 # ---- the block's primitives: feature maps x (B, C, *spatial) --------------------------------------------------------
@@ -82,7 +81,7 @@ def outer_with_features(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
     channels, outputs = gram.shape[1] - 1, projections[-1].shape[0]
     keys, values = projections[2].shape[0] // heads, projections[4].shape[0] // heads
-    if max(channels, outputs, keys, values) > 128:
+    if max(channels, outputs, keys, values) > FOLD_CHANNELS:
         return folding.fold(gram, projections, heads, scale)
     matrix = gram.new_empty(gram.shape[0], outputs, channels + 1)
     if matrix.numel():

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ...layout import accumulation_dtype
-from ...planning import Tiles, multiplication
+from ...planning import H100, Tiles, multiplication
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -29,7 +29,7 @@ _DTYPES = {
 def device_of(device: torch.device) -> tuple[int, int]:
     """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no GPU."""
     if device.type != "cuda":
-        return 90, 132
+        return H100
     properties = torch.cuda.get_device_properties(device)
     return 10 * properties.major + properties.minor, properties.multi_processor_count
 
@@ -37,13 +37,6 @@ def device_of(device: torch.device) -> tuple[int, int]:
 def launch(kernel: Any, programs: int, *arguments: Any, tiles: Tiles, **constants: Any) -> None:
     """`programs` programs on grid x, the only axis without a small limit."""
     kernel[(programs,)](*arguments, **constants, num_warps=tiles.warps, num_stages=tiles.stages)
-
-
-def share_out(positions: int, block: int, programs: int) -> tuple[int, int]:
-    """How many spans share `positions`, at most `programs`, and how many positions each, a multiple of `block`."""
-    blocks = max(1, -(-positions // block))
-    per_span = -(-blocks // max(1, min(blocks, programs)))
-    return -(-blocks // per_span), per_span * block
 
 
 def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
