@@ -83,11 +83,11 @@ class AttentionBlock(torch.autograd.Function):
             dmatrix, gram, references, own, projections, heads, scale, backend
         )
         pull = _pool_over_processes(pull, own, group)
-        dx, dweight, dbias = ops.features_backward(dy, x, norm, eps, batch_statistics, matrix, pull, backend)
+        dx, dnorm = ops.features_backward(dy, x, norm, eps, batch_statistics, matrix, pull, backend)
         return (
             dx,
-            dweight if norm else None,
-            dbias if norm else None,
+            dnorm[0] if norm else None,
+            dnorm[1] if norm else None,
             None,
             None,
             None if references is None else dreferences,

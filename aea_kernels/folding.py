@@ -113,5 +113,5 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = (dvalues @ gram.mT).sum(0)
     dgram = wide.value.mT @ dvalues
-    inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1], d[:, -1]))
+    inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone()))
     return dgram + dgram.mT, [*inner, doutput, dmatrix[..., -1].sum(0)]

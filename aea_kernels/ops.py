@@ -32,9 +32,9 @@ def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         *inputs, backend = arguments
         device = inputs[0].device
         primitive = getattr(primitives(backend, device), name)
-        if not torch.is_autocast_enabled(device.type):
+        if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)):
             return primitive(*inputs)
-        with torch.autocast(device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return primitive(*inputs)
 
     def register(shapes: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,22 +108,21 @@ def fold_backward(
 
 @_operator(
     "features_backward(Tensor dy, Tensor x, Tensor[] norm, float eps, bool batch_statistics, Tensor matrix, "
-    "Tensor pull, str backend) -> (Tensor, Tensor, Tensor)"
+    "Tensor pull, str backend) -> (Tensor, Tensor)"
 )
 def features_backward(
     dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor,
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of ``x + M zh`` with M a function of the moments of zh: two reads and one write of x.
 
     dz = M^T dy + pull zh, and dx = dy + dz through ReLU6 and BN; `batch_statistics`: also through mean and variance,
     which takes sums over all positions first, so two reads more.
 
     Returns:
-        dx like x, and the gradients of BN's weight and bias, (C,) each, empty without a norm.
+        dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without a norm.
     """
-    channels = x.shape[1] if norm else 0
-    return torch.empty_like(x), _wide(x, channels), _wide(x, channels)
+    return torch.empty_like(x), _wide(x, 2, x.shape[1] if norm else 0)
 
 
 # ---- the operators' primitives: positions before channels -----------------------------------------------------------

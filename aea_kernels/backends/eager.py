@@ -218,7 +218,7 @@ def fold_backward(
 
 def features_backward(
     dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """What the batch statistics send back is added to dx at the end: dx is written twice and read once, and no product
     computed twice.
     """
@@ -255,7 +255,7 @@ def features_backward(
             number = max(1, x.numel() // x.shape[1])
             slope = -weight / deviation**2 * dweight / number
             _add_affine(dx, x, slope, -weight / deviation * dbias / number - slope * mean)
-    return dx, dweight, dbias
+    return dx, torch.stack([dweight, dbias])
 
 
 def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:

@@ -9,7 +9,7 @@ settings.register_profile("kernels", deadline=None, derandomize=True, max_exampl
 settings.load_profile("kernels")
 
 
-@pytest.fixture(params=["eager"], scope="module", autouse=True)
+@pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)
 def backend(request):
     """The same suite for every backend; the oracle is called by its own name and needs none."""
     with aea.use_backend(request.param):

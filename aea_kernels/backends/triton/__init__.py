@@ -116,15 +116,14 @@ def fold_backward(
 
 def features_backward(
     dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """What the batch statistics send back needs sums over all positions first: dz is computed twice, never stored."""
     dx = torch.empty_like(x)
     maps = Maps(feature_map(dy), feature_map(x), feature_map(dx))
     channels, wide = x.shape[1], accumulation_dtype(x.dtype)
     total = maps.images * maps.positions
     if total == 0:
-        dweight, dbias = x.new_zeros(2, channels if norm else 0, dtype=wide)
-        return dx, dweight, dbias
+        return dx, x.new_zeros(2, channels if norm else 0, dtype=wide)
     architecture, multiprocessors = device_of(x.device)
     tiles = tiles_for("features_backward", channels, x.dtype, architecture)
     number = -(-channels // tiles.rows)
@@ -146,11 +145,11 @@ def features_backward(
 
     run(partial, partial, sums=bool(norm), write=not batch_statistics, statistics=False)
     if not norm:
-        return dx, partial.new_empty(0), partial.new_empty(0)
-    dweight, dbias = _gather(partial[None], 1, (2, channels))[0]
+        return dx, partial.new_empty(2, 0)
+    dnorm = _gather(partial[None], 1, (2, channels))[0]
     if batch_statistics:
-        run(dweight, dbias, sums=False, write=True, statistics=True)
-    return dx, dweight, dbias
+        run(dnorm[0], dnorm[1], sums=False, write=True, statistics=True)
+    return dx, dnorm
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------

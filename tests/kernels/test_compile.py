@@ -1,0 +1,131 @@
+"""torch.compile, torch.export, opcheck and autocast: the library as the rest of PyTorch sees it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.library import opcheck
+
+import aea_kernels as aea
+from aea_kernels.parameters import Projections
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def normal(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def output_and_gradients(module, x):
+    y = module(x)
+    return [y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])]
+
+
+@pytest.mark.parametrize("norm_frozen", [False, True])
+def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
+    """fullgraph, and neither a new image size nor a new batch compiles again."""
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(8, references=3).train()
+    block.norm.train(not norm_frozen)
+    plain = copy.deepcopy(block)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=counter)
+    graphs = set()
+    for seed, (batch, height, width) in enumerate([(4, 5, 6), (3, 7, 4), (6, 5, 9)]):
+        x = normal(batch, 8, height, width, seed=seed).requires_grad_()
+        for ours, expected in zip(output_and_gradients(compiled, x), output_and_gradients(plain, x), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+        graphs.add(counter.frame_count)
+    assert len(graphs) == 1
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
+
+
+def test_operators_in_one_graph_for_every_size(backend):
+    def function(q, k, v):
+        shared = k[0, :, :3], v[0, :, :3]
+        return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
+
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
+    graphs = set()
+    for positions in (9, 12, 17):
+        inputs = [normal(2, 3, positions, 5, seed=i).requires_grad_() for i in range(3)]
+        ours, expected = compiled(*inputs), function(*inputs)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+        for a, b in zip(*(torch.autograd.grad(y.sum(), inputs) for y in (ours, expected)), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+        graphs.add(counter.frame_count)
+    assert len(graphs) == 1
+
+
+def test_inductor_in_bfloat16_and_channels_last(backend):
+    block = aea.AugmentedAttention(8, references=3).eval()
+    x = normal(2, 8, 6, 5, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        y = torch.compile(lambda x: block(x * 2) + 1, fullgraph=True)(x)
+        torch.testing.assert_close(y, block(x * 2) + 1)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_another_backend_compiles_again():
+    function = torch.compile(lambda x: aea.linear_attention(x, x, x), fullgraph=True, backend="aot_eager")
+    x = normal(1, 1, 6, 4, dtype=torch.float64)
+    for name in ("eager", "naive", "triton"):
+        with aea.use_backend(name):
+            torch.testing.assert_close(function(x), aea.naive.linear_attention(x, x, x))
+
+
+def test_export_with_dynamic_sizes(backend):
+    block = aea.AugmentedAttention(8, references=3).eval()
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    program = torch.export.export(block, (normal(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
+    for shape in [(3, 8, 6, 5), (5, 8, 9, 12)]:
+        torch.testing.assert_close(program.module()(normal(*shape)), block(normal(*shape)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_opcheck_of_every_operator(backend, dtype):
+    """Schema, fake results against real ones, functionalisation with dynamic shapes."""
+    ops = torch.ops.aea
+    x = normal(3, 4, 5, 6, dtype=dtype).to(memory_format=torch.channels_last)
+    norm = [normal(4, seed=1), normal(4, seed=2), normal(4, seed=3), normal(4, seed=4).square()]
+    projections = Projections(*(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,))))
+    references, gram, matrix = normal(2, 4, seed=6), normal(2, 5, 5, seed=7), normal(2, 4, 5, seed=8)
+    a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
+    calls = {
+        ops.statistics: (x,),
+        ops.moments: (x, norm, 1e-5, references, 1),
+        ops.fold: (gram, list(projections), 2, 0.5),
+        ops.apply_to_features: (x, norm, 1e-5, matrix, True),
+        ops.outer_with_features: (x, x, norm, 1e-5, 1),
+        ops.fold_backward: (matrix, gram, references, 1, list(projections), 2, 0.5),
+        ops.features_backward: (x, x, norm, 1e-5, True, matrix, gram),
+        ops.outer_sum: (a, b),
+        ops.apply_matrix: (b, normal(2, 3, 6, 5)),
+        ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
+    }
+    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
+    assert {op._qualified_op_name for op in calls} == registered
+    for op, arguments in calls.items():
+        opcheck(op.default, (*arguments, backend))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_compiled_is_autocast_eager(backend, dtype):
+    block = aea.AugmentedAttention(8, references=3).train()
+    twin = copy.deepcopy(block)
+    x = normal(4, 8, 5, 6).requires_grad_()
+    with torch.autocast("cpu", dtype):
+        ours = output_and_gradients(torch.compile(block, fullgraph=True, backend="aot_eager"), x)
+        expected = output_and_gradients(twin, x)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
