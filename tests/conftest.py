@@ -3,3 +3,11 @@
 import os
 
 os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every-kernel",
+        action="store_true",
+        help="build every kernel for every architecture, dtype and number of channels, not only a selection (minutes)",
+    )

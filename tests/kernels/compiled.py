@@ -29,7 +29,6 @@ from aea_kernels.parameters import Projections
 ARCHITECTURES = {"80": ("cuda", 80), "90": ("cuda", 90), "100": ("cuda", 100), "gfx942": ("hip", "gfx942")}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
-SHARED_LIMITS = {"80": 163 * 1024, "90": 227 * 1024, "100": 227 * 1024, "gfx942": 64 * 1024}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 
 
@@ -124,6 +123,13 @@ def _resources(cubin: bytes) -> dict[str, int]:
     return {"registers": int(found[1]), "spilled": int(found[2])}
 
 
+def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
+    """The ways to multiply that there are: float32 only has several, and tf32 by three products only on NVIDIA's."""
+    if dtype != "float32":
+        return ["ieee"]
+    return [p for p in wanted if p != "tf32x3" or ARCHITECTURES[architecture][0] == "cuda"]
+
+
 def rows(architecture: str, channels: int, dtype: str, precision: str) -> Iterator[dict[str, Any]]:
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     for kernel, arguments, tiles in launches(channels, DTYPES[dtype], architecture):
@@ -142,12 +148,12 @@ def main() -> None:
     for architecture in chosen.architecture:
         for channels in chosen.channels:
             for dtype in chosen.dtype:
-                for precision in chosen.precision if dtype == "float32" else ["ieee"]:
+                for precision in precisions(architecture, dtype, chosen.precision):
                     for row in rows(architecture, channels, dtype, precision):
-                        print(json.dumps(row) if chosen.json else _line(row), flush=True)
+                        print(json.dumps(row) if chosen.json else line(row), flush=True)
 
 
-def _line(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
     where = f"{row['architecture']:>7} {row['channels']:>4} {row['dtype']:<9} {row['kernel']:<20}"
     resources = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled {row['shared']:>7} B shared  "
     return where + resources + ", ".join(row["instructions"])

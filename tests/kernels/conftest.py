@@ -4,13 +4,18 @@ import pytest
 from hypothesis import settings
 
 import aea_kernels as aea
+from aea_kernels import planning
 
-settings.register_profile("kernels", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("kernels", deadline=None, derandomize=True)
 settings.load_profile("kernels")
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)
 def backend(request):
-    """The same suite for every backend; the oracle is called by its own name and needs none."""
-    with aea.use_backend(request.param):
+    """The same suite for every backend; the oracle is called by its own name and needs none.
+
+    In the interpreter there are few programs, so that each walks over several tiles and an image has several spans.
+    """
+    with aea.use_backend(request.param), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning.Tiles, "programs", lambda tiles, multiprocessors: 12)
         yield request.param

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import aea_kernels as aea
+
+EXAMPLES = {"eager": 40, "triton": 6}
+"""Of every property; the interpreter is a thousand times slower than a kernel."""
+
+
+def for_all(
+    interpreted: int = EXAMPLES["triton"], **strategies: st.SearchStrategy[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`hypothesis.given` with as many examples as suit the backend under test: `interpreted` for "triton"."""
+    examples = EXAMPLES | {"triton": interpreted}
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        runs = {name: settings(max_examples=n)(given(**strategies)(test)) for name, n in examples.items()}
+        fixtures = dict(inspect.signature(runs["eager"]).parameters)
+        named = "backend" in fixtures
+
+        def run(backend: str, **arguments: Any) -> None:
+            runs[backend](**arguments, **({"backend": backend} if named else {}))
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        fixtures["backend"] = inspect.Parameter("backend", inspect.Parameter.KEYWORD_ONLY)
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fixtures.values()]
+        )
+        return run
+
+    return decorate
+
 
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
 

@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
-from strategies import blocks, spatial_shapes, tensors
+from strategies import blocks, for_all, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
@@ -28,7 +27,7 @@ def block_as_function(block: aea.AugmentedAttention, backend: str):
     return run
 
 
-@given(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
+@for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
 def test_output_and_every_gradient(backend, block, batch, spatial, training, data):
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
     testing.assert_parity(
@@ -40,7 +39,22 @@ def test_output_and_every_gradient(backend, block, batch, spatial, training, dat
     )
 
 
-@given(block=blocks(), batch=batches, spatial=spatial_shapes(), data=st.data())
+@for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
+def test_projecting_first_gives_the_same(backend, block, batch, spatial, training, data):
+    """The other route, for narrow keys, against the same oracle."""
+    x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aea_kernels.functional.route", lambda *arguments: "project")
+        testing.assert_parity(
+            block_as_function(block.train(training), backend),
+            block_as_function(block.train(training), "naive"),
+            x,
+            *block.parameters(),
+            tolerance=1e-7 if training and block.norm is not None and x[:, 0].numel() < 4 else 1e-9,
+        )
+
+
+@for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), data=st.data())
 def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial, data):
     x = data.draw(tensors((batch, block.channels, *spatial)))
     if block.norm is None or x[:, 0].numel() < 2:
@@ -56,11 +70,11 @@ def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial,
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [False, True])
-@given(data=st.data())
+@for_all(interpreted=1, data=st.data())
 def test_error_budget(backend, dtype, training, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
-    block = aea.AugmentedAttention(16, references=8).train(training)
-    x = data.draw(tensors((4, 16, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
+    block = aea.AugmentedAttention(64, references=8).train(training)  # errors enough to average
+    x = data.draw(tensors((4, 64, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
     testing.assert_within_error_budget(
         block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
@@ -118,8 +132,8 @@ def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backen
 
 def test_same_bits_every_time(backend):
     torch.manual_seed(0)
-    block = aea.AugmentedAttention(32, references=8).train()
-    x = torch.randn(4, 32, 64, 64, requires_grad=True)
+    block = aea.AugmentedAttention(20, references=8).train()
+    x = torch.randn(4, 20, 24, 32, requires_grad=True)
 
     def run():
         block.zero_grad()

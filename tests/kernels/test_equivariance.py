@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
-from strategies import blocks, spatial_shapes, tensors
+from strategies import blocks, for_all, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
@@ -28,14 +27,14 @@ def operators(references):
 
 
 @pytest.mark.parametrize("operator", ["self", "references", "batch"])
-@given(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
+@for_all(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
 def test_theorems_1_and_2_operators_are_equivariant(operator, data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     function = operators(torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1)))[operator]
     testing.assert_permutation_equivariant(lambda x: function(*project(x, 3, 0)).transpose(2, 3), x, positions=[-1])
 
 
-@given(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
+@for_all(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
 def test_theorem_1_a_learned_query_is_invariant(data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     query = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -47,7 +46,7 @@ def test_theorem_1_a_learned_query_is_invariant(data, positions, batch):
     testing.assert_permutation_invariant(function, x)
 
 
-@given(
+@for_all(
     block=blocks(), batch=st.sampled_from([1, 2, 3]), spatial=spatial_shapes(), training=st.booleans(), data=st.data()
 )
 def test_the_block_is_equivariant_to_every_permutation(block, batch, spatial, training, data):
@@ -55,7 +54,7 @@ def test_the_block_is_equivariant_to_every_permutation(block, batch, spatial, tr
     testing.assert_permutation_equivariant(block.train(training), x, tolerance=1e-9)
 
 
-@given(block=blocks(), side=st.integers(1, 9), data=st.data(), training=st.booleans())
+@for_all(interpreted=2, block=blocks(), side=st.integers(1, 9), data=st.data(), training=st.booleans())
 def test_the_block_is_equivariant_to_rotations_and_flips(block, side, data, training):
     x = data.draw(tensors((2, block.channels, side, side + 1)))
     block.train(training)
@@ -68,7 +67,7 @@ def test_the_block_is_equivariant_to_rotations_and_flips(block, side, data, trai
             torch.testing.assert_close(block(transform(x)), transform(block(x)), rtol=1e-9, atol=1e-9)
 
 
-@given(data=st.data(), positions=st.integers(1, 40), batch=st.integers(1, 5))
+@for_all(data=st.data(), positions=st.integers(1, 40), batch=st.integers(1, 5))
 def test_equation_5_does_not_depend_on_the_order_of_the_images(data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     order = torch.tensor(data.draw(st.permutations(range(batch))))
@@ -76,7 +75,7 @@ def test_equation_5_does_not_depend_on_the_order_of_the_images(data, positions, 
     torch.testing.assert_close(aea.batch_attention(*project(x[order], 3, 0)), expected, rtol=1e-10, atol=1e-10)
 
 
-@given(block=blocks(), data=st.data())
+@for_all(block=blocks(), data=st.data())
 def test_the_batch_aware_half_does_not_depend_on_the_order_of_its_images(block, data):
     block.batch_aware = True
     x = data.draw(tensors((6, block.channels, 3, 3), layouts=["contiguous"]))

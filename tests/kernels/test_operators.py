@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
-from strategies import tensors
+from strategies import for_all, tensors
 
 import aea_kernels as aea
 from aea_kernels import naive, testing
@@ -41,7 +40,7 @@ def draw_references(data, size, dtype=torch.float64):
     return draw(size["key_width"]), draw(size["value_width"])
 
 
-@given(size=sizes, data=st.data(), scale=st.floats(-2, 2))
+@for_all(size=sizes, data=st.data(), scale=st.floats(-2, 2))
 def test_self_attention_is_equations_1_and_2(size, data, scale):
     testing.assert_parity(
         lambda q, k, v: aea.linear_attention(q, k, v, scale=scale),
@@ -51,19 +50,19 @@ def test_self_attention_is_equations_1_and_2(size, data, scale):
     )
 
 
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_reference_attention_is_equation_4(size, data):
     inputs = (*draw_query_key_value(data, size), *draw_references(data, size))
     testing.assert_parity(aea.reference_attention, naive.reference_attention, *inputs, tolerance=1e-12)
 
 
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_batch_attention_is_equation_5(size, data):
     inputs = draw_query_key_value(data, size)
     testing.assert_parity(aea.batch_attention, naive.batch_attention, *inputs, tolerance=1e-12)
 
 
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_learned_query_attention_is_equation_3(size, data):
     query, key, value = draw_query_key_value(data, size)
     query = query[0].detach().requires_grad_()
@@ -73,7 +72,7 @@ def test_learned_query_attention_is_equation_3(size, data):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_error_budget(dtype, size, data):
     more = {"queries": 30, "keys": 30, "key_width": 4, "value_width": 4}  # errors enough to average
     size = size | {name: size[name] + number for name, number in more.items()}
@@ -81,7 +80,7 @@ def test_error_budget(dtype, size, data):
     testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
 
 
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_summaries_add_over_any_split_of_the_keys(size, data):
     query, key, value = draw_query_key_value(data, size)
     cut = data.draw(st.integers(0, size["keys"]))
@@ -91,7 +90,7 @@ def test_summaries_add_over_any_split_of_the_keys(size, data):
     )
 
 
-@given(size=sizes, data=st.data())
+@for_all(size=sizes, data=st.data())
 def test_moments_are_sums_of_homogeneous_outer_products(size, data):
     x = data.draw(tensors((size["batch"], size["key_width"], size["keys"], 2), requires_grad=True))
 

@@ -6,6 +6,13 @@ import pytest
 import torch
 
 import aea_kernels as aea
+from aea_kernels import planning
+
+
+@pytest.fixture(autouse=True)
+def backend():
+    with aea.use_backend("auto"):
+        yield
 
 
 def test_the_networks_bottom_at_1280x944():
@@ -65,3 +72,32 @@ def test_a_backend_that_cannot_run_raises(monkeypatch):
         aea.linear_attention(q, q, q)
     with pytest.raises(ValueError, match="backend is 'cuda', expected one of 'auto'"):
         aea.use_backend("cuda")
+
+
+@pytest.mark.parametrize(
+    ("channels", "keys", "dtype", "expected"),
+    [(128, 128, torch.float32, "fold"), (512, 16, torch.float32, "project"), (512, 512, torch.float32, "fold")],
+)
+def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
+    block = aea.AugmentedAttention(channels, key_channels=keys, value_channels=keys)
+    plan = aea.explain(block, (1, channels, 100, 100), dtype=dtype)
+    assert plan.route == expected
+
+
+@pytest.mark.parametrize(("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")])
+def test_float32_is_multiplied_as_pytorch_is_told(setting, products):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(setting)
+        assert planning.multiplication(torch.float32) == products
+        assert planning.multiplication(torch.bfloat16) == "16-bit"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_spans_cover_every_position_once_and_keep_to_the_programs():
+    for positions, block, programs in [(1, 64, 528), (75520, 64, 132), (10_000, 32, 7), (63, 64, 1), (0, 64, 4)]:
+        spans, span = planning.share_out(positions, block, programs)
+        assert spans <= programs
+        assert span % block == 0
+        assert (spans - 1) * span < max(positions, 1) <= spans * span

@@ -15,7 +15,8 @@ def inputs():
     return [torch.randn(4, 2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
 
 
-def rank_main(rank: int, folder: str) -> None:
+def rank_main(rank: int, folder: str, backend: str) -> None:
+    aea.use_backend(backend)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     group = dist.group.WORLD
     mine = slice(2 * rank, 2 * rank + 2)
@@ -39,12 +40,13 @@ def rank_main(rank: int, folder: str) -> None:
         },
         Path(folder) / f"{rank}.pt",
     )
+    dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_ranks_are_one():
+def test_two_ranks_are_one(backend):
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(rank_main, (folder,), nprocs=2)
+        mp.spawn(rank_main, (folder, backend), nprocs=2)
         ranks = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
     tensors = inputs()
     y = aea.batch_attention(*tensors)

@@ -84,8 +84,8 @@ def expected(plan: Plan) -> list[tuple[int, int, int]]:
 
 
 @pytest.fixture(autouse=True)
-def few_programs(monkeypatch):
-    """So that programs walk over several tiles, and an image has several spans."""
+def backend(monkeypatch):
+    """Few programs, so that they walk over several tiles, and still several spans an image."""
     monkeypatch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 24)
     with aea.use_backend("triton"):
         yield

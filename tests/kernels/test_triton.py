@@ -1,4 +1,4 @@
-"""The Triton kernels in the interpreter against the equations: every dtype, layout and path through the tiles."""
+"""What only the Triton kernels have: layouts as strides, paths through the tiles, workspaces, 64-bit offsets."""
 
 import copy
 
@@ -10,15 +10,13 @@ import aea_kernels as aea
 from aea_kernels import naive, testing
 from aea_kernels.backends.triton import launching
 
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-
 
 @pytest.fixture(autouse=True, scope="module")
-def triton(backend):
+def backend():
     """Few programs, so that each walks over several tiles and an image still has several spans."""
     with aea.use_backend("triton"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 12)
-        yield
+        yield "triton"
 
 
 def normal(*shape, dtype=torch.float64, seed=0):
@@ -45,18 +43,6 @@ def test_block_output_and_every_gradient_in_every_layout(layout, training):
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES[1:])
-@pytest.mark.parametrize("training", [False, True])
-def test_block_within_error_budget(dtype, training):
-    torch.manual_seed(0)
-    block = aea.AugmentedAttention(20, references=5).train(training)
-    x = normal(3, 20, 13, 17, dtype=dtype).requires_grad_()
-    parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
-    testing.assert_within_error_budget(
-        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *parameters
-    )
-
-
 @pytest.mark.parametrize("channels", [1, 130])
 def test_block_of_one_channel_and_of_several_channel_tiles(channels):
     torch.manual_seed(0)
@@ -65,14 +51,6 @@ def test_block_of_one_channel_and_of_several_channel_tiles(channels):
     testing.assert_parity(
         block_as_function(block, "triton"), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-8
     )
-
-
-@pytest.mark.parametrize("dtype", DTYPES[1:])
-def test_operators_within_error_budget(dtype):
-    q, k, v = (normal(2, 3, n, w, dtype=dtype, seed=i) for i, (n, w) in enumerate([(150, 9), (200, 9), (200, 5)]))
-    references = normal(3, 6, 9, dtype=dtype, seed=3), normal(3, 6, 5, dtype=dtype, seed=4)
-    inputs = [t.requires_grad_() for t in (q, k, v, *references)]
-    testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
 
 
 @pytest.mark.parametrize("positions_inner", [False, True])
@@ -115,12 +93,3 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
     narrow = block(x)
     monkeypatch.setattr(launching.Maps, "constants", property(lambda maps: {"FLAT": maps.flat, "WIDE": True}))
     assert torch.equal(block(x), narrow)
-
-
-@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3)])
-def test_an_empty_feature_map(shape):
-    block = aea.AugmentedAttention(4).train()
-    x = torch.empty(shape, requires_grad=True)
-    y = block(x)
-    y.sum().backward()
-    assert y.shape == x.grad.shape == shape
