@@ -142,8 +142,8 @@ def project_first(
 
     keys = project(key, key_bias)
     state = folding.gather(OuterSum.apply(project(value, value_bias), keys, backend), own)  # (G, H, D, E)
-    members = [1] * own + [x.shape[0] - own] * (state.shape[0] - own)
-    count = state.new_tensor(members) * z.shape[2]  # (G,)
+    shared = (x.shape[0] - own) * z.shape[2]
+    count = torch.cat([state.new_full((own,), z.shape[2]), state.new_full((state.shape[0] - own,), shared)])  # (G,)
     if references is not None:
         wide = Projections(*(t.to(state.dtype) for t in projections))
         rows = references.to(state.dtype)

@@ -92,7 +92,7 @@ def _permutations(x: Tensor, axes: tuple[int, ...], trials: int, seed: int) -> l
     number = 1
     for axis in axes:
         number *= x.shape[axis]
-    return [torch.randperm(number, generator=generator).to(x.device) for _ in range(trials)]
+    return [torch.randperm(number, generator=generator, device="cpu").to(x.device) for _ in range(trials)]
 
 
 def _permute(x: Tensor, axes: tuple[int, ...], permutation: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def _run(fn: Function, inputs: Sequence[Tensor], gradients: bool) -> list[Tensor
     if not gradients or not wanted:
         return [output]
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
+    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64, device="cpu").to(output)
     found = torch.autograd.grad((output * weights).sum(), wanted, allow_unused=True)
     return [output, *(torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True))]
 

@@ -1,8 +1,8 @@
-"""Triton's kernels run in its interpreter: it reads the variable once, when the first test module imports it."""
+"""Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device cuda`` on a GPU."""
 
 import os
 
-os.environ["TRITON_INTERPRET"] = "1"
+import torch
 
 
 def pytest_addoption(parser):
@@ -11,3 +11,13 @@ def pytest_addoption(parser):
         action="store_true",
         help="build every kernel for every architecture, dtype and number of channels, not only a selection (minutes)",
     )
+    parser.addoption("--device", default="cpu", help="of the kernel tests; cuda runs the kernels themselves")
+
+
+def pytest_configure(config):
+    """Triton reads the variable once, when the first test module imports it."""
+    device = config.getoption("--device")
+    if device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"
+    else:
+        torch.set_default_device(device)

@@ -42,6 +42,13 @@ def for_all(
     return decorate
 
 
+def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Standard normal, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+    return drawn.to(torch.get_default_device(), dtype)
+
+
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
 
 
@@ -49,21 +56,16 @@ LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
 def tensors(draw, shape: tuple[int, ...], dtype=torch.float64, layouts=LAYOUTS, requires_grad=False) -> Tensor:
     """A tensor of `shape` whose strides are drawn too; values standard normal."""
     layout, seed = draw(st.sampled_from(layouts)), draw(st.integers(0, 2**16))
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*size):
-        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
-
     if layout == "channels_last":
-        x = normal(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+        x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
     elif layout == "sliced":
-        x = normal(*(2 * n + 1 for n in shape))[tuple(slice(1, 2 * n, 2) for n in shape)]
+        x = normal(*(2 * n + 1 for n in shape), dtype=dtype, seed=seed)[tuple(slice(1, 2 * n, 2) for n in shape)]
     elif layout == "transposed":
-        x = normal(*reversed(shape)).permute(*reversed(range(len(shape))))
+        x = normal(*reversed(shape), dtype=dtype, seed=seed).permute(*reversed(range(len(shape))))
     elif layout == "expanded":
-        x = normal(1, *shape[1:]).expand(shape)
+        x = normal(1, *shape[1:], dtype=dtype, seed=seed).expand(shape)
     else:
-        x = normal(*shape)
+        x = normal(*shape, dtype=dtype, seed=seed)
     return x.requires_grad_(requires_grad)
 
 
@@ -85,13 +87,13 @@ def blocks(draw, dtype=torch.float64) -> aea.AugmentedAttention:
         value_channels=heads * draw(st.integers(1, 4)),
         norm=draw(st.booleans()),
     )
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    seed = draw(st.integers(0, 2**16))
     with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.normal_(0, 1 / math.sqrt(channels), generator=generator)
+        for i, parameter in enumerate(block.parameters()):
+            parameter.copy_(normal(*parameter.shape, seed=seed + i) / math.sqrt(channels))
         if block.norm is not None:
             block.norm.weight.add_(1.5)
             block.norm.bias.add_(1.0)
-            block.norm.running_mean.normal_(generator=generator)
-            block.norm.running_var.uniform_(0.5, 2, generator=generator)
+            block.norm.running_mean.copy_(normal(channels, seed=seed + 100))
+            block.norm.running_var.copy_(0.5 + normal(channels, seed=seed + 101).abs())
     return block.to(dtype)

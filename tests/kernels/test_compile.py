@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
+import strategies
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
@@ -20,8 +22,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def normal(*shape, dtype=torch.float32, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+normal = partial(strategies.normal, dtype=torch.float32)
 
 
 def output_and_gradients(module, x):
@@ -124,7 +125,7 @@ def test_autocast_compiled_is_autocast_eager(backend, dtype):
     block = aea.AugmentedAttention(8, references=3).train()
     twin = copy.deepcopy(block)
     x = normal(4, 8, 5, 6).requires_grad_()
-    with torch.autocast("cpu", dtype):
+    with torch.autocast(x.device.type, dtype):
         ours = output_and_gradients(torch.compile(block, fullgraph=True, backend="aot_eager"), x)
         expected = output_and_gradients(twin, x)
     for a, b in zip(ours, expected, strict=True):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import strategies as st
-from strategies import blocks, for_all, spatial_shapes, tensors
+from strategies import blocks, for_all, normal, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
@@ -11,9 +11,8 @@ from aea_kernels import testing
 
 def project(x, width, seed):
     """Queries, keys and values of a feature map (B, C, S) -> (B, 2, S, width), by fixed random 1x1 projections."""
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(3):
-        weight = torch.randn(2, width, x.shape[1], generator=generator, dtype=torch.float64).to(x)
+    for i in range(3):
+        weight = normal(2, width, x.shape[1], dtype=x.dtype, seed=seed + i)
         yield torch.einsum("hec,bcs->bhse", weight, x)
 
 
@@ -30,14 +29,14 @@ def operators(references):
 @for_all(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
 def test_theorems_1_and_2_operators_are_equivariant(operator, data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
-    function = operators(torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1)))[operator]
+    function = operators(normal(2, 5, 3, seed=1))[operator]
     testing.assert_permutation_equivariant(lambda x: function(*project(x, 3, 0)).transpose(2, 3), x, positions=[-1])
 
 
 @for_all(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
 def test_theorem_1_a_learned_query_is_invariant(data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
-    query = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    query = normal(2, 7, 3, seed=1)
 
     def function(x):
         _, key, value = project(x, 3, 0)

@@ -1,7 +1,7 @@
 """First and second derivatives against finite differences; in the interpreter along one random direction each."""
 
 import pytest
-import torch
+import strategies
 from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
@@ -10,8 +10,7 @@ from aea_kernels.parameters import Norm, Projections
 
 
 def normal(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+    return strategies.normal(*shape, seed=seed).requires_grad_()
 
 
 OPERATORS = {

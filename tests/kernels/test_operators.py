@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import strategies as st
-from strategies import for_all, tensors
+from strategies import for_all, normal, tensors
 
 import aea_kernels as aea
 from aea_kernels import naive, testing
@@ -107,8 +107,7 @@ def test_moments_are_sums_of_homogeneous_outer_products(size, data):
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
     """Every path through many boxes: inner axes whole, outer axes one by one."""
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(3, 2, 1000, 5, dtype=torch.float64, generator=generator) for _ in range(3))
+    q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
     expected = naive.linear_attention(q, k, v)
     monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
     torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)

@@ -8,11 +8,16 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from triton.runtime.interpreter import interpreter_builder
 
 import aea_kernels as aea
 from aea_kernels.backends import triton as kernels
+from aea_kernels.backends.triton import launching
 from aea_kernels.explain import Plan
+
+interpreter = pytest.importorskip(
+    "triton.runtime.interpreter", reason="counts in Triton's interpreter"
+).interpreter_builder
+pytestmark = pytest.mark.skipif(not launching.INTERPRETED, reason="counts in Triton's interpreter")
 
 
 class Traffic:
@@ -37,7 +42,7 @@ class Traffic:
             ]
             launch(kernel, programs, *arguments, **options)
 
-        load, store = interpreter_builder.create_masked_load, interpreter_builder.create_masked_store
+        load, store = interpreter.create_masked_load, interpreter.create_masked_store
 
         def counting_load(pointers, mask, *rest):
             self._count("read", pointers, mask)
@@ -48,8 +53,8 @@ class Traffic:
             return store(pointers, value, mask, *rest)
 
         monkeypatch.setattr(kernels, "launch", recorded)
-        monkeypatch.setattr(interpreter_builder, "create_masked_load", counting_load)
-        monkeypatch.setattr(interpreter_builder, "create_masked_store", counting_store)
+        monkeypatch.setattr(interpreter, "create_masked_load", counting_load)
+        monkeypatch.setattr(interpreter, "create_masked_store", counting_store)
 
     def _count(self, kind: str, pointers, mask) -> None:
         inside = mask.data.astype(bool)
@@ -58,7 +63,7 @@ class Traffic:
         large = np.zeros(len(addresses), bool)
         for first, last in self._large:
             large |= (addresses >= first) & (addresses < last)
-        program = interpreter_builder.grid_idx[0]
+        program = interpreter.grid_idx[0]
         for name, chosen in ((kind, large), (kind + " workspace", ~large)):
             self._seen[len(self.launches) - 1, name][program].append(
                 addresses[chosen] * np.uint64(8) + np.uint64(size - 1)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from strategies import normal
 from test_block import block_as_function
 
 import aea_kernels as aea
@@ -17,10 +18,6 @@ def backend():
     with aea.use_backend("triton"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 12)
         yield "triton"
-
-
-def normal(*shape, dtype=torch.float64, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 LAYOUTS = {
