@@ -124,10 +124,8 @@ def _resources(cubin: bytes) -> dict[str, int]:
 
 
 def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
-    """The ways to multiply that there are: float32 only has several, and tf32 by three products only on NVIDIA's."""
-    if dtype != "float32":
-        return ["ieee"]
-    return [p for p in wanted if p != "tf32x3" or ARCHITECTURES[architecture][0] == "cuda"]
+    """The ways to multiply that there are: only float32 has several, and only NVIDIA's compiler knows them all."""
+    return wanted if dtype == "float32" and ARCHITECTURES[architecture][0] == "cuda" else ["ieee"]
 
 
 def rows(architecture: str, channels: int, dtype: str, precision: str) -> Iterator[dict[str, Any]]:
