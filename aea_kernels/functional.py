@@ -213,7 +213,8 @@ def attention_block(
     spec = BlockSpec(heads, scale, own, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
-        return project_first(x, norm, projections, references, spec)
+        with torch.autocast(x.device.type, enabled=False):
+            return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -35,8 +36,11 @@ def device_of(device: torch.device) -> tuple[int, int]:
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, tiles: Tiles, **constants: Any) -> None:
-    """`programs` programs on grid x, the only axis without a small limit."""
-    kernel[(programs,)](*arguments, **constants, num_warps=tiles.warps, num_stages=tiles.stages)
+    """`programs` programs on grid x, the only axis without a small limit, on the device of the first argument."""
+    device = arguments[0].device
+    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+    with torch.cuda.device(device) if elsewhere else nullcontext():
+        kernel[(programs,)](*arguments, **constants, num_warps=tiles.warps, num_stages=tiles.stages)
 
 
 def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
