@@ -1,7 +1,13 @@
-"""`python -m benches [DEVICE.json]`: run the suites, print each group with its ratios, record the numbers."""
+"""`python -m benches`: run the suites, print their tables, write `results/DEVICE.json` and draw the figures from it.
+
+python -m benches --quick          two minutes
+python -m benches                  everything
+python -m benches --device cuda
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -13,54 +19,74 @@ from typing import Any
 
 import pytest
 import torch
+import triton
+
+from . import report
 
 HERE = Path(__file__).parent
+KEPT = ("bytes", "status", "error", "attention_share")
 
 
 def main() -> int:
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "results" / "cpu.json"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
+    chosen = parser.parse_args()
+    if chosen.device != "cpu" and not torch.cuda.is_available():
+        sys.exit(f"--device {chosen.device} needs a GPU, and PyTorch sees none")
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.json"
-        status = pytest.main([str(HERE), "-q", "--benchmark-enable", "--benchmark-quiet", f"--benchmark-json={raw}"])
-        if status != 0:
+        options = [
+            "-v",
+            "--benchmark-enable",
+            "--benchmark-quiet",
+            f"--benchmark-json={raw}",
+            f"--device={chosen.device}",
+        ]
+        status = pytest.main([str(HERE), *options, *(["--quick"] if chosen.quick else [])])
+        if not raw.exists() or not raw.stat().st_size:
             return int(status)
-        record = condense(json.loads(raw.read_text()))
+        record = condense(json.loads(raw.read_text()), chosen.device)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    name = record["name"] + ("-quick" if chosen.quick else "")
+    target = chosen.out / f"{name}.json"
     target.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
-    return 0
+    print(report.tables(record))
+    for figure in report.figures(record, chosen.out, name):
+        print(figure)
+    print(target)
+    return int(status)
 
 
-def condense(raw: dict[str, Any]) -> dict[str, Any]:
-    """Device, versions, commit, date, and for every group its contenders: median and spread in ms, or bytes."""
+def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
+    """Device, versions, commit, date, and for every group its contenders: median and spread in ms, or why not."""
     groups: dict[str, dict[str, Any]] = {}
     for entry in raw["benchmarks"]:
         stats, extra = entry["stats"], entry["extra_info"]
-        result = extra or {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
-        groups.setdefault(entry["group"], {})[entry["params"]["name"]] = result
+        result = {key: extra[key] for key in KEPT if key in extra}
+        if "status" not in result and "error" not in result and not entry["group"].endswith("memory"):
+            result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
+        groups.setdefault(entry["group"], {})[extra["name"]] = result
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
     )
+    cuda = device != "cpu"
+    machine = (
+        torch.cuda.get_device_name() if cuda else raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
+    )
     return {
-        "device": raw["machine_info"]["cpu"].get("brand_raw", platform.processor()),
+        "name": machine.replace(" ", "-") if cuda else "cpu",
+        "device": machine,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "triton": triton.__version__,
+        "cuda": torch.version.cuda if cuda else None,
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "groups": groups,
     }
-
-
-def table(record: dict[str, Any]) -> str:
-    """Markdown: every contender against aea, in the same run."""
-    lines = ["| what | contender | median | against aea |", "|---|---|---|---|"]
-    for group, results in record["groups"].items():
-        for name, result in results.items():
-            unit, key = ("MB", "bytes") if "bytes" in result else ("ms", "median")
-            value = result[key] / 1e6 if unit == "MB" else result[key]
-            ratio = result[key] / results["aea"][key]
-            lines.append(f"| {group.removesuffix(', bytes')} | {name} | {value:.1f} {unit} | {ratio:.2f}x |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

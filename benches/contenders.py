@@ -1,15 +1,109 @@
-"""What a user would write or pick instead of the fused block, with the block's own weights."""
+"""What a user would write or pick instead: each an adapter of a few lines, with the same inputs and weights.
+
+A contender that cannot run here raises `Unavailable` with the reason; one that computes another function says so in
+`OTHER_FUNCTIONS`, and is timed without being checked.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aea_kernels import naive
+
+Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+OURS = "aea"
+OTHER_FUNCTIONS = {
+    "softmax (SDPA)": "softmax instead of division by the number of keys",
+    "flash-linear-attention": "causal",
+    "copy": "floor: one read, one write",
+    "bare products": "floor: the products alone",
+}
+
+
+class Unavailable(Exception):
+    """This contender cannot run here; the message says why."""
+
+
+def fits_in_memory(map_bytes: int, device: torch.device) -> None:
+    """Raises Unavailable where an attention map of so many bytes would not fit, twice over."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    if 2 * map_bytes > free:
+        raise Unavailable(f"its map needs {map_bytes / 1e9:,.1f} GB")
+
+
+# ---- the operator on given queries, keys and values (B, H, N, E) ----------------------------------------------------
+
+
+def _reordered(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q @ ((k.mT @ v) / k.shape[2])
+
+
+def _materialised(q: Tensor) -> Operator:
+    batch, heads, positions, _ = q.shape
+    fits_in_memory(batch * heads * positions * positions * q.element_size(), q.device)
+    return naive.linear_attention
+
+
+def _softmax(q: Tensor) -> Operator:
+    if q.device.type == "cpu" and q.shape[2] > 20_000:
+        raise Unavailable("minutes a call on a CPU")
+    return torch.nn.functional.scaled_dot_product_attention
+
+
+def _flash_bidirectional(q: Tensor) -> Operator:
+    try:
+        from flash_bla.ops.simple_la.fused import simple_la
+    except ImportError as error:
+        raise Unavailable("flash_bla is not installed") from error
+    return lambda q, k, v: simple_la(q, k, v, scale=1 / k.shape[2])
+
+
+def _flash_linear(q: Tensor) -> Operator:
+    try:
+        from fla.ops.linear_attn import chunk_linear_attn
+    except ImportError as error:
+        raise Unavailable("fla is not installed") from error
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        output, _ = chunk_linear_attn(*(t.transpose(1, 2) for t in (q, k, v)), scale=1.0, normalize=False)
+        return output.transpose(1, 2)
+
+    return run
+
+
+def _operator_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    k.mT @ v
+    return q @ torch.ones(q.shape[3], v.shape[3], dtype=q.dtype, device=q.device)
+
+
+OPERATORS: dict[str, Callable[[Tensor], Operator]] = {
+    OURS: lambda q: aea.linear_attention,
+    "plain eager": lambda q: _reordered,
+    "torch.compile": lambda q: torch.compile(_reordered, dynamic=False),
+    "map (naive, NonLocal2d)": _materialised,
+    "softmax (SDPA)": _softmax,
+    "flash-bidirectional-linear-attention": _flash_bidirectional,
+    "flash-linear-attention": _flash_linear,
+    "bare products": lambda q: _operator_products,
+    "copy": lambda q: lambda q, k, v: q.clone(),
+}
+
+
+# ---- the whole block from x (B, C, H, W), all with the weights of one block -----------------------------------------
 
 
 class PlainBlock(nn.Module):
-    """The block in prediction as one writes it in eager PyTorch: product reordered, so no map, but nothing folded."""
+    """The block in prediction as one writes it in PyTorch: product reordered, so no map, but nothing folded."""
 
     def __init__(self, block: aea.AugmentedAttention) -> None:
         super().__init__()
@@ -28,7 +122,7 @@ class PlainBlock(nn.Module):
         q, k, v = (self._project(z, p) for p in (block.query, block.key, block.value))
         summary, count = k.mT @ v, k.shape[2]  # (B, H, E, D)
         if block.references is not None:
-            raw = block.references.T[None, :, :, None]  # (1, C, R, 1)
+            raw = block.references.T[None, :, :, None].to(x.dtype)  # (1, C, R, 1)
             summary = summary + self._project(raw, block.key).mT @ self._project(raw, block.value)
             count += len(block.references)
         attended = (q @ summary * (block.scale / count)).mT.flatten(1, 2).unflatten(2, x.shape[2:])
@@ -45,14 +139,43 @@ class BareProducts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)
         flat @ flat.mT
-        return (self.matrix @ flat).view_as(x)
+        return (self.matrix.to(x) @ flat).view_as(x)
 
 
-def contenders(channels: int, references: int = 64) -> dict[str, nn.Module]:
-    """By name, in prediction mode, all with the same weights."""
+class MaterialisedBlock(nn.Module):
+    """The block with its map, as the paper's equations have it."""
+
+    def __init__(self, block: aea.AugmentedAttention) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        positions = x.shape[2] * x.shape[3]
+        fits_in_memory(len(x) * self.block.heads * positions * positions * x.element_size(), x.device)
+        with aea.use_backend("naive"):
+            return self.block(x)
+
+
+class Copy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+BLOCKS: dict[str, Callable[[aea.AugmentedAttention], nn.Module]] = {
+    OURS: lambda block: block,
+    "plain eager": PlainBlock,
+    "torch.compile": lambda block: torch.compile(PlainBlock(block), dynamic=False),
+    "map (naive, NonLocal2d)": MaterialisedBlock,
+    "bare products": BareProducts,
+    "copy": lambda block: Copy(),
+}
+
+
+def make_block(channels: int, references: int = 64) -> aea.AugmentedAttention:
+    """A block in prediction mode whose BN is not the identity."""
     torch.manual_seed(0)
     block = aea.AugmentedAttention(channels, references=references).eval()
     assert block.norm is not None
     nn.init.uniform_(block.norm.weight, 0.5, 2)
     nn.init.normal_(block.norm.bias)
-    return {"aea": block, "plain eager": PlainBlock(block), "bare products": BareProducts(block)}
+    return block

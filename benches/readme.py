@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from .__main__ import HERE, table
+from . import report
+from .__main__ import HERE
 
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
@@ -52,11 +53,15 @@ def demo_sentence(demo: dict[str, Any]) -> str:
 
 
 def bench_section(record: dict[str, Any]) -> str:
+    bottom = [group for group in record["groups"] if group.startswith("block | bottom | float32")]
+    slope = report.slope(report.scaling(record)["aea"])
     return (
         f"The block at the network's bottom for a 1280x944 image (236 x 320 positions, 128 channels, 2 heads, 64 "
         f"references, float32, CPU: {record['device']}, {record['threads']} threads, torch {record['torch']}, "
         f"`python -m benches` at {record['commit']}). *Plain eager* is the same block as one writes it in PyTorch, "
-        f"product reordered; *bare products* are X X^T and M X, nothing else.\n\n{table(record)}"
+        f"product reordered; *bare products* are X X^T and M X, nothing else. Time grows with the number of positions "
+        f"to the power {slope:.2f}.\n\n{report.table(record, bottom)}\n\n"
+        f"![Time against image side](benches/results/{record['name']}-scaling.png)"
     )
 
 

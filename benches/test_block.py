@@ -1,76 +1,89 @@
-"""The whole block from x at the bottom of the network for a 1280x944 image: 236 x 320 positions, C = 128."""
+"""The whole block from x, BN, ReLU6 and residual included: forward, forward and backward, memory."""
+
+from __future__ import annotations
 
 import multiprocessing
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from .contenders import contenders
+from .conftest import Race, check, copies, normal
+from .contenders import BLOCKS, OTHER_FUNCTIONS, PlainBlock, make_block
 
-SHAPE = (1, 128, 236, 320)
-NAMES = ("aea", "plain eager", "bare products")
-
-
-def feature_map(requires_grad: bool = False) -> Tensor:
-    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_(requires_grad)
-
-
-def forward_backward(module: torch.nn.Module, x: Tensor, dy: Tensor) -> Tensor:
-    x.grad = None
-    module.zero_grad()
-    y = module(x)
-    y.backward(dy)
-    return y
+thorough = pytest.mark.thorough
+BOTTOM = (1, 128, 236, 320)
+SHAPES = [
+    pytest.param(BOTTOM, id="bottom"),
+    pytest.param((8, 128, 64, 64), id="training", marks=thorough),
+    *[pytest.param((1, width, 944, 1280), id=f"full grid, {width}", marks=thorough) for width in (32, 64, 128)],
+]
+DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=thorough)]
 
 
-def assert_right(module: torch.nn.Module) -> None:
-    """A wrong result is never fast: every contender that claims the block's result is held to float64."""
-    x = feature_map()[..., :40, :40]
-    exact = contenders(SHAPE[1])["plain eager"].double()(x.double())
-    torch.testing.assert_close(module(x).double(), exact, rtol=1e-4, atol=1e-5)
+def runner(module: torch.nn.Module, backward: bool) -> Any:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def forward(x: torch.Tensor, dy: torch.Tensor) -> Any:
+        with torch.inference_mode():
+            return module(x)
+
+    def forward_backward(x: torch.Tensor, dy: torch.Tensor) -> Any:
+        return torch.autograd.grad(module(x), [x, *parameters], dy, allow_unused=True)
+
+    return forward_backward if backward else forward
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.benchmark(group="inference")
-def test_inference(benchmark, name):
-    module, x = contenders(SHAPE[1])[name], feature_map()
-    if name != "bare products":
-        assert_right(module)
-    with torch.inference_mode():
-        benchmark.pedantic(module, (x,), rounds=25, warmup_rounds=3)
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str) -> None:
+    case = request.node.callspec.id.split("-")[0]
+    if race.device.type == "cpu" and dtype == torch.bfloat16 and case.startswith("full"):
+        pytest.skip("bfloat16 at the full grid is for GPUs")
+
+    def prepare() -> tuple[Any, list[Any]]:
+        module = BLOCKS[name](make_block(shape[1])).to(race.device, dtype)
+        if name not in OTHER_FUNCTIONS:
+            small = normal(shape[0], shape[1], 12, 10, dtype=dtype, device=race.device)
+            exact = PlainBlock(make_block(shape[1]).to(race.device, dtype)).double()
+            with torch.no_grad():
+                check(module(small), exact(small.double()))
+        nbytes = torch.Size(shape).numel() * dtype.itemsize
+        inputs = [
+            normal(*shape, dtype=dtype, device=race.device, seed=i).requires_grad_(backward)
+            for i in range(copies(nbytes))
+        ]
+        dy = normal(*shape, dtype=dtype, device=race.device, seed=99)
+        return runner(module, backward), [(x, dy) for x in inputs]
+
+    direction = "forward + backward" if backward else "forward"
+    group = f"block | {case} | {str(dtype).removeprefix('torch.')} | {direction}"
+    race.run(group, name, prepare)
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
-@pytest.mark.benchmark(group="forward + backward")
-def test_forward_backward(benchmark, name):
-    module, x = contenders(SHAPE[1])[name], feature_map(requires_grad=True)
-    dy = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
-    benchmark.pedantic(forward_backward, (module, x, dy), rounds=15, warmup_rounds=2)
-
-
-@pytest.mark.parametrize("name", NAMES[:2])
-@pytest.mark.benchmark(group="memory of forward + backward, bytes")
-def test_memory(benchmark, name):
-    """Peak resident memory beyond input, output and their gradients, in a process of its own."""
+@pytest.mark.parametrize("name", ["aea", "plain eager"])
+def test_memory(race: Race, name: str) -> None:
+    """Peak resident memory of forward and backward beyond input, output and their gradients, in its own process."""
+    if race.device.type != "cpu":
+        pytest.skip("the allocator's peak is in every group of the other tests")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        benchmark.extra_info["bytes"] = pool.apply(peak_memory, (name,))
-    benchmark.pedantic(lambda: None, rounds=1)
+        race.record("block | bottom | float32 | memory", name, bytes=pool.apply(peak_memory, (name,)))
 
 
 def peak_memory(name: str) -> int:
     """Linux: the high-water mark of resident memory is set back, then read."""
-    module, x = contenders(SHAPE[1])[name], feature_map(requires_grad=True)
-    dy = torch.randn(SHAPE)
-    small = feature_map()[..., :8, :8].clone().requires_grad_()
-    forward_backward(module, small, dy[..., :8, :8])  # libraries load and threads start here
+    run = runner(BLOCKS[name](make_block(BOTTOM[1])), True)
+    x, dy = (
+        normal(*BOTTOM, dtype=torch.float32, device=torch.device("cpu"), seed=i).requires_grad_() for i in range(2)
+    )
+    run(x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach())  # libraries load, threads start
     with open("/proc/self/clear_refs", "w") as handle:
         handle.write("5")
     before = _status("VmRSS")
-    y = forward_backward(module, x, dy)
-    assert x.grad is not None
-    output_and_gradient = y.nbytes + x.grad.nbytes
-    return max(0, _status("VmHWM") - before - output_and_gradient)
+    gradients = run(x, dy.detach())
+    return max(0, _status("VmHWM") - before - x.nbytes - gradients[0].nbytes)
 
 
 def _status(field: str) -> int:

@@ -1,0 +1,123 @@
+"""How a contender is run: checked first, timed over rotating inputs, its memory measured; a failure is a result too."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from .contenders import Unavailable
+
+LARGE = 1 << 28
+"""Bytes beyond which an input alone is larger than any cache."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="the cases that matter most, few rounds")
+    parser.addoption("--device", default="cpu")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: left out by --quick")
+
+
+class Wrong(Exception):
+    """The result is not the oracle's."""
+
+
+class Race:
+    """Runs one contender of one group."""
+
+    def __init__(self, benchmark: Any, device: str, seconds: float) -> None:
+        self.benchmark, self.device, self.seconds = benchmark, torch.device(device), seconds
+
+    def run(self, group: str, name: str, prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]]) -> None:
+        """`prepare` checks the contender and returns its function and a list of arguments to rotate over."""
+        self.benchmark.group = group
+        self.benchmark.extra_info["name"] = name
+        try:
+            function, inputs = prepare()
+            self._measure(function, inputs)
+        except Unavailable as reason:
+            self._give_up(str(reason))
+        except Wrong as reason:
+            self._give_up(f"wrong: {reason}")
+        except (MemoryError, torch.OutOfMemoryError):
+            self._give_up("out of memory")
+        except RuntimeError as error:
+            self._give_up(f"failed: {str(error).splitlines()[0][:80]}")
+        finally:
+            gc.collect()
+
+    def record(self, group: str, name: str, **values: float) -> None:
+        """Numbers that are not times."""
+        self.benchmark.group = group
+        if not all(map(math.isfinite, values.values())):
+            self.benchmark.extra_info["name"] = name
+            self._give_up("wrong: not finite")
+            return
+        self.benchmark.extra_info.update(name=name, **values)
+        self.benchmark.pedantic(lambda: None, rounds=1)
+
+    def _measure(self, function: Callable[..., Any], inputs: Sequence[Any]) -> None:
+        turn = 0
+
+        def once() -> None:
+            nonlocal turn
+            turn += 1
+            function(*inputs[turn % len(inputs)])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        for _ in range(2):  # the first call may compile, unless it is slow anyway
+            start = time.perf_counter()
+            once()
+            elapsed = time.perf_counter() - start
+            if elapsed > 5 * self.seconds:
+                break
+        rounds = min(25, max(2, int(self.seconds / elapsed)))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            once()
+            self.benchmark.extra_info["bytes"] = torch.cuda.max_memory_allocated(self.device) - before
+        self.benchmark.pedantic(once, rounds=rounds)
+
+    def _give_up(self, status: str) -> None:
+        self.benchmark.extra_info["status"] = status
+        self.benchmark.pedantic(lambda: None, rounds=1)
+
+
+@pytest.fixture
+def race(benchmark: Any, request: pytest.FixtureRequest) -> Race:
+    quick = request.config.getoption("--quick")
+    return Race(benchmark, request.config.getoption("--device"), 0.6 if quick else 3.0)
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_quick(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--quick") and request.node.get_closest_marker("thorough"):
+        pytest.skip("not in --quick")
+
+
+def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator).to(device, dtype)
+
+
+def copies(nbytes: int) -> int:
+    """How many inputs to rotate over, so that none is still in the cache when its turn comes."""
+    return 1 if nbytes >= LARGE else min(8, -(-LARGE // max(1, nbytes)))
+
+
+def check(got: Tensor, exact: Tensor) -> None:
+    """Raises Wrong where the relative error in the root mean square is beyond a few roundings of got's dtype."""
+    error = float((got.double() - exact).norm() / exact.norm())
+    if not error < 30 * torch.finfo(got.dtype).eps:
+        raise Wrong(f"error {error:.1e}")

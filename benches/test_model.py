@@ -1,0 +1,64 @@
+"""The networks on a whole 1280x944 image and in a training step, with the attention's share of the time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from aea_kernels import AugmentedAttention
+from aeanet import build_model
+
+from .conftest import Race, normal
+
+thorough = pytest.mark.thorough
+NETWORKS = ["aeanet", pytest.param("gvtnet", marks=thorough), pytest.param("unet", marks=thorough)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=thorough)], ids=["inference", "training step"])
+def test_model(race: Race, name: str, training: bool) -> None:
+    torch.manual_seed(0)
+    model = build_model(name).to(race.device).train(training)
+    shape = (8, 1, 128, 128) if training else (1, 1, 944, 1280)
+    x = normal(*shape, dtype=torch.float32, device=race.device)
+
+    def infer(x: torch.Tensor) -> Any:
+        with torch.inference_mode():
+            return model(x)
+
+    def step(x: torch.Tensor) -> Any:
+        model.zero_grad()
+        torch.nn.functional.mse_loss(model(x), x).backward()
+
+    run = step if training else infer
+    attention = [m for m in model.modules() if isinstance(m, AugmentedAttention)]
+    if attention and not training:
+        race.benchmark.extra_info["attention_share"] = share(run, attention[0], x, race.device)
+    race.run(
+        f"model | {'training step, 8 of 128 x 128' if training else 'inference, 1280 x 944'}",
+        name,
+        lambda: (run, [(x,)]),
+    )
+
+
+def share(run: Any, module: torch.nn.Module, x: torch.Tensor, device: torch.device) -> float:
+    """Time in `module` over the time of the whole call, of the second call."""
+    clocks: list[float] = []
+
+    def tick(*_: Any) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        clocks.append(time.perf_counter())
+
+    hooks = [module.register_forward_pre_hook(tick), module.register_forward_hook(tick)]
+    for _ in range(2):
+        clocks.clear()
+        tick()
+        run(x)
+        tick()
+    for hook in hooks:
+        hook.remove()
+    return (clocks[2] - clocks[1]) / (clocks[3] - clocks[0])
