@@ -113,7 +113,7 @@ def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0)
 
 def copies(nbytes: int) -> int:
     """How many inputs to rotate over, so that none is still in the cache when its turn comes."""
-    return 1 if nbytes >= LARGE else min(8, -(-LARGE // max(1, nbytes)))
+    return 1 if nbytes >= LARGE else min(64, -(-LARGE // max(1, nbytes)))
 
 
 def check(got: Tensor, exact: Tensor) -> None:

@@ -89,17 +89,12 @@ def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
         axes.loglog(sides, times, marker="o", markersize=4, linewidth=2.5 if bold else 1.2, label=label)
     limit = (CARD / 4 / MAP_HEADS) ** 0.25
     axes.axvline(limit, color="gray", linestyle=":")
-    axes.annotate(
-        f"the map passes {CARD / 1e9:.0f} GB",
-        (limit, axes.get_ylim()[1]),
-        rotation=90,
-        va="top",
-        ha="right",
-        color="gray",
-    )
+    text = f"beyond, the map\npasses {CARD / 1e9:.0f} GB"
+    axes.annotate(text, (limit * 1.05, axes.get_ylim()[1] / 2), va="top", fontsize=8, color="gray")
+    axes.set_xscale("log", base=2)
     axes.set(xlabel="image side, pixels (32 channels, float32)", ylabel="block, inference, ms")
     axes.set_title(f"{record['device']}, torch {record['torch']}", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     return _save(figure, stem, "scaling")
 
 
