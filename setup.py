@@ -14,7 +14,7 @@ EM = [
     "tifffile>=2023.7.10",
     "typer>=0.12",
 ]
-TEST = ["hypothesis>=6.100", "mypy>=1.10", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
+TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
 
 setup(

@@ -97,7 +97,7 @@ class Race:
 @pytest.fixture
 def race(benchmark: Any, request: pytest.FixtureRequest) -> Race:
     quick = request.config.getoption("--quick")
-    return Race(benchmark, request.config.getoption("--device"), 0.6 if quick else 3.0)
+    return Race(benchmark, request.config.getoption("--device"), 0.6 if quick else 1.5)
 
 
 @pytest.fixture(autouse=True)

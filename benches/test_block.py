@@ -40,8 +40,8 @@ def runner(module: torch.nn.Module, backward: bool) -> Any:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str) -> None:
     case = request.node.callspec.id.split("-")[0]
-    if race.device.type == "cpu" and dtype == torch.bfloat16 and case.startswith("full"):
-        pytest.skip("bfloat16 at the full grid is for GPUs")
+    if race.device.type == "cpu" and case.startswith("full") and (dtype, shape[1]) != (torch.float32, 64):
+        pytest.skip("minutes on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:
         module = BLOCKS[name](make_block(shape[1])).to(race.device, dtype)

@@ -30,11 +30,11 @@ def test_operator(
     race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
 ) -> None:
     case = request.node.callspec.id.split("-")[0]
-    if race.device.type == "cpu" and dtype == torch.bfloat16 and case.startswith("full"):
-        pytest.skip("bfloat16 at the full grid is for GPUs")
+    if race.device.type == "cpu" and case.startswith("full") and (dtype, shape[3]) != (torch.float32, 64):
+        pytest.skip("minutes on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:
-        q = normal(*shape, dtype=dtype, device=race.device)
+        q = torch.empty(shape, dtype=dtype, device=race.device)
         function = OPERATORS[name](q)
         if name not in OTHER_FUNCTIONS:
             small = [normal(*shape[:2], 100, shape[3], dtype=dtype, device=race.device, seed=i) for i in range(3)]

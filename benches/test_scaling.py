@@ -16,6 +16,9 @@ SIDES = [32, 64, 128, 256, 512, 1024, pytest.param(2048, marks=thorough), pytest
 
 
 def compete(race: Race, group: str, name: str, batch: int, side: int, references: int = 64) -> None:
+    if race.device.type == "cpu" and side > 2048:
+        pytest.skip("minutes on a CPU")
+
     def prepare() -> tuple[Any, list[Any]]:
         module = BLOCKS[name](make_block(CHANNELS, references)).to(race.device)
         number = copies(4 * batch * CHANNELS * side * side)

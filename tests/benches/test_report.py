@@ -1,0 +1,110 @@
+"""What the benchmarks report: the runs themselves are for `python -m benches`."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benches import report
+from benches.conftest import Race, Wrong, check, copies
+from benches.contenders import OPERATORS, Unavailable, fits_in_memory
+
+
+@pytest.fixture
+def race():
+    benchmark = SimpleNamespace(extra_info={}, group=None, rounds=[])
+    benchmark.pedantic = lambda function, rounds: benchmark.rounds.append(rounds) or function()
+    return Race(benchmark, "cpu", 0.01)
+
+
+def failing(error):
+    def prepare():
+        raise error
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unavailable("flash_bla is not installed"), "flash_bla is not installed"),
+        (Wrong("error 1.0e-01"), "wrong: error 1.0e-01"),
+        (MemoryError(), "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (RuntimeError("no kernel image\nfor this device"), "failed: no kernel image"),
+    ],
+)
+def test_a_contender_that_fails_shows_as_such_and_the_rest_goes_on(race, error, status):
+    race.run("block | bottom | float32 | forward", "other", failing(error))
+    assert race.benchmark.extra_info == {"name": "other", "status": status}
+    assert race.benchmark.group == "block | bottom | float32 | forward"
+
+
+def test_a_contender_that_fails_only_when_it_runs_shows_too(race):
+    def broken(x):
+        raise RuntimeError("illegal memory access")
+
+    race.run("block | bottom", "other", lambda: (broken, [(1,)]))
+    assert race.benchmark.extra_info["status"] == "failed: illegal memory access"
+
+
+def test_every_input_has_its_turn(race):
+    seen = []
+    race.run("block | bottom", "aea", lambda: (seen.append, [(0,), (1,), (2,)]))
+    assert seen[:4] == [1, 2, 0]
+    assert copies(1) == 64
+    assert copies(1 << 29) == 1
+
+
+def test_a_wrong_result_is_never_fast():
+    exact = torch.randn(100, dtype=torch.float64)
+    check(exact.float(), exact)
+    with pytest.raises(Wrong, match="error"):
+        check(exact.float() + 1e-3, exact)
+    with pytest.raises(Wrong):
+        check(exact.float() * math.nan, exact)
+
+
+def test_a_map_that_cannot_fit_says_how_much_it_needs():
+    with pytest.raises(Unavailable, match=r"its map needs 1,000,000.0 GB"):
+        fits_in_memory(10**15, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["aea", "plain eager", "map (naive, NonLocal2d)"])
+def test_contenders_of_the_same_function_agree(name):
+    q, k, v = (torch.randn(2, 2, 40, 8, dtype=torch.float64) for _ in range(3))
+    expected = torch.einsum("bhne,bhle,bhld->bhnd", q, k, v) / 40
+    torch.testing.assert_close(OPERATORS[name](q)(q, k, v), expected)
+
+
+def test_tables_hold_times_ratios_and_reasons():
+    groups = {
+        "block | bottom | float32 | forward": {
+            "aea": {"median": 10.0, "iqr": 1.0},
+            "plain eager": {"median": 55.0, "iqr": 1.0},
+            "map (naive, NonLocal2d)": {"status": "its map needs 45.6 GB"},
+        },
+        "numbers | bfloat16": {"aea": {"error": 1e-3}, "plain eager": {"error": 2e-3}},
+    }
+    text = report.tables({"groups": groups})
+    assert "| bottom float32 forward | plain eager | 55.0 ms | 2 % | 5.50x |" in text
+    assert "its map needs 45.6 GB" in text
+    assert "| bfloat16 | plain eager | 2.0e-03 |  | 2.00x |" in text
+
+
+def test_the_slope_of_linear_time_is_one_and_of_the_map_two():
+    sides = [64, 128, 256, 512]
+    assert report.slope([(side, 3.0 * side**2) for side in sides]) == pytest.approx(1)
+    assert report.slope([(side, 3.0 * side**4) for side in sides]) == pytest.approx(2)
+
+
+def test_figures_are_drawn_from_the_record(tmp_path):
+    groups = {f"scaling | {s} x {s}": {"aea": {"median": float(s * s)}} for s in (128, 256, 512, 1024)}
+    groups["block | bottom | float32 | forward"] = {
+        name: {"median": ms, "iqr": 0.0} for name, ms in {"aea": 2.0, "copy": 1.0, "bare products": 1.0}.items()
+    }
+    record = {"groups": groups, "device": "here", "torch": "2"}
+    drawn = report.figures(record, tmp_path, "cpu")
+    assert [path.name for path in drawn] == ["cpu-scaling.png", "cpu-floor.png"]
+    assert all(path.stat().st_size > 5000 for path in drawn)
