@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from functools import partial
 
 import pytest
@@ -68,6 +69,7 @@ def test_operators_in_one_graph_for_every_size(backend):
     assert len(graphs) == 1
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile for CPUs needs g++")
 def test_inductor_in_bfloat16_and_channels_last(backend):
     block = aea.AugmentedAttention(8, references=3).eval()
     x = normal(2, 8, 6, 5, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
