@@ -29,7 +29,7 @@ class Launch:
     flops: int = 0
     workspace: int = 0
     """Bytes of partial sums and C x C matrices that it writes."""
-    library: bool = False
+    by_pytorch: bool = False
     """C x C products of PyTorch, not a kernel of ours."""
 
 
@@ -164,7 +164,7 @@ def _folded(counter: _Counter, own: int, norm: bool, backward: bool) -> list[Lau
     launches += [
         counter.outer("moments", same=True, numbers=channels * (channels + 1)),
         Launch("gather", workspace=gram),
-        Launch("fold", workspace=matrix, library=not counter.triton or channels > FOLD_CHANNELS),
+        Launch("fold", workspace=matrix, by_pytorch=not counter.triton or channels > FOLD_CHANNELS),
         counter.apply("apply"),
     ]
     if not backward:
@@ -172,7 +172,7 @@ def _folded(counter: _Counter, own: int, norm: bool, backward: bool) -> list[Lau
     launches += [
         counter.outer("outer", same=False, numbers=channels * (channels + 1)),
         Launch("gather", workspace=matrix),
-        Launch("fold backward", workspace=gram, library=True),
+        Launch("fold backward", workspace=gram, by_pytorch=True),
     ]
     t = counter.tiles("features_backward")
     sums = counter.partial("features_backward", 2 * channels, t)

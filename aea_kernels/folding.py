@@ -52,7 +52,7 @@ def add_references(gram: Tensor, references: Tensor | None, own: int) -> Tensor:
     return torch.cat([gram[:own] + rows.T @ rows, gram[own:]])
 
 
-def references_backward(pull: Tensor, references: Tensor | None, own: int) -> Tensor:
+def _references_backward(pull: Tensor, references: Tensor | None, own: int) -> Tensor:
     """The gradient of the references, (R, C), from pull = dG + dG^T, (G, C+1, C+1)."""
     if references is None:
         return pull.new_empty(0)
@@ -99,9 +99,17 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
 
 
 def fold_backward(
-    dmatrix: Tensor, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
-) -> tuple[Tensor, list[Tensor]]:
-    """The adjoint of `fold`: dM (G, O, C+1) -> dG + dG^T (G, C+1, C+1) and the gradients of the projections."""
+    dmatrix: Tensor,
+    gram: Tensor,
+    references: Tensor | None,
+    own: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    """The adjoint of `fold` and `add_references`: dM (G, O, C+1) -> pull = dG + dG^T (G, C+1, C+1), then the gradients
+    of the references (empty if None) and of the eight tensors of the projections.
+    """
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)
     dproduct = _normaliser(gram, scale) * dmatrix
@@ -114,4 +122,5 @@ def fold_backward(
     dvalue = (dvalues @ gram.mT).sum(0)
     dgram = wide.value.mT @ dvalues
     inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone()))
-    return dgram + dgram.mT, [*inner, doutput, dmatrix[..., -1].sum(0)]
+    pull = dgram + dgram.mT
+    return [pull, _references_backward(pull, references, own), *inner, doutput, dmatrix[..., -1].sum(0)]

@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from .backends import primitives
 from .folding import group_count
 from .layout import accumulation_dtype, empty_features, empty_positions
 
-_LIBRARY = torch.library.Library("aea", "DEF")
+_NAMESPACE = library.Library("aea", "DEF")
 
 
 def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -38,9 +38,9 @@ def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             return primitive(*inputs)
 
     def register(shapes: Callable[..., Any]) -> Callable[..., Any]:
-        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
-        _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"aea::{name}", shapes, lib=_LIBRARY)
+        _NAMESPACE.define(schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+        _NAMESPACE.impl(name, run, "CompositeExplicitAutograd")
+        library.register_fake(f"aea::{name}", shapes, lib=_NAMESPACE)
         operator: Callable[..., Any] = getattr(torch.ops.aea, name).default
         operator.__doc__ = shapes.__doc__
         return operator

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime, timezone
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import triton
 
 from . import report
 
@@ -80,7 +81,7 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
         "device": machine,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "triton": triton.__version__,
+        "triton": version("triton") if find_spec("triton") else None,
         "cuda": torch.version.cuda if cuda else None,
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),

@@ -103,6 +103,7 @@ def race(benchmark: Any, request: pytest.FixtureRequest) -> Race:
 @pytest.fixture(autouse=True)
 def only_what_is_quick(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--quick") and request.node.get_closest_marker("thorough"):
+        # --quick must end in two minutes: these cases take the rest of the whole run
         pytest.skip("not in --quick")
 
 

@@ -41,6 +41,7 @@ def runner(module: torch.nn.Module, backward: bool) -> Any:
 def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str) -> None:
     case = request.node.callspec.id.split("-")[0]
     if race.device.type == "cpu" and case.startswith("full") and (dtype, shape[1]) != (torch.float32, 64):
+        # a round of the slowest contender takes up to minutes there, and shows no more than its neighbours
         pytest.skip("minutes on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:
@@ -67,6 +68,7 @@ def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dt
 def test_memory(race: Race, name: str) -> None:
     """Peak resident memory of forward and backward beyond input, output and their gradients, in its own process."""
     if race.device.type != "cpu":
+        # only a CPU's memory needs a process of its own to be measured
         pytest.skip("the allocator's peak is in every group of the other tests")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         race.record("block | bottom | float32 | memory", name, bytes=pool.apply(peak_memory, (name,)))

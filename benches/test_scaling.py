@@ -17,6 +17,7 @@ SIDES = [32, 64, 128, 256, 512, 1024, pytest.param(2048, marks=thorough), pytest
 
 def compete(race: Race, group: str, name: str, batch: int, side: int, references: int = 64) -> None:
     if race.device.type == "cpu" and side > 2048:
+        # a round of the slowest contender takes up to minutes there, and shows no more than its neighbours
         pytest.skip("minutes on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:

@@ -170,8 +170,7 @@ def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | 
     return folding.add_references(folding.gather(per_image, own), references, own)
 
 
-def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    return folding.fold(gram, projections, heads, scale)
+fold = folding.fold
 
 
 def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, residual: bool) -> Tensor:
@@ -201,19 +200,6 @@ def outer_with_features(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float
         walk.groups(outer, box).baddbmm_(left, z.mT)
         walk.groups(total, box).add_(left.sum(-1, keepdim=True))
     return folding.gather(torch.cat([outer, total], 2), own)
-
-
-def fold_backward(
-    dmatrix: Tensor,
-    gram: Tensor,
-    references: Tensor | None,
-    own: int,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-) -> list[Tensor]:
-    pull, gradients = folding.fold_backward(dmatrix, gram, projections, heads, scale)
-    return [pull, folding.references_backward(pull, references, own), *gradients]
 
 
 def features_backward(
@@ -266,6 +252,9 @@ def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
         torch.add(walk.read(0, box), constant[:, None], out=out)
         out.addcmul_(walk.read(1, box), slope[:, None])
         walk.store(0, box, out)
+
+
+fold_backward = folding.fold_backward
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------

@@ -17,6 +17,7 @@ def backend(request):
     In the interpreter there are few programs, so that each walks over several tiles and an image has several spans.
     """
     if request.param == "triton":
+        # Triton exists for Linux only; the eager backend needs none
         pytest.importorskip("triton", reason="the package triton is not installed")
     with aea.use_backend(request.param), pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning.Tiles, "programs", lambda tiles, multiprocessors: 12)

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import strategies
 import torch
+from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.library import opcheck
 
 import aea_kernels as aea
 from aea_kernels.parameters import Projections
@@ -119,7 +119,7 @@ def test_opcheck_of_every_operator(backend, dtype):
     registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
     assert {op._qualified_op_name for op in calls} == registered
     for op, arguments in calls.items():
-        opcheck(op.default, (*arguments, backend))
+        library.opcheck(op.default, (*arguments, backend))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -40,6 +40,7 @@ def test_operators(backend, name):
 @pytest.mark.parametrize("reference_images", [0, 1, 3])
 def test_block(backend, norm, batch_statistics, reference_images):
     if backend == "triton" and reference_images != 1:
+        # half a minute each in the interpreter; the other splits reach the same kernels, and parity tests draw them
         pytest.skip("in the interpreter one split of the batch, with images of both branches")
     channels, width = 3, 4
 

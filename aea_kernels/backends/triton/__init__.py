@@ -101,19 +101,6 @@ def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Ten
     return y
 
 
-def fold_backward(
-    dmatrix: Tensor,
-    gram: Tensor,
-    references: Tensor | None,
-    own: int,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-) -> list[Tensor]:
-    pull, gradients = folding.fold_backward(dmatrix, gram, projections, heads, scale)
-    return [pull, folding.references_backward(pull, references, own), *gradients]
-
-
 def features_backward(
     dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -150,6 +137,9 @@ def features_backward(
     if batch_statistics:
         run(dnorm[0], dnorm[1], sums=False, write=True, statistics=True)
     return dx, dnorm
+
+
+fold_backward = folding.fold_backward
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
