@@ -8,11 +8,7 @@ import torch
 import aea_kernels as aea
 from aea_kernels import planning
 
-
-@pytest.fixture(autouse=True)
-def backend():
-    with aea.use_backend("auto"):
-        yield
+pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
 
 def test_the_networks_bottom_at_1280x944():

@@ -18,7 +18,10 @@ from aea_kernels.explain import Plan
 interpreter = pytest.importorskip(
     "triton.runtime.interpreter", reason="counts in Triton's interpreter"
 ).interpreter_builder
-pytestmark = pytest.mark.skipif(not launching.INTERPRETED, reason="counts in Triton's interpreter")
+pytestmark = [
+    pytest.mark.skipif(not launching.INTERPRETED, reason="counts in Triton's interpreter"),
+    pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module"),
+]
 
 
 class Traffic:
@@ -87,14 +90,6 @@ def expected(plan: Plan) -> list[tuple[int, int, int]]:
         for launch in plan.launches
         if not launch.by_pytorch
     ]
-
-
-@pytest.fixture(autouse=True)
-def backend(monkeypatch):
-    """Few programs, so that they walk over several tiles, and still several spans an image."""
-    monkeypatch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 24)
-    with aea.use_backend("triton"):
-        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -11,14 +11,7 @@ import aea_kernels as aea
 from aea_kernels import naive, testing
 from aea_kernels.backends.triton import launching
 
-
-@pytest.fixture(autouse=True, scope="module")
-def backend():
-    """Few programs, so that each walks over several tiles and an image still has several spans."""
-    with aea.use_backend("triton"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aea_kernels.planning.Tiles.programs", lambda tiles, multiprocessors: 12)
-        yield "triton"
-
+pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 
 LAYOUTS = {
     "contiguous": lambda x: x,
