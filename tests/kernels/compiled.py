@@ -13,7 +13,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import aea_kernels.backends.triton as backend
+from aea_kernels.backends.triton import launching
 from aea_kernels.parameters import Projections
 
 ARCHITECTURES = {"80": ("cuda", 80), "90": ("cuda", 90), "100": ("cuda", 100), "gfx942": ("hip", "gfx942")}
@@ -65,13 +66,12 @@ def launches(channels: int, dtype: torch.dtype, architecture: str) -> Iterator[t
         recorded.setdefault(kernel.fn.__name__ + " " + "".join(flags), (kernel, named, tiles))
 
     number = int(architecture) if architecture.isdigit() else 90
-    patched: dict[str, Callable[..., Any]] = {"launch": record, "device_of": lambda device: (number, 132)}
-    before = {name: getattr(backend, name) for name in patched}
+    launch, device_of = backend.launch, launching.device_of
     try:
-        vars(backend).update(patched)
+        backend.launch, launching.device_of = record, lambda device: (number, 132)
         every_primitive(channels, dtype)
     finally:
-        vars(backend).update(before)
+        backend.launch, launching.device_of = launch, device_of
     yield from recorded.values()
 
 

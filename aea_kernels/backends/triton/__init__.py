@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ... import folding
 from ...layout import accumulation_dtype, empty_features, empty_positions
-from ...planning import FOLD_CHANNELS, algebra_precision, share_out, tiles_for
+from ...planning import FOLD_CHANNELS, algebra_precision
 from .kernels import (
     apply_kernel,
     features_backward_kernel,
@@ -29,7 +29,6 @@ from .launching import (
     Maps,
     Tiles,
     arithmetic,
-    device_of,
     feature_map,
     launch,
     norm_arguments,
@@ -46,10 +45,9 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     total = maps.images * maps.positions
     if total == 0:
         return mean.zero_(), variance.zero_()
-    architecture, multiprocessors = device_of(x.device)
-    tiles = tiles_for("statistics", channels, x.dtype, architecture)
+    tiles = maps.tiles("statistics", channels)
     columns = -(-channels // tiles.rows)
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * columns))
+    spans, span = maps.spans(tiles, columns)
     wide = accumulation_dtype(x.dtype)
     partial = x.new_empty(maps.images, spans, 2, channels, dtype=wide)
     b, _, c, *space = maps.strides(0)
@@ -111,10 +109,9 @@ def features_backward(
     total = maps.images * maps.positions
     if total == 0:
         return dx, x.new_zeros(2, channels if norm else 0, dtype=wide)
-    architecture, multiprocessors = device_of(x.device)
-    tiles = tiles_for("features_backward", channels, x.dtype, architecture)
+    tiles = maps.tiles("features_backward", channels)
     number = -(-channels // tiles.rows)
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * number))
+    spans, span = maps.spans(tiles, number)
     matrix, pull = matrix.contiguous(), pull.contiguous()
     partial = x.new_empty(maps.images * spans, 2, channels, dtype=wide)
     tensors, constants = norm_arguments(norm, eps, partial)
@@ -158,14 +155,14 @@ def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
 
 def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """In one pass where a tile holds all channels: dy is read once for both."""
-    architecture, multiprocessors = device_of(a.device)
     width, outputs = a.shape[3], matrix.shape[2]
-    tiles = tiles_for("matrix_backward", max(width, outputs), a.dtype, architecture)
+    inputs = operator_map(dy), operator_map(a)
+    tiles = Maps(*inputs).tiles("matrix_backward", max(width, outputs))
     if max(width, outputs) > tiles.rows or a.numel() * outputs == 0:
         return apply_matrix(dy, matrix.mT), outer_sum(dy, a)
     da = empty_positions(a, width)
-    maps = Maps(operator_map(dy), operator_map(a), operator_map(da))
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // maps.images)
+    maps = Maps(*inputs, operator_map(da))
+    spans, span = maps.spans(tiles, 1)
     partial = a.new_empty(maps.images, spans, outputs, width, dtype=accumulation_dtype(a.dtype))
     matrix = matrix.flatten(0, 1)
     strides = [stride for i in range(3) for stride in (*maps.strides(i)[:3], maps.strides(i)[5])]
@@ -188,11 +185,10 @@ def _outer(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, *, gram: bo
     width, wide = columns + homogeneous, accumulation_dtype(x.dtype)
     if maps.images * maps.positions * rows * columns == 0:
         return x.new_zeros(maps.images, 1, rows, width, dtype=wide)
-    architecture, multiprocessors = device_of(x.device)
-    tiles = tiles_for("outer", max(rows, columns), x.dtype, architecture)
+    tiles = maps.tiles("outer", max(rows, columns))
     block_a, block_c = min(tiles.rows, power_of_two(rows)), min(tiles.channels, power_of_two(columns))
     number = -(-rows // block_a) * -(-columns // block_c)
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * number))
+    spans, span = maps.spans(tiles, number)
     partial = x.new_empty(maps.images, spans, rows, width, dtype=wide)
     tensors, constants = norm_arguments(norm, eps, partial)
     launch(
@@ -239,11 +235,10 @@ def _apply(
     outputs, channels = y.shape[2], x.shape[2]
     if maps.images * maps.positions * outputs == 0:
         return
-    architecture, multiprocessors = device_of(x.device)
-    tiles = tiles_for("apply", max(outputs, channels), x.dtype, architecture)
+    tiles = maps.tiles("apply", max(outputs, channels))
     block_a, block_c = min(tiles.rows, power_of_two(outputs)), min(tiles.channels, power_of_two(channels))
     rows = -(-outputs // block_a)
-    spans, span = share_out(maps.positions, tiles.positions, tiles.programs(multiprocessors) // (maps.images * rows))
+    spans, span = maps.spans(tiles, rows)
     tensors, constants = norm_arguments(norm, eps, matrix)
     launch(
         apply_kernel, maps.images * spans * rows,

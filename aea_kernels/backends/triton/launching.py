@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ...layout import accumulation_dtype
-from ...planning import H100, Tiles, multiplication
+from ...planning import H100, Tiles, multiplication, share_out, tiles_for
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -77,6 +77,14 @@ class Maps:
 
     def strides(self, i: int) -> tuple[int, ...]:
         return self.maps[i].stride()
+
+    def tiles(self, kernel: str, channels: int) -> Tiles:
+        return tiles_for(kernel, channels, self.dtype, device_of(self.maps[0].device)[0])
+
+    def spans(self, tiles: Tiles, programs: int) -> tuple[int, int]:
+        """How many spans an image has, and how many positions each, where `programs` work on a span."""
+        resident = tiles.programs(device_of(self.maps[0].device)[1])
+        return share_out(self.positions, tiles.positions, resident // (self.images * programs))
 
     @property
     def inner(self) -> tuple[int, int]:
