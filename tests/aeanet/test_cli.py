@@ -249,7 +249,7 @@ def test_ctrl_c_leaves_a_usable_model(pairs: Path, tmp_path: Path) -> None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED, errors
+    assert process.returncode == cli.shared.INTERRUPTED, errors
     assert "Traceback" not in errors
     assert errors.rstrip().replace("\n", " ").endswith(f"the model as it then was is in {run}."), errors
     assert json.loads((run / "run.json").read_text())["interrupted"]
@@ -262,4 +262,4 @@ def test_ctrl_c_elsewhere_is_one_sentence(run: Path, pairs: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aeanet.evaluation.restore", fail)
-    assert_one_sentence(aeanet("evaluate", run, pairs), "Interrupted.", code=cli.INTERRUPTED)
+    assert_one_sentence(aeanet("evaluate", run, pairs), "Interrupted.", code=cli.shared.INTERRUPTED)

@@ -1,0 +1,23 @@
+"""`aeanet demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeanet.cli.shared import make_folder, one_sentence, out, progress_bar, show
+
+EXAMPLE = "aeanet demo --out aeanet-demo"
+
+
+def main(
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the pictures and the model.")] = Path("aeanet-demo"),
+) -> None:
+    """Simulate SEM pairs, train for two minutes, restore an image the network has not seen, show what was gained."""
+    with one_sentence():
+        from aeanet.demo import run_demo
+
+        make_folder(folder)
+        with progress_bar() as bar:
+            report = run_demo(folder, lambda label, share: show(bar, label, share))
+        out.print(report)

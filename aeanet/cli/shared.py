@@ -1,0 +1,121 @@
+"""What the commands share: arguments, progress, and one sentence for whatever can go wrong at the user's end.
+
+Results go to standard output, progress and errors to standard error; the exit status is 1 for what went wrong at the
+user's end, 2 for a wrong call, 130 after Ctrl-C.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from aeanet.model import UShape
+    from aeanet.pairs import PairSet
+
+out = Console()
+err = Console(stderr=True)
+
+INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
+
+Pairs = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PAIRS",
+        help="Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
+        show_default=False,
+    ),
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
+        yield bar
+
+
+def show(bar: Progress, label: str, share: float) -> None:
+    """Say what is done and how much of it; a share that falls back begins a line of its own, with its own clock."""
+    if not bar.tasks or share < bar.tasks[-1].completed:
+        bar.add_task(label, total=1.0)
+    bar.update(bar.task_ids[-1], description=label, completed=share)
+
+
+def register_pairs(folder: Path) -> "PairSet":
+    from aeanet.pairs import load_pairs
+
+    with progress_bar() as bar:
+        show(bar, "Registering", 0.0)
+        data = load_pairs(
+            folder, progress=lambda done, total, name: show(bar, f"Registered {done} of {total} pairs", done / total)
+        )
+    for name, reason in data.refused.items():
+        warn(f"Pair {name} is left out: {reason}")
+    return data
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and try to write in it now, rather than fail after hours of work. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def to_device(model: "UShape") -> "UShape":
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def say(sentence: str) -> None:
+    out.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+
+def warn(sentence: str) -> None:
+    err.print(sentence, style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def fail(sentence: str) -> NoReturn:
+    err.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn the errors a user can cause into one sentence; what remains is a defect of ours and keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn("Interrupted.")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        reason = sentence(error)
+        if reason is None:
+            raise
+        fail(reason)
+
+
+def sentence(error: Exception) -> str | None:
+    """What to tell the user about an error, None if it is not one of the user's."""
+    if isinstance(error, ValueError) and type(error).__module__.startswith("aeanet."):
+        return str(error)
+    if isinstance(error, OSError):
+        return describe(error)
+    # PyTorch says so in a class of its own on GPUs, in a bare RuntimeError on CPUs.
+    short_of_memory = "out of memory", "can't allocate memory", "not enough memory"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in short_of_memory)
+    ):
+        return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
+    return None
+
+
+def describe(error: OSError) -> str:
+    return f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}."
