@@ -10,9 +10,12 @@ EM = [
     "pillow>=10",
     "pytorch-lightning>=2.5",
     "rich>=13",
+    "rosettasciio[hdf5]>=0.9",
     "scikit-image>=0.22",
+    "tensorboard>=2.16",
     "tifffile>=2023.7.10",
     "typer>=0.12",
+    "zarr>=3.1",
 ]
 TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
@@ -25,7 +28,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed"]},
     install_requires=["torch>=2.11", "numpy>=1.26", "safetensors>=0.4", "triton>=3.6; platform_system == 'Linux'"],
@@ -33,7 +36,6 @@ setup(
     entry_points={"console_scripts": ["aeanet = aeanet.cli:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

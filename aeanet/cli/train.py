@@ -2,7 +2,7 @@
 
 import tempfile
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
-class ModelName(str, Enum):
+class ModelName(StrEnum):
     aeanet = "aeanet"
     gvtnet = "gvtnet"
     unet = "unet"
 
 
-class Schedule(str, Enum):
+class Schedule(StrEnum):
     halving = "halving"
     one_cycle = "one-cycle"
 
