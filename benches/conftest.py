@@ -37,13 +37,22 @@ class Race:
     def __init__(self, benchmark: Any, device: str, seconds: float) -> None:
         self.benchmark, self.device, self.seconds = benchmark, torch.device(device), seconds
 
-    def run(self, group: str, name: str, prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]]) -> None:
-        """`prepare` checks the contender and returns its function and a list of arguments to rotate over."""
+    def run(
+        self,
+        group: str,
+        name: str,
+        prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]],
+        captured: bool = False,
+    ) -> None:
+        """`prepare` checks the contender and returns its function and a list of arguments to rotate over.
+
+        `captured`: it runs as a CUDA graph, without Python's part of the time.
+        """
         self.benchmark.group = group
         self.benchmark.extra_info["name"] = name
         try:
             function, inputs = prepare()
-            self._measure(function, inputs)
+            self._measure(*(capture(function, inputs) if captured else (function, inputs)))
         except Unavailable as reason:
             self._give_up(str(reason))
         except Wrong as reason:
@@ -110,6 +119,22 @@ def only_what_is_quick(request: pytest.FixtureRequest) -> None:
 def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator).to(device, dtype)
+
+
+def capture(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Callable[..., Any], Sequence[Any]]:
+    """The same calls as CUDA graphs: a function that replays one, and the graphs, one for each input."""
+    graphs = []
+    for arguments in inputs:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # whatever compiles or chooses an algorithm does so before the capture
+            function(*arguments)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            function(*arguments)
+        graphs.append((graph,))
+    return lambda graph: graph.replay(), graphs
 
 
 def copies(nbytes: int) -> int:

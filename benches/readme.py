@@ -61,7 +61,7 @@ def bench_section(record: dict[str, Any]) -> str:
         f"`python -m benches` at {record['commit']}). *Plain eager* is the same block as one writes it in PyTorch, "
         f"product reordered; *bare products* are X X^T and M X, nothing else. Time grows with the number of positions "
         f"to the power {slope:.2f}.\n\n{report.table(record, bottom)}\n\n"
-        f"![Time against image side](benches/results/{record['name']}-scaling.png)"
+        f"![Time and memory against image side](benches/results/{record['name']}-scaling.png)"
     )
 
 

@@ -10,6 +10,8 @@ from .contenders import OTHER_FUNCTIONS, OURS
 
 MAP_HEADS, CARD = 2, 80e9
 """Heads of the map in the scaling suite, and the memory of the card on which it stops fitting, bytes."""
+PAGE = 4096
+"""The least resident memory that can be told from none, bytes."""
 
 
 def tables(record: dict[str, Any]) -> str:
@@ -22,41 +24,42 @@ def tables(record: dict[str, Any]) -> str:
 
 def table(record: dict[str, Any], groups: list[str]) -> str:
     """Every contender against ours, in the same run; those that could not run with the reason."""
-    lines = ["| case | contender | median | spread | against aea |", "|---|---|---|---|---|"]
+    lines = ["| case | contender | median | spread | memory | against aea |", "|---|---|---|---|---|---|"]
     for group in groups:
         results = record["groups"][group]
         for name, result in results.items():
-            value, spread, ratio = _cells(result, results.get(OURS, {}))
             note = f" ({OTHER_FUNCTIONS[name]})" if name in OTHER_FUNCTIONS else ""
-            lines.append(f"| {' '.join(group.split(' | ')[1:])} | {name}{note} | {value} | {spread} | {ratio} |")
+            cells = [" ".join(group.split(" | ")[1:]), name + note, *_cells(result, results.get(OURS, {}))]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(result: dict[str, Any], ours: dict[str, Any]) -> tuple[str, str, str]:
+def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """Median (or error, or why there is none), spread, memory, and how the first of them there is compares to ours."""
     if "status" in result:
-        return result["status"], "", ""
-    if "median" in result:
-        ratio = f"{result['median'] / ours['median']:.2f}x" if "median" in ours else ""
-        share = f", attention {100 * result['attention_share']:.0f} %" if "attention_share" in result else ""
-        return f"{_time(result['median'])}{share}", f"{100 * result['iqr'] / result['median']:.0f} %", ratio
-    key = "error" if "error" in result else "bytes"
-    text = f"{result[key]:.1e}" if key == "error" else f"{result[key] / 1e6:.1f} MB"
-    return text, "", f"{result[key] / ours[key]:.2f}x" if key in ours else ""
+        return [result["status"], "", "", ""]
+    measured = next(key for key in ("median", "error", "bytes") if key in result)
+    ratio = f"{result[measured] / ours[measured]:.2f}x" if ours.get(measured) else ""
+    memory = f"{result['bytes'] / 1e6:.1f} MB" if "bytes" in result else ""
+    if measured != "median":
+        return [f"{result['error']:.1e}" if measured == "error" else "", "", memory, ratio]
+    share = f", attention {100 * result['attention_share']:.0f} %" if "attention_share" in result else ""
+    return [f"{_time(result['median'])}{share}", f"{100 * result['iqr'] / result['median']:.0f} %", memory, ratio]
 
 
 def _time(milliseconds: float) -> str:
     return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"
 
 
-def scaling(record: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Contender -> (side, ms) of every image side that ran."""
+def scaling(record: dict[str, Any], key: str = "median") -> dict[str, list[tuple[int, float]]]:
+    """Contender -> (side, ms, or bytes for the key "bytes") of every image side that ran."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for group, results in record["groups"].items():
         if group.startswith("scaling | "):
             side = int(group.split(" | ")[1].split(" ")[0])
             for name, result in results.items():
-                if "median" in result:
-                    curves.setdefault(name, []).append((side, result["median"]))
+                if key in result:
+                    curves.setdefault(name, []).append((side, result[key]))
     return curves
 
 
@@ -68,7 +71,7 @@ def slope(curve: list[tuple[int, float]], least_side: int = 128) -> float:
 
 
 def figures(record: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    """Time against image side, and the time of every block over its floor; PNG files in `folder`."""
+    """Time and memory against image side, and the time of every block over its floor; PNG files in `folder`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -78,24 +81,39 @@ def figures(record: dict[str, Any], folder: Path, name: str) -> list[Path]:
 def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
     import matplotlib.pyplot as plt
 
-    curves = scaling(record)
-    if not curves:
+    times, memory = scaling(record), scaling(record, "bytes")
+    if not times:
         return None
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for contender, curve in curves.items():
-        sides, times = zip(*curve, strict=True)
-        bold = contender == OURS
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 7.5), sharex=True, layout="constrained")
+    for contender, curve in times.items():
         label = contender if len(curve) < 4 else f"{contender}: slope {slope(curve):.2f} in positions"
-        axes.loglog(sides, times, marker="o", markersize=4, linewidth=2.5 if bold else 1.2, label=label)
+        _curve(upper, contender, curve, 1, label)
+    for contender, curve in memory.items():
+        if contender != "copy":
+            _curve(lower, contender, [(side, max(value, PAGE)) for side, value in curve], 1e-6, contender)
+    sides = [2**i for i in range(5, 13)]
+    maps = [MAP_HEADS * 4 * side**4 / 1e6 for side in sides]
+    lower.loglog(sides, maps, color="gray", linestyle="--", linewidth=1, label="the map alone, computed")
     limit = (CARD / 4 / MAP_HEADS) ** 0.25
-    axes.axvline(limit, color="gray", linestyle=":")
-    text = f"beyond, the map\npasses {CARD / 1e9:.0f} GB"
-    axes.annotate(text, (limit * 1.05, axes.get_ylim()[1] / 2), va="top", fontsize=8, color="gray")
-    axes.set_xscale("log", base=2)
-    axes.set(xlabel="image side, pixels (32 channels, float32)", ylabel="block, inference, ms")
-    axes.set_title(f"{record['device']}, torch {record['torch']}", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    for axes in (upper, lower):
+        axes.axvline(limit, color="gray", linestyle=":")
+        axes.set_xscale("log", base=2)
+        axes.legend(fontsize=8, frameon=False)
+    lower.axhline(CARD / 1e6, color="gray", linestyle=":")
+    lower.text(sides[0], CARD / 1e6 * 1.3, f"{CARD / 1e9:.0f} GB", fontsize=8, color="gray")
+    upper.text(
+        limit * 1.05, upper.get_ylim()[0] * 1.5, "beyond, no card of\n80 GB holds the map", fontsize=8, color="gray"
+    )
+    upper.set(ylabel="block, inference, ms")
+    lower.set(xlabel="image side, pixels (32 channels, float32)", ylabel="memory beyond input and output, MB")
+    upper.set_title(f"{record['device']}, torch {record['torch']}", fontsize=9)
     return _save(figure, stem, "scaling")
+
+
+def _curve(axes: Any, contender: str, curve: list[tuple[int, float]], unit: float, label: str) -> None:
+    sides, values = zip(*curve, strict=True)
+    width = 2.5 if contender == OURS else 1.2
+    axes.loglog(sides, [unit * v for v in values], marker="o", markersize=4, linewidth=width, label=label)
 
 
 def _draw_floor(record: dict[str, Any], stem: Path) -> Path | None:

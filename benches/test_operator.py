@@ -30,8 +30,8 @@ def test_operator(
     race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
 ) -> None:
     case = request.node.callspec.id.split("-")[0]
-    if race.device.type == "cpu" and case.startswith("full") and (dtype, shape[3]) != (torch.float32, 64):
-        # a round of the slowest contender takes up to minutes there, and shows no more than its neighbours
+    if race.device.type == "cpu" and case.startswith("full") and dtype != torch.float32:
+        # a round of the slowest contender takes up to minutes there
         pytest.skip("minutes on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:

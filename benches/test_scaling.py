@@ -1,14 +1,16 @@
-"""Time against the number of positions, of references and of images."""
+"""Time and memory against the number of positions, of references and of images."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 import torch
 
 from .conftest import Race, copies, normal
-from .contenders import BLOCKS, make_block
+from .contenders import BLOCKS, Unavailable, make_block
+from .memory import measure, resident_peak
 
 thorough = pytest.mark.thorough
 CHANNELS = 32
@@ -16,10 +18,6 @@ SIDES = [32, 64, 128, 256, 512, 1024, pytest.param(2048, marks=thorough), pytest
 
 
 def compete(race: Race, group: str, name: str, batch: int, side: int, references: int = 64) -> None:
-    if race.device.type == "cpu" and side > 2048:
-        # a round of the slowest contender takes up to minutes there, and shows no more than its neighbours
-        pytest.skip("minutes on a CPU")
-
     def prepare() -> tuple[Any, list[Any]]:
         module = BLOCKS[name](make_block(CHANNELS, references)).to(race.device)
         number = copies(4 * batch * CHANNELS * side * side)
@@ -34,7 +32,19 @@ def compete(race: Race, group: str, name: str, batch: int, side: int, references
 @pytest.mark.parametrize("name", ["aea", "plain eager", "torch.compile", "map (naive, NonLocal2d)", "copy"])
 @pytest.mark.parametrize("side", SIDES)
 def test_positions(race: Race, name: str, side: int) -> None:
+    if race.device.type == "cpu":
+        with contextlib.suppress(Unavailable):  # then the race says why
+            race.benchmark.extra_info["bytes"] = measure(name, peak_of_inference, side)
     compete(race, f"scaling | {side} x {side}", name, 1, side)
+
+
+def peak_of_inference(name: str, side: int) -> int:
+    """Resident memory beyond input and output, bytes."""
+    module = torch.inference_mode()(BLOCKS[name](make_block(CHANNELS)))
+    module(torch.zeros(1, CHANNELS, 8, 8))  # libraries load, threads start
+    x = normal(1, CHANNELS, side, side, dtype=torch.float32, device=torch.device("cpu"))
+    peak, y = resident_peak(lambda: module(x))
+    return max(0, peak - y.nbytes)
 
 
 @thorough

@@ -81,16 +81,19 @@ def test_contenders_of_the_same_function_agree(name):
 def test_tables_hold_times_ratios_and_reasons():
     groups = {
         "block | bottom | float32 | forward": {
-            "aea": {"median": 10.0, "iqr": 1.0},
+            "aea": {"median": 10.0, "iqr": 1.0, "bytes": 2.5e6},
             "plain eager": {"median": 55.0, "iqr": 1.0},
             "map (naive, NonLocal2d)": {"status": "its map needs 45.6 GB"},
         },
+        "block | bottom | float32 | memory": {"aea": {"bytes": 1e6}, "plain eager": {"bytes": 3e7}},
         "numbers | bfloat16": {"aea": {"error": 1e-3}, "plain eager": {"error": 2e-3}},
     }
     text = report.tables({"groups": groups})
-    assert "| bottom float32 forward | plain eager | 55.0 ms | 2 % | 5.50x |" in text
+    assert "| bottom float32 forward | plain eager | 55.0 ms | 2 % |  | 5.50x |" in text
+    assert "| bottom float32 forward | aea | 10.0 ms | 10 % | 2.5 MB | 1.00x |" in text
+    assert "| bottom float32 memory | plain eager |  |  | 30.0 MB | 30.00x |" in text
     assert "its map needs 45.6 GB" in text
-    assert "| bfloat16 | plain eager | 2.0e-03 |  | 2.00x |" in text
+    assert "| bfloat16 | plain eager | 2.0e-03 |  |  | 2.00x |" in text
 
 
 def test_the_slope_of_linear_time_is_one_and_of_the_map_two():
@@ -100,7 +103,7 @@ def test_the_slope_of_linear_time_is_one_and_of_the_map_two():
 
 
 def test_figures_are_drawn_from_the_record(tmp_path):
-    groups = {f"scaling | {s} x {s}": {"aea": {"median": float(s * s)}} for s in (128, 256, 512, 1024)}
+    groups = {f"scaling | {s} x {s}": {"aea": {"median": float(s * s), "bytes": 0}} for s in (128, 256, 512, 1024)}
     groups["block | bottom | float32 | forward"] = {
         name: {"median": ms, "iqr": 0.0} for name, ms in {"aea": 2.0, "copy": 1.0, "bare products": 1.0}.items()
     }
