@@ -32,7 +32,7 @@ class BlockSpec(NamedTuple):
     batch_statistics: bool
     """BN's mean and variance come from x."""
     group: ProcessGroup | None
-    """The processes over which the batch-aware keys are pooled."""
+    """The processes over which the batch-aware keys and BN's statistics are pooled."""
     backend: str
 
 
@@ -58,6 +58,7 @@ class AttentionBlock(torch.autograd.Function):
         heads, scale, own, eps, batch_statistics, group, backend = spec
         if batch_statistics:
             mean, variance = ops.statistics(x, backend)
+            mean, variance = _pool_statistics(mean, variance, x.numel() // x.shape[1], group)
         norm = _norm(weight, bias, mean, variance)
         gram = ops.moments(x, norm, eps, references, own, backend)
         gram = _pool_over_processes(gram, own, group)
@@ -83,7 +84,10 @@ class AttentionBlock(torch.autograd.Function):
             dmatrix, gram, references, own, projections, heads, scale, backend
         )
         pull = _pool_over_processes(pull, own, group)
-        dx, dnorm = ops.features_backward(dy, x, norm, eps, batch_statistics, matrix, pull, backend)
+        pooled = batch_statistics and group is not None
+        dx, dnorm = ops.features_backward(dy, x, norm, eps, batch_statistics and not pooled, matrix, pull, backend)
+        if pooled:
+            dx = _through_pooled_statistics(dx, x, norm, eps, dnorm, group)
         return (
             dx,
             dnorm[0] if norm else None,
@@ -108,6 +112,35 @@ def _pool_over_processes(matrices: Tensor, own: int, group: ProcessGroup | None)
     return torch.cat([matrices[:own], sum_over_processes(matrices[own:], group)])
 
 
+def _pool_statistics(mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,), float64, of `count` positions here, over those of all processes."""
+    if group is None:
+        return mean, variance
+    sums = torch.cat([mean, variance + mean**2, mean.new_ones(1)]) * count
+    sums = sum_over_processes(sums, group)
+    mean, square = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)
+    return mean, (square - mean**2).clamp(min=0)
+
+
+def _through_pooled_statistics(
+    dx: Tensor, x: Tensor, norm: list[Tensor], eps: float, dnorm: Tensor, group: ProcessGroup | None
+) -> Tensor:
+    """dx as if mean and variance were constants -> dx; dnorm are this process's gradients of weight and bias (2, C).
+
+    BN's derivative subtracts from the gradient of its output what that has of 1 and of xhat = (x - mean) / std, the
+    means of which over all positions are those very gradients.
+    """
+    weight, _, mean, variance = (t.to(dnorm.dtype) for t in norm)
+    count = dnorm.new_full((1,), x.numel() // x.shape[1])
+    sums = sum_over_processes(torch.cat([dnorm.flatten(), count]), group)
+    dweight, dbias = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)  # (C,) each
+    inverse = (variance + eps).rsqrt()
+    slope = -weight * inverse**2 * dweight
+    constant = -weight * inverse * dbias - slope * mean
+    shape = (-1, *[1] * (x.dim() - 2))
+    return (dx + (slope.view(shape) * x + constant.view(shape))).to(dx.dtype)
+
+
 def _differentiable_backward(
     dy: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
 ) -> tuple[Tensor | None, ...]:
@@ -119,6 +152,31 @@ def _differentiable_backward(
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
         gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
     return tuple(next(gradients) if need else None for need in needed)
+
+
+# ---- the two halves of prediction, for images that come in tiles -----------------------------------------------------
+
+
+def key_moments(x: Tensor, norm: list[Tensor], eps: float, backend: str) -> Tensor:
+    """Sum of zh zh^T over the positions of each image of x, (B, C+1, C+1)."""
+    return ops.moments(x, norm, eps, None, x.shape[0], backend)
+
+
+def attend_to_moments(
+    x: Tensor,
+    norm: list[Tensor],
+    eps: float,
+    gram: Tensor,
+    references: Tensor | None,
+    projections: Projections,
+    heads: int,
+    scale: float,
+    backend: str,
+) -> Tensor:
+    """``x + M zh`` with M of the keys that gram (B, C+1, C+1) sums up, and of the references."""
+    gram = folding.add_references(gram, references, gram.shape[0])
+    matrix = ops.fold(gram, projections, heads, scale, backend)
+    return ops.apply_to_features(x, norm, eps, matrix, True, backend)
 
 
 # ---- the route through queries, keys and values ---------------------------------------------------------------------
@@ -133,7 +191,7 @@ def project_first(
     times.
     """
     heads, scale, own, _, batch_statistics, group, backend = spec
-    z, mean, variance = _features(x, norm, batch_statistics)
+    z, mean, variance = _features(x, norm, batch_statistics, group)
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (t.to(x.dtype) for t in projections)
 
     def project(weight: Tensor, bias: Tensor) -> Tensor:
@@ -160,7 +218,9 @@ def project_first(
     return (y, mean, variance) if batch_statistics else (y, None, None)
 
 
-def _features(x: Tensor, norm: Norm | None, batch_statistics: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _features(
+    x: Tensor, norm: Norm | None, batch_statistics: bool, group: ProcessGroup | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """z, (B, C, S), in x's dtype; and the mean and biased variance that it was made with."""
     z = x.flatten(2)
     if norm is None:
@@ -170,6 +230,8 @@ def _features(x: Tensor, norm: Norm | None, batch_statistics: bool) -> tuple[Ten
     if batch_statistics or mean is None or variance is None:
         mean = z.mean((0, 2))
         variance = ((z - mean[:, None]) ** 2).mean((0, 2))
+        pooled = _pool_statistics(mean.double(), variance.double(), z.shape[0] * z.shape[2], group)
+        mean, variance = (t.to(z.dtype) for t in pooled)
     z = (z - mean[:, None]) / (variance + norm.eps).sqrt()[:, None]
     z = torch.nn.functional.relu6(z * norm.weight[:, None] + norm.bias[:, None])
     return z.to(x.dtype), mean.detach(), variance.detach()

@@ -192,7 +192,7 @@ def attention_block(
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
             None: all of them, as in prediction.
-        group: processes over which the batch-aware keys are pooled.
+        group: processes over which the batch-aware keys and BN's statistics are pooled.
 
     Returns:
         y like x; mean and biased variance (C,) of x over batch and space where BN takes them from x, else None.

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .backends import backend_name
+from .block import attend_to_moments, key_moments
 from .functional import attention_block
+from .layout import accumulation_dtype
 from .parameters import Norm, Projections
+from .summary import Moments
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -29,6 +33,9 @@ class AugmentedAttention(nn.Module):
 
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
 
+    An image too large to be one feature map is attended to exactly in two passes over its tiles: add up ``moments`` of
+    all of them, assign the sum to ``keys``, and call the block on each; see `aeanet.tiling`.
+
     Args:
         channels: C of the feature map.
         heads: attention heads H; key and value channels are split evenly among them.
@@ -36,13 +43,19 @@ class AugmentedAttention(nn.Module):
         batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is plain self-attention.
         key_channels, value_channels: over all heads; `channels` by default.
         norm: BN and ReLU6 before the projections.
-        group: process group over which the batch-aware half pools its keys.
+        group: process group over which, in training, the batch-aware half pools its keys, and BN its statistics: N
+            processes train as one with all their images (batches of one size; a mean over processes is the mean loss).
+
+    Attributes:
+        keys: in prediction, attend to these moments (of z, N or 1 images) instead of those of x; None, the default:
+            to x itself.
 
     Raises:
         ValueError: a size that is not positive, or channels that the heads do not divide.
     """
 
     references: nn.Parameter | None
+    keys: Moments | None = None
 
     def __init__(
         self,
@@ -98,6 +111,8 @@ class AugmentedAttention(nn.Module):
             ValueError, TypeError: x has another number of channels or axes, or a dtype that is not floating point.
         """
         self._check(x)
+        if self.keys is not None:
+            return self._attend_to(self.keys, x)
         reference_images = x.shape[0] // 2 if self.training and self.batch_aware else x.shape[0]
         y, mean, variance = attention_block(
             x,
@@ -110,8 +125,21 @@ class AugmentedAttention(nn.Module):
             group=self.group if self.training else None,
         )
         if mean is not None and variance is not None and x.numel():
-            self._update_running_statistics(mean, variance, x.numel() // self.channels)
+            processes = 1 if self.group is None else self.group.size()
+            self._update_running_statistics(mean, variance, processes * (x.numel() // self.channels))
         return y
+
+    @torch.no_grad()
+    def moments(self, x: Tensor) -> Moments:
+        """What the block has to know of the keys in x (N, C, *spatial): moments of z, with BN's running statistics.
+
+        They add over tiles, images and processes; for prediction, no derivatives are recorded.
+
+        Raises:
+            ValueError, TypeError: as `forward`.
+        """
+        self._check(x)
+        return Moments(key_moments(x, *self._running_norm(), self._primitives()))
 
     def relevance(self, x: Tensor) -> Tensor:
         """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's running statistics.
@@ -130,6 +158,35 @@ class AugmentedAttention(nn.Module):
         matrix = self.key(self.references) @ self.query.weight  # (R, C)
         constant = self.key(self.references) @ self.query.bias  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
+
+    @torch.no_grad()
+    def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
+        if self.training:
+            raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+        gram = keys.gram.to(accumulation_dtype(x.dtype)).expand(x.shape[0], -1, -1)
+        return attend_to_moments(
+            x,
+            *self._running_norm(),
+            gram,
+            self.references,
+            self._projections(),
+            self.heads,
+            self.scale,
+            self._primitives(),
+        )
+
+    def _running_norm(self) -> tuple[list[Tensor], float]:
+        norm = self.norm
+        if norm is None:
+            return [], 0.0
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
+        return [norm.weight, norm.bias, norm.running_mean, norm.running_var], norm.eps
+
+    @staticmethod
+    def _primitives() -> str:
+        """The backend, or where it is the oracle, which has no primitives, PyTorch's."""
+        return "eager" if backend_name() == "naive" else backend_name()
 
     def extra_repr(self) -> str:
         references = 0 if self.references is None else len(self.references)

@@ -7,7 +7,7 @@ and values are 1x1 projections of it. Both are linear in the set of positions: o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,11 +16,25 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The sum of `state` over `group` (None: the default group), differentiable: its gradient is summed likewise."""
-    from torch.distributed.nn.functional import all_reduce
+class _SumOverProcesses(torch.autograd.Function):
+    """Its own adjoint: what every process gains by a change of one of its terms is the sum of what each gains."""
 
-    return all_reduce(state, group=group) if group is not None else all_reduce(state)
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, group: ProcessGroup | None) -> Tensor:
+        ctx.group = group
+        total = state.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, None]:
+        return sum_over_processes(dtotal, ctx.group), None
+
+
+def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
+    """The sum of `state` over `group` (None: the default group), differentiable any number of times."""
+    total: Tensor = _SumOverProcesses.apply(state, group)
+    return total
 
 
 @dataclass(frozen=True)

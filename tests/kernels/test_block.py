@@ -120,6 +120,25 @@ def test_prediction_does_not_depend_on_the_rest_of_the_batch(backend):
     torch.testing.assert_close(block(x)[1:2], block(x[1:2]))
 
 
+@for_all(interpreted=2, data=st.data())
+def test_tiles_know_the_whole_image_by_its_moments(backend, data):
+    torch.manual_seed(data.draw(st.integers(0, 2**16)))
+    block = aea.AugmentedAttention(
+        6, references=data.draw(st.sampled_from([0, 3])), norm=data.draw(st.booleans()), key_channels=4
+    )
+    block = block.double().eval()
+    if block.norm is not None:
+        torch.nn.init.uniform_(block.norm.running_var, 0.5, 2)
+    x = torch.randn(2, 6, 9, 12, dtype=torch.float64)
+    cut = data.draw(st.integers(1, 11))
+    tiles = [x[..., :cut], x[..., cut:]]
+    whole = block(x)
+    block.keys = block.moments(tiles[0]) + block.moments(tiles[1])
+    torch.testing.assert_close(torch.cat([block(tile) for tile in tiles], -1), whole)
+    with pytest.raises(ValueError, match="they are for prediction"):
+        block.train()(x)
+
+
 def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backend):
     block = aea.AugmentedAttention(8, references=4).train()
     x = torch.randn(4, 8, 40, 40, requires_grad=True)

@@ -15,6 +15,15 @@ def inputs():
     return [torch.randn(4, 2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
 
 
+def block_and_images():
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=2).double().train()
+    torch.nn.init.uniform_(block.norm.weight, 0.5, 2)
+    torch.nn.init.normal_(block.norm.bias)
+    x = 3 + torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return block, x.requires_grad_()
+
+
 def rank_main(rank: int, folder: str, backend: str) -> None:
     aea.use_backend(backend)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -26,17 +35,20 @@ def rank_main(rank: int, folder: str, backend: str) -> None:
     y.square().sum().backward()
     moments = aea.moments(q.movedim(1, 2).flatten(2)).sum_over_batch().all_reduce(group)
 
-    torch.manual_seed(0)
-    block = aea.AugmentedAttention(6, references=2, norm=False, group=group).double().train()
-    x = torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    block(x[[rank, 2 + rank]]).square().sum().backward()  # image `rank` takes the references, 2 + rank the batch
+    block, x = block_and_images()
+    block.group = group
+    images = [rank, 2 + rank]  # the first takes the references, the second the batch
+    y_block = block(x[images])
+    y_block.square().sum().backward()
     torch.save(
         {
             "y": y.detach(),
             "gradients": [t.grad[mine] for t in tensors],
             "moments": moments.gram.detach(),
-            "x": x.grad[[rank, 2 + rank]],
+            "y_block": y_block.detach(),
+            "x": x.grad[images],
             "parameters": [p.grad for p in block.parameters()],
+            "buffers": dict(block.named_buffers()),
         },
         Path(folder) / f"{rank}.pt",
     )
@@ -57,10 +69,13 @@ def test_two_ranks_are_one(backend):
     moments = aea.moments(tensors[0].movedim(1, 2).flatten(2)).sum_over_batch()
     torch.testing.assert_close(ranks[0]["moments"], moments.gram)
 
-    torch.manual_seed(0)
-    block = aea.AugmentedAttention(6, references=2, norm=False).double().train()
-    x = torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    block(x).square().sum().backward()
+    block, x = block_and_images()
+    y = block(x)
+    y.square().sum().backward()
+    torch.testing.assert_close(torch.stack([r["y_block"] for r in ranks], 1).flatten(0, 1), y)
     torch.testing.assert_close(torch.stack([r["x"] for r in ranks], 1).flatten(0, 1), x.grad)
     for i, parameter in enumerate(block.parameters()):
         torch.testing.assert_close(ranks[0]["parameters"][i] + ranks[1]["parameters"][i], parameter.grad)
+    for name, buffer in block.named_buffers():
+        for rank in ranks:
+            torch.testing.assert_close(rank["buffers"][name], buffer)
