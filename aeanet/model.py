@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import aea_kernels as aea
 from aea_kernels.modules import NORM_EPS, NORM_MOMENTUM
 from aeanet.files import write_atomically
+from aeanet.processes import BatchNorm
 
 WIDTHS = (32, 64, 128)
 MODEL_FILE = "model.safetensors"
@@ -31,8 +32,8 @@ class ModelError(ValueError):
     """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+def _norm(channels: int) -> BatchNorm:
+    return BatchNorm(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:

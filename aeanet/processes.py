@@ -1,0 +1,55 @@
+"""Several processes as one: batch norm and batch-aware attention over the images of all of them."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+import aea_kernels as aea
+from aea_kernels.summary import sum_over_processes
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BN whose statistics in training are those of the batches of all processes of `group`; None: of its own.
+
+    Other than `nn.SyncBatchNorm` it runs on CPUs too. The processes' batches must be of one size.
+    """
+
+    group: "ProcessGroup | None" = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) -> the same shape and dtype."""
+        if self.group is None or not self.training:
+            return super().forward(x)
+        wide = x.double() if x.dtype == torch.float64 else x.float()
+        count = self.group.size() * (x.numel() // x.shape[1])
+        mean = sum_over_processes(wide.sum((0, 2, 3)), self.group) / count
+        centred = wide - mean[:, None, None]
+        variance = sum_over_processes(centred.square().sum((0, 2, 3)), self.group) / count
+        self._update(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
+
+
+def pool_over_processes(model: nn.Module, group: "ProcessGroup | None") -> None:
+    """Let the networks of all processes of `group` train as one with all their images; None: each by itself again.
+
+    The loss is then the mean over the processes, as DistributedDataParallel averages gradients. Of the joint batch, the
+    first halves of the processes' batches make up the reference branch.
+    """
+    for module in model.modules():
+        if isinstance(module, BatchNorm | aea.AugmentedAttention):
+            module.group = group
