@@ -1,51 +1,126 @@
-"""Prediction: a raw micrograph in, the restored one at the run's magnification out."""
+"""Prediction: a raw micrograph in, the restored one at the run's magnification out, as a whole or in exact tiles."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+import aea_kernels as aea
 from aeanet.model import UShape
-from aeanet.registration import upsample
+from aeanet.tiling import Progress, run_tiles
+from aeanet.upsampling import upsample_region, upsampled_shape
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Precision = Literal["float32", "bfloat16"]
 
 
-def restore(model: UShape, image: NDArray) -> NDArray:
+def restore(
+    model: UShape,
+    image: NDArray,
+    *,
+    tile: int | None = None,
+    precision: Precision = "float32",
+    group: "ProcessGroup | None" = None,
+    progress: Progress | None = None,
+) -> NDArray:
     """The network's view of an image that already lies on the grid of the result.
 
     Args:
         model: any network of `model`, on any device; it is left in evaluation mode.
         image: (H, W) floating point, intensities in [0, 1] but for the overshoot of bicubic interpolation.
+        tile: run in tiles of so many px, in the memory of one and with the same result (`tiling.run_tiles`); by default
+            the image is taken at once, as in the paper's protocol.
+        precision: of the convolutions; bfloat16 halves the memory, and costs about three digits.
+        group: processes that share the tiles; each gets the whole result.
+        progress: told after every tile.
 
-    Returns (H, W) float32, clipped to [0, 1]. The whole image is taken at once, as in the paper's protocol.
+    Returns (H, W) float32, clipped to [0, 1].
+
+    Raises ValueError for what is no such image, TilingError for a tile that is too small.
     """
     _check_image(image)
-    device = next(model.parameters()).device
-    batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
-    model.eval()
-    with torch.inference_mode():
-        return model(batch)[0, 0].clamp_(0, 1).cpu().numpy()
+    result = np.zeros(image.shape, np.float32)
+
+    def write(rows: slice, columns: slice, region: NDArray) -> None:
+        result[rows, columns] = region.clip(0, 1)
+
+    with computing_in(precision, next(model.parameters()).device):
+        run_tiles(model, lambda r, c: image[r, c], write, image.shape, side=tile, group=group, progress=progress)
+    return result if group is None else _joined(result, model, group)
 
 
-def super_resolve(model: UShape, image: NDArray, *, magnification: float | None = None) -> NDArray:
+def super_resolve(
+    model: UShape,
+    image: NDArray,
+    *,
+    magnification: float | None = None,
+    tile: int | None = None,
+    precision: Precision = "float32",
+    group: "ProcessGroup | None" = None,
+    progress: Progress | None = None,
+) -> NDArray:
     """A raw LR micrograph, upsampled bicubically and then restored by the network.
 
     Args:
         model: any network of `model`.
         image: (H, W) floating point, intensities in [0, 1].
         magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
+        tile, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
 
     Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
     Raises ValueError, in one sentence, for an image that is not such, or if the magnification is neither given nor
-    known.
+    known; TilingError for a tile that is too small.
     """
     _check_image(image)
     _check_range(image)
-    magnification = model.magnification if magnification is None else magnification
+    magnification = known_magnification(model, magnification)
+    shape = upsampled_shape(image.shape, magnification)
+    whole = slice(0, shape[0]), slice(0, shape[1])
+    large = upsample_region(lambda r, c: image[r, c], image.shape, magnification, *whole)
+    return restore(model, large, tile=tile, precision=precision, group=group, progress=progress)
+
+
+def known_magnification(model: UShape, given: float | None) -> float:
+    """The one that is given, else the model's. Raises ValueError if there is neither, or it is not above 0."""
+    magnification = model.magnification if given is None else given
     if magnification is None:
         raise ValueError("the model does not know its magnification: give one, for instance magnification=2.")
     if not magnification > 0:
         raise ValueError(f"magnification is {magnification}, wanted a number above 0.")
-    return restore(model, upsample(image, magnification))
+    return magnification
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Within it, convolutions run in that precision; weights and statistics stay as they are."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Have the parts of a network compiled by `torch.compile` when they first run, for any image size.
+
+    Everything but attention, whose blocks are kernels of their own, and between which tiles are exchanged.
+    """
+    for part in model.children():
+        if not isinstance(part, aea.AugmentedAttention):
+            part.compile(dynamic=True)
+
+
+def _joined(result: NDArray, model: nn.Module, group: "ProcessGroup") -> NDArray:
+    """The tiles of all processes: where one has none, it has zeros."""
+    device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
+    total = torch.from_numpy(result).to(device)
+    torch.distributed.all_reduce(total, group=group)
+    joined: NDArray = total.cpu().numpy()
+    return joined
 
 
 def _check_image(image: NDArray) -> None:

@@ -113,20 +113,6 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
     return RegisteredPair(name, registered, hr, mask, report)
 
 
-def upsample(lr: NDArray, magnification: float) -> Image:
-    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)), bicubic, the whole field, edges repeated.
-
-    The kernel and the convention are those of `register_pair`: LR pixel x has its centre at
-    `magnification * (x + 0.5) - 0.5` on the result.
-    """
-    lr = _checked("LR", lr)
-    if not magnification > 0:
-        raise ValueError(f"magnification must be above 0, got {magnification}.")
-    size = (max(1, round(lr.shape[0] * magnification)), max(1, round(lr.shape[1] * magnification)))
-    offset = (magnification - 1) / 2
-    return _warp(lr, np.array([[magnification, 0, offset], [0, magnification, offset]]), size)
-
-
 def _checked(label: str, image: NDArray) -> Image:
     image = np.ascontiguousarray(image, dtype=np.float32)
     if image.ndim != 2 or image.size == 0:

@@ -6,7 +6,7 @@ import torch
 
 from aeanet.model import build_model
 from aeanet.prediction import restore, super_resolve
-from aeanet.registration import upsample
+from aeanet.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
 

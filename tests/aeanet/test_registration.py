@@ -5,17 +5,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torch.nn.functional import interpolate
 
 from aeanet import registration
 from aeanet.images import read_image
 from aeanet.pairs import find_pairs, load_pairs
-from aeanet.registration import RegistrationError, register_pair, upsample
+from aeanet.registration import RegistrationError, register_pair
 from aeanet.synthetic import simulate_pair
+from aeanet.upsampling import upsample
 
 
 def scan(shape: tuple[int, int], matrix: np.ndarray, spot: float, noise: float, seed: int = 0) -> np.ndarray:
@@ -101,18 +100,6 @@ def test_lr_values_are_bicubic_and_nothing_else() -> None:
         assert pair.lr[rows[k], columns[k]] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("magnification", [1.0, 1.5, 2.0, 2.03, 3.7])
-def test_upsample_follows_its_contract(magnification: float) -> None:
-    """Against PyTorch's interpolation, which has the same kernel and convention but rounds sizes down."""
-    lr = scan((40, 61), np.eye(3)[:2], 1.0, 0.1)
-    large = upsample(lr, magnification)
-    assert large.shape == (round(40 * magnification), round(61 * magnification))
-    assert large.dtype == np.float32
-    options = {"mode": "bicubic", "align_corners": False, "recompute_scale_factor": False}
-    expected = interpolate(torch.from_numpy(lr)[None, None], scale_factor=magnification, **options)[0, 0].numpy()
-    np.testing.assert_allclose(large[: expected.shape[0], : expected.shape[1]], expected, atol=1e-4)
-
-
 def test_upsample_is_the_kernel_of_registration() -> None:
     truth = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]])
     lr = scan((180, 240), truth, 1.0, 0.03)
@@ -133,13 +120,6 @@ def test_psnr_before_is_that_of_the_centred_enlargement() -> None:
     expected = peak_signal_noise_ratio(HR_SCAN[inner, inner], upsample(lr, 2)[inner, inner], data_range=1)
     assert report.psnr_before == pytest.approx(expected, abs=0.1)
     assert report.psnr_after > report.psnr_before + 10
-
-
-def test_upsample_refuses_nonsense() -> None:
-    with pytest.raises(ValueError, match="magnification must be above 0"):
-        upsample(np.zeros((4, 4)), 0)
-    with pytest.raises(ValueError, match="one grey image"):
-        upsample(np.zeros((4, 4, 3)), 2)
 
 
 @pytest.mark.parametrize("seed", range(3))

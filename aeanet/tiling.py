@@ -1,0 +1,253 @@
+"""Exact tiles: a network with global attention run tile by tile, with the result of the whole image.
+
+Convolutions look only so far, so a tile with a halo of that width sees all it needs; attention looks everywhere, but
+knows its keys by a sum over positions (`aea_kernels.Moments`), and sums add over tiles. So every attention block costs
+one more pass: the network up to the block over all tiles, moments added up; in the last pass the blocks attend to those
+sums. At the image's border a tile ends where the image does, and meets the network's own padding there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import aea_kernels as aea
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Read = Callable[[slice, slice], NDArray]
+"""Rows and columns of the image -> that region, (rows, columns) floating point."""
+Write = Callable[[slice, slice, NDArray], None]
+"""Rows, columns, and what the network makes of them."""
+Progress = Callable[[int, int], None]
+"""Tiles done, of how many, over all passes."""
+
+PROBE = 64  # side of the image by which a network's reach is found: its stride divides it
+POINTWISE = (
+    nn.Identity, nn.Dropout, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU,
+    nn.Sigmoid, nn.Tanh, aea.AugmentedAttention,
+)  # fmt: skip
+
+
+class TilingError(ValueError):
+    """A network or a tile size for which there are no exact tiles; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention block of a network: pixels per position, and how far (px) the layers before it look."""
+
+    block: aea.AugmentedAttention
+    stride: int
+    halo: int
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a network looks: `halo` px in each direction, in steps of `stride` px, but for its attention blocks."""
+
+    halo: int
+    stride: int
+    blocks: tuple[Attention, ...]
+
+
+def reach_of(model: nn.Module) -> Reach:
+    """The reach of a network (N, 1, H, W) -> (N, 1, H, W), summed up over its layers in the order in which they run.
+
+    Kernel, stride, padding and dilation say how far a layer looks; the size of its result, how many pixels one of its
+    steps is. An upper bound where branches run beside each other.
+
+    Raises TilingError for a layer of unknown reach, or one that looks at the whole image.
+    """
+    halo, stride, blocks = 0, 1, []
+
+    def add(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal halo, stride
+        before, after = (PROBE // int(x.shape[-2]) for x in (inputs[0], output))  # px per step
+        if isinstance(layer, aea.AugmentedAttention):
+            blocks.append(Attention(layer, before, _up(halo, stride)))
+        halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
+        stride = max(stride, before, after)
+
+    parameter = next(model.parameters())
+    inside = {part for m in model.modules() if isinstance(m, aea.AugmentedAttention) for part in m.children()}
+    leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not any(m.children()))]
+    hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+    try:
+        # what is compiled stays so: its layers are asked one by one
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            model.eval()(torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Reach(_up(halo, stride), stride, tuple(blocks))
+
+
+def _steps(layer: nn.Module) -> int:
+    """How far a layer looks, in steps of its input; of its output for a transposed convolution."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation"))
+        return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))
+    if isinstance(layer, nn.Upsample) and not layer.align_corners:
+        return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
+    if isinstance(layer, POINTWISE):
+        return 0
+    raise TilingError(f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network.")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and columns that a tile answers for, and those that the network is given for it."""
+
+    core: tuple[slice, slice]
+    field: tuple[slice, slice]
+
+    def crop(self, features: Tensor, stride: int) -> Tensor:
+        """(N, C, h, w) over the field, `stride` px a step -> over the core."""
+        rows, columns = (
+            slice((core.start - field.start) // stride, (core.stop - field.start) // stride)
+            for core, field in zip(self.core, self.field, strict=True)
+        )
+        return features[:, :, rows, columns]
+
+
+def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
+    """Tiles of `side` px that cover (H, W), row by row, those at the end smaller, each with its halo."""
+
+    def spans(length: int) -> list[tuple[slice, slice]]:
+        cores = [slice(start, min(start + side, length)) for start in range(0, length, side)]
+        return [(core, slice(max(core.start - halo, 0), min(core.stop + halo, length))) for core in cores]
+
+    height, width = shape
+    across = spans(width)
+    return [Tile((row, column), (rows, columns)) for row, rows in spans(height) for column, columns in across]
+
+
+def check_side(side: int, reach: Reach) -> int:
+    """The side of a tile rounded down to the network's stride. Raises TilingError if it is below the halo."""
+    least = max(reach.halo, reach.stride)
+    if side < least:
+        raise TilingError(
+            f"a tile of {side} px is too small: the network looks {reach.halo} px far, so {least} px is the least."
+        )
+    return side - side % reach.stride
+
+
+def run_tiles(
+    model: nn.Module,
+    read: Read,
+    write: Write,
+    shape: Sequence[int],
+    *,
+    side: int | None = None,
+    exact: bool = True,
+    halo: int | None = None,
+    group: "ProcessGroup | None" = None,
+    progress: Progress | None = None,
+) -> None:
+    """Run a network over an image tile by tile, in the memory of one tile.
+
+    Args:
+        model: a network (N, 1, H, W) -> (N, 1, H, W); it is left in evaluation mode.
+        read, write: the image, and where the result goes. Regions written do not overlap and cover the image.
+        shape: (H, W); where the network's stride does not divide them, the last row and column are repeated.
+        side: of a tile, px; None, or as large as the image or larger, takes the image at once.
+        exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
+        halo: px around a tile that the network is given and that are thrown away; by default what exactness needs.
+        group: the processes that share the tiles; each writes its own.
+        progress: told after every tile.
+
+    Raises TilingError: see `reach_of` and `check_side`.
+    """
+    height, width = shape
+    reach = Reach(0, 1, ()) if side is None else reach_of(model)
+    padded = _up(height, reach.stride), _up(width, reach.stride)
+    side = max(padded) if side is None else min(check_side(side, reach), max(padded))
+    halo = reach.halo if halo is None else _up(halo, reach.stride)
+    rank, ranks = (group.rank(), group.size()) if group is not None else (0, 1)
+    parameter = next(model.parameters())
+
+    def field_of(tile: Tile) -> Tensor:
+        rows, columns = tile.field
+        region = read(slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width)))
+        missing = [(0, part.stop - part.start - n) for part, n in zip(tile.field, region.shape, strict=True)]
+        if any(after for _, after in missing):
+            region = np.pad(region, missing, mode="edge")
+        return torch.from_numpy(np.ascontiguousarray(region))[None, None].to(parameter.device, parameter.dtype)
+
+    tiles = tiles_of(padded, side, halo)
+    blocks = reach.blocks if exact and len(tiles) > 1 else ()
+    passes = [tiles_of(padded, side, attention.halo)[rank::ranks] for attention in blocks]
+    last = tiles[rank::ranks]
+    total, done = sum(map(len, passes)) + len(last), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    model.eval()
+    with torch.inference_mode(), _attending_to_themselves(blocks):
+        for attention, mine in zip(blocks, passes, strict=True):
+            block = attention.block
+            gram = torch.zeros(1, block.channels + 1, block.channels + 1, dtype=torch.float64, device=parameter.device)
+            for tile in mine:
+                features = _features_at(model, block, field_of(tile))
+                gram += block.moments(tile.crop(features, attention.stride)).gram
+                step()
+            moments = aea.Moments(gram)
+            block.keys = moments if group is None else moments.all_reduce(group)
+        for tile in last:
+            (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
+            rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
+            result = result[: rows.stop - rows.start, : columns.stop - columns.start]
+            write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
+            step()
+
+
+@contextmanager
+def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
+    """Whatever keys the blocks are given within it, afterwards they attend to their own images again."""
+    try:
+        yield
+    finally:
+        for attention in blocks:
+            attention.block.keys = None
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the block whose input is wanted."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+
+def _features_at(model: nn.Module, block: nn.Module, image: Tensor) -> Tensor:
+    """What `block` is given when the network runs on `image`."""
+
+    def stop(_block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _Reached(inputs[0])
+
+    hook = block.register_forward_pre_hook(stop)
+    try:
+        model(image)
+    except _Reached as reached:
+        return reached.features
+    finally:
+        hook.remove()
+    raise TilingError("an attention block ran once and then not again: this network has no fixed course.")
