@@ -101,9 +101,8 @@ def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
         axes.legend(fontsize=8, frameon=False)
     lower.axhline(CARD / 1e6, color="gray", linestyle=":")
     lower.text(sides[0], CARD / 1e6 * 1.3, f"{CARD / 1e9:.0f} GB", fontsize=8, color="gray")
-    upper.text(
-        limit * 1.05, upper.get_ylim()[0] * 1.5, "beyond, no card of\n80 GB holds the map", fontsize=8, color="gray"
-    )
+    text = "beyond, no card of\n80 GB holds the map"
+    upper.text(limit * 1.05, upper.get_ylim()[1] / 1.5, text, va="top", fontsize=8, color="gray")
     upper.set(ylabel="block, inference, ms")
     lower.set(xlabel="image side, pixels (32 channels, float32)", ylabel="memory beyond input and output, MB")
     upper.set_title(f"{record['device']}, torch {record['torch']}", fontsize=9)
