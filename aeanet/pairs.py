@@ -1,8 +1,8 @@
 """A folder of LR/HR pairs, registered; the paper's 3x4 split; random crops for training."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +84,26 @@ def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
         raise PairError(f"An image of {height} x {width} pixels is too small for the 3x4 split.")
     tests = [(slice(i * row, (i + 1) * row), slice(column, width)) for i in range(3)]
     return (slice(0, height), slice(0, column)), tests
+
+
+def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, list[RegisteredPair]]:
+    """The pairs to train on, and those held back from it, which are evenly spread over the order of the names.
+
+    `which` is their number (from 1 on), their share (below 1, at least one pair) or their names. PairError if that
+    leaves none to train on, or is not such a number.
+    """
+    total = len(data.pairs)
+    if isinstance(which, float | int):
+        number = which if which >= 1 else max(1, round(which * total))
+        if not which > 0 or number != int(number):
+            raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
+        chosen = {data.pairs[int((i + 0.5) * total / number)].name for i in range(min(int(number), total))}
+    else:
+        chosen = set(which)
+    held = [pair for pair in data.pairs if pair.name in chosen]
+    if len(held) == total:
+        raise PairError(f"Holding back {total} of {total} pairs leaves none to train on.")
+    return replace(data, pairs=[pair for pair in data.pairs if pair.name not in chosen]), held
 
 
 class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -1,6 +1,8 @@
 """`aeanet train`."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +14,10 @@ from aeanet.cli.shared import (
     INTERRUPTED,
     Pairs,
     describe,
+    err,
     fail,
-    make_folder,
     one_sentence,
+    out,
     progress_bar,
     register_pairs,
     say,
@@ -24,8 +27,8 @@ from aeanet.cli.shared import (
 
 if TYPE_CHECKING:
     from aeanet import training
-    from aeanet.model import UShape
     from aeanet.pairs import PairSet
+    from aeanet.registration import RegisteredPair
 
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
@@ -41,6 +44,11 @@ class Schedule(StrEnum):
     one_cycle = "one-cycle"
 
 
+class Precision(StrEnum):
+    float32 = "32"
+    bf16 = "bf16"
+
+
 def main(
     folder: Pairs,
     run: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
@@ -51,72 +59,168 @@ def main(
     crop: Annotated[
         int | None, typer.Option(help="Side of the training crops in px (256).", show_default=False)
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops per step (8).", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops per step and process (8).", show_default=False)] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate, or its peak (4e-4).", show_default=False)] = None,
     schedule: Annotated[
         Schedule | None,
-        typer.Option(help="halving: every 10,000 steps (default); one-cycle: up, then down to 0.", show_default=False),
+        typer.Option(help="halving: by --halve-every (default); one-cycle: up, then down to 0.", show_default=False),
+    ] = None,
+    halve_every: Annotated[
+        int | None, typer.Option(help="Steps after which the rate is halved (10,000).", show_default=False)
+    ] = None,
+    betas: Annotated[
+        tuple[float, float] | None, typer.Option(help="Adam's decay rates (0.9 0.999).", show_default=False)
+    ] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Adam's epsilon (1e-8).", show_default=False)] = None,
+    freeze: Annotated[
+        float | None,
+        typer.Option(help="Share of the steps after which BN's statistics are frozen (1: never).", show_default=False),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and crops.")] = 0,
-    model: Annotated[ModelName, typer.Option(help="Network.")] = ModelName.aeanet,
-    references: Annotated[int, typer.Option(min=0, help="Learnable references of the attention (aeanet only).")] = 64,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of all that is random: weights, crops (0).", show_default=False)
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bf16: products in bfloat16, weights in float32 (32).", show_default=False)
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Run through torch.compile.", show_default=False)
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(help="Only algorithms that repeat bit for bit, on GPUs too.", show_default=False),
+    ] = None,
+    model: Annotated[ModelName | None, typer.Option(help="Network (aeanet).", show_default=False)] = None,
+    references: Annotated[
+        int | None, typer.Option(min=0, help="Learnable references of the attention (64).", show_default=False)
+    ] = None,
     batch_aware: Annotated[
-        bool, typer.Option(help="Let half of each batch attend to one another (aeanet only).")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model already in the run folder.")] = False,
+        bool | None, typer.Option(help="Let half of each batch attend to one another (yes).", show_default=False)
+    ] = None,
+    one_per_pair: Annotated[
+        bool, typer.Option("--self", help="One model per pair, each in a sub-folder of its pair's name.")
+    ] = False,
+    validate: Annotated[
+        float | None,
+        typer.Option(help="Pairs held back to score meanwhile: 3, or 0.1 for a tenth.", show_default=False),
+    ] = None,
+    validate_every: Annotated[str, typer.Option(help="Steps, or time as 10min, between such scores.")] = "1000",
+    checkpoint_every: Annotated[str, typer.Option(help="Steps, or time as 60s, between checkpoints.")] = "60s",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the latest checkpoint, with the options of its beginning.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")] = False,
 ) -> None:
     """Register the pairs of a folder and train on them; by default as long as the paper did, which wants a GPU.
 
-    Ctrl-C ends the training and leaves the model as it then is.
+    Ctrl-C ends the training and leaves the model as it then is; --resume goes on from there, or from where a crash left
+    it, as if nothing had happened. Several GPUs: torchrun --nproc-per-node 2 -m aeanet train ...
     """
     with one_sentence():
         from aeanet import training
-        from aeanet.model import MODEL_FILE
+        from aeanet.pairs import hold_back
 
-        if (run / MODEL_FILE).exists() and not overwrite:
-            fail(
-                f"{run} already holds a model: choose another folder with --out, or replace the model with --overwrite."
-            )
-        given: dict[str, Any] = {
+        if resume and overwrite:
+            fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
+        one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
+        if one_per_pair and validate is not None:
+            fail("--self has one pair per model and so none to hold back: leave out --validate.")
+        often = {
+            "checkpoint_every": training.Interval.parse(checkpoint_every),
+            "validate_every": training.Interval.parse(validate_every),
+        }
+        changes = {
             "steps": steps,
             "crop": crop,
             "batch": batch,
             "rate": rate,
-            "schedule": schedule.value if schedule else None,
+            "schedule": schedule and schedule.value,
+            "halve_every": halve_every,
+            "betas": betas,
+            "epsilon": epsilon,
+            "freeze": freeze,
             "max_seconds": None if minutes is None else 60 * minutes,
+            "seed": seed,
+            "precision": precision and precision.value,
+            "compile": compiled,
+            "deterministic": deterministic,
         }
-        changes = {name: value for name, value in given.items() if value is not None}
-        recipe = replace(training.Recipe.short() if quick else training.Recipe(), seed=seed, **changes)
-        options = {"references": references, "batch_aware": batch_aware} if model is ModelName.aeanet else {}
-        make_folder(run)
-        data = register_pairs(folder)
-        with progress_bar() as bar:
+        network = {"name": model and model.value, "references": references, "batch_aware": batch_aware}
+        with training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair) as opened, _alone():
+            begun = opened.checkpoint
+            base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
+            recipe = replace(base, **_given(changes))
+            options = (begun.configuration["model"] if begun else {"name": "aeanet"}) | _given(network)
+            held_back: list[RegisteredPair] = []
+            data = register_pairs(folder)
+            if begun and validate is None:
+                validate = begun.configuration["data"]["held_back"]
+            if validate:
+                data, held_back = hold_back(data, validate)
+            with progress_bar() as bar:
+                whose = ""
 
-            def on_step(now: training.Progress) -> None:
-                show(bar, f"Training, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", now.used)
+                def on_step(now: training.Progress) -> None:
+                    label = f"Training{whose}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
+                    show(bar, label, now.used)
 
-            def on_save(network: "UShape") -> None:
-                try:
-                    training.save_model(network, run / MODEL_FILE)
-                except OSError as error:  # a disk full for now must not end a training of days
-                    warn(f"The model could not be saved for now: {describe(error)}")
+                def on_pair(name: str) -> None:
+                    nonlocal whose
+                    whose = f" on {name}"
 
-            trained = training.train(data.pairs, recipe, name=model.value, on_step=on_step, on_save=on_save, **options)
-        keep_run(run, trained, recipe, data)
-        if trained.interrupted:
-            warn(f"Interrupted after {trained.steps:,} steps; the model as it then was is in {run}.")
-            raise typer.Exit(INTERRUPTED)
-        say(f"{trained.steps:,} steps in {trained.seconds:.0f} s; the model is in {run}.")
+                arguments: dict[str, Any] = often | options | {"on_step": on_step, "on_trouble": _say_trouble}
+                if one_per_pair:
+                    arguments |= {"resume": resume, "overwrite": overwrite, "on_pair": on_pair, "save": keep_run}
+                    done = training.train_each(run, data, recipe, **arguments)
+                else:
+                    done = {"": training.train(data, recipe, run=opened, held_back=held_back, **arguments)}
+            last = list(done.values())[-1]
+            if not one_per_pair and not training.rank():
+                keep_run(run, last, recipe, data, held_back)
+            if last.interrupted:
+                warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
+                raise typer.Exit(INTERRUPTED)
+            if one_per_pair:
+                for name in sorted({pair.name for pair in data.pairs} - set(done)):
+                    warn(f"Pair {name} is left out: it has no room for a crop of {recipe.crop} x {recipe.crop} pixels.")
+            speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
+            what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
+            say(f"{last.steps:,} steps in {last.seconds:.0f} s{speed}; {what} in {run}.")
 
 
-def keep_run(run: Path, trained: "training.Trained", recipe: "training.Recipe", data: "PairSet") -> None:
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Of several processes only the first speaks, but for the error that ends one."""
+    from aeanet.training import rank
+
+    out.quiet = err.quiet = rank() > 0
+    try:
+        yield
+    finally:
+        out.quiet = err.quiet = False
+
+
+def _say_trouble(error: OSError) -> None:
+    warn(f"A file could not be saved for now: {describe(error)}")
+
+
+def keep_run(
+    run: Path,
+    trained: "training.Trained",
+    recipe: "training.Recipe",
+    data: "PairSet",
+    held_back: "Sequence[RegisteredPair]" = (),
+) -> None:
     """Write the run folder; where the disk refuses, write it to the temporary folder and fail, naming both."""
     from aeanet.training import save_run
 
     try:
-        save_run(run, trained, recipe, data)
+        save_run(run, trained, recipe, data, held_back)
     except OSError as error:
         refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
-        save_run(refuge, trained, recipe, data)
+        save_run(refuge, trained, recipe, data, held_back)
         fail(f"{describe(error)} The trained model is in {refuge} instead.")

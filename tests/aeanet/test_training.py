@@ -16,7 +16,7 @@ from toys import toy_pair
 
 from aeanet.model import ModelError, build_model, load_model
 from aeanet.pairs import PairError, PairSet, RandomCrops
-from aeanet.training import Progress, Recipe, RecipeError, fingerprint, save_run, train
+from aeanet.training import Interval, Progress, Recipe, RecipeError, fingerprint, save_run, train
 
 PAIRS = [toy_pair(0, magnification=1.9), toy_pair(1, magnification=2.1), toy_pair(2, magnification=2.0)]
 BRIEF = Recipe.short(steps=4, batch=3, crop=16)
@@ -134,10 +134,10 @@ def test_it_ends_in_time() -> None:
     assert not trained.interrupted
 
 
-def test_copies_are_saved_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aeanet.training.SAVE_SECONDS", 0.0)
+def test_copies_are_saved_on_the_way() -> None:
     saved: list[float] = []
-    train(PAIRS, BRIEF, on_save=lambda model: saved.append(float(model.first.weight.detach().sum())))
+    every = Interval(steps=1)
+    train(PAIRS, BRIEF, checkpoint_every=every, on_save=lambda model: saved.append(float(model.first.weight.sum())))
     assert len(set(saved)) == 4
 
 

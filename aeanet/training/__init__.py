@@ -1,0 +1,41 @@
+"""Training: the paper's recipe, a short one for laptops, and the run folder a training leaves behind."""
+
+from aeanet.training.checkpoint import CHECKPOINT_FILE, CheckpointError
+from aeanet.training.each import train_each
+from aeanet.training.loop import train
+from aeanet.training.ranks import ProcessError, rank
+from aeanet.training.recipe import Interval, Recipe, RecipeError
+from aeanet.training.run import (
+    MODELS_FILE,
+    RUN_FILE,
+    RunError,
+    RunFolder,
+    Trained,
+    fingerprint,
+    listed_models,
+    open_run,
+    save_run,
+)
+from aeanet.training.watch import Progress
+
+__all__ = [
+    "CHECKPOINT_FILE",
+    "MODELS_FILE",
+    "RUN_FILE",
+    "CheckpointError",
+    "Interval",
+    "ProcessError",
+    "Progress",
+    "Recipe",
+    "RecipeError",
+    "RunError",
+    "RunFolder",
+    "Trained",
+    "fingerprint",
+    "listed_models",
+    "open_run",
+    "rank",
+    "save_run",
+    "train",
+    "train_each",
+]

@@ -1,0 +1,134 @@
+"""How to train: the paper's recipe, a short one for laptops, and how often something is to happen."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
+
+Schedule = Literal["halving", "one-cycle"]
+Precision = Literal["32", "bf16"]
+
+
+class RecipeError(ValueError):
+    """A recipe no training can follow; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what is learnt; the defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: crops per step and process: N processes train as one with N times as many.
+        crop: side of the square crops, in pixels.
+        rate: learning rate; the peak of it in the "one-cycle" schedule.
+        schedule: "halving" halves the rate every `halve_every` steps (the paper's); "one-cycle" rises from rate / 25
+            over the first 30 % of the training and falls to 0 at its end, both along a cosine.
+        betas, epsilon: of Adam.
+        max_seconds: end after this many seconds, if the steps are not done by then; the one-cycle schedule follows
+            whichever of the two budgets is used up further, so that it comes to its end in any case. A training that
+            reaches its steps first is reproducible from its seed; one that runs out of time depends on the machine's
+            speed.
+        freeze: the share of the budget after which BN's running statistics are frozen and used in training as they will
+            be in prediction; 1, the paper's, is never. Batch statistics take the grey level out of every step, and a
+            short run has no time to average that out.
+        seed: of everything random, the initial weights and the crops among it; 0 to 2^32 - 1.
+        precision: "32", or "bf16" for products in bfloat16 with float32 weights.
+        compile: run the network through `torch.compile`.
+        deterministic: let PyTorch use only algorithms that give the same bits every time, as it does on CPUs anyway.
+    """
+
+    steps: int = 120_000
+    batch: int = 8
+    crop: int = 256
+    rate: float = 4e-4
+    schedule: Schedule = "halving"
+    halve_every: int = 10_000
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    max_seconds: float | None = None
+    freeze: float = 1.0
+    seed: int = 0
+    precision: Precision = "32"
+    compile: bool = False
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise RecipeError(f"{name} is {value}, wanted a number above 0.")
+        if not 0 <= self.freeze <= 1:
+            raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise RecipeError(f"betas are {self.betas[0]} and {self.betas[1]}, wanted numbers from 0 to below 1.")
+        if not 0 <= self.seed < 2**32:
+            raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
+        for name, choices in (("schedule", get_args(Schedule)), ("precision", get_args(Precision))):
+            if getattr(self, name) not in choices:
+                raise RecipeError(f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}.")
+
+    @classmethod
+    def short(cls, **changes: Any) -> "Recipe":
+        """A recipe for minutes on a laptop instead of days: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
+
+        Many small crops rather than few large ones: BN then sees more images at once, and the grey level that its
+        batch statistics take out of a step wanders less.
+        """
+        return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6), **changes)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Recipe":
+        """The recipe that `dataclasses.asdict` and JSON made a record of."""
+        return cls(**(record | {"betas": tuple(record["betas"])}))
+
+    @property
+    def extensible(self) -> frozenset[str]:
+        """The fields that say only when to end: another value leaves every step before that as it was."""
+        return frozenset({"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ())
+
+    def used(self, step: int, seconds: float) -> float:
+        """The share of the budget, 0 to 1, used up before `step` (counted from 0), `seconds` after the start."""
+        by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
+        return min(1.0, max(step / self.steps, by_time))
+
+    def learning_rate(self, step: int, used: float) -> float:
+        """The learning rate of `step`, which begins with the share `used` of the budget gone."""
+        if self.schedule == "halving":
+            return self.rate * 0.5 ** (step // self.halve_every)
+        if used < WARM_UP:
+            low, share = self.rate / 25, 1 - used / WARM_UP
+        else:
+            low, share = 0.0, (used - WARM_UP) / (1 - WARM_UP)
+        return low + (self.rate - low) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every so many steps, or every so many seconds: exactly one of the two."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.seconds) if value is not None]
+        if len(given) != 1 or not given[0] > 0:
+            raise RecipeError(f"An interval is a number of steps or of seconds above 0, not {self}.")
+
+    @classmethod
+    def parse(cls, text: str) -> "Interval":
+        """ "500" is a number of steps; "60s", "5min" and "1h" are times. Raises RecipeError."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)?\s*", text)
+        if found is None or (found[2] is None and "." in found[1]):
+            raise RecipeError(
+                f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min or 1h."
+            )
+        if found[2] is None:
+            return cls(steps=int(found[1]))
+        return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
+
+    def due(self, step: int, since: float) -> bool:
+        """Whether it is time after `step` steps in all, `since` seconds after the last time."""
+        return step % self.steps == 0 if self.steps is not None else since >= (self.seconds or 0.0)

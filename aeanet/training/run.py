@@ -1,0 +1,204 @@
+"""The run folder: what a training leaves behind, enough to use the model, to go on with it and to repeat it.
+
+model.safetensors       the network, from the first checkpoint on
+checkpoint.safetensors  all that decides the rest of the training
+run.json                recipe, network, data, versions and command line; at the end, what came of it
+metrics.csv             loss, learning rate and validation by step, and the same for TensorBoard in tensorboard/
+validation.png          a held-back pair, restored by the network as it then was
+models.json             in a run with one model per pair: its sub-folder, a run folder, by the name of the pair
+"""
+
+import hashlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from aeanet.files import write_atomically
+from aeanet.model import MODEL_FILE, UShape, save_model
+from aeanet.pairs import PairSet
+from aeanet.registration import RegisteredPair
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
+from aeanet.training.ranks import processes, rank
+from aeanet.training.recipe import Recipe
+
+RUN_FILE = "run.json"
+MODELS_FILE = "models.json"
+LOCK_FILE = ".lock"
+BINDING_VERSIONS = ("aeanet", "torch", "numpy")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training hands back.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        steps, seconds: done in all, by every process that ever worked on this run.
+        loss: smoothed training loss (MAE).
+        interrupted: Ctrl-C ended it, and the model is that of the last full step.
+        steps_per_second: of the latest process without its first step, which warms up; NaN where it had no other.
+        validation: the latest scores on held-back pairs, "psnr", "ssim" and their gains over bicubic interpolation.
+    """
+
+    model: UShape
+    steps: int
+    seconds: float
+    loss: float
+    interrupted: bool
+    steps_per_second: float = math.nan
+    validation: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder that is this training's alone, see `open_run`; `checkpoint` is where to go on."""
+
+    path: Path
+    checkpoint: Checkpoint | None = None
+
+
+@contextmanager
+def open_run(
+    path: Path, *, resume: bool = False, overwrite: bool = False, one_per_pair: bool = False
+) -> Iterator[RunFolder]:
+    """Within it, the folder is there and no other training can open it.
+
+    Args:
+        path: the folder; it is made if it is not there.
+        resume: go on from the checkpoint in it; where it has a model per pair, that of the first begun.
+        overwrite: begin anew although it holds a run; what it holds stays until it is replaced.
+        one_per_pair: the folder is for a model per pair, in sub-folders, rather than for one of all of them.
+
+    Raises RunError if another training is at work there, or it holds a run and is neither to be resumed nor to be
+    overwritten, or one of the other kind; CheckpointError if there is nothing to resume; OSError if the folder cannot
+    be written.
+    """
+    if resume and not path.is_dir():
+        raise CheckpointError(f"There is no {path} to resume: leave out --resume to begin.")
+    if rank():  # rank 0 looks after the folder, and has perhaps begun to write by now
+        yield RunFolder(path, _newest(path) if resume else None)
+        return
+    with _lock(path):
+        kinds = {True: [MODELS_FILE], False: [MODEL_FILE, CHECKPOINT_FILE]}
+        held = {kind: any((path / name).exists() for name in names) for kind, names in kinds.items()}
+        if held[not one_per_pair]:
+            kind = "of one model for all pairs" if one_per_pair else "of one model per pair (--self)"
+            raise RunError(f"{path} holds a run {kind}: choose another folder with --out.")
+        if held[one_per_pair] and not (resume or overwrite):
+            raise RunError(
+                f"{path} already holds a model or a checkpoint: go on with --resume, replace it with --overwrite, or "
+                "choose another folder with --out."
+            )
+        yield RunFolder(path, _newest(path) if resume else None)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path / LOCK_FILE).acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{path} is in use by another training: wait for its end, or choose another folder.") from None
+    with lock:
+        yield
+
+
+def _newest(path: Path) -> Checkpoint:
+    places = [path, *(path / folder for folder in listed_models(path).values())]
+    begun = [place / CHECKPOINT_FILE for place in places if (place / CHECKPOINT_FILE).is_file()]
+    if not begun:
+        raise CheckpointError(
+            f"{path} holds no checkpoint, so there is nothing to resume: leave out --resume to begin."
+        )
+    return Checkpoint.read(begun[0])
+
+
+def list_models(path: Path, names: Iterable[str], left_out: Mapping[str, str]) -> None:
+    """Write the list of a run with one model per pair, each in the sub-folder of its pair's name. Raises OSError."""
+    record = {"models": {name: name for name in names}, "left_out": dict(left_out)}
+    write_atomically(path / MODELS_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def listed_models(path: Path) -> dict[str, str]:
+    """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model for all pairs."""
+    file = path / MODELS_FILE
+    return json.loads(file.read_bytes())["models"] if file.is_file() else {}
+
+
+def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
+    """SHA-256 over the names and pixels of registered pairs: two runs with the same one saw the same data."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(f"{pair.name} {pair.hr.shape}".encode())
+        for image in (pair.lr, pair.hr, pair.mask):
+            digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def configuration(
+    recipe: Recipe, model: UShape, pairs: Sequence[RegisteredPair], held_back: Sequence[RegisteredPair] = ()
+) -> dict[str, Any]:
+    """What a training is, as JSON takes it: its recipe, network, data, versions and number of processes."""
+    return {
+        "recipe": asdict(recipe),
+        "model": model.config,
+        "data": {
+            "pairs": [pair.name for pair in pairs],
+            "held_back": [pair.name for pair in held_back],
+            "sha256": fingerprint(pairs),
+        },
+        "versions": {name: version(name) for name in BINDING_VERSIONS},
+        "processes": processes(),
+    }
+
+
+def write_record(
+    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+) -> None:
+    """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises OSError."""
+    record = configuration(recipe, trained.model, data.pairs, held_back)
+    record["data"]["refused"] = data.refused
+    record["versions"] |= {"python": platform.python_version(), "pytorch-lightning": version("pytorch-lightning")}
+    record |= {
+        "command": sys.argv,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "magnification": trained.model.magnification,
+        "steps_done": trained.steps,
+        "interrupted": trained.interrupted,
+        "seconds": round(trained.seconds, 1),
+        "steps_per_second": _number(trained.steps_per_second),
+        "loss": _number(trained.loss),
+        "validation": trained.validation,
+    }
+    write_atomically(folder / RUN_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def save_run(
+    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+) -> None:
+    """Write the model and `run.json` into a run folder.
+
+    Raises OSError; files already there are replaced whole or not at all.
+    """
+    save_model(trained.model, folder / MODEL_FILE)
+    write_record(folder, trained, recipe, data, held_back)
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return round(value, 6) if math.isfinite(value) else None
