@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EM = [
+    "jinja2>=3.1",
     "matplotlib>=3.8",
     "opencv-python-headless>=5",
     "pillow>=10",
@@ -30,7 +31,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
-    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed"]},
+    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed", "reproduce/*.j2"]},
     install_requires=["torch>=2.11", "numpy>=1.26", "safetensors>=0.4", "triton>=3.6; platform_system == 'Linux'"],
     extras_require={"em": EM, "test": TEST, "bench": BENCH},
     entry_points={"console_scripts": ["aeanet = aeanet.cli:main"]},

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from aeanet.cli import demo, evaluate, predict, train
+from aeanet.cli import demo, evaluate, heatmaps, predict, register, reproduce, train
 
 app = typer.Typer(
     help="A noisy SEM micrograph in, a clean one at twice the resolution out.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (demo, train, predict, evaluate):
+for _module in (demo, register, train, predict, evaluate, heatmaps, reproduce):
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(_module.main)
 
 

@@ -1,0 +1,122 @@
+"""`aeanet register`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aeanet.cli.shared import (
+    Pairs,
+    fail,
+    make_folder,
+    one_sentence,
+    out,
+    progress_bar,
+    register_pairs,
+    say,
+    sentence,
+    show,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from aeanet.pairs import PairFiles, PairSet
+    from aeanet.registration import RegisteredPair
+
+EXAMPLE = "aeanet register pairs/ --out aligned"
+
+
+def main(
+    folder: Pairs,
+    results: Annotated[
+        Path, typer.Option("--out", help="Folder for lr/, hr/, mask/ and registration.json.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print registration.json instead of a table.")] = False,
+) -> None:
+    """Bring LR onto the grid of HR, pair by pair, and write both for use in other programs.
+
+    TIFF in the depth of the originals: `lr/NAME.tif` interpolated bicubically, `hr/NAME.tif` as it was, `mask/NAME.tif`
+    white where LR is real. aeanet's other commands register by themselves: give them the original pairs. Pairs that
+    cannot be used are named with the reason, and the others written.
+    """
+    with one_sentence():
+        from aeanet.files import write_atomically
+        from aeanet.pairs import find_pairs
+
+        parts = {part: results / part for part in ("lr", "hr", "mask")}
+        if results.resolve() == folder.resolve():
+            fail(f"{results} holds the original pairs: choose another folder with --out.")
+        originals = {files.name: files for files in find_pairs(folder)}
+        for part in parts.values():
+            make_folder(part)
+        data = register_pairs(folder)
+        written: dict[str, RegisteredPair] = {}
+        with progress_bar() as bar:
+            for done, pair in enumerate(data.pairs):
+                show(bar, f"Writing {pair.name}", done / len(data.pairs))
+                try:
+                    write_pair(pair, originals[pair.name], parts)
+                    written[pair.name] = pair
+                except Exception as error:
+                    reason = sentence(error)
+                    if reason is None:
+                        raise
+                    data.refused[pair.name] = reason
+                    warn(f"Pair {pair.name} is not written: {reason}")
+            show(bar, "Written", 1.0)
+        record = {
+            "pairs": {name: asdict(pair.report) for name, pair in written.items()},
+            "refused": data.refused,
+        }
+        text = json.dumps(record, indent=2)
+        write_atomically(results / "registration.json", text.encode())
+        if as_json:
+            typer.echo(text)
+        else:
+            out.print(report(written, data))
+            say(f"{len(written)} aligned pairs are in {results}.")
+        if not written:
+            fail("No pair could be written.")
+
+
+def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:
+    """Both images in the type and range of their originals, and the mask, 8 bit. Raises ImageError."""
+    from aeanet.images import read_image, write_image
+
+    write_image(folders["lr"] / f"{pair.name}.tif", pair.lr, like=read_image(originals.lr))
+    write_image(folders["hr"] / f"{pair.name}.tif", pair.hr, like=read_image(originals.hr))
+    write_image(folders["mask"] / f"{pair.name}.tif", pair.mask.astype(float))
+
+
+def report(pairs: dict[str, "RegisteredPair"], data: "PairSet") -> "Table":
+    """A line a pair, for a terminal."""
+    from rich.table import Table
+
+    table = Table("pair", title="Registration of LR onto HR")
+    for title in (
+        "magnification",
+        "residual\n(HR px)",
+        "inliers",
+        "valid\narea",
+        "PSNR before\n(dB)",
+        "PSNR after\n(dB)",
+    ):
+        table.add_column(title, justify="right")
+    for name, pair in pairs.items():
+        found = pair.report
+        table.add_row(
+            name,
+            f"{found.magnification:.3f}",
+            f"{found.residual:.2f}",
+            f"{found.inliers} of {found.matches}",
+            f"{found.valid_fraction:.0%}",
+            f"{found.psnr_before:.2f}",
+            f"{found.psnr_after:.2f}",
+        )
+    for name in data.refused:
+        table.add_row(name, "left out", *[""] * 5, style="yellow")
+    return table

@@ -1,0 +1,47 @@
+"""Relevance of the shared references over images, the paper's Fig. 5."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from aeanet.figures.style import bare, grey_limits, show_image, tight
+
+COLOURMAP = "inferno"  # even in lightness, so that it survives print and colour-blindness
+
+
+def draw_heatmaps(
+    names: Sequence[str], images: Sequence[NDArray], maps: Sequence[NDArray], chosen: Sequence[int]
+) -> Figure:
+    """An image a line, a reference a column; brighter is more relevant.
+
+    Args:
+        names, images: of the lines; images (H, W) each.
+        maps: (R, h, w) for each image, of all references, on any coarser grid.
+        chosen: the references to show. A column has one colour scale, from the 1st to the 99th percentile over all its
+            images, so that its maps can be compared.
+    """
+    panel = 1.75  # inches
+    ratio = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
+    size = panel * (len(chosen) + 1), (panel * ratio + 0.08) * len(images) + 0.75
+    figure = Figure(figsize=size, layout=tight())
+    axes = figure.subplots(len(images), 1 + len(chosen), squeeze=False)
+    for name, image, line in zip(names, images, axes, strict=True):
+        show_image(line[0], image, grey_limits(image))
+        line[0].set_ylabel(name, fontsize=8)
+    axes[0][0].set_title("input", fontsize=9)
+    for reference, column in zip(chosen, axes[:, 1:].T, strict=True):
+        shown = [of_image[reference] for of_image in maps]
+        low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), (1, 99))
+        for values, axis in zip(shown, column, strict=True):
+            heat = axis.imshow(values, cmap=COLOURMAP, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+            axis.set_box_aspect(values.shape[0] / values.shape[1])
+            bare(axis)
+        column[0].set_title(f"reference {reference}", fontsize=9)
+        bar = figure.colorbar(heat, ax=list(column), location="bottom", shrink=0.9, aspect=22, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7, length=2)
+        bar.locator = MaxNLocator(3)
+    return figure

@@ -1,0 +1,69 @@
+"""One look for all figures, on white or on black ground."""
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+HIGHLIGHT = "#ffb000"  # readable on any grey, and by the colour-blind
+# Okabe and Ito's colours, told apart by the colour-blind, in an order that also differs in lightness
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+DPI = 200
+
+Drawing = Callable[[], Figure]
+
+
+def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
+    """The file of a figure, "png" or "webp" (transparent ground) or "pdf"; `dark`: ink for a dark page."""
+    ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
+    look: Any = {
+        "font.size": 9,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "axes.titlecolor": ink,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "grid.color": faint,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+    }
+    buffer = BytesIO()
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 6}} if kind == "webp" else {}
+    with rc_context(look):
+        draw().savefig(buffer, format=kind, dpi=DPI, transparent=kind == "webp", **options)
+    return buffer.getvalue()
+
+
+def tight() -> ConstrainedLayoutEngine:
+    """A layout for panels that belong together."""
+    return ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+
+
+def show_image(axis: Axes, image: NDArray, limits: tuple[float, float], frame: str | None = None) -> None:
+    """A grey image without ticks; `frame` is the colour of its border, none by default."""
+    axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    bare(axis, frame)
+
+
+def bare(axis: Axes, frame: str | None = None) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set(visible=frame is not None, edgecolor=frame, linewidth=1.5)
+
+
+def grey_limits(hr: NDArray) -> tuple[float, float]:
+    """Black and white of a picture: nearly the extremes of HR, for all panels that show the same field."""
+    low, high = np.percentile(hr, (0.3, 99.7))
+    return float(low), float(high)

@@ -1,0 +1,181 @@
+"""The report: one self-contained HTML page, the same as Markdown, the tables as CSV and JSON, the figures as files."""
+
+import base64
+import json
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from aeanet.evaluation import improvement
+from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
+from aeanet.files import write_atomically
+from aeanet.intervals import EXPLANATION, Estimate
+from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
+from aeanet.reproduce.run import Results
+from aeanet.reproduce.tables import Table, build_tables
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page; `wide` ones are scrolled sideways on a narrow screen rather than shrunk."""
+
+    key: str
+    title: str
+    caption: str
+    draw: Drawing
+    wide: bool
+
+    def address(self, *, dark: bool) -> str:
+        return data_address("image/webp", render(self.draw, "webp", dark=dark))
+
+
+def data_address(kind: str, content: bytes) -> str:
+    """The content itself as an address, so that the page asks for no other file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def write_report(study: Study, results: Results, folder: Path) -> Path:
+    """Write index.html, report.md, results.json, tables/*.csv and figures/*.png; returns the page. Raises OSError."""
+    tables, figures = build_tables(study, results), list(_figures(results))
+    facts = _facts(study)
+    environment = Environment(
+        loader=PackageLoader("aeanet.reproduce", "."),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_address"] = lambda text, kind: data_address(kind, text.encode())
+    content = {
+        "findings": _findings(study, results),
+        "facts": facts,
+        "refused": study.refused,
+        "failed": results.failed,
+        "tables": tables,
+        "figures": figures,
+        "interval": EXPLANATION,
+    }
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        write_atomically(folder / "figures" / f"{figure.key}.png", render(figure.draw))
+    for table in tables:
+        write_atomically(folder / "tables" / f"{table.key}.csv", table.csv().encode())
+    record = _record(study, results, tables) | {"facts": facts}
+    write_atomically(folder / "results.json", (json.dumps(record, indent=1) + "\n").encode())
+    for template, name in (("report.md.j2", "report.md"), ("page.html.j2", PAGE)):
+        write_atomically(folder / name, environment.get_template(template).render(content).encode())
+    return folder / PAGE
+
+
+def _figures(results: Results) -> Iterable[Figure]:
+    if results.crops:
+        yield Figure(
+            "fig4",
+            "Fig. 4: test crops side by side",
+            "Pairs evenly spaced by name, none chosen by result; of each pair's test columns (left, HR) the crop "
+            "richest in structure, unseen in training: as LR, as each pooled network restores it, and in HR. PSNR is "
+            "the crop's.",
+            partial(draw_crops, results.crops),
+            True,
+        )
+    if results.relevance:
+        shown = results.relevance
+        yield Figure(
+            "fig5",
+            "Fig. 5: what the shared references look for",
+            "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter is more relevant, "
+            "and a column has one scale. The references shown are the most varied ones: the first has the largest "
+            "variance over these images, each further one the largest that the chosen ones do not explain linearly.",
+            partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
+            True,
+        )
+    if results.curves:
+        yield Figure(
+            "fig6",
+            "Fig. 6: quality against tile size",
+            "Mean Δ PSNR on the test columns. Tiles that each attend to themselves alone, stitched with a margin of "
+            "32 px, lose what the rest of the image would have told them; exact tiling sums the attention's key "
+            "statistics over all tiles first, and loses nothing at any size.",
+            partial(draw_curves, results.curves),
+            False,
+        )
+
+
+def _facts(study: Study) -> dict[str, str]:
+    recipe = study.recipe
+    sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
+    share = recipe.steps / PAPER_STEPS
+    schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
+    return {
+        "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
+        "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
+        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}",
+        "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}",
+        "seeds": str(study.seeds),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
+        "versions": f"aeanet {version('aeanet')}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+
+
+def _findings(study: Study, results: Results) -> list[str]:
+    """What the tables say, in sentences that hold whatever the numbers are."""
+    pooled = [
+        (one, gain)
+        for one in study.table1
+        if (gain := improvement(results.evaluations.get(("pooled", one.key), []), samples=study.samples))
+    ]
+    found = []
+    if pooled:
+        best, gain = max(pooled, key=lambda item: item[1].mean)
+        found.append(f"Best of the pooled networks is {best.title}: {gain.text(2)} dB PSNR over bicubic interpolation.")
+    ours = results.evaluations.get(("pooled", AEANET.key))
+    for one, _ in pooled:
+        if ours and one.key != AEANET.key:
+            theirs = results.evaluations["pooled", one.key]
+            difference = improvement(ours, against=theirs, samples=study.samples)
+            if difference:
+                found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
+    if study.recipe.steps < PAPER_STEPS:
+        found.append(
+            f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these numbers show that "
+            "the whole path works and where it leads, not what the methods reach when fully trained."
+        )
+    if study.seeds == 1:
+        found.append(
+            "One seed each: two trainings of the paper's authors that differed in nothing but the seed lay 0.08 dB "
+            "apart, so the intervals, over pairs alone, do not settle smaller differences."
+        )
+    return found
+
+
+def _verdict(difference: Estimate) -> str:
+    if difference.interval is None:
+        return f"{difference.text(2)} dB, on too few samples to tell how sure that is."
+    low, high = difference.interval
+    sure = "more than chance between pairs" if low > 0 or high < 0 else "no more than chance between pairs may give"
+    return f"{difference.text(2)} dB, {sure}."
+
+
+def _record(study: Study, results: Results, tables: list[Table]) -> dict[str, Any]:
+    return {
+        "recipe": asdict(study.recipe),
+        "pairs": list(study.pairs),
+        "self_pairs": study.self_names,
+        "refused": dict(study.refused),
+        "failed": results.failed,
+        "interval": EXPLANATION,
+        "tables": {table.key: table.record() for table in tables},
+        "tile_sizes": [asdict(curve) for curve in results.curves],
+    }

@@ -1,0 +1,189 @@
+"""What the paper's tables and figures need: the methods, and the experiments that train them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from aeanet.model import MODELS
+from aeanet.registration import RegisteredPair
+from aeanet.samples import split_by_image
+from aeanet.training import Recipe
+
+PAPER_STEPS = Recipe().steps
+SECTIONS = {
+    "table1": "methods, pooled and self-training; foreground and background",
+    "table2": "shared references, batch-aware attention, number of references",
+    "unseen": "samples of which training saw nothing",
+    "fig4": "test crops side by side",
+    "fig5": "relevance of references",
+    "fig6": "quality against tile size",
+}
+Strategy = Literal["pooled", "self", "unseen"]
+
+
+class ReproduceError(ValueError):
+    """A study that cannot be made; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A network by its name in `model.MODELS` and its options; `key` names its folder, `title` its line in tables."""
+
+    key: str
+    title: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+AEANET = Method("aeanet", "AEANet", "aeanet", {"references": 64, "batch_aware": True})
+TITLES = {
+    "unet": "U-Net",
+    "gvtnet": "GVTNet",
+    "vdsr": "VDSR",
+    "edsr": "EDSR",
+    "rcan": "RCAN",
+    "srsw": "SRSW",
+    "lbnlm": "Paired LB-NLM",
+}
+ABLATION = (
+    Method("aeanet-sr64", "shared references (SR) only", "aeanet", {"references": 64, "batch_aware": False}),
+    Method("aeanet-ba", "batch-aware (BA) only", "aeanet", {"references": 0, "batch_aware": True}),
+    Method("aeanet-ba-sr16", "BA + SR (16)", "aeanet", {"references": 16, "batch_aware": True}),
+    Method("aeanet-ba-sr32", "BA + SR (32)", "aeanet", {"references": 32, "batch_aware": True}),
+    replace(AEANET, title="BA + SR (64)"),
+)
+TILED = (
+    Method("gvtnet", "GVTNet", "gvtnet"),
+    *(replace(m, title=f"AEANet ({m.options['references']})") for m in ABLATION[2:]),
+)
+
+
+def method(name: str) -> Method:
+    """The method of a name in `model.MODELS`. Raises ReproduceError."""
+    if name not in MODELS:
+        raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(MODELS)}.")
+    return AEANET if name == "aeanet" else Method(name, TITLES.get(name, name), name)
+
+
+def recipe_for(budget: float) -> Recipe:
+    """The recipe of a share of the paper's 120,000 steps: its own from 1 on, below it the short one of as many steps.
+
+    Raises ReproduceError if that is not even one step.
+    """
+    steps = round(PAPER_STEPS * budget)
+    if not steps >= 1:
+        raise ReproduceError(
+            f"the budget {budget:g} of {PAPER_STEPS:,} steps is no step at all: wanted 0.0001 or more."
+        )
+    return Recipe(steps=steps) if budget >= 1 else Recipe.short(steps=steps)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training and its scoring, by the names of the pairs trained on (left columns) and scored on (right ones)."""
+
+    strategy: Strategy
+    method: Method
+    seed: int
+    train_on: tuple[str, ...]
+    score_on: tuple[str, ...]
+    part: str = ""
+
+    @property
+    def key(self) -> str:
+        """The experiment's folder in the report."""
+        return "/".join(filter(None, (self.strategy, self.method.key, self.part, f"seed{self.seed}")))
+
+    @property
+    def label(self) -> str:
+        about = {"pooled": "on all pairs", "self": f"on {self.part} alone", "unseen": f"leaving out {self.part}"}
+        return f"{self.method.title} {about[self.strategy]}" + (f", seed {self.seed}" if self.seed else "")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report depends on.
+
+    Attributes:
+        pairs: registered, by name; `refused` the others, with the reason.
+        recipe: of every training, but for its seed.
+        methods: of Table 1, names in `model.MODELS`.
+        sections: which of `SECTIONS`.
+        seeds: trainings of each kind, with seeds 0, 1, ...
+        self_pairs: for how many pairs, evenly spaced by name, a network of their own is trained; None for all.
+        folds: parts the samples are split into for "unseen"; fewer where there are fewer samples.
+        samples: pair name -> its sample, where several pairs show one.
+    """
+
+    pairs: Mapping[str, RegisteredPair]
+    recipe: Recipe
+    methods: Sequence[str] = ("unet", "gvtnet", "aeanet")
+    sections: Sequence[str] = tuple(SECTIONS)
+    seeds: int = 1
+    self_pairs: int | None = None
+    folds: int = 4
+    samples: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for section in self.sections:
+            if section not in SECTIONS:
+                raise ReproduceError(f"there is no section {section!r}; the sections are {', '.join(SECTIONS)}.")
+        if not self.methods:
+            raise ReproduceError("no method is named: name at least one.")
+
+    @cached_property
+    def table1(self) -> list[Method]:
+        return [method(name) for name in self.methods]
+
+    @cached_property
+    def self_names(self) -> list[str]:
+        names = list(self.pairs)
+        return names if self.self_pairs is None else spread(names, self.self_pairs)
+
+    @cached_property
+    def parts(self) -> list[list[str]]:
+        """The pairs' names split by sample; none where there is but one sample."""
+        folds = min(self.folds, len({self.samples.get(name, name) for name in self.pairs}))
+        return split_by_image(list(self.pairs), self.samples, folds) if folds > 1 else []
+
+    @cached_property
+    def experiments(self) -> list[Experiment]:
+        """What must be trained, each network once; pooled trainings first, as most sections need them."""
+        everything = tuple(self.pairs)
+        wanted: dict[str, Experiment] = {}
+
+        def add(
+            strategy: Strategy, method: Method, train_on: tuple[str, ...], score_on: tuple[str, ...], part: str = ""
+        ) -> None:
+            for seed in range(self.seeds):
+                experiment = Experiment(strategy, method, seed, train_on, score_on, part)
+                wanted.setdefault(experiment.key, experiment)
+
+        for section, methods in {
+            "table1": self.table1,
+            "unseen": self.table1,
+            "fig4": self.table1,
+            "table2": ABLATION,
+            "fig5": [AEANET],
+            "fig6": TILED,
+        }.items():
+            for one in methods if section in self.sections else ():
+                add("pooled", one, everything, everything)
+        if "unseen" in self.sections:
+            for part, held_out in enumerate(self.parts):
+                rest = tuple(name for name in everything if name not in held_out)
+                for one in self.table1:
+                    add("unseen", one, rest, tuple(held_out), f"part{part + 1}")
+        if "table1" in self.sections:
+            for one in self.table1:
+                for name in self.self_names:
+                    add("self", one, (name,), (name,), name)
+        return list(wanted.values())
+
+
+def spread(names: Sequence[str], number: int) -> list[str]:
+    """`number` of the names, evenly spaced: no choice by result."""
+    number = min(number, len(names))
+    return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]

@@ -1,0 +1,222 @@
+"""The experiments of a study, trained and scored; what an earlier run has done is taken from its folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aeanet.evaluation import Evaluation, evaluate
+from aeanet.figures import CropRow, Curve, crop_row
+from aeanet.model import MODEL_FILE, UShape, load_model, save_model
+from aeanet.prediction import restore
+from aeanet.registration import RegisteredPair
+from aeanet.relevance import most_varied, relevance_maps
+from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study, spread
+from aeanet.reproduce.store import Store
+from aeanet.reproduce.tiles import MARGIN, SIZES, stitch
+from aeanet.training import Progress, fingerprint, train
+
+PROTOCOL = 1  # to be raised when results kept before would no longer be what this program measures
+SHOWN_CROPS = 4
+SHOWN_IMAGES = 3
+SHOWN_REFERENCES = 4
+Show = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What Fig. 5 shows; see `figures.draw_heatmaps`."""
+
+    names: list[str]
+    images: list[np.ndarray]
+    maps: list[np.ndarray]
+    chosen: list[int]
+
+
+@dataclass
+class Results:
+    """What a study found.
+
+    evaluations  (strategy, method's key) -> an evaluation for each seed, of all pairs scored by that strategy
+    trainings    experiment's key -> label, parameters, steps, seconds, loss
+    failed       what could not be done -> the reason
+    """
+
+    evaluations: dict[tuple[Strategy, str], list[Evaluation]] = field(default_factory=dict)
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    crops: list[CropRow] = field(default_factory=list)
+    relevance: Relevance | None = None
+    curves: list[Curve] = field(default_factory=list)
+
+
+def run_study(study: Study, folder: Path, show: Show) -> Results:
+    """Train and score whatever of a study its folder does not hold yet; `show(label, share)` is told how far it is.
+
+    An experiment that fails for a reason the user can understand is noted in `failed` and the others go on. Raises
+    ReproduceError if all fail, OSError if the folder cannot be written, KeyboardInterrupt on Ctrl-C; what was complete
+    by then is kept.
+    """
+    results, store = Results(), Store(folder)
+    scored: list[tuple[Experiment, Evaluation]] = []
+    total = len(study.experiments)
+    for done, experiment in enumerate(study.experiments):
+
+        def told(label: str, share: float, done: int = done) -> None:
+            show(f"{done + 1} of {total}: {label}", (done + share) / total)
+
+        try:
+            result = _experiment(study, experiment, store, told)
+        except ValueError as error:
+            if not type(error).__module__.startswith("aeanet."):
+                raise
+            results.failed[experiment.label] = str(error)
+            continue
+        results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
+        scored.append((experiment, Evaluation.from_record(result["evaluation"])))
+    if not scored:
+        label, reason = next(iter(results.failed.items()))
+        raise ReproduceError(f"No experiment could be done; {label}: {reason}")
+    results.evaluations = _collect(scored)
+    models = _Models(study, store, results)
+    if "fig4" in study.sections:
+        show("Restoring test crops", 1.0)
+        results.crops = _crops(study, models)
+    if "fig5" in study.sections and (model := models.pooled(AEANET)):
+        show("Relevance of references", 1.0)
+        results.relevance = _relevance(study, model)
+    if "fig6" in study.sections:
+        results.curves = _curves(study, store, models, results, show)
+    return results
+
+
+def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) -> dict[str, Any]:
+    """Its result, from the store or new."""
+    settings = _settings(study, experiment)
+    show(experiment.label, 0.0)
+    kept = store.recall(experiment.key, settings)
+    if kept is not None and (store.folder(experiment.key) / MODEL_FILE).is_file():
+        return kept
+    folder = store.prepare(experiment.key)
+    recipe = replace(study.recipe, seed=experiment.seed)
+
+    def on_step(now: Progress) -> None:
+        show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
+
+    pairs = [study.pairs[name] for name in experiment.train_on]
+    trained = train(pairs, recipe, name=experiment.method.name, on_step=on_step, **experiment.method.options)
+    if trained.interrupted:
+        raise KeyboardInterrupt
+    show(f"{experiment.label}, scoring", 0.95)
+    evaluation = evaluate(_to_device(trained.model), [study.pairs[name] for name in experiment.score_on])
+    result = {
+        "training": {
+            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+            "steps": trained.steps,
+            "seconds": round(trained.seconds, 1),
+            "loss": trained.loss,
+        },
+        "evaluation": evaluation.record(),
+    }
+    save_model(trained.model, folder / MODEL_FILE)
+    store.keep(experiment.key, settings, result)
+    return result
+
+
+def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
+    """All that an experiment's result depends on."""
+    names = dict.fromkeys((*experiment.train_on, *experiment.score_on))
+    return {
+        "protocol": PROTOCOL,
+        "model": {"name": experiment.method.name, **experiment.method.options},
+        "recipe": asdict(replace(study.recipe, seed=experiment.seed)),
+        "train_on": experiment.train_on,
+        "score_on": experiment.score_on,
+        "data": fingerprint([study.pairs[name] for name in names]),
+    }
+
+
+def _collect(scored: Sequence[tuple[Experiment, Evaluation]]) -> dict[tuple[Strategy, str], list[Evaluation]]:
+    """By strategy and method, the seeds' evaluations, each over all its parts."""
+    seeds: dict[tuple[Strategy, str], dict[int, list[Evaluation]]] = {}
+    for experiment, evaluation in scored:
+        of_method = seeds.setdefault((experiment.strategy, experiment.method.key), {})
+        of_method.setdefault(experiment.seed, []).append(evaluation)
+    return {
+        key: [Evaluation([score for part in parts for score in part.subimages]) for parts in by_seed.values()]
+        for key, by_seed in seeds.items()
+    }
+
+
+class _Models:
+    """Pooled networks of seed 0, read once."""
+
+    def __init__(self, study: Study, store: Store, results: Results) -> None:
+        self.keys = {e.method.key: e.key for e in study.experiments if e.strategy == "pooled" and not e.seed}
+        self.store, self.results = store, results
+        self.read: dict[str, UShape] = {}
+
+    def pooled(self, method: Method) -> UShape | None:
+        """None where its training failed."""
+        key = self.keys[method.key]
+        if key not in self.results.trainings:
+            return None
+        if key not in self.read:
+            self.read[key] = _to_device(load_model(self.store.folder(key)))
+        return self.read[key]
+
+
+def _crops(study: Study, models: _Models) -> list[CropRow]:
+    shown = {method.title: model for method in study.table1 if (model := models.pooled(method))}
+    pairs = [study.pairs[name] for name in spread(list(study.pairs), SHOWN_CROPS)]
+    return [crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()}) for pair in pairs]
+
+
+def _relevance(study: Study, model: UShape) -> Relevance:
+    names = spread(list(study.pairs), SHOWN_IMAGES)
+    images = [study.pairs[name].lr for name in names]
+    maps = [relevance_maps(model, image) for image in images]
+    return Relevance(names, images, maps, most_varied(maps, SHOWN_REFERENCES))
+
+
+def _curves(study: Study, store: Store, models: _Models, results: Results, show: Show) -> list[Curve]:
+    """Mean Δ PSNR of the pooled networks for each tile size, kept like an experiment."""
+    pairs = list(study.pairs.values())
+    sizes = [size for size in SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
+    found = []
+    for method in TILED:
+        model = models.pooled(method)
+        if model is None or not sizes:
+            continue
+        experiment = next(e for e in study.experiments if e.key == models.keys[method.key])
+        key = f"tiles/{method.key}"
+        settings = _settings(study, experiment) | {"sizes": sizes, "margin": MARGIN}
+        kept = store.recall(key, settings)
+        if kept is None:
+            store.prepare(key)
+            kept = _tiled(model, pairs, sizes, partial(_prefixed, show, method.title))
+            store.keep(key, settings, kept)
+        (whole, *_) = results.evaluations["pooled", method.key]
+        found.append(Curve(method.title, sizes, kept["stitched"], kept["exact"], whole.mean.delta_psnr))
+    return found
+
+
+def _prefixed(show: Show, prefix: str, label: str, share: float) -> None:
+    show(f"{prefix}: {label}", share)
+
+
+def _tiled(model: UShape, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Show) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {"stitched": [], "exact": []}
+    for done, size in enumerate(sizes):
+        show(f"tiles of {size} px", done / len(sizes))
+        for way, predict in (("stitched", partial(stitch, tile=size)), ("exact", partial(restore, tile=size))):
+            found[way].append(evaluate(model, pairs, predict=predict).mean.delta_psnr)
+    return found
+
+
+def _to_device(model: UShape) -> UShape:
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

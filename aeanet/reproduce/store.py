@@ -1,0 +1,45 @@
+"""Results on disk that are found again by what they depend on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aeanet.files import write_atomically
+
+RESULT_FILE = "result.json"
+
+
+class Store:
+    """A folder of results, each in a folder of its own beside what belongs to it, such as a model.
+
+    A result counts as present only with the very settings it was kept with. Its file is written last and removed first,
+    so a stopped run never leaves a result beside another's model.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+
+    def folder(self, key: str) -> Path:
+        return self.root / key
+
+    def recall(self, key: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result kept under a key with the same settings, else None."""
+        try:
+            kept = json.loads((self.folder(key) / RESULT_FILE).read_text(encoding="utf-8"))
+            same = kept["settings"] == json.loads(json.dumps(settings))
+            return kept["result"] if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def prepare(self, key: str) -> Path:
+        """An existing folder for a key, without a result. Raises OSError."""
+        folder = self.folder(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULT_FILE).unlink(missing_ok=True)
+        return folder
+
+    def keep(self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Raises OSError."""
+        content = json.dumps({"settings": settings, "result": result}, indent=1) + "\n"
+        write_atomically(self.folder(key) / RESULT_FILE, content.encode())

@@ -1,0 +1,314 @@
+"""The paper's tables from a study's results, beside the paper's own numbers; as text, Markdown, CSV and plain data."""
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aeanet.evaluation import Evaluation, Measure, Part, improvement
+from aeanet.intervals import Estimate
+from aeanet.reproduce.plan import ABLATION, AEANET, Method, Strategy, Study, method
+from aeanet.reproduce.run import Results
+
+# Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and background Δ PSNR.
+PAPER: dict[tuple[Strategy, str], str] = {
+    ("pooled", "vdsr"): "1.25 / 0.047",
+    ("pooled", "rcan"): "1.59 / 0.051",
+    ("pooled", "edsr"): "1.35 / 0.051",
+    ("pooled", "lbnlm"): "0.78 / 0.031",
+    ("pooled", "unet"): "1.46 / 0.074",
+    ("pooled", "gvtnet"): "1.87 / 0.086",
+    ("pooled", "aeanet"): "2.10 / 0.087",
+    ("pooled", "aeanet-sr64"): "2.04 / 0.085",
+    ("pooled", "aeanet-ba"): "1.96 / 0.084",
+    ("pooled", "aeanet-ba-sr16"): "1.98 / 0.085",
+    ("pooled", "aeanet-ba-sr32"): "2.02 / 0.085",
+    ("self", "vdsr"): "2.07 / 0.051",
+    ("self", "rcan"): "2.07 / 0.050",
+    ("self", "edsr"): "2.06 / 0.052",
+    ("self", "lbnlm"): "1.67 / 0.037",
+    ("self", "unet"): "1.42 / 0.036",
+    ("self", "gvtnet"): "1.81 / 0.078",
+    ("self", "aeanet"): "1.06 / 0.032",
+}
+PAPER_PARTS: dict[tuple[Strategy, str], str] = {
+    ("self", "vdsr"): "0.97 / 2.83",
+    ("self", "srsw"): "-0.25 / 2.15",
+    ("self", "lbnlm"): "0.23 / 2.65",
+    ("pooled", "aeanet"): "1.15 / 2.42",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and, where it holds numbers, how many digits they are shown with; `best`: its highest is set bold."""
+
+    title: str
+    digits: int = 2
+    best: bool = False
+
+
+Cell = str | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are text, estimates with their intervals, or None for what there is not."""
+
+    key: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def shown(self) -> list[list[tuple[str, bool]]]:
+        """Each cell's text, and whether it is the best of its column."""
+        tops = [
+            max((cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)), default=None)
+            if column.best
+            else None
+            for i, column in enumerate(self.columns)
+        ]
+        return [
+            [
+                (self._text(cell, column), isinstance(cell, Estimate) and cell.mean == top)
+                for cell, column, top in zip(row, self.columns, tops, strict=True)
+            ]
+            for row in self.rows
+        ]
+
+    def markdown(self) -> str:
+        lines = [[column.title for column in self.columns], ["---"] + ["---:"] * (len(self.columns) - 1)]
+        lines += [[f"**{text}**" if best else text for text, best in row] for row in self.shown()]
+        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+
+    def csv(self) -> str:
+        """Full precision; an estimate takes three columns: mean, low and high end of its 95 % interval."""
+        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(
+            title
+            for column, wide in zip(self.columns, estimated, strict=True)
+            for title in ([column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title])
+        )
+        for row in self.rows:
+            writer.writerow(
+                value
+                for cell, wide in zip(row, estimated, strict=True)
+                for value in ([*_numbers(cell)] if wide else [cell])
+            )
+        return buffer.getvalue()
+
+    def record(self) -> dict[str, Any]:
+        """Plain data; an estimate is {"mean", "interval"}."""
+        rows = [
+            [
+                {"mean": round(cell.mean, 5), "interval": cell.interval and [round(end, 5) for end in cell.interval]}
+                if isinstance(cell, Estimate)
+                else cell
+                for cell in row
+            ]
+            for row in self.rows
+        ]
+        return {"title": self.title, "columns": [column.title for column in self.columns], "rows": rows}
+
+    def _text(self, cell: Cell, column: Column) -> str:
+        if isinstance(cell, Estimate):
+            return cell.text(column.digits)
+        return "–" if cell is None else cell
+
+
+def _numbers(cell: Cell) -> list[float | str | None]:
+    if isinstance(cell, Estimate):
+        return [cell.mean, *(cell.interval or (None, None))]
+    return [cell, None, None]
+
+
+def build_tables(study: Study, results: Results) -> list[Table]:
+    """The tables of the study's sections, in the paper's order, then the pairs and the trainings."""
+    look = _Look(study, results)
+    tables = []
+    if "table1" in study.sections:
+        tables += [_table1_left(look), _table1_right(look)]
+    if "table2" in study.sections:
+        tables.append(_table2(look))
+    if "unseen" in study.sections and study.parts:
+        tables.append(_unseen(look))
+    return [*tables, _pairs(look), _trainings(results)]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Estimates of a study's results by strategy and method."""
+
+    study: Study
+    results: Results
+
+    def of(self, strategy: Strategy, method: Method) -> list[Evaluation]:
+        return self.results.evaluations.get((strategy, method.key), [])
+
+    def gain(
+        self, strategy: Strategy, method: Method, measure: Measure = "delta_psnr", part: Part | None = None
+    ) -> Estimate | None:
+        return improvement(self.of(strategy, method), measure, part=part, samples=self.study.samples)
+
+    def difference(self, a: tuple[Strategy, Method], b: tuple[Strategy, Method]) -> Estimate | None:
+        """Mean of Δ PSNR of a minus that of b, pair by pair; None for a method against itself."""
+        ours, others = self.of(*a), self.of(*b)
+        return improvement(ours, against=others, samples=self.study.samples) if a != b and ours and others else None
+
+
+def _table1_left(look: _Look) -> Table:
+    study, methods = look.study, look.study.table1
+    some = len(study.self_names) < len(study.pairs)
+    columns = [
+        Column("method"),
+        Column("pooled Δ PSNR (dB)", 2, True),
+        Column("pooled Δ SSIM", 3, True),
+        Column("self Δ PSNR (dB)", 2, True),
+        Column("self Δ SSIM", 3, True),
+        Column("self − pooled (dB)"),
+        Column("pooled AEANet − method (dB)"),
+        Column("paper, pooled"),
+        Column("paper, self"),
+    ]
+    rows = [
+        [
+            one.title,
+            look.gain("pooled", one),
+            look.gain("pooled", one, "delta_ssim"),
+            look.gain("self", one),
+            look.gain("self", one, "delta_ssim"),
+            look.difference(("self", one), ("pooled", one)),
+            look.difference(("pooled", AEANET), ("pooled", one)),
+            PAPER.get(("pooled", one.key)),
+            PAPER.get(("self", one.key)),
+        ]
+        for one in methods
+    ]
+    alone = f"Self-training on {', '.join(study.self_names)} only. " if some else ""
+    return Table(
+        "table1-left",
+        "Table 1, left: improvement over bicubic interpolation, one network for all pairs or one for each",
+        columns,
+        rows,
+        f"{alone}Differences are taken pair by pair, on the pairs that both networks were scored on.",
+    )
+
+
+def _table1_right(look: _Look) -> Table:
+    rows: list[list[Cell]] = []
+    strategies: tuple[Strategy, ...] = ("pooled", "self")
+    for strategy in strategies:
+        for one in look.study.table1:
+            if look.of(strategy, one):
+                parts = [look.gain(strategy, one, part=part) for part in ("foreground", "background")]
+                title = f"{one.title} ({strategy})"
+                rows.append([title, *parts, PAPER_PARTS.get((strategy, one.key))])
+    columns = [Column("method"), Column("foreground", 2, True), Column("background", 2, True), Column("paper")]
+    return Table(
+        "table1-right",
+        "Table 1, right: Δ PSNR (dB) of foreground and background",
+        columns,
+        rows,
+        "Foreground is what lies above Otsu's threshold on the HR test subimage.",
+    )
+
+
+def _table2(look: _Look) -> Table:
+    first = [method(name) for name in ("unet", "gvtnet") if ("pooled", name) in look.results.evaluations]
+    columns = [
+        Column("method, pooled"),
+        Column("Δ PSNR (dB)", 2, True),
+        Column("Δ SSIM", 3, True),
+        Column("BA + SR (64) − method (dB)"),
+        Column("paper"),
+    ]
+    rows = [
+        [
+            one.title,
+            look.gain("pooled", one),
+            look.gain("pooled", one, "delta_ssim"),
+            look.difference(("pooled", ABLATION[-1]), ("pooled", one)) if one.key != AEANET.key else None,
+            PAPER.get(("pooled", one.key)),
+        ]
+        for one in [*first, *ABLATION]
+    ]
+    return Table("table2", "Table 2: what shared references and batch-aware attention bring", columns, rows)
+
+
+def _unseen(look: _Look) -> Table:
+    columns = [
+        Column("method"),
+        Column("seen samples (dB)", 2, True),
+        Column("unseen samples (dB)", 2, True),
+        Column("unseen − seen (dB)"),
+        Column("seen, Δ SSIM", 3, True),
+        Column("unseen, Δ SSIM", 3, True),
+    ]
+    rows = [
+        [
+            one.title,
+            look.gain("pooled", one),
+            look.gain("unseen", one),
+            look.difference(("unseen", one), ("pooled", one)),
+            look.gain("pooled", one, "delta_ssim"),
+            look.gain("unseen", one, "delta_ssim"),
+        ]
+        for one in look.study.table1
+    ]
+    return Table(
+        "unseen",
+        "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not",
+        columns,
+        rows,
+        f"Not in the paper. The samples are split into {len(look.study.parts)} parts, all pairs of a sample in one; "
+        "each part is scored by networks trained on the other parts alone.",
+    )
+
+
+def _pairs(look: _Look) -> Table:
+    methods = [one for one in look.study.table1 if look.of("pooled", one)]
+    scores = {
+        one.key: {score.name: score for score in Evaluation.average(look.of("pooled", one)).pairs} for one in methods
+    }
+    columns = ["pair", "magnification", "residual (px)", "PSNR unregistered", "registered", "bicubic, test columns"]
+    rows: list[list[Cell]] = []
+    for name, pair in look.study.pairs.items():
+        report = pair.report
+        of_pair = [scores[one.key].get(name) for one in methods]
+        bicubic = next((f"{score.psnr_bicubic:.2f}" for score in of_pair if score), None)
+        placed = [f"{report.magnification:.3f}", f"{report.residual:.2f}"]
+        psnrs = [f"{report.psnr_before:.2f}", f"{report.psnr_after:.2f}"]
+        gains = [f"{score.delta_psnr:+.2f}" if score else None for score in of_pair]
+        rows.append([name, *placed, *psnrs, bicubic, *gains])
+    return Table(
+        "pairs",
+        "The pairs: registration, and Δ PSNR (dB) of each pooled network",
+        [Column(title) for title in [*columns, *(one.title for one in methods)]],
+        rows,
+    )
+
+
+def _trainings(results: Results) -> Table:
+    """Trainings of one kind in one line."""
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for key, training in results.trainings.items():
+        strategy, method_key, *_ = key.split("/")
+        kinds.setdefault((strategy, method_key), []).append(training)
+    rows = [
+        [
+            f"{strategy} {method_key}",
+            f"{len(found)}",
+            f"{found[0]['parameters']:,}",
+            f"{found[0]['steps']:,}",
+            f"{statistics.fmean(training['seconds'] for training in found):,.0f}",
+            f"{statistics.fmean(training['loss'] for training in found):.4f}",
+        ]
+        for (strategy, method_key), found in kinds.items()
+    ]
+    titles = ["training", "networks", "parameters", "steps each", "seconds each", "last loss (MAE)"]
+    return Table("trainings", "The trainings", [Column(title) for title in titles], rows)
