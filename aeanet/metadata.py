@@ -1,6 +1,5 @@
 """The size of a pixel: read from the tags of TIFF files, written as OME metadata."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -8,6 +7,7 @@ from xml.etree import ElementTree
 import tifffile
 
 _METRES = {"km": 1e3, "m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "in": 0.0254}
+_LEAST, _MOST = 1e-15, 0.1  # metres; anything else is a diffraction pattern or a mistake
 _READABLE = ("mm", "µm", "nm", "pm")
 _ALIASES = {
     "meter": "m", "metre": "m", "centimeter": "cm", "millimeter": "mm", "micrometer": "µm", "micron": "µm",
@@ -26,7 +26,7 @@ class PixelSize:
 
     @classmethod
     def of(cls, x: Any, y: Any, unit: Any) -> "PixelSize | None":
-        """From what a file says; None if that is no positive length (uncalibrated, or a reciprocal length).
+        """From what a file says; None if that is no length a pixel can have (uncalibrated, or a reciprocal length).
 
         Metres, in which makers of SEMs store nanometres, become the unit in which the number is easy to read.
         """
@@ -36,7 +36,7 @@ class PixelSize:
             x, y = abs(float(x)), abs(float(y))
         except (TypeError, ValueError):
             return None
-        if unit not in _METRES or not (0 < x < math.inf and 0 < y < math.inf):
+        if unit not in _METRES or not all(_LEAST < side * _METRES[unit] < _MOST for side in (x, y)):
             return None
         if unit == "m":
             unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
@@ -66,12 +66,12 @@ def ome_metadata(pixel_size: PixelSize | None) -> dict[str, Any]:
 
 
 def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
-    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, Olympus, TVIPS, DigitalMicrograph or ImageJ states.
+    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ states.
 
     None if it states none. The resolution of a plain TIFF is about paper (so many dots per inch) and says
     nothing of the specimen. Damaged metadata count as absent.
     """
-    for read in (_ome, _fei, _zeiss, _olympus, _tvips, _digital_micrograph, _imagej):
+    for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
         try:
             found = read(file)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ElementTree.ParseError):
@@ -79,6 +79,17 @@ def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
         if found is not None:
             return found
     return None
+
+
+def specimen_rows(file: tifffile.TiffFile) -> int | None:
+    """How many rows from the top are specimen, not information bar, where FEI's or Thermo's tags say so, else None."""
+    try:
+        image = (file.fei_metadata or {})["Image"]
+        columns, rows = int(image["ResolutionX"]), int(image["ResolutionY"])
+    except (LookupError, TypeError, ValueError):
+        return None
+    page = file.pages.first
+    return rows if columns == page.imagewidth and 0 < rows <= page.imagelength else None
 
 
 def _ome(file: tifffile.TiffFile) -> PixelSize | None:
@@ -108,12 +119,6 @@ def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
     else:
         side, unit = file.sem_metadata[""][3] * 1024 / file.pages.first.imagewidth, "m"
     return PixelSize.of(side, side, unit)
-
-
-def _olympus(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.sis_metadata:
-        return None
-    return PixelSize.of(file.sis_metadata["pixelsizex"], file.sis_metadata["pixelsizey"], "m")
 
 
 def _tvips(file: tifffile.TiffFile) -> PixelSize | None:

@@ -1,0 +1,20 @@
+"""Micrographs in and out, with the size of their pixels: what cameras, microscopes and image programs write.
+
+Grey values become float32 from 0 to 1, and go back into the type and range of the file they came from.
+"""
+
+from aeanet.images.micrograph import ImageError, Micrograph, value_range
+from aeanet.images.reading import SUFFIXES, read_image
+from aeanet.images.writing import result_name, write_image
+from aeanet.metadata import PixelSize
+
+__all__ = [
+    "SUFFIXES",
+    "ImageError",
+    "Micrograph",
+    "PixelSize",
+    "read_image",
+    "result_name",
+    "value_range",
+    "write_image",
+]
