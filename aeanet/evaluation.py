@@ -186,7 +186,8 @@ def improvement(
         return None
     values = np.array([[table[name][0] for name in common] for table in tables])
     if others is not None:
-        values = values - np.array([[table[name][0] for name in common] for table in others])
+        seeds = min(len(tables), len(others))
+        values = values[:seeds] - np.array([[table[name][0] for name in common] for table in others[:seeds]])
     weights = [tables[0][name][1] for name in common]
     return estimate(values, weights, [(samples or {}).get(name, name) for name in common])
 

@@ -1,5 +1,6 @@
 """What the paper's tables and figures need: the methods, and the experiments that train them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -71,8 +72,8 @@ def recipe_for(budget: float) -> Recipe:
 
     Raises ReproduceError if that is not even one step.
     """
-    steps = round(PAPER_STEPS * budget)
-    if not steps >= 1:
+    steps = round(PAPER_STEPS * budget) if math.isfinite(budget) else 0
+    if steps < 1:
         raise ReproduceError(
             f"the budget {budget:g} of {PAPER_STEPS:,} steps is no step at all: wanted 0.0001 or more."
         )

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from aeanet import cli, demo
@@ -59,10 +62,13 @@ def assert_one_sentence(result: Result, *words: str, code: int = 1) -> None:
         assert word in last, result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["predict"], ["evaluate"]])
+COMMANDS = ["demo", "register", "train", "predict", "evaluate", "heatmaps", "reproduce"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_shows_an_example_and_is_light(command: list[str]) -> None:
     text = aeanet(*command, "--help").output
-    assert all(name in text for name in command or ["demo", "train", "predict", "evaluate"])
+    assert all(name in text for name in command or COMMANDS)
     if command:
         assert f"Example: aeanet {command[0]} " in text
 
@@ -98,6 +104,49 @@ def test_train_predict_evaluate(pairs: Path, tmp_path: Path) -> None:
     assert f"{mean['delta_ssim']:+.4f}" in evaluated.stdout
     with Image.open(scores / "1.png") as picture:
         assert picture.width > 1000
+
+
+def test_evaluate_as_json_over_seeds_and_samples(pairs: Path, tmp_path: Path) -> None:
+    runs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        runs.append(tmp_path / f"seed{seed}")
+        save_model(build_model("unet"), runs[-1] / "model.safetensors")
+    alone = [json.loads(aeanet("evaluate", run, pairs, "--json").stdout) for run in runs]
+    both = json.loads(aeanet("evaluate", *runs, pairs, "--json").stdout)
+    assert both["runs"] == [str(run) for run in runs]
+    assert both["mean"]["psnr"] == pytest.approx(np.mean([one["mean"]["psnr"] for one in alone]))
+    found = both["intervals"]["delta_psnr"]
+    assert found["mean"] == pytest.approx(both["mean"]["delta_psnr"])
+    assert found["interval"][0] < found["mean"] < found["interval"][1]
+    (tmp_path / "samples.txt").write_text("0 1\n")
+    together = json.loads(aeanet("evaluate", *runs, pairs, "--json", "--samples", tmp_path / "samples.txt").stdout)
+    assert together["intervals"]["delta_psnr"] == {"mean": found["mean"], "interval": None}  # one sample, no spread
+    (tmp_path / "samples.txt").write_text("0 7\n")
+    assert_one_sentence(aeanet("evaluate", runs[0], pairs, "--samples", tmp_path / "samples.txt"), "names the pair 7")
+
+
+def test_evaluate_names_bad_pairs_and_models(run: Path, pairs: Path, tmp_path: Path) -> None:
+    for kind in ("lr", "hr"):
+        shutil.copytree(pairs / kind, tmp_path / "pairs" / kind)
+    (tmp_path / "pairs" / "hr" / "1.png").write_bytes(b"cut short")
+    (tmp_path / "pairs" / "hr" / "2.png").write_bytes(b"alone")
+    result = aeanet("evaluate", run, tmp_path / "pairs", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert [pair["name"] for pair in record["pairs"]] == ["0"]
+    assert sorted(record["refused"]) == ["1", "2"]
+    assert "Pair 1 is left out: " in result.stderr
+    (tmp_path / "pairs" / "lr" / "0.png").unlink()
+    assert_one_sentence(aeanet("evaluate", run, tmp_path / "pairs"), "None of the 1 pairs in")
+    state = {"weight": torch.zeros(1)}
+    for name, metadata, words in (
+        ("foreign", None, "holds no aeanet model"),
+        ("later", {"format": "aeanet", "version": "99"}, "version 99 of the model format"),
+    ):
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "model.safetensors", metadata)
+        assert_one_sentence(aeanet("evaluate", tmp_path / name, pairs), words)
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Scores against scikit-image's, masks, the protocol's regions, and the picture."""
+"""Scores against scikit-image's, masks, the protocol's regions, intervals against SciPy's, splits by sample."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
+from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 from toys import toy_pair
 
-from aeanet.evaluation import EvaluationError, Score, evaluate, psnr, score_region, ssim
-from aeanet.figures import draw_comparison
+from aeanet.evaluation import Evaluation, EvaluationError, Score, evaluate, improvement, psnr, score_region, ssim
+from aeanet.intervals import estimate
 from aeanet.model import UShape, build_model
+from aeanet.samples import SampleError, read_samples, split_by_image
 
 
 def passing_through() -> UShape:
@@ -126,15 +127,122 @@ def test_table_and_json_say_the_same() -> None:
         assert f"{score.ssim_bicubic:.4f}" in line
 
 
-def test_the_picture_is_written_whole(tmp_path: Path) -> None:
-    pair = toy_pair(0, (90, 120))
-    score = Score(pair.name, 20.0, 22.0, 0.5, 0.6)
-    draw_comparison(tmp_path / "picture.png", pair, pair.hr, score)
-    with Image.open(tmp_path / "picture.png") as picture:
-        pixels = np.asarray(picture.convert("L"))
-    assert pixels.shape[1] > 1500
-    height, width = pixels.shape
-    middle = pixels[int(0.1 * height) : int(0.5 * height), width // 3 : 2 * width // 3]
-    right = pixels[int(0.1 * height) : int(0.5 * height), 2 * width // 3 :]
-    assert middle.std() > 20  # images, not blank panels
-    assert right.std() > 20
+def test_foreground_and_background_are_parted_by_otsu_on_hr() -> None:
+    """A region of two grey levels, with an error of its own on each, has the PSNRs of those errors."""
+    pair = toy_pair(0)
+    hr = np.full((48, 64), 0.2, np.float32)
+    hr[:, 30:] = 0.8
+    lr = hr + np.where(hr > 0.5, np.float32(0.1), np.float32(-0.05))
+    result = hr + np.where(hr > 0.5, np.float32(0.01), np.float32(-0.02))
+    score = score_region("x", replace(pair, lr=lr, hr=hr), result, (slice(None), slice(None)))
+    assert score
+    assert score.foreground
+    assert score.background
+    assert score.foreground.psnr_bicubic == pytest.approx(20, abs=1e-3)
+    assert score.foreground.psnr == pytest.approx(40, abs=1e-3)
+    assert score.background.delta_psnr == pytest.approx(20 * np.log10(0.05 / 0.02), abs=1e-3)
+    similarity = structural_similarity(hr.astype(float), result.astype(float), data_range=1, full=True)[1]
+    assert score.foreground.ssim == pytest.approx(similarity[3:-3, 30:-3].mean())
+    assert score.background.ssim == pytest.approx(similarity[3:-3, 3:30].mean())
+
+
+def test_a_region_of_one_grey_level_has_no_foreground() -> None:
+    pair = toy_pair(0)
+    flat = replace(pair, hr=np.full_like(pair.hr, 0.5))
+    score = score_region("x", flat, flat.lr, (slice(None), slice(None)))
+    assert score
+    assert score.foreground is None
+    assert score.background == replace(score, name="background", background=None)
+    evaluation = evaluate(passing_through(), [flat])
+    assert improvement([evaluation], part="foreground") is None
+    assert Evaluation.from_record(json.loads(evaluation.to_json())) == evaluation
+
+
+def test_an_evaluation_survives_json() -> None:
+    evaluation = evaluate(passing_through(), [toy_pair(0), toy_pair(1)])
+    again = Evaluation.from_record(json.loads(evaluation.to_json()))
+    assert again == evaluation
+    assert again.pairs == evaluation.pairs
+    assert Evaluation.average([evaluation, again]).mean == evaluation.mean
+
+
+def scores(*gains: float, pairs: str = "abcdefgh") -> Evaluation:
+    """Two test subimages a pair, 0.1 dB to both sides of a gain."""
+    subimages = [
+        Score(f"{pair}/{i}", 20.0, 20 + gain + (0.1 if i else -0.1), 0.5, 0.5)
+        for pair, gain in zip(pairs, gains, strict=False)
+        for i in range(2)
+    ]
+    return Evaluation(subimages)
+
+
+def test_the_interval_is_students_over_pairs() -> None:
+    gains = [1.0, 2.0, 2.5, 4.5]
+    found = improvement([scores(*gains)])
+    assert found
+    assert found.mean == pytest.approx(np.mean(gains))
+    expected = stats.t.interval(0.95, 3, np.mean(gains), stats.sem(gains))
+    assert found.interval == pytest.approx(expected)
+    single = improvement([scores(1.0)])
+    assert single
+    assert single.interval is None
+    assert single.text(2) == "+1.00"
+
+
+def test_pairs_of_one_sample_count_as_one() -> None:
+    """Pairs that are copies of each other widen the interval to that of the samples; without samples they narrow it."""
+    gains = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
+    samples = dict(zip("abcdef", "ppqqrr", strict=True))
+    by_sample, by_pair = improvement([scores(*gains)], samples=samples), improvement([scores(*gains)])
+    assert by_sample
+    assert by_pair
+    assert by_sample.interval == pytest.approx(stats.t.interval(0.95, 2, 7 / 3, stats.sem([1, 2, 4])))
+    assert by_pair.half_width is not None
+    assert by_sample.half_width is not None
+    assert by_pair.half_width < by_sample.half_width
+
+
+def test_the_interval_holds_what_it_promises_over_pairs_and_seeds() -> None:
+    """In 2,000 simulated studies of 3 seeds and 8 pairs at least 95 % of the intervals contain the truth."""
+    random = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        noise = random.normal(0, 0.3, (3, 1)) + random.normal(0, 0.5, (1, 8)) + random.normal(0, 0.2, (3, 8))
+        low, high = estimate(1.0 + noise).interval or (0.0, 0.0)
+        inside += low <= 1 <= high
+    assert 0.94 <= inside / 2000 <= 0.995
+
+
+def test_a_difference_is_taken_pair_by_pair() -> None:
+    """Where one method is better by nearly the same on every pair, the difference is sure though the means are not."""
+    ours, theirs = scores(1.1, 2.2, 3.1, 4.2), scores(1.0, 2.0, 3.0, 4.0)
+    difference = improvement([ours], against=[theirs])
+    assert difference
+    assert difference.interval == pytest.approx(stats.t.interval(0.95, 3, 0.15, stats.sem([0.1, 0.2, 0.1, 0.2])))
+    on_common = improvement([ours], against=[scores(1.0, 2.0, 3.0)])
+    assert on_common
+    assert on_common.mean == pytest.approx(0.4 / 3)
+    assert improvement([ours], against=[scores(1.0, pairs="z")]) is None
+
+
+def test_a_split_by_image_keeps_samples_together(tmp_path: Path) -> None:
+    (tmp_path / "samples.txt").write_text("a b, c # the beads\n\nd e\n")
+    samples = read_samples(tmp_path / "samples.txt", "abcdefg")
+    parts = split_by_image("abcdefg", samples, 3)
+    assert sorted(name for part in parts for name in part) == list("abcdefg")
+    assert ["a", "b", "c"] in parts
+    assert sorted(map(len, parts)) == [2, 2, 3]
+    assert any({"d", "e"} <= set(part) for part in parts)
+    with pytest.raises(SampleError, match="4 samples cannot be split into 5 parts"):
+        split_by_image("abcdefg", samples, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("a b\nb c", "names the pair b twice"), ("a x", "names the pair x, which the folder")]
+)
+def test_wrong_lists_of_samples(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "samples.txt").write_text(text)
+    with pytest.raises(SampleError, match=reason):
+        read_samples(tmp_path / "samples.txt", "abc")
+    with pytest.raises(SampleError, match="cannot be read as a list of samples"):
+        read_samples(tmp_path / "nowhere.txt", "abc")
