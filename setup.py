@@ -9,6 +9,7 @@ EM = [
     "matplotlib>=3.8",
     "opencv-python-headless>=5",
     "pillow>=10",
+    "psutil>=5.9",
     "pytorch-lightning>=2.5",
     "rich>=13",
     "rosettasciio[hdf5]>=0.9",

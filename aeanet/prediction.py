@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import nn
 
 import aea_kernels as aea
 from aeanet.model import UShape
-from aeanet.tiling import Progress, run_tiles
+from aeanet.mosaics import create_mosaic, open_mosaic
+from aeanet.tiling import Progress, check_side, reach_of, run_tiles
 from aeanet.upsampling import upsample_region, upsampled_shape
 
 if TYPE_CHECKING:
@@ -85,6 +87,46 @@ def super_resolve(
     whole = slice(0, shape[0]), slice(0, shape[1])
     large = upsample_region(lambda r, c: image[r, c], image.shape, magnification, *whole)
     return restore(model, large, tile=tile, precision=precision, group=group, progress=progress)
+
+
+def super_resolve_mosaic(
+    model: UShape,
+    image: Path,
+    target: Path,
+    *,
+    tile: int,
+    magnification: float | None = None,
+    precision: Precision = "float32",
+    group: "ProcessGroup | None" = None,
+    progress: Progress | None = None,
+) -> None:
+    """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
+
+    Args:
+        model: any network of `model`.
+        image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
+        target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
+            pixel size divided by the magnification. It appears when it is complete.
+        tile: side of the tiles in pixels of the result.
+        magnification, precision, progress: as in `super_resolve`.
+        group: processes that share the tiles, and a file system on which they write `target` together.
+
+    Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
+    """
+    magnification = known_magnification(model, magnification)
+    tile = check_side(tile, reach_of(model))
+    with open_mosaic(image) as source:
+        shape = upsampled_shape(source.shape, magnification)
+        pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
+
+        def read(rows: slice, columns: slice) -> NDArray:
+            return upsample_region(source.read, source.shape, magnification, rows, columns)
+
+        with (
+            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
+            computing_in(precision, next(model.parameters()).device),
+        ):
+            run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)
 
 
 def known_magnification(model: UShape, given: float | None) -> float:

@@ -1,8 +1,13 @@
 """Several processes as one: batch norm and batch-aware attention over the images of all of them."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import aea_kernels as aea
@@ -10,6 +15,29 @@ from aea_kernels.summary import sum_over_processes
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+PATIENCE = timedelta(minutes=10)  # with a process that lives but does not answer
+
+
+@contextmanager
+def all_processes() -> "Iterator[ProcessGroup | None]":
+    """Within it, the processes that `torchrun` started are a group: NCCL where each has a GPU, else gloo.
+
+    None where this process runs by itself. A process that ends, or does not answer for ten minutes, makes the others
+    fail in their next exchange.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield None
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield dist.group.WORLD
+    finally:
+        dist.destroy_process_group()
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -35,9 +35,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeane
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar(disable: bool = False) -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
 
 
@@ -114,6 +114,10 @@ def sentence(error: Exception) -> str | None:
         isinstance(error, RuntimeError) and any(words in str(error) for words in short_of_memory)
     ):
         return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
+    # Gloo says so in a bare RuntimeError.
+    lost = "Connection closed by peer", "Connection reset by peer", "Connection refused", "Timed out waiting", "NCCL"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in lost):
+        return "Another process of this run has ended or does not answer; what it said itself tells why."
     return None
 
 
