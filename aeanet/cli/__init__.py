@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from aeanet.cli import demo, evaluate, heatmaps, predict, register, reproduce, train
+from aeanet.cli import demo, evaluate, heatmaps, info, predict, register, reproduce, train
 
 app = typer.Typer(
     help="A noisy SEM micrograph in, a clean one at twice the resolution out.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (demo, register, train, predict, evaluate, heatmaps, reproduce):
+for _module in (demo, register, train, predict, evaluate, heatmaps, reproduce, info):
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(_module.main)
 
 

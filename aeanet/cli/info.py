@@ -1,0 +1,94 @@
+"""`aeanet info`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aeanet.cli.shared import fail, one_sentence, say
+
+EXAMPLE = "aeanet info runs/first"
+
+
+def main(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+) -> None:
+    """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
+    with one_sentence():
+        from aeanet.mosaics import ZARR_SUFFIX
+
+        if not path.exists():
+            fail(f"there is no {path}.")
+        suffix = path.suffix.lower()
+        holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
+        record = _model(path) if holds_model else _image(path)
+        say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from aeanet.model import FORMAT_VERSION, load_model
+    from aeanet.training import RUN_FILE, listed_models
+
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() and listed_models(path):
+        return {"file": str(path), "kind": "run of one model per pair", "models": listed_models(path)}
+    model = load_model(path)
+    run = folder / RUN_FILE
+    try:
+        training = json.loads(run.read_bytes()) if run.is_file() else None
+    except ValueError as error:
+        fail(f"{run} is damaged: {error}.")
+    return {
+        "file": str(path),
+        "kind": "model",
+        "format_version": FORMAT_VERSION,
+        "model": model.config,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "magnification": model.magnification,
+        "training": training,
+    }
+
+
+def _image(path: Path) -> dict[str, Any]:
+    """Pixels per side and values as in the file, without the information bar."""
+    from dataclasses import asdict
+
+    from aeanet.images import Micrograph, read_image
+    from aeanet.mosaics import Mosaic, open_mosaic, shape_by_regions
+
+    image: Mosaic | Micrograph
+    if shape_by_regions(path):
+        with open_mosaic(path) as image:
+            found: dict[str, Any] = {"kind": "image read by regions", "height": image.shape[0], "width": image.shape[1]}
+    else:
+        image = read_image(path)
+        raw = image.to_raw(image.pixels)
+        found = {"kind": image.kind, "height": raw.shape[0], "width": raw.shape[1], "bar_rows": image.bar}
+        found["values"] = [raw.min().item(), raw.max().item()]
+    size = image.pixel_size and asdict(image.pixel_size)
+    common = {"dtype": str(image.dtype), "black_and_white": [image.low, image.high], "pixel_size": size}
+    return {"file": str(path), **found, **common}
+
+
+def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for name, value in record.items():
+        label = f"{indent}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield label
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{label}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "unknown" if value is None else str(value)
