@@ -25,23 +25,23 @@ def draw_heatmaps(
     """
     panel = 1.75  # inches
     ratio = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
-    size = panel * (len(chosen) + 1), (panel * ratio + 0.08) * len(images) + 0.75
+    size = panel * (len(chosen) + 1), (panel * ratio + 0.05) * len(images) + 0.45
     figure = Figure(figsize=size, layout=tight())
-    axes = figure.subplots(len(images), 1 + len(chosen), squeeze=False)
+    heights = [*[panel * ratio] * len(images), 0.08]
+    *axes, scales = figure.subplots(len(images) + 1, 1 + len(chosen), height_ratios=heights)
+    scales[0].set_axis_off()
     for name, image, line in zip(names, images, axes, strict=True):
         show_image(line[0], image, grey_limits(image))
         line[0].set_ylabel(name, fontsize=8)
     axes[0][0].set_title("input", fontsize=9)
-    for reference, column in zip(chosen, axes[:, 1:].T, strict=True):
+    for reference, scale, *column in zip(chosen, scales[1:], *(line[1:] for line in axes), strict=True):
         shown = [of_image[reference] for of_image in maps]
         low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), (1, 99))
         for values, axis in zip(shown, column, strict=True):
-            heat = axis.imshow(values, cmap=COLOURMAP, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-            axis.set_box_aspect(values.shape[0] / values.shape[1])
+            heat = axis.imshow(values, cmap=COLOURMAP, vmin=low, vmax=high, interpolation="nearest")
             bare(axis)
         column[0].set_title(f"reference {reference}", fontsize=9)
-        bar = figure.colorbar(heat, ax=list(column), location="bottom", shrink=0.9, aspect=22, pad=0.02)
+        bar = figure.colorbar(heat, cax=scale, orientation="horizontal", ticks=MaxNLocator(3, prune="both"))
         bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=7, length=2)
-        bar.locator = MaxNLocator(3)
+        scale.tick_params(labelsize=7, length=2)
     return figure

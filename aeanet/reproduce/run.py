@@ -1,6 +1,7 @@
 """The experiments of a study, trained and scored; what an earlier run has done is taken from its folder."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,24 @@ import torch
 
 from aeanet.evaluation import Evaluation, evaluate
 from aeanet.figures import CropRow, Curve, crop_row
-from aeanet.model import MODEL_FILE, UShape, load_model, save_model
+from aeanet.model import MODEL_FILE, UShape, load_model
+from aeanet.pairs import PairSet
 from aeanet.prediction import restore
 from aeanet.registration import RegisteredPair
 from aeanet.relevance import most_varied, relevance_maps
 from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study, spread
 from aeanet.reproduce.store import Store
 from aeanet.reproduce.tiles import MARGIN, SIZES, stitch
-from aeanet.training import Progress, fingerprint, train
+from aeanet.training import (
+    CHECKPOINT_FILE,
+    CheckpointError,
+    Progress,
+    Trained,
+    fingerprint,
+    open_run,
+    save_run,
+    train,
+)
 
 PROTOCOL = 1  # to be raised when results kept before would no longer be what this program measures
 SHOWN_CROPS = 4
@@ -102,13 +113,7 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     if kept is not None and (store.folder(experiment.key) / MODEL_FILE).is_file():
         return kept
     folder = store.prepare(experiment.key)
-    recipe = replace(study.recipe, seed=experiment.seed)
-
-    def on_step(now: Progress) -> None:
-        show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
-
-    pairs = [study.pairs[name] for name in experiment.train_on]
-    trained = train(pairs, recipe, name=experiment.method.name, on_step=on_step, **experiment.method.options)
+    trained = _train(study, experiment, folder, show)
     if trained.interrupted:
         raise KeyboardInterrupt
     show(f"{experiment.label}, scoring", 0.95)
@@ -122,9 +127,30 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
         },
         "evaluation": evaluation.record(),
     }
-    save_model(trained.model, folder / MODEL_FILE)
     store.keep(experiment.key, settings, result)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
+
+
+def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Trained:
+    """Train in a run folder; a training stopped before its end goes on from its checkpoint, if that is of this one."""
+    recipe = replace(study.recipe, seed=experiment.seed)
+    data = PairSet([study.pairs[name] for name in experiment.train_on], {})
+
+    def on_step(now: Progress) -> None:
+        show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
+
+    def go(*, resume: bool) -> Trained:
+        with open_run(folder, resume=resume, overwrite=True) as run:
+            method = experiment.method
+            trained = train(data, recipe, name=method.name, run=run, on_step=on_step, **method.options)
+            save_run(folder, trained, recipe, data)
+        return trained
+
+    if (folder / CHECKPOINT_FILE).is_file():
+        with suppress(CheckpointError):  # it is of another experiment, or damaged
+            return go(resume=True)
+    return go(resume=False)
 
 
 def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -130,7 +132,7 @@ def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.
     train = run.train
 
     def counted(pairs: Any, recipe: Recipe, **options: Any) -> Any:
-        trained.append(" ".join(pair.name for pair in pairs))
+        trained.append(" ".join(pair.name for pair in pairs.pairs))
         return train(pairs, recipe, **options)
 
     monkeypatch.setattr(run, "train", counted)
@@ -150,6 +152,25 @@ def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "self" / "unet" / "toy-0" / "seed0" / MODEL_FILE).unlink()
     (tmp_path / "self" / "unet" / "toy-1" / "seed0" / "result.json").write_text("{cut short")
     assert training(recipe=replace(BRIEF, rate=1e-3)) == ["toy-0", "toy-1"]
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After Ctrl-C in the middle of its second training, the next run ends with the bits of an unbroken one."""
+    brief = study(sections=["table1"], methods=["unet"], self_pairs=1, recipe=replace(BRIEF, steps=6))
+
+    def stop(label: str, _share: float) -> None:
+        if "on toy-1 alone, step 3" in label:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(brief, tmp_path / "stopped", stop)
+    assert not (tmp_path / "stopped" / "self" / "unet" / "toy-1" / "seed0" / "result.json").exists()
+    steps: list[str] = []
+    again = run_study(brief, tmp_path / "stopped", lambda label, _share: steps.append(label))
+    assert [found[1] for label in steps if (found := re.search(r"step (\d)", label))] in (["4", "5", "6"], ["5", "6"])
+    unbroken = run_study(brief, tmp_path / "unbroken", silent)
+    assert again.evaluations == unbroken.evaluations
+    assert not list(tmp_path.rglob("checkpoint.safetensors"))
 
 
 def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
