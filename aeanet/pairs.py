@@ -97,13 +97,11 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
         number = which if which >= 1 else max(1, round(which * total))
         if not which > 0 or number != int(number):
             raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
-        chosen = {data.pairs[int((i + 0.5) * total / number)].name for i in range(min(int(number), total))}
-    else:
-        chosen = set(which)
-    held = [pair for pair in data.pairs if pair.name in chosen]
-    if len(held) == total:
-        raise PairError(f"Holding back {total} of {total} pairs leaves none to train on.")
-    return replace(data, pairs=[pair for pair in data.pairs if pair.name not in chosen]), held
+        if number >= total:
+            raise PairError(f"Holding back {int(number)} of {total} pairs leaves none to train on.")
+        which = [data.pairs[int((i + 0.5) * total / number)].name for i in range(int(number))]
+    held = [pair for pair in data.pairs if pair.name in which]
+    return replace(data, pairs=[pair for pair in data.pairs if pair.name not in which]), held
 
 
 class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -175,7 +175,7 @@ def write_record(
     record["versions"] |= {"python": platform.python_version(), "pytorch-lightning": version("pytorch-lightning")}
     record |= {
         "command": sys.argv,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
         "magnification": trained.model.magnification,
         "steps_done": trained.steps,
