@@ -153,9 +153,10 @@ class Evaluation:
 
     @classmethod
     def average(cls, evaluations: Sequence["Evaluation"]) -> "Evaluation":
-        """Each subimage's mean over several evaluations of the same pairs, as by networks of several seeds."""
-        together = zip(*(evaluation.subimages for evaluation in evaluations), strict=True)
-        return cls([Score.mean(scores[0].name, scores) for scores in together])
+        """Each subimage's mean over several evaluations, as by networks of several seeds, where all of them have it."""
+        tables = [{score.name: score for score in evaluation.subimages} for evaluation in evaluations]
+        common = [name for name in tables[0] if all(name in table for table in tables)]
+        return cls([Score.mean(name, [table[name] for table in tables]) for name in common])
 
 
 def improvement(

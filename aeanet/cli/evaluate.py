@@ -8,21 +8,28 @@ import typer
 
 from aeanet.cli.shared import (
     Pairs,
+    fail,
     make_folder,
     one_sentence,
     out,
     progress_bar,
     register_pairs,
     say,
+    sentence,
     show,
     to_device,
+    warn,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from aeanet import evaluation
     from aeanet.registration import RegisteredPair
+
+    OnPair = Callable[[RegisteredPair, NDArray, evaluation.Score | None], None]
 
 Samples = Annotated[
     Path | None,
@@ -54,7 +61,8 @@ def main(
     """Score a run on the test columns of pairs: PSNR and SSIM against HR, beside those of bicubic interpolation.
 
     Foreground and background are what lies above and below Otsu's threshold on HR. Means come with a 95 % interval
-    over pairs (Student's t). Pairs that cannot be used are named, and the others scored.
+    over pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used
+    are named, and the others scored.
     """
     with one_sentence():
         from aeanet import evaluation
@@ -62,8 +70,9 @@ def main(
         from aeanet.files import write_atomically
         from aeanet.model import load_model
         from aeanet.samples import read_samples
+        from aeanet.training import listed_models
 
-        models = [to_device(load_model(run)) for run in runs]
+        single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
         if results:
             make_folder(results)
         data = register_pairs(folder)
@@ -78,11 +87,16 @@ def main(
                 done += 1
                 if results and score and not evaluations:
                     draw_comparison(results / f"{pair.name}.png", pair, restored, score)
-                show(bar, f"Restored {pair.name}", done / (len(models) * len(data.pairs)))
+                show(bar, f"Restored {pair.name}", done / (len(runs) * len(data.pairs)))
 
-            for model in models:
-                evaluations.append(evaluation.evaluate(model, data.pairs, on_pair=on_pair))
+            for run in runs:
+                if run in single:
+                    evaluations.append(evaluation.evaluate(single[run], data.pairs, on_pair=on_pair))
+                else:
+                    evaluations.append(by_own_models(run, data.pairs, on_pair))
         scores = evaluation.Evaluation.average(evaluations)
+        if not scores.subimages:
+            fail("No pair was scored by all runs: there is nothing to report.")
         record = {
             "runs": [str(run) for run in runs],
             "refused": data.refused,
@@ -99,3 +113,25 @@ def main(
             gain, ssim = (evaluation.improvement(evaluations, m, samples=alike) for m in ("delta_psnr", "delta_ssim"))
             if gain and ssim:
                 say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
+
+
+def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":
+    """The scores of each pair by the network trained on it alone; pairs without one are named."""
+    from aeanet import evaluation
+    from aeanet.model import load_model
+    from aeanet.training import listed_models
+
+    own = listed_models(run)
+    subimages: list[evaluation.Score] = []
+    for pair in pairs:
+        try:
+            if pair.name not in own:
+                raise evaluation.EvaluationError(f"{run} holds no model of its own for it.")
+            model = to_device(load_model(run / own[pair.name]))
+            subimages += evaluation.evaluate(model, [pair], on_pair=on_pair).subimages
+        except Exception as error:
+            reason = sentence(error)
+            if reason is None:
+                raise
+            warn(f"Pair {pair.name} is left out: {reason}")
+    return evaluation.Evaluation(subimages)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.evaluate import Samples
-from aeanet.cli.shared import Pairs, make_folder, one_sentence, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, make_folder, one_sentence, progress_bar, register_pairs, say, show, warn
 
 EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-pairs 2"
 
@@ -54,7 +54,10 @@ def main(
     with one_sentence():
         from aeanet.reproduce import SECTIONS, Study, recipe_for, run_study, write_report
         from aeanet.samples import read_samples
+        from aeanet.training.ranks import processes
 
+        if processes() > 1:
+            fail("reproduce runs as one process: start it without torchrun.")
         recipe = recipe_for(budget)
         make_folder(report)
         data = register_pairs(folder)

@@ -126,6 +126,24 @@ def test_evaluate_as_json_over_seeds_and_samples(pairs: Path, tmp_path: Path) ->
     assert_one_sentence(aeanet("evaluate", runs[0], pairs, "--samples", tmp_path / "samples.txt"), "names the pair 7")
 
 
+def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "each"
+    for seed in range(2):
+        torch.manual_seed(seed)
+        save_model(build_model("unet"), run / str(seed) / "model.safetensors")
+    (run / "models.json").write_text(json.dumps({"models": {"0": "0", "1": "1"}, "left_out": {}}))
+    record = json.loads(aeanet("evaluate", run, pairs, "--json").stdout)
+    for seed, found in enumerate(record["pairs"]):
+        alone = json.loads(aeanet("evaluate", run / str(seed), pairs, "--json").stdout)
+        assert found == next(pair for pair in alone["pairs"] if pair["name"] == str(seed))
+    (run / "models.json").write_text(json.dumps({"models": {"1": "1"}, "left_out": {"0": "too small"}}))
+    result = aeanet("evaluate", run, pairs)
+    assert result.exit_code == 0, result.output
+    assert f"Pair 0 is left out: {run} holds no model of its own for it." in result.stderr
+    (run / "models.json").write_text(json.dumps({"models": {"7": "1"}, "left_out": {}}))
+    assert_one_sentence(aeanet("evaluate", run, pairs), "No pair was scored")
+
+
 def test_evaluate_names_bad_pairs_and_models(run: Path, pairs: Path, tmp_path: Path) -> None:
     for kind in ("lr", "hr"):
         shutil.copytree(pairs / kind, tmp_path / "pairs" / kind)
