@@ -37,12 +37,12 @@ def main(
         from aeanet.files import write_atomically
         from aeanet.images import read_image
         from aeanet.model import load_model
+        from aeanet.prediction import known_magnification
         from aeanet.relevance import most_varied, relevance_maps
         from aeanet.upsampling import upsample
 
         model = to_device(load_model(run))
-        if model.magnification is None:
-            fail(f"the model in {run} does not know its magnification: take one that `aeanet train` wrote.")
+        magnification = known_magnification(model, None)
         names = [image.stem for image in images]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -54,7 +54,7 @@ def main(
             for done, image in enumerate(images):
                 show(bar, f"Looking at {image.name}", done / len(images))
                 try:
-                    enlarged = upsample(read_image(image).pixels, model.magnification)
+                    enlarged = upsample(read_image(image).pixels, magnification)
                 except Exception as error:
                     reason = sentence(error)
                     if reason is None:

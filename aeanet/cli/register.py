@@ -1,7 +1,7 @@
 """`aeanet register`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +84,16 @@ def main(
 
 
 def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:
-    """Both images in the type and range of their originals, and the mask, 8 bit. Raises ImageError."""
+    """Both images in the type and range of their originals, with HR's pixel size, and the mask, 8 bit.
+
+    Raises ImageError.
+    """
     from aeanet.images import read_image, write_image
 
-    write_image(folders["lr"] / f"{pair.name}.tif", pair.lr, like=read_image(originals.lr))
-    write_image(folders["hr"] / f"{pair.name}.tif", pair.hr, like=read_image(originals.hr))
+    lr, hr = read_image(originals.lr), read_image(originals.hr)
+    size = hr.pixel_size or (lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None)
+    write_image(folders["lr"] / f"{pair.name}.tif", pair.lr, like=replace(lr, pixel_size=size))
+    write_image(folders["hr"] / f"{pair.name}.tif", pair.hr, like=replace(hr, pixel_size=size))
     write_image(folders["mask"] / f"{pair.name}.tif", pair.mask.astype(float))
 
 

@@ -39,7 +39,7 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
         "pdf.fonttype": 42,
     }
     buffer = BytesIO()
-    options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 6}} if kind == "webp" else {}
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 4}} if kind == "webp" else {}
     with rc_context(look):
         draw().savefig(buffer, format=kind, dpi=DPI, transparent=kind == "webp", **options)
     return buffer.getvalue()

@@ -10,7 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from aeanet import cli
-from aeanet.images import read_image, write_image
+from aeanet.images import PixelSize, read_image, write_image
+from aeanet.metadata import ome_metadata
 from aeanet.registration import register_pair
 from aeanet.synthetic import simulate_pair
 
@@ -27,7 +28,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         write_image(folder / kind / "eight.png", getattr(first, kind))
         deep = np.rint(getattr(second, kind) * 65535).astype(np.uint16)
-        tifffile.imwrite(folder / kind / "sixteen.tif", deep)
+        metadata = ome_metadata(PixelSize(8.0, 8.0, "nm") if kind == "lr" else None)
+        tifffile.imwrite(folder / kind / "sixteen.tif", deep, ome=True, metadata=metadata)
     write_image(folder / "lr" / "strangers.png", first.lr)
     write_image(folder / "hr" / "strangers.png", second.hr)
     write_image(folder / "lr" / "half.png", first.lr)
@@ -53,6 +55,9 @@ def test_good_pairs_are_aligned_in_their_depth_and_bad_ones_named(pairs: Path, t
         assert np.array_equal(written["hr"], np.rint(hr * levels))
         assert np.array_equal(written["lr"], np.rint(expected.lr.clip(0, 1).astype(np.float64) * levels))
         assert np.array_equal(written["mask"] == 255, expected.mask)
+        sizes = [read_image(tmp_path / "aligned" / kind / f"{name}.tif").pixel_size for kind in ("lr", "hr")]
+        stated = PixelSize(8.0, 8.0, "nm").magnified(expected.report.magnification) if name == "sixteen" else None
+        assert sizes == [stated, stated]
     for name in ("strangers", "half", "corrupt"):
         assert f"Pair {name} is left out: " in result.stderr
         assert name in result.stdout
