@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from aeanet.figures.style import bare, grey_limits, show_image, tight
+from aeanet.figures.style import bare, grey_limits, show_image
 
 COLOURMAP = "inferno"  # even in lightness, so that it survives print and colour-blindness
 
@@ -23,12 +23,20 @@ def draw_heatmaps(
         chosen: the references to show. A column has one colour scale, from the 1st to the 99th percentile over all its
             images, so that its maps can be compared.
     """
-    panel = 1.75  # inches
-    ratio = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
-    size = panel * (len(chosen) + 1), (panel * ratio + 0.05) * len(images) + 0.45
-    figure = Figure(figsize=size, layout=tight())
-    heights = [*[panel * ratio] * len(images), 0.08]
-    *axes, scales = figure.subplots(len(images) + 1, 1 + len(chosen), height_ratios=heights)
+    width, gap, edge = 1.75, 0.06, 0.25  # inches: a panel, between panels, around them for words
+    heights = [*(width * image.shape[0] / image.shape[1] for image in images), 0.08]
+    columns = 1 + len(chosen)
+    size = columns * (width + gap) + 2 * edge, sum(heights) + len(images) * gap + 2 * edge
+    figure = Figure(figsize=size)
+    figure.subplots_adjust(
+        left=edge / size[0],
+        right=1 - edge / size[0],
+        bottom=edge / size[1],
+        top=1 - edge / size[1],
+        wspace=gap / width,
+        hspace=gap / float(np.mean(heights)),
+    )
+    *axes, scales = figure.subplots(len(heights), columns, height_ratios=heights)
     scales[0].set_axis_off()
     for name, image, line in zip(names, images, axes, strict=True):
         show_image(line[0], image, grey_limits(image))
@@ -41,7 +49,7 @@ def draw_heatmaps(
             heat = axis.imshow(values, cmap=COLOURMAP, vmin=low, vmax=high, interpolation="nearest")
             bare(axis)
         column[0].set_title(f"reference {reference}", fontsize=9)
-        bar = figure.colorbar(heat, cax=scale, orientation="horizontal", ticks=MaxNLocator(3, prune="both"))
+        bar = figure.colorbar(heat, cax=scale, orientation="horizontal", ticks=MaxNLocator(3))
         bar.outline.set_visible(False)
         scale.tick_params(labelsize=7, length=2)
     return figure
