@@ -69,9 +69,6 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
         if "status" not in result and "error" not in result and not entry["group"].endswith("memory"):
             result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
         groups.setdefault(entry["group"], {})[extra["name"]] = result
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
-    )
     cuda = device != "cpu"
     machine = (
         torch.cuda.get_device_name() if cuda else raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
@@ -84,10 +81,16 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
         "triton": version("triton") if find_spec("triton") else None,
         "cuda": torch.version.cuda if cuda else None,
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "groups": groups,
     }
+
+
+def commit() -> str:
+    """The revision that is measured, short; empty outside a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

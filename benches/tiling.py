@@ -1,0 +1,162 @@
+"""`python -m benches.tiling`: what exact tiles cost in time, and what they save in memory.
+
+python -m benches.tiling                                    time at 1280 x 944, memory from 4,096^2 to 8,192^2 pixels
+python -m benches.tiling --run RUN --pairs PAIRS            and quality against tile size, for a trained model
+
+Writes `results/tiling.json` and, with a model, `results/tiling.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+import zarr
+from torch.utils.flop_counter import FlopCounterMode
+
+from aeanet.evaluation import psnr
+from aeanet.memory import bytes_per_pixel
+from aeanet.model import UShape, build_model, load_model
+from aeanet.pairs import load_pairs, split_3x4
+from aeanet.prediction import restore, super_resolve_mosaic
+from aeanet.reproduce.tiles import MARGIN, stitch
+from aeanet.tiling import reach_of
+
+from .__main__ import HERE, commit
+
+TILE = 1024
+SIDES = (4096, 8192)
+TILES = (128, 192, 256, 384, 512, 768)
+PROJECTED = 100_000  # side of the mosaic of the projection, px
+H100 = 989e12  # dense bfloat16 FLOP/s, NVIDIA's data sheet
+ASSUMED = 0.2  # of which convolutions of 32 to 128 channels are assumed to reach
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="run folder of a trained model")
+    parser.add_argument("--pairs", type=Path, help="folder of pairs")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    chosen = parser.parse_args()
+    record = {"commit": commit(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    record |= {"times": times(), "mosaics": mosaics(), "projection": projection()}
+    if chosen.run and chosen.pairs:
+        record["quality"] = quality(load_model(chosen.run), chosen.pairs)
+        draw(record["quality"], chosen.out / "tiling.png")
+    (chosen.out / "tiling.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+def times() -> dict[str, float]:
+    """Seconds for a 1280 x 944 image, whole and in tiles, taken in turns; medians of 5."""
+    model = build_model("aeanet").eval()
+    image = np.random.default_rng(0).random((944, 1280), np.float32)
+    sides = {"whole": None, "256": 256, "512": 512}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(6):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            restore(model, image, tile=side)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def mosaics() -> list[dict[str, Any]]:
+    """Peak resident memory and seconds from file to file, each in a process of its own, at the image's own grid."""
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for side in SIDES:
+            image = (np.random.default_rng(0).random((side, side)) * 255).astype(np.uint8)
+            tifffile.imwrite(Path(folder) / f"{side}.tif", image, tile=(256, 256), compression="zlib")
+            array = zarr.open_group(Path(folder) / f"{side}.zarr", mode="w")
+            array.create_array("0", data=image, chunks=(512, 512))
+            level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
+            axes = [{"name": name, "type": "space"} for name in "yx"]
+            array.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+            for kind in ("tif", "zarr"):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    peak, seconds = pool.apply(stream, (folder, side, kind))
+                results.append({"kind": kind, "side": side, "peak": peak, "seconds": seconds})
+                print(results[-1], flush=True)
+    return results
+
+
+def stream(folder: str, side: int, kind: str) -> tuple[int, float]:
+    model = build_model("aeanet")
+    start = time.perf_counter()
+    source, target = (Path(folder) / f"{name}.{kind}" for name in (side, f"{side}-out"))
+    super_resolve_mosaic(model, source, target, tile=TILE, magnification=1.0)
+    seconds = time.perf_counter() - start
+    with open("/proc/self/status") as handle:
+        line = next(line for line in handle if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024, seconds
+
+
+def projection() -> dict[str, float]:
+    """FLOP of both passes for every pixel, halos included, and what that makes of a large mosaic: not measured."""
+    model = build_model("aeanet").eval()
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        model(torch.zeros(1, 1, 256, 256))
+    counts = counter.get_flop_counts()["Global"]
+    whole = sum(counts.values()) / 256**2
+    reach, side = reach_of(model), 2048
+    passes = 2 * (1 + 2 * reach.halo / side) ** 2  # the first stops half-way; counted as whole
+    flop = passes * whole * PROJECTED**2
+    return {"flop_per_pixel": whole, "flop": flop, "seconds_one_gpu": flop / (ASSUMED * H100)}
+
+
+def quality(model: UShape, folder: Path) -> dict[str, Any]:
+    """Mean PSNR on the test columns of pairs, and the memory of a tile, for stitched and for exact tiles."""
+    pairs = load_pairs(folder).pairs
+    per_pixel, halo = bytes_per_pixel(model), reach_of(model).halo
+    rows = []
+    for tile in TILES:
+        scores: dict[str, list[float]] = {"stitched": [], "exact": [], "whole": []}
+        for pair in pairs:
+            results = {
+                "stitched": stitch(model, pair.lr, tile),
+                "exact": restore(model, pair.lr, tile=tile),
+                "whole": restore(model, pair.lr),
+            }
+            for region in split_3x4(pair.hr.shape)[1]:
+                if pair.mask[region].any():
+                    for name, result in results.items():
+                        scores[name].append(psnr(result[region], pair.hr[region], pair.mask[region]))
+        rows.append({name: statistics.fmean(values) for name, values in scores.items()} | {"tile": tile})
+        rows[-1] |= {"stitched_bytes": per_pixel * tile**2, "exact_bytes": per_pixel * (tile + 2 * halo) ** 2}
+        print(rows[-1], flush=True)
+    return {"rows": rows, "whole_bytes": per_pixel * pairs[0].hr.size, "margin": MARGIN, "pairs": len(pairs)}
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = record["rows"]
+    tiles = [row["tile"] for row in rows]
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.axhline(rows[0]["whole"], color="gray", linestyle=":", label="whole image")
+    left.plot(tiles, [row["exact"] for row in rows], marker="o", linewidth=2.5, label="exact tiles")
+    left.plot(tiles, [row["stitched"] for row in rows], marker="o", label=f"stitched, margin {record['margin']} px")
+    left.set(xlabel="tile, px", ylabel=f"PSNR, dB, mean of {record['pairs']} pairs")
+    right.axhline(record["whole_bytes"] / 1e6, color="gray", linestyle=":", label="whole image")
+    right.plot(tiles, [row["exact_bytes"] / 1e6 for row in rows], marker="o", linewidth=2.5, label="exact tiles")
+    right.plot(tiles, [row["stitched_bytes"] / 1e6 for row in rows], marker="o", label="stitched")
+    right.set(xlabel="tile, px", ylabel="memory of the network's tensors, MB", yscale="log")
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
