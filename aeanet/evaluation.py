@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 from scipy.ndimage import binary_erosion
 from skimage.filters import threshold_otsu
@@ -113,9 +114,9 @@ class Evaluation:
         }
         return {name: (statistics.fmean(values), len(values)) for name, values in found.items() if values}
 
-    def table(self, samples: Mapping[str, str] | None = None) -> Table:
-        """One line per pair and the mean with its interval, for a terminal."""
-        table = Table("pair", title="Test columns, against HR")
+    def table(self) -> Table:
+        """One line per pair and the mean, for a terminal of 80 columns."""
+        table = Table("pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
         for title in ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "fore-\nground", "back-\nground"):
             table.add_column(title, justify="right")
         for title in ("SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
