@@ -19,7 +19,8 @@ from aeanet.files import write_atomically
 from aeanet.intervals import EXPLANATION, Estimate
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import Results
-from aeanet.reproduce.tables import Table, build_tables
+from aeanet.reproduce.table import Table
+from aeanet.reproduce.tables import build_tables
 
 PAGE = "index.html"
 

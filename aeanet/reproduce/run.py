@@ -87,6 +87,9 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
                 raise
             results.failed[experiment.label] = str(error)
             continue
+        except (MemoryError, torch.OutOfMemoryError):
+            results.failed[experiment.label] = "There is not enough memory for this network: it needs another machine."
+            continue
         results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
         scored.append((experiment, Evaluation.from_record(result["evaluation"])))
     if not scored:

@@ -1,9 +1,6 @@
-"""The paper's tables from a study's results, beside the paper's own numbers; as text, Markdown, CSV and plain data."""
+"""The paper's tables from a study's results, beside the paper's own numbers."""
 
-import csv
-import io
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +8,7 @@ from aeanet.evaluation import Evaluation, Measure, Part, improvement
 from aeanet.intervals import Estimate
 from aeanet.reproduce.plan import ABLATION, AEANET, Method, Strategy, Study, method
 from aeanet.reproduce.run import Results
+from aeanet.reproduce.table import Cell, Column, Table
 
 # Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and background Δ PSNR.
 PAPER: dict[tuple[Strategy, str], str] = {
@@ -39,92 +37,6 @@ PAPER_PARTS: dict[tuple[Strategy, str], str] = {
     ("self", "lbnlm"): "0.23 / 2.65",
     ("pooled", "aeanet"): "1.15 / 2.42",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column and, where it holds numbers, how many digits they are shown with; `best`: its highest is set bold."""
-
-    title: str
-    digits: int = 2
-    best: bool = False
-
-
-Cell = str | Estimate | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose cells are text, estimates with their intervals, or None for what there is not."""
-
-    key: str
-    title: str
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-
-    def shown(self) -> list[list[tuple[str, bool]]]:
-        """Each cell's text, and whether it is the best of its column."""
-        tops = [
-            max((cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)), default=None)
-            if column.best
-            else None
-            for i, column in enumerate(self.columns)
-        ]
-        return [
-            [
-                (self._text(cell, column), isinstance(cell, Estimate) and cell.mean == top)
-                for cell, column, top in zip(row, self.columns, tops, strict=True)
-            ]
-            for row in self.rows
-        ]
-
-    def markdown(self) -> str:
-        lines = [[column.title for column in self.columns], ["---"] + ["---:"] * (len(self.columns) - 1)]
-        lines += [[f"**{text}**" if best else text for text, best in row] for row in self.shown()]
-        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
-
-    def csv(self) -> str:
-        """Full precision; an estimate takes three columns: mean, low and high end of its 95 % interval."""
-        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            title
-            for column, wide in zip(self.columns, estimated, strict=True)
-            for title in ([column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title])
-        )
-        for row in self.rows:
-            writer.writerow(
-                value
-                for cell, wide in zip(row, estimated, strict=True)
-                for value in ([*_numbers(cell)] if wide else [cell])
-            )
-        return buffer.getvalue()
-
-    def record(self) -> dict[str, Any]:
-        """Plain data; an estimate is {"mean", "interval"}."""
-        rows = [
-            [
-                {"mean": round(cell.mean, 5), "interval": cell.interval and [round(end, 5) for end in cell.interval]}
-                if isinstance(cell, Estimate)
-                else cell
-                for cell in row
-            ]
-            for row in self.rows
-        ]
-        return {"title": self.title, "columns": [column.title for column in self.columns], "rows": rows}
-
-    def _text(self, cell: Cell, column: Column) -> str:
-        if isinstance(cell, Estimate):
-            return cell.text(column.digits)
-        return "–" if cell is None else cell
-
-
-def _numbers(cell: Cell) -> list[float | str | None]:
-    if isinstance(cell, Estimate):
-        return [cell.mean, *(cell.interval or (None, None))]
-    return [cell, None, None]
 
 
 def build_tables(study: Study, results: Results) -> list[Table]:

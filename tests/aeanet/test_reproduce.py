@@ -26,7 +26,8 @@ from aeanet.model import MODEL_FILE, AEANet, build_model, load_model
 from aeanet.prediction import restore
 from aeanet.reproduce import SECTIONS, ReproduceError, Results, Study, recipe_for, run_study, write_report
 from aeanet.reproduce.plan import spread
-from aeanet.reproduce.tables import Column, Table, build_tables
+from aeanet.reproduce.table import Column, Table
+from aeanet.reproduce.tables import build_tables
 from aeanet.reproduce.tiles import stitch
 from aeanet.synthetic import simulate_pair
 from aeanet.training import Recipe
@@ -185,6 +186,24 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert "U-Net on blind alone" in page
     with pytest.raises(ReproduceError, match="No experiment could be done; U-Net on all pairs: No pair has room"):
         run_study(study(pairs={"blind": blind}, sections=["table1"], methods=["unet"]), tmp_path, silent)
+
+
+def test_a_network_too_large_for_the_machine_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aeanet.reproduce import run
+
+    train = run.train
+
+    def large(pairs: Any, recipe: Recipe, *, name: str, **options: Any) -> Any:
+        if name == "gvtnet":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(pairs, recipe, name=name, **options)
+
+    monkeypatch.setattr(run, "train", large)
+    results = run_study(study(sections=["fig4"], methods=["gvtnet", "unet"]), tmp_path, silent)
+    assert list(results.failed) == ["GVTNet on all pairs"]
+    assert list(results.crops[0].panels) == ["LR, bicubic", "U-Net", "HR, the truth"]
 
 
 def test_tables_say_what_the_evaluations_do(whole: tuple[Study, Results, Path]) -> None:

@@ -1,0 +1,95 @@
+"""A table of estimates, as text, Markdown, CSV and plain data."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aeanet.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and, where it holds numbers, how many digits they are shown with; `best`: its highest is set bold."""
+
+    title: str
+    digits: int = 2
+    best: bool = False
+
+
+Cell = str | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are text, estimates with their intervals, or None for what there is not."""
+
+    key: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+    def shown(self) -> list[list[tuple[str, bool]]]:
+        """Each cell's text, and whether it is the best of its column."""
+        tops = [
+            max((cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)), default=None)
+            if column.best
+            else None
+            for i, column in enumerate(self.columns)
+        ]
+        return [
+            [
+                (self._text(cell, column), isinstance(cell, Estimate) and cell.mean == top)
+                for cell, column, top in zip(row, self.columns, tops, strict=True)
+            ]
+            for row in self.rows
+        ]
+
+    def markdown(self) -> str:
+        lines = [[column.title for column in self.columns], ["---"] + ["---:"] * (len(self.columns) - 1)]
+        lines += [[f"**{text}**" if best else text for text, best in row] for row in self.shown()]
+        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+
+    def csv(self) -> str:
+        """Full precision; an estimate takes three columns: mean, low and high end of its 95 % interval."""
+        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(
+            title
+            for column, wide in zip(self.columns, estimated, strict=True)
+            for title in ([column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title])
+        )
+        for row in self.rows:
+            writer.writerow(
+                value
+                for cell, wide in zip(row, estimated, strict=True)
+                for value in ([*_numbers(cell)] if wide else [cell])
+            )
+        return buffer.getvalue()
+
+    def record(self) -> dict[str, Any]:
+        """Plain data; an estimate is {"mean", "interval"}."""
+        rows = [
+            [
+                {"mean": round(cell.mean, 5), "interval": cell.interval and [round(end, 5) for end in cell.interval]}
+                if isinstance(cell, Estimate)
+                else cell
+                for cell in row
+            ]
+            for row in self.rows
+        ]
+        return {"title": self.title, "columns": [column.title for column in self.columns], "rows": rows}
+
+    def _text(self, cell: Cell, column: Column) -> str:
+        if isinstance(cell, Estimate):
+            return cell.text(column.digits)
+        return "–" if cell is None else cell
+
+
+def _numbers(cell: Cell) -> list[float | str | None]:
+    if isinstance(cell, Estimate):
+        return [cell.mean, *(cell.interval or (None, None))]
+    return [cell, None, None]
