@@ -47,6 +47,9 @@ def main(
 ) -> None:
     """Train and score what the tables and figures of the paper need, on your pairs, and write a report.
 
+    That is seven networks of all pairs, and for each method one of each pair (self-training) and one for each part of
+    the samples left out; --only, --pairs, --self-pairs and --folds make them fewer, --budget shorter.
+
     The report is one page, index.html, that needs nothing else; beside it report.md, tables/, figures/, results.json,
     and each network. A stopped run goes on where it was when started again: networks already trained with the same
     settings on the same data are taken as they are.
