@@ -1,16 +1,25 @@
-"""Two gloo processes train as one with the joint batch."""
+"""Several gloo processes train as one with the joint batch, and share the tiles of one image."""
 
 import copy
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from aeanet.model import UShape, build_model
+from aeanet.images import write_image
+from aeanet.model import UShape, build_model, save_model
+from aeanet.mosaics import open_mosaic
+from aeanet.prediction import restore, super_resolve_mosaic
 from aeanet.processes import pool_over_processes
 
 
@@ -74,3 +83,53 @@ def test_a_single_process_is_untouched() -> None:
     pool_over_processes(model, None)
     lr, _ = images(4)
     assert torch.equal(model(lr), plain(lr))
+
+
+def predict_main(rank: int, ranks: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
+    model, image = network("aeanet").float(), tifffile.imread(folder / "image.tif")
+    result = restore(model, image, tile=44, group=dist.group.WORLD)
+    np.save(folder / f"{rank}.npy", result)
+    for name in ("out.tif", "out.zarr"):
+        options = {"tile": 44, "magnification": 1.0, "group": dist.group.WORLD}
+        super_resolve_mosaic(model, folder / "image.tif", folder / name, **options)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_predict_as_one(ranks: int, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((101, 130), np.float32)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    mp.spawn(predict_main, (ranks, tmp_path), nprocs=ranks)
+    whole = restore(network("aeanet").float(), image)
+    for rank in range(ranks):
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), whole, atol=1e-5)
+    for name in ("out.tif", "out.zarr"):
+        with open_mosaic(tmp_path / name) as result:
+            np.testing.assert_allclose(result.raw(slice(0, 101), slice(0, 130)), whole, atol=1e-5)
+
+
+DIES = "import os, aea_kernels as aea; aea.AugmentedAttention.moments = lambda *_: os._exit(9)\n"
+RUNS = "from aeanet.cli import main; main()"
+
+
+def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> None:
+    model = network("aeanet").float()
+    model.magnification = 2.0
+    save_model(model, tmp_path / "run" / "model.safetensors")
+    write_image(tmp_path / "image.png", np.random.default_rng(0).random((64, 64)))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = ["predict", tmp_path / "run", tmp_path / "image.png", "--out", tmp_path / "out", "--tile", "40"]
+    processes = []
+    for rank, code in enumerate((RUNS, DIES + RUNS)):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | {name: str(value) for name, value in ranks.items()} | {"COLUMNS": "300"}
+        options = {"env": environment, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen([sys.executable, "-c", code, *map(str, command)], **options))
+    errors = [process.communicate(timeout=100)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 9], errors
+    assert "Another process of this run has ended" in errors[0]
+    assert "Traceback" not in errors[0]
+    assert os.listdir(tmp_path / "out") == []
