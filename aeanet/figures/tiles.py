@@ -28,10 +28,14 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     sizes = list(curves[0].sizes)
     places = np.arange(len(sizes) + 1)
     for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
-        axis.plot(places, [*curve.exact, curve.whole], "o--", color=colour, markerfacecolor="none", linewidth=1)
-        axis.plot(places, [*curve.stitched, curve.whole], "o-", color=colour, linewidth=1.6, label=curve.label)
-    axis.plot([], [], "o-", color="gray", label="tiles alone, stitched")
-    axis.plot([], [], "o--", color="gray", markerfacecolor="none", linewidth=1, label="exact tiling")
+        axis.plot(
+            places, [*curve.exact, curve.whole], "o--", color=colour, markerfacecolor="none", linewidth=1, markersize=5
+        )
+        axis.plot(
+            places, [*curve.stitched, curve.whole], "o-", color=colour, linewidth=1.6, markersize=5, label=curve.label
+        )
+    axis.plot([], [], "o-", color="gray", markersize=5, label="tiles alone, stitched")
+    axis.plot([], [], "o--", color="gray", markerfacecolor="none", linewidth=1, markersize=5, label="exact tiling")
     axis.set_xticks(places, [*map(str, sizes), "whole\nimage"])
     axis.set_xlabel("tile side (px)")
     axis.set_ylabel("Δ PSNR (dB)")
