@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
@@ -21,6 +22,7 @@ from typer.testing import CliRunner, Result
 from aeanet import cli, demo
 from aeanet.images import read_image, write_image
 from aeanet.model import build_model, load_model, save_model
+from aeanet.mosaics import open_mosaic
 from aeanet.synthetic import simulate_pair
 from aeanet.training import Recipe
 
@@ -202,6 +204,35 @@ def test_a_bad_image_does_not_stop_the_good_ones(run: Path, pairs: Path, tmp_pat
     assert "broken.png cannot be read as an image" in result.stderr
     assert "missing.png cannot be read" in result.stderr
     assert (tmp_path / "out" / "0.png").exists()
+
+
+def test_tiles_change_nothing(run: Path, pairs: Path, tmp_path: Path) -> None:
+    image = pairs / "lr" / "0.png"
+    for folder, options in (("whole", ["--tile", "2000"]), ("tiled", ["--tile", "100"]), ("auto", [])):
+        result = aeanet("predict", run, image, "--out", tmp_path / folder, *options)
+        assert result.exit_code == 0, result.output
+    whole, tiled, auto = (read_image(tmp_path / name / "0.png").pixels for name in ("whole", "tiled", "auto"))
+    assert np.array_equal(auto, whole)
+    assert np.abs(tiled - whole).max() <= 1.01 / 255  # a rounding error may lie on a rounding step
+
+
+def test_images_by_regions_and_other_magnifications(run: Path, pairs: Path, tmp_path: Path) -> None:
+    zarr.open_array(tmp_path / "a.zarr", mode="w", shape=(60, 80), dtype="uint8", chunks=(32, 32))[:] = 100
+    options = ["--magnification", "1.5", "--tile", "64", "--precision", "bfloat16"]
+    result = aeanet("predict", run, tmp_path / "a.zarr", pairs / "lr" / "0.png", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    with open_mosaic(tmp_path / "out" / "a.zarr") as restored:
+        assert restored.shape == (90, 120)
+    assert read_image(tmp_path / "out" / "0.png").pixels.shape == (354, 480)
+
+
+@pytest.mark.parametrize(("tile", "words"), [("0", "a tile of 0 px is too small"), ("big", "--tile is 'big', wanted")])
+def test_a_tile_that_cannot_be_is_refused_before_anything_is_done(
+    run: Path, pairs: Path, tmp_path: Path, tile: str, words: str
+) -> None:
+    result = aeanet("predict", run, pairs / "lr" / "0.png", "--out", tmp_path / "out", "--tile", tile)
+    assert_one_sentence(result, words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_results_never_replace_inputs_or_one_another(run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aeanet.model import build_model
-from aeanet.prediction import restore, super_resolve
+from aeanet.prediction import compile_parts, restore, super_resolve
 from aeanet.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
@@ -45,6 +45,33 @@ def test_restoring_is_the_network_in_evaluation_mode_clipped() -> None:
     assert expected.min() < 0 or expected.max() > 1
     assert np.array_equal(result, expected.clip(0, 1))
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_tiles_give_the_whole() -> None:
+    model = build_model("aeanet")
+    image = RANDOM.random((90, 130)).astype(np.float32)
+    seen: list[tuple[int, int]] = []
+    tiled = super_resolve(model, image, magnification=2, tile=100, progress=lambda *now: seen.append(now))
+    np.testing.assert_allclose(tiled, super_resolve(model, image, magnification=2), atol=1e-5)
+    assert seen == [(done, 12) for done in range(1, 13)]  # 2 x 3 tiles in two passes
+
+
+def test_bfloat16_costs_about_three_digits() -> None:
+    model = build_model("aeanet")
+    image = RANDOM.random((64, 80)).astype(np.float32)
+    exact, half = restore(model, image), restore(model, image, precision="bfloat16")
+    error = np.abs(half - exact).mean() / np.abs(exact).mean()
+    assert 1e-5 < error < 3e-2
+    np.testing.assert_allclose(restore(model, image, precision="bfloat16", tile=40), half, atol=0.05)
+
+
+def test_a_compiled_network_gives_the_same_in_tiles_of_every_size() -> None:
+    model = build_model("aeanet")
+    image = RANDOM.random((60, 84)).astype(np.float32)
+    exact = restore(model, image)
+    compile_parts(model)
+    np.testing.assert_allclose(restore(model, image), exact, atol=1e-5)
+    np.testing.assert_allclose(restore(model, image, tile=40), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize(
