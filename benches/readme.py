@@ -76,9 +76,10 @@ def tiling_section(record: dict[str, Any]) -> str:
         for side in sides
     )
     text = (
-        f"On {record['threads']} CPU threads (`python -m benches.tiling` at {record['commit']}): a 1280x944 image in tiles "
-        f"of 512 px takes {times['512'] / times['whole']:.2f}x the time of the whole image ({times['whole']:.2f} s). Peak "
-        f"memory of the process from file to file, tiles of 1024 px: {streamed}. A projection, not a measurement: a "
+        f"On {record['threads']} CPU threads (`python -m benches.tiling` at {record['commit']}): a 1280x944 image in "
+        f"tiles of 512 px takes {times['512'] / times['whole']:.2f}x the time of the whole image "
+        f"({times['whole']:.2f} s). Peak memory of the process from file to file, tiles of 1024 px: {streamed}. "
+        f"A projection, not a measurement: a "
         f"mosaic of 100,000 x 100,000 px is {projection['flop'] / 1e15:.1f} PFLOP in both passes, "
         f"{projection['seconds_one_gpu']:.0f} s on an H100 that reaches a fifth of its bfloat16 peak and "
         f"{projection['seconds_one_gpu'] / 8:.0f} s on eight, if files of 10 GB can be read and written that fast."
