@@ -33,6 +33,7 @@ from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import RunFolder, Trained, configuration, write_record
 from aeanet.training.watch import Progress, Watch
 
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}  # the recipe's, as Lightning names them
 STATISTICS_WINDOW = 5  # a young batch norm averages over about the latest fifth of its steps
 
 
@@ -168,7 +169,7 @@ def train(
         trainer = pl.Trainer(
             max_steps=len(steps),
             accelerator="auto",
-            precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+            precision=PRECISIONS[recipe.precision],
             deterministic=recipe.deterministic or None,
             callbacks=[
                 watch,
