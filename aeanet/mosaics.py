@@ -17,7 +17,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from aeanet.images import ImageError, value_range
+from aeanet.images import ImageError, to_raw, value_range
 from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Mosaic:
 
     def to_raw(self, pixels: NDArray) -> NDArray:
         """Other pixels, clipped to [0, 1], as values of this image's type and range."""
-        values = pixels.clip(0, 1).astype(np.float64) * (self.high - self.low) + self.low
-        return (values if self.dtype.kind == "f" else values.round()).astype(self.dtype)
+        return to_raw(pixels, self.dtype, self.low, self.high)
 
 
 def shape_by_regions(path: Path) -> tuple[int, int] | None:

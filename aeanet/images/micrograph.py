@@ -35,8 +35,13 @@ class Micrograph:
 
     def to_raw(self, pixels: NDArray) -> NDArray:
         """Other pixels, clipped to [0, 1], as values of this image's type and range."""
-        values = np.clip(pixels.astype(np.float64), 0, 1) * (self.high - self.low) + self.low
-        return values.astype(self.dtype) if self.dtype.kind == "f" else np.rint(values).astype(self.dtype)
+        return to_raw(pixels, self.dtype, self.low, self.high)
+
+
+def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
+    """Pixels, clipped to [0, 1], as values of a type in which `low` is black and `high` white."""
+    values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
 def value_range(dtype: np.dtype, least: float, most: float) -> tuple[float, float]:
