@@ -29,34 +29,35 @@ def find_bar(image: NDArray) -> int:
     rows = int(image.shape[0] * HEIGHTS[1]) + 1
     if high == low or rows <= MIN_ROWS:
         return 0
-    strip = np.rint((image[-rows:].astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-    counts = np.stack([np.bincount(row, minlength=256) for row in strip])
+    strip = (image[-rows:].astype(np.float64) - low) * (255 / (high - low))
     least = max(MIN_ROWS, int(image.shape[0] * HEIGHTS[0]))
     for tolerance in TOLERANCES:
-        shares = _within(counts, tolerance) / strip.shape[1]
-        uniform = shares.max(axis=1)
+        uniform = np.array([_most_common(row, tolerance)[1] for row in strip]) / strip.shape[1]
         edges = np.flatnonzero((uniform[1:] >= PLAIN) & (uniform[:-1] <= IMAGE)) + 1
         for edge in edges[rows - edges >= least]:
-            background = int(shares[edge:].sum(axis=0).argmax())
-            painted = (shares[edge:, background] >= PAINTED) | (uniform[edge:] >= PLAIN)
-            if painted[:-STRAY_ROWS].all() and _is_written_on(strip[edge:], background):
-                return rows - int(edge)
+            bar = strip[edge:]
+            background, _ = _most_common(bar, tolerance)
+            painted = (np.abs(bar - background) <= tolerance).mean(axis=1) >= PAINTED
+            if (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all() and _is_written_on(bar, background):
+                return len(bar)
     return 0
 
 
-def _within(counts: NDArray, tolerance: int) -> NDArray:
-    """Histograms (N, 256) -> for every level, how many pixels lie within the tolerance of it."""
-    total = np.pad(counts, ((0, 0), (tolerance + 1, tolerance))).cumsum(axis=1)
-    return total[:, 2 * tolerance + 1 :] - total[:, : -2 * tolerance - 1]
+def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
+    """The level that has the most values within the tolerance of it, and their number."""
+    ordered = np.sort(values, axis=None)
+    counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(ordered.size)
+    first = int(counts.argmax())
+    return float(ordered[first]) + tolerance, int(counts[first])
 
 
-def _is_written_on(bar: NDArray[np.uint8], background: int) -> bool:
+def _is_written_on(bar: NDArray[np.float64], background: float) -> bool:
     """Whether many small figures of one colour stand on the background."""
-    ink = np.abs(bar.astype(np.int16) - background) > INK_CONTRAST * 255
+    ink = np.abs(bar - background) > INK_CONTRAST * 255
     if not INK[0] <= ink.mean() <= INK[1]:
         return False
-    colour = _within(np.bincount(bar[ink], minlength=256)[None], TOLERANCES[-1]).max()
+    _, pure = _most_common(bar[ink], TOLERANCES[-1])
     boxes = cv2.connectedComponentsWithStats(ink.astype(np.uint8))[2][1:]
     heights = boxes[:, cv2.CC_STAT_HEIGHT]
     glyphs = np.count_nonzero((heights > 3) & (heights < 0.6 * len(bar)))
-    return bool(colour >= PURE * ink.sum() and glyphs >= MIN_GLYPHS)
+    return bool(pure >= PURE * ink.sum() and glyphs >= MIN_GLYPHS)

@@ -21,7 +21,8 @@ class Micrograph:
     """A grey image and what is needed to write another one like it.
 
     `pixels` is (H, W) float32 in [0, 1] and equals `(raw - low) / (high - low)`; `low` and `high` are the black and
-    white of the file's type (`value_range`). `pixel_size` is None where the file states none. `bar` counts the rows of
+    white of the file's type (`value_range`), `dtype`, which for half floats and 64-bit integers is the next float type
+    that OME knows. `pixel_size` is None where the file states none. `bar` counts the rows of
     an information bar that were cut off below, `kind` names the file format.
     """
 

@@ -35,6 +35,9 @@ _TIFF_KINDS = {
     "is_imagej": "ImageJ TIFF",
 }
 
+# OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
+_WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
+
 # ITU-R BT.601, the weights of Pillow and OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -80,7 +83,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     except Exception as error:  # decoders raise whatever they like on damaged files, even SyntaxError and struct.error
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
-    raw = decoded.raw.astype(decoded.raw.dtype.newbyteorder("="), copy=False)
+    raw = decoded.raw.astype(_WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
         raise ImageError(f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted.")
     if not np.isfinite(raw).all():

@@ -15,8 +15,6 @@ from aeanet.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES
 from aeanet.metadata import PixelSize, ome_metadata
 
 _EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 255.0)
-# OME knows no half floats and no 64-bit integers: the next type that holds their values.
-_OME_TYPES = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 
 def result_name(path: str | os.PathLike[str]) -> str:
@@ -54,7 +52,6 @@ def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None) -> bytes:
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
-        raw = raw.astype(_OME_TYPES.get(raw.dtype.name, raw.dtype), copy=False)
         tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, metadata=ome_metadata(pixel_size))
         return buffer.getvalue()
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from aeanet.images import ImageError, Micrograph, read_image, write_image
+from aeanet.images import ImageError, Micrograph, PixelSize, read_image, result_name, value_range, write_image
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
@@ -86,6 +86,39 @@ def test_floats_beyond_one_are_brought_to_the_unit_range(tmp_path: Path) -> None
     assert read_image(tmp_path / "b.tif").pixels[0, 0] == np.float32(0.2)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values", "black_and_white"),
+    [
+        (np.bool_, (0, 1), (0, 1)),
+        (np.uint8, (3, 9), (0, 255)),
+        (np.int8, (-3, 9), (-128, 127)),
+        (np.int8, (3, 9), (0, 127)),
+        (np.uint16, (0, 4096), (0, 65535)),
+        (np.uint16, (0, 4095), (0, 4095)),  # a detector of 12 bits
+        (np.int16, (0, 4096), (0, 32767)),
+        (np.int16, (0, 4095), (0, 4095)),
+        (np.int16, (-1, 9), (-32768, 32767)),
+        (np.uint32, (29407, 36106), (29407, 36106)),  # counts
+        (np.int64, (-5, 36106), (-5, 36106)),
+        (np.float32, (0.2, 0.4), (0, 1)),
+        (np.float32, (0.2, 1.5), (0.2, 1.5)),
+        (np.float64, (7, 7), (7, 8)),
+    ],
+)
+def test_each_type_has_its_black_and_white(
+    dtype: type, values: tuple[float, float], black_and_white: tuple[float, float]
+) -> None:
+    assert value_range(np.dtype(dtype), *values) == black_and_white
+
+
+def test_twelve_bits_in_sixteen_are_as_bright_as_eight(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", RAMP.astype(np.uint16) * 16)
+    image = read_image(tmp_path / "a.tif")
+    np.testing.assert_allclose(image.pixels, RAMP / 255, atol=1 / 255)
+    again = tifffile.imread(write_image(tmp_path / "b.tif", image.pixels, like=image))
+    np.testing.assert_array_equal(again, RAMP.astype(np.uint16) * 16)
+
+
 @given(raw=hnp.arrays(st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_what_is_read_is_written_back_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, raw: np.ndarray) -> None:
     folder = tmp_path_factory.mktemp("round")
@@ -96,6 +129,52 @@ def test_what_is_read_is_written_back_bit_by_bit(tmp_path_factory: pytest.TempPa
         again = read_image(write_image(folder / f"b{suffix}", image.pixels, like=image))
         assert again.dtype == raw.dtype
         np.testing.assert_array_equal(np.rint(again.pixels * np.float64(again.high)), raw)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8", "f2", "u8", "i8"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_keeps_every_type(tmp_path: Path, dtype: str, order: str) -> None:
+    """But for half floats and 64-bit integers, which OME does not know and which become wider floats."""
+    raw = np.arange(0 if dtype[0] == "u" else -60, 120, dtype=dtype).reshape(-1, 12)
+    tifffile.imwrite(tmp_path / "a.tif", raw, byteorder=order, photometric="minisblack")
+    image = read_image(tmp_path / "a.tif")
+    again = tifffile.imread(write_image(tmp_path / "b.tif", image.pixels, like=image))
+    assert image.dtype == again.dtype == {"f2": "f4", "u8": "f8", "i8": "f8"}.get(dtype, dtype)
+    np.testing.assert_allclose(again, raw, rtol=0, atol=1e-5 if again.dtype.kind == "f" else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_imagej_in_ome_out(tmp_path: Path, dtype: type) -> None:
+    raw = np.random.default_rng(0).integers(0, np.iinfo(np.uint16).max, (30, 20)).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", raw, imagej=True, resolution=(1 / 0.25, 1 / 0.5), metadata={"unit": "micron"})
+    image = read_image(tmp_path / "a.tif")
+    assert (image.kind, image.pixel_size) == ("ImageJ TIFF", PixelSize(0.25, 0.5, "µm"))
+    target = write_image(tmp_path / result_name("a.tif"), image.pixels, like=image, magnification=2)
+    again = read_image(target)
+    assert (again.kind, again.pixel_size, again.dtype) == ("OME-TIFF", PixelSize(0.125, 0.25, "µm"), dtype)
+    np.testing.assert_allclose(tifffile.imread(target), raw, rtol=1e-6 if dtype is np.float32 else 0, atol=0.01)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
+    raw = np.arange(12 * 20, dtype=np.uint16).reshape(12, 20) * 257
+    Image.fromarray(raw).save(tmp_path / "a.tif", compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, (raw / 65535).astype(np.float32))
+
+
+def test_a_preview_beside_the_image_is_passed_over(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(RAMP, photometric="minisblack", metadata=None)
+        file.write(RAMP[::4, ::4], photometric="minisblack", subfiletype=1, metadata=None)
+    assert read_image(tmp_path / "a.tif").pixels.shape == RAMP.shape
+
+
+def test_results_are_named_after_what_they_can_hold() -> None:
+    for name in ("a.tif", "b/a.TIFF", "a.dm3", "a.emd", "a.mrc"):
+        assert result_name(name) == "a.tif"
+    for name in ("a.png", "a.bmp", "b/a.JPG", "a.jpeg"):
+        assert result_name(name) == "a.png"
+    assert result_name("a.ome.tif") == "a.ome.tif"
 
 
 def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
@@ -133,11 +212,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "folder.png").mkdir()
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "imagej.tif", RAMP, description="ImageJ=1.53t\nimages=40\nslices=40\n", metadata=None)
+    tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
     for name, reason in {
         "missing.png": "No such file",
         "notes.txt": "known kind",
         "folder.png": "directory",
         "stack.tif": "holds 3 images",
+        "imagej.tif": "holds 40 images",  # more than 4 GB of them are described once
+        "complex.tif": "complex64 values",
     }.items():
         with pytest.raises(ImageError, match=reason) as error:
             read_image(tmp_path / name)
