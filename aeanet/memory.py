@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class _Live(TorchDispatchMode):
         self.peak = max(self.peak, self.bytes)
 
 
+@lru_cache(maxsize=1)  # a folder of images is restored with one model
 def bytes_per_pixel(model: nn.Module) -> float:
     """Peak of the memory of all tensors that a network makes, over the pixels of its image: measured on a small one."""
     parameter = next(model.parameters())
