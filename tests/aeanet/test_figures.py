@@ -69,9 +69,9 @@ def test_heat_maps_of_a_reference_share_a_scale() -> None:
 
 def test_curves_end_in_the_whole_image() -> None:
     curve = Curve("AEANet (64)", [128, 256], stitched=[1.0, 1.5], exact=[2.0, 2.0], whole=2.0)
-    (axis,) = draw_curves([curve]).axes
-    drawn = [list(line.get_ydata()) for line in axis.lines[:2]]
-    assert drawn == [[2.0, 2.0, 2.0], [1.0, 1.5, 2.0]]
+    axis, relative = draw_curves([curve]).axes
+    assert [list(line.get_ydata()) for line in axis.lines[:2]] == [[2.0, 2.0, 2.0], [1.0, 1.5, 2.0]]
+    assert [list(line.get_ydata()) for line in relative.lines] == [[0.0, 0.0, 0.0], [-1.0, -0.5, 0.0]]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["128", "256", "whole\nimage"]
 
 
