@@ -8,7 +8,7 @@ import tifffile
 
 _METRES = {"km": 1e3, "m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "in": 0.0254}
 _LEAST, _MOST = 1e-15, 0.1  # metres; anything else is a diffraction pattern or a mistake
-_READABLE = ("mm", "µm", "nm", "pm")
+_READABLE = ("mm", "µm", "nm")
 _ALIASES = {
     "meter": "m", "metre": "m", "centimeter": "cm", "millimeter": "mm", "micrometer": "µm", "micron": "µm",
     "microns": "µm", "um": "µm", "μm": "µm", r"\u00b5m": "µm", "nanometer": "nm", "picometer": "pm", "a": "Å",
@@ -63,6 +63,17 @@ def ome_metadata(pixel_size: PixelSize | None) -> dict[str, Any]:
         "PhysicalSizeY": pixel_size.y,
         "PhysicalSizeYUnit": pixel_size.unit,
     }
+
+
+def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
+    """The same for programs that read no OME (ImageJ among them): what `tifffile.imwrite(...)` wants besides.
+
+    Pixels per centimetre; left out where TIFF's fractions of 32 bits cannot hold them, below 3 pm per pixel.
+    """
+    if pixel_size is None:
+        return {}
+    x, y = (0.01 / (side * _METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
+    return {"resolution": (x, y), "resolutionunit": "CENTIMETER"} if max(x, y) < 2**32 - 1 else {}
 
 
 def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:

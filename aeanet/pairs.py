@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from aeanet.images import SUFFIXES, ImageError, read_image
+from aeanet.images import SUFFIXES, ImageError, Micrograph, read_image
 from aeanet.registration import RegisteredPair, RegistrationError, register_pair
 
 Progress = Callable[[int, int, str], None]
 Region = tuple[slice, slice]
+
+MOST_BRIGHTNESS = 3.0  # ratio of LR's mean to HR's, or the inverse; 14 bits in 16 against 8 make 4
 
 _LAYOUTS = "lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR)"
 
@@ -204,7 +206,19 @@ def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
 
 
 def _read(files: PairFiles) -> tuple[NDArray, NDArray]:
-    return read_image(files.lr).pixels, read_image(files.hr).pixels
+    """LR and HR, each over the range of its own type. Raises ImageError if these ranges cannot belong together."""
+    lr, hr = read_image(files.lr), read_image(files.hr)
+    means = [max(float(image.pixels.mean()), 1e-6) for image in (lr, hr)]
+    if max(means) > MOST_BRIGHTNESS * min(means):
+        raise ImageError(
+            f"LR is {_exposure(lr)} and HR {_exposure(hr)}, so they differ {max(means) / min(means):.1f}-fold in "
+            "brightness: bring both to the same bit depth and range first."
+        )
+    return lr.pixels, hr.pixels
+
+
+def _exposure(image: Micrograph) -> str:
+    return f"{image.dtype} with a mean of {image.pixels.mean():.1%} of its range from {image.low:g} to {image.high:g}"
 
 
 def _both(lr: NDArray, hr: NDArray) -> tuple[NDArray, NDArray]:

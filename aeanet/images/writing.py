@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aeanet.files import write_atomically
 from aeanet.images.micrograph import ImageError, Micrograph
 from aeanet.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES
-from aeanet.metadata import PixelSize, ome_metadata
+from aeanet.metadata import PixelSize, ome_metadata, tiff_resolution
 
 _EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 255.0)
 
@@ -52,7 +52,8 @@ def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None) -> bytes:
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
-        tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, metadata=ome_metadata(pixel_size))
+        size = {"metadata": ome_metadata(pixel_size)} | tiff_resolution(pixel_size)
+        tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
     if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:

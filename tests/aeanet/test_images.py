@@ -13,6 +13,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from aeanet.images import ImageError, Micrograph, PixelSize, read_image, result_name, value_range, write_image
+from aeanet.pairs import PairError, load_pairs
+from aeanet.synthetic import simulate_pair
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
@@ -262,3 +264,21 @@ except ImageError as error:
     assert result.stderr.count("\n") == 1
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("bits", "fits"), [(12, True), (16, True), (14, False), (10, False)])
+def test_pairs_of_8_bits_with_fewer_than_16_of_16(tmp_path: Path, bits: int, fits: bool) -> None:
+    """12 of 16 bits are as bright as 8; what would teach a network to darken is refused."""
+    scene = simulate_pair(3, shape=(240, 320))
+    for kind, pixels, white in (("lr", scene.lr, 255), ("hr", scene.hr, 2**bits - 1)):
+        (tmp_path / kind).mkdir()
+        raw = np.rint(pixels * white).astype(np.uint8 if white == 255 else np.uint16)
+        tifffile.imwrite(tmp_path / kind / "a.tif", raw)
+    if fits:
+        (pair,) = load_pairs(tmp_path).pairs
+        assert pair.hr.mean() == pytest.approx(scene.hr.mean(), rel=1e-3)
+        return
+    with pytest.raises(PairError, match=r"LR is uint8 with a mean of \d+\.\d% of its range from 0 to 255") as error:
+        load_pairs(tmp_path)
+    assert f"of its range from 0 to {65535 if bits == 14 else 4095}, so they differ " in str(error.value)
+    assert str(error.value).endswith("bring both to the same bit depth and range first.")

@@ -10,7 +10,7 @@ import pytest
 import rsciio.tiff
 import tifffile
 
-from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff
+from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff, tiff_resolution
 
 IMAGE = np.zeros((6, 8), np.uint8)
 FEI = "[Image]\r\nResolutionX=8\r\nResolutionY=6\r\n[Scan]\r\nPixelWidth=1.35e-09\r\nPixelHeight=1.4e-09\r\n"
@@ -37,7 +37,7 @@ def maker_tag(code: int, text: str) -> dict[str, Any]:
         ((0.25, 0.25, "μm"), PixelSize(0.25, 0.25, "µm")),  # the Greek letter, not the micro sign
         (("1.6e-9", "1.7e-9", "m"), PixelSize(1.6, 1.7, "nm")),
         ((2e-5, 3e-5, "m"), PixelSize(20, 30, "µm")),
-        ((2e-13, 2e-13, "m"), PixelSize(0.2, 0.2, "pm")),
+        ((5e-10, 4e-10, "m"), PixelSize(0.5, 0.4, "nm")),
         ((0.9, 0.9, "Angstrom"), PixelSize(0.9, 0.9, "Å")),
         ((0.2, 0.2, "1/nm"), None),
         ((1, 1, ""), None),
@@ -68,6 +68,26 @@ def test_ome_holds_it_as_the_schema_says(size: PixelSize | None) -> None:
     assert pixels is not None
     found = [pixels.get(name) for name in ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")]
     assert found == ([None] * 4 if size is None else [str(size.x), str(size.y), size.unit, size.unit])
+
+
+@pytest.mark.parametrize(
+    ("size", "micrometres"),
+    [
+        (PixelSize(1.35, 1.4, "nm"), (0.00135, 0.0014)),
+        (PixelSize(0.1, 0.1, "µm"), (0.1, 0.1)),
+        (PixelSize(1, 1, "mm"), (1000, 1000)),
+        (PixelSize(3, 3, "pm"), (3e-6, 3e-6)),
+    ],
+)
+def test_resolution_for_programs_without_ome(tmp_path: Path, size: PixelSize, micrometres: tuple[float, float]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, metadata=None, **tiff_resolution(size))
+    (signal,) = rsciio.tiff.file_reader(tmp_path / "a.tif", force_read_resolution=True)
+    assert {axis["units"] for axis in signal["axes"]} == {"µm"}
+    assert [axis["scale"] for axis in reversed(signal["axes"])] == pytest.approx(micrometres, rel=1e-6)
+
+
+def test_resolution_is_left_out_where_tiff_cannot_hold_it() -> None:
+    assert tiff_resolution(PixelSize(2, 2, "pm")) == tiff_resolution(None) == {}
 
 
 def test_ome_without_a_unit_means_micrometres() -> None:

@@ -17,8 +17,12 @@ import pytest
 import rsciio.emd
 import tifffile
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from aeanet import cli
 from aeanet.images import SUFFIXES, ImageError, PixelSize, read_image, result_name, write_image
+from aeanet.metadata import ome_metadata
+from aeanet.model import build_model, save_model
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 65536, (20, 30)).astype(np.uint16)
@@ -213,3 +217,26 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
         file["signals/signal0/data"] = np.frombuffer(pickle.dumps(Trap()), np.uint8)
     refusal(objects)
     assert not (tmp_path / "sprung").exists()
+
+
+def test_predict_halves_the_pixels(tmp_path: Path) -> None:
+    """DigitalMicrograph, OME-TIFF and FEI's TIFF in, OME-TIFF out; the last with a bar of which its tags tell."""
+    model = build_model("gvtnet")
+    model.magnification = 2.0
+    save_model(model, tmp_path / "run" / "model.safetensors")
+    (tmp_path / "dm.dm3").write_bytes(dm3(DEEP, (0.5, 0.25), "nm"))
+    size = ome_metadata(PixelSize(0.5, 0.25, "nm"))
+    tifffile.imwrite(tmp_path / "ome.tif", DEEP, photometric="minisblack", ome=True, metadata=size)
+    text = b"[Image]\nResolutionX=30\nResolutionY=16\n[Scan]\nPixelWidth=5e-10\nPixelHeight=2.5e-10\n"
+    tags = [(34682, 2, None, text, True)]
+    tifffile.imwrite(tmp_path / "fei.tif", DEEP, photometric="minisblack", extratags=tags, metadata=None)
+    images = [str(tmp_path / name) for name in ("dm.dm3", "ome.tif", "fei.tif")]
+    result = CliRunner().invoke(cli.app, ["predict", str(tmp_path / "run"), *images, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    for name, height in (("dm", 20), ("ome", 20), ("fei", 16)):
+        restored = read_image(tmp_path / "out" / f"{name}.tif")
+        assert (restored.kind, restored.dtype) == ("OME-TIFF", np.uint16)
+        assert restored.pixels.shape == (2 * height, 60)
+        assert restored.pixel_size is not None
+        assert (restored.pixel_size.x, restored.pixel_size.y) == pytest.approx((0.25, 0.125))
+        assert restored.pixel_size.unit == "nm"
