@@ -96,12 +96,12 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
     """
     total = len(data.pairs)
     if isinstance(which, float | int):
-        number = which if which >= 1 else max(1, round(which * total))
-        if not which > 0 or number != int(number):
+        number = int(which) if which >= 1 else max(1, round(which * total))
+        if not which > 0 or (which > 1 and which != number):
             raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
         if number >= total:
-            raise PairError(f"Holding back {int(number)} of {total} pairs leaves none to train on.")
-        which = [data.pairs[int((i + 0.5) * total / number)].name for i in range(int(number))]
+            raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
+        which = [data.pairs[(2 * i + 1) * total // (2 * number)].name for i in range(number)]
     held = [pair for pair in data.pairs if pair.name in which]
     return replace(data, pairs=[pair for pair in data.pairs if pair.name not in which]), held
 

@@ -51,6 +51,7 @@ class Keeper(pl.Callback):
         self.validation, self.configuration = validation, dict(configuration)
         self.on_save, self.on_trouble = on_save, on_trouble
         self.saved = watch.seconds
+        self.saved_step = watch.step
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if self.watch.step == 0:
@@ -63,7 +64,8 @@ class Keeper(pl.Callback):
             self.saved = watch.seconds
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self._write(trainer)
+        if self.saved_step != self.watch.step:
+            self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -86,6 +88,7 @@ class Keeper(pl.Callback):
                     save_model(self.model, self.folder / MODEL_FILE)
             if self.on_save and watch.step:
                 self.on_save(self.model)
+            self.saved_step = watch.step
 
 
 class Validation(pl.Callback):
@@ -119,7 +122,7 @@ class Validation(pl.Callback):
             self.last = watch.seconds
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        if self.scored_step != self.watch.step:
+        if self.scored_step != self.watch.step and not self.watch.interrupted:
             self._score(trainer)
 
     def _score(self, trainer: pl.Trainer) -> None:

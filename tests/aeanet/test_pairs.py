@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from aeanet.pairs import PairError, RandomCrops, find_pairs, load_pairs, register_all, split_3x4
+from aeanet.pairs import PairError, PairSet, RandomCrops, find_pairs, hold_back, load_pairs, register_all, split_3x4
 from aeanet.registration import RegisteredPair, RegistrationReport
 from aeanet.synthetic import simulate_pair
 
@@ -211,6 +211,27 @@ def test_crops_outside_their_number_end_the_iteration() -> None:
     assert len(list(crops)) == len(crops) == 3  # type: ignore[call-overload]
     with pytest.raises(PairError, match="size 0"):
         RandomCrops([numbered(np.zeros((40, 40)))], 0, 3)
+
+
+def test_pairs_are_held_back_by_number_share_and_name() -> None:
+    data = PairSet([numbered(np.zeros((4, 4)), name=name) for name in "abcdefgh"], {"x": "too dark"})
+
+    def held(which: float | list[str]) -> str:
+        training, back = hold_back(data, which)
+        assert sorted(pair.name for pair in [*training.pairs, *back]) == list("abcdefgh")
+        assert training.refused == data.refused
+        return "".join(pair.name for pair in back)
+
+    assert [held(1), held(2), held(0.5), held(0.01), held(["g", "b"])] == ["e", "cg", "bdfh", "e", "bg"]
+    assert held(7) == "abcefgh"
+    for number, reason in (
+        (8, "Holding back 8 of 8"),
+        (9, "Holding back 9 of 8"),
+        (2.5, "2.5 pairs"),
+        (-1, "-1 pairs"),
+    ):
+        with pytest.raises(PairError, match=reason):
+            hold_back(data, number)
 
 
 def test_real_folder_is_found(real_pairs: Path) -> None:

@@ -1,62 +1,33 @@
-"""Training against a plain loop, its schedules, its reproducibility, and what is left when it is cut short."""
+"""Training against a plain loop, its reproducibility, what goes on beside it, what is left when it is cut short."""
 
+import csv
 import json
-import math
 import os
+import random
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.data import DataLoader
 from toys import toy_pair
 
 from aeanet.model import ModelError, build_model, load_model
 from aeanet.pairs import PairError, PairSet, RandomCrops
-from aeanet.training import Interval, Progress, Recipe, RecipeError, fingerprint, save_run, train
+from aeanet.training import Interval, Progress, Recipe, RecipeError, fingerprint, open_run, save_run, train
+from aeanet.training.checkpoint import random_state, set_random_state
 
 PAIRS = [toy_pair(0, magnification=1.9), toy_pair(1, magnification=2.1), toy_pair(2, magnification=2.0)]
 BRIEF = Recipe.short(steps=4, batch=3, crop=16)
-
-
-def test_the_default_recipe_is_the_papers() -> None:
-    recipe = Recipe()
-    assert (recipe.steps, recipe.batch, recipe.crop) == (120_000, 8, 256)
-    assert (recipe.betas, recipe.epsilon, recipe.max_seconds) == ((0.9, 0.999), 1e-8, None)
-    rates = [recipe.learning_rate(step, recipe.used(step, 0.0)) for step in (0, 9_999, 10_000, 25_000, 119_999)]
-    assert rates == pytest.approx([4e-4, 4e-4, 2e-4, 1e-4, 4e-4 / 2**11])
-
-
-def test_one_cycle_rises_and_falls_to_nothing() -> None:
-    recipe = Recipe.short(steps=1000)
-    rates = [recipe.learning_rate(step, recipe.used(step, 0.0)) for step in range(1001)]
-    assert rates[0] == pytest.approx(2e-3 / 25)
-    assert max(rates) == rates[300] == pytest.approx(2e-3)
-    assert rates[650] == pytest.approx(1e-3)
-    assert rates[1000] == pytest.approx(0, abs=1e-12)
-    assert np.all(np.diff(rates[:301]) > 0)
-    assert np.all(np.diff(rates[300:]) < 0)
-
-
-def test_one_cycle_follows_the_budget_that_runs_out_first() -> None:
-    recipe = Recipe.short(steps=1000, max_seconds=60)
-    assert recipe.used(500, 6) == 0.5
-    assert recipe.used(100, 45) == 0.75
-    assert recipe.used(100, 90) == 1
-
-
-@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": -1}, {"rate": math.nan}, {"max_seconds": 0}])
-def test_impossible_recipes_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(RecipeError, match=f"{next(iter(change))} is .* wanted a number above 0"):
-        Recipe(**change)
-
-
-def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(RecipeError, match="schedule is 'cosine', wanted 'halving' or 'one-cycle'"):
-        Recipe(schedule="cosine")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +110,100 @@ def test_copies_are_saved_on_the_way() -> None:
     every = Interval(steps=1)
     train(PAIRS, BRIEF, checkpoint_every=every, on_save=lambda model: saved.append(float(model.first.weight.sum())))
     assert len(set(saved)) == 4
+
+
+def test_compiled_it_is_one_graph_and_the_same_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for training, one for when the statistics are frozen; none for the momentum, which changes at every step."""
+    counter = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter, fullgraph=True))
+    recipe = replace(BRIEF, steps=6, freeze=0.5)
+    compiled = train(PAIRS, replace(recipe, compile=True)).model.state_dict()
+    assert counter.frame_count == 2
+    for (key, tensor), other in zip(train(PAIRS, recipe).model.state_dict().items(), compiled.values(), strict=True):
+        torch.testing.assert_close(other, tensor, rtol=1e-4, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_bfloat16_is_for_the_products_alone() -> None:
+    dtypes = set()
+    hook = register_module_forward_hook(lambda module, _, output: dtypes.add(output.dtype) if is_conv(module) else None)
+    try:
+        half = train(PAIRS, replace(BRIEF, precision="bf16"))
+    finally:
+        hook.remove()
+    assert dtypes == {torch.bfloat16}
+    full = train(PAIRS, BRIEF)
+    assert {tensor.dtype for tensor in half.model.state_dict().values()} == {torch.float32, torch.int64}
+    assert half.loss == pytest.approx(full.loss, rel=0.02)
+    assert half.loss != full.loss
+
+
+def is_conv(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Conv2d)
+
+
+def test_deterministic_algorithms_are_the_trainings_alone() -> None:
+    seen: list[bool] = []
+    train(
+        PAIRS,
+        replace(BRIEF, deterministic=True),
+        on_step=lambda _: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [True] * 4
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_held_back_pairs_are_restored_scored_drawn_and_logged(tmp_path: Path) -> None:
+    recipe = replace(BRIEF, steps=25)
+    with open_run(tmp_path) as run:
+        trained = train(PAIRS[:1], recipe, run=run, held_back=PAIRS[1:], validate_every=Interval(steps=20))
+    scores = []
+    for pair in PAIRS[1:]:
+        with torch.no_grad():
+            restored = trained.model(torch.from_numpy(pair.lr)[None, None])[0, 0].clamp(0, 1).numpy()
+        scores.append(
+            [
+                peak_signal_noise_ratio(pair.hr, restored, data_range=1),
+                peak_signal_noise_ratio(pair.hr, pair.lr, data_range=1),
+                structural_similarity(pair.hr, restored, data_range=1),
+            ]
+        )
+    psnr, bicubic, ssim = np.mean(scores, axis=0)
+    assert trained.validation == pytest.approx(
+        {"psnr": psnr, "delta_psnr": psnr - bicubic, "ssim": ssim, "delta_ssim": trained.validation["delta_ssim"]},
+        abs=2e-4,
+    )
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    scored = {int(row["step"]): float(row["validation/psnr"]) for row in rows if row["validation/psnr"]}
+    assert list(scored) == [2, 20, 25]  # early, in turn, at the end
+    assert scored[25] == pytest.approx(psnr, abs=2e-4)
+    with Image.open(tmp_path / "validation.png") as figure:
+        assert figure.width > 1000
+    logged = {int(row["step"]): (float(row["loss"]), float(row["rate"])) for row in rows if row["loss"]}
+    assert list(logged) == [10, 20, 25]
+    assert logged[20][1] == recipe.learning_rate(19, 19 / 25)
+    assert logged[25][0] == trained.loss
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("validation/psnr")] == [2, 20, 25]
+    assert events.Scalars("loss")[-1].value == pytest.approx(trained.loss)
+
+
+def test_validation_leaves_the_training_as_it_was() -> None:
+    watched = train(PAIRS[:2], BRIEF, held_back=PAIRS[2:], validate_every=Interval(steps=1))
+    alone = train(PAIRS[:2], BRIEF)
+    for tensor, other in zip(watched.model.state_dict().values(), alone.model.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other)
+
+
+def test_the_callers_generators_are_left_alone_and_none_of_them_matters() -> None:
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+
+    state = random_state()
+    expected = draw()
+    set_random_state(state)
+    trained = train(PAIRS, BRIEF)
+    assert draw() == expected
+    assert train(PAIRS, BRIEF).loss == trained.loss
 
 
 def test_what_cannot_be_trained_is_said() -> None:
