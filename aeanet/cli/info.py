@@ -79,7 +79,7 @@ def _image(path: Path) -> dict[str, Any]:
 def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
     for name, value in record.items():
         label = f"{indent}{name.replace('_', ' ')}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield label
             yield from _lines(value, f"{indent}  ")
         else:
@@ -87,7 +87,7 @@ def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | dict):
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:.6g}"

@@ -59,7 +59,7 @@ def test_how_it_was_trained(tmp_path: Path) -> None:
     assert found["parameters"] == 793_408
     assert found["training"] == json.loads((tmp_path / "run.json").read_text())
     text = aeanet(tmp_path).stdout
-    assert "    pairs: toy-0\n" in text
+    assert "    pairs: toy-0\n    held back: none\n" in text
     assert "      b: too dark.\n" in text
     assert "  steps done: 7\n" in text
 
