@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EM = [
+    "filelock>=3.12",
+    "imagecodecs>=2024.1.1",
     "jinja2>=3.1",
     "matplotlib>=3.8",
     "opencv-python-headless>=5",

@@ -52,17 +52,27 @@ class PixelSize:
         return f"{width} {self.unit}" if width == height else f"{width} x {height} {self.unit}"
 
 
-def ome_metadata(pixel_size: PixelSize | None) -> dict[str, Any]:
-    """What `tifffile.imwrite(..., ome=True, metadata=...)` wants for one (H, W) image with pixels of that size."""
-    if pixel_size is None:
-        return {"axes": "YX"}
-    return {
-        "axes": "YX",
-        "PhysicalSizeX": pixel_size.x,
-        "PhysicalSizeXUnit": pixel_size.unit,
-        "PhysicalSizeY": pixel_size.y,
-        "PhysicalSizeYUnit": pixel_size.unit,
-    }
+def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[str, Any]:
+    """What `tifffile.imwrite(..., ome=True, metadata=...)` wants for one (H, W) image with pixels of that size.
+
+    `bits`: how many of an integer's bits the values may use, where that is to be stated.
+    """
+    metadata: dict[str, Any] = {"axes": "YX"}
+    if bits is not None:
+        metadata["SignificantBits"] = bits
+    if pixel_size is not None:
+        for axis, side in {"X": pixel_size.x, "Y": pixel_size.y}.items():
+            metadata |= {f"PhysicalSize{axis}": side, f"PhysicalSize{axis}Unit": pixel_size.unit}
+    return metadata
+
+
+def significant_bits(file: tifffile.TiffFile) -> int | None:
+    """How many of an integer's bits the values of an OME-TIFF may use; None if it does not say."""
+    try:
+        pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
+        return None if pixels is None else int(pixels.get("SignificantBits", ""))
+    except (ValueError, ElementTree.ParseError):
+        return None
 
 
 def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from aeanet.images import ImageError, to_raw, value_range
-from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff
+from aeanet.images import WIDER, ImageError, bits_of, to_raw, value_range
+from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff, significant_bits, tiff_resolution
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -98,7 +98,7 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
             values = np.asarray(stored(rows, columns))
             return values if white is None else white - values
 
-        yield _mosaic(path, page.shape, page.dtype, pixel_size_of_tiff(file), raw)
+        yield _mosaic(path, page.shape, page.dtype, pixel_size_of_tiff(file), raw, significant_bits(file))
 
 
 def _guarded(path: Path, read: Callable[..., Any], *arguments: Any) -> Any:
@@ -113,9 +113,10 @@ def _guarded(path: Path, read: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
-    if len(file.pages) != 1:
-        raise ImageError(f"{path} holds {len(file.pages)} images, one is wanted.")
-    page = file.pages.first
+    pages: list[Any] = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
+    if len(pages) != 1:
+        raise ImageError(f"{path} holds {len(pages)} images, one is wanted.")
+    page = pages[0]
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
         raise ImageError(f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted.")
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
@@ -171,11 +172,13 @@ def _mosaic(
     dtype: np.dtype,
     pixel_size: PixelSize | None,
     raw: Callable[[slice, slice], NDArray],
+    bits: int | None = None,
 ) -> Mosaic:
     height, width = shape[-2:]
     if 0 in (height, width):
         raise ImageError(f"{path} holds no pixels: its shape is {tuple(shape)}.")
-    low, high = value_range(dtype, *_extremes(path, (height, width), dtype, raw))
+    dtype = np.dtype(WIDER.get(dtype.name, dtype))
+    low, high = value_range(dtype, *_extremes(path, (height, width), dtype, raw), bits)
     return Mosaic(path, (height, width), dtype, low, high, pixel_size, raw)
 
 
@@ -233,7 +236,7 @@ def create_mosaic(
     try:
         if leads:
             _remove(partial)
-            kind.create(partial, shape, like.dtype, pixel_size, tile)
+            kind.create(partial, shape, like, pixel_size, tile)
         _wait_for_all(group)
         with kind(partial) as file:
 
@@ -271,10 +274,11 @@ class _TiffFile:
     """A BigTIFF in uncompressed tiles, of which any region can be written by any process."""
 
     @staticmethod
-    def create(path: Path, shape: tuple[int, int], dtype: np.dtype, pixel_size: PixelSize | None, tile: int) -> None:
+    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
+        metadata = {"metadata": ome_metadata(pixel_size, bits_of(like.dtype, like.high))} | tiff_resolution(pixel_size)
         tifffile.imwrite(
-            path, shape=shape, dtype=dtype.newbyteorder("<"), tile=(FILE_TILE, FILE_TILE), bigtiff=True, ome=True,
-            photometric="minisblack", metadata=ome_metadata(pixel_size),
+            path, shape=shape, dtype=like.dtype.newbyteorder("<"), tile=(FILE_TILE, FILE_TILE), bigtiff=True, ome=True,
+            photometric="minisblack", **metadata,
         )  # fmt: skip
 
     def __init__(self, path: Path) -> None:
@@ -307,7 +311,7 @@ class _ZarrFile:
     """An OME-Zarr image of one level."""
 
     @staticmethod
-    def create(path: Path, shape: tuple[int, int], dtype: np.dtype, pixel_size: PixelSize | None, tile: int) -> None:
+    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
         unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
         scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
         image: Any = {
@@ -317,7 +321,7 @@ class _ZarrFile:
         group = zarr.open_group(path, mode="w", zarr_format=3)
         group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
         chunk = min(tile, max(shape))
-        group.create_array("0", shape=shape, dtype=dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))
+        group.create_array("0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))
 
     def __init__(self, path: Path) -> None:
         self.array: Any = zarr.open_array(path / "0", mode="r+")

@@ -3,16 +3,18 @@
 Grey values become float32 from 0 to 1, and go back into the type and range of the file they came from.
 """
 
-from aeanet.images.micrograph import ImageError, Micrograph, to_raw, value_range
+from aeanet.images.micrograph import WIDER, ImageError, Micrograph, bits_of, to_raw, value_range
 from aeanet.images.reading import SUFFIXES, read_image
 from aeanet.images.writing import result_name, write_image
 from aeanet.metadata import PixelSize
 
 __all__ = [
     "SUFFIXES",
+    "WIDER",
     "ImageError",
     "Micrograph",
     "PixelSize",
+    "bits_of",
     "read_image",
     "result_name",
     "to_raw",

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from aeanet.metadata import PixelSize
 
+# OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
+WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
+
 
 class ImageError(ValueError):
     """An image that cannot be read or written; the message is one sentence that names the file."""
@@ -39,19 +42,25 @@ class Micrograph:
         return to_raw(pixels, self.dtype, self.low, self.high)
 
 
+def bits_of(dtype: np.dtype, high: float) -> int | None:
+    """How many bits the values of an unsigned type have up to white, `high`; None for other types."""
+    return int(high).bit_length() if dtype.kind == "u" else None
+
+
 def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
     """Pixels, clipped to [0, 1], as values of a type in which `low` is black and `high` white."""
     values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
     return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
 
-def value_range(dtype: np.dtype, least: float, most: float) -> tuple[float, float]:
+def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
     """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
 
     Each image is taken by its own type, whatever its exposure: 8 bits from 0 to 255, 16 bits to 65535, from 0 on where
-    a signed type holds nothing negative. Detectors of 12 bits write into 16: values that all lie below 4096 are read
-    as of 12 bits, or they would come out black. Counts of 32 bits and floats have no white of their own: floats within
-    0 to 1 stay what they are, else the image's extremes are taken.
+    a signed type holds nothing negative, or to as many `bits` as the file states. Detectors of 12 bits write into 16:
+    where nothing is stated, values that all lie below 4096 are read as of 12 bits, or they would come out black. Counts
+    of 32 bits and floats have no white of their own: floats within 0 to 1 stay what they are, else the image's extremes
+    are taken.
     """
     if dtype.kind == "b":
         return 0.0, 1.0
@@ -59,6 +68,8 @@ def value_range(dtype: np.dtype, least: float, most: float) -> tuple[float, floa
         limits = np.iinfo(dtype)
         if least < 0:
             return float(limits.min), float(limits.max)
+        if bits is not None and most < 2**bits <= limits.max + 1:
+            return 0.0, float(2**bits - 1)
         return 0.0, 4095.0 if dtype.itemsize == 2 and most < 4096 else float(limits.max)
     if dtype.kind == "f" and least >= 0 and most <= 1:
         return 0.0, 1.0

@@ -17,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from aeanet.images import microscopes
 from aeanet.images.bars import find_bar
-from aeanet.images.micrograph import ImageError, Micrograph, NotOneImageError, value_range
-from aeanet.metadata import PixelSize, pixel_size_of_tiff, specimen_rows
+from aeanet.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, value_range
+from aeanet.metadata import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
@@ -35,8 +35,6 @@ _TIFF_KINDS = {
     "is_imagej": "ImageJ TIFF",
 }
 
-# OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
-_WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 # ITU-R BT.601, the weights of Pillow and OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -44,12 +42,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What a file holds: (H, W) or (H, W, 3) values, and how many rows of them its metadata call specimen."""
+    """What a file holds: (H, W) or (H, W, 3) values; how many rows its metadata call specimen, how many bits theirs."""
 
     raw: NDArray
     kind: str
     pixel_size: PixelSize | None = None
     specimen: int | None = None
+    bits: int | None = None
 
 
 def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micrograph:
@@ -83,7 +82,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     except Exception as error:  # decoders raise whatever they like on damaged files, even SyntaxError and struct.error
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
-    raw = decoded.raw.astype(_WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
+    raw = decoded.raw.astype(WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
         raise ImageError(f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted.")
     if not np.isfinite(raw).all():
@@ -91,7 +90,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     grey = _grey(raw)
     bar = 0 if keep_bar else find_bar(grey) if decoded.specimen is None else len(grey) - decoded.specimen
     grey = grey[: len(grey) - bar]
-    low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()))
+    low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
     pixels = ((grey - low) / (high - low)).astype(np.float32)
     return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind)
 
@@ -144,16 +143,13 @@ def _decode_tiff(path: Path) -> _Decoded:
         if images != 1:
             raise NotOneImageError(f"it holds {images} images, one is wanted")
         kind = next((name for flag, name in _TIFF_KINDS.items() if getattr(file, flag)), "TIFF")
-        return _Decoded(_tiff_values(path, pages[0]), kind, pixel_size_of_tiff(file), specimen_rows(file))
+        return _Decoded(
+            _tiff_values(pages[0]), kind, pixel_size_of_tiff(file), specimen_rows(file), significant_bits(file)
+        )
 
 
-def _tiff_values(path: Path, page: tifffile.TiffPage) -> NDArray:
-    try:
-        raw = page.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _decode_raster(path.read_bytes())  # compressed in a way for which tifffile wants another package
+def _tiff_values(page: tifffile.TiffPage) -> NDArray:
+    raw = page.asarray()
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
         # Some microscopes write grey as a colour table. Tables are 16-bit; 257 = 65535 / 255.
         table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max

@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from aeanet.files import write_atomically
-from aeanet.images.micrograph import ImageError, Micrograph
+from aeanet.images.micrograph import ImageError, Micrograph, bits_of
 from aeanet.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES
 from aeanet.metadata import PixelSize, ome_metadata, tiff_resolution
 
@@ -40,7 +40,7 @@ def write_image(
         raise ImageError(f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}.")
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
-    content = _encode(path, like.to_raw(pixels), size)
+    content = _encode(path, like.to_raw(pixels), size, bits_of(like.dtype, like.high))
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -48,11 +48,11 @@ def write_image(
     return path
 
 
-def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None) -> bytes:
+def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
-        size = {"metadata": ome_metadata(pixel_size)} | tiff_resolution(pixel_size)
+        size = {"metadata": ome_metadata(pixel_size, bits)} | tiff_resolution(pixel_size)
         tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))

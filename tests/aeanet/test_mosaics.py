@@ -10,7 +10,7 @@ import tifffile
 import zarr
 
 from aeanet import mosaics
-from aeanet.images import ImageError, PixelSize, read_image
+from aeanet.images import ImageError, PixelSize, read_image, write_image
 from aeanet.model import UShape, build_model
 from aeanet.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.prediction import super_resolve, super_resolve_mosaic
@@ -49,7 +49,14 @@ def write_zarr(path: Path, values: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"tile": (32, 48)}, {"compression": "zlib", "rowsperstrip": 7}, {"byteorder": ">"}, {"bigtiff": True}],
+    [
+        {},
+        {"tile": (32, 48)},
+        {"compression": "zlib", "rowsperstrip": 7},
+        {"compression": "lzw", "tile": (16, 16)},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+    ],
     ids=str,
 )
 def test_regions_of_a_tiff_are_those_of_the_whole(tmp_path: Path, dtype: str, options: dict) -> None:
@@ -118,6 +125,40 @@ def test_from_file_to_file_is_what_memory_gives(
         got = result.raw(*(slice(0, length) for length in result.shape)) / 65535
         assert result.pixel_size == PixelSize(3.0 / magnification, 4.0 / magnification, "nm")
     np.testing.assert_allclose(got, whole, atol=0.5 / 65535 + 1e-5)
+
+
+@pytest.mark.parametrize("white", [4095, 65535])
+def test_a_dark_result_keeps_its_range(tmp_path: Path, white: int) -> None:
+    """16 bits of which a dark image uses 12 are not taken for those of a detector with 12, or the other way round."""
+    values = image("uint16") // (65536 // (white + 1))
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    dark = np.full(values.shape, 0.01, np.float32)
+    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.tif", values.shape, like=like) as write:
+        write(slice(0, 150), slice(0, 203), dark)
+    assert read_image(tmp_path / "b.tif").high == white
+    with open_mosaic(tmp_path / "b.tif") as result:
+        assert result.high == white
+    write_image(tmp_path / "c.tif", dark, like=read_image(tmp_path / "a.tif", keep_bar=True))
+    assert read_image(tmp_path / "c.tif").high == white
+
+
+@pytest.mark.parametrize(("dtype", "wider"), [("float16", "float32"), ("uint64", "float64")])
+def test_types_that_ome_does_not_know(tmp_path: Path, dtype: str, wider: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(400).reshape(20, 20).astype(dtype))
+    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.tif", (20, 20), like=like) as write:
+        write(slice(0, 20), slice(0, 20), like.read(slice(0, 20), slice(0, 20)))
+    result = tifffile.imread(tmp_path / "b.tif")
+    assert result.dtype == wider
+    np.testing.assert_allclose(result, np.arange(400).reshape(20, 20), rtol=1e-3)
+
+
+def test_reduced_pages_are_no_images_of_their_own(tmp_path: Path) -> None:
+    values = image("uint8")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(values)
+        file.write(values[::2, ::2], subfiletype=1)
+    with open_mosaic(tmp_path / "a.tif") as mosaic:
+        assert np.array_equal(mosaic.raw(slice(0, 150), slice(0, 203)), values)
 
 
 def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path, model: UShape) -> None:
