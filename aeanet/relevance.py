@@ -10,6 +10,8 @@ from aea_kernels import AugmentedAttention
 from aeanet.model import UShape
 from aeanet.prediction import restore
 
+SHOWN = (1, 99)  # percentiles of a map between which its colours lie
+
 
 class RelevanceError(ValueError):
     """A model without references; the message is one sentence for the user."""
@@ -37,26 +39,27 @@ def relevance_maps(model: UShape, image: NDArray) -> NDArray[np.float32]:
 
 
 def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
-    """The references that together tell most about the images, most telling first.
+    """A few references that differ most over the images, in the order in which they were chosen.
 
     The first is the one whose relevance has the largest variance over all positions of all images; each further one has
-    the largest variance left once what the chosen ones explain linearly is taken out (pivoted Cholesky decomposition of
-    the maps' covariance, Higham 1990).
+    the largest share of its own variance that the chosen ones do not explain linearly (a pivoted Cholesky decomposition
+    of the maps' covariance). Values beyond a map's 1st and 99th percentile, which figures do not show, count as those.
 
     Args:
         maps: (R, h, w) for each image.
-        number: how many, at most R; fewer are returned where no variance is left.
+        number: how many, at most R; fewer are returned where the others are but combinations of these.
     """
-    positions = sum(of_image[0].size for of_image in maps)
-    mean = sum(of_image.sum(axis=(1, 2), dtype=np.float64) for of_image in maps) / positions
-    flat = [of_image.reshape(len(of_image), -1) - mean[:, None] for of_image in maps]
-    covariance = sum(centred @ centred.T for centred in flat) / positions
+    flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1).astype(np.float64)
+    flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))
+    left = np.atleast_2d(np.cov(flat))
+    variances = left.diagonal().copy()
+    varied = variances > 1e-9 * variances.max()
     chosen: list[int] = []
-    least = 1e-9 * covariance.diagonal().max()
     for _ in range(number):
-        best = int(covariance.diagonal().argmax())
-        if covariance[best, best] <= least:
+        share = np.divide(left.diagonal(), variances, out=np.zeros_like(variances), where=varied)
+        best = int((share if chosen else variances).argmax())
+        if share[best] <= 1e-9:
             break
         chosen.append(best)
-        covariance = covariance - np.outer(covariance[:, best], covariance[best]) / covariance[best, best]
+        left = left - np.outer(left[:, best], left[best]) / left[best, best]
     return chosen

@@ -24,9 +24,10 @@ def main(
 ) -> None:
     """Show where in images the learned shared references are relevant.
 
-    heatmaps.png shows the most varied references: the first has the largest variance over the images, each further one
-    the largest that those before it do not explain linearly. NAME.npz holds all of them: `relevance` (references, rows,
-    columns), a position for each 4 x 4 px of the restored image, and `shown`, those in the figure, in its order.
+    heatmaps.png shows those that differ most: the first has the largest variance over the images, each further one the
+    largest share of its variance that those before it do not explain linearly. NAME.npz holds all of them: `relevance`
+    (references, rows, columns), a position for each 4 x 4 px of the restored image, and `shown`, those in the figure,
+    in its order.
     """
     with one_sentence():
         from io import BytesIO

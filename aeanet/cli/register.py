@@ -99,17 +99,19 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
 
 def report(pairs: dict[str, "RegisteredPair"], data: "PairSet") -> "Table":
     """A line a pair, for a terminal."""
+    from rich import box
     from rich.table import Table
 
-    table = Table("pair", title="Registration of LR onto HR")
-    for title in (
-        "magnification",
+    table = Table("pair", title="Registration of LR onto HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    titles = (
+        "magnifi-\ncation",
         "residual\n(HR px)",
         "inliers",
         "valid\narea",
         "PSNR before\n(dB)",
         "PSNR after\n(dB)",
-    ):
+    )
+    for title in titles:
         table.add_column(title, justify="right")
     for name, pair in pairs.items():
         found = pair.report

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aeanet.figures.style import bare, grey_limits, show_image
+from aeanet.relevance import SHOWN
 
 COLOURMAP = "inferno"  # even in lightness, so that it survives print and colour-blindness
 
@@ -20,7 +21,7 @@ def draw_heatmaps(
     Args:
         names, images: of the lines; images (H, W) each.
         maps: (R, h, w) for each image, of all references, on any coarser grid.
-        chosen: the references to show. A column has one colour scale, from the 1st to the 99th percentile over all its
+        chosen: the references to show. A column has one colour scale, between the percentiles `SHOWN` over all its
             images, so that its maps can be compared.
     """
     width, gap, edge = 1.75, 0.06, 0.25  # inches: a panel, between panels, around them for words
@@ -44,7 +45,7 @@ def draw_heatmaps(
     axes[0][0].set_title("input", fontsize=9)
     for reference, scale, *column in zip(chosen, scales[1:], *(line[1:] for line in axes), strict=True):
         shown = [of_image[reference] for of_image in maps]
-        low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), (1, 99))
+        low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), SHOWN)
         for values, axis in zip(shown, column, strict=True):
             heat = axis.imshow(values, cmap=COLOURMAP, vmin=low, vmax=high, interpolation="nearest")
             bare(axis)

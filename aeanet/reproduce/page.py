@@ -93,8 +93,9 @@ def _figures(results: Results) -> Iterable[Figure]:
             "fig5",
             "Fig. 5: what the shared references look for",
             "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter is more relevant, "
-            "and a column has one scale. The references shown are the most varied ones: the first has the largest "
-            "variance over these images, each further one the largest that the chosen ones do not explain linearly.",
+            "and a column has one scale. The references shown are those that differ most: the first has the "
+            "largest variance over these images, each further one the largest share of its variance that those before "
+            "it do not explain linearly.",
             partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
         )
     if results.curves:
