@@ -4,6 +4,7 @@ A mosaic appears under its name only when it is complete. Until then it lies bes
 of a run writes its own regions into it.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -227,13 +228,11 @@ def create_mosaic(
     """
     partial = path.with_name(f".{path.name}.partial")
     leads = group is None or group.rank() == 0
-    needed, free = int(np.prod(shape)) * like.dtype.itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise ImageError(
-            f"{path} cannot be written: it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB."
-        )
     kind = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
     try:
+        needed, free = math.prod(shape) * like.dtype.itemsize, shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
         if leads:
             _remove(partial)
             kind.create(partial, shape, like, pixel_size, tile)

@@ -198,6 +198,33 @@ def test_a_result_larger_than_the_disk_is_refused_at_once(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["a.tif"]
 
 
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", ["b.tif", "b.zarr"])
+def test_a_target_that_cannot_be_written(
+    tmp_path: Path, name: str, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(tifffile, "imwrite", refuse)
+    monkeypatch.setattr(zarr, "open_group", refuse)
+    with (
+        open_mosaic(tmp_path / "a.tif") as like,
+        pytest.raises(ImageError, match=rf"{name} cannot be written: {os.strerror(error)}\."),
+        create_mosaic(tmp_path / name, (10, 10), like=like),
+    ):
+        pass
+    with (
+        open_mosaic(tmp_path / "a.tif") as like,
+        pytest.raises(ImageError, match=rf"{name} cannot be written: No such file or directory\."),
+        create_mosaic(tmp_path / "nowhere" / name, (10, 10), like=like),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
 def cut(path: Path) -> None:
     tifffile.imwrite(path, image("uint8"))
     path.write_bytes(path.read_bytes()[:20_000])
