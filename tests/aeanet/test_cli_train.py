@@ -105,7 +105,7 @@ def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, mo
 
 def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = [*BRIEF, "--steps", 200, "--validate", 1, "--references", 4]
+    options = [*BRIEF, "--steps", 100, "--validate", 1, "--references", 4]
     command = [sys.executable, "-m", "aeanet", "train", pairs, "--out", run, "--checkpoint-every", 20, *options]
     with subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (run / "model.safetensors").exists():
@@ -115,9 +115,9 @@ def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_pa
     assert process.returncode == -signal.SIGKILL
     assert record(run)["interrupted"]
     assert "begun with references 4, not 8" in refused(pairs, "--out", run, "--resume", "--references", 8)
-    assert "200 steps in" in trained(pairs, "--out", run, "--resume").stdout
+    assert "100 steps in" in trained(pairs, "--out", run, "--resume").stdout
     data, held_back = hold_back(load_pairs(pairs), 1)
-    assert_same_model(run, train(data, Recipe.short(steps=200, crop=16, batch=2), references=4).model)
+    assert_same_model(run, train(data, Recipe.short(steps=100, crop=16, batch=2), references=4).model)
     found = record(run)
     assert found["data"]["held_back"] == [pair.name for pair in held_back] == ["1"]
     assert found["data"]["pairs"] == ["0", "2"]

@@ -175,6 +175,15 @@ def test_a_run_folder_has_one_training_at_a_time(tmp_path: Path) -> None:
         assert run.checkpoint is None
 
 
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr("aeanet.training.run.FileLock.acquire", refuse)
+    with open_run(tmp_path / "run") as run:
+        assert run.path.is_dir()
+
+
 def test_a_checkpoint_holds_every_generator(tmp_path: Path) -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
