@@ -74,9 +74,10 @@ def reproduce_section(record: dict[str, Any]) -> str:
     shown = ("method", "pooled Δ PSNR (dB)", "pooled Δ SSIM", "pooled AEANet − method (dB)", "paper, pooled")
     columns = [table["columns"].index(name) for name in shown]
     rows = ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in table["rows"]]
+    steps = record["recipe"]["steps"]
     return (
-        f"`aeanet reproduce` on {len(record['pairs'])} real pairs and a CPU, {record['recipe']['steps']} of the paper's "
-        f"{Recipe().steps:,} steps a network: a proof that the path works, not what the methods reach. ± is half of the "
+        f"`aeanet reproduce` on {len(record['pairs'])} real pairs and a CPU, {steps} of the paper's "
+        f"{Recipe().steps:,} steps a network: proof that the path works, not what the methods reach. ± is half of the "
         f"95 % interval over samples; the paper's numbers are of its own images.\n\n"
         f"| {' | '.join(shown)} |\n|{'---|' * len(shown)}\n" + "\n".join(rows)
     )
@@ -117,7 +118,8 @@ def tiling_section(record: dict[str, Any]) -> str:
         f"{text}\n\nWith a model of `aeanet train --quick` on real pairs, tiles of {smallest['tile']} px change PSNR "
         f"({quality['whole']:.2f} dB) by {exact:+.0e} dB where they are exact and by {stitched:+.0e} dB where each "
         f"attends to itself and they are stitched: after so short a training the network makes little of its "
-        f"attention, and stitching changes as little.\n\n![PSNR and memory against tile size](benches/results/tiling.png)"
+        f"attention, and stitching changes as little.\n\n"
+        f"![PSNR and memory against tile size](benches/results/tiling.png)"
     )
 
 
