@@ -17,7 +17,33 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-PATIENCE = timedelta(minutes=10)  # with a process that lives but does not answer
+PATIENCE = timedelta(minutes=10)  # with a process that does not answer; rank 0 restores held-back pairs meanwhile
+
+
+class ProcessError(ValueError):
+    """Work that lost one of its processes; the message is one sentence for the user."""
+
+
+def _launched() -> bool:
+    return all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+
+
+def process_count() -> int:
+    """How many processes work together; 1 unless a launcher such as `torchrun` says otherwise."""
+    return int(os.environ["WORLD_SIZE"]) if _launched() else 1
+
+
+def rank() -> int:
+    """Which of the processes this is; only rank 0 writes files that all share."""
+    return int(os.environ["RANK"]) if _launched() else 0
+
+
+def is_loss_of_process(error: Exception) -> bool:
+    """Whether PyTorch raised `error` because another process ended or no longer answers."""
+    if process_count() == 1 or not isinstance(error, RuntimeError):
+        return False
+    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
 
 
 @contextmanager
@@ -25,19 +51,26 @@ def all_processes() -> "Iterator[ProcessGroup | None]":
     """Within it, the processes that `torchrun` started are a group: NCCL where each has a GPU, else gloo.
 
     None where this process runs by itself. A process that ends, or does not answer for ten minutes, makes the others
-    fail in their next exchange.
+    raise ProcessError in their next exchange.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if process_count() == 1:
         yield None
         return
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
         yield dist.group.WORLD
+    except Exception as error:
+        if is_loss_of_process(error):
+            raise ProcessError(
+                "Another process of this run has ended or no longer answers; its own message says why."
+            ) from error
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 class BatchNorm(nn.BatchNorm2d):

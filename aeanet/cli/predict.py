@@ -58,7 +58,7 @@ def main(
     with one_sentence():
         from aeanet.model import load_model
         from aeanet.prediction import compile_parts
-        from aeanet.processes import all_processes
+        from aeanet.processes import all_processes, rank
         from aeanet.tiling import check_side, reach_of
 
         side = None if tile == "auto" else _side(tile)
@@ -71,7 +71,7 @@ def main(
             if compiled:
                 compile_parts(model)
             make_folder(folder)
-            leads = group is None or group.rank() == 0
+            leads = rank() == 0
             with progress_bar(disable=not leads) as bar:
                 for index, (image, target) in enumerate(zip(images, targets, strict=True)):
 

@@ -55,11 +55,11 @@ def main(
     settings on the same data are taken as they are.
     """
     with one_sentence():
+        from aeanet.processes import process_count
         from aeanet.reproduce import SECTIONS, Study, recipe_for, run_study, write_report
         from aeanet.samples import read_samples
-        from aeanet.training.ranks import processes
 
-        if processes() > 1:
+        if process_count() > 1:
             fail("reproduce runs as one process: start it without torchrun.")
         recipe = recipe_for(budget)
         make_folder(report)

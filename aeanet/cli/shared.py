@@ -114,10 +114,6 @@ def sentence(error: Exception) -> str | None:
         isinstance(error, RuntimeError) and any(words in str(error) for words in short_of_memory)
     ):
         return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
-    # Gloo says so in a bare RuntimeError.
-    lost = "Connection closed by peer", "Connection reset by peer", "Connection refused", "Timed out waiting", "NCCL"
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in lost):
-        return "Another process of this run has ended or does not answer; what it said itself tells why."
     return None
 
 

@@ -119,6 +119,7 @@ def main(
     with one_sentence():
         from aeanet import training
         from aeanet.pairs import hold_back
+        from aeanet.processes import rank
 
         if resume and overwrite:
             fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
@@ -175,7 +176,7 @@ def main(
                 else:
                     done = {"": training.train(data, recipe, run=opened, held_back=held_back, **arguments)}
             last = list(done.values())[-1]
-            if not one_per_pair and not training.rank():
+            if not one_per_pair and not rank():
                 keep_run(run, last, recipe, data, held_back)
             if last.interrupted:
                 warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
@@ -195,7 +196,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Of several processes only the first speaks, but for the error that ends one."""
-    from aeanet.training import rank
+    from aeanet.processes import rank
 
     out.quiet = err.quiet = rank() > 0
     try:

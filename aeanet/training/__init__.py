@@ -3,7 +3,6 @@
 from aeanet.training.checkpoint import CHECKPOINT_FILE, CheckpointError
 from aeanet.training.each import train_each
 from aeanet.training.loop import train
-from aeanet.training.ranks import ProcessError, rank
 from aeanet.training.recipe import Interval, Recipe, RecipeError
 from aeanet.training.run import (
     MODELS_FILE,
@@ -24,7 +23,6 @@ __all__ = [
     "RUN_FILE",
     "CheckpointError",
     "Interval",
-    "ProcessError",
     "Progress",
     "Recipe",
     "RecipeError",
@@ -34,7 +32,6 @@ __all__ = [
     "fingerprint",
     "listed_models",
     "open_run",
-    "rank",
     "save_run",
     "train",
     "train_each",

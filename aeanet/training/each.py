@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from aeanet.pairs import PairError, PairSet
+from aeanet.processes import rank
 from aeanet.training.checkpoint import CHECKPOINT_FILE
 from aeanet.training.loop import train
-from aeanet.training.ranks import rank
 from aeanet.training.recipe import Recipe
 from aeanet.training.run import Trained, list_models, open_run, save_run
 

@@ -17,18 +17,11 @@ from torch.utils.data import DataLoader
 
 from aeanet.model import UShape, build_model
 from aeanet.pairs import PairSet, RandomCrops
-from aeanet.processes import pool_over_processes
+from aeanet.processes import ProcessError, is_loss_of_process, pool_over_processes, process_count, rank
 from aeanet.registration import RegisteredPair
 from aeanet.training.callbacks import Keeper, Metrics, Validation, loggers
 from aeanet.training.checkpoint import Checkpoint, set_optimizer_state, set_random_state
-from aeanet.training.ranks import (
-    ProcessError,
-    StepSampler,
-    is_loss_of_process,
-    lightning_settings,
-    processes,
-    rank,
-)
+from aeanet.training.ranks import StepSampler, lightning_settings
 from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import RunFolder, Trained, configuration, write_record
 from aeanet.training.watch import Progress, Watch
@@ -61,7 +54,7 @@ class _Task(pl.LightningModule):
         self.running: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
-        if processes() > 1:
+        if process_count() > 1:
             pool_over_processes(self.model, distributed.group.WORLD)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -155,8 +148,8 @@ def train(
         model = build_model(name, **options)
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
         steps = range(watch.step, recipe.steps if watch.used < 1 else 0)
-        crops = RandomCrops(data.pairs, recipe.crop, recipe.steps * recipe.batch * processes(), seed=recipe.seed)
-        batches = StepSampler(steps, recipe.batch, rank=rank(), processes=processes())
+        crops = RandomCrops(data.pairs, recipe.crop, recipe.steps * recipe.batch * process_count(), seed=recipe.seed)
+        batches = StepSampler(steps, recipe.batch, rank=rank(), processes=process_count())
         what = configuration(recipe, model, data.pairs, held_back) if run else {}
         if checkpoint:
             checkpoint.check(what)

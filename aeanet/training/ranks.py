@@ -1,8 +1,7 @@
-"""Several processes training one network, as `torchrun` starts them: who is who, who takes which crops."""
+"""Several processes training one network, as `torchrun` starts them: who takes which crops."""
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -11,27 +10,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 from torch.utils.data import Sampler
 
+from aeanet.processes import PATIENCE, process_count
 from aeanet.training.recipe import RecipeError
-
-PATIENCE = timedelta(minutes=10)  # with a process that does not answer; rank 0 restores held-back pairs meanwhile
-
-
-class ProcessError(ValueError):
-    """A training that lost one of its processes; the message is one sentence for the user."""
-
-
-def _launched() -> bool:
-    return all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-
-
-def processes() -> int:
-    """How many processes train together; 1 unless a launcher such as `torchrun` says otherwise."""
-    return int(os.environ["WORLD_SIZE"]) if _launched() else 1
-
-
-def rank() -> int:
-    """Which of the processes this is; only rank 0 writes files."""
-    return int(os.environ["RANK"]) if _launched() else 0
 
 
 class StepSampler(Sampler[list[int]]):
@@ -63,12 +43,12 @@ class StepSampler(Sampler[list[int]]):
 
 def lightning_settings() -> dict[str, Any]:
     """How Lightning's Trainer is to run in this process."""
-    if processes() == 1:
+    if process_count() == 1:
         return {"devices": 1, "plugins": [LightningEnvironment()]}
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes()))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
     return {
         "devices": local,
-        "num_nodes": processes() // local,
+        "num_nodes": process_count() // local,
         "plugins": [TorchElasticEnvironment()],
         "strategy": DDPStrategy(timeout=PATIENCE),
         "use_distributed_sampler": False,
@@ -77,16 +57,8 @@ def lightning_settings() -> dict[str, Any]:
 
 def mean_over_processes(values: list[float], device: torch.device) -> list[float]:
     """Each value's mean over the processes, the same bits on all of them."""
-    if processes() == 1:
+    if process_count() == 1:
         return values
     joint = torch.tensor(values, device=device)
     distributed.all_reduce(joint)
-    return (joint / processes()).tolist()
-
-
-def is_loss_of_process(error: Exception) -> bool:
-    """Whether PyTorch raised `error` because another process ended or no longer answers."""
-    if processes() == 1 or not isinstance(error, RuntimeError):
-        return False
-    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
-    return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in words)
+    return (joint / process_count()).tolist()

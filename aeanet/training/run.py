@@ -26,9 +26,9 @@ from filelock import FileLock, Timeout
 from aeanet.files import write_atomically
 from aeanet.model import MODEL_FILE, UShape, save_model
 from aeanet.pairs import PairSet
+from aeanet.processes import process_count, rank
 from aeanet.registration import RegisteredPair
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
-from aeanet.training.ranks import processes, rank
 from aeanet.training.recipe import Recipe
 
 RUN_FILE = "run.json"
@@ -165,7 +165,7 @@ def configuration(
             "sha256": fingerprint(pairs),
         },
         "versions": {name: version(name) for name in BINDING_VERSIONS},
-        "processes": processes(),
+        "processes": process_count(),
     }
 
 
