@@ -19,10 +19,10 @@ from toys import toy_pair
 
 from aeanet.model import load_model
 from aeanet.pairs import PairSet
+from aeanet.processes import ProcessError
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
-    ProcessError,
     Progress,
     Recipe,
     RecipeError,
