@@ -19,7 +19,7 @@ from toys import toy_pair
 
 from aeanet.model import load_model
 from aeanet.pairs import PairSet
-from aeanet.processes import ProcessError
+from aeanet.processes import ProcessError, rank
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
@@ -27,7 +27,6 @@ from aeanet.training import (
     Recipe,
     RecipeError,
     open_run,
-    rank,
     save_run,
     train,
 )
