@@ -1,8 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files of tensors."""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -24,3 +28,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
+    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if it is not one."""
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as stored:
+        return stored.metadata() or {}, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import aea_kernels as aea
 from aea_kernels.modules import NORM_EPS, NORM_MOMENTUM
-from aeanet.files import write_atomically
+from aeanet.files import read_tensors, write_atomically
 from aeanet.processes import BatchNorm
 
 WIDTHS = (32, 64, 128)
@@ -202,9 +202,7 @@ def load_model(path: str | os.PathLike[str]) -> UShape:
     if not file.is_file():
         raise ModelError(f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, or such a file.")
     try:
-        with safetensors.safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        metadata, tensors = read_tensors(file)
     except safetensors.SafetensorError as error:
         raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
     if metadata.get("format") != FORMAT:

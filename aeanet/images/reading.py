@@ -1,10 +1,6 @@
 """Files to micrographs: which decoder, which grey, what to refuse."""
 
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +15,7 @@ from aeanet.images import microscopes
 from aeanet.images.bars import find_bar
 from aeanet.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, value_range
 from aeanet.metadata import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
+from aeanet.quiet import quietly
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
@@ -73,7 +70,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     if empty:
         raise ImageError(f"{path} is empty (0 bytes).")
     try:
-        with _quietly():
+        with quietly("rsciio", "tifffile"):  # they complain of odd metadata
             decoded = _decode(path)
     except MemoryError:
         raise
@@ -93,22 +90,6 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
     pixels = ((grey - low) / (high - low)).astype(np.float32)
     return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Within it, what the decoders have to say about odd metadata does not reach the user, who wants the image."""
-    loggers = [logging.getLogger(name) for name in ("rsciio", "tifffile")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _decode(path: Path) -> _Decoded:

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from aeanet.files import write_atomically
+from aeanet.files import read_tensors, write_atomically
 from aeanet.training.recipe import Recipe
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -77,9 +77,7 @@ class Checkpoint:
         if not path.is_file():
             raise CheckpointError(f"{path.parent} holds no checkpoint to resume from: start the training without it.")
         try:
-            with safetensors.safe_open(path, framework="pt") as stored:
-                metadata = stored.metadata() or {}
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+            metadata, tensors = read_tensors(path)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path} is damaged or is not a checkpoint: {error}.") from error
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, FORMAT_VERSION):

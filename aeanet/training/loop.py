@@ -2,7 +2,6 @@
 
 import logging
 import statistics
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from aeanet.model import UShape, build_model
 from aeanet.pairs import PairSet, RandomCrops
 from aeanet.processes import ProcessError, is_loss_of_process, pool_over_processes, process_count, rank
+from aeanet.quiet import quietly
 from aeanet.registration import RegisteredPair
 from aeanet.training.callbacks import Keeper, Metrics, Validation, loggers
 from aeanet.training.checkpoint import Checkpoint, set_optimizer_state, set_random_state
@@ -27,6 +27,8 @@ from aeanet.training.run import RunFolder, Trained, configuration, write_record
 from aeanet.training.watch import Progress, Watch
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}  # the recipe's, as Lightning names them
+# Lightning advises on loggers, workers and devices.
+LIGHTNING = ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric")
 STATISTICS_WINDOW = 5  # a young batch norm averages over about the latest fifth of its steps
 
 
@@ -143,7 +145,7 @@ def train(
     folder = run.path if run else None
     watch = Watch(recipe, checkpoint, on_step)
     # Lightning turns PyTorch's switch for deterministic algorithms on; the caller finds it as it was.
-    with isolate_rng(), _quiet_lightning(), _same_determinism(), watch.heeding_signals():
+    with isolate_rng(), quietly(*LIGHTNING, below=logging.ERROR), _same_determinism(), watch.heeding_signals():
         pl.seed_everything(recipe.seed, verbose=False)
         model = build_model(name, **options)
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
@@ -207,21 +209,3 @@ def _same_determinism() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's banners and its advice on loggers, workers and devices off the user's screen."""
-    loggers = [
-        logging.getLogger(name) for name in ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
