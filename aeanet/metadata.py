@@ -70,7 +70,8 @@ def significant_bits(file: tifffile.TiffFile) -> int | None:
     """How many of an integer's bits the values of an OME-TIFF may use; None if it does not say."""
     try:
         pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
-        return None if pixels is None else int(pixels.get("SignificantBits", ""))
+        bits = 0 if pixels is None else int(pixels.get("SignificantBits", ""))
+        return bits if 1 <= bits <= 64 else None
     except (ValueError, ElementTree.ParseError):
         return None
 

@@ -1,14 +1,15 @@
 """Images larger than memory, read and written region by region: TIFF and OME-Zarr.
 
-A mosaic appears under its name only when it is complete. Until then it lies beside its place, hidden, and every process
-of a run writes its own regions into it.
+A mosaic appears under its name only when it is complete. Until then it lies beside its place, hidden and locked, and
+every process of a run writes its own regions into it.
 """
 
+import errno
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 import zarr
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from aeanet.images import WIDER, ImageError, bits_of, to_raw, value_range
-from aeanet.metadata import PixelSize, ome_metadata, pixel_size_of_tiff, significant_bits, tiff_resolution
+from aeanet.metadata import (
+    PixelSize,
+    ome_metadata,
+    pixel_size_of_tiff,
+    significant_bits,
+    specimen_rows,
+    tiff_resolution,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"
-LARGE = 2**25  # pixels beyond which a TIFF is read by regions: more than any SEM has in one scan
+LARGE = 2**25  # pixels beyond which a TIFF is read by regions
 FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
 OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org
 _OME_UNITS = {
@@ -62,14 +71,18 @@ class Mosaic:
 
 
 def shape_by_regions(path: Path) -> tuple[int, int] | None:
-    """(H, W) of an image to be read by regions: OME-Zarr, and TIFF beyond `LARGE`; None for any other file."""
-    if path.suffix.lower() not in (*TIFF_SUFFIXES, ZARR_SUFFIX) or not path.exists():
-        return None
+    """(H, W) of an image to be read by regions: OME-Zarr, and TIFF beyond `LARGE`; None for any other file.
+
+    Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
+    """
     if path.suffix.lower() == ZARR_SUFFIX:
+        _check_exists(path)
         array, _ = _guarded(path, _open_zarr, path)
         return array.shape[-2:]
+    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
+        return None
     with _guarded(path, tifffile.TiffFile, path) as file:
-        page = file.pages.first
+        page = _guarded(path, getattr, file.pages, "first")
         return (page.imagelength, page.imagewidth) if page.imagelength * page.imagewidth > LARGE else None
 
 
@@ -84,14 +97,14 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
 
     Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
     """
-    if not path.exists():
-        raise ImageError(f"{path} cannot be read: there is no such file.")
+    _check_exists(path)
     if path.suffix.lower() == ZARR_SUFFIX:
         array, pixel_size = _guarded(path, _open_zarr, path)
         yield _mosaic(path, array.shape, array.dtype, pixel_size, lambda r, c: array[(*[0] * (array.ndim - 2), r, c)])
         return
     with _guarded(path, tifffile.TiffFile, path) as file:
         page = _checked_page(path, file)
+        bits = significant_bits(file)
         white = np.iinfo(page.dtype).max if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else None
         stored = _guarded(path, _open_tiff, path, page)
 
@@ -99,7 +112,12 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
             values = np.asarray(stored(rows, columns))
             return values if white is None else white - values
 
-        yield _mosaic(path, page.shape, page.dtype, pixel_size_of_tiff(file), raw, significant_bits(file))
+        yield _mosaic(path, page.shape, page.dtype, pixel_size_of_tiff(file), raw, bits, specimen_rows(file))
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise ImageError(f"{path} cannot be read: there is no such file.")
 
 
 def _guarded(path: Path, read: Callable[..., Any], *arguments: Any) -> Any:
@@ -120,6 +138,8 @@ def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
     page = pages[0]
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
         raise ImageError(f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted.")
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype.kind != "u":
+        raise ImageError(f"{path} holds {page.dtype} values of which 0 is white: only unsigned integers can be such.")
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise ImageError(f"{path} has a colour table, and a large image must be grey: save it as grey first.")
     end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -160,11 +180,12 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None]:
 
 
 def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
-    scales = [t["scale"] for t in level.get("coordinateTransformations", ()) if t["type"] == "scale"]
+    transformations = (*level.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ()))
+    scales = [t["scale"] for t in transformations if t["type"] == "scale"]
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
-    if not scales or len(units) < 2:
+    if not scales or len(units) < 2 or units[-1] != units[-2]:
         return None
-    return PixelSize.of(scales[0][-1], scales[0][-2], units[-1])
+    return PixelSize.of(math.prod(scale[-1] for scale in scales), math.prod(scale[-2] for scale in scales), units[-1])
 
 
 def _mosaic(
@@ -174,20 +195,27 @@ def _mosaic(
     pixel_size: PixelSize | None,
     raw: Callable[[slice, slice], NDArray],
     bits: int | None = None,
+    specimen: int | None = None,
 ) -> Mosaic:
+    """`specimen`: how many rows, from the first, are no information bar, where the file says so."""
     height, width = shape[-2:]
+    height = height if specimen is None else min(height, specimen)
     if 0 in (height, width):
         raise ImageError(f"{path} holds no pixels: its shape is {tuple(shape)}.")
     dtype = np.dtype(WIDER.get(dtype.name, dtype))
-    low, high = value_range(dtype, *_extremes(path, (height, width), dtype, raw), bits)
+    low, high = value_range(dtype, *_extremes(path, (height, width), dtype, raw, bits), bits)
     return Mosaic(path, (height, width), dtype, low, high, pixel_size, raw)
 
 
 def _extremes(
-    path: Path, shape: tuple[int, int], dtype: np.dtype, raw: Callable[[slice, slice], NDArray]
+    path: Path,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    raw: Callable[[slice, slice], NDArray],
+    bits: int | None,
 ) -> tuple[float, float]:
     """The least and the greatest value of the image, for the types whose range depends on them."""
-    if dtype == np.uint8:
+    if dtype == np.uint8 and bits is None:
         return 0.0, 255.0
     height, width = shape
     step = max(1, 2**22 // width)  # rows at a time: 8 MiB of 16 bits
@@ -224,35 +252,85 @@ def create_mosaic(
         tile: side of the regions to be written, px: the chunks of an OME-Zarr image, so that no two regions share one.
         group: processes that write one image together, on one file system.
 
-    Raises ImageError if the disk has no room for it or the file cannot be written.
+    Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
+    that of a folder which is no image.
     """
+    path = path.resolve()  # the image a link points to is replaced, not the link
     partial = path.with_name(f".{path.name}.partial")
     leads = group is None or group.rank() == 0
-    kind = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
-    try:
-        needed, free = math.prod(shape) * like.dtype.itemsize, shutil.disk_usage(path.parent).free
-        if needed > free:
-            raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
+    kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
+    with ExitStack() as stack:
         if leads:
-            _remove(partial)
-            kind.create(partial, shape, like, pixel_size, tile)
+            with _one_sentence(path):
+                _check_target(path)
+                stack.enter_context(_locked(path))
+                stack.callback(_remove, partial)
+                _remove(partial)
+                _check_room(path, math.prod(shape) * like.dtype.itemsize)
+                kind.create(partial, shape, like, pixel_size, tile)
         _wait_for_all(group)
-        with kind(partial) as file:
+        with _one_sentence(path):
+            file = kind(partial)
+            stack.callback(file.release)
 
-            def write(rows: slice, columns: slice, pixels: NDArray) -> None:
+        def write(rows: slice, columns: slice, pixels: NDArray) -> None:
+            with _one_sentence(path):
                 file.write(rows.start, columns.start, like.to_raw(pixels))
 
-            yield write
+        yield write
+        with _one_sentence(path):
+            file.close()
         _wait_for_all(group)
         if leads:
-            _remove(path)
-            os.replace(partial, path)
+            with _one_sentence(path):
+                _put_in_place(partial, path)
         _wait_for_all(group)
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if leads:
-            _remove(partial)
+
+
+def _check_target(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    is_image = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    if path.is_dir() and not (path.suffix.lower() == ZARR_SUFFIX and is_image):
+        raise OSError("it is a folder, and not that of an image")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Within it, no other run writes this image; the lock falls with its process."""
+    name = path.with_name(f".{path.name}.lock")
+    try:
+        lock = FileLock(name).acquire(timeout=0)
+    except Timeout:
+        raise OSError("another run is writing it") from None
+    with lock:
+        try:
+            yield
+        finally:
+            name.unlink(missing_ok=True)
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """A folder cannot take the place of another at once: the old one stands aside until the new one is there."""
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():
+        os.replace(path, old)
+    os.replace(partial, path)
+    _remove(old)
 
 
 def _wait_for_all(group: "ProcessGroup | None") -> None:
@@ -264,7 +342,7 @@ def _wait_for_all(group: "ProcessGroup | None") -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # another process may still write into it
     else:
         path.unlink(missing_ok=True)
 
@@ -286,10 +364,7 @@ class _TiffFile:
             self.offsets, self.across = page.dataoffsets, -(-page.shape[1] // FILE_TILE)
         self.file = os.open(path, os.O_WRONLY)
 
-    def __enter__(self) -> "_TiffFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         os.close(self.file)
 
     def write(self, top: int, left: int, values: NDArray) -> None:
@@ -302,8 +377,14 @@ class _TiffFile:
                 across, x = divmod(start, FILE_TILE)
                 stop = min(left + width, (across + 1) * FILE_TILE)
                 offset = self.offsets[down * self.across + across] + (y * FILE_TILE + x) * values.itemsize
-                os.pwrite(self.file, values[row, start - left : stop - left].data, offset)
+                part = values[row, start - left : stop - left]
+                if os.pwrite(self.file, part.data, offset) != part.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 start = stop
+
+    def close(self) -> None:
+        """Everything written is on the disk."""
+        os.fsync(self.file)
 
 
 class _ZarrFile:
@@ -325,11 +406,11 @@ class _ZarrFile:
     def __init__(self, path: Path) -> None:
         self.array: Any = zarr.open_array(path / "0", mode="r+")
 
-    def __enter__(self) -> "_ZarrFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         pass
+
+    def close(self) -> None:
+        """Chunks are files of their own, and on the disk as they are written."""
 
     def write(self, top: int, left: int, values: NDArray) -> None:
         height, width = values.shape

@@ -1,5 +1,6 @@
 """Prediction: a raw micrograph in, the restored one at the run's magnification out, as a whole or in exact tiles."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Precision = Literal["float32", "bfloat16"]
+
+
+class PredictionError(ValueError):
+    """What cannot be restored; the message is one sentence for the user."""
 
 
 def restore(
@@ -94,7 +99,7 @@ def super_resolve_mosaic(
     image: Path,
     target: Path,
     *,
-    tile: int,
+    tile: int | None = None,
     magnification: float | None = None,
     precision: Precision = "float32",
     group: "ProcessGroup | None" = None,
@@ -107,16 +112,17 @@ def super_resolve_mosaic(
         image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
         target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
             pixel size divided by the magnification. It appears when it is complete.
-        tile: side of the tiles in pixels of the result.
+        tile: side of the tiles in pixels of the result; None, or as large as the result, takes it at once.
         magnification, precision, progress: as in `super_resolve`.
         group: processes that share the tiles, and a file system on which they write `target` together.
 
     Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
     """
     magnification = known_magnification(model, magnification)
-    tile = check_side(tile, reach_of(model))
     with open_mosaic(image) as source:
         shape = upsampled_shape(source.shape, magnification)
+        whole = tile is None or tile >= max(shape)
+        tile = max(shape) if tile is None or whole else check_side(tile, reach_of(model))
         pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
 
         def read(rows: slice, columns: slice) -> NDArray:
@@ -130,12 +136,12 @@ def super_resolve_mosaic(
 
 
 def known_magnification(model: UShape, given: float | None) -> float:
-    """The one that is given, else the model's. Raises ValueError if there is neither, or it is not above 0."""
+    """The one that is given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
     magnification = model.magnification if given is None else given
     if magnification is None:
-        raise ValueError("the model does not know its magnification: give one, for instance magnification=2.")
-    if not magnification > 0:
-        raise ValueError(f"magnification is {magnification}, wanted a number above 0.")
+        raise PredictionError("the model does not know its magnification: give one, for instance magnification=2.")
+    if not 0 < magnification < math.inf:
+        raise PredictionError(f"magnification is {magnification}, wanted a number above 0.")
     return magnification
 
 

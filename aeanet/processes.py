@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-PATIENCE = timedelta(minutes=10)  # with a process that does not answer; rank 0 restores held-back pairs meanwhile
+PATIENCE = timedelta(minutes=10)  # in training, with a process that does not answer: rank 0 restores pairs meanwhile
+TILES_PATIENCE = timedelta(days=1)  # in prediction: between two exchanges lies a pass over all tiles
 
 
 class ProcessError(ValueError):
@@ -50,17 +51,17 @@ def is_loss_of_process(error: Exception) -> bool:
 def all_processes() -> "Iterator[ProcessGroup | None]":
     """Within it, the processes that `torchrun` started are a group: NCCL where each has a GPU, else gloo.
 
-    None where this process runs by itself. A process that ends, or does not answer for ten minutes, makes the others
-    raise ProcessError in their next exchange.
+    None where this process runs by itself. A process that ends makes the others raise ProcessError in their next
+    exchange; one that is slow may take a day.
     """
     if process_count() == 1:
         yield None
         return
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=TILES_PATIENCE)
         yield dist.group.WORLD
     except Exception as error:
         if is_loss_of_process(error):

@@ -61,23 +61,27 @@ def reach_of(model: nn.Module) -> Reach:
     """The reach of a network (N, 1, H, W) -> (N, 1, H, W), summed up over its layers in the order in which they run.
 
     Kernel, stride, padding and dilation say how far a layer looks; the size of its result, how many pixels one of its
-    steps is. An upper bound where branches run beside each other.
+    steps is. An upper bound where branches run beside each other. Only layers that are modules are seen: a function in
+    `forward` that looks at the whole image (a mean over it) is not.
 
-    Raises TilingError for a layer of unknown reach, or one that looks at the whole image.
+    Raises TilingError for a layer of unknown reach, one that looks at the whole image, or attention that runs twice.
     """
-    halo, stride, blocks = 0, 1, []
+    halo, stride = 0, 1
+    blocks: list[Attention] = []
 
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal halo, stride
-        before, after = (PROBE // int(x.shape[-2]) for x in (inputs[0], output))  # px per step
+        before, after = (-(-PROBE // int(x.shape[-2])) for x in (inputs[0], output))  # px per step
         if isinstance(layer, aea.AugmentedAttention):
+            if any(attention.block is layer for attention in blocks):
+                raise TilingError("an attention block runs twice in this network, so there are no exact tiles for it.")
             blocks.append(Attention(layer, before, _up(halo, stride)))
         halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
         stride = max(stride, before, after)
 
     parameter = next(model.parameters())
     inside = {part for m in model.modules() if isinstance(m, aea.AugmentedAttention) for part in m.children()}
-    leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not any(m.children()))]
+    leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not list(m.children()))]
     hooks = [leaf.register_forward_hook(add) for leaf in leaves]
     try:
         # what is compiled stays so: its layers are asked one by one
@@ -91,17 +95,22 @@ def reach_of(model: nn.Module) -> Reach:
 
 def _steps(layer: nn.Module) -> int:
     """How far a layer looks, in steps of its input; of its output for a transposed convolution."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d):
+    # a border that wraps around shows the other end of the image; BN without running statistics, its mean
+    wraps = getattr(layer, "padding_mode", "zeros") == "circular"
+    own_statistics = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d) and not wraps:
         kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation"))
         return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))
     if isinstance(layer, nn.Upsample) and not layer.align_corners:
         return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
-    if isinstance(layer, POINTWISE):
+    if (isinstance(layer, POINTWISE) and not own_statistics) or isinstance(layer, nn.Sequential):  # an empty one
         return 0
     raise TilingError(f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network.")
 
 
 def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, str):  # padding: "valid" is none, and of "same" the larger side is what the kernel leaves
+        return 0, 0
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
@@ -167,16 +176,19 @@ def run_tiles(
         shape: (H, W); where the network's stride does not divide them, the last row and column are repeated.
         side: of a tile, px; None, or as large as the image or larger, takes the image at once.
         exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
-        halo: px around a tile that the network is given and that are thrown away; by default what exactness needs.
+        halo: px around a tile that the network is given in the last pass and that are thrown away; by default what
+            exactness needs.
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
-    Raises TilingError: see `reach_of` and `check_side`.
+    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles.
     """
     height, width = shape
-    reach = Reach(0, 1, ()) if side is None else reach_of(model)
+    whole = side is None or side >= max(shape)
+    reach = Reach(0, 1, ()) if whole else reach_of(model)
     padded = _up(height, reach.stride), _up(width, reach.stride)
-    side = max(padded) if side is None else min(check_side(side, reach), max(padded))
+    side = max(padded) if side is None or whole else check_side(side, reach)
+    _agree(group, side, height, width)
     halo = reach.halo if halo is None else _up(halo, reach.stride)
     rank, ranks = (group.rank(), group.size()) if group is not None else (0, 1)
     parameter = next(model.parameters())
@@ -218,6 +230,17 @@ def run_tiles(
             result = result[: rows.stop - rows.start, : columns.stop - columns.start]
             write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
             step()
+
+
+def _agree(group: "ProcessGroup | None", *numbers: int) -> None:
+    """Processes with other tiles would leave gaps between them."""
+    if group is None:
+        return
+    device = "cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu"
+    extremes = torch.tensor([*numbers, *(-number for number in numbers)], device=device)
+    torch.distributed.all_reduce(extremes, torch.distributed.ReduceOp.MAX, group=group)
+    if extremes.tolist() != [*numbers, *(-number for number in numbers)]:
+        raise TilingError("the processes of this run were given different tiles or images.")
 
 
 @contextmanager

@@ -51,13 +51,14 @@ def main(
     """Restore raw LR micrographs at the magnification of the pairs the run was trained on.
 
     Results keep name, depth and range, and state the size of the new pixels: PNG, BMP and JPEG become PNG, OME-Zarr
-    stays so, everything else becomes OME-TIFF. Images that cannot be read are reported and the others go on. TIFF and
-    OME-Zarr images larger than memory are read and written tile by tile. `torchrun --nproc-per-node 2 -m aeanet
-    predict ...` shares the tiles of each image out to two processes or GPUs.
+    stays so, everything else becomes OME-TIFF. Images that cannot be read are reported and the others go on. OME-Zarr
+    and large TIFF images are read and written tile by tile, an information bar included unless the file tells its
+    height. `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image out to two processes or
+    GPUs, which end with the first image that cannot be read.
     """
     with one_sentence():
         from aeanet.model import load_model
-        from aeanet.prediction import compile_parts
+        from aeanet.prediction import compile_parts, known_magnification
         from aeanet.processes import all_processes, rank
         from aeanet.tiling import check_side, reach_of
 
@@ -66,6 +67,7 @@ def main(
         failed = 0
         with all_processes() as group:
             model = to_device(load_model(run))
+            known_magnification(model, magnification)
             if side is not None:
                 check_side(side, reach_of(model))
             if compiled:
@@ -136,15 +138,15 @@ def _restore(
     from aeanet.upsampling import upsampled_shape
 
     magnification = known_magnification(model, magnification)
+    precision, group = options["precision"], options["group"]
     if (shape := shape_by_regions(image)) is not None:
         if side is None:
-            shape = upsampled_shape(shape, magnification)
-            side = largest_tile(model, shape) or max(shape)
+            side = largest_tile(model, upsampled_shape(shape, magnification), precision, group)
         super_resolve_mosaic(model, image, target, tile=side, magnification=magnification, **options)
         return
     source = read_image(image, keep_bar=keep_bar)
     if side is None:
-        side = largest_tile(model, upsampled_shape(source.pixels.shape, magnification))
+        side = largest_tile(model, upsampled_shape(source.pixels.shape, magnification), precision, group)
     pixels = super_resolve(model, source.pixels, tile=side, magnification=magnification, **options)
     if leads:
         write_image(target, pixels, like=source, magnification=magnification)

@@ -136,7 +136,7 @@ def _tiff_values(page: tifffile.TiffPage) -> NDArray:
         table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max
         return np.rint(np.moveaxis(table[:, raw], 0, -1)).astype(raw.dtype)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raw = np.iinfo(raw.dtype).max - raw
+        raw = ~raw if raw.dtype.kind == "b" else np.iinfo(raw.dtype).max - raw
     if page.axes == "SYX":
         raw = np.moveaxis(raw, 0, -1)
     if raw.ndim == 3 and raw.shape[-1] in (2, 4):

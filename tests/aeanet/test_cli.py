@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 from PIL import Image
 from safetensors.torch import save_file
+from toys import lively_network, uneven_noise
 from typer.testing import CliRunner, Result
 
 from aeanet import cli, demo
@@ -206,14 +208,31 @@ def test_a_bad_image_does_not_stop_the_good_ones(run: Path, pairs: Path, tmp_pat
     assert (tmp_path / "out" / "0.png").exists()
 
 
-def test_tiles_change_nothing(run: Path, pairs: Path, tmp_path: Path) -> None:
-    image = pairs / "lr" / "0.png"
+def test_tiles_change_nothing(tmp_path: Path) -> None:
+    model = lively_network()
+    model.magnification = 2.0
+    save_model(model, tmp_path / "run" / "model.safetensors")
+    tifffile.imwrite(tmp_path / "a.tif", (uneven_noise(100, 140) * 65535).astype(np.uint16))
     for folder, options in (("whole", ["--tile", "2000"]), ("tiled", ["--tile", "100"]), ("auto", [])):
-        result = aeanet("predict", run, image, "--out", tmp_path / folder, *options)
+        result = aeanet("predict", tmp_path / "run", tmp_path / "a.tif", "--out", tmp_path / folder, *options)
         assert result.exit_code == 0, result.output
-    whole, tiled, auto = (read_image(tmp_path / name / "0.png").pixels for name in ("whole", "tiled", "auto"))
+    whole, tiled, auto = (tifffile.imread(tmp_path / name / "a.tif") for name in ("whole", "tiled", "auto"))
     assert np.array_equal(auto, whole)
-    assert np.abs(tiled - whole).max() <= 1.01 / 255  # a rounding error may lie on a rounding step
+    assert np.abs(tiled.astype(int) - whole).max() <= 1  # a rounding error may lie on a rounding step
+
+
+@pytest.mark.parametrize("magnification", ["0", "-1", "inf", "nan"])
+def test_a_magnification_that_cannot_be(run: Path, pairs: Path, tmp_path: Path, magnification: str) -> None:
+    options = ["--out", tmp_path / "out", "--magnification", magnification]
+    assert_one_sentence(aeanet("predict", run, pairs / "lr" / "0.png", *options), "wanted a number above 0")
+
+
+def test_a_model_that_does_not_know_its_magnification(pairs: Path, tmp_path: Path) -> None:
+    save_model(build_model("unet"), tmp_path / "run" / "model.safetensors")
+    options = ["--out", tmp_path / "out"]
+    result = aeanet("predict", tmp_path / "run", pairs / "lr" / "0.png", *options)
+    assert_one_sentence(result, "does not know its magnification")
+    assert aeanet("predict", tmp_path / "run", pairs / "lr" / "0.png", *options, "--magnification", 2).exit_code == 0
 
 
 def test_images_by_regions_and_other_magnifications(run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from toys import lively_network, tiles_alone, uneven_noise
 
+from aeanet import memory
 from aeanet.images import write_image
 from aeanet.model import UShape, build_model, save_model
 from aeanet.mosaics import open_mosaic
 from aeanet.prediction import restore, super_resolve_mosaic
 from aeanet.processes import pool_over_processes
+from aeanet.tiling import TilingError
 
 
 def network(name: str) -> UShape:
@@ -88,7 +91,7 @@ def test_a_single_process_is_untouched() -> None:
 def predict_main(rank: int, ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
-    model, image = network("aeanet").float(), tifffile.imread(folder / "image.tif")
+    model, image = lively_network(), tifffile.imread(folder / "image.tif")
     result = restore(model, image, tile=44, group=dist.group.WORLD)
     np.save(folder / f"{rank}.npy", result)
     for name in ("out.tif", "out.zarr"):
@@ -99,15 +102,37 @@ def predict_main(rank: int, ranks: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_predict_as_one(ranks: int, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).random((101, 130), np.float32)
+    image = uneven_noise(101, 130)
     tifffile.imwrite(tmp_path / "image.tif", image)
     mp.spawn(predict_main, (ranks, tmp_path), nprocs=ranks)
-    whole = restore(network("aeanet").float(), image)
+    whole = restore(lively_network(), image)
+    assert np.abs(tiles_alone(lively_network(), image, 44) - whole).max() > 1e-3
     for rank in range(ranks):
         np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), whole, atol=1e-5)
     for name in ("out.tif", "out.zarr"):
         with open_mosaic(tmp_path / name) as result:
             np.testing.assert_allclose(result.raw(slice(0, 101), slice(0, 130)), whole, atol=1e-5)
+
+
+def auto_main(rank: int, folder: Path) -> None:
+    """Each with another amount of free memory: they must agree on a tile all the same."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    model = lively_network()
+    memory.free_bytes = lambda device: (10**8, 10**9)[rank]
+    side = memory.largest_tile(model, (300, 360), group=dist.group.WORLD)
+    assert side is not None
+    with pytest.raises(TilingError, match="different tiles"):
+        restore(model, uneven_noise(101, 130), tile=60 + 4 * rank, group=dist.group.WORLD)
+    (folder / f"{rank}.txt").write_text(str(side))
+    dist.destroy_process_group()
+
+
+def test_ranks_agree_on_the_tile(tmp_path: Path) -> None:
+    mp.spawn(auto_main, (tmp_path,), nprocs=2)
+    sides = [int((tmp_path / f"{rank}.txt").read_text()) for rank in range(2)]
+    assert sides[0] == sides[1]
+    assert (300 // sides[0] + 1) * (360 // sides[0] + 1) >= 2 * memory.TILES_EACH  # and both have work
 
 
 DIES = "import os, aea_kernels as aea; aea.AugmentedAttention.moments = lambda *_: os._exit(9)\n"

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet import mosaics
 from aeanet.images import ImageError, PixelSize, read_image, write_image
-from aeanet.model import UShape, build_model
+from aeanet.model import UShape
 from aeanet.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.prediction import super_resolve, super_resolve_mosaic
+from aeanet.upsampling import upsample
 
 RANDOM = np.random.default_rng(0)
 NANOMETRES = PixelSize(3.0, 4.0, "nm")
@@ -21,7 +23,7 @@ NANOMETRES = PixelSize(3.0, 4.0, "nm")
 
 @pytest.fixture
 def model() -> UShape:
-    model = build_model("aeanet", references=4)
+    model = lively_network()
     model.magnification = 2.0
     return model
 
@@ -116,7 +118,7 @@ def test_what_is_written_by_regions_can_be_read(tmp_path: Path, name: str, dtype
 def test_from_file_to_file_is_what_memory_gives(
     tmp_path: Path, model: UShape, target: str, magnification: float
 ) -> None:
-    values = image("uint16", (81, 120))
+    values = (uneven_noise(81, 120) * 65535).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 3.0,
         "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 4.0, "PhysicalSizeYUnit": "nm"})  # fmt: skip
     super_resolve_mosaic(model, tmp_path / "a.tif", tmp_path / target, tile=50, magnification=magnification)
@@ -125,6 +127,8 @@ def test_from_file_to_file_is_what_memory_gives(
         got = result.raw(*(slice(0, length) for length in result.shape)) / 65535
         assert result.pixel_size == PixelSize(3.0 / magnification, 4.0 / magnification, "nm")
     np.testing.assert_allclose(got, whole, atol=0.5 / 65535 + 1e-5)
+    large = upsample((values / 65535).astype(np.float32), magnification)
+    assert np.abs(tiles_alone(model, large, 50) - whole).max() > 1e-3
 
 
 @pytest.mark.parametrize("white", [4095, 65535])
@@ -159,6 +163,57 @@ def test_reduced_pages_are_no_images_of_their_own(tmp_path: Path) -> None:
         file.write(values[::2, ::2], subfiletype=1)
     with open_mosaic(tmp_path / "a.tif") as mosaic:
         assert np.array_equal(mosaic.raw(slice(0, 150), slice(0, 203)), values)
+
+
+@pytest.mark.parametrize("name", ["b.tif", "b.zarr"])
+def test_one_run_at_a_time_writes_an_image(tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
+    everywhere = slice(0, 20), slice(0, 20)
+    with open_mosaic(tmp_path / "a.tif") as like:
+        for value in (0.2, 0.4):  # the second replaces the first
+            with create_mosaic(tmp_path / name, (20, 20), like=like) as write:
+                with (
+                    pytest.raises(ImageError, match="another run is writing it"),
+                    create_mosaic(tmp_path / name, (20, 20), like=like),
+                ):
+                    pass
+                write(*everywhere, np.full((20, 20), value, np.float32))
+    with open_mosaic(tmp_path / name) as result:
+        assert (result.raw(*everywhere) == 102).all()
+    assert sorted(os.listdir(tmp_path)) == ["a.tif", name]
+
+
+@pytest.mark.parametrize("name", ["b.tif", "b.zarr"])
+def test_a_folder_that_is_no_image_stays(tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    with (
+        open_mosaic(tmp_path / "a.tif") as like,
+        pytest.raises(ImageError, match="it is a folder, and not that of an image"),
+        create_mosaic(tmp_path / name, (20, 20), like=like),
+    ):
+        pass
+    assert (tmp_path / name / "notes.txt").read_text() == "mine"
+
+
+def test_the_image_that_a_link_points_to_is_replaced(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "b.zarr").symlink_to(tmp_path / "disk" / "b.zarr")
+    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.zarr", (20, 20), like=like) as write:
+        write(slice(0, 20), slice(0, 20), np.ones((20, 20), np.float32))
+    assert (tmp_path / "b.zarr").is_symlink()
+    with open_mosaic(tmp_path / "disk" / "b.zarr") as result:
+        assert (result.raw(slice(0, 20), slice(0, 20)) == 255).all()
+
+
+@pytest.mark.parametrize("side", [None, 20, 500])
+def test_an_image_smaller_than_the_halo(tmp_path: Path, model: UShape, side: int | None) -> None:
+    write_zarr(tmp_path / "a.zarr", image("uint8", (10, 9)))
+    super_resolve_mosaic(model, tmp_path / "a.zarr", tmp_path / "b.zarr", tile=side)
+    with open_mosaic(tmp_path / "b.zarr") as result:
+        assert result.shape == (20, 18)
 
 
 def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path, model: UShape) -> None:
@@ -236,6 +291,8 @@ BAD = {
     "one grey image is wanted": lambda path: tifffile.imwrite(path, image("uint8", (30, 40))[..., None].repeat(3, 2)),
     "holds 2 images": lambda path: tifffile.imwrite(path, np.stack([image("uint8")] * 2), photometric="minisblack"),
     "cannot be read as an image": lambda path: path.write_bytes(b"nothing of the kind"),
+    "holds 0 images": lambda path: path.write_bytes(b"II*\0\xff\xff\xff\x7f"),
+    "only unsigned integers": lambda path: tifffile.imwrite(path, image("float32"), photometric="miniswhite"),
     "NaN or infinite": lambda path: tifffile.imwrite(path, np.full((20, 20), np.nan, np.float32)),
 }
 
@@ -259,5 +316,10 @@ def test_which_images_are_read_by_regions(tmp_path: Path, monkeypatch: pytest.Mo
     tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
     assert shape_by_regions(tmp_path / "a.tif") is None
     assert shape_by_regions(tmp_path / "a.png") is None
+    assert shape_by_regions(tmp_path / "missing.tif") is None
+    (tmp_path / "empty.tif").write_bytes(b"II*\0\xff\xff\xff\x7f")
+    for name, words in (("missing.zarr", "there is no such file"), ("empty.tif", "cannot be read as an image")):
+        with pytest.raises(ImageError, match=words):
+            shape_by_regions(tmp_path / name)
     monkeypatch.setattr(mosaics, "LARGE", 10_000)
     assert shape_by_regions(tmp_path / "a.tif") == (150, 203)

@@ -146,8 +146,51 @@ def test_a_tile_below_the_halo_is_refused(side: int) -> None:
         restore(build_model("aeanet"), np.zeros((64, 64), np.float32), tile=side)
 
 
-@pytest.mark.parametrize("layer", [nn.InstanceNorm2d(1), nn.AdaptiveAvgPool2d(64), nn.GroupNorm(1, 1)])
-def test_a_layer_that_looks_at_the_whole_image_is_refused(layer: nn.Module) -> None:
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = aea.AugmentedAttention(1, heads=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.block(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.InstanceNorm2d(1), "not known how far the layer"),
+        (nn.AdaptiveAvgPool2d(64), "not known how far the layer"),
+        (nn.GroupNorm(1, 1), "not known how far the layer"),
+        (nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), "not known how far the layer"),
+        (nn.BatchNorm2d(1, track_running_stats=False), "not known how far the layer"),
+        (Tied(), "an attention block runs twice"),
+    ],
+)
+def test_what_has_no_exact_tiles_is_refused(layer: nn.Module, words: str) -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), layer)
-    with pytest.raises(TilingError, match="not known how far the layer"):
+    with pytest.raises(TilingError, match=words):
         tiled(model, np.zeros((64, 64), np.float32), 32)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 1, 5, padding="same"), nn.Sequential()],
+        [nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 17, padding=8), nn.AvgPool2d(2)],
+        [nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Sequential(nn.MaxPool2d(2), nn.Upsample(None, 2)),
+         nn.Conv2d(2, 1, 1)],
+    ],
+    ids=["same padding", "finer than the image", "reflected border"],
+)  # fmt: skip
+def test_other_layers(layers: list[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*layers).double()
+    image = np.random.default_rng(0).random((96, 128))
+    np.testing.assert_allclose(tiled(model, image, 32), whole(model, image), rtol=1e-10)
+
+
+def test_an_image_as_large_as_the_tile_is_taken_at_once() -> None:
+    model, image = network("aeanet", 0, torch.float32), np.random.default_rng(0).random((101, 101), np.float32)
+    seen = []
+    tiled(model, image, 101, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 1)]

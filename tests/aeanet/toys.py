@@ -1,10 +1,13 @@
 """Small registered pairs made without registration: for tests of what comes after it."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from aeanet.model import AEANet, UShape, build_model
 from aeanet.registration import RegisteredPair, RegistrationReport
+from aeanet.tiling import run_tiles
 
 
 def report(magnification: float = 2.0) -> RegistrationReport:
@@ -30,3 +33,33 @@ def toy_pair(seed: int = 0, shape: tuple[int, int] = (48, 64), *, magnification:
     return RegisteredPair(
         f"toy-{seed}", lr.astype(np.float32), hr.astype(np.float32), everywhere, report(magnification)
     )
+
+
+def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
+    """Untrained, but its attention makes a difference of percents, and what it makes of noise lies within 0 to 1."""
+    torch.manual_seed(seed)
+    model = build_model(name).eval()
+    noise = torch.rand(1, 1, 96, 96)
+    with torch.no_grad():
+        if isinstance(model, AEANet):
+            model.bottom.output.weight *= 30
+        model.last.weight.abs_()
+        model.last.weight *= 0.7 / model(noise).max()
+    return model
+
+
+def tiles_alone(model: UShape, image: NDArray, side: int) -> NDArray:
+    """What tiles give that attend to themselves alone: any test of exact tiles must tell it from the whole."""
+    result = np.zeros_like(image)
+
+    def write(rows: slice, columns: slice, region: NDArray) -> None:
+        result[rows, columns] = region
+
+    run_tiles(model, lambda rows, columns: image[rows, columns], write, image.shape, side=side, exact=False)
+    return result
+
+
+def uneven_noise(height: int, width: int) -> NDArray[np.float32]:
+    """Noise that is darker to the right, so that a tile does not know the whole image by itself."""
+    noise = np.random.default_rng(0).random((height, width), np.float32)
+    return noise * np.linspace(1, 0.2, width, dtype=np.float32)
