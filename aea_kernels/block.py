@@ -174,7 +174,8 @@ def attend_to_moments(
     backend: str,
 ) -> Tensor:
     """``x + M zh`` with M of the keys that gram (B, C+1, C+1) sums up, and of the references."""
-    gram = folding.add_references(gram, references, gram.shape[0])
+    with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+        gram = folding.add_references(gram, references, gram.shape[0])
     matrix = ops.fold(gram, projections, heads, scale, backend)
     return ops.apply_to_features(x, norm, eps, matrix, True, backend)
 

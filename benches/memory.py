@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+
+import pytest
 
 
 @cache
 def _process(contender: str) -> Any:
     """One for all calls of a contender, so that libraries are loaded and threads started once."""
     # buffers go back to the system when freed, whatever their size: else the next measurement finds them again
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 16)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 16))
         return multiprocessing.get_context("spawn").Pool(1)
-    finally:
-        del os.environ["MALLOC_MMAP_THRESHOLD_"]
 
 
 def measure(contender: str, function: Callable[..., int], *arguments: Any) -> int:

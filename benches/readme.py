@@ -44,7 +44,10 @@ def record_demo(folder: Path) -> None:
 def fill(text: str, name: str, content: str) -> str:
     """`content` between the markers `<!-- name -->` and `<!-- /name -->`."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+    text, found = re.subn(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+    if found != 1:
+        raise ValueError(f"README has {found} places for {name!r}, wanted one")
+    return text
 
 
 def demo_sentence(demo: dict[str, Any]) -> str:
@@ -117,8 +120,7 @@ def tiling_section(record: dict[str, Any]) -> str:
     return (
         f"{text}\n\nWith a model of `aeanet train --quick` on real pairs, tiles of {smallest['tile']} px change PSNR "
         f"({quality['whole']:.2f} dB) by {exact:+.0e} dB where they are exact and by {stitched:+.0e} dB where each "
-        f"attends to itself and they are stitched: after so short a training the network makes little of its "
-        f"attention, and stitching changes as little.\n\n"
+        f"attends to itself and they are stitched.\n\n"
         f"![PSNR and memory against tile size](benches/results/tiling.png)"
     )
 

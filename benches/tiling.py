@@ -105,7 +105,7 @@ def stream(folder: str, side: int, kind: str) -> tuple[int, float]:
 
 
 def projection() -> dict[str, float]:
-    """FLOP of both passes for every pixel, halos included, and what that makes of a large mosaic: not measured."""
+    """FLOP of both passes' convolutions, halos included, and what that makes of a large mosaic: not measured."""
     model = build_model("aeanet").eval()
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
