@@ -124,9 +124,9 @@ class AugmentedAttention(nn.Module):
             reference_images=reference_images,
             group=self.group if self.training else None,
         )
-        if mean is not None and variance is not None and x.numel():
+        if self.norm is not None and mean is not None and variance is not None and x.numel():
             processes = 1 if self.group is None else self.group.size()
-            self._update_running_statistics(mean, variance, processes * (x.numel() // self.channels))
+            update_running_statistics(self.norm, mean, variance, processes * (x.numel() // self.channels))
         return y
 
     @torch.no_grad()
@@ -209,14 +209,20 @@ class AugmentedAttention(nn.Module):
         linear = (self.query, self.key, self.value, self.output)
         return Projections(*(t for projection in linear for t in (projection.weight, projection.bias)))
 
-    @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, variance: Tensor, number: int) -> None:
-        """As torch.nn.BatchNorm2d: unbiased variance, cumulative average where momentum is None."""
-        norm = self.norm
-        if norm is None or norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-            return
-        norm.num_batches_tracked.add_(1)
-        factor = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
-        unbiased = variance * (number / max(number - 1, 1))
-        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)
+
+@torch.no_grad()
+def update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, number: int) -> None:
+    """As torch.nn.BatchNorm2d: unbiased variance, cumulative average where momentum is None.
+
+    Args:
+        norm: BN; one that keeps no running statistics stays as it is.
+        mean, variance: of a batch, (C,), biased.
+        number: of positions they are of.
+    """
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    factor = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), factor)
+    unbiased = variance * (number / max(number - 1, 1))
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), factor)

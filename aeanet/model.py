@@ -220,3 +220,8 @@ def load_model(path: str | os.PathLike[str]) -> UShape:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
     return model.eval()
+
+
+def to_device(model: UShape) -> UShape:
+    """The model on the GPU where there is one, else on the CPU."""
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

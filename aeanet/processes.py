@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aea_kernels.modules import update_running_statistics
 from aea_kernels.summary import sum_over_processes
 
 if TYPE_CHECKING:
@@ -91,19 +92,9 @@ class BatchNorm(nn.BatchNorm2d):
         mean = sum_over_processes(wide.sum((0, 2, 3)), self.group) / count
         centred = wide - mean[:, None, None]
         variance = sum_over_processes(centred.square().sum((0, 2, 3)), self.group) / count
-        self._update(mean.detach(), variance.detach() * (count / max(count - 1, 1)))
+        update_running_statistics(self, mean.detach(), variance.detach(), count)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-    @torch.no_grad()
-    def _update(self, mean: Tensor, variance: Tensor) -> None:
-        assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
-        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), factor)
 
 
 def pool_over_processes(model: nn.Module, group: "ProcessGroup | None") -> None:

@@ -17,7 +17,6 @@ from aeanet.cli.shared import (
     say,
     sentence,
     show,
-    to_device,
     warn,
 )
 
@@ -68,7 +67,7 @@ def main(
         from aeanet import evaluation
         from aeanet.figures import draw_comparison
         from aeanet.files import write_atomically
-        from aeanet.model import load_model
+        from aeanet.model import load_model, to_device
         from aeanet.samples import read_samples
         from aeanet.training import listed_models
 
@@ -118,7 +117,7 @@ def main(
 def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":
     """The scores of each pair by the network trained on it alone; pairs without one are named."""
     from aeanet import evaluation
-    from aeanet.model import load_model
+    from aeanet.model import load_model, to_device
     from aeanet.training import listed_models
 
     own = listed_models(run)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, to_device, warn
+from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def main(
         from aeanet.figures import draw_heatmaps, render
         from aeanet.files import write_atomically
         from aeanet.images import read_image
-        from aeanet.model import load_model
+        from aeanet.model import load_model, to_device
         from aeanet.prediction import known_magnification
         from aeanet.relevance import most_varied, relevance_maps
         from aeanet.upsampling import upsample

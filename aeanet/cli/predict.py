@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, to_device, warn
+from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
 
 if TYPE_CHECKING:
     from aeanet.model import UShape
@@ -57,7 +57,7 @@ def main(
     GPUs, which end with the first image that cannot be read.
     """
     with one_sentence():
-        from aeanet.model import load_model
+        from aeanet.model import load_model, to_device
         from aeanet.prediction import compile_parts, known_magnification
         from aeanet.processes import all_processes, rank
         from aeanet.tiling import check_side, reach_of
@@ -67,14 +67,13 @@ def main(
         failed = 0
         with all_processes() as group:
             model = to_device(load_model(run))
-            known_magnification(model, magnification)
+            magnification = known_magnification(model, magnification)
             if side is not None:
                 check_side(side, reach_of(model))
             if compiled:
                 compile_parts(model)
             make_folder(folder)
-            leads = rank() == 0
-            with progress_bar(disable=not leads) as bar:
+            with progress_bar(disable=rank() > 0) as bar:
                 for index, (image, target) in enumerate(zip(images, targets, strict=True)):
 
                     def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
@@ -83,8 +82,8 @@ def main(
 
                     options: Any = {"precision": precision.value, "group": group, "progress": on_tile}
                     try:
-                        _restore(model, image, target, side, magnification, keep_bar, leads, options)
-                        if leads:
+                        _restore(model, image, target, side, magnification, keep_bar, options)
+                        if not rank():
                             say(str(target))
                     except Exception as error:
                         reason = sentence(error)
@@ -125,19 +124,18 @@ def _restore(
     image: Path,
     target: Path,
     side: int | None,
-    magnification: float | None,
+    magnification: float,
     keep_bar: bool,
-    leads: bool,
     options: dict[str, Any],
 ) -> None:
     """One image, in memory where it is not too large for that; `side` None chooses the tile by the free memory."""
     from aeanet.images import read_image, write_image
     from aeanet.memory import largest_tile
     from aeanet.mosaics import shape_by_regions
-    from aeanet.prediction import known_magnification, super_resolve, super_resolve_mosaic
+    from aeanet.prediction import super_resolve, super_resolve_mosaic
+    from aeanet.processes import rank
     from aeanet.upsampling import upsampled_shape
 
-    magnification = known_magnification(model, magnification)
     precision, group = options["precision"], options["group"]
     if (shape := shape_by_regions(image)) is not None:
         if side is None:
@@ -148,5 +146,5 @@ def _restore(
     if side is None:
         side = largest_tile(model, upsampled_shape(source.pixels.shape, magnification), precision, group)
     pixels = super_resolve(model, source.pixels, tile=side, magnification=magnification, **options)
-    if leads:
+    if not rank():
         write_image(target, pixels, like=source, magnification=magnification)

@@ -12,7 +12,7 @@ import torch
 
 from aeanet.evaluation import Evaluation, evaluate
 from aeanet.figures import CropRow, Curve, crop_row
-from aeanet.model import MODEL_FILE, UShape, load_model
+from aeanet.model import MODEL_FILE, UShape, load_model, to_device
 from aeanet.pairs import PairSet
 from aeanet.prediction import restore
 from aeanet.registration import RegisteredPair
@@ -120,7 +120,7 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     if trained.interrupted:
         raise KeyboardInterrupt
     show(f"{experiment.label}, scoring", 0.95)
-    evaluation = evaluate(_to_device(trained.model), [study.pairs[name] for name in experiment.score_on])
+    evaluation = evaluate(to_device(trained.model), [study.pairs[name] for name in experiment.score_on])
     result = {
         "training": {
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -195,7 +195,7 @@ class _Models:
         if key not in self.results.trainings:
             return None
         if key not in self.read:
-            self.read[key] = _to_device(load_model(self.store.folder(key)))
+            self.read[key] = to_device(load_model(self.store.folder(key)))
         return self.read[key]
 
 
@@ -245,7 +245,3 @@ def _tiled(model: UShape, pairs: Sequence[RegisteredPair], sizes: Sequence[int],
         for way, predict in (("stitched", partial(stitch, tile=size)), ("exact", partial(restore, tile=size))):
             found[way].append(evaluate(model, pairs, predict=predict).mean.delta_psnr)
     return found
-
-
-def _to_device(model: UShape) -> UShape:
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
