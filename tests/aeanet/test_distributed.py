@@ -47,6 +47,12 @@ def share_of(rank: int, ranks: int) -> list[int]:
     return [2 * rank, 2 * rank + 1, half + 2 * rank, half + 2 * rank + 1]
 
 
+def leave() -> None:
+    """End the group of all processes and, with it, its threads, which could abort the end of Python itself."""
+    dist.destroy_process_group()
+    assert "gloo" not in " ".join(name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
+
+
 def rank_main(rank: int, ranks: int, name: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
@@ -95,9 +101,9 @@ def predict_main(rank: int, ranks: int, folder: Path) -> None:
     result = restore(model, image, tile=44, group=dist.group.WORLD)
     np.save(folder / f"{rank}.npy", result)
     for name in ("out.tif", "out.zarr"):
-        options = {"tile": 44, "magnification": 1.0, "group": dist.group.WORLD}
-        super_resolve_mosaic(model, folder / "image.tif", folder / name, **options)
-    dist.destroy_process_group()
+        source, target = folder / "image.tif", folder / name
+        super_resolve_mosaic(model, source, target, tile=44, magnification=1.0, group=dist.group.WORLD)
+    leave()
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -125,7 +131,7 @@ def auto_main(rank: int, folder: Path) -> None:
     with pytest.raises(TilingError, match="different tiles"):
         restore(model, uneven_noise(101, 130), tile=60 + 4 * rank, group=dist.group.WORLD)
     (folder / f"{rank}.txt").write_text(str(side))
-    dist.destroy_process_group()
+    leave()
 
 
 def test_ranks_agree_on_the_tile(tmp_path: Path) -> None:
