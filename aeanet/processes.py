@@ -1,5 +1,6 @@
 """Several processes as one: batch norm and batch-aware attention over the images of all of them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,11 +50,11 @@ def is_loss_of_process(error: Exception) -> bool:
 
 
 @contextmanager
-def all_processes() -> "Iterator[ProcessGroup | None]":
+def all_processes(patience: timedelta = PATIENCE) -> "Iterator[ProcessGroup | None]":
     """Within it, the processes that `torchrun` started are a group: NCCL where each has a GPU, else gloo.
 
-    None where this process runs by itself. A process that ends makes the others raise ProcessError in their next
-    exchange; one that is slow may take a day.
+    None where this process runs by itself. A process that ends, or lets the others wait for longer than `patience`,
+    makes them raise ProcessError in their next exchange.
     """
     if process_count() == 1:
         yield None
@@ -62,7 +63,7 @@ def all_processes() -> "Iterator[ProcessGroup | None]":
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=TILES_PATIENCE)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
         yield dist.group.WORLD
     except Exception as error:
         if is_loss_of_process(error):
@@ -73,6 +74,7 @@ def all_processes() -> "Iterator[ProcessGroup | None]":
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+            gc.collect()  # Lightning's trainer refers to itself and the group, whose threads could abort Python's end
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -59,13 +59,13 @@ def main(
     with one_sentence():
         from aeanet.model import load_model, to_device
         from aeanet.prediction import compile_parts, known_magnification
-        from aeanet.processes import all_processes, rank
+        from aeanet.processes import TILES_PATIENCE, all_processes, rank
         from aeanet.tiling import check_side, reach_of
 
         side = None if tile == "auto" else _side(tile)
         targets = _targets(images, folder)
         failed = 0
-        with all_processes() as group:
+        with all_processes(TILES_PATIENCE) as group:
             model = to_device(load_model(run))
             magnification = known_magnification(model, magnification)
             if side is not None:

@@ -119,7 +119,7 @@ def main(
     with one_sentence():
         from aeanet import training
         from aeanet.pairs import hold_back
-        from aeanet.processes import rank
+        from aeanet.processes import all_processes, rank
 
         if resume and overwrite:
             fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
@@ -147,7 +147,8 @@ def main(
             "deterministic": deterministic,
         }
         network = {"name": model and model.value, "references": references, "batch_aware": batch_aware}
-        with training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair) as opened, _alone():
+        opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
+        with opening as opened, _alone(), all_processes():
             begun = opened.checkpoint
             base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
             recipe = replace(base, **_given(changes))

@@ -19,7 +19,7 @@ from toys import toy_pair
 
 from aeanet.model import load_model
 from aeanet.pairs import PairSet
-from aeanet.processes import ProcessError, rank
+from aeanet.processes import ProcessError, all_processes, rank
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
@@ -54,7 +54,8 @@ def _rank(number: int, port: int, target: Callable[..., None], *arguments: Any) 
     torch.set_num_threads(1)
     where = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in where.items()} | {"MASTER_ADDR": "127.0.0.1"}
-    target(*arguments)
+    with all_processes():
+        target(*arguments)
 
 
 def end(ranks: list[BaseProcess], seconds: float = 120) -> list[int | None]:
