@@ -28,9 +28,9 @@ class Estimate:
         return None if self.half_width is None else (self.mean - self.half_width, self.mean + self.half_width)
 
     def text(self, digits: int) -> str:
-        """For instance "+2.10 ± 0.08"."""
+        """For instance "+2.10 ± 0.08"; with a minus sign, which is as wide as the plus in a column of numbers."""
         spread = "" if self.half_width is None else f" ± {self.half_width:.{digits}f}"
-        return f"{self.mean:+.{digits}f}{spread}"
+        return f"{self.mean:+.{digits}f}{spread}".replace("-", "−")
 
 
 def estimate(

@@ -38,6 +38,7 @@ ZARR_SUFFIX = ".zarr"
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
 FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
 OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org
+ZARR_BITS = "significant_bits"  # of the values; OME-Zarr, other than OME-TIFF, has no place for it
 _OME_UNITS = {
     "pm": "picometer", "Å": "angstrom", "nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "cm": "centimeter",
     "m": "meter", "km": "kilometer", "in": "inch",
@@ -77,7 +78,7 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     """
     if path.suffix.lower() == ZARR_SUFFIX:
         _check_exists(path)
-        array, _ = _guarded(path, _open_zarr, path)
+        array, *_ = _guarded(path, _open_zarr, path)
         return array.shape[-2:]
     if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
         return None
@@ -99,8 +100,12 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
     """
     _check_exists(path)
     if path.suffix.lower() == ZARR_SUFFIX:
-        array, pixel_size = _guarded(path, _open_zarr, path)
-        yield _mosaic(path, array.shape, array.dtype, pixel_size, lambda r, c: array[(*[0] * (array.ndim - 2), r, c)])
+        array, pixel_size, bits = _guarded(path, _open_zarr, path)
+
+        def plane(rows: slice, columns: slice) -> NDArray:
+            return array[(*[0] * (array.ndim - 2), rows, columns)]
+
+        yield _mosaic(path, array.shape, array.dtype, pixel_size, plane, bits)
         return
     with _guarded(path, tifffile.TiffFile, path) as file:
         page = _checked_page(path, file)
@@ -163,9 +168,11 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
     return lambda rows, columns: np.asarray(array[rows, columns])
 
 
-def _open_zarr(path: Path) -> tuple[Any, PixelSize | None]:
+def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
+    """The array, its pixel size, and how many of its bits the values may use, where the file says so."""
     node: Any = zarr.open(path, mode="r")
-    pixel_size = None
+    pixel_size, said = None, node.attrs.get(ZARR_BITS)
+    bits = said if isinstance(said, int) and 1 <= said <= 64 else None
     if isinstance(node, zarr.Group):
         ome: Any = node.attrs.get("ome", node.attrs)
         if "multiscales" not in ome:
@@ -176,7 +183,7 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None]:
         node = zarr.open_array(path / level["path"], mode="r")
     if node.ndim < 2 or any(length != 1 for length in node.shape[:-2]) or node.dtype.kind not in "uif":
         raise ImageError(f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted.")
-    return node, pixel_size
+    return node, pixel_size, bits
 
 
 def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
@@ -215,7 +222,7 @@ def _extremes(
     bits: int | None,
 ) -> tuple[float, float]:
     """The least and the greatest value of the image, for the types whose range depends on them."""
-    if dtype == np.uint8 and bits is None:
+    if dtype == np.uint8 and bits in (None, 8):
         return 0.0, 255.0
     height, width = shape
     step = max(1, 2**22 // width)  # rows at a time: 8 MiB of 16 bits
@@ -400,6 +407,8 @@ class _ZarrFile:
         }
         group = zarr.open_group(path, mode="w", zarr_format=3)
         group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
+        if bits := bits_of(like.dtype, like.high):
+            group.attrs[ZARR_BITS] = bits
         chunk = min(tile, max(shape))
         group.create_array("0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))
 

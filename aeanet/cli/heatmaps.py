@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
+from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ def main(
         typer.Argument(metavar="IMAGE...", help="LR micrographs, as for `aeanet predict`.", show_default=False),
     ],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
 ) -> None:
     """Show where in images the learned shared references are relevant.
@@ -55,7 +56,7 @@ def main(
             for done, image in enumerate(images):
                 show(bar, f"Looking at {image.name}", done / len(images))
                 try:
-                    enlarged = upsample(read_image(image).pixels, magnification)
+                    enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
                 except Exception as error:
                     reason = sentence(error)
                     if reason is None:

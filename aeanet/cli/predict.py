@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
+from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
 
 if TYPE_CHECKING:
-    from aeanet.model import UShape
+    from aeanet.network import Network
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 
@@ -44,9 +44,7 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: a minute, then faster on a GPU.")
     ] = False,
-    keep_bar: Annotated[
-        bool, typer.Option("--keep-bar", help="Restore a microscope's information bar as well.")
-    ] = False,
+    keep_bar: KeepBar = False,
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs the run was trained on.
 
@@ -120,7 +118,7 @@ def _targets(images: list[Path], folder: Path) -> list[Path]:
 
 
 def _restore(
-    model: "UShape",
+    model: "Network",
     image: Path,
     target: Path,
     side: int | None,

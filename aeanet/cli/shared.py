@@ -31,6 +31,9 @@ Pairs = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
+KeepBar = Annotated[
+    bool, typer.Option("--keep-bar", help="Take a microscope's information bar for a part of the image.")
+]
 
 
 @contextmanager

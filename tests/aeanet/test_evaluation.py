@@ -15,7 +15,7 @@ from torch import nn
 from toys import toy_pair
 
 from aeanet.evaluation import Evaluation, EvaluationError, Score, evaluate, improvement, psnr, score_region, ssim
-from aeanet.intervals import estimate
+from aeanet.intervals import Estimate, estimate
 from aeanet.model import UShape, build_model
 from aeanet.samples import SampleError, read_samples, split_by_image
 
@@ -187,6 +187,7 @@ def test_the_interval_is_students_over_pairs() -> None:
     assert single
     assert single.interval is None
     assert single.text(2) == "+1.00"
+    assert Estimate(-1.0, 0.5).text(1) == "−1.0 ± 0.5"
 
 
 def test_pairs_of_one_sample_count_as_one() -> None:

@@ -137,11 +137,12 @@ def test_a_dark_result_keeps_its_range(tmp_path: Path, white: int) -> None:
     values = image("uint16") // (65536 // (white + 1))
     tifffile.imwrite(tmp_path / "a.tif", values)
     dark = np.full(values.shape, 0.01, np.float32)
-    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.tif", values.shape, like=like) as write:
-        write(slice(0, 150), slice(0, 203), dark)
+    for name in ("b.tif", "b.zarr"):
+        with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / name, values.shape, like=like) as write:
+            write(slice(0, 150), slice(0, 203), dark)
+        with open_mosaic(tmp_path / name) as result:
+            assert result.high == white
     assert read_image(tmp_path / "b.tif").high == white
-    with open_mosaic(tmp_path / "b.tif") as result:
-        assert result.high == white
     write_image(tmp_path / "c.tif", dark, like=read_image(tmp_path / "a.tif", keep_bar=True))
     assert read_image(tmp_path / "c.tif").high == white
 
