@@ -60,7 +60,7 @@ def run_demo(
     def on_step(now: Progress) -> None:
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
-    trained = train(seen, recipe, on_step=on_step)
+    trained = train(seen, recipe, residual=True, on_step=on_step)
     save_run(folder / "run", trained, recipe, PairSet(seen, {}))
     if trained.interrupted:
         raise KeyboardInterrupt

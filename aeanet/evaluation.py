@@ -17,7 +17,7 @@ from skimage.filters import threshold_otsu
 from skimage.metrics import structural_similarity
 
 from aeanet.intervals import EXPLANATION, Estimate, estimate
-from aeanet.model import UShape
+from aeanet.network import Network
 from aeanet.pairs import split_3x4
 from aeanet.prediction import restore
 from aeanet.registration import RegisteredPair
@@ -233,11 +233,11 @@ def _whole_windows(mask: NDArray) -> NDArray:
 
 
 def evaluate(
-    model: UShape,
+    model: Network,
     pairs: Sequence[RegisteredPair],
     *,
     on_pair: Callable[[RegisteredPair, NDArray, Score | None], None] | None = None,
-    predict: Callable[[UShape, NDArray], NDArray] | None = None,
+    predict: Callable[[Network, NDArray], NDArray] | None = None,
 ) -> Evaluation:
     """Score a network on registered pairs by the paper's protocol.
 

@@ -1,4 +1,4 @@
-"""The U-Net family of the paper: AEANet, GVTNet and the plain U-Net, and their files.
+"""The U-Net family of the paper: AEANet, GVTNet and the plain U-Net; all models by name, and their files.
 
 Three networks share one body, a pre-activation U-Net of depth 3 with widths 32, 64 and 128, and differ in the block at
 its bottom: augmented equivariant attention (AEANet), attention within the image (GVTNet), a residual block (U-Net).
@@ -19,17 +19,15 @@ from torch import Tensor, nn
 
 import aea_kernels as aea
 from aea_kernels.modules import NORM_EPS, NORM_MOMENTUM
+from aeanet import baselines
 from aeanet.files import read_tensors, write_atomically
+from aeanet.network import ModelError, Network, check_images, lay_out
 from aeanet.processes import BatchNorm
 
 WIDTHS = (32, 64, 128)
 MODEL_FILE = "model.safetensors"
 FORMAT = "aeanet"
 FORMAT_VERSION = "1"
-
-
-class ModelError(ValueError):
-    """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
 
 
 def _norm(channels: int) -> BatchNorm:
@@ -82,22 +80,20 @@ class Up(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
 
 
-class UShape(nn.Module):
+class UShape(Network):
     """The body the three networks share; `bottom` is the block (N, 128, H/4, W/4) -> same shape at its lowest level.
 
     Input and output are grey images (N, 1, H, W) of one size, any H and W from 1 on: an image whose sides are no
     multiples of 4 is extended by repeating its last row and column, and the result cut back.
 
-    `config` is what `build_model` needs to build this network again. `magnification` (HR pixels per LR pixel) is a
-    property of the data a model was trained on: `training` sets it, `prediction` uses it, None means unknown.
+    With `residual` the network learns what to add to the image, at first nothing, instead of the image (as VDSR does,
+    Kim et al. 2016). The paper's networks do not; it makes short trainings much better.
     """
 
-    magnification: float | None = None
-
-    def __init__(self, bottom: nn.Module, config: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, bottom: nn.Module, config: dict[str, Any], *, residual: bool) -> None:
+        super().__init__(config | {"residual": residual})
+        self.residual = residual
         narrow, middle, wide = WIDTHS
-        self.config = config
         self.first = _conv(1, narrow, 3)
         self.encoder1 = ResidualBlock(narrow, narrow)
         self.down1 = Down(narrow, middle)
@@ -113,22 +109,23 @@ class UShape(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)
-        for parameter in self.parameters():  # channels last: on CPU (oneDNN) prediction takes half the time of NCHW
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if residual:
+            nn.init.zeros_(self.last.weight)
+        lay_out(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        if image.ndim != 4 or image.shape[1] != 1 or 0 in image.shape[2:]:
-            raise ValueError(f"image has shape {tuple(image.shape)}, wanted (N, 1, H, W) with H and W at least 1")
+        check_images(image)
         height, width = image.shape[2:]
+        x = image
         if height % 4 or width % 4:
-            image = F.pad(image, (0, -width % 4, 0, -height % 4), mode="replicate")
-        skip1 = self.encoder1(self.first(image))
+            x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+        skip1 = self.encoder1(self.first(x))
         skip2 = self.encoder2(self.down1(skip1))
         x = self.bottom(self.down2(skip2))
         x = self.decoder2(torch.cat([self.up2(x), skip2], dim=1))
         x = self.decoder1(torch.cat([self.up1(x), skip1], dim=1))
-        return self.last(_activate(self.norm, x))[:, :, :height, :width]
+        result = self.last(_activate(self.norm, x))[:, :, :height, :width]
+        return image + result if self.residual else result
 
 
 class AEANet(UShape):
@@ -140,35 +137,46 @@ class AEANet(UShape):
     Args:
         references: learnable references r, 128 numbers each, shared by all images; 0 leaves them out.
         batch_aware: whether the second half of a training batch takes the batch-aware branch.
+        residual: see `UShape`.
     """
 
     bottom: aea.AugmentedAttention
 
-    def __init__(self, references: int = 64, batch_aware: bool = True) -> None:
+    def __init__(self, references: int = 64, batch_aware: bool = True, residual: bool = False) -> None:
         bottom = aea.AugmentedAttention(WIDTHS[-1], heads=2, references=references, batch_aware=batch_aware)
-        super().__init__(bottom, {"name": "aeanet", "references": references, "batch_aware": batch_aware})
+        config = {"name": "aeanet", "references": references, "batch_aware": batch_aware}
+        super().__init__(bottom, config, residual=residual)
 
 
 class GVTNet(AEANet):
     """AEANet's predecessor, 564,288 parameters: every image attends to itself alone, in training as in prediction."""
 
-    def __init__(self) -> None:
-        super().__init__(references=0, batch_aware=False)
-        self.config = {"name": "gvtnet"}
+    def __init__(self, residual: bool = False) -> None:
+        super().__init__(references=0, batch_aware=False, residual=residual)
+        self.config = {"name": "gvtnet", "residual": residual}
 
 
 class UNet(UShape):
     """The same body with a residual block at the bottom in place of attention: 793,408 parameters."""
 
-    def __init__(self) -> None:
-        super().__init__(ResidualBlock(WIDTHS[-1], WIDTHS[-1]), {"name": "unet"})
+    def __init__(self, residual: bool = False) -> None:
+        super().__init__(ResidualBlock(WIDTHS[-1], WIDTHS[-1]), {"name": "unet"}, residual=residual)
 
 
-MODELS: dict[str, type[UShape]] = {"aeanet": AEANet, "gvtnet": GVTNet, "unet": UNet}
+MODELS: dict[str, type[Network]] = {
+    "aeanet": AEANet,
+    "gvtnet": GVTNet,
+    "unet": UNet,
+    "vdsr": baselines.VDSR,
+    "edsr": baselines.EDSR,
+    "rcan": baselines.RCAN,
+    "lbnlm": baselines.PairedNonLocalMeans,
+    "srsw": baselines.SparseCombination,
+}
 
 
-def build_model(name: str, **options: Any) -> UShape:
-    """A new network by name ("aeanet", "gvtnet" or "unet"); `options` are those of its class. Raises ModelError."""
+def build_model(name: str, **options: Any) -> Network:
+    """A new network by its name in `MODELS`; `options` are those of its class. Raises ModelError."""
     if name not in MODELS:
         raise ModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}.")
     try:
@@ -177,7 +185,7 @@ def build_model(name: str, **options: Any) -> UShape:
         raise ModelError(f"model {name!r} cannot be built with the options {options}: {error}.") from error
 
 
-def save_model(model: UShape, path: str | os.PathLike[str]) -> Path:
+def save_model(model: Network, path: str | os.PathLike[str]) -> Path:
     """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
 
     The file appears whole or not at all: it is written beside its place and then moved there, so an earlier model of
@@ -192,7 +200,7 @@ def save_model(model: UShape, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load_model(path: str | os.PathLike[str]) -> UShape:
+def load_model(path: str | os.PathLike[str]) -> Network:
     """The model in a file of `save_model`, or in the run folder that holds one, on the CPU and in evaluation mode.
 
     Raises ModelError, in one sentence, if there is none, or it is not one of ours, of another version, or damaged.
@@ -222,6 +230,6 @@ def load_model(path: str | os.PathLike[str]) -> UShape:
     return model.eval()
 
 
-def to_device(model: UShape) -> UShape:
+def to_device(model: Network) -> Network:
     """The model on the GPU where there is one, else on the CPU."""
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 import aea_kernels as aea
-from aeanet.model import UShape
 from aeanet.mosaics import create_mosaic, open_mosaic
+from aeanet.network import Network
 from aeanet.tiling import Progress, check_side, reach_of, run_tiles
 from aeanet.upsampling import upsample_region, upsampled_shape
 
@@ -28,7 +28,7 @@ class PredictionError(ValueError):
 
 
 def restore(
-    model: UShape,
+    model: Network,
     image: NDArray,
     *,
     tile: int | None = None,
@@ -63,7 +63,7 @@ def restore(
 
 
 def super_resolve(
-    model: UShape,
+    model: Network,
     image: NDArray,
     *,
     magnification: float | None = None,
@@ -95,7 +95,7 @@ def super_resolve(
 
 
 def super_resolve_mosaic(
-    model: UShape,
+    model: Network,
     image: Path,
     target: Path,
     *,
@@ -135,7 +135,7 @@ def super_resolve_mosaic(
             run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)
 
 
-def known_magnification(model: UShape, given: float | None) -> float:
+def known_magnification(model: Network, given: float | None) -> float:
     """The one that is given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
     magnification = model.magnification if given is None else given
     if magnification is None:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from aea_kernels import AugmentedAttention
-from aeanet.model import UShape
+from aeanet.network import Network
 from aeanet.prediction import restore
 
 SHOWN = (1, 99)  # percentiles of a map between which its colours lie
@@ -17,7 +17,7 @@ class RelevanceError(ValueError):
     """A model without references; the message is one sentence for the user."""
 
 
-def relevance_maps(model: UShape, image: NDArray) -> NDArray[np.float32]:
+def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
     """(R, ceil(H / 4), ceil(W / 4)) of an image (H, W) on the grid of the result, as `prediction.restore` takes it.
 
     The positions are those of the attention at the network's bottom, each of which stands for 4 x 4 pixels.

@@ -61,8 +61,9 @@ def reach_of(model: nn.Module) -> Reach:
     """The reach of a network (N, 1, H, W) -> (N, 1, H, W), summed up over its layers in the order in which they run.
 
     Kernel, stride, padding and dilation say how far a layer looks; the size of its result, how many pixels one of its
-    steps is. An upper bound where branches run beside each other. Only layers that are modules are seen: a function in
-    `forward` that looks at the whole image (a mean over it) is not.
+    steps is. A layer of another kind may say how far it looks in an attribute `reach`, in steps of its input. An upper
+    bound where branches run beside each other. Only layers that are modules are seen: a function in `forward` that
+    looks at the whole image (a mean over it) is not.
 
     Raises TilingError for a layer of unknown reach, one that looks at the whole image, or attention that runs twice.
     """
@@ -98,6 +99,9 @@ def _steps(layer: nn.Module) -> int:
     # a border that wraps around shows the other end of the image; BN without running statistics, its mean
     wraps = getattr(layer, "padding_mode", "zeros") == "circular"
     own_statistics = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
+    said = getattr(layer, "reach", None)
+    if isinstance(said, int):
+        return said
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d) and not wraps:
         kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation"))
         return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))

@@ -90,7 +90,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         digits = 3 if abs(value["mean"]) < 0.2 else 2
         low, high = value["interval"]
-        return f"{value['mean']:+.{digits}f} ± {(high - low) / 2:.{digits}f}"
+        return f"{value['mean']:+.{digits}f} ± {(high - low) / 2:.{digits}f}".replace("-", "−")
     return "" if value is None else str(value)
 
 

@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aeanet.evaluation import psnr
 from aeanet.memory import bytes_per_pixel
-from aeanet.model import UShape, build_model, load_model
+from aeanet.model import build_model, load_model
+from aeanet.network import Network
 from aeanet.pairs import load_pairs, split_3x4
 from aeanet.prediction import restore, super_resolve_mosaic
 from aeanet.registration import RegisteredPair
@@ -118,7 +119,7 @@ def projection() -> dict[str, float]:
     return {"flop_per_pixel": whole, "flop": flop, "seconds_one_gpu": flop / (ASSUMED * H100)}
 
 
-def quality(model: UShape, folder: Path) -> dict[str, Any]:
+def quality(model: Network, folder: Path) -> dict[str, Any]:
     """Mean PSNR on the test columns of pairs, and the memory of a tile, for stitched and for exact tiles."""
     pairs = load_pairs(folder).pairs[:PAIRS]
     per_pixel, halo = bytes_per_pixel(model), reach_of(model).halo

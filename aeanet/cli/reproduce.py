@@ -18,8 +18,8 @@ def main(
         float,
         typer.Option(
             help="Share of the paper's 120,000 steps that each network gets. From 1 on by the paper's recipe (8 crops "
-            "of 256 px), which wants a GPU; below 1 by the short one (16 crops of 64 px): 0.003 is 360 steps, about a "
-            "minute a network on two cores."
+            "of 256 px), which wants a GPU; below 1 by the short one (16 crops of 64 px, and the U-Net family learns "
+            "what to add to the image): 0.003 is 360 steps, about a minute a network on two cores."
         ),
     ] = 1.0,
     only: Annotated[
@@ -75,6 +75,7 @@ def main(
             self_pairs=self_pairs,
             folds=folds,
             samples=read_samples(samples, names) if samples else {},
+            residual=budget < 1,
         )
         with progress_bar() as bar:
             results = run_study(study, report, lambda label, share: show(bar, label, share))

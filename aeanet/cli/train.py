@@ -37,6 +37,11 @@ class ModelName(StrEnum):
     aeanet = "aeanet"
     gvtnet = "gvtnet"
     unet = "unet"
+    vdsr = "vdsr"
+    edsr = "edsr"
+    rcan = "rcan"
+    lbnlm = "lbnlm"
+    srsw = "srsw"
 
 
 class Schedule(StrEnum):
@@ -97,6 +102,10 @@ def main(
     batch_aware: Annotated[
         bool | None, typer.Option(help="Let half of each batch attend to one another (yes).", show_default=False)
     ] = None,
+    residual: Annotated[
+        bool | None,
+        typer.Option(help="Learn what to add to the image, not the image (with --quick: yes).", show_default=False),
+    ] = None,
     one_per_pair: Annotated[
         bool, typer.Option("--self", help="One model per pair, each in a sub-folder of its pair's name.")
     ] = False,
@@ -146,13 +155,19 @@ def main(
             "compile": compiled,
             "deterministic": deterministic,
         }
-        network = {"name": model and model.value, "references": references, "batch_aware": batch_aware}
+        network = {
+            "name": model and model.value,
+            "references": references,
+            "batch_aware": batch_aware,
+            "residual": residual,
+        }
         opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
         with opening as opened, _alone(), all_processes():
             begun = opened.checkpoint
             base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
             recipe = replace(base, **_given(changes))
-            options = (begun.configuration["model"] if begun else {"name": "aeanet"}) | _given(network)
+            kept = begun.configuration["model"] if begun else _network(model, residual=quick)
+            options = kept | _given(network)
             held_back: list[RegisteredPair] = []
             data = register_pairs(folder)
             if begun and validate is None:
@@ -186,8 +201,17 @@ def main(
                 for name in sorted({pair.name for pair in data.pairs} - set(done)):
                     warn(f"Pair {name} is left out: it has no room for a crop of {recipe.crop} x {recipe.crop} pixels.")
             speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
+            trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
             what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
-            say(f"{last.steps:,} steps in {last.seconds:.0f} s{speed}; {what} in {run}.")
+            say(f"{trained}; {what} in {run}.")
+
+
+def _network(model: ModelName | None, *, residual: bool) -> dict[str, Any]:
+    """What a model is unless options say otherwise; only those of the U-Net family have a choice to be residual."""
+    from aeanet.model import MODELS, UShape
+
+    name = model.value if model else "aeanet"
+    return {"name": name} | ({"residual": True} if residual and issubclass(MODELS[name], UShape) else {})
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

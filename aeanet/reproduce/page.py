@@ -115,11 +115,13 @@ def _facts(study: Study) -> dict[str, str]:
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
+    residual = "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
         "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}",
-        "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}",
+        "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}"
+        + residual * study.residual,
         "seeds": str(study.seeds),
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()

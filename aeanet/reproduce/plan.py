@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from aeanet.model import MODELS
+from aeanet.model import MODELS, UShape
 from aeanet.registration import RegisteredPair
 from aeanet.samples import split_by_image
 from aeanet.training import Recipe
@@ -115,6 +115,7 @@ class Study:
         self_pairs: for how many pairs, evenly spaced by name, a network of their own is trained; None for all.
         folds: parts the samples are split into for "unseen"; fewer where there are fewer samples.
         samples: pair name -> its sample, where several pairs show one.
+        residual: whether the networks of the U-Net family are, other than the paper's; see `model.UShape`.
     """
 
     pairs: Mapping[str, RegisteredPair]
@@ -126,6 +127,7 @@ class Study:
     folds: int = 4
     samples: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    residual: bool = False
 
     def __post_init__(self) -> None:
         for section in self.sections:
@@ -137,6 +139,11 @@ class Study:
     @cached_property
     def table1(self) -> list[Method]:
         return [method(name) for name in self.methods]
+
+    def network(self, method: Method) -> dict[str, Any]:
+        """Name and options of a method's network, as `model.build_model` takes them."""
+        residual = {"residual": True} if self.residual and issubclass(MODELS[method.name], UShape) else {}
+        return {"name": method.name, **method.options, **residual}
 
     @cached_property
     def self_names(self) -> list[str]:

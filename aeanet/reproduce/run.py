@@ -12,7 +12,8 @@ import torch
 
 from aeanet.evaluation import Evaluation, evaluate
 from aeanet.figures import CropRow, Curve, crop_row
-from aeanet.model import MODEL_FILE, UShape, load_model, to_device
+from aeanet.model import MODEL_FILE, load_model, to_device
+from aeanet.network import Network
 from aeanet.pairs import PairSet
 from aeanet.prediction import restore
 from aeanet.registration import RegisteredPair
@@ -126,7 +127,7 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
             "steps": trained.steps,
             "seconds": round(trained.seconds, 1),
-            "loss": trained.loss,
+            "loss": trained.loss if trained.steps else None,
         },
         "evaluation": evaluation.record(),
     }
@@ -145,8 +146,7 @@ def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Tr
 
     def go(*, resume: bool) -> Trained:
         with open_run(folder, resume=resume, overwrite=True) as run:
-            method = experiment.method
-            trained = train(data, recipe, name=method.name, run=run, on_step=on_step, **method.options)
+            trained = train(data, recipe, run=run, on_step=on_step, **study.network(experiment.method))
             save_run(folder, trained, recipe, data)
         return trained
 
@@ -161,7 +161,7 @@ def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
     names = dict.fromkeys((*experiment.train_on, *experiment.score_on))
     return {
         "protocol": PROTOCOL,
-        "model": {"name": experiment.method.name, **experiment.method.options},
+        "model": study.network(experiment.method),
         "recipe": asdict(replace(study.recipe, seed=experiment.seed)),
         "train_on": experiment.train_on,
         "score_on": experiment.score_on,
@@ -187,9 +187,9 @@ class _Models:
     def __init__(self, study: Study, store: Store, results: Results) -> None:
         self.keys = {e.method.key: e.key for e in study.experiments if e.strategy == "pooled" and not e.seed}
         self.store, self.results = store, results
-        self.read: dict[str, UShape] = {}
+        self.read: dict[str, Network] = {}
 
-    def pooled(self, method: Method) -> UShape | None:
+    def pooled(self, method: Method) -> Network | None:
         """None where its training failed."""
         key = self.keys[method.key]
         if key not in self.results.trainings:
@@ -205,7 +205,7 @@ def _crops(study: Study, models: _Models) -> list[CropRow]:
     return [crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()}) for pair in pairs]
 
 
-def _relevance(study: Study, model: UShape) -> Relevance:
+def _relevance(study: Study, model: Network) -> Relevance:
     names = spread(list(study.pairs), SHOWN_IMAGES)
     images = [study.pairs[name].lr for name in names]
     maps = [relevance_maps(model, image) for image in images]
@@ -238,7 +238,7 @@ def _prefixed(show: Show, prefix: str, label: str, share: float) -> None:
     show(f"{prefix}: {label}", share)
 
 
-def _tiled(model: UShape, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Show) -> dict[str, list[float]]:
+def _tiled(model: Network, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Show) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"stitched": [], "exact": []}
     for done, size in enumerate(sizes):
         show(f"tiles of {size} px", done / len(sizes))

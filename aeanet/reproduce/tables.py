@@ -33,7 +33,7 @@ PAPER: dict[tuple[Strategy, str], str] = {
 }
 PAPER_PARTS: dict[tuple[Strategy, str], str] = {
     ("self", "vdsr"): "0.97 / 2.83",
-    ("self", "srsw"): "-0.25 / 2.15",
+    ("self", "srsw"): "−0.25 / 2.15",
     ("self", "lbnlm"): "0.23 / 2.65",
     ("pooled", "aeanet"): "1.15 / 2.42",
 }
@@ -218,7 +218,7 @@ def _trainings(results: Results) -> Table:
             f"{found[0]['parameters']:,}",
             f"{found[0]['steps']:,}",
             f"{statistics.fmean(training['seconds'] for training in found):,.0f}",
-            f"{statistics.fmean(training['loss'] for training in found):.4f}",
+            f"{statistics.fmean(training['loss'] for training in found):.4f}" if found[0]["steps"] else None,
         ]
         for (strategy, method_key), found in kinds.items()
     ]

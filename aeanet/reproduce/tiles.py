@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.model import UShape
+from aeanet.network import Network
 from aeanet.pairs import split_3x4
 from aeanet.prediction import restore
 
@@ -11,7 +11,7 @@ MARGIN = 32  # px; the network's convolutions reach about 22
 SIZES = (128, 256, 384, 512)
 
 
-def stitch(model: UShape, image: NDArray, tile: int, *, margin: int = MARGIN) -> NDArray[np.float32]:
+def stitch(model: Network, image: NDArray, tile: int, *, margin: int = MARGIN) -> NDArray[np.float32]:
     """Restore the test columns of an image (H, W) in tiles of `tile` x `tile` px that know nothing of each other.
 
     Tiles stand `tile - 2 * margin` px apart, those at the far edges moved inwards to be of full size, and each gives

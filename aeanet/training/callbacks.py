@@ -18,7 +18,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from aeanet.evaluation import Score, score_region
 from aeanet.figures import draw_comparison
-from aeanet.model import MODEL_FILE, UShape, save_model
+from aeanet.model import MODEL_FILE, save_model
+from aeanet.network import Network
 from aeanet.prediction import restore
 from aeanet.registration import RegisteredPair
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, optimizer_state, random_state
@@ -38,13 +39,13 @@ class Keeper(pl.Callback):
 
     def __init__(
         self,
-        model: UShape,
+        model: Network,
         watch: Watch,
         every: Interval,
         folder: Path | None,
         validation: "Validation",
         configuration: Mapping[str, Any],
-        on_save: Callable[[UShape], None] | None,
+        on_save: Callable[[Network], None] | None,
         on_trouble: OnTrouble,
     ) -> None:
         self.model, self.watch, self.every, self.folder = model, watch, every, folder
@@ -100,7 +101,7 @@ class Validation(pl.Callback):
 
     def __init__(
         self,
-        model: UShape,
+        model: Network,
         watch: Watch,
         every: Interval,
         folder: Path | None,

@@ -14,7 +14,9 @@ from torch import Tensor, distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from aeanet.model import UShape, build_model
+from aeanet.baselines import Library
+from aeanet.model import build_model
+from aeanet.network import Network
 from aeanet.pairs import PairSet, RandomCrops
 from aeanet.processes import ProcessError, is_loss_of_process, pool_over_processes, process_count, rank
 from aeanet.quiet import quietly
@@ -45,7 +47,7 @@ class _Task(pl.LightningModule):
     one that changed with every step would have `torch.compile` build the network anew for each.
     """
 
-    def __init__(self, model: UShape, recipe: Recipe, watch: Watch, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, model: Network, recipe: Recipe, watch: Watch, checkpoint: Checkpoint | None) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
@@ -113,7 +115,7 @@ def train(
     checkpoint_every: Interval = Interval(seconds=60),  # noqa: B008 (frozen)
     validate_every: Interval = Interval(steps=1000),  # noqa: B008 (frozen)
     on_step: Callable[[Progress], None] | None = None,
-    on_save: Callable[[UShape], None] | None = None,
+    on_save: Callable[[Network], None] | None = None,
     on_trouble: Callable[[OSError], None] | None = None,
     **options: Any,
 ) -> Trained:
@@ -122,7 +124,8 @@ def train(
     Everything random (initial weights, crops) follows from `recipe.seed`; the caller's random state is left as it was.
     Ctrl-C and SIGTERM end the training after the step in hand and hand back the model as it then is. In processes
     started by `torchrun`, N of them train as one with N times the batch; all hand back the same model. Begin and end
-    their group with `aeanet.processes.all_processes`.
+    their group with `aeanet.processes.all_processes`. A method by example (`baselines.Library`) takes no steps: it draws
+    its library.
 
     Args:
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`pairs.split_3x4`).
@@ -151,8 +154,10 @@ def train(
         model = build_model(name, **options)
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
         steps = range(watch.step, recipe.steps if watch.used < 1 else 0)
-        crops = RandomCrops(data.pairs, recipe.crop, recipe.steps * recipe.batch * process_count(), seed=recipe.seed)
-        batches = StepSampler(steps, recipe.batch, rank=rank(), processes=process_count())
+        if isinstance(model, Library):
+            model.fit(data.pairs, recipe.seed)
+            steps = range(0)
+        loader = _loader(data, recipe, steps) if steps else None
         what = configuration(recipe, model, data.pairs, held_back) if run else {}
         if checkpoint:
             checkpoint.check(what)
@@ -179,10 +184,8 @@ def train(
             enable_model_summary=False,
             **lightning_settings(),
         )
-        generator = torch.Generator().manual_seed(recipe.seed)  # else the loader would draw from the common one
-        loader = DataLoader(crops, batch_sampler=batches, generator=generator)
         try:
-            if steps:
+            if loader:
                 trainer.fit(_Task(model.train(), recipe, watch, checkpoint), loader)
         except Exception as error:
             if is_loss_of_process(error):
@@ -200,6 +203,14 @@ def train(
         watch.steps_per_second,
         validation.scores,
     )
+
+
+def _loader(data: PairSet, recipe: Recipe, steps: range) -> DataLoader[tuple[Tensor, Tensor]]:
+    """This process's crops for each of `steps`."""
+    crops = RandomCrops(data.pairs, recipe.crop, recipe.steps * recipe.batch * process_count(), seed=recipe.seed)
+    batches = StepSampler(steps, recipe.batch, rank=rank(), processes=process_count())
+    generator = torch.Generator().manual_seed(recipe.seed)  # else the loader would draw from the common one
+    return DataLoader(crops, batch_sampler=batches, generator=generator)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from aeanet.files import write_atomically
-from aeanet.model import MODEL_FILE, UShape, save_model
+from aeanet.model import MODEL_FILE, save_model
+from aeanet.network import Network
 from aeanet.pairs import PairSet
 from aeanet.processes import process_count, rank
 from aeanet.registration import RegisteredPair
@@ -54,7 +55,7 @@ class Trained:
         validation: the latest scores on held-back pairs, "psnr", "ssim" and their gains over bicubic interpolation.
     """
 
-    model: UShape
+    model: Network
     steps: int
     seconds: float
     loss: float
@@ -153,7 +154,7 @@ def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
 
 
 def configuration(
-    recipe: Recipe, model: UShape, pairs: Sequence[RegisteredPair], held_back: Sequence[RegisteredPair] = ()
+    recipe: Recipe, model: Network, pairs: Sequence[RegisteredPair], held_back: Sequence[RegisteredPair] = ()
 ) -> dict[str, Any]:
     """What a training is, as JSON takes it: its recipe, network, data, versions and number of processes."""
     return {

@@ -88,7 +88,7 @@ def test_train_predict_evaluate(pairs: Path, tmp_path: Path) -> None:
     assert trained.exit_code == 0, trained.output
     assert "2 steps in" in trained.stdout
     record = json.loads((run / "run.json").read_text())
-    assert record["model"] == {"name": "aeanet", "references": 8, "batch_aware": True}
+    assert record["model"] == {"name": "aeanet", "references": 8, "batch_aware": True, "residual": True}
     assert {"steps": 2, "crop": 16, "batch": 2, "seed": 3, "schedule": "one-cycle", "rate": 2e-3}.items() <= record[
         "recipe"
     ].items()

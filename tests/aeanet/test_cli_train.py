@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from aeanet import cli
+from aeanet.evaluation import evaluate
 from aeanet.images import write_image
 from aeanet.model import load_model
 from aeanet.pairs import hold_back, load_pairs
@@ -88,7 +89,28 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
     trained(pairs, "--out", tmp_path, *options, "--model", "aeanet", "--references", 5, "--no-batch-aware")
     found = record(tmp_path)
     assert found["recipe"] == wanted | {"max_seconds": 120}
-    assert found["model"] == {"name": "aeanet", "references": 5, "batch_aware": False}
+    assert found["model"] == {"name": "aeanet", "references": 5, "batch_aware": False, "residual": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [
+        (["--quick", "--no-residual", "--model", "unet"], {"name": "unet", "residual": False}),
+        (["--residual", "--model", "gvtnet"], {"name": "gvtnet", "residual": True}),
+        (["--quick", "--model", "vdsr"], {"name": "vdsr"}),
+    ],
+)
+def test_which_networks_are_residual(pairs: Path, tmp_path: Path, options: list[str], model: dict[str, Any]) -> None:
+    trained(pairs, "--out", tmp_path, *options, *BRIEF)
+    assert record(tmp_path)["model"] == model
+
+
+def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
+    done = trained(pairs, "--out", tmp_path, "--model", "srsw")
+    assert f"A library of patches; the model is in {tmp_path}." in done.stdout
+    assert record(tmp_path)["steps_done"] == 0
+    data = load_pairs(pairs)
+    assert evaluate(load_model(tmp_path), data.pairs).mean.delta_psnr > 0
 
 
 def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +139,7 @@ def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_pa
     assert "begun with references 4, not 8" in refused(pairs, "--out", run, "--resume", "--references", 8)
     assert "100 steps in" in trained(pairs, "--out", run, "--resume").stdout
     data, held_back = hold_back(load_pairs(pairs), 1)
-    assert_same_model(run, train(data, Recipe.short(steps=100, crop=16, batch=2), references=4).model)
+    assert_same_model(run, train(data, Recipe.short(steps=100, crop=16, batch=2), references=4, residual=True).model)
     found = record(run)
     assert found["data"]["held_back"] == [pair.name for pair in held_back] == ["1"]
     assert found["data"]["pairs"] == ["0", "2"]
@@ -134,14 +156,14 @@ def test_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
     assert listed_models(run) == {name: name for name in "012"}
     data = load_pairs(pairs)
     for pair in data.pairs:
-        assert_same_model(run / pair.name, train([pair], RECIPE).model)
+        assert_same_model(run / pair.name, train([pair], RECIPE, residual=True).model)
         assert record(run / pair.name)["data"]["pairs"] == [pair.name]
     before = load_model(run / "0")
     (run / "2" / "checkpoint.safetensors").unlink()  # as if it had not been begun
     (run / "2" / "model.safetensors").unlink()
     trained(pairs, "--out", run, "--resume")
     assert_same_model(run / "0", before)
-    assert_same_model(run / "2", train(data.pairs[2:], RECIPE).model)
+    assert_same_model(run / "2", train(data.pairs[2:], RECIPE, residual=True).model)
     assert "already holds a model" in refused(pairs, "--out", run, *BRIEF, "--self")
     assert "a run of one model per pair" in refused(pairs, "--out", run, *BRIEF, "--overwrite")
     trained(pairs, "--out", run, *BRIEF, "--self", "--overwrite", "--seed", 1)

@@ -38,8 +38,8 @@ def test_sizes_are_those_of_the_paper(name: str, options: dict[str, int], expect
 class Oracle:
     """The network of the paper once more, from a state dict, with functions alone and the attention map formed."""
 
-    def __init__(self, state: dict[str, Tensor], *, training: bool, batch_aware: bool) -> None:
-        self.state, self.training, self.batch_aware = state, training, batch_aware
+    def __init__(self, state: dict[str, Tensor], *, training: bool, batch_aware: bool, residual: bool) -> None:
+        self.state, self.training, self.batch_aware, self.residual = state, training, batch_aware, residual
 
     def norm_relu(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
@@ -90,7 +90,7 @@ class Oracle:
         x = self.bottom(self.down("down2", skip2))
         x = self.block("decoder2", torch.cat([self.up("up2", x), skip2], 1))
         x = self.block("decoder1", torch.cat([self.up("up1", x), skip1], 1))
-        return F.conv2d(self.norm_relu("norm", x), self.state["last.weight"])
+        return F.conv2d(self.norm_relu("norm", x), self.state["last.weight"]) + (image if self.residual else 0)
 
 
 def lively(model: UShape, seed: int = 0) -> UShape:
@@ -117,7 +117,9 @@ def lively(model: UShape, seed: int = 0) -> UShape:
         ("aeanet", {"references": 5}, 5),
         ("aeanet", {"references": 5, "batch_aware": False}, 3),
         ("aeanet", {"references": 0}, 3),
+        ("aeanet", {"references": 5, "residual": True}, 3),
         ("gvtnet", {}, 3),
+        ("gvtnet", {"residual": True}, 2),
         ("unet", {}, 2),
     ],
 )
@@ -130,6 +132,7 @@ def test_network_and_gradients_agree_with_the_oracle(
         {**parameters, **dict(model.named_buffers())},
         training=training,
         batch_aware=model.config.get("batch_aware", False),
+        residual=options.get("residual", False),
     )
     image = torch.rand(batch, 1, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weight = torch.randn(image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -180,6 +183,12 @@ def test_initial_values_are_those_of_the_paper(name: str) -> None:
             assert (module.eps, module.momentum) == (1.001e-5, 0.003), key
 
 
+@pytest.mark.parametrize("name", ["aeanet", "gvtnet", "unet"])
+def test_a_residual_network_begins_with_the_image_as_it_is(name: str) -> None:
+    image = torch.rand(2, 1, 9, 14)
+    assert torch.equal(build_model(name, residual=True)(image), image)
+
+
 def test_bottom_is_the_attention_block_for_heat_maps() -> None:
     model = AEANet(references=7)
     assert isinstance(model.bottom, aea.AugmentedAttention)
@@ -195,7 +204,7 @@ def test_images_do_not_influence_one_another_in_prediction() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("aeanet", {"references": 16}), ("aeanet", {"batch_aware": False}), ("gvtnet", {}), ("unet", {})],
+    [("aeanet", {"references": 16}), ("aeanet", {"batch_aware": False}), ("gvtnet", {"residual": True}), ("unet", {})],
 )
 def test_a_saved_model_comes_back_bit_for_bit(tmp_path: Path, name: str, options: dict[str, int]) -> None:
     model = lively(build_model(name, **options)).eval()

@@ -66,6 +66,21 @@ def test_the_plan_is_the_papers() -> None:
     assert [configs[key]["references"] for key in ("aeanet-ba-sr16", "aeanet-ba-sr32", "aeanet")] == [16, 32, 64]
 
 
+def test_residual_networks_are_those_of_the_u_net_family() -> None:
+    both = study(methods=["unet", "vdsr"], residual=True)
+    assert [both.network(method) for method in both.table1] == [{"name": "unet", "residual": True}, {"name": "vdsr"}]
+
+
+def test_methods_by_example_have_their_place_in_the_tables(tmp_path: Path) -> None:
+    mixed = study(methods=["unet", "srsw"], sections=["table1"], self_pairs=1)
+    results = run_study(mixed, tmp_path, silent)
+    assert not results.failed
+    trainings = build_tables(mixed, results)[-1]
+    by_name = {row[0]: row for row in trainings.rows}
+    assert by_name["pooled srsw"][3:] == ["0", "0", None]
+    assert "NaN" not in write_report(mixed, results, tmp_path).with_name("results.json").read_text()
+
+
 def test_unseen_samples_are_not_trained_on() -> None:
     samples = {"toy-0": "a", "toy-2": "a"}
     unseen = [e for e in study(samples=samples).experiments if e.strategy == "unseen" and e.method.key == "unet"]
