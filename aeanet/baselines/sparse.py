@@ -29,7 +29,7 @@ class SparseCombination(Library):
     candidates = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
     def __init__(
-        self, size: int = 16_384, patch: int = 7, neighbours: int = 32, stride: int = 2, iterations: int = 100
+        self, size: int = 16_384, patch: int = 7, neighbours: int = 16, stride: int = 2, iterations: int = 100
     ) -> None:
         config = {"name": "srsw", "stride": stride, "iterations": iterations}
         super().__init__(config, size=size, patch=patch, neighbours=neighbours)

@@ -124,8 +124,9 @@ def train(
     Everything random (initial weights, crops) follows from `recipe.seed`; the caller's random state is left as it was.
     Ctrl-C and SIGTERM end the training after the step in hand and hand back the model as it then is. In processes
     started by `torchrun`, N of them train as one with N times the batch; all hand back the same model. Begin and end
-    their group with `aeanet.processes.all_processes`. A method by example (`baselines.Library`) takes no steps: it draws
-    its library.
+    their group with `aeanet.processes.all_processes`.
+
+    A method by example (`baselines.Library`) takes no steps: it draws its library.
 
     Args:
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`pairs.split_3x4`).
