@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-
-# Its functions take the group of all processes as a default argument. Imported after that group has begun, as
-# torch.compile's machinery does, it keeps the group's threads beyond `destroy_process_group` and into Python's end,
-# which they can turn into an abort.
-import torch.distributed.nn.functional
 from torch import Tensor
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+if torch.distributed.is_available():
+    # Its functions take the group of all processes as a default argument. Imported after that group has begun, as
+    # torch.compile's machinery does, it keeps the group's threads beyond `destroy_process_group` and into Python's end,
+    # which they can turn into an abort.
+    import torch.distributed.nn.functional
 
 
 class _SumOverProcesses(torch.autograd.Function):

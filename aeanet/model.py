@@ -6,6 +6,7 @@ Convolutions carry no bias and start Glorot-uniform; batch normalisation has eps
 paper's own implementation.
 """
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -91,7 +92,7 @@ class UShape(Network):
     """
 
     def __init__(self, bottom: nn.Module, config: dict[str, Any], *, residual: bool) -> None:
-        super().__init__(config | {"residual": residual})
+        super().__init__(config | ({"residual": True} if residual else {}))
         self.residual = residual
         narrow, middle, wide = WIDTHS
         self.first = _conv(1, narrow, 3)
@@ -153,7 +154,7 @@ class GVTNet(AEANet):
 
     def __init__(self, residual: bool = False) -> None:
         super().__init__(references=0, batch_aware=False, residual=residual)
-        self.config = {"name": "gvtnet", "residual": residual}
+        self.config = {"name": "gvtnet"} | ({"residual": True} if residual else {})
 
 
 class UNet(UShape):
@@ -179,10 +180,12 @@ def build_model(name: str, **options: Any) -> Network:
     """A new network by its name in `MODELS`; `options` are those of its class. Raises ModelError."""
     if name not in MODELS:
         raise ModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}.")
-    try:
-        return MODELS[name](**options)
-    except TypeError as error:
-        raise ModelError(f"model {name!r} cannot be built with the options {options}: {error}.") from error
+    known = inspect.signature(MODELS[name]).parameters
+    for option in options:
+        if option not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"the model {name!r} has no option {option!r}; {has}.")
+    return MODELS[name](**options)
 
 
 def save_model(model: Network, path: str | os.PathLike[str]) -> Path:

@@ -14,7 +14,7 @@ class Residual(nn.Sequential):
     """Layers whose result is added to their input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).add_(x)
+        return x + super().forward(x)  # in the wider type of the two: under autocast, the image stays what it is
 
 
 class ChannelAttention(nn.Module):

@@ -11,15 +11,16 @@ from aeanet.network import Network
 from aeanet.pairs import RandomCrops
 from aeanet.registration import RegisteredPair
 
-AT_ONCE = 2**24  # distances, 64 MiB of them, that are held at a time
-TRIALS = 2048  # patches outside the library on which `fit` tries out a setting
+AT_ONCE = 2**22  # distances, 16 MiB of them, that are held at a time
+ROWS = 16  # of patches that are cut out of the image at a time
+TRIALS = 2048  # patches on which `fit` tries out a setting
 
 
 class Library(Network):
     """What such methods share: the library, its nearest neighbours, and one number chosen by trial.
 
-    They learn by looking: `fit` draws the library from the training regions, with patches that it then restores by each
-    of `candidates` to choose the best. Sizes are ours; the sources give none, or none that suits.
+    They learn by looking: `fit` draws the library from the training regions, with patches not in it that it then
+    restores by each of `candidates` to choose the best. Sizes are ours; the sources give none, or none that suits.
 
     Attributes:
         lr, hr: (size, patch * patch) each, parameters without gradient.
@@ -39,6 +40,10 @@ class Library(Network):
         """LR patches (P, patch * patch) -> what HR shows, by the library."""
         raise NotImplementedError
 
+    def look_up(self, patches: Tensor) -> Tensor:
+        """`restored`, of no more patches at a time than memory is to hold the distances of."""
+        return torch.cat([self.restored(some) for some in patches.split(max(AT_ONCE // len(self.lr), 1))])
+
     def fit(self, pairs: Sequence[RegisteredPair], seed: int = 0) -> None:
         """Draw the library at random from the pairs' training regions. Raises PairError if they have no room."""
         size = len(self.lr)
@@ -48,15 +53,17 @@ class Library(Network):
         with torch.no_grad():
             self.lr.copy_(lr[:size])
             self.hr.copy_(hr[:size])
+            unknown = self.nearest(lr[size:])[1].amin(1) > 0
+            lr, hr = (patches[size:][unknown] for patches in (lr, hr))
             errors = []
-            for candidate in self.candidates:
+            for candidate in self.candidates if len(lr) else ():
                 self.setting.fill_(candidate)
-                errors.append(self.error(lr[size:], hr[size:]))
-            self.setting.fill_(self.candidates[errors.index(min(errors))])
+                errors.append(self.error(lr, hr))
+            self.setting.fill_(self.candidates[errors.index(min(errors))] if errors else self.candidates[0])
 
     def error(self, lr: Tensor, hr: Tensor) -> float:
         """Mean squared error of the restored patches."""
-        return float(F.mse_loss(self.restored(lr), hr))
+        return float(F.mse_loss(self.look_up(lr), hr))
 
     def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """The entries of the library nearest to patches (P, patch * patch): numbers and squared distances, (P, K)."""
@@ -65,8 +72,8 @@ class Library(Network):
         # from the patches themselves: the expanded square above has lost the digits of a small distance
         return index, (self.lr[index] - patches[:, None]).square().sum(2)
 
-    def strips(self, height: int, width: int) -> Iterator[slice]:
-        """Ranges of rows with as many patches as are looked up at once, of `height` rows with `width` patches each."""
-        rows = max(AT_ONCE // (len(self.lr) * width), 1)
-        for first in range(0, height, rows):
-            yield slice(first, min(first + rows, height))
+
+def strips(height: int) -> Iterator[slice]:
+    """The rows of patches, in parts."""
+    for first in range(0, height, ROWS):
+        yield slice(first, min(first + ROWS, height))

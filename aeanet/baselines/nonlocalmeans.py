@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.baselines.library import Library
-from aeanet.network import check_images
+from aeanet.baselines.library import Library, strips
+from aeanet.network import ModelError, check_images
 
 
 class PairedNonLocalMeans(Library):
@@ -19,11 +19,15 @@ class PairedNonLocalMeans(Library):
         size: patches in the library.
         patch: their side, px, odd.
         neighbours: how many are averaged.
+
+    Raises ModelError for a patch without a centre.
     """
 
     candidates = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.57, 0.8)
 
     def __init__(self, size: int = 16_384, patch: int = 7, neighbours: int = 64) -> None:
+        if patch % 2 == 0:
+            raise ModelError(f"patch is {patch}, wanted an odd number of pixels.")
         super().__init__({"name": "lbnlm"}, size=size, patch=patch, neighbours=neighbours)
         self.reach = patch // 2
 
@@ -34,10 +38,10 @@ class PairedNonLocalMeans(Library):
         result = torch.empty_like(images)
         with torch.autocast(images.device.type, enabled=False):
             for image, target in zip(padded, result[:, 0], strict=True):
-                for rows in self.strips(height, width):
+                for rows in strips(height):
                     strip = image[:, rows.start : rows.stop + 2 * self.reach]
                     patches = F.unfold(strip[None], self.patch)[0].T
-                    target[rows] = self.restored(patches).view(-1, width)
+                    target[rows] = self.look_up(patches).view(-1, width)
         return result
 
     def restored(self, patches: Tensor) -> Tensor:

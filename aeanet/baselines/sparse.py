@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.baselines.library import Library
+from aeanet.baselines.library import Library, strips
 from aeanet.network import check_images
 
 
@@ -44,11 +44,11 @@ class SparseCombination(Library):
         total = torch.zeros_like(padded)
         with torch.autocast(images.device.type, enabled=False):
             for image, sums in zip(padded, total, strict=True):
-                for rows in self.strips(down, across):
+                for rows in strips(down):
                     strip = slice(rows.start * self.stride, (rows.stop - 1) * self.stride + self.patch)
                     patches = F.unfold(image[None, :, strip], self.patch, stride=self.stride)[0].T
                     size = strip.stop - strip.start, extent[1]
-                    sums[:, strip] += F.fold(self.restored(patches).T[None], size, self.patch, stride=self.stride)[0]
+                    sums[:, strip] += F.fold(self.look_up(patches).T[None], size, self.patch, stride=self.stride)[0]
             ones = torch.ones(1, self.patch**2, down * across, device=images.device)
             cover = F.fold(ones, extent, self.patch, stride=self.stride)
         return (total / cover)[:, :, :height, :width].to(images.dtype)
@@ -59,7 +59,8 @@ class SparseCombination(Library):
         similar = self.lr[index]  # (P, K, patch * patch)
         gram = similar @ similar.mT
         linear = (similar @ patches[:, :, None])[:, :, 0] - self.setting * distance
-        step = 1 / gram.abs().sum(2).amax(1, keepdim=True)  # below 1 / the largest eigenvalue
+        largest = gram.abs().sum(2).amax(1, keepdim=True)  # a bound of the eigenvalues; 0 where all is black
+        step = 1 / largest.clamp_min(1e-6)
         weights = ahead = torch.full_like(distance, 1 / distance.shape[1])
         momentum = 1.0
         for _ in range(self.iterations):

@@ -95,7 +95,9 @@ def main(
         bool | None,
         typer.Option(help="Only algorithms that repeat bit for bit, on GPUs too.", show_default=False),
     ] = None,
-    model: Annotated[ModelName | None, typer.Option(help="Network (aeanet).", show_default=False)] = None,
+    model: Annotated[
+        ModelName | None, typer.Option(help="Network; lbnlm, srsw: a library of patches (aeanet).", show_default=False)
+    ] = None,
     references: Annotated[
         int | None, typer.Option(min=0, help="Learnable references of the attention (64).", show_default=False)
     ] = None,
@@ -167,6 +169,8 @@ def main(
             base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
             recipe = replace(base, **_given(changes))
             kept = begun.configuration["model"] if begun else _network(model, residual=quick)
+            if model and model.value != kept["name"]:
+                fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
             options = kept | _given(network)
             held_back: list[RegisteredPair] = []
             data = register_pairs(folder)
@@ -198,8 +202,9 @@ def main(
                 warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
                 raise typer.Exit(INTERRUPTED)
             if one_per_pair:
-                for name in sorted({pair.name for pair in data.pairs} - set(done)):
-                    warn(f"Pair {name} is left out: it has no room for a crop of {recipe.crop} x {recipe.crop} pixels.")
+                for name, reason in training.left_out(run).items():
+                    if name not in data.refused:
+                        warn(f"Pair {name} is left out: {reason}")
             speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
             trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
             what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"

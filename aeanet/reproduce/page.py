@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from aeanet.baselines import Library
 from aeanet.evaluation import improvement
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
 from aeanet.files import write_atomically
 from aeanet.intervals import EXPLANATION, Estimate
+from aeanet.model import MODELS
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Table
@@ -115,11 +117,13 @@ def _facts(study: Study) -> dict[str, str]:
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
+    by_example = any(issubclass(MODELS[one.name], Library) for one in study.table1)
+    none = "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
     residual = "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
-        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}",
+        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}" + none * by_example,
         "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}"
         + residual * study.residual,
         "seeds": str(study.seeds),
@@ -176,6 +180,7 @@ def _verdict(difference: Estimate) -> str:
 def _record(study: Study, results: Results, tables: list[Table]) -> dict[str, Any]:
     return {
         "recipe": asdict(study.recipe),
+        "residual": study.residual,
         "pairs": list(study.pairs),
         "self_pairs": study.self_names,
         "refused": dict(study.refused),

@@ -95,8 +95,7 @@ class Keeper(pl.Callback):
 class Validation(pl.Callback):
     """Restores held-back pairs as a whole and scores them: every so often, first after a tenth of that, and at the end.
 
-    `scores` are the latest: mean PSNR (dB) and SSIM over the pairs and their gains over bicubic interpolation. The
-    first of the pairs is drawn in the run folder each time.
+    `scores` are the latest, see `score_held_back`.
     """
 
     def __init__(
@@ -130,20 +129,31 @@ class Validation(pl.Callback):
         self.scored_step = self.watch.step
         if not trainer.is_global_zero:
             return
-        scores: list[Score] = []
-        for pair in self.pairs:
-            restored = restore(self.model, pair.lr)
-            score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
-            if score and not scores and self.folder:
-                with tolerating(self.on_trouble):
-                    draw_comparison(self.folder / VALIDATION_FIGURE, pair, restored, score)
-            scores += [score] if score else []
+        scores = score_held_back(self.model, self.pairs, self.folder, self.on_trouble)
         self.model.train()
         if scores:
-            names = ("psnr", "ssim", "delta_psnr", "delta_ssim")
-            self.scores = {name: statistics.fmean(getattr(score, name) for score in scores) for name in names}
-            values = {f"validation/{name}": value for name, value in self.scores.items()}
+            self.scores = scores
+            values = {f"validation/{name}": value for name, value in scores.items()}
             _log(trainer, values, self.watch.step, self.on_trouble)
+
+
+def score_held_back(
+    model: Network, pairs: Sequence[RegisteredPair], folder: Path | None, on_trouble: OnTrouble
+) -> dict[str, float] | None:
+    """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if none has a score.
+
+    The first of the pairs is drawn in `folder`.
+    """
+    scores: list[Score] = []
+    for pair in pairs:
+        restored = restore(model, pair.lr)
+        score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
+        if score and not scores and folder:
+            with tolerating(on_trouble):
+                draw_comparison(folder / VALIDATION_FIGURE, pair, restored, score)
+        scores += [score] if score else []
+    names = ("psnr", "ssim", "delta_psnr", "delta_ssim")
+    return {name: statistics.fmean(getattr(score, name) for score in scores) for name in names} if scores else None
 
 
 class Metrics(pl.Callback):

@@ -1,9 +1,12 @@
 """Training a network: Lightning runs the steps, this says what a step is and what it begins with."""
 
 import logging
+import math
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,8 +24,8 @@ from aeanet.pairs import PairSet, RandomCrops
 from aeanet.processes import ProcessError, is_loss_of_process, pool_over_processes, process_count, rank
 from aeanet.quiet import quietly
 from aeanet.registration import RegisteredPair
-from aeanet.training.callbacks import Keeper, Metrics, Validation, loggers
-from aeanet.training.checkpoint import Checkpoint, set_optimizer_state, set_random_state
+from aeanet.training.callbacks import Keeper, Metrics, Validation, loggers, score_held_back
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, set_optimizer_state, set_random_state
 from aeanet.training.ranks import StepSampler, lightning_settings
 from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import RunFolder, Trained, configuration, write_record
@@ -126,7 +129,8 @@ def train(
     started by `torchrun`, N of them train as one with N times the batch; all hand back the same model. Begin and end
     their group with `aeanet.processes.all_processes`.
 
-    A method by example (`baselines.Library`) takes no steps: it draws its library.
+    A method by example (`baselines.Library`) takes no steps: it draws its library. Ctrl-C then raises
+    KeyboardInterrupt.
 
     Args:
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`pairs.split_3x4`).
@@ -154,14 +158,17 @@ def train(
         pl.seed_everything(recipe.seed, verbose=False)
         model = build_model(name, **options)
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
-        steps = range(watch.step, recipe.steps if watch.used < 1 else 0)
-        if isinstance(model, Library):
-            model.fit(data.pairs, recipe.seed)
-            steps = range(0)
-        loader = _loader(data, recipe, steps) if steps else None
         what = configuration(recipe, model, data.pairs, held_back) if run else {}
         if checkpoint:
             checkpoint.check(what)
+        if isinstance(model, Library):
+            trained = _drawn(model, data, recipe, folder, held_back, on_trouble)
+            if watch.interrupted:
+                raise KeyboardInterrupt
+            return trained
+        steps = range(watch.step, recipe.steps if watch.used < 1 else 0)
+        loader = _loader(data, recipe, steps) if steps else None
+        if checkpoint:
             model.load_state_dict(checkpoint.model)
         validation = Validation(model, watch, validate_every, folder, held_back, on_trouble)
         validation.scores = checkpoint.scores if checkpoint else None
@@ -204,6 +211,26 @@ def train(
         watch.steps_per_second,
         validation.scores,
     )
+
+
+def _drawn(
+    model: Library,
+    data: PairSet,
+    recipe: Recipe,
+    folder: Path | None,
+    held_back: Sequence[RegisteredPair],
+    on_trouble: Callable[[OSError], None] | None,
+) -> Trained:
+    """A method by example, its library drawn."""
+    start = time.monotonic()
+    model.fit(data.pairs, recipe.seed)
+    seconds = time.monotonic() - start
+    scores = None
+    if not rank():
+        if folder:  # the checkpoint there, of a network that this model replaces, would be resumed
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        scores = score_held_back(model, held_back, folder, on_trouble)
+    return Trained(model.eval(), 0, seconds, math.nan, interrupted=False, validation=scores)
 
 
 def _loader(data: PairSet, recipe: Recipe, steps: range) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -143,6 +143,11 @@ def listed_models(path: Path) -> dict[str, str]:
     return json.loads(file.read_bytes())["models"] if file.is_file() else {}
 
 
+def left_out(path: Path) -> dict[str, str]:
+    """Pair -> why it has no model, in a run with one model per pair."""
+    return json.loads((path / MODELS_FILE).read_bytes())["left_out"]
+
+
 def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
     """SHA-256 over the names and pixels of registered pairs: two runs with the same one saw the same data."""
     digest = hashlib.sha256()

@@ -13,7 +13,8 @@ from toys import toy_pair, uneven_noise
 
 from aeanet.baselines import Library, PairedNonLocalMeans, SparseCombination
 from aeanet.evaluation import evaluate
-from aeanet.model import build_model, load_model, save_model
+from aeanet.memory import bytes_per_pixel
+from aeanet.model import ModelError, build_model, load_model, save_model
 from aeanet.pairs import PairError, split_3x4
 from aeanet.prediction import restore
 from aeanet.tiling import TilingError
@@ -129,6 +130,24 @@ def test_sparse_combination_solves_its_program() -> None:
         np.testing.assert_allclose(result, found.x @ hr, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["lbnlm", "srsw"])
+def test_black_stays_black(name: str) -> None:
+    """Its patches and their neighbours are all 0, and so is every eigenvalue."""
+    pair = toy_pair(0, (64, 96))
+    pair.lr[:, 20:70] = pair.hr[:, 20:70] = 0
+    model = build_model(name, size=4000)
+    assert isinstance(model, Library)
+    model.fit([pair])
+    restored = restore(model, pair.lr)
+    assert np.isfinite(restored).all()
+    assert restored[:, 30:60].max() < 0.02
+
+
+@pytest.mark.parametrize("name", ["lbnlm", "srsw"])
+def test_an_ordinary_image_fits_into_ordinary_memory(name: str) -> None:
+    assert bytes_per_pixel(build_model(name)) < 2500
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (1, 2), (8, 11), (40, 7), (64, 300)])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_overlapping_patches_are_averaged_over_the_whole_image(
@@ -137,6 +156,7 @@ def test_overlapping_patches_are_averaged_over_the_whole_image(
     """Patches that stay as they are give the image back, strip by strip or at once."""
     model = noisy_library(SparseCombination, stride=stride)
     monkeypatch.setattr("aeanet.baselines.library.AT_ONCE", 40 * 100)
+    monkeypatch.setattr("aeanet.baselines.library.ROWS", 3)
     monkeypatch.setattr(model, "restored", lambda patches: patches)
     images = torch.rand(2, 1, *shape, dtype=torch.float64)
     torch.testing.assert_close(model(images), images)
@@ -176,12 +196,38 @@ def test_the_best_setting_is_chosen(name: str) -> None:
 def test_training_fills_the_library_and_the_model_comes_back(name: str, tmp_path: Path) -> None:
     trained = train(PAIRS, Recipe.short(steps=10, seed=5), name=name, size=2000)
     assert trained.steps == 0
+    assert trained.seconds > 0
     assert evaluate(trained.model, [toy_pair(2, (64, 96))]).mean.delta_psnr > 0.5
     loaded = load_model(save_model(trained.model, tmp_path / "model.safetensors"))
     assert loaded.config == trained.model.config
     assert np.array_equal(restore(loaded, PAIRS[0].lr), restore(trained.model, PAIRS[0].lr))
     again = train(PAIRS, Recipe.short(steps=10, seed=5), name=name, size=2000).model
     assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in loaded.state_dict().items())
+
+
+def test_patches_of_the_library_do_not_choose_the_setting() -> None:
+    """Each would be restored best by itself, with the narrowest weights; this image has hardly any other patches."""
+    model = build_model("lbnlm", size=4000)
+    assert isinstance(model, Library)
+    model.fit(PAIRS[:1])
+    assert float(model.setting) > model.candidates[3]
+
+
+@pytest.mark.parametrize("name", ["vdsr", "lbnlm"])
+def test_halved_precision_leaves_the_image_its_digits(name: str) -> None:
+    model = build_model(name)
+    if isinstance(model, Library):
+        model.fit(PAIRS)
+    else:
+        for parameter in model.parameters():
+            parameter.data.zero_()
+    image = uneven_noise(20, 30)
+    np.testing.assert_allclose(restore(model, image, precision="bfloat16"), restore(model, image), atol=1e-6)
+
+
+def test_a_patch_without_a_centre_is_refused() -> None:
+    with pytest.raises(ModelError, match="patch is 6, wanted an odd number"):
+        build_model("lbnlm", patch=6)
 
 
 def test_no_room_for_a_patch() -> None:
@@ -195,6 +241,9 @@ def test_tiles_are_exact(name: str, least: int) -> None:
     model = build_model(name).double().eval()
     if isinstance(model, Library):
         model.fit(PAIRS)
+    if name == "edsr":
+        *_, last = model.parameters()
+        last.data.add_(0.5)  # else almost all of its result lies below 0, and is clipped
     image = uneven_noise(75, 90).astype(np.float64)
     np.testing.assert_allclose(restore(model, image, tile=least + 5), restore(model, image), atol=1e-6)
     with pytest.raises(TilingError, match=f"{least} px is the least"):

@@ -89,13 +89,13 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
     trained(pairs, "--out", tmp_path, *options, "--model", "aeanet", "--references", 5, "--no-batch-aware")
     found = record(tmp_path)
     assert found["recipe"] == wanted | {"max_seconds": 120}
-    assert found["model"] == {"name": "aeanet", "references": 5, "batch_aware": False, "residual": False}
+    assert found["model"] == {"name": "aeanet", "references": 5, "batch_aware": False}
 
 
 @pytest.mark.parametrize(
     ("options", "model"),
     [
-        (["--quick", "--no-residual", "--model", "unet"], {"name": "unet", "residual": False}),
+        (["--quick", "--no-residual", "--model", "unet"], {"name": "unet"}),
         (["--residual", "--model", "gvtnet"], {"name": "gvtnet", "residual": True}),
         (["--quick", "--model", "vdsr"], {"name": "vdsr"}),
     ],
@@ -106,11 +106,45 @@ def test_which_networks_are_residual(pairs: Path, tmp_path: Path, options: list[
 
 
 def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
-    done = trained(pairs, "--out", tmp_path, "--model", "srsw")
+    """It has no steps, so none to go on with, but held-back pairs; what it replaces is not resumed."""
+    trained(pairs, "--out", tmp_path, *BRIEF)
+    done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
-    assert record(tmp_path)["steps_done"] == 0
+    found = record(tmp_path)
+    assert (found["steps_done"], found["interrupted"], found["loss"]) == (0, False, None)
+    assert found["seconds"] > 0
+    assert found["validation"]["delta_psnr"] > 0
+    assert (tmp_path / "validation.png").is_file()
     data = load_pairs(pairs)
     assert evaluate(load_model(tmp_path), data.pairs).mean.delta_psnr > 0
+    assert "holds no checkpoint" in refused(pairs, "--out", tmp_path, "--resume")
+
+
+def test_ctrl_c_while_a_library_is_drawn(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aeanet.baselines.Library.fit", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert aeanet_train(pairs, "--out", tmp_path, "--model", "srsw").exit_code == cli.shared.INTERRUPTED
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--model", "vdsr", "--residual"], "the model 'vdsr' has no option 'residual'; it has none."),
+        (
+            ["--model", "unet", "--references", 3],
+            "the model 'unet' has no option 'references'; its options are residual.",
+        ),
+    ],
+)
+def test_options_of_another_model(pairs: Path, tmp_path: Path, options: list[object], reason: str) -> None:
+    assert reason in refused(pairs, "--out", tmp_path, *options, *BRIEF)
+
+
+def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
+    trained(pairs, "--out", tmp_path, *BRIEF)
+    assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
+        pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
+    )
 
 
 def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +211,7 @@ def test_a_pair_without_room_for_a_crop_has_no_model_of_its_own(pairs: Path, tmp
         (folder / kind / "large.png").write_bytes((pairs / kind / "0.png").read_bytes())
         write_image(folder / kind / "small.png", getattr(simulate_pair(1, shape=(200, 320)), kind))
     result = trained(folder, "--out", tmp_path / "run", *BRIEF, "--crop", 205, "--self")
-    assert "Pair small is left out: it has no room for a crop of 205 x 205 pixels." in result.stderr
+    assert "Pair small is left out: No pair has room for a crop of 205 x 205 valid pixels" in result.stderr
     assert listed_models(tmp_path / "run") == {"large": "large"}
     assert "None of the 2 pairs" in refused(folder, "--out", tmp_path / "new", *BRIEF, "--crop", 500, "--self")
 

@@ -40,7 +40,7 @@ def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
             "file": str(path),
             "kind": "model",
             "format_version": "1",
-            "model": {"name": "aeanet", "references": 4, "batch_aware": True, "residual": False},
+            "model": {"name": "aeanet", "references": 4, "batch_aware": True},
             "parameters": 572_480 - 60 * 128,  # the paper's, less 60 of its 64 references
             "magnification": 2.5,
             "training": None,

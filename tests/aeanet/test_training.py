@@ -230,7 +230,7 @@ def test_a_run_folder_tells_what_it_was(tmp_path: Path) -> None:
     save_run(tmp_path / "run", trained, BRIEF, PairSet(PAIRS, {"bad": "too dark"}))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["recipe"]["steps"] == record["steps_done"] == 4
-    assert record["model"] == {"name": "aeanet", "references": 8, "batch_aware": True, "residual": False}
+    assert record["model"] == {"name": "aeanet", "references": 8, "batch_aware": True}
     assert record["data"]["pairs"] == ["toy-0", "toy-1", "toy-2"]
     assert record["data"]["refused"] == {"bad": "too dark"}
     assert record["magnification"] == load_model(tmp_path / "run").magnification == 2.0
