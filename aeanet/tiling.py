@@ -109,7 +109,10 @@ def _steps(layer: nn.Module) -> int:
         return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
     if (isinstance(layer, POINTWISE) and not own_statistics) or isinstance(layer, nn.Sequential):  # an empty one
         return 0
-    raise TilingError(f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network.")
+    raise TilingError(
+        f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network, only whole "
+        "images."
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:
