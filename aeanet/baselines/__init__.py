@@ -1,7 +1,7 @@
 """The methods the paper compares with, to be trained, applied and scored like its own networks."""
 
 from aeanet.baselines.convolutional import EDSR, RCAN, VDSR
-from aeanet.baselines.library import Library
+from aeanet.baselines.examples import Library
 from aeanet.baselines.nonlocalmeans import PairedNonLocalMeans
 from aeanet.baselines.sparse import SparseCombination
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.baselines.library import Library, strips
+from aeanet.baselines.examples import Library, strips
 from aeanet.network import check_images
 
 

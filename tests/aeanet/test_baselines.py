@@ -155,8 +155,8 @@ def test_overlapping_patches_are_averaged_over_the_whole_image(
 ) -> None:
     """Patches that stay as they are give the image back, strip by strip or at once."""
     model = noisy_library(SparseCombination, stride=stride)
-    monkeypatch.setattr("aeanet.baselines.library.AT_ONCE", 40 * 100)
-    monkeypatch.setattr("aeanet.baselines.library.ROWS", 3)
+    monkeypatch.setattr("aeanet.baselines.examples.AT_ONCE", 40 * 100)
+    monkeypatch.setattr("aeanet.baselines.examples.ROWS", 3)
     monkeypatch.setattr(model, "restored", lambda patches: patches)
     images = torch.rand(2, 1, *shape, dtype=torch.float64)
     torch.testing.assert_close(model(images), images)
