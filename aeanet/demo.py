@@ -19,7 +19,7 @@ from aeanet.evaluation import Score, score_region
 from aeanet.figures import draw_comparison
 from aeanet.files import write_atomically
 from aeanet.images import write_image
-from aeanet.model import AEANet
+from aeanet.model import AEANet, short_options
 from aeanet.pairs import PairError, PairSet, register_all
 from aeanet.prediction import restore
 from aeanet.synthetic import simulate_pair
@@ -60,7 +60,7 @@ def run_demo(
     def on_step(now: Progress) -> None:
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
-    trained = train(seen, recipe, residual=True, on_step=on_step)
+    trained = train(seen, recipe, on_step=on_step, **short_options("aeanet"))
     save_run(folder / "run", trained, recipe, PairSet(seen, {}))
     if trained.interrupted:
         raise KeyboardInterrupt

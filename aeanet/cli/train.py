@@ -129,6 +129,7 @@ def main(
     """
     with one_sentence():
         from aeanet import training
+        from aeanet.model import short_options
         from aeanet.pairs import hold_back
         from aeanet.processes import all_processes, rank
 
@@ -168,7 +169,9 @@ def main(
             begun = opened.checkpoint
             base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
             recipe = replace(base, **_given(changes))
-            kept = begun.configuration["model"] if begun else _network(model, residual=quick)
+            name = model.value if model else "aeanet"
+            new = {"name": name} | (short_options(name) if quick else {})
+            kept = begun.configuration["model"] if begun else new
             if model and model.value != kept["name"]:
                 fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
             options = kept | _given(network)
@@ -209,14 +212,6 @@ def main(
             trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
             what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
             say(f"{trained}; {what} in {run}.")
-
-
-def _network(model: ModelName | None, *, residual: bool) -> dict[str, Any]:
-    """What a model is unless options say otherwise; only those of the U-Net family have a choice to be residual."""
-    from aeanet.model import MODELS, UShape
-
-    name = model.value if model else "aeanet"
-    return {"name": name} | ({"residual": True} if residual and issubclass(MODELS[name], UShape) else {})
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

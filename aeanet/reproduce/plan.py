@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from aeanet.model import MODELS, UShape
+from aeanet.model import MODELS, short_options
 from aeanet.registration import RegisteredPair
 from aeanet.samples import split_by_image
 from aeanet.training import Recipe
@@ -142,8 +142,7 @@ class Study:
 
     def network(self, method: Method) -> dict[str, Any]:
         """Name and options of a method's network, as `model.build_model` takes them."""
-        residual = {"residual": True} if self.residual and issubclass(MODELS[method.name], UShape) else {}
-        return {"name": method.name, **method.options, **residual}
+        return {"name": method.name, **method.options, **(short_options(method.name) if self.residual else {})}
 
     @cached_property
     def self_names(self) -> list[str]:

@@ -22,7 +22,7 @@ from aeanet import cli
 from aeanet.evaluation import Evaluation, evaluate
 from aeanet.images import write_image
 from aeanet.intervals import Estimate
-from aeanet.model import MODEL_FILE, AEANet, build_model, load_model
+from aeanet.model import MODEL_FILE, GVTNet, build_model, load_model
 from aeanet.prediction import restore
 from aeanet.reproduce import SECTIONS, ReproduceError, Results, Study, recipe_for, run_study, write_report
 from aeanet.reproduce.plan import spread
@@ -331,7 +331,7 @@ def test_stitching_is_the_whole_image_for_a_network_that_sees_less_than_the_marg
         model = build_model(name).eval()
         with torch.no_grad():
             model.last.weight.abs_()  # results between 0 and 1, which clipping leaves alone
-            if isinstance(model, AEANet):
+            if isinstance(model, GVTNet):
                 model.bottom.output.weight.mul_(20)  # a new network's attention says little
         for tile in (128, 132, 256, 400):
             apart = np.abs(stitch(model, image, tile)[:, test] - restore(model, image)[:, test]).max()

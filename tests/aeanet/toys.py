@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from aeanet.model import AEANet, UShape, build_model
+from aeanet.model import AEANet, GVTNet, UShape, build_model
 from aeanet.registration import RegisteredPair, RegistrationReport
 from aeanet.tiling import run_tiles
 
@@ -41,7 +41,7 @@ def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
     model = build_model(name).eval()
     noise = torch.rand(1, 1, 96, 96)
     with torch.no_grad():
-        if isinstance(model, AEANet):
+        if isinstance(model, AEANet | GVTNet):
             model.bottom.output.weight *= 30
         model.last.weight.abs_()
         model.last.weight *= 0.7 / model(noise).max()
