@@ -1,7 +1,7 @@
 """Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
-from .explain import explain
+from .explain import Plan, explain
 from .functional import (
     attend,
     batch_attention,
@@ -11,13 +11,16 @@ from .functional import (
     reference_attention,
     summarize,
 )
-from .modules import AugmentedAttention
-from .summary import KeySummary, Moments
+from .modules import NORM_EPS, NORM_MOMENTUM, AugmentedAttention, update_running_statistics
+from .summary import KeySummary, Moments, sum_over_processes
 
 __all__ = [
+    "NORM_EPS",
+    "NORM_MOMENTUM",
     "AugmentedAttention",
     "KeySummary",
     "Moments",
+    "Plan",
     "attend",
     "batch_attention",
     "explain",
@@ -25,6 +28,8 @@ __all__ = [
     "linear_attention",
     "moments",
     "reference_attention",
+    "sum_over_processes",
     "summarize",
+    "update_running_statistics",
     "use_backend",
 ]

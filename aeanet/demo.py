@@ -14,7 +14,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels.explain import Plan
 from aeanet.evaluation import Score, score_region
 from aeanet.figures import draw_comparison
 from aeanet.files import write_atomically
@@ -137,7 +136,7 @@ def _gain(score: Score) -> Table:
     return table
 
 
-def _cost(model: AEANet, clocks: Clocks, plan: Plan) -> Table:
+def _cost(model: AEANet, clocks: Clocks, plan: aea.Plan) -> Table:
     """What the attention took, beside what its map would have needed: seconds are measured, the rest is counted."""
     block, shape = model.bottom, clocks.shapes["attention"]
     positions = math.prod(shape[2:])

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels.modules import NORM_EPS, NORM_MOMENTUM
 from aeanet import baselines
 from aeanet.files import read_tensors, write_atomically
 from aeanet.network import ModelError, Network, check_images, lay_out
@@ -32,7 +31,7 @@ FORMAT_VERSION = "1"
 
 
 def _norm(channels: int) -> BatchNorm:
-    return BatchNorm(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+    return BatchNorm(channels, eps=aea.NORM_EPS, momentum=aea.NORM_MOMENTUM)
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:

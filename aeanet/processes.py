@@ -12,8 +12,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels.modules import update_running_statistics
-from aea_kernels.summary import sum_over_processes
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -91,10 +89,10 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         wide = x.double() if x.dtype == torch.float64 else x.float()
         count = self.group.size() * (x.numel() // x.shape[1])
-        mean = sum_over_processes(wide.sum((0, 2, 3)), self.group) / count
+        mean = aea.sum_over_processes(wide.sum((0, 2, 3)), self.group) / count
         centred = wide - mean[:, None, None]
-        variance = sum_over_processes(centred.square().sum((0, 2, 3)), self.group) / count
-        update_running_statistics(self, mean.detach(), variance.detach(), count)
+        variance = aea.sum_over_processes(centred.square().sum((0, 2, 3)), self.group) / count
+        aea.update_running_statistics(self, mean.detach(), variance.detach(), count)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
