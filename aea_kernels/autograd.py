@@ -29,12 +29,12 @@ class OuterSum(torch.autograd.Function):
         return ops.outer_sum(a, b, backend)
 
     @staticmethod
-    def backward(ctx: Any, douter: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
         apply = ApplyMatrix.apply if differentiable() else ops.apply_matrix
-        da = apply(b, douter, ctx.backend) if ctx.needs_input_grad[0] else None
-        db = apply(a, douter.mT, ctx.backend) if ctx.needs_input_grad[1] else None
-        return da, db, None
+        grad_a = apply(b, grad_output, ctx.backend) if ctx.needs_input_grad[0] else None
+        grad_b = apply(a, grad_output.mT, ctx.backend) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b, None
 
 
 class ApplyMatrix(torch.autograd.Function):
@@ -47,14 +47,14 @@ class ApplyMatrix(torch.autograd.Function):
         return ops.apply_matrix(a, matrix, backend)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         a, matrix = ctx.saved_tensors
         needs_a, needs_matrix, _ = ctx.needs_input_grad
         if needs_a and needs_matrix and not differentiable():
-            return *ops.apply_matrix_backward(dy, a, matrix, ctx.backend), None
+            return *ops.apply_matrix_backward(grad_output, a, matrix, ctx.backend), None
         apply, outer = (ApplyMatrix.apply, OuterSum.apply) if differentiable() else (ops.apply_matrix, ops.outer_sum)
-        da = apply(dy, matrix.mT, ctx.backend) if needs_a else None
-        return da, outer(dy, a, ctx.backend) if needs_matrix else None, None
+        grad_a = apply(grad_output, matrix.mT, ctx.backend) if needs_a else None
+        return grad_a, outer(grad_output, a, ctx.backend) if needs_matrix else None, None
 
 
 class MomentsOf(torch.autograd.Function):
@@ -67,10 +67,10 @@ class MomentsOf(torch.autograd.Function):
         return ops.moments(x, [], 0.0, None, x.shape[0], backend)
 
     @staticmethod
-    def backward(ctx: Any, dgram: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        pull = (dgram + dgram.mT)[:, :-1]  # (B, C, C+1)
+        matrix = (grad_output + grad_output.mT)[:, :-1]  # (B, C, C+1)
         if not differentiable():
-            return ops.apply_to_features(x, [], 0.0, pull, False, ctx.backend), None
-        flat = x.flatten(2).to(pull.dtype)
-        return (pull[..., :-1] @ flat + pull[..., -1:]).reshape(x.shape).to(x.dtype), None
+            return ops.apply_to_features(x, matrix, ctx.backend), None
+        flat = x.flatten(2).to(matrix.dtype)
+        return (matrix[..., :-1] @ flat + matrix[..., -1:]).reshape(x.shape).to(x.dtype), None

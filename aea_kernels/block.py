@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import folding, ops
 from .autograd import ApplyMatrix, OuterSum, differentiable
-from .layout import accumulation_dtype
+from .layout import acc_dtype
 from .parameters import Norm, Projections
 from .summary import sum_over_processes
 
@@ -25,7 +25,7 @@ class BlockSpec(NamedTuple):
 
     heads: int
     scale: float
-    own: int
+    reference_images: int
     """How many images, from the first, take the reference branch; the others share their keys (Section 5.1)."""
     eps: float
     """BN's."""
@@ -55,15 +55,14 @@ class AttentionBlock(torch.autograd.Function):
         spec: BlockSpec,
         *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        heads, scale, own, eps, batch_statistics, group, backend = spec
+        heads, scale, reference_images, eps, batch_statistics, group, backend = spec
         if batch_statistics:
             mean, variance = ops.statistics(x, backend)
             mean, variance = _pool_statistics(mean, variance, x.numel() // x.shape[1], group)
         norm = _norm(weight, bias, mean, variance)
-        gram = ops.moments(x, norm, eps, references, own, backend)
-        gram = _pool_over_processes(gram, own, group)
-        matrix = ops.fold(gram, projections, heads, scale, backend)
-        y = ops.apply_to_features(x, norm, eps, matrix, True, backend)
+        gram = ops.moments(x, norm, eps, references, reference_images, backend)
+        gram = _pool_over_processes(gram, reference_images, group)
+        y, matrix = ops.attend_to_moments(x, norm, eps, gram, projections, heads, scale, backend)
         ctx.save_for_backward(x, weight, bias, mean, variance, references, *projections, gram, matrix)
         ctx.spec = spec
         if not batch_statistics:
@@ -72,32 +71,28 @@ class AttentionBlock(torch.autograd.Function):
         return y, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, _dmean: Tensor | None, _dvariance: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_output: Tensor, _mean_grad: Tensor | None, _variance_grad: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, variance, references, *projections, gram, matrix = ctx.saved_tensors
-        heads, scale, own, eps, batch_statistics, group, backend = ctx.spec
+        heads, scale, reference_images, eps, batch_statistics, group, backend = ctx.spec
         if differentiable():
             inputs = (x, weight, bias, mean, variance, references, None, *projections)
-            return _differentiable_backward(dy, inputs, ctx.needs_input_grad, ctx.spec)
+            return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, ctx.spec)
         norm = _norm(weight, bias, mean, variance)
-        dmatrix = ops.outer_with_features(dy, x, norm, eps, own, backend)
-        pull, dreferences, *dprojections = ops.fold_backward(
-            dmatrix, gram, references, own, projections, heads, scale, backend
+        gram_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
+            grad_output, x, norm, eps, gram, references, reference_images, projections, heads, scale, backend
         )
-        pull = _pool_over_processes(pull, own, group)
+        gram_grad = _pool_over_processes(gram_grad, reference_images, group)
         pooled = batch_statistics and group is not None
-        dx, dnorm = ops.features_backward(dy, x, norm, eps, batch_statistics and not pooled, matrix, pull, backend)
-        if pooled:
-            dx = _through_pooled_statistics(dx, x, norm, eps, dnorm, group)
-        return (
-            dx,
-            dnorm[0] if norm else None,
-            dnorm[1] if norm else None,
-            None,
-            None,
-            None if references is None else dreferences,
-            None,
-            *dprojections,
+        grad_x, norm_grad = ops.features_backward(
+            grad_output, x, norm, eps, batch_statistics and not pooled, matrix, gram_grad, backend
         )
+        if pooled:
+            grad_x = _through_pooled_statistics(grad_x, x, norm, eps, norm_grad, group)
+        weight_grad, bias_grad = norm_grad if norm else (None, None)
+        references_grad = None if references is None else references_grad
+        return grad_x, weight_grad, bias_grad, None, None, references_grad, None, *projections_grad
 
 
 def _norm(*norm: Tensor | None) -> list[Tensor]:
@@ -105,11 +100,12 @@ def _norm(*norm: Tensor | None) -> list[Tensor]:
     return [t for t in norm if t is not None]
 
 
-def _pool_over_processes(matrices: Tensor, own: int, group: ProcessGroup | None) -> Tensor:
-    """(G, ...) -> (G, ...): the shared group summed over the processes; its own adjoint."""
-    if group is None or matrices.shape[0] == own:
+def _pool_over_processes(matrices: Tensor, reference_images: int, group: ProcessGroup | None) -> Tensor:
+    """(G, ...) -> (G, ...): the shared group summed over the processes; self-adjoint."""
+    if group is None or matrices.shape[0] == reference_images:
         return matrices
-    return torch.cat([matrices[:own], sum_over_processes(matrices[own:], group)])
+    shared = sum_over_processes(matrices[reference_images:], group)
+    return torch.cat([matrices[:reference_images], shared])
 
 
 def _pool_statistics(mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
@@ -123,61 +119,35 @@ def _pool_statistics(mean: Tensor, variance: Tensor, count: int, group: ProcessG
 
 
 def _through_pooled_statistics(
-    dx: Tensor, x: Tensor, norm: list[Tensor], eps: float, dnorm: Tensor, group: ProcessGroup | None
+    grad_x: Tensor, x: Tensor, norm: list[Tensor], eps: float, norm_grad: Tensor, group: ProcessGroup | None
 ) -> Tensor:
-    """dx as if mean and variance were constants -> dx; dnorm are this process's gradients of weight and bias (2, C).
+    """grad_x as if mean and variance were constants -> grad_x; norm_grad are this process's, of weight and bias (2, C).
 
     BN's derivative subtracts from the gradient of its output what that has of 1 and of xhat = (x - mean) / std, the
     means of which over all positions are those very gradients.
     """
-    weight, _, mean, variance = (t.to(dnorm.dtype) for t in norm)
-    count = dnorm.new_full((1,), x.numel() // x.shape[1])
-    sums = sum_over_processes(torch.cat([dnorm.flatten(), count]), group)
-    dweight, dbias = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)  # (C,) each
+    weight, _, mean, variance = (t.to(norm_grad.dtype) for t in norm)
+    count = norm_grad.new_full((1,), x.numel() // x.shape[1])
+    sums = sum_over_processes(torch.cat([norm_grad.flatten(), count]), group)
+    weight_grad, bias_grad = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)  # (C,) each
     inverse = (variance + eps).rsqrt()
-    slope = -weight * inverse**2 * dweight
-    constant = -weight * inverse * dbias - slope * mean
+    slope = -weight * inverse**2 * weight_grad
+    constant = -weight * inverse * bias_grad - slope * mean
     shape = (-1, *[1] * (x.dim() - 2))
-    return (dx + (slope.view(shape) * x + constant.view(shape))).to(dx.dtype)
+    return (grad_x + (slope.view(shape) * x + constant.view(shape))).to(grad_x.dtype)
 
 
 def _differentiable_backward(
-    dy: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
+    grad_output: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, weight, bias, mean, variance, references, _, *projections = inputs
     norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
-    with torch.autocast(dy.device.type, enabled=False):
+    with torch.autocast(grad_output.device.type, enabled=False):
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
+        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=True, allow_unused=True))
     return tuple(next(gradients) if need else None for need in needed)
-
-
-# ---- the two halves of prediction, for images that come in tiles -----------------------------------------------------
-
-
-def key_moments(x: Tensor, norm: list[Tensor], eps: float, backend: str) -> Tensor:
-    """Sum of zh zh^T over the positions of each image of x, (B, C+1, C+1)."""
-    return ops.moments(x, norm, eps, None, x.shape[0], backend)
-
-
-def attend_to_moments(
-    x: Tensor,
-    norm: list[Tensor],
-    eps: float,
-    gram: Tensor,
-    references: Tensor | None,
-    projections: Projections,
-    heads: int,
-    scale: float,
-    backend: str,
-) -> Tensor:
-    """``x + M zh`` with M of the keys that gram (B, C+1, C+1) sums up, and of the references."""
-    with torch.autocast(x.device.type, enabled=False):  # as inside the operators
-        gram = folding.add_references(gram, references, gram.shape[0])
-    matrix = ops.fold(gram, projections, heads, scale, backend)
-    return ops.apply_to_features(x, norm, eps, matrix, True, backend)
 
 
 # ---- the route through queries, keys and values ---------------------------------------------------------------------
@@ -191,7 +161,7 @@ def project_first(
     Faster than folding where keys and values are much narrower than the feature map; differentiable any number of
     times.
     """
-    heads, scale, own, _, batch_statistics, group, backend = spec
+    heads, scale, reference_images, _, batch_statistics, group, backend = spec
     z, mean, variance = _features(x, norm, batch_statistics, group)
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (t.to(x.dtype) for t in projections)
 
@@ -200,20 +170,24 @@ def project_first(
         return (weight @ z + bias[:, None]).unflatten(1, (heads, -1)).mT
 
     keys = project(key, key_bias)
-    state = folding.gather(OuterSum.apply(project(value, value_bias), keys, backend), own)  # (G, H, D, E)
-    shared = (x.shape[0] - own) * z.shape[2]
-    count = torch.cat([state.new_full((own,), z.shape[2]), state.new_full((state.shape[0] - own,), shared)])  # (G,)
+    state = folding.sum_groups(
+        OuterSum.apply(project(value, value_bias), keys, backend), reference_images
+    )  # (G, H, D, E)
+    shared = (x.shape[0] - reference_images) * z.shape[2]
+    count = torch.cat(
+        [state.new_full((reference_images,), z.shape[2]), state.new_full((state.shape[0] - reference_images,), shared)]
+    )  # (G,)
     if references is not None:
         wide = Projections(*(t.to(state.dtype) for t in projections))
         rows = references.to(state.dtype)
         reference_keys = (rows @ wide.key_weight.T + wide.key_bias).unflatten(1, (heads, -1))  # (R, H, E)
         reference_values = (rows @ wide.value_weight.T + wide.value_bias).unflatten(1, (heads, -1))
         joined = torch.einsum("rhd,rhe->hde", reference_values, reference_keys)
-        state = torch.cat([state[:own] + joined, state[own:]])
-        count = torch.cat([count[:own] + references.shape[0], count[own:]])
-    state = _pool_over_processes(state, own, group)
-    count = _pool_over_processes(count, own, group)
-    matrix = folding.spread(state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0])
+        state = torch.cat([state[:reference_images] + joined, state[reference_images:]])
+        count = torch.cat([count[:reference_images] + references.shape[0], count[reference_images:]])
+    state = _pool_over_processes(state, reference_images, group)
+    count = _pool_over_processes(count, reference_images, group)
+    matrix = folding.expand_groups(state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0])
     attended = ApplyMatrix.apply(project(query, query_bias), matrix, backend).mT.flatten(1, 2)  # (B, H * D, S)
     y = x + (output @ attended + output_bias[:, None]).reshape(x.shape)
     return (y, mean, variance) if batch_statistics else (y, None, None)
@@ -226,7 +200,7 @@ def _features(
     z = x.flatten(2)
     if norm is None:
         return z, None, None
-    z = z.to(accumulation_dtype(x.dtype))
+    z = z.to(acc_dtype(x.dtype))
     mean, variance = norm.mean, norm.variance
     if batch_statistics or mean is None or variance is None:
         mean = z.mean((0, 2))

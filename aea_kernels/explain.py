@@ -1,21 +1,57 @@
-"""What a call will cost, before it runs: route, launches, bytes, FLOPs, time at the memory floor, peak memory."""
+"""What a call will cost, before it runs: route, launches, bytes, FLOPs, time at the memory floor, peak memory.
+
+Nothing is counted a second time: the call is made on tensors of the meta device, which hold nothing, and what the
+primitives would launch is written down instead of launched.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from .backends import backend_name
+from .backends import backend_name, use_backend
 from .backends.eager import BOX_BYTES
-from .folding import group_count
-from .layout import accumulation_dtype
-from .planning import FOLD_CHANNELS, H100, project_cost, route, share_out, tiles_for
+from .block import AttentionBlock, BlockSpec
+from .functional import linear_attention
+from .layout import acc_dtype
+from .planning import H100, project_cost, route
 
 if TYPE_CHECKING:
     from .modules import AugmentedAttention
+
+
+class Device(NamedTuple):
+    """A GPU as its data sheet has it."""
+
+    bandwidth: float
+    """Bytes a second."""
+    architecture: int
+    multiprocessors: int
+
+
+DEVICES = {
+    "a10": Device(0.600e12, 86, 72),
+    "a100": Device(1.555e12, 80, 108),
+    "a100-80gb": Device(2.039e12, 80, 108),
+    "b200": Device(8.0e12, 100, 148),
+    "h100": Device(3.35e12, *H100),
+    "h200": Device(4.8e12, *H100),
+    "l4": Device(0.300e12, 89, 58),
+    "l40s": Device(0.864e12, 89, 142),
+    "rtx3090": Device(0.936e12, 86, 82),
+    "rtx4090": Device(1.008e12, 89, 128),
+}
+"""By the names that `explain` takes; SXM versions where there are several."""
+
+HOST_SECONDS = 25e-6
+"""Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of magnitude."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +65,6 @@ class Launch:
     flops: int = 0
     workspace: int = 0
     """Bytes of partial sums and C x C matrices that it writes."""
-    by_pytorch: bool = False
-    """C x C products of PyTorch, not a kernel of ours."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +115,35 @@ class Plan:
         """The time in which the bytes can move at `bandwidth`."""
         return self.bytes_moved / self.bandwidth
 
+    @property
+    def host_seconds(self) -> float:
+        """About what the host needs to launch the kernels; 0 on the eager backend."""
+        return 0.0 if self.boxes_bytes else HOST_SECONDS * len(self.launches)
+
     def __str__(self) -> str:
+        maps = f"{self.reads:g} reads + {self.writes:g} writes = {_bytes(self.bytes_moved)}"
         rows = [
             ("route", self.route),
-            ("launches", ", ".join(launch.name for launch in self.launches)),
-            ("feature maps", f"{self.reads:g} reads + {self.writes:g} writes = {_bytes(self.bytes_moved)}"),
+            ("launches", ""),
+            *((f"  {launch.name}", self._row(launch)) for launch in self.launches),
+            ("feature maps", maps),
             ("arithmetic", f"{self.flops / 1e9:.2f} GFLOP"),
             ("time at the floor", f"{self.floor_seconds * 1e3:.3f} ms at {self.bandwidth / 1e12:g} TB/s"),
             ("saved for backward", _bytes(self.saved_bytes)),
             ("workspace", _bytes(self.workspace_bytes)),
             ("materialised map", f"would need {_bytes(self.map_bytes)}"),
         ]
-        return "\n".join([self.what, *(f"  {name:<20}{text}" for name, text in rows)])
+        text = "\n".join([self.what, *(f"  {name:<30}{text}".rstrip() for name, text in rows)])
+        if self.host_seconds > self.floor_seconds:
+            text += (
+                f"\n  The host needs about {self.host_seconds * 1e3:.2f} ms to launch this, longer than the GPU to run"
+                " it: capture the call in a CUDA graph, or give it more images at a time."
+            )
+        return text
+
+    def _row(self, launch: Launch) -> str:
+        moved = _bytes((launch.reads + launch.writes) * self.tensor_bytes)
+        return f"{moved} of feature maps, {_bytes(launch.workspace)} of sums and matrices"
 
 
 def explain(
@@ -101,165 +152,184 @@ def explain(
     *,
     dtype: torch.dtype = torch.float32,
     backward: bool = False,
-    bandwidth: float = 3.35e12,
+    device: str | None = None,
+    bandwidth: float | None = None,
 ) -> Plan:
-    """The plan of a call on the present backend; ``print(aea.explain(block, x.shape))`` shows it.
+    """The plan of a call; ``print(aea.explain(block, x.shape, device="h200"))`` shows it.
 
     Args:
         module_or_shape: an `AugmentedAttention`, with the `shape` (N, C, *spatial) of its input; or the shape
             (B, H, N, E) of query, key and value of `linear_attention`.
         dtype: of the input.
         backward: count forward and backward of a training step; else one forward in inference.
-        bandwidth: bytes a second, for the floor; 3.35 TB/s is an H100's data sheet.
+        device: plan the Triton kernels for a GPU of this name, one of `DEVICES`, which need not be there. None: plan
+            for the present backend.
+        bandwidth: bytes a second, for the floor; by default that of the device, or 3.35 TB/s, an H100's.
 
     Raises:
-        ValueError: a shape that does not fit.
+        ValueError: a shape that does not fit, or an unknown device.
+        RuntimeError: kernels are asked for, and the package triton is not installed.
     """
+    if device is not None and device.lower() not in DEVICES:
+        raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
+    gpu = None if device is None else DEVICES[device.lower()]
+    if bandwidth is None:
+        bandwidth = (gpu or DEVICES["h100"]).bandwidth
     if isinstance(module_or_shape, tuple):
-        return _explain_operator(tuple(module_or_shape), dtype, backward, bandwidth)
-    return _explain_block(module_or_shape, shape, dtype, backward, bandwidth)
+        return _explain_operator(tuple(module_or_shape), dtype, backward, gpu, bandwidth)
+    return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
 
 
-class _Counter:
-    """What each launch moves, for feature maps of `channels` on both sides of every product."""
+# ---- a call on tensors that hold nothing ----------------------------------------------------------------------------
 
-    def __init__(self, images: int, channels: int, positions: int, dtype: torch.dtype) -> None:
-        self.images, self.channels, self.positions, self.dtype = images, channels, positions, dtype
-        self.wide = accumulation_dtype(dtype).itemsize
-        self.product = 2 * images * positions * channels * channels
-        self.triton = backend_name() == "triton"
-
-    def tiles(self, kernel: str) -> int:
-        """Into how many tiles the kernel cuts the channels."""
-        return -(-self.channels // tiles_for(kernel, self.channels, self.dtype, H100[0]).rows) if self.triton else 1
-
-    def partial(self, kernel: str, numbers: int, programs: int) -> int:
-        """Bytes of the partial sums of all spans, `numbers` each, where `programs` share a span."""
-        if not self.triton:
-            return 0
-        tiles = tiles_for(kernel, self.channels, self.dtype, H100[0])
-        share = tiles.programs(H100[1]) // (self.images * programs)
-        spans, _ = share_out(self.positions, tiles.positions, share)
-        return self.images * spans * numbers * self.wide
-
-    def outer(self, name: str, *, same: bool, numbers: int) -> Launch:
-        """`same`: both sides are one feature map, which tiles on the diagonal read once."""
-        t = self.tiles("outer")
-        reads, partial = 2 * t - same, self.partial("outer", numbers, t * t)
-        return Launch(name, reads, 0, self.product, partial)
-
-    def apply(self, name: str) -> Launch:
-        return Launch(name, self.tiles("apply"), 1, self.product)
+EAGER_WALKS = {
+    "statistics": (1, 0, 0),
+    "moments": (1, 0, 1),
+    "attend_to_moments": (1, 1, 1),
+    "attend_to_moments_backward": (2, 0, 1),
+    "features_backward": (2, 1, 2),
+    "outer_sum": (2, 0, 1),
+    "apply_matrix": (1, 1, 1),
+    "apply_matrix_backward": (2, 1, 2),
+}
+"""Of each primitive of the eager backend: feature maps read and written, and products with a C x C matrix."""
 
 
-def _folded(counter: _Counter, own: int, norm: bool, backward: bool) -> list[Launch]:
-    channels, wide = counter.channels, counter.wide
-    groups = group_count(counter.images, own)
-    matrix, gram = groups * channels * (channels + 1) * wide, groups * (channels + 1) ** 2 * wide
-    batch_statistics = norm and backward  # they cannot come from the moments: ReLU6 stands between
-    launches = []
-    if batch_statistics:
-        partial = counter.partial("statistics", 2 * channels, counter.tiles("statistics"))
-        launches += [Launch("statistics", 1, 0, 0, partial), Launch("join statistics", workspace=2 * channels * 8)]
-    launches += [
-        counter.outer("moments", same=True, numbers=channels * (channels + 1)),
-        Launch("gather", workspace=gram),
-        Launch("fold", workspace=matrix, by_pytorch=not counter.triton or channels > FOLD_CHANNELS),
-        counter.apply("apply"),
-    ]
-    if not backward:
+class _Primitives(TorchDispatchMode):
+    """Runs the operators ``aea::`` on meta tensors by `run`, and all others as they are."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.namespace == "aea":
+            return self.run(function, *args)
+        return function(*args, **kwargs or {})
+
+
+def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels: int) -> list[Launch]:
+    """What `call` launches, for feature maps of `tensor` elements."""
+    if backend_name() != "triton":
+        launches: list[Launch] = []
+
+        def walk(operator: Any, *arguments: Any) -> Any:
+            reads, writes, products = EAGER_WALKS[operator._opname]
+            launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
+            if operator._opname == "features_backward" and arguments[4]:  # through BN's mean and variance
+                launches.append(Launch("features_backward", 2, 1))
+            return operator(*arguments)
+
+        with _Primitives(walk):
+            call()
         return launches
-    launches += [
-        counter.outer("outer", same=False, numbers=channels * (channels + 1)),
-        Launch("gather", workspace=matrix),
-        Launch("fold backward", workspace=gram, by_pytorch=True),
-    ]
-    t = counter.tiles("features_backward")
-    sums = counter.partial("features_backward", 2 * channels, t)
-    if not norm:
-        return [*launches, Launch("backward", 2 * t, 1, 2 * counter.product)]
-    if counter.triton:
-        launches += [
-            Launch("sums of backward", 2 * t, 0, 2 * counter.product, sums),
-            Launch("gather", workspace=2 * channels * wide),
-        ]
-        return [*launches, Launch("backward", 2 * t, 1, 2 * counter.product)]
-    return [*launches, Launch("backward", 2, 1, 2 * counter.product), Launch("through statistics", 2, 1)]
+    try:
+        primitives = import_module(".backends.triton.primitives", __package__)
+        launching = import_module(".backends.triton.launching", __package__)
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"kernels cannot be planned: {error}") from error
+
+    def run(operator: Any, *arguments: Any) -> Any:
+        return getattr(primitives, operator._opname)(*arguments[:-1])
+
+    with launching.recording(gpu and (gpu.architecture, gpu.multiprocessors)) as recorded, _Primitives(run):
+        call()
+    found = []
+    for name, plan, written in recorded:
+        reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
+        found.append(Launch(name, reads / tensor, writes / tensor, flops, written))
+    return found
 
 
-def _projected(counter: _Counter, keys: int, values: int, heads: int, backward: bool) -> list[Launch]:
-    """Counted in the gross: the forward pass, and twice as much backward."""
-    cost, times = project_cost(counter.channels, keys, values, heads), 3 if backward else 1
-    tensors, positions = cost.numbers / counter.channels, counter.images * counter.positions
-    reads = times * (tensors - 4)
-    return [Launch("plain operations", reads, times * 4, round(times * cost.flops * positions))]
+def _count(
+    plan: Plan, call: Callable[[], Tensor], parameters: list[Tensor], x: Tensor, channels: int, backward: bool,
+    gpu: Device | None,
+) -> Plan:  # fmt: skip
+    """The plan with what `call`, with `backward` its derivative too, launches and keeps beside `parameters`."""
+    kept: dict[int, int] = {}
+    known = {id(p) for p in parameters}
+
+    def keep(t: Tensor) -> Tensor:
+        kept[id(t)] = 0 if id(t) in known else t.nbytes
+        return t
+
+    def run() -> None:
+        with torch.set_grad_enabled(backward), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            y = call()
+        if backward:
+            y.backward(torch.empty_like(y))
+
+    with_kernels = gpu is not None or backend_name() == "triton"
+    with use_backend("triton" if with_kernels else "eager"):
+        launches = _launches(run, gpu, x.numel(), channels)
+    boxes = min(BOX_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
+    boxes = 0 if with_kernels else boxes
+    return replace(plan, launches=tuple(launches), saved_bytes=sum(kept.values()), boxes_bytes=boxes)
 
 
 def _explain_block(
-    block: AugmentedAttention, shape: tuple[int, ...] | None, dtype: torch.dtype, backward: bool, bandwidth: float
-) -> Plan:
+    block: AugmentedAttention, shape: tuple[int, ...] | None, dtype: torch.dtype, backward: bool,
+    gpu: Device | None, bandwidth: float,
+) -> Plan:  # fmt: skip
     if shape is None or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
         got = None if shape is None else tuple(shape)
         raise ValueError(f"shape is {got}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
-    references = 0 if block.references is None else block.references.shape[0]
-    keys, values, heads = block.key.out_features, block.value.out_features, block.heads
-    counter = _Counter(batch, channels, positions, dtype)
-    tensor = batch * channels * positions * dtype.itemsize
-    way = route(channels, keys, values, heads, dtype, block.key.weight.device)
-    if way == "fold":
-        own = batch // 2 if backward and block.batch_aware else batch
-        launches = _folded(counter, own, block.norm is not None, backward)
-        saved = tensor + group_count(batch, own) * (channels + 1) * (2 * channels + 1) * counter.wide
-    else:
-        launches = _projected(counter, keys, values, heads, backward)
-        saved = round(tensor * (3 + (2 * keys + 2 * values) / channels))
-    return Plan(
+    heads, references = block.heads, 0 if block.references is None else block.references.shape[0]
+    keys, values = block.key.out_features, block.value.out_features
+    device = torch.device("cuda") if gpu else block.key.weight.device
+    x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward)
+    meta = {name: torch.empty_like(p, device="meta") for name, p in [*block.named_parameters(), *block.named_buffers()]}
+    projections = [
+        meta[f"{name}.{part}"] for name in ("query", "key", "value", "output") for part in ("weight", "bias")
+    ]
+    statistics = backward and block.norm is not None
+    norm = [meta.get(f"norm.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
+    if statistics:
+        norm[2:] = None, None
+    images = batch // 2 if backward and block.batch_aware else batch
+    spec = BlockSpec(heads, block.scale, images, 0.0, statistics, None, "triton")  # `_launches` chooses by itself
+
+    def call() -> Tensor:
+        return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
+
+    plan = Plan(
         what=f"AugmentedAttention on {tuple(shape)}, {dtype}, " + ("forward + backward" if backward else "inference"),
-        route=way,
-        launches=tuple(launches),
-        tensor_bytes=tensor,
+        route=route(channels, keys, values, heads, dtype, device),
+        launches=(),
+        tensor_bytes=x.nbytes,
         bandwidth=bandwidth,
-        saved_bytes=saved if backward else 0,
-        boxes_bytes=_boxes(batch * positions * channels * counter.wide, 4 if backward else 2),
+        saved_bytes=0,
+        boxes_bytes=0,
         map_bytes=positions * (references + positions) * heads * batch * dtype.itemsize,
     )
+    if plan.route == "fold":
+        return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
+    # around the operators stand PyTorch's own operations: counted in the gross, and backward as twice the forward pass
+    cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
+    reads, flops = times * (cost.numbers / channels - 4), round(times * cost.flops * batch * positions)
+    saved = round(x.nbytes * (3 + (2 * keys + 2 * values) / channels)) if backward else 0
+    return replace(plan, launches=(Launch("plain operations", reads, times * 4, flops),), saved_bytes=saved)
 
 
-def _explain_operator(shape: tuple[int, ...], dtype: torch.dtype, backward: bool, bandwidth: float) -> Plan:
+def _explain_operator(
+    shape: tuple[int, ...], dtype: torch.dtype, backward: bool, gpu: Device | None, bandwidth: float
+) -> Plan:
     if len(shape) != 4:
         raise ValueError(f"shape is {shape}, expected (B, H, N, E) of query, key and value")
     batch, heads, positions, width = shape
-    counter = _Counter(batch * heads, width, positions, dtype)
-    tensor = math.prod(shape) * dtype.itemsize
-    square = batch * heads * width * width * counter.wide
-    launches = [
-        counter.outer("outer", same=False, numbers=width * width),
-        Launch("gather", workspace=square),
-        counter.apply("apply"),
-    ]
-    if backward:
-        if counter.tiles("matrix_backward") == 1:
-            partial = counter.partial("matrix_backward", width * width, 1)
-            launches.append(Launch("backward", 2, 1, 2 * counter.product, partial))
-        else:
-            launches += [counter.apply("apply"), counter.outer("outer", same=False, numbers=width * width)]
-        launches += [Launch("gather", workspace=square), counter.apply("apply"), counter.apply("apply")]
-    return Plan(
+    query, key, value = (torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward) for _ in range(3))
+    plan = Plan(
         what=f"linear_attention on {shape}, {dtype}, " + ("forward + backward" if backward else "inference"),
         route="summary",
-        launches=tuple(launches),
-        tensor_bytes=tensor,
+        launches=(),
+        tensor_bytes=query.nbytes,
         bandwidth=bandwidth,
-        saved_bytes=3 * tensor + square if backward else 0,
-        boxes_bytes=_boxes(math.prod(shape) * counter.wide, 2),
+        saved_bytes=0,
+        boxes_bytes=0,
         map_bytes=batch * heads * positions * positions * dtype.itemsize,
     )
-
-
-def _boxes(feature_map: int, boxes: int) -> int:
-    """What the eager backend computes in: some boxes of positions that stay in the cache."""
-    return boxes * min(BOX_BYTES, feature_map) if backend_name() == "eager" else 0
+    return _count(plan, lambda: linear_attention(query, key, value), [], query, width, backward, gpu)
 
 
 def _bytes(number: float) -> str:

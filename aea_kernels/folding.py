@@ -8,7 +8,7 @@ where Gh is the sum of zh zh^T over all keys and n, its last entry, their number
 projection cost nothing per position. Nothing here depends on the size of the image.
 
 Shapes: B images in G groups that share their keys, C channels, H heads of E key and D value channels, O outputs. The
-first `own` images are groups of one (the reference branch), the others one group together (the batch-aware branch).
+first `reference_images` are groups of one (the reference branch), the others one group (the batch-aware branch).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import torch
 from torch import Tensor
 
 
-def group_count(images: int, own: int) -> int:
+def group_count(images: int, reference_images: int) -> int:
     """G."""
-    return own + (1 if images > own else 0)
+    return reference_images + (1 if images > reference_images else 0)
 
 
-def gather(per_image: Tensor, own: int) -> Tensor:
+def sum_groups(per_image: Tensor, reference_images: int) -> Tensor:
     """(B, ...) -> (G, ...): the images of a group added up."""
-    if per_image.shape[0] == own:
+    if per_image.shape[0] == reference_images:
         return per_image
-    return torch.cat([per_image[:own], per_image[own:].sum(0, keepdim=True)])
+    return torch.cat([per_image[:reference_images], per_image[reference_images:].sum(0, keepdim=True)])
 
 
-def spread(per_group: Tensor, images: int) -> Tensor:
-    """(G, ...) -> (B, ...), the adjoint of `gather`: every image gets the matrix of its group."""
+def expand_groups(per_group: Tensor, images: int) -> Tensor:
+    """(G, ...) -> (B, ...), the adjoint of `sum_groups`: every image gets the matrix of its group."""
     if per_group.shape[0] == images:
         return per_group
     return torch.cat([per_group, per_group[-1:].expand(images - per_group.shape[0], *per_group.shape[1:])])
@@ -44,19 +44,19 @@ def homogeneous(features: Tensor) -> Tensor:
     return torch.cat([features, features.new_ones(features.shape[0], 1)], 1)
 
 
-def add_references(gram: Tensor, references: Tensor | None, own: int) -> Tensor:
-    """The moments of the references (R, C), joined to those of every image's own group, gram (G, C+1, C+1)."""
+def add_references(gram: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
+    """gram (G, C+1, C+1) with the moments of the references (R, C) joined to every group of one image."""
     if references is None:
         return gram
     rows = homogeneous(references.to(gram.dtype))
-    return torch.cat([gram[:own] + rows.T @ rows, gram[own:]])
+    return torch.cat([gram[:reference_images] + rows.T @ rows, gram[reference_images:]])
 
 
-def _references_backward(pull: Tensor, references: Tensor | None, own: int) -> Tensor:
-    """The gradient of the references, (R, C), from pull = dG + dG^T, (G, C+1, C+1)."""
+def _references_backward(gram_grad: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
+    """The gradient of the references, (R, C), from gram_grad = dG + dG^T, (G, C+1, C+1)."""
     if references is None:
-        return pull.new_empty(0)
-    return homogeneous(references.to(pull.dtype)) @ pull[:own, :, :-1].sum(0)
+        return gram_grad.new_empty(0)
+    return homogeneous(references.to(gram_grad.dtype)) @ gram_grad[:reference_images, :, :-1].sum(0)
 
 
 class _Homogeneous(NamedTuple):
@@ -99,20 +99,22 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
 
 
 def fold_backward(
-    dmatrix: Tensor,
+    matrix_grad: Tensor,
     gram: Tensor,
     references: Tensor | None,
-    own: int,
+    reference_images: int,
     projections: Sequence[Tensor],
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    """The adjoint of `fold` and `add_references`: dM (G, O, C+1) -> pull = dG + dG^T (G, C+1, C+1), then the gradients
-    of the references (empty if None) and of the eight tensors of the projections.
+    """The adjoint of `fold` and `add_references`, from matrix_grad = dM (G, O, C+1).
+
+    Returns gram_grad = dG + dG^T (G, C+1, C+1), then the gradients of the references (empty if None) and of the eight
+    tensors of the projections.
     """
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)
-    dproduct = _normaliser(gram, scale) * dmatrix
+    dproduct = _normaliser(gram, scale) * matrix_grad
     doutput = (dproduct @ attended.mT).sum(0)
     dattended = _heads(wide.output[:, :-1].mT @ dproduct, heads)
     dsummary = dattended @ _heads(wide.query, heads).mT
@@ -122,5 +124,11 @@ def fold_backward(
     dvalue = (dvalues @ gram.mT).sum(0)
     dgram = wide.value.mT @ dvalues
     inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone()))
-    pull = dgram + dgram.mT
-    return [pull, _references_backward(pull, references, own), *inner, doutput, dmatrix[..., -1].sum(0)]
+    gram_grad = dgram + dgram.mT
+    return [
+        gram_grad,
+        _references_backward(gram_grad, references, reference_images),
+        *inner,
+        doutput,
+        matrix_grad[..., -1].sum(0),
+    ]

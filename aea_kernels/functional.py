@@ -15,7 +15,7 @@ from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
 from .block import AttentionBlock, BlockSpec, project_first
-from .layout import accumulation_dtype
+from .layout import acc_dtype
 from .parameters import Norm, Projections
 from .planning import route
 from .summary import KeySummary, Moments, count_like
@@ -128,7 +128,7 @@ def summarize(key: Tensor, value: Tensor) -> KeySummary:
     """
     _check_key_value(key, value)
     if backend_name() == "naive":
-        wide = accumulation_dtype(key.dtype)
+        wide = acc_dtype(key.dtype)
         state = value.to(wide).mT @ key.to(wide)
     else:
         state = OuterSum.apply(value, key, backend_name())
@@ -166,7 +166,7 @@ def moments(x: Tensor) -> Moments:
     """
     _check_features(x)
     if backend_name() == "naive":
-        flat = x.flatten(2).to(accumulation_dtype(x.dtype))
+        flat = x.flatten(2).to(acc_dtype(x.dtype))
         flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
         return Moments(flat @ flat.mT)
     return Moments(MomentsOf.apply(x, backend_name()))
@@ -201,16 +201,18 @@ def attention_block(
         ValueError, TypeError: x is not such a feature map.
     """
     _check_features(x)
-    own = x.shape[0] if reference_images is None else reference_images
+    reference_images = x.shape[0] if reference_images is None else reference_images
     batch_statistics = norm is not None and norm.mean is None
     if backend_name() == "naive":
-        y = naive.attention_block(x, norm, projections, references, heads=heads, scale=scale, reference_images=own)
+        y = naive.attention_block(
+            x, norm, projections, references, heads=heads, scale=scale, reference_images=reference_images
+        )
         if not batch_statistics:
             return y, None, None
         variance, mean = torch.var_mean(x.detach().transpose(0, 1).flatten(1).double(), 1, correction=0)
         return y, mean, variance
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
-    spec = BlockSpec(heads, scale, own, eps, batch_statistics, group, backend_name())
+    spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with torch.autocast(x.device.type, enabled=False):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+def acc_dtype(dtype: torch.dtype) -> torch.dtype:
     """Of sums, summaries and C x C matrices: float64 for float64, float32 for everything narrower."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from . import folding, ops
 from .backends import backend_name
-from .block import attend_to_moments, key_moments
 from .functional import attention_block
-from .layout import accumulation_dtype
+from .layout import acc_dtype
 from .parameters import Norm, Projections
 from .summary import Moments
 
@@ -139,7 +139,7 @@ class AugmentedAttention(nn.Module):
             ValueError, TypeError: as `forward`.
         """
         self._check(x)
-        return Moments(key_moments(x, *self._running_norm(), self._primitives()))
+        return Moments(ops.moments(x, *self._running_norm(), None, x.shape[0], self._primitives()))
 
     def relevance(self, x: Tensor) -> Tensor:
         """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's running statistics.
@@ -163,17 +163,12 @@ class AugmentedAttention(nn.Module):
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("keys are set, and the block is in training mode: they are for prediction")
-        gram = keys.gram.to(accumulation_dtype(x.dtype)).expand(x.shape[0], -1, -1)
-        return attend_to_moments(
-            x,
-            *self._running_norm(),
-            gram,
-            self.references,
-            self._projections(),
-            self.heads,
-            self.scale,
-            self._primitives(),
-        )
+        gram = keys.gram.to(acc_dtype(x.dtype))
+        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+            gram = folding.add_references(gram, self.references, len(gram))
+        norm, eps = self._running_norm()
+        projections, scale = self._projections(), self.scale
+        return ops.attend_to_moments(x, norm, eps, gram, projections, self.heads, scale, self._primitives())[0]
 
     def _running_norm(self) -> tuple[list[Tensor], float]:
         norm = self.norm

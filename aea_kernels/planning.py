@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -9,26 +10,8 @@ import torch
 H100 = (90, 132)
 """Architecture and number of multiprocessors, for which launches are planned where no GPU is at hand."""
 
-FOLD_CHANNELS = 128
-"""Up to so many channels the C x C algebra is one kernel; for more, products of PyTorch."""
-
-
-class Tiles(NamedTuple):
-    """How much of a feature map a program holds at a time, and on how many threads."""
-
-    rows: int
-    """Channels of the result."""
-    channels: int
-    """Channels summed over at a time."""
-    positions: int
-    warps: int
-    stages: int
-    resident: int
-    """Programs to have running on each multiprocessor."""
-
-    def programs(self, multiprocessors: int) -> int:
-        return self.resident * multiprocessors
-
+FOLD_CHANNELS, FOLD_GROUPS = 128, 16
+"""Up to so many channels, and groups in backward, the C x C algebra has kernels; for more, products of PyTorch."""
 
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 """`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32 feature maps."""
@@ -41,49 +24,169 @@ def multiplication(dtype: torch.dtype) -> str:
     return "ieee" if dtype == torch.float64 else "16-bit"
 
 
-def algebra_precision(dtype: torch.dtype) -> str:
-    """`input_precision` of the C x C algebra, which costs little: never below three tf32 products."""
-    return "ieee" if multiplication(dtype) == "ieee" else "tf32x3"
+# ---- tiles ----------------------------------------------------------------------------------------------------------
 
 
-def tiles_for(kernel: str, channels: int, dtype: torch.dtype, architecture: int) -> Tiles:
-    """The table of tile sizes, for `channels` on the wider side: nothing is tuned at run time.
+class Tiles(NamedTuple):
+    """How much of a feature map a program holds at a time, and on how many threads."""
 
-    Chosen so that no kernel spills registers or exceeds shared memory on sm_80, sm_90 and sm_100 (`architecture` 80,
-    90, 100), for which `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
+    block_a: int
+    """Channels of the result."""
+    block_k: int
+    """Channels of the other side: summed over at a time, or columns of an outer product."""
+    block_s: int
+    """Positions."""
+    warps: int
+    stages: int
+    programs_per_sm: int
+    """So many run on a multiprocessor at a time."""
+
+
+def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
+    """The table of tile sizes: nothing is tuned at run time.
+
+    Chosen so that no kernel spills registers or exceeds shared memory on sm_80, sm_90 and sm_100, for which
+    `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
+
+    Args:
+        kernel: "outer", "apply", "features_backward", "matrix_backward" or "statistics".
+        channels: on the wider side.
+        mode: of `multiplication`.
+        aligned: maps are read 16 bytes at a time.
+        architecture: 80, 90 or 100 for sm_80, sm_90, sm_100.
     """
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
-    mode = multiplication(dtype)
-    large = block >= 64
-    warps = 8 if large else 4
+    sliced = channels > block  # channels are summed over in slices
+    roomy = architecture in (80, 90, 100)  # at least 163 KB of shared memory for a program, others have 99
     if kernel == "statistics":
-        return Tiles(block, block, 4096 // block if large else 64, warps, 1, 4)
-    if mode == "16-bit" or mode == "tf32":
-        stages = 3 if mode == "16-bit" else 1
-        positions = 32 if mode == "tf32" and large else 64
-        if kernel == "outer":
-            return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
-        if kernel == "matrix_backward":
-            return Tiles(block, block, 32 if large else 64, warps, 1, 1 if large else 2)
-        deep = block if channels <= block else 32
-        if kernel == "apply":
-            return Tiles(block, deep, positions, warps, stages, 2 if block == 128 else 4)
-        return Tiles(block, deep, 32 if large else 64, warps, 1, 1 if large else 2)
+        return Tiles(block, block, 4096 // block, 8, 3, 2) if block >= 64 else Tiles(block, block, 64, 4, 3, 4)
+    if mode == "16-bit":
+        return _tiles_of_16_bits(kernel, block, sliced, aligned, roomy)
+    if mode == "tf32":
+        return _tiles_of_tf32(kernel, block, sliced, architecture)
     # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed over in slices
     if kernel == "outer" and mode == "tf32x3" and block == 128 and architecture < 90:
         return Tiles(64, 64, 32, 4, 1, 2)
     if kernel == "outer":
-        return Tiles(block, block, 16, 8, 1, 1)
+        return Tiles(block, block, 16, 8, 2, 1)
     if kernel == "matrix_backward":
-        return Tiles(min(block, 64), min(block, 64), 16, 8, 1, 2)
-    return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 1, 2)
+        return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
+    return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
 
 
-def share_out(positions: int, block: int, programs: int) -> tuple[int, int]:
-    """How many spans share `positions`, at most `programs`, and how many positions each, a multiple of `block`."""
+def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, roomy: bool) -> Tiles:
+    large = block >= 64
+    warps = 8 if large else 4
+    positions = 64 if aligned else 32
+    if kernel == "outer":
+        return Tiles(block, block, positions, warps, 3, {128: 1, 64: 2}.get(block, 4))
+    if kernel == "matrix_backward":
+        return Tiles(block, block, 32 if large else 64, warps, 2, 1 if large else 2)
+    deep = 32 if sliced else block
+    if kernel == "apply":
+        programs = 4 if not large else 1 if sliced or not aligned else 2
+        return Tiles(block, deep, positions if large else 128, warps, 2 if block == 128 else 3, programs)
+    if sliced or not (aligned and roomy):
+        return Tiles(block, deep, 32, warps, 2 if sliced else 1, 1)
+    return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
+
+
+def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> Tiles:
+    large = block >= 64
+    warps = 8 if large else 4
+    stages = 2 if architecture >= 90 else 1
+    positions = 32 if large else 64
+    if kernel == "outer":
+        return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
+    if kernel == "matrix_backward":
+        return Tiles(block, block, positions, warps, stages, 1 if large else 2)
+    deep = 32 if sliced else block
+    if kernel == "apply":
+        return Tiles(block, deep, positions, warps, stages, 1 if block == 128 else 2 if large else 4)
+    return Tiles(block, deep, positions, warps, stages, 1 if large else 2)
+
+
+@lru_cache
+def split_positions(positions: int, block: int, programs: int, places: int) -> tuple[int, int]:
+    """How many splits share the positions of an image, and how many blocks of positions each.
+
+    `programs` work on a split of every image, and `places` run at a time. Of the numbers of splits from one that fills
+    the places once, the one is taken with which all programs end first; a program costs about two blocks to begin.
+    """
     blocks = max(1, -(-positions // block))
-    per_span = -(-blocks // max(1, min(blocks, programs)))
-    return -(-blocks // per_span), per_span * block
+    least = min(blocks, max(1, places // max(1, programs)))
+
+    def duration(splits: int) -> int:
+        return -(-splits * programs // places) * (-(-blocks // splits) + 2)
+
+    steps = -(-blocks // min(range(least, min(blocks, 4 * least) + 1), key=duration))
+    return -(-blocks // steps), steps
+
+
+class Launch(NamedTuple):
+    """One kernel: how it is launched, and what it moves. Counted from shapes, not measured."""
+
+    name: str
+    programs: int
+    splits: int
+    steps: int
+    tiles: Tiles
+    precision: str
+    one_tile: bool
+    """A tile holds all channels of both sides."""
+    reads: int
+    writes: int
+    """Elements of feature maps. An address counts once for each program that loads it."""
+    flops: int
+    """A multiply-add is two."""
+
+
+def power_of_two(n: int) -> int:
+    """The least that is not below n, and at least 16, as `tl.dot` needs it."""
+    return 1 << max(4, (n - 1).bit_length())
+
+
+@lru_cache(maxsize=4096)
+def plan_launch(
+    kernel: str,
+    rows: int,
+    columns: int,
+    images: int,
+    positions: int,
+    mode: str,
+    aligned: bool,
+    device: tuple[int, int],
+    same: bool = False,
+) -> Launch:
+    """A launch over the positions of `images` feature maps.
+
+    Args:
+        kernel: as in `tiles_for`.
+        rows: channels of the result; columns: channels summed over, or of the other side of an outer product.
+        device: architecture and number of multiprocessors.
+        same: both sides of an outer product are one feature map, or no result is written by "features_backward".
+    """
+    tiles = tiles_for(kernel, max(rows, columns), mode, aligned, device[0])
+    tiles = tiles._replace(
+        block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
+    )
+    over_rows, over_columns = -(-rows // tiles.block_a), -(-columns // tiles.block_k)
+    programs = over_rows * over_columns if kernel == "outer" else over_rows
+    splits, steps = split_positions(positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1])
+    product, row, column = (
+        2 * images * positions * rows * columns,
+        images * positions * rows,
+        images * positions * columns,
+    )
+    reads, writes, flops = {
+        "statistics": (row, 0, 0),
+        "outer": (over_columns * row + over_rows * column - same * row, 0, product),
+        "apply": (over_rows * column, row, product),
+        "matrix_backward": (row + column, column, 2 * product),
+        "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
+    }[kernel]
+    one = over_rows == 1 and over_columns == 1
+    return Launch(kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops)
 
 
 # ---- the route of a block -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import folding
-from ..layout import accumulation_dtype, empty_features, empty_positions
+from ..layout import acc_dtype, empty_features, empty_positions
 
 BOX_BYTES = 1 << 21
 """Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
@@ -66,7 +66,7 @@ class _Walk:
         merged = [_merge_spatial(x, batch_axes) for x in maps]
         self.maps = merged if all(x.dim() == batch_axes + 2 for x in merged) else list(maps)
         self.batch_axes = batch_axes
-        self.dtype = accumulation_dtype(maps[0].dtype)
+        self.dtype = acc_dtype(maps[0].dtype)
         self.extents = (*self.maps[0].shape[:batch_axes], *self.maps[0].shape[batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
         self.positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
@@ -155,7 +155,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, spread / max(count, 1)
 
 
-def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, own: int) -> Tensor:
+def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
     walk = _Walk(x)
     affine = _scale_and_shift(norm, eps, walk.dtype)
     batch, channels = x.shape[:2]
@@ -167,17 +167,26 @@ def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | 
         walk.groups(total, box).add_(z.sum(-1, keepdim=True))
     count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
     per_image = torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
-    return folding.add_references(folding.gather(per_image, own), references, own)
+    return folding.add_references(folding.sum_groups(per_image, reference_images), references, reference_images)
 
 
-fold = folding.fold
+def attend_to_moments(
+    x: Tensor, norm: Sequence[Tensor], eps: float, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    matrix = folding.fold(gram, projections, heads, scale)
+    return _apply(x, norm, eps, matrix, residual=True), matrix
 
 
-def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, residual: bool) -> Tensor:
+def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
+    return _apply(x, [], 0.0, matrix, residual=False)
+
+
+def _apply(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, *, residual: bool) -> Tensor:
+    """M zh, plus x with `residual`, for matrix (G, O, C+1)."""
     y = empty_features(x, matrix.shape[1])
     walk = _Walk(x, y)
     affine = _scale_and_shift(norm, eps, walk.dtype)
-    matrix = folding.spread(matrix, len(x))
+    matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1], matrix[..., -1:]
     for box in walk:
         out = walk.result(1, box)
@@ -190,30 +199,48 @@ def apply_to_features(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Ten
     return y
 
 
-def outer_with_features(a: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, own: int) -> Tensor:
-    walk = _Walk(a, x)
+def attend_to_moments_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    gram: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    walk = _Walk(grad_output, x)
     affine = _scale_and_shift(norm, eps, walk.dtype)
-    outer = x.new_zeros(x.shape[0], a.shape[1], x.shape[1], dtype=walk.dtype)
-    total = x.new_zeros(x.shape[0], a.shape[1], 1, dtype=walk.dtype)
+    outer = x.new_zeros(x.shape[0], grad_output.shape[1], x.shape[1], dtype=walk.dtype)
+    total = x.new_zeros(x.shape[0], grad_output.shape[1], 1, dtype=walk.dtype)
     for box in walk:
         left, z = walk.read(0, box), walk.features(1, box, affine)
         walk.groups(outer, box).baddbmm_(left, z.mT)
         walk.groups(total, box).add_(left.sum(-1, keepdim=True))
-    return folding.gather(torch.cat([outer, total], 2), own)
+    matrix_grad = folding.sum_groups(torch.cat([outer, total], 2), reference_images)
+    return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
 
 
 def features_backward(
-    dy: Tensor, x: Tensor, norm: Sequence[Tensor], eps: float, batch_statistics: bool, matrix: Tensor, pull: Tensor
+    grad_output: Tensor,
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    batch_statistics: bool,
+    matrix: Tensor,
+    gram_grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What the batch statistics send back is added to dx at the end: dx is written twice and read once, and no product
-    computed twice.
+    """What the batch statistics send back is added to grad_x at the end, which is written twice and read once. No
+    product is computed twice.
     """
-    dx = torch.empty_like(x)
-    walk = _Walk(dy, x, dx)
+    grad_x = torch.empty_like(x)
+    walk = _Walk(grad_output, x, grad_x)
     affine = _scale_and_shift(norm, eps, walk.dtype)
-    matrix, pull = folding.spread(matrix, len(x)), folding.spread(pull, len(x))
-    linear, through_moments = matrix[..., :-1].mT, pull[:, :-1, :-1]
-    constant = pull[:, :-1, -1:]
+    matrix, gram_grad = folding.expand_groups(matrix, len(x)), folding.expand_groups(gram_grad, len(x))
+    linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
+    constant = gram_grad[:, :-1, -1:]
     dweight, dbias = (x.new_zeros(x.shape[1] if norm else 0, dtype=walk.dtype) for _ in range(2))
     mean = norm[2].to(walk.dtype) if norm else None
     for box in walk:
@@ -240,21 +267,18 @@ def features_backward(
         if batch_statistics:
             number = max(1, x.numel() // x.shape[1])
             slope = -weight / deviation**2 * dweight / number
-            _add_affine(dx, x, slope, -weight / deviation * dbias / number - slope * mean)
-    return dx, torch.stack([dweight, dbias])
+            _add_affine(grad_x, x, slope, -weight / deviation * dbias / number - slope * mean)
+    return grad_x, torch.stack([dweight, dbias])
 
 
-def _add_affine(dx: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
-    """``dx += slope x + constant`` in place, (C,) each."""
-    walk = _Walk(dx, x)
+def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
+    """``grad_x += slope x + constant`` in place, (C,) each."""
+    walk = _Walk(grad_x, x)
     for box in walk:
         out = walk.result(0, box)
         torch.add(walk.read(0, box), constant[:, None], out=out)
         out.addcmul_(walk.read(1, box), slope[:, None])
         walk.store(0, box, out)
-
-
-fold_backward = folding.fold_backward
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
@@ -277,13 +301,13 @@ def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
     return y
 
 
-def apply_matrix_backward(dy: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    da = empty_positions(a, a.shape[3])
-    walk = _Walk(dy.mT, a.mT, da.mT, batch_axes=2)
-    dmatrix = torch.zeros(*a.shape[:2], *matrix.shape[2:], dtype=walk.dtype, device=a.device)
+def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    grad_a = empty_positions(a, a.shape[3])
+    walk = _Walk(grad_output.mT, a.mT, grad_a.mT, batch_axes=2)
+    matrix_grad = torch.zeros(*a.shape[:2], *matrix.shape[2:], dtype=walk.dtype, device=a.device)
     for box in walk:
         above = walk.read(0, box)
-        walk.groups(dmatrix, box).baddbmm_(above, walk.read(1, box).mT)
+        walk.groups(matrix_grad, box).baddbmm_(above, walk.read(1, box).mT)
         out = walk.result(2, box)
         walk.store(2, box, torch.bmm(walk.groups(matrix, box).mT, above, out=out))
-    return da, dmatrix
+    return grad_a, matrix_grad

@@ -1,9 +1,9 @@
 """Build every kernel as the library would launch it, for GPUs that need not be there, and read what came out.
 
-    python tests/kernels/compiled.py --architecture 90 --channels 64 128 --dtype bfloat16
+    python tests/kernels/compiled.py --architecture 90 --channels 64 128 --dtype bfloat16 --case nchw-16 nchw-1
 
-prints one row a kernel: registers, bytes spilled, shared memory, tensor-core instructions; `--json` the same as JSON.
-TRITON_INTERPRET must not be set.
+prints one row a kernel: registers, bytes spilled, shared memory, programs that fit a multiprocessor, asynchronous
+copies, tensor-core instructions; `--json` the same as JSON. TRITON_INTERPRET must not be set.
 """
 
 from __future__ import annotations
@@ -21,98 +21,124 @@ import torch
 import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
 
-import aea_kernels.backends.triton as backend
-from aea_kernels.backends.triton import launching
+from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.parameters import Projections
 
 ARCHITECTURES = {"80": ("cuda", 80), "90": ("cuda", 90), "100": ("cuda", 100), "gfx942": ("hip", "gfx942")}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
+SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
+"""By the number that divides the positions S: 16, else 8, else 4, else 1."""
+CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + ["sliced", "wide"]
+SHARED_PER_SM = {"80": 164 * 1024, "90": 228 * 1024, "100": 228 * 1024}
 
 
-def every_primitive(channels: int, dtype: torch.dtype) -> None:
-    """All primitives once, at 1280x944 positions of `channels` channels, on tensors that hold nothing."""
+class _NoDevice:
+    """Stands where Triton's driver stands: it knows what to compile for, and runs nothing."""
 
-    def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+    def __init__(self, kind: str, number: Any) -> None:
+        self.target = GPUTarget(kind, number, 32 if kind == "cuda" else 64)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> str:
+        return str(self.target)
+
+    def get_current_stream(self, device: Any) -> int:
+        return 0
+
+
+def feature_map(case: str, channels: int, dtype: torch.dtype) -> Tensor:
+    """(2, channels, height, width), empty; "sliced" has gaps between rows, "wide" 2^31 elements and more."""
+    layout, _, divisor = case.partition("-")
+    if case == "wide":
+        side = 16 * (int((2**31 / channels) ** 0.5) // 16 + 1)
+        return torch.empty(2, channels, side, side, dtype=dtype, device="meta")
+    if case == "sliced":
+        return torch.empty(2, channels, 15, 24, dtype=dtype, device="meta")[..., :17]
+    x = torch.empty(2, channels, *SPACES[int(divisor)], dtype=dtype, device="meta")
+    return x.to(memory_format=torch.channels_last) if layout == "channels_last" else x
+
+
+def every_primitive(x: Tensor) -> None:
+    """All primitives once, for a feature map x."""
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    x, wide = empty(2, channels, 944, 1280), torch.float32
-    norm = [empty(channels, dtype=wide) for _ in range(2)] + [empty(channels, dtype=torch.float64) for _ in range(2)]
+    channels = x.shape[1]
+    norm = [empty(channels) for _ in range(2)] + [empty(channels, dtype=torch.float64) for _ in range(2)]
     square = (channels, channels)
-    projections = Projections(*(empty(*shape, dtype=wide) for _ in range(4) for shape in (square, (channels,))))
-    references = empty(64, channels, dtype=wide)
-    backend.statistics(x)
-    gram = backend.moments(x, norm, 1e-5, references, 1)
-    matrix = backend.fold(gram, projections, 2, 0.125)
-    backend.apply_to_features(x, norm, 1e-5, matrix, True)
-    backend.outer_with_features(x, x, norm, 1e-5, 1)
-    backend.features_backward(x, x, norm, 1e-5, True, matrix, gram)
-    a = empty(1, 2, 944 * 1280, channels)
-    state = backend.outer_sum(a, a)
-    backend.apply_matrix(a, state)
-    backend.apply_matrix_backward(a, a, state)
+    projections = Projections(*(empty(*shape) for _ in range(4) for shape in (square, (channels,))))
+    references = empty(64, channels)
+    primitives.statistics(x)
+    gram = primitives.moments(x, norm, 1e-5, references, 1)
+    _, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, 2, 0.125)
+    grads = primitives.attend_to_moments_backward(x, x, norm, 1e-5, gram, references, 1, projections, 2, 0.125)
+    primitives.features_backward(x, x, norm, 1e-5, True, matrix, grads[0])
+    primitives.features_backward(x, x, norm, 1e-5, False, matrix, grads[0])
+    a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
+    state = primitives.outer_sum(a, a)
+    primitives.apply_matrix(a, state)
+    primitives.apply_matrix_backward(a, a, state)
 
 
-def launches(channels: int, dtype: torch.dtype, architecture: str) -> Iterator[tuple[Any, dict[str, Any], Any]]:
-    """(kernel, its arguments by name, its tiles) of every launch, once each."""
-    recorded: dict[str, tuple[Any, dict[str, Any], Any]] = {}
-
-    def record(kernel: Any, programs: int, *arguments: Any, tiles: Any, **constants: Any) -> None:
-        named = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
-        flags = [str(v) for v in named.values() if isinstance(v, bool)]
-        recorded.setdefault(kernel.fn.__name__ + " " + "".join(flags), (kernel, named, tiles))
-
-    number = int(architecture) if architecture.isdigit() else 90
-    launch, device_of = backend.launch, launching.device_of
-    try:
-        backend.launch, launching.device_of = record, lambda device: (number, 132)
-        every_primitive(channels, dtype)
-    finally:
-        backend.launch, launching.device_of = launch, device_of
-    yield from recorded.values()
-
-
-def source(kernel: Any, arguments: dict[str, Any]) -> ASTSource:
-    """What the launcher would compile: pointers are aligned, integers that 16 divides are known to be."""
-    signature, constants, attributes = {}, {}, {}
-    for i, name in enumerate(kernel.arg_names):
-        value = arguments[name]
-        if name in {kernel.arg_names[j] for j in kernel.constexprs} or (isinstance(value, int) and value == 1):
-            signature[name], constants[(i,)] = "constexpr", value
-            continue
-        if isinstance(value, Tensor):
-            signature[name] = "*" + triton.runtime.jit.type_canonicalisation_dict[str(value.dtype).split(".")[-1]]
-        else:
-            signature[name] = "i64" if value >= 2**31 else "i32"
-        if isinstance(value, Tensor) or value % 16 == 0:
-            attributes[(i,)] = [["tt.divisibility", 16]]
-    return ASTSource(kernel, signature, constants, attributes)
-
-
-def build(kernel: Any, arguments: dict[str, Any], tiles: Any, architecture: str) -> dict[str, Any]:
-    """One row of the table."""
+def compiled(case: str, channels: int, dtype: torch.dtype, architecture: str) -> Iterator[tuple[str, int, Any]]:
+    """(name, programs asked for on a multiprocessor or 0, compiled kernel), every kernel once."""
     kind, number = ARCHITECTURES[architecture]
-    target = GPUTarget(kind, number, 32 if kind == "cuda" else 64)
-    options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    compiled = triton.compile(source(kernel, arguments), target=target, options=options)
-    text = compiled.asm["ptx" if kind == "cuda" else "amdgcn"]
+    driver.set_active(_NoDevice(kind, number))
+    found: dict[int, tuple[str, int, Any]] = {}
+
+    def build(
+        kernel: Any, programs: int, device: Any, *, warps: int = 8, stages: int = 1, plan: Any = None, **arguments: Any
+    ) -> None:
+        arguments.pop("workspace", None)
+        result = kernel.warmup(**arguments, grid=(programs,), num_warps=warps, num_stages=stages)
+        name = kernel.fn.__name__.removesuffix("_kernel")
+        found.setdefault(id(result), (name, plan.tiles.programs_per_sm if plan else 0, result))
+
+    before = primitives.launch, launching._planned_for
+    try:
+        primitives.launch, launching._planned_for = build, (number if kind == "cuda" else 90, 132)
+        every_primitive(feature_map(case, channels, dtype))
+    finally:
+        primitives.launch, launching._planned_for = before
+    yield from found.values()
+
+
+def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str, Any]:
+    """One row of the table."""
+    kind, _ = ARCHITECTURES[architecture]
+    text = kernel.asm["ptx" if kind == "cuda" else "amdgcn"]
     row = {
-        "kernel": kernel.fn.__name__.removesuffix("_kernel"),
+        "kernel": name,
         "architecture": architecture,
-        "shared": compiled.metadata.shared,
+        "shared": kernel.metadata.shared,
         "instructions": sorted(set(re.findall(INSTRUCTIONS, text))),
-        "tiles": tuple(tiles),
+        "asynchronous": "cp.async" in text,
+        "wanted": wanted,
+        "fit": None,
     }
-    if kind == "cuda":
-        return row | _resources(compiled.asm["cubin"])
-    registers = max(int(n) for n in re.findall(r"\.vgpr_count:\s+(\d+)", text))
-    return row | {"registers": registers, "spilled": int(re.findall(r"\.private_segment_fixed_size:\s+(\d+)", text)[0])}
+    if kind != "cuda":
+        registers = max(int(n) for n in re.findall(r"\.vgpr_count:\s+(\d+)", text))
+        spilled = int(re.findall(r"\.private_segment_fixed_size:\s+(\d+)", text)[0])
+        return row | {"registers": registers, "spilled": spilled}
+    registers, spilled = _resources(kernel.asm["cubin"])
+    warps = kernel.metadata.num_warps
+    fit = min(
+        65536 // (-(-registers // 8) * 8 * 32 * warps),
+        SHARED_PER_SM[architecture] // (kernel.metadata.shared + 1024),
+        64 // warps,
+    )
+    return row | {"registers": registers, "spilled": spilled, "fit": fit}
 
 
-def _resources(cubin: bytes) -> dict[str, int]:
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Registers and bytes of stack of a thread."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
@@ -120,7 +146,7 @@ def _resources(cubin: bytes) -> dict[str, int]:
         report = subprocess.run([tool, "-res-usage", path], capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", report)
     assert found is not None, report
-    return {"registers": int(found[1]), "spilled": int(found[2])}
+    return int(found[1]), int(found[2])
 
 
 def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
@@ -128,11 +154,16 @@ def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
     return wanted if dtype == "float32" and ARCHITECTURES[architecture][0] == "cuda" else ["ieee"]
 
 
-def rows(architecture: str, channels: int, dtype: str, precision: str) -> Iterator[dict[str, Any]]:
+def rows(architecture: str, channels: int, dtype: str, precision: str, cases: list[str]) -> Iterator[dict[str, Any]]:
     torch.set_float32_matmul_precision(PRECISIONS[precision])
-    for kernel, arguments, tiles in launches(channels, DTYPES[dtype], architecture):
-        name = dtype if dtype != "float32" else precision
-        yield {"channels": channels, "dtype": name} | build(kernel, arguments, tiles, architecture)
+    seen: list[Any] = []  # kept, so that no two have one id
+    for case in cases:
+        for name, wanted, kernel in compiled(case, channels, DTYPES[dtype], architecture):
+            if any(kernel is other for other in seen):
+                continue
+            seen.append(kernel)
+            mode = dtype if dtype != "float32" else precision
+            yield {"channels": channels, "dtype": mode, "case": case} | describe(name, wanted, kernel, architecture)
 
 
 def main() -> None:
@@ -141,20 +172,24 @@ def main() -> None:
     parser.add_argument("--channels", nargs="+", type=int, default=[32, 64, 128, 256])
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
+    parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     for architecture in chosen.architecture:
         for channels in chosen.channels:
             for dtype in chosen.dtype:
                 for precision in precisions(architecture, dtype, chosen.precision):
-                    for row in rows(architecture, channels, dtype, precision):
+                    for row in rows(architecture, channels, dtype, precision, chosen.case):
                         print(json.dumps(row) if chosen.json else line(row), flush=True)
 
 
 def line(row: dict[str, Any]) -> str:
-    where = f"{row['architecture']:>7} {row['channels']:>4} {row['dtype']:<9} {row['kernel']:<20}"
-    resources = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled {row['shared']:>7} B shared  "
-    return where + resources + ", ".join(row["instructions"])
+    where = f"{row['architecture']:>6} {row['channels']:>4} {row['dtype']:<9}{row['case']:<17}{row['kernel']:<18}"
+    resources = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled {row['shared']:>7} B shared "
+    fit = f"{row['fit'] or '?':>3} fit ({row['wanted'] or '-'} wanted)" + (
+        " async " if row["asynchronous"] else "       "
+    )
+    return where + resources + fit + ", ".join(row["instructions"])
 
 
 if __name__ == "__main__":

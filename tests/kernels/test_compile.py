@@ -107,10 +107,9 @@ def test_opcheck_of_every_operator(backend, dtype):
     calls = {
         ops.statistics: (x,),
         ops.moments: (x, norm, 1e-5, references, 1),
-        ops.fold: (gram, list(projections), 2, 0.5),
-        ops.apply_to_features: (x, norm, 1e-5, matrix, True),
-        ops.outer_with_features: (x, x, norm, 1e-5, 1),
-        ops.fold_backward: (matrix, gram, references, 1, list(projections), 2, 0.5),
+        ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
+        ops.attend_to_moments_backward: (x, x, norm, 1e-5, gram, references, 1, list(projections), 2, 0.5),
+        ops.apply_to_features: (x, matrix),
         ops.features_backward: (x, x, norm, 1e-5, True, matrix, gram),
         ops.outer_sum: (a, b),
         ops.apply_matrix: (b, normal(2, 3, 6, 5)),

@@ -91,9 +91,33 @@ def test_float32_is_multiplied_as_pytorch_is_told(setting, products):
         torch.set_float32_matmul_precision(before)
 
 
-def test_spans_cover_every_position_once_and_keep_to_the_programs():
-    for positions, block, programs in [(1, 64, 528), (75520, 64, 132), (10_000, 32, 7), (63, 64, 1), (0, 64, 4)]:
-        spans, span = planning.share_out(positions, block, programs)
-        assert spans <= programs
-        assert span % block == 0
-        assert (spans - 1) * span < max(positions, 1) <= spans * span
+def test_splits_cover_every_position_once():
+    for positions, block, programs, places in [(1, 64, 1, 528), (75520, 64, 1, 132), (10_000, 32, 3, 7), (0, 64, 1, 4)]:
+        splits, steps = planning.split_positions(positions, block, programs, places)
+        assert (splits - 1) * steps * block < max(positions, 1) <= splits * steps * block
+
+
+def test_no_number_of_images_leaves_a_third_of_the_multiprocessors_idle():
+    """From 67 to 131 images, 132 multiprocessors once got one program an image."""
+    blocks = -(-75520 // 64)
+    for images in range(1, 400):
+        splits, steps = planning.split_positions(75520, 64, images, 132)
+        rounds = -(-images * splits // 132)
+        assert images * blocks / 132 > 0.67 * rounds * steps
+
+
+def test_a_plan_for_a_gpu_that_is_not_there():
+    plan = aea.explain(aea.AugmentedAttention(128), (1, 128, 236, 320), dtype=torch.bfloat16, device="h200")
+    assert plan.bandwidth == 4.8e12
+    assert [launch.name for launch in plan.launches] == ["outer", "reduce_splits", "fold", "apply"]
+    assert (plan.reads, plan.writes) == (2, 1)
+    assert "capture the call in a CUDA graph" in str(plan)
+    large = aea.explain(aea.AugmentedAttention(64), (8, 64, 944, 1280), dtype=torch.bfloat16, device="h200")
+    assert "CUDA graph" not in str(large)
+    with pytest.raises(ValueError, match="device is 'h300', expected one of a10, a100, "):
+        aea.explain((1, 2, 100, 64), device="h300")
+
+
+def test_a_training_step_is_12_launches():
+    plan = aea.explain(aea.AugmentedAttention(64), (8, 64, 64, 64), backward=True, device="h100")
+    assert len(plan.launches) == 12

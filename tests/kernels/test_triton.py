@@ -9,7 +9,7 @@ from test_block import block_as_function
 
 import aea_kernels as aea
 from aea_kernels import naive, testing
-from aea_kernels.backends.triton import launching
+from aea_kernels.backends.triton import launching, primitives
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 
@@ -81,5 +81,60 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
     block = aea.AugmentedAttention(6, references=3).eval()
     x = normal(2, 6, 9, 15, dtype=torch.float32)
     narrow = block(x)
-    monkeypatch.setattr(launching.Maps, "constants", property(lambda maps: {"FLAT": maps.flat, "WIDE": True}))
+    layout = launching.Layout
+    launching._described.cache_clear()
+    monkeypatch.setattr(launching, "Layout", lambda inner, flat, wide, unit: layout(inner, flat, True, unit))
     assert torch.equal(block(x), narrow)
+    launching._described.cache_clear()
+
+
+@pytest.mark.parametrize("references", [0, 2])
+def test_the_keys_of_one_image_serve_a_batch(references):
+    """The moments of one image are a batch of one, which the kernels once took for as many as there are images."""
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(6, references=references).double().eval()
+    x = normal(3, 6, 9, 15)
+    block.keys = block.moments(x).sum_over_batch()
+    with aea.use_backend("eager"):
+        expected = block(x)
+    torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.skipif(not launching.INTERPRETED, reason="chooses programs in Triton's interpreter")
+def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
+    """Images times C (C + 1) pass 2^31, where no feature map does. Only the programs of the last image run, and pages
+    that nothing touches take no memory.
+    """
+    interpreter = pytest.importorskip("triton.runtime.interpreter").interpreter_builder
+    channels = 46
+    images = 2**31 // (channels * (channels + 1)) + 2
+    launch = primitives.launch
+
+    def set_index(x):
+        interpreter.grid_idx = (x, 0, 0)
+
+    def of_the_last_image(kernel, programs, device, **arguments):
+        chosen = programs // images
+        monkeypatch.setattr(interpreter, "set_grid_idx", lambda x, y, z: set_index(x + programs - chosen))
+        launch(kernel, chosen, device, **arguments)
+
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(channels, references=2, norm=False).eval()
+    projections = [p.detach() for name, p in block.named_parameters() if name != "references"]
+    x = normal(1, channels, 2, 3, dtype=torch.float32)
+
+    def compute(x):
+        gram = primitives.moments(x, [], 0.0, block.references.detach(), len(x))
+        y, matrix = primitives.attend_to_moments(x, [], 0.0, gram, projections, 2, 0.5)
+        grad_x, _ = primitives.features_backward(x, x, [], 0.0, False, matrix, gram)
+        return [t[-1].clone() for t in (gram, matrix, y, grad_x)]
+
+    expected = compute(x)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(primitives, "launch", of_the_last_image)
+            found = compute(x.expand(images, -1, -1, -1))
+    except RuntimeError as error:
+        pytest.skip(f"no room for addresses: {error}")
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,21 +1,22 @@
-"""How feature maps are handed to kernels, and how work is shared out among programs."""
+"""How a kernel is launched, and how tensors are handed over to it."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
-import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...layout import accumulation_dtype
-from ...planning import H100, Tiles, multiplication, share_out, tiles_for
+from ... import planning
+from ...layout import acc_dtype
+from ...planning import Launch, multiplication
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -24,98 +25,237 @@ _DTYPES = {
     torch.float32: tl.float32,
     torch.float64: tl.float64,
 }
+_recorded: list[tuple[str, Launch | None, int]] | None = None
+_planned_for: tuple[int, int] | None = None
+
+
+def device_of(device: torch.device) -> tuple[int, int]:
+    """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no GPU."""
+    return _properties(device) if device.type == "cuda" else _planned_for or planning.H100
 
 
 @lru_cache
-def device_of(device: torch.device) -> tuple[int, int]:
-    """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no GPU."""
-    if device.type != "cuda":
-        return H100
+def _properties(device: torch.device) -> tuple[int, int]:
     properties = torch.cuda.get_device_properties(device)
     return 10 * properties.major + properties.minor, properties.multi_processor_count
 
 
-def launch(kernel: Any, programs: int, *arguments: Any, tiles: Tiles, **constants: Any) -> None:
-    """`programs` programs on grid x, the only axis without a small limit, on the device of the first argument."""
-    device = arguments[0].device
-    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
-    with torch.cuda.device(device) if elsewhere else nullcontext():
-        kernel[(programs,)](*arguments, **constants, num_warps=tiles.warps, num_stages=tiles.stages)
+def launch(
+    kernel: Any,
+    programs: int,
+    device: torch.device,
+    *,
+    warps: int = 8,
+    stages: int = 1,
+    plan: Launch | None = None,
+    workspace: int = 0,
+    **arguments: Any,
+) -> None:
+    """`programs` programs of a kernel on grid x, the only axis without a small limit.
+
+    `plan` and `workspace`, the bytes of partial sums and C x C matrices that the kernel writes, are for `recording`.
+    """
+    if _recorded is not None:
+        _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
+    elif programs:
+        elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+        with torch.cuda.device(device) if elsewhere else nullcontext():
+            kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages)
 
 
-def arithmetic(dtype: torch.dtype) -> dict[str, Any]:
-    """The constants of a kernel that multiplies, for feature maps of `dtype`."""
-    # the interpreter multiplies the bits of bfloat16 as if they were integers
-    exact = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
-    return {
-        "ACC": _DTYPES[accumulation_dtype(dtype)],
-        "ROUNDED": _DTYPES[dtype],
-        "OPERAND": _DTYPES[exact],
-        "PRECISION": multiplication(dtype) if dtype == torch.float32 else "ieee",
-    }
+def plan_over_positions(
+    kernel: str,
+    rows: int,
+    columns: int,
+    images: int,
+    positions: int,
+    x: Tensor,
+    *maps: FeatureMap,
+    same: bool = False,
+) -> Launch:
+    """`planning.plan_launch` for feature maps like x."""
+    mode, device = multiplication(x.dtype), device_of(x.device)
+    return planning.plan_launch(kernel, rows, columns, images, positions, mode, is_aligned(*maps), device, same)
 
 
-def norm_arguments(norm: Sequence[Tensor], eps: float, unused: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-    """The four pointers, any tensor where there is no norm, and the constants."""
-    tensors = tuple(t.contiguous() for t in norm) if norm else (unused,) * 4
-    return tensors, {"NORM": bool(norm), "EPS": eps}
+def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any) -> None:
+    """Launch a kernel as planned for feature maps like `like`; `written` is the workspace that it fills."""
+    launch(
+        kernel,
+        plan.programs,
+        like.device,
+        warps=plan.tiles.warps,
+        stages=plan.tiles.stages,
+        plan=plan,
+        workspace=0 if written is None else written.nbytes,
+        splits=plan.splits,
+        steps=plan.steps,
+        NUMBERS=numbers(like.dtype, plan.precision),
+        BLOCK_A=plan.tiles.block_a,
+        BLOCK_K=plan.tiles.block_k,
+        BLOCK_S=plan.tiles.block_s,
+        **arguments,
+    )
 
 
-class Maps:
-    """How feature maps (batch, heads, C, n0, n1, n2) of equal batch and spatial shape are addressed."""
-
-    def __init__(self, *maps: Tensor) -> None:
-        merged = [_merge_spatial(x) for x in maps]
-        self.flat = all(x is not None for x in merged)
-        self.maps = [x for x in merged if x is not None] if self.flat else list(maps)
-        batch, self.heads, _, *self.spatial = self.maps[0].shape
-        self.images, self.positions = batch * self.heads, math.prod(self.spatial)
-        self.dtype = maps[0].dtype
-        extents = [sum((n - 1) * abs(st) for n, st in zip(x.shape, x.stride(), strict=True)) for x in self.maps]
-        # offsets reach past the end of a map by at most a tile, behind a mask
-        self.wide = max(extents) + max(x.shape[2] for x in self.maps) * 1024 >= 2**31
-
-    def strides(self, i: int) -> tuple[int, ...]:
-        return self.maps[i].stride()
-
-    def tiles(self, kernel: str, channels: int) -> Tiles:
-        return tiles_for(kernel, channels, self.dtype, device_of(self.maps[0].device)[0])
-
-    def spans(self, tiles: Tiles, programs: int) -> tuple[int, int]:
-        """How many spans an image has, and how many positions each, where `programs` work on a span."""
-        resident = tiles.programs(device_of(self.maps[0].device)[1])
-        return share_out(self.positions, tiles.positions, resident // (self.images * programs))
-
-    @property
-    def inner(self) -> tuple[int, int]:
-        """The extents of the two inner spatial axes."""
-        return self.spatial[1], self.spatial[2]
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        return {"FLAT": self.flat, "WIDE": self.wide}
-
-
-def feature_map(x: Tensor) -> Tensor:
-    """(B, C, *spatial) -> (B, 1, C, n0, n1, n2), a view."""
-    x = x.unsqueeze(1)
-    while x.dim() < 6:
-        x = x.unsqueeze(3)
-    return x
-
-
-def operator_map(x: Tensor) -> Tensor:
-    """(B, H, N, E) -> (B, H, E, 1, 1, N), a view."""
-    return x.mT.unsqueeze(3).unsqueeze(3)
-
-
-def _merge_spatial(x: Tensor) -> Tensor | None:
-    """The three spatial axes as one, (..., 1, 1, S), where that is a view."""
+@contextmanager
+def recording(device: tuple[int, int] | None = None) -> Iterator[list[tuple[str, Launch | None, int]]]:
+    """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may hold nothing."""
+    global _recorded, _planned_for
+    before, _recorded, _planned_for = (_recorded, _planned_for), [], device
     try:
-        return x.view(*x.shape[:3], 1, 1, math.prod(x.shape[3:]))
-    except RuntimeError:
+        yield _recorded
+    finally:
+        _recorded, _planned_for = before
+
+
+# ---- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+class Numbers(NamedTuple):
+    """The arithmetic of a kernel, known when it is compiled."""
+
+    ACC: tl.dtype
+    """Of sums."""
+    ROUNDED: tl.dtype
+    """Of the factors of products: that of the feature maps."""
+    FACTOR: tl.dtype
+    """In which `tl.dot` is given its factors."""
+    PRECISION: str
+    """`input_precision` of `tl.dot`."""
+    HALF: bool
+    """Feature maps have 16 bits."""
+
+
+@lru_cache
+def numbers(dtype: torch.dtype, precision: str) -> Numbers:
+    """For feature maps of `dtype`, multiplied with `precision` where they are float32."""
+    # the interpreter multiplies the bits of bfloat16 as if they were integers
+    factor = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
+    precision = precision if dtype == torch.float32 else "ieee"
+    return Numbers(_DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2)
+
+
+# ---- tensors --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a feature map when a kernel is compiled."""
+
+    INNER: str
+    """Whose stride is 1: "position", "channel" or "none"."""
+    FLAT: bool
+    """Positions are equally spaced."""
+    WIDE: bool
+    """Offsets take 64 bits."""
+    UNIT: int
+    """Elements in which the other strides, and with "position" the number of positions, are handed over."""
+
+
+class FeatureMap(NamedTuple):
+    """A feature map as kernels take it, (batch, heads, channels, n0, n1, n2); strides `in_units`."""
+
+    pointer: Tensor
+    batch_stride: int
+    head_stride: int
+    channel_stride: int
+    stride0: int
+    stride1: int
+    stride2: int
+    extent1: int
+    extent2: int
+    channels: int
+    positions: int
+    layout: Layout
+    """In a `tl.constexpr`, which the interpreter does not need."""
+
+
+class Matrix(NamedTuple):
+    """Matrices (groups, rows, columns) of any strides."""
+
+    pointer: Tensor
+    group_stride: int
+    row_stride: int
+    column_stride: int
+
+
+class Norm(NamedTuple):
+    """BN as kernels take it, (C,) each."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+
+def in_units(number: int, unit: int) -> int:
+    """An odd number: Triton compiles a kernel anew for numbers that are 1 or that 16 divides, so for every other size.
+
+    A stride in units of `unit` elements tells it that vectors of so many may be loaded, whatever the size.
+    """
+    return number // unit * 2 + 1
+
+
+def feature_map(x: Tensor) -> FeatureMap:
+    """x (B, C, *spatial), 1 to 3 spatial axes."""
+    return FeatureMap(x, *_described(tuple(x.shape), x.stride(), x.dtype.itemsize))
+
+
+def operator_map(a: Tensor) -> FeatureMap:
+    """a (B, H, N, E): N positions of E channels."""
+    batch, heads, positions, channels = a.shape
+    b, h, n, e = a.stride()
+    return FeatureMap(a, *_described((batch, channels, positions), (b, e, n), a.dtype.itemsize, heads, h))
+
+
+@lru_cache(maxsize=4096)
+def _described(
+    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, heads: int = 1, head_stride: int = 0
+) -> tuple[Any, ...]:
+    """All of a `FeatureMap` but its pointer."""
+    (batch, channels, *space), (batch_stride, channel_stride, *inner) = shape, strides
+    axes = [(n, stride) for n, stride in zip(space, inner, strict=True) if n != 1] or [(1, 1)]
+    flat = all(stride == n * below for (_, stride), (n, below) in pairwise(axes))
+    positions = 1
+    for n in space:
+        positions *= n
+    if flat:
+        axes = [(positions, axes[-1][1])]
+    axes = [(1, 0)] * (3 - len(axes)) + axes
+    position_stride = axes[-1][1]
+    where, rest = "none", [1]
+    if channel_stride == 1 and channels > 1:
+        where, rest = "channel", [batch_stride, head_stride, position_stride]
+    elif position_stride == 1:
+        where, rest = "position", [batch_stride, head_stride, channel_stride, positions]
+    vector = 16 // itemsize
+    aligned = flat and all(number % vector == 0 for number in rest)
+    unit = vector if aligned else 1
+    extent = (batch - 1) * batch_stride + (heads - 1) * head_stride + (channels - 1) * channel_stride
+    extent += sum((n - 1) * stride for n, stride in axes)
+    # offsets reach past the end of a map by at most a tile, behind a mask
+    wide = extent + 1024 * max(channel_stride, position_stride) >= 2**31
+    every = (batch_stride, head_stride, channel_stride, *(stride for _, stride in axes))
+    layout = Layout(where, flat, wide, unit)
+    return (
+        *(in_units(stride, unit) for stride in every),
+        *((1, 1) if flat else (n for n, _ in axes[1:])),
+        channels,
+        in_units(positions, unit if where == "position" else 1),
+        layout if INTERPRETED else tl.constexpr(layout),
+    )
+
+
+def is_aligned(*maps: FeatureMap) -> bool:
+    """Whether every one is read 16 bytes at a time."""
+    return all(getattr(x.layout, "value", x.layout).UNIT > 1 for x in maps)
+
+
+def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
+    """`norm` of a primitive, [weight, bias, mean, variance] or []."""
+    if not norm:
         return None
-
-
-def power_of_two(n: int, least: int = 16) -> int:
-    return max(least, triton.next_power_of_2(n))
+    weight, bias, mean, variance = (t.contiguous() for t in norm)
+    return Norm(weight, bias, mean, variance, tl.constexpr(eps))

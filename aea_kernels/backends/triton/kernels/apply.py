@@ -3,63 +3,83 @@
 import triton
 import triton.language as tl
 
-from .tile import activate, load_norm, load_tile, operand, store_tile, widen
+from .tile import (
+    activate,
+    image_pointer,
+    load_following_tile,
+    load_norm,
+    load_tile,
+    matmul,
+    store_tile,
+    tile_positions,
+    to_dot_dtype,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["groups", "splits", "steps"])
 def apply_kernel(
-    x, weight, bias, mean, variance, matrix, y,
-    A, C, S, heads, groups, spans, span, n1, n2,
-    x_b, x_h, x_c, x_0, x_1, x_2, y_b, y_h, y_c, y_0, y_1, y_2, m_g, m_a, m_c,
-    HOMOGENEOUS: tl.constexpr, RESIDUAL: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
-    FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr,
-    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    ONE_TILE: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """y = M zh (+ x) over one span: matrix (groups, A, C + 1), or (groups, A, C) without HOMOGENEOUS.
+    x,  # FeatureMap (B, C, S)
+    norm,  # Norm of x, or None
+    matrix,  # Matrix (groups, A, C), or (groups, A, C + 1) with HOMOGENEOUS
+    y,  # FeatureMap (B, A, S)
+    heads,
+    groups,
+    splits,
+    steps,
+    HOMOGENEOUS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    ONE_TILE: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or else the last.
 
-    ONE_TILE: a single tile holds all channels; then matrix and BN are loaded once, and x once a position.
+    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position.
     """
     pid = tl.program_id(0)
-    tiles = tl.cdiv(A, BLOCK_A)
-    part = pid // tiles % spans
-    image = widen(pid // (tiles * spans), WIDE)
-    rows = widen(pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A), WIDE)
-    x += image // heads * x_b + image % heads * x_h
-    y += image // heads * y_b + image % heads * y_h
-    matrix += tl.minimum(image, groups - 1) * m_g
-    known = rows < A
-    constant = tl.zeros((BLOCK_A,), ACC)
+    tiles = tl.cdiv(y.channels, BLOCK_A)
+    split = pid // tiles % splits
+    image = pid // (tiles * splits)
+    rows = pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A)
+    k = tl.arange(0, BLOCK_K)
+    known = rows < y.channels
+    x_pointer, y_pointer = image_pointer(x, image, heads), image_pointer(y, image, heads)
+    m_pointer = matrix.pointer + tl.minimum(image, groups - 1).to(tl.int64) * matrix.group_stride
+    m_rows = m_pointer + rows[:, None] * matrix.row_stride
+    constant = tl.zeros((BLOCK_A,), NUMBERS.ACC)
     if HOMOGENEOUS:
-        constant = tl.load(matrix + rows * m_a + C * m_c, mask=known, other=0.0)
+        last = m_pointer + rows * matrix.row_stride + x.channels * matrix.column_stride
+        constant = tl.load(last, mask=known, other=0.0)
     if ONE_TILE:
-        k = tl.arange(0, BLOCK_C)
-        centre, scale, shift, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
-        inside = known[:, None] & (k < C)[None, :]
-        m = tl.load(matrix + rows[:, None] * m_a + k[None, :] * m_c, mask=inside, other=0.0)
-        m = operand(m, ROUNDED, OPERAND)
+        affine = load_norm(norm, k, x.channels, NUMBERS)
+        inside = known[:, None] & (k < x.channels)[None, :]
+        m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
 
-    first = widen(part, WIDE) * span
-    for start in range(0, span, BLOCK_S):
-        s = first + start + tl.arange(0, BLOCK_S)
-        result = tl.zeros((BLOCK_A, BLOCK_S), ACC)
+    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    if PREFETCH:
+        following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
+    for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
+        result = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
         if ONE_TILE:
-            raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-            z = operand(activate(raw, centre, scale, shift, s < S, NORM), ROUNDED, OPERAND)
-            result = tl.dot(m, z, result, input_precision=PRECISION, out_dtype=ACC)
+            if PREFETCH:
+                raw = following
+                following = load_following_tile(x, x_pointer, k, s, step, steps)
+            else:
+                raw = load_tile(x, x_pointer, k, s)
+            result = matmul(m, activate(raw, affine, norm, NUMBERS), result, NUMBERS)
         else:
-            for tile in range(0, C, BLOCK_C):
-                k = tile + tl.arange(0, BLOCK_C)
-                centre, scale, shift, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
-                inside = known[:, None] & (k < C)[None, :]
-                m = tl.load(matrix + rows[:, None] * m_a + k[None, :] * m_c, mask=inside, other=0.0)
-                raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-                z = operand(activate(raw, centre, scale, shift, s < S, NORM), ROUNDED, OPERAND)
-                m = operand(m, ROUNDED, OPERAND)
-                result = tl.dot(m, z, result, input_precision=PRECISION, out_dtype=ACC)
+            for start in range(0, x.channels, BLOCK_K):
+                c = start + k
+                affine = load_norm(norm, c, x.channels, NUMBERS)
+                inside = known[:, None] & (c < x.channels)[None, :]
+                m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
+                z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
+                result = matmul(m, z, result, NUMBERS)
             if RESIDUAL:
-                raw = load_tile(x, rows, s, A, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
+                raw = load_tile(x, x_pointer, rows, s)
         if RESIDUAL:
-            result += raw
-        result += constant[:, None]
-        store_tile(y, result, rows, s, A, S, y_c, n1, n2, y_0, y_1, y_2, FLAT)
+            result += raw.to(NUMBERS.ACC)
+        store_tile(y, y_pointer, result + constant[:, None], rows, s)

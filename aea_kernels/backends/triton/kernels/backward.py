@@ -1,138 +1,191 @@
-"""The derivatives of a matrix applied at every position, with BN, ReLU6 and residual, or alone."""
+"""The derivatives of a matrix applied at every position, with norm, ReLU6 and residual, or alone."""
 
 import triton
 import triton.language as tl
 
-from .tile import activate, load_norm, load_tile, operand, store_tile, widen
+from .tile import (
+    activate,
+    image_pointer,
+    load_following_tile,
+    load_norm,
+    load_tile,
+    matmul,
+    positions_of,
+    store_tile,
+    tile_positions,
+    to_dot_dtype,
+)
 
 
 @triton.jit
-def features_backward_kernel(
-    dy, x, weight, bias, mean, variance, matrix, pull, dweight, dbias, dx, partial,
-    C, S, total, groups, spans, span, n1, n2,
-    g_b, g_c, g_0, g_1, g_2, x_b, x_c, x_0, x_1, x_2, d_b, d_c, d_0, d_1, d_2,
-    SUMS: tl.constexpr, WRITE: tl.constexpr, STATISTICS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
-    FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr,
-    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    ONE_TILE: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """dz = (M^T dy + pull zh) where ReLU6 has slope, over one span; WRITE: dx = dy + what dz is through BN.
+def _norm_gradients(partial, parts, rows, C, ACC: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Sums of partial (parts, 2, C), in a fixed order: the gradients of weight and bias of some channels."""
+    weight = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
+    bias = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
+    for start in range(0, parts, BLOCK_P):
+        part = start + tl.arange(0, BLOCK_P)
+        pointers = partial + part[:, None] * 2 * C + rows[None, :]
+        inside = (part < parts)[:, None] & (rows < C)[None, :]
+        weight += tl.load(pointers, mask=inside, other=0.0)
+        bias += tl.load(pointers + C, mask=inside, other=0.0)
+    return tl.sum(weight, 0), tl.sum(bias, 0)
 
-    SUMS: partial[image, span] = sums of dz (x - mean) / deviation and of dz, the gradients of weight and bias, (2, C).
-    STATISTICS: these sums over all `total` positions, dweight and dbias, flow back through BN's mean and variance.
-    matrix (groups, C, C + 1), pull (groups, C + 1, C + 1).
+
+@triton.jit(do_not_specialize=["groups", "splits", "steps", "parts", "total"])
+def features_backward_kernel(
+    grad_output,  # FeatureMap (B, C, S)
+    x,  # FeatureMap (B, C, S)
+    norm,  # Norm of x, or None
+    matrix,  # (groups, C, C + 1)
+    gram_grad,  # (groups, C + 1, C + 1), dG + dG^T
+    partial,  # (parts, 2, C): of the gradients of norm's weight and bias
+    norm_grad,  # (2, C)
+    grad_x,  # FeatureMap (B, C, S)
+    groups,
+    splits,
+    steps,
+    parts,
+    total,  # positions of all images
+    SUMS: tl.constexpr,
+    WRITE: tl.constexpr,
+    STATISTICS: tl.constexpr,
+    ONE_TILE: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """dz = (M^T dy + (dG + dG^T) zh) where ReLU6 has slope, over one split of an image.
+
+    SUMS: partial[image, split] = sums of dz (x - mean) / deviation and of dz.
+    WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are those of x, so the sums
+    of all parts flow back through them; the first programs write them to norm_grad.
     """
     pid = tl.program_id(0)
-    tiles = tl.cdiv(C, BLOCK_A)
-    part = pid // tiles % spans
-    image = widen(pid // (tiles * spans), WIDE)
-    rows = widen(pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A), WIDE)
+    tiles = tl.cdiv(x.channels, BLOCK_A)
+    split = pid // tiles % splits
+    image = pid // (tiles * splits)
+    rows = pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A)
+    k = tl.arange(0, BLOCK_K)
+    C = x.channels
     width = C + 1
-    group = tl.minimum(image, groups - 1)
-    dy += image * g_b
-    x += image * x_b
-    dx += image * d_b
-    matrix += group * C * width
-    pull += group * width * width
     known = rows < C
-    constant = tl.load(pull + rows * width + C, mask=known, other=0.0)
-    centre, scale, shift, deviation = load_norm(weight, bias, mean, variance, rows, C, NORM, EPS, ACC)
-    slope = tl.zeros((BLOCK_A,), ACC)
-    offset = tl.zeros((BLOCK_A,), ACC)
-    if STATISTICS:
-        number = tl.cast(total, ACC)
-        slope = -tl.load(dweight + rows, mask=known, other=0.0) / number * scale / deviation
-        offset = -tl.load(dbias + rows, mask=known, other=0.0) / number * scale
+    group = tl.minimum(image, groups - 1).to(tl.int64)
+    m_rows = matrix + group * C * width + rows[:, None]  # of M^T
+    g_rows = gram_grad + group * width * width + rows[:, None] * width
+    dy_pointer, x_pointer = image_pointer(grad_output, image, 1), image_pointer(x, image, 1)
+    dx_pointer = image_pointer(grad_x, image, 1)
+    constant = tl.load(gram_grad + group * width * width + rows * width + C, mask=known, other=0.0)
+    affine = load_norm(norm, rows, C, NUMBERS)
+    centre, scale, _, deviation = affine
     if ONE_TILE:
         square = known[:, None] & known[None, :]
-        m = operand(tl.load(matrix + rows[None, :] * width + rows[:, None], mask=square, other=0.0), ROUNDED, OPERAND)
-        p = operand(tl.load(pull + rows[:, None] * width + rows[None, :], mask=square, other=0.0), ROUNDED, OPERAND)
-    sum_weight = tl.zeros((BLOCK_A,), ACC)
-    sum_bias = tl.zeros((BLOCK_A,), ACC)
+        m = to_dot_dtype(tl.load(m_rows + rows[None, :] * width, mask=square, other=0.0), NUMBERS)
+        g = to_dot_dtype(tl.load(g_rows + rows[None, :], mask=square, other=0.0), NUMBERS)
+    if STATISTICS:
+        weight_grad, bias_grad = _norm_gradients(partial, parts, rows, C, NUMBERS.ACC, 32)
+        number = tl.cast(total, NUMBERS.ACC)
+        slope = -weight_grad / number * scale / deviation
+        offset = -bias_grad / number * scale
+        if NUMBERS.HALF:
+            offset -= centre * slope
+        first = known & (pid < tiles)
+        tl.store(norm_grad + rows, weight_grad, mask=first)
+        tl.store(norm_grad + C + rows, bias_grad, mask=first)
+    if SUMS:
+        weight_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
+        bias_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
 
-    first = widen(part, WIDE) * span
-    for start in range(0, span, BLOCK_S):
-        s = first + start + tl.arange(0, BLOCK_S)
-        dz = tl.zeros((BLOCK_A, BLOCK_S), ACC)
-        if ONE_TILE:
-            above = load_tile(dy, rows, s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
-            raw = load_tile(x, rows, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-            z = activate(raw, centre, scale, shift, s < S, NORM)
-            dz = tl.dot(m, operand(above, ROUNDED, OPERAND), dz, input_precision=PRECISION, out_dtype=ACC)
-            dz = tl.dot(p, operand(z, ROUNDED, OPERAND), dz, input_precision=PRECISION, out_dtype=ACC)
+    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    if PREFETCH:
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
+        next_dy = load_tile(grad_output, dy_pointer, rows, s)
+    for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
+        dz = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+        if not ONE_TILE:
+            for start in range(0, C, BLOCK_K):
+                c = start + k
+                square = known[:, None] & (c < C)[None, :]
+                m = tl.load(m_rows + c[None, :] * width, mask=square, other=0.0)
+                dz = matmul(m, load_tile(grad_output, dy_pointer, c, s), dz, NUMBERS)
+            for start in range(0, C, BLOCK_K):
+                c = start + k
+                square = known[:, None] & (c < C)[None, :]
+                g = tl.load(g_rows + c[None, :], mask=square, other=0.0)
+                raw = load_tile(x, x_pointer, c, s)
+                dz = matmul(g, activate(raw, load_norm(norm, c, C, NUMBERS), norm, NUMBERS), dz, NUMBERS)
+        if PREFETCH:
+            dy = next_dy
+            next_dy = load_following_tile(grad_output, dy_pointer, rows, s, step, steps)
         else:
-            for tile in range(0, C, BLOCK_C):
-                k = tile + tl.arange(0, BLOCK_C)
-                inside = known[:, None] & (k < C)[None, :]
-                m = tl.load(matrix + k[None, :] * width + rows[:, None], mask=inside, other=0.0)  # M^T
-                above = load_tile(dy, widen(k, WIDE), s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
-                m, above = operand(m, ROUNDED, OPERAND), operand(above, ROUNDED, OPERAND)
-                dz = tl.dot(m, above, dz, input_precision=PRECISION, out_dtype=ACC)
-            for tile in range(0, C, BLOCK_C):
-                k = tile + tl.arange(0, BLOCK_C)
-                inside = known[:, None] & (k < C)[None, :]
-                p = tl.load(pull + rows[:, None] * width + k[None, :], mask=inside, other=0.0)
-                centre_k, scale_k, shift_k, _ = load_norm(weight, bias, mean, variance, k, C, NORM, EPS, ACC)
-                raw = load_tile(x, widen(k, WIDE), s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-                z = activate(raw, centre_k, scale_k, shift_k, s < S, NORM)
-                p, z = operand(p, ROUNDED, OPERAND), operand(z, ROUNDED, OPERAND)
-                dz = tl.dot(p, z, dz, input_precision=PRECISION, out_dtype=ACC)
-            above = load_tile(dy, rows, s, C, S, g_c, n1, n2, g_0, g_1, g_2, FLAT, ACC)
-            raw = load_tile(x, rows, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-            z = activate(raw, centre, scale, shift, s < S, NORM)
+            dy = load_tile(grad_output, dy_pointer, rows, s)
+        raw = load_tile(x, x_pointer, rows, s).to(NUMBERS.ACC)
+        away = raw if NUMBERS.HALF else raw - centre[:, None]  # from the mean, or the mean is taken into account later
+        z = activate(raw, affine, norm, NUMBERS)
+        if SUMS:
+            z = tl.where((s < positions_of(x))[None, :], z, 0.0)  # so that dz is zero there too
+        if ONE_TILE:
+            dz = matmul(m, dy, dz, NUMBERS)
+            dz = matmul(g, z, dz, NUMBERS)
         dz += constant[:, None]
-        if NORM:
+        if norm is not None:
             # z sits on the bounds exactly where ReLU6 has no slope
             dz = tl.where((z <= 0.0) | (z >= 6.0), 0.0, dz)
         if SUMS:
-            sum_weight += tl.sum(dz * (raw - centre[:, None]), 1)
-            sum_bias += tl.sum(dz, 1)
+            weight_sum += tl.sum(dz * away, 1)
+            bias_sum += tl.sum(dz, 1)
         if WRITE:
-            if NORM:
+            if norm is not None:
                 dz *= scale[:, None]
             if STATISTICS:
-                dz += (raw - centre[:, None]) * slope[:, None] + offset[:, None]
-            store_tile(dx, above + dz, rows, s, C, S, d_c, n1, n2, d_0, d_1, d_2, FLAT)
+                dz += away * slope[:, None] + offset[:, None]
+            store_tile(grad_x, dx_pointer, dy.to(NUMBERS.ACC) + dz, rows, s)
     if SUMS:
-        partial += (image * spans + part) * 2 * C
-        tl.store(partial + rows, sum_weight / deviation, mask=known)
-        tl.store(partial + C + rows, sum_bias, mask=known)
+        if NUMBERS.HALF:
+            weight_sum -= centre * bias_sum
+        partial += (image.to(tl.int64) * splits + split) * 2 * C
+        tl.store(partial + rows, weight_sum / deviation, mask=known)
+        tl.store(partial + C + rows, bias_sum, mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits", "steps"])
 def matrix_backward_kernel(
-    dy, a, matrix, da, partial,
-    D, A, S, heads, spans, span,
-    g_b, g_h, g_c, g_s, a_b, a_h, a_c, a_s, d_b, d_h, d_c, d_s, m_g, m_d, m_a,
-    WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """da = M^T dy, and partial[image, span] = sum over the span of dy a^T, (D, A), for matrix (images, D, A).
+    grad_output,  # FeatureMap (B, D, S)
+    a,  # FeatureMap (B, A, S)
+    matrix,  # Matrix (B, D, A)
+    grad_a,  # FeatureMap (B, A, S)
+    partial,  # (B, splits, D, A)
+    heads,
+    splits,
+    steps,
+    NUMBERS: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """grad_a = M^T dy, and partial = the sum over each split of dy a^T.
 
     One tile holds all channels of dy, and one those of a.
     """
     pid = tl.program_id(0)
-    part = pid % spans
-    image = widen(pid // spans, WIDE)
-    rows = tl.arange(0, BLOCK_D)
-    columns = tl.arange(0, BLOCK_A)
-    rows, columns = widen(rows, WIDE), widen(columns, WIDE)
-    batch, head = image // heads, image % heads
-    dy += batch * g_b + head * g_h
-    a += batch * a_b + head * a_h
-    da += batch * d_b + head * d_h
-    inside = (rows < D)[None, :] & (columns < A)[:, None]
-    m = tl.load(matrix + image * m_g + rows[None, :] * m_d + columns[:, None] * m_a, mask=inside, other=0.0)  # M^T
-    m = operand(m, ROUNDED, OPERAND)
-    product = tl.zeros((BLOCK_D, BLOCK_A), ACC)
-    first = widen(part, WIDE) * span
-    for start in range(0, span, BLOCK_S):
-        s = first + start + tl.arange(0, BLOCK_S)
-        above = operand(load_tile(dy, rows, s, D, S, g_c, 1, 1, 0, 0, g_s, True, ACC), ROUNDED, OPERAND)
-        right = operand(load_tile(a, columns, s, A, S, a_c, 1, 1, 0, 0, a_s, True, ACC), ROUNDED, OPERAND)
-        product = tl.dot(above, tl.trans(right), product, input_precision=PRECISION, out_dtype=ACC)
-        below = tl.dot(m, above, input_precision=PRECISION, out_dtype=ACC)
-        store_tile(da, below, columns, s, A, S, d_c, 1, 1, 0, 0, d_s, True)
-    partial += (image * spans + part) * D * A
-    inside = (rows < D)[:, None] & (columns < A)[None, :]
-    tl.store(partial + rows[:, None] * A + columns[None, :], product, mask=inside)
+    split = pid % splits
+    image = pid // splits
+    rows = tl.arange(0, BLOCK_A)
+    columns = tl.arange(0, BLOCK_K)
+    dy_pointer, a_pointer = image_pointer(grad_output, image, heads), image_pointer(a, image, heads)
+    da_pointer = image_pointer(grad_a, image, heads)
+    inside = (rows < grad_output.channels)[None, :] & (columns < a.channels)[:, None]
+    m_pointer = matrix.pointer + image.to(tl.int64) * matrix.group_stride
+    m_pointers = m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride  # of M^T
+    m = tl.load(m_pointers, mask=inside, other=0.0)
+    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    for step in range(steps):
+        s = tile_positions(a, split, steps, step, BLOCK_S)
+        dy = load_tile(grad_output, dy_pointer, rows, s)
+        product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, NUMBERS)
+        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        store_tile(grad_a, da_pointer, da, columns, s)
+    partial += (image.to(tl.int64) * splits + split) * grad_output.channels * a.channels
+    inside = (rows < grad_output.channels)[:, None] & (columns < a.channels)[None, :]
+    tl.store(partial + rows[:, None] * a.channels + columns[None, :], product, mask=inside)

@@ -3,61 +3,85 @@
 import triton
 import triton.language as tl
 
-from .tile import activate, load_norm, load_tile, operand, widen
+from .tile import (
+    activate,
+    image_pointer,
+    load_following_tile,
+    load_norm,
+    load_tile,
+    matmul,
+    positions_of,
+    tile_positions,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits", "steps"])
 def outer_kernel(
-    a, x, weight, bias, mean, variance, partial,
-    A, C, S, heads, spans, span, n1, n2,
-    a_b, a_h, a_c, a_0, a_1, a_2, x_b, x_h, x_c, x_0, x_1, x_2,
-    GRAM: tl.constexpr, HOMOGENEOUS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
-    FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, ROUNDED: tl.constexpr,
-    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
-    ONE_TILE: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """partial[image, span] = sum over the span of a z^T, and with HOMOGENEOUS of a in a last column: (A, C + 1).
+    a,  # FeatureMap (B, A, S)
+    x,  # FeatureMap (B, C, S)
+    norm,  # Norm of x, or None
+    partial,  # (B, splits, A, C), or (B, splits, A, C + 1) with HOMOGENEOUS
+    heads,
+    splits,
+    steps,
+    GRAM: tl.constexpr,
+    HOMOGENEOUS: tl.constexpr,
+    ONE_TILE: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """partial = the sum over each split of a z^T, and with HOMOGENEOUS that of a in a last column.
 
-    GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels, and serves both sides.
+    GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels and serves both sides.
     """
     pid = tl.program_id(0)
-    tiles_a, tiles_c = tl.cdiv(A, BLOCK_A), tl.cdiv(C, BLOCK_C)
+    tiles_a, tiles_c = tl.cdiv(a.channels, BLOCK_A), tl.cdiv(x.channels, BLOCK_K)
     tile_c = pid % tiles_c
     tile_a = pid // tiles_c % tiles_a
-    part = pid // (tiles_c * tiles_a) % spans
-    image = widen(pid // (tiles_c * tiles_a * spans), WIDE)
-    rows = widen(tile_a * BLOCK_A + tl.arange(0, BLOCK_A), WIDE)
-    columns = widen(tile_c * BLOCK_C + tl.arange(0, BLOCK_C), WIDE)
-    a += image // heads * a_b + image % heads * a_h
-    x += image // heads * x_b + image % heads * x_h
-    centre, scale, shift, _ = load_norm(weight, bias, mean, variance, columns, C, NORM, EPS, ACC)
-    centre_a, scale_a, shift_a, _ = load_norm(weight, bias, mean, variance, rows, A, NORM and GRAM, EPS, ACC)
+    split = pid // (tiles_c * tiles_a) % splits
+    image = pid // (tiles_c * tiles_a * splits)
+    rows = tile_a * BLOCK_A + tl.arange(0, BLOCK_A)
+    columns = tile_c * BLOCK_K + tl.arange(0, BLOCK_K)
+    a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
+    a_norm = norm if GRAM else None
+    affine = load_norm(norm, columns, x.channels, NUMBERS)
+    a_affine = load_norm(a_norm, rows, a.channels, NUMBERS)
 
-    product = tl.zeros((BLOCK_A, BLOCK_C), ACC)
-    total = tl.zeros((BLOCK_A,), ACC)
-    first = widen(part, WIDE) * span
-    for start in range(0, span, BLOCK_S):
-        s = first + start + tl.arange(0, BLOCK_S)
-        raw = load_tile(x, columns, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-        z = activate(raw, centre, scale, shift, s < S, NORM)
-        if GRAM and ONE_TILE:
-            left = z
+    PREFETCH: tl.constexpr = NUMBERS.HALF and x.layout.UNIT == 1
+    if PREFETCH:
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
+        next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
+    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    total = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)  # added up over lanes at the end: no exchange in the loop
+    for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
+        if PREFETCH:
+            raw, raw_a = next_x, next_a
+            next_x = load_following_tile(x, x_pointer, columns, s, step, steps)
+            if not (GRAM and ONE_TILE):
+                next_a = load_following_tile(a, a_pointer, rows, s, step, steps)
         else:
-            left = load_tile(a, rows, s, A, S, a_c, n1, n2, a_0, a_1, a_2, FLAT, ACC)
-            left = activate(left, centre_a, scale_a, shift_a, s < S, NORM and GRAM)
-        product = tl.dot(
-            operand(left, ROUNDED, OPERAND),
-            tl.trans(operand(z, ROUNDED, OPERAND)),
-            product,
-            input_precision=PRECISION,
-            out_dtype=ACC,
-        )
+            raw = load_tile(x, x_pointer, columns, s)
+            if not (GRAM and ONE_TILE):
+                raw_a = load_tile(a, a_pointer, rows, s)
+        z = activate(raw, affine, norm, NUMBERS)
+        if norm is not None:
+            z = tl.where((s < positions_of(x))[None, :], z, 0.0)
+        left = z
+        if not (GRAM and ONE_TILE):
+            left = activate(raw_a, a_affine, a_norm, NUMBERS)
+            if a_norm is not None:
+                left = tl.where((s < positions_of(x))[None, :], left, 0.0)
+        product = matmul(left, tl.trans(z), product, NUMBERS)
         if HOMOGENEOUS:
-            total += tl.sum(left, 1)
+            total += left
 
-    width = C + 1 if HOMOGENEOUS else C
-    partial += (image * spans + part) * A * width
-    inside = (rows < A)[:, None] & (columns < C)[None, :]
+    width = x.channels + 1 if HOMOGENEOUS else x.channels
+    partial += (image.to(tl.int64) * splits + split) * a.channels * width
+    inside = (rows < a.channels)[:, None] & (columns < x.channels)[None, :]
     tl.store(partial + rows[:, None] * width + columns[None, :], product, mask=inside)
     if HOMOGENEOUS:
-        tl.store(partial + rows * width + C, total, mask=(rows < A) & (tile_c == 0))
+        last = (rows < a.channels) & (tile_c == 0)
+        tl.store(partial + rows * width + x.channels, tl.sum(total, 1), mask=last)

@@ -3,73 +3,84 @@
 import triton
 import triton.language as tl
 
-from .tile import load_tile, widen
+from .tile import image_pointer, load_tile, positions_of, tile_positions
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits", "steps"])
 def statistics_kernel(
-    x, partial,
-    C, S, spans, span, n1, n2, x_b, x_c, x_0, x_1, x_2,
-    FLAT: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """partial[image, span] = mean and sum of squared deviations of every channel over the span, (2, C).
+    x,  # FeatureMap (B, C, S)
+    partial,  # (B, splits, 2, C)
+    splits,
+    steps,
+    NUMBERS: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """partial = mean and sum of squared deviations of every channel over each split.
 
-    Tiles are centred on their own mean and combined as by Chan, Golub & LeVeque (1979).
+    Every lane follows Welford (1962); the lanes are combined at the end as by Chan, Golub & LeVeque (1979).
     """
     pid = tl.program_id(0)
-    tiles = tl.cdiv(C, BLOCK_C)
-    part = pid // tiles % spans
-    image = widen(pid // (tiles * spans), WIDE)
-    channels = widen(pid % tiles * BLOCK_C + tl.arange(0, BLOCK_C), WIDE)
-    x += image * x_b
-    mean = tl.zeros((BLOCK_C,), ACC)
-    squares = tl.zeros((BLOCK_C,), ACC)
-    first = widen(part, WIDE) * span
-    for start in range(0, span, BLOCK_S):
-        s = first + start + tl.arange(0, BLOCK_S)
-        number = tl.minimum(tl.maximum(S - first - start, 0), BLOCK_S).to(ACC)
-        values = load_tile(x, channels, s, C, S, x_c, n1, n2, x_0, x_1, x_2, FLAT, ACC)
-        centre = tl.sum(values, 1) / tl.maximum(number, 1.0)
-        deviation = tl.where((s < S)[None, :], values - centre[:, None], 0.0)
-        before = start + 0.0
-        share = number / tl.maximum(before + number, 1.0)
-        delta = centre - mean
-        mean += delta * share
-        squares += tl.sum(deviation * deviation, 1) + delta * delta * (before * share)
-    partial += (image * spans + part) * 2 * C
-    tl.store(partial + channels, mean, mask=channels < C)
-    tl.store(partial + C + channels, squares, mask=channels < C)
+    tiles = tl.cdiv(x.channels, BLOCK_C)
+    split = pid // tiles % splits
+    image = pid // (tiles * splits)
+    channels = pid % tiles * BLOCK_C + tl.arange(0, BLOCK_C)
+    pointer = image_pointer(x, image, 1)
+    mean = tl.zeros((BLOCK_C, BLOCK_S), NUMBERS.ACC)
+    squares = tl.zeros((BLOCK_C, BLOCK_S), NUMBERS.ACC)
+    count = tl.zeros((BLOCK_S,), NUMBERS.ACC)
+    for step in tl.range(0, steps, num_stages=STAGES):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
+        inside = s < positions_of(x)
+        count += tl.where(inside, 1.0, 0.0)
+        share = 1.0 / tl.maximum(count, 1.0)
+        values = load_tile(x, pointer, channels, s).to(NUMBERS.ACC)
+        delta = tl.where(inside[None, :], values - mean, 0.0)
+        mean += delta * share[None, :]
+        squares += delta * (values - mean)
+    number = tl.maximum(tl.sum(count, 0), 1.0)
+    centre = tl.sum(mean * count[None, :], 1) / number
+    away = mean - centre[:, None]
+    partial += (image.to(tl.int64) * splits + split) * 2 * x.channels
+    tl.store(partial + channels, centre, mask=channels < x.channels)
+    squares = tl.sum(squares + away * away * count[None, :], 1)
+    tl.store(partial + x.channels + channels, squares, mask=channels < x.channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions", "total", "parts", "splits", "span"])
 def join_statistics_kernel(
-    partial, mean, variance,
-    C, S, total, parts, spans, span,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """Means and squares of all spans, (parts, 2, C), joined in float64 into mean and biased variance, (C,).
+    partial,  # (parts, 2, C), parts = images * splits
+    mean,  # (C,)
+    variance,  # (C,)
+    C,
+    positions,  # of an image
+    total,  # positions of all images
+    parts,
+    splits,
+    span,  # positions of a split; the last of an image may have fewer
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """Mean and biased variance of every channel, in float64, from those of all splits.
 
-    parts = images * spans; `total` positions in all, S of every image.
+    Means are taken from that of the first part, which keeps the digits where they are large beside the deviation.
     """
     channels = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channels < C
-    number_of_all = tl.cast(total, tl.float64)
-    sums = tl.zeros((BLOCK_C,), tl.float64)
+    known = channels < C
+    pivot = tl.load(partial + channels, mask=known, other=0.0).to(tl.float64)
+    first = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
+    second = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
     for start in range(0, parts, BLOCK_P):
         part = start + tl.arange(0, BLOCK_P)
-        number = tl.minimum(tl.maximum(S - part % spans * span, 0), span).to(tl.float64)
-        pointers = partial + part[:, None] * 2 * C + channels[None, :]
-        means = tl.load(pointers, mask=(part < parts)[:, None] & inside[None, :], other=0.0).to(tl.float64)
-        sums += tl.sum(number[:, None] * means, 0)
-    centre = sums / number_of_all
-    squares = tl.zeros((BLOCK_C,), tl.float64)
-    for start in range(0, parts, BLOCK_P):
-        part = start + tl.arange(0, BLOCK_P)
-        known = (part < parts)[:, None] & inside[None, :]
-        number = tl.minimum(tl.maximum(S - part % spans * span, 0), span).to(tl.float64)
-        pointers = partial + part[:, None] * 2 * C + channels[None, :]
-        delta = tl.load(pointers, mask=known, other=0.0).to(tl.float64) - centre[None, :]
-        within = tl.load(pointers + C, mask=known, other=0.0).to(tl.float64)
-        squares += tl.sum(tl.where(known, within + number[:, None] * delta * delta, 0.0), 0)
-    tl.store(mean + channels, centre, mask=inside)
-    tl.store(variance + channels, squares / number_of_all, mask=inside)
+        number = tl.minimum(tl.maximum(positions - part % splits * span, 0), span).to(tl.float64)
+        pointers = partial + part[:, None].to(tl.int64) * 2 * C + channels[None, :]
+        inside = (part < parts)[:, None] & known[None, :]
+        delta = tl.load(pointers, mask=inside, other=0.0).to(tl.float64) - pivot[None, :]
+        within = tl.load(pointers + C, mask=inside, other=0.0).to(tl.float64)
+        weighted = tl.where(inside, number[:, None] * delta, 0.0)
+        first += weighted
+        second += within + weighted * delta
+    shift = tl.sum(first, 0) / total
+    tl.store(mean + channels, pivot + shift, mask=known)
+    tl.store(variance + channels, tl.maximum(tl.sum(second, 0) / total - shift * shift, 0.0), mask=known)

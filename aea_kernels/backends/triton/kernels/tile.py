@@ -1,12 +1,11 @@
 """What all kernels share: a tile of a feature map, (channels, positions), and what is done to it before a product.
 
-Every feature map is addressed by six strides: batch, head, channel and up to three spatial axes, so that NCHW,
-channels_last, slices and expanded gradients are read and written where they lie. A program belongs to one image (and
-head) and one span of its positions, and walks over it tile by tile.
+A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`: pointer, strides,
+sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and expanded gradients are read and written
+where they lie. A program belongs to one image (and head) and to one split of its positions, which it walks over tile by
+tile, in `steps` steps.
 
-Constants of every kernel: FLAT, whether positions are equally spaced; WIDE, whether offsets take 64 bits; ACC, the
-dtype of sums; ROUNDED, that of the feature maps; OPERAND, that in which `tl.dot` is given its factors; PRECISION, its
-`input_precision`.
+`NUMBERS` is the `Numbers` of `launching.py`: the dtypes of sums and factors, and how products are computed.
 """
 
 import triton
@@ -14,65 +13,130 @@ import triton.language as tl
 
 
 @triton.jit
-def widen(index, WIDE: tl.constexpr):
+def to_int64(index, WIDE: tl.constexpr):
     return index.to(tl.int64) if WIDE else index
 
 
 @triton.jit
-def positions_offset(s, n1, n2, s0, s1, s2, FLAT: tl.constexpr):
-    """Offset of the positions s of a (n0, n1, n2) grid with strides s0, s1, s2."""
-    if FLAT:
-        return s * s2
-    return s // (n1 * n2) * s0 + s // n2 % n1 * s1 + s % n2 * s2
+def in_elements(units, UNIT: tl.constexpr):
+    """A stride or a number of positions in elements; `launching.in_units` says why it does not arrive like this."""
+    return (units >> 1) * UNIT
 
 
 @triton.jit
-def load_tile(base, channels, s, C, S, stride_c, n1, n2, s0, s1, s2, FLAT: tl.constexpr, ACC: tl.constexpr):
-    """(BLOCK_C, BLOCK_S), zero outside."""
-    inside = (channels < C)[:, None] & (s < S)[None, :]
-    offsets = channels[:, None] * stride_c + positions_offset(s, n1, n2, s0, s1, s2, FLAT)[None, :]
-    return tl.load(base + offsets, mask=inside, other=0.0).to(ACC)
+def image_pointer(x, image, heads):
+    """The first element of image `image` of x, counted over batch and heads."""
+    unit: tl.constexpr = x.layout.UNIT
+    batch = to_int64(image // heads, x.layout.WIDE)
+    head = to_int64(image % heads, x.layout.WIDE)
+    return x.pointer + batch * in_elements(x.batch_stride, unit) + head * in_elements(x.head_stride, unit)
 
 
 @triton.jit
-def store_tile(base, values, channels, s, C, S, stride_c, n1, n2, s0, s1, s2, FLAT: tl.constexpr):
-    inside = (channels < C)[:, None] & (s < S)[None, :]
-    offsets = channels[:, None] * stride_c + positions_offset(s, n1, n2, s0, s1, s2, FLAT)[None, :]
-    tl.store(base + offsets, values.to(base.dtype.element_ty), mask=inside)
+def tile_positions(x, split, steps, step, BLOCK_S: tl.constexpr):
+    """The positions (BLOCK_S,) of one step through a split, some of them perhaps past the last."""
+    return (to_int64(split, x.layout.WIDE) * steps + step) * BLOCK_S + tl.arange(0, BLOCK_S)
 
 
 @triton.jit
-def load_norm(
-    weight, bias, mean, variance, channels, C, NORM: tl.constexpr, EPS: tl.constexpr, ACC: tl.constexpr
-):  # fmt: skip
-    """centre, scale, shift and deviation of some channels: z = ReLU6((x - centre) scale + shift).
+def tile_offsets(x, channels, s):
+    """Offsets (BLOCK_C, BLOCK_S) of some channels at the positions s."""
+    unit: tl.constexpr = x.layout.UNIT
+    channels = to_int64(channels, x.layout.WIDE)
+    if x.layout.INNER != "channel":
+        channels *= in_elements(x.channel_stride, unit)
+    if x.layout.FLAT:
+        if x.layout.INNER != "position":
+            s *= in_elements(x.stride2, unit)
+    else:
+        row = s // x.extent2
+        column = s % x.extent2 * in_elements(x.stride2, unit)
+        s = row // x.extent1 * in_elements(x.stride0, unit) + row % x.extent1 * in_elements(x.stride1, unit) + column
+    return channels[:, None] + s[None, :]
 
-    Digits of the mean that ACC cannot hold are in the shift.
+
+@triton.jit
+def positions_of(x):
+    """The number of positions S of an image."""
+    return in_elements(x.positions, x.layout.UNIT if x.layout.INNER == "position" else 1)
+
+
+@triton.jit
+def tile_mask(x, channels, s):
+    return (channels < x.channels)[:, None] & (s < positions_of(x))[None, :]
+
+
+@triton.jit
+def load_tile(x, pointer, channels, s):
+    """(BLOCK_C, BLOCK_S) of the image at `pointer`, zero outside."""
+    return tl.load(pointer + tile_offsets(x, channels, s), mask=tile_mask(x, channels, s), other=0.0)
+
+
+@triton.jit
+def load_following_tile(x, pointer, channels, s, step, steps):
+    """The tile after that at the positions s, zero after the last step.
+
+    Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for it, it asks for the
+    next tile before it works on this one.
     """
-    if NORM:
+    return load_tile(x, pointer, channels, tl.where(step + 1 < steps, s + s.shape[0], positions_of(x)))
+
+
+@triton.jit
+def store_tile(x, pointer, values, channels, s):
+    values = values.to(x.pointer.dtype.element_ty)
+    tl.store(pointer + tile_offsets(x, channels, s), values, mask=tile_mask(x, channels, s))
+
+
+@triton.jit
+def load_norm(norm, channels, C, NUMBERS: tl.constexpr):
+    """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale + shift)``.
+
+    Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16 bits have fewer
+    digits than x scale + shift loses, so there the centre is in the shift too.
+    """
+    if norm is None:
+        none = channels.to(NUMBERS.ACC) * 0.0
+        return none, none, none, none
+    else:
         inside = channels < C
-        exact = tl.load(mean + channels, mask=inside, other=0.0)
-        centre = exact.to(ACC)
-        deviation = tl.sqrt(tl.load(variance + channels, mask=inside, other=1.0).to(ACC) + EPS)
-        scale = tl.load(weight + channels, mask=inside, other=0.0).to(ACC) / deviation
-        shift = tl.load(bias + channels, mask=inside, other=0.0).to(ACC)
-        return centre, scale, shift - (exact - centre).to(ACC) * scale, deviation
-    none = channels.to(ACC) * 0.0
-    return none, none, none, none
+        exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
+        centre = exact.to(NUMBERS.ACC)
+        variance = tl.load(norm.variance + channels, mask=inside, other=1.0).to(NUMBERS.ACC)
+        deviation = tl.sqrt(variance + norm.eps)
+        scale = tl.load(norm.weight + channels, mask=inside, other=0.0).to(NUMBERS.ACC) / deviation
+        shift = tl.load(norm.bias + channels, mask=inside, other=0.0).to(NUMBERS.ACC)
+        shift -= (exact - centre).to(NUMBERS.ACC) * scale
+        if NUMBERS.HALF:
+            shift -= centre * scale
+        return centre, scale, shift, deviation
 
 
 @triton.jit
-def activate(x, centre, scale, shift, inside, NORM: tl.constexpr):
-    """z of a tile of x; zero at the positions that are not inside."""
-    if NORM:
-        y = (x - centre[:, None]) * scale[:, None] + shift[:, None]
-        y = tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
-        y = tl.minimum(y, 6.0, propagate_nan=tl.PropagateNan.ALL)
-        return tl.where(inside[None, :], y, 0.0)
-    return x
+def activate(raw, affine, norm, NUMBERS: tl.constexpr):
+    """z of a tile of x, with the affine map of `load_norm`; not zero where a position is outside."""
+    raw = raw.to(NUMBERS.ACC)
+    if norm is None:
+        return raw
+    else:
+        centre, scale, shift, _ = affine
+        if NUMBERS.HALF:
+            z = raw * scale[:, None] + shift[:, None]
+        else:
+            z = (raw - centre[:, None]) * scale[:, None] + shift[:, None]
+        z = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        z = tl.minimum(z, 6.0, propagate_nan=tl.PropagateNan.ALL)
+        return z
 
 
 @triton.jit
-def operand(x, ROUNDED: tl.constexpr, OPERAND: tl.constexpr):
+def to_dot_dtype(x, NUMBERS: tl.constexpr):
     """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot` multiplies."""
-    return x.to(ROUNDED).to(OPERAND)
+    return x.to(NUMBERS.ROUNDED).to(NUMBERS.FACTOR)
+
+
+@triton.jit
+def matmul(a, b, result, NUMBERS: tl.constexpr):
+    """result + a b, the factors rounded to the dtype of the feature maps."""
+    a, b = to_dot_dtype(a, NUMBERS), to_dot_dtype(b, NUMBERS)
+    return tl.dot(a, b, result, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)

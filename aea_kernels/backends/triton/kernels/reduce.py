@@ -1,0 +1,67 @@
+"""Partial sums joined in a fixed order, over the splits of an image and the images of a group."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit(do_not_specialize=["references_number", "positions", "images", "reference_images", "splits", "moments"])
+def reduce_splits_kernel(
+    partial,  # (images, splits, A, W)
+    references,  # (references_number, A), of any dtype
+    result,  # (groups, A, W); with `moments` (groups, W, W)
+    A,
+    W,
+    references_number,
+    positions,  # of an image
+    images,
+    reference_images,
+    splits,
+    moments,
+    NUMBERS: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """result[group] = the sum of partial over the images of the group and their splits.
+
+    The first `reference_images` images are groups of one, the others one group. `moments`: partial holds the first C
+    rows of moments (C, C + 1); the last row and the moments of the references are added, these to every group of one.
+    """
+    tiles_w = tl.cdiv(W, BLOCK)
+    tiles = tl.cdiv(A, BLOCK) * tiles_w
+    group = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
+    rows = tile // tiles_w * BLOCK + tl.arange(0, BLOCK)
+    columns = tile % tiles_w * BLOCK + tl.arange(0, BLOCK)
+    inside = (rows < A)[:, None] & (columns < W)[None, :]
+    members = tl.where(group < reference_images, 1, images - reference_images)
+    parts = members * splits
+    area = A.to(tl.int64) * W
+    part = tl.arange(0, BLOCK_P)
+    pointers = partial + tl.minimum(group, reference_images) * splits * area
+    pointers = pointers + part[:, None, None] * area + (rows[:, None] * W + columns[None, :])[None]
+    lanes = tl.zeros((BLOCK_P, BLOCK, BLOCK), NUMBERS.ACC)
+    for start in range(0, parts, BLOCK_P):
+        known = (start + part < parts)[:, None, None] & inside[None]
+        lanes += tl.load(pointers, mask=known, other=0.0)
+        pointers += BLOCK_P * area
+    total = tl.sum(lanes, 0)
+
+    joined = tl.where(group < reference_images, references_number, 0)
+    for start in range(0, joined, BLOCK_R):
+        r = start + tl.arange(0, BLOCK_R)
+        left_inside = (r < joined)[None, :] & (rows < A)[:, None]
+        right_inside = (r < joined)[:, None] & (columns < A)[None, :]
+        left = tl.load(references + r[None, :] * A + rows[:, None], mask=left_inside, other=0.0)
+        right = tl.load(references + r[:, None] * A + columns[None, :], mask=right_inside, other=0.0)
+        right = tl.where((r < joined)[:, None] & (columns == A)[None, :], 1.0, right.to(NUMBERS.ACC))
+        left = left.to(NUMBERS.ACC)
+        total = tl.dot(left, right, total, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
+
+    result += group * (A + moments) * W
+    tl.store(result + rows[:, None] * W + columns[None, :], total, mask=inside)
+    if moments:
+        last = result + A * W + rows[:, None] + 0 * columns[None, :]
+        tl.store(last, total, mask=inside & (columns == A)[None, :])
+        if tile == 0:
+            tl.store(result + W * W - 1, (members.to(NUMBERS.ACC) * positions + joined).to(NUMBERS.ACC))
