@@ -7,19 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aeanet.evaluation import evaluate
-    from aeanet.model import AEANet, build_model, load_model, save_model
-    from aeanet.prediction import super_resolve
-    from aeanet.registration import register_pair
+    from aeanet.data.registration import register_pair
+    from aeanet.inference.prediction import super_resolve
+    from aeanet.networks.registry import build_model, load_model, save_model
+    from aeanet.networks.unet import AEANet
+    from aeanet.scoring.evaluation import evaluate
 
 _HOMES = {
-    "AEANet": "model",
-    "build_model": "model",
-    "evaluate": "evaluation",
-    "load_model": "model",
-    "register_pair": "registration",
-    "save_model": "model",
-    "super_resolve": "prediction",
+    "AEANet": "networks.unet",
+    "build_model": "networks.registry",
+    "evaluate": "scoring.evaluation",
+    "load_model": "networks.registry",
+    "register_pair": "data.registration",
+    "save_model": "networks.registry",
+    "super_resolve": "inference.prediction",
 }
 __all__ = ["AEANet", "build_model", "evaluate", "load_model", "register_pair", "save_model", "super_resolve"]
 

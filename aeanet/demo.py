@@ -14,14 +14,16 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aeanet.evaluation import Score, score_region
+from aeanet.data.pairs import PairSet, register_all
+from aeanet.data.synthetic import simulate_pair
+from aeanet.errors import PairError
 from aeanet.figures import draw_comparison
-from aeanet.files import write_atomically
-from aeanet.images import write_image
-from aeanet.model import AEANet, short_options
-from aeanet.pairs import PairError, PairSet, register_all
-from aeanet.prediction import restore
-from aeanet.synthetic import simulate_pair
+from aeanet.inference.prediction import restore
+from aeanet.io.atomic import write_atomically
+from aeanet.io.images import write_image
+from aeanet.networks.registry import short_options
+from aeanet.networks.unet import AEANet
+from aeanet.scoring.evaluation import Score, score_region
 from aeanet.training import Progress, Recipe, save_run, train
 
 TRAINING_PAIRS = 5

@@ -24,15 +24,16 @@ import zarr
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from aeanet.evaluation import psnr
-from aeanet.memory import bytes_per_pixel
-from aeanet.model import build_model, load_model
-from aeanet.network import Network
-from aeanet.pairs import load_pairs, split_3x4
-from aeanet.prediction import restore, super_resolve_mosaic
-from aeanet.registration import RegisteredPair
+from aeanet.data.crops import split_3x4
+from aeanet.data.pairs import load_pairs
+from aeanet.data.registration import RegisteredPair
+from aeanet.inference.memory import bytes_per_pixel
+from aeanet.inference.prediction import restore, super_resolve_mosaic
+from aeanet.inference.tiling import reach_of
+from aeanet.networks.base import Network
+from aeanet.networks.registry import build_model, load_model
 from aeanet.reproduce.tiles import MARGIN, stitch
-from aeanet.tiling import reach_of
+from aeanet.scoring.metrics import psnr
 
 from .__main__ import HERE, commit
 

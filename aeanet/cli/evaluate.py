@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aeanet import evaluation
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.registration import RegisteredPair
+    from aeanet.scoring import evaluation
 
     OnPair = Callable[[RegisteredPair, NDArray, evaluation.Score | None], None]
 
@@ -64,11 +64,11 @@ def main(
     are named, and the others scored.
     """
     with one_sentence():
-        from aeanet import evaluation
+        from aeanet.data.specimens import read_samples
         from aeanet.figures import draw_comparison
-        from aeanet.files import write_atomically
-        from aeanet.model import load_model, to_device
-        from aeanet.samples import read_samples
+        from aeanet.io.atomic import write_atomically
+        from aeanet.networks.registry import load_model, to_device
+        from aeanet.scoring import evaluation
         from aeanet.training import listed_models
 
         single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
@@ -116,8 +116,8 @@ def main(
 
 def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":
     """The scores of each pair by the network trained on it alone; pairs without one are named."""
-    from aeanet import evaluation
-    from aeanet.model import load_model, to_device
+    from aeanet.networks.registry import load_model, to_device
+    from aeanet.scoring import evaluation
     from aeanet.training import listed_models
 
     own = listed_models(run)

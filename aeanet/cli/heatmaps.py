@@ -36,12 +36,12 @@ def main(
         import numpy as np
 
         from aeanet.figures import draw_heatmaps, render
-        from aeanet.files import write_atomically
-        from aeanet.images import read_image
-        from aeanet.model import load_model, to_device
-        from aeanet.prediction import known_magnification
-        from aeanet.relevance import most_varied, relevance_maps
-        from aeanet.upsampling import upsample
+        from aeanet.inference.prediction import known_magnification
+        from aeanet.inference.relevance import most_varied, relevance_maps
+        from aeanet.inference.upsampling import upsample
+        from aeanet.io.atomic import write_atomically
+        from aeanet.io.images import read_image
+        from aeanet.networks.registry import load_model, to_device
 
         model = to_device(load_model(run))
         magnification = known_magnification(model, None)

@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
     with one_sentence():
-        from aeanet.mosaics import ZARR_SUFFIX
+        from aeanet.io.mosaics import ZARR_SUFFIX
 
         if not path.exists():
             fail(f"there is no {path}.")
@@ -32,7 +32,7 @@ def main(
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from aeanet.model import FORMAT_VERSION, load_model
+    from aeanet.networks.registry import FORMAT_VERSION, load_model
     from aeanet.training import RUN_FILE, listed_models
 
     folder = path if path.is_dir() else path.parent
@@ -59,8 +59,8 @@ def _image(path: Path) -> dict[str, Any]:
     """Pixels per side and values as in the file, without the information bar."""
     from dataclasses import asdict
 
-    from aeanet.images import Micrograph, read_image
-    from aeanet.mosaics import Mosaic, open_mosaic, shape_by_regions
+    from aeanet.io.images import Micrograph, read_image
+    from aeanet.io.mosaics import Mosaic, open_mosaic, shape_by_regions
 
     image: Mosaic | Micrograph
     if shape_by_regions(path):

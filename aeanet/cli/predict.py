@@ -9,7 +9,7 @@ import typer
 from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
 
 if TYPE_CHECKING:
-    from aeanet.network import Network
+    from aeanet.networks.base import Network
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 
@@ -55,10 +55,10 @@ def main(
     GPUs, which end with the first image that cannot be read.
     """
     with one_sentence():
-        from aeanet.model import load_model, to_device
-        from aeanet.prediction import compile_parts, known_magnification
-        from aeanet.processes import TILES_PATIENCE, all_processes, rank
-        from aeanet.tiling import check_side, reach_of
+        from aeanet.distributed import TILES_PATIENCE, all_processes, rank
+        from aeanet.inference.prediction import compile_parts, known_magnification
+        from aeanet.inference.tiling import check_side, reach_of
+        from aeanet.networks.registry import load_model, to_device
 
         side = None if tile == "auto" else _side(tile)
         targets = _targets(images, folder)
@@ -102,8 +102,8 @@ def _side(tile: str) -> int:
 
 def _targets(images: list[Path], folder: Path) -> list[Path]:
     """Where each result goes: never over an input, never two to one place."""
-    from aeanet.images import result_name
-    from aeanet.mosaics import ZARR_SUFFIX
+    from aeanet.io.images import result_name
+    from aeanet.io.mosaics import ZARR_SUFFIX
 
     targets = [folder / (f.name if f.suffix.lower() == ZARR_SUFFIX else result_name(f)) for f in images]
     for index, (image, target) in enumerate(zip(images, targets, strict=True)):
@@ -127,12 +127,12 @@ def _restore(
     options: dict[str, Any],
 ) -> None:
     """One image, in memory where it is not too large for that; `side` None chooses the tile by the free memory."""
-    from aeanet.images import read_image, write_image
-    from aeanet.memory import largest_tile
-    from aeanet.mosaics import shape_by_regions
-    from aeanet.prediction import super_resolve, super_resolve_mosaic
-    from aeanet.processes import rank
-    from aeanet.upsampling import upsampled_shape
+    from aeanet.distributed import rank
+    from aeanet.inference.memory import largest_tile
+    from aeanet.inference.prediction import super_resolve, super_resolve_mosaic
+    from aeanet.inference.upsampling import upsampled_shape
+    from aeanet.io.images import read_image, write_image
+    from aeanet.io.mosaics import shape_by_regions
 
     precision, group = options["precision"], options["group"]
     if (shape := shape_by_regions(image)) is not None:

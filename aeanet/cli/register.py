@@ -24,8 +24,8 @@ from aeanet.cli.shared import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aeanet.pairs import PairFiles, PairSet
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.pairs import PairFiles, PairSet
+    from aeanet.data.registration import RegisteredPair
 
 EXAMPLE = "aeanet register pairs/ --out aligned"
 
@@ -44,8 +44,8 @@ def main(
     cannot be used are named with the reason, and the others written.
     """
     with one_sentence():
-        from aeanet.files import write_atomically
-        from aeanet.pairs import find_pairs
+        from aeanet.data.pairs import find_pairs
+        from aeanet.io.atomic import write_atomically
 
         parts = {part: results / part for part in ("lr", "hr", "mask")}
         if results.resolve() == folder.resolve():
@@ -88,7 +88,7 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
 
     Raises ImageError.
     """
-    from aeanet.images import read_image, write_image
+    from aeanet.io.images import read_image, write_image
 
     lr, hr = read_image(originals.lr), read_image(originals.hr)
     size = hr.pixel_size or (lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None)

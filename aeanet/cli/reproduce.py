@@ -55,9 +55,9 @@ def main(
     settings on the same data are taken as they are.
     """
     with one_sentence():
-        from aeanet.processes import process_count
+        from aeanet.data.specimens import read_samples
+        from aeanet.distributed import process_count
         from aeanet.reproduce import SECTIONS, Study, recipe_for, run_study, write_report
-        from aeanet.samples import read_samples
 
         if process_count() > 1:
             fail("reproduce runs as one process: start it without torchrun.")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from aeanet.pairs import PairSet
+    from aeanet.data.pairs import PairSet
 
 out = Console()
 err = Console(stderr=True)
@@ -51,7 +51,7 @@ def show(bar: Progress, label: str, share: float) -> None:
 
 
 def register_pairs(folder: Path) -> "PairSet":
-    from aeanet.pairs import load_pairs
+    from aeanet.data.pairs import load_pairs
 
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)

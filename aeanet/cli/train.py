@@ -27,8 +27,8 @@ from aeanet.cli.shared import (
 
 if TYPE_CHECKING:
     from aeanet import training
-    from aeanet.pairs import PairSet
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.pairs import PairSet
+    from aeanet.data.registration import RegisteredPair
 
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
@@ -129,9 +129,9 @@ def main(
     """
     with one_sentence():
         from aeanet import training
-        from aeanet.model import short_options
-        from aeanet.pairs import hold_back
-        from aeanet.processes import all_processes, rank
+        from aeanet.data.pairs import hold_back
+        from aeanet.distributed import all_processes, rank
+        from aeanet.networks.registry import short_options
 
         if resume and overwrite:
             fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
@@ -221,7 +221,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Of several processes only the first speaks, but for the error that ends one."""
-    from aeanet.processes import rank
+    from aeanet.distributed import rank
 
     out.quiet = err.quiet = rank() > 0
     try:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aeanet.figures.style import bare, grey_limits, show_image
-from aeanet.relevance import SHOWN
+from aeanet.inference.relevance import SHOWN
 
 COLOURMAP = "inferno"  # even in lightness, so that it survives print and colour-blindness
 

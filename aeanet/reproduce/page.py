@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from aeanet.baselines import Library
-from aeanet.evaluation import improvement
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
-from aeanet.files import write_atomically
-from aeanet.intervals import EXPLANATION, Estimate
-from aeanet.model import MODELS
+from aeanet.io.atomic import write_atomically
+from aeanet.networks.baselines import Library
+from aeanet.networks.registry import MODELS
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Table
 from aeanet.reproduce.tables import build_tables
+from aeanet.scoring.confidence import EXPLANATION, Estimate
+from aeanet.scoring.evaluation import improvement
 
 PAGE = "index.html"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from aeanet.model import MODELS, short_options
-from aeanet.registration import RegisteredPair
-from aeanet.samples import split_by_image
+from aeanet.data.registration import RegisteredPair
+from aeanet.data.specimens import split_by_image
+from aeanet.networks.registry import MODELS, short_options
 from aeanet.training import Recipe
 
 PAPER_STEPS = Recipe().steps

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from aeanet.evaluation import Evaluation, evaluate
+from aeanet.data.pairs import PairSet
+from aeanet.data.registration import RegisteredPair
 from aeanet.figures import CropRow, Curve, crop_row
-from aeanet.model import MODEL_FILE, load_model, to_device
-from aeanet.network import Network
-from aeanet.pairs import PairSet
-from aeanet.prediction import restore
-from aeanet.registration import RegisteredPair
-from aeanet.relevance import most_varied, relevance_maps
+from aeanet.inference.prediction import restore
+from aeanet.inference.relevance import most_varied, relevance_maps
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, load_model, to_device
 from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study, spread
 from aeanet.reproduce.store import Store
 from aeanet.reproduce.tiles import MARGIN, SIZES, stitch
+from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,

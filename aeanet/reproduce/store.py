@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aeanet.files import write_atomically
+from aeanet.io.atomic import write_atomically
 
 RESULT_FILE = "result.json"
 

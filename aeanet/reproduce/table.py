@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aeanet.intervals import Estimate
+from aeanet.scoring.confidence import Estimate
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from aeanet.evaluation import Evaluation, Measure, Part, improvement
-from aeanet.intervals import Estimate
 from aeanet.reproduce.plan import ABLATION, AEANET, Method, Strategy, Study, method
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Cell, Column, Table
+from aeanet.scoring.confidence import Estimate
+from aeanet.scoring.evaluation import Evaluation, Measure, Part, improvement
 
 # Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and background Δ PSNR.
 PAPER: dict[tuple[Strategy, str], str] = {

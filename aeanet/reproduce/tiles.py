@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.network import Network
-from aeanet.pairs import split_3x4
-from aeanet.prediction import restore
+from aeanet.data.crops import split_3x4
+from aeanet.inference.prediction import restore
+from aeanet.networks.base import Network
 
 MARGIN = 32  # px; the network's convolutions reach about 22
 SIZES = (128, 256, 384, 512)

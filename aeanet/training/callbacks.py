@@ -16,12 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from aeanet.evaluation import Score, score_region
+from aeanet.data.registration import RegisteredPair
 from aeanet.figures import draw_comparison
-from aeanet.model import MODEL_FILE, save_model
-from aeanet.network import Network
-from aeanet.prediction import restore
-from aeanet.registration import RegisteredPair
+from aeanet.inference.prediction import restore
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, save_model
+from aeanet.scoring.evaluation import Score, score_region
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, optimizer_state, random_state
 from aeanet.training.recipe import Interval
 from aeanet.training.watch import Watch

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from aeanet.files import read_tensors, write_atomically
+from aeanet.io.atomic import read_tensors, write_atomically
 from aeanet.training.recipe import Recipe
 
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aeanet.pairs import PairError, PairSet
-from aeanet.processes import rank
+from aeanet.data.pairs import PairSet
+from aeanet.distributed import rank
+from aeanet.errors import PairError
 from aeanet.training.checkpoint import CHECKPOINT_FILE
 from aeanet.training.loop import train
 from aeanet.training.recipe import Recipe

@@ -17,13 +17,15 @@ from torch import Tensor, distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from aeanet.baselines import Library
-from aeanet.model import build_model
-from aeanet.network import Network
-from aeanet.pairs import PairSet, RandomCrops
-from aeanet.processes import ProcessError, is_loss_of_process, pool_over_processes, process_count, rank
-from aeanet.quiet import quietly
-from aeanet.registration import RegisteredPair
+from aeanet.data.crops import RandomCrops
+from aeanet.data.pairs import PairSet
+from aeanet.data.registration import RegisteredPair
+from aeanet.distributed import ProcessError, is_loss_of_process, process_count, rank
+from aeanet.io.quiet import quietly
+from aeanet.networks.base import Network
+from aeanet.networks.baselines import Library
+from aeanet.networks.layers import pool_over_processes
+from aeanet.networks.registry import build_model
 from aeanet.training.callbacks import Keeper, Metrics, Validation, loggers, score_held_back
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, set_optimizer_state, set_random_state
 from aeanet.training.ranks import StepSampler, lightning_settings
@@ -127,7 +129,7 @@ def train(
     Everything random (initial weights, crops) follows from `recipe.seed`; the caller's random state is left as it was.
     Ctrl-C and SIGTERM end the training after the step in hand and hand back the model as it then is. In processes
     started by `torchrun`, N of them train as one with N times the batch; all hand back the same model. Begin and end
-    their group with `aeanet.processes.all_processes`.
+    their group with `aeanet.distributed.all_processes`.
 
     A method by example (`baselines.Library`) takes no steps: it draws its library. Ctrl-C then raises
     KeyboardInterrupt.

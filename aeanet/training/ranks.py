@@ -10,7 +10,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 from torch.utils.data import Sampler
 
-from aeanet.processes import PATIENCE, process_count
+from aeanet.distributed import PATIENCE, process_count
 from aeanet.training.recipe import RecipeError
 
 

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from aeanet.files import write_atomically
-from aeanet.model import MODEL_FILE, save_model
-from aeanet.network import Network
-from aeanet.pairs import PairSet
-from aeanet.processes import process_count, rank
-from aeanet.registration import RegisteredPair
+from aeanet.data.pairs import PairSet
+from aeanet.data.registration import RegisteredPair
+from aeanet.distributed import process_count, rank
+from aeanet.io.atomic import write_atomically
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
 from aeanet.training.recipe import Recipe
 

@@ -5,9 +5,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from aeanet.model import AEANet, GVTNet, UShape, build_model
-from aeanet.registration import RegisteredPair, RegistrationReport
-from aeanet.tiling import run_tiles
+from aeanet.data.registration import RegisteredPair, RegistrationReport
+from aeanet.inference.tiling import run_tiles
+from aeanet.networks.registry import build_model
+from aeanet.networks.unet import AEANet, GVTNet, UShape
 
 
 def report(magnification: float = 2.0) -> RegistrationReport:

@@ -1,0 +1,65 @@
+"""What the shared references look for: their relevance q(x) . k(R) at each position of an image, the paper's Fig. 5."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aea_kernels import AugmentedAttention
+from aeanet.inference.prediction import restore
+from aeanet.networks.base import Network
+
+SHOWN = (1, 99)  # percentiles of a map between which its colours lie
+
+
+class RelevanceError(ValueError):
+    """A model without references; the message is one sentence for the user."""
+
+
+def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
+    """(R, ceil(H / 4), ceil(W / 4)) of an image (H, W) on the grid of the result, as `prediction.restore` takes it.
+
+    The positions are those of the attention at the network's bottom, each of which stands for 4 x 4 pixels.
+    Raises RelevanceError if the model has no references.
+    """
+    block = getattr(model, "bottom", None)
+    if not isinstance(block, AugmentedAttention) or block.references is None:
+        raise RelevanceError(
+            f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
+            "take an aeanet trained with references."
+        )
+    found: list[torch.Tensor] = []
+    hook = block.register_forward_pre_hook(lambda block, inputs: found.append(block.relevance(inputs[0])))
+    try:
+        restore(model, image)
+    finally:
+        hook.remove()
+    return found[0][0].float().cpu().numpy()
+
+
+def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
+    """A few references that differ most over the images, in the order in which they were chosen.
+
+    The first is the one whose relevance has the largest variance over all positions of all images; each further one has
+    the largest share of its own variance that the chosen ones do not explain linearly (a pivoted Cholesky decomposition
+    of the maps' covariance). Values beyond a map's 1st and 99th percentile, which figures do not show, count as those.
+
+    Args:
+        maps: (R, h, w) for each image.
+        number: how many, at most R; fewer are returned where the others are but combinations of these.
+    """
+    flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1).astype(np.float64)
+    flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))
+    left = np.atleast_2d(np.cov(flat))
+    variances = left.diagonal().copy()
+    varied = variances > 1e-9 * variances.max()
+    chosen: list[int] = []
+    for _ in range(number):
+        share = np.divide(left.diagonal(), variances, out=np.zeros_like(variances), where=varied)
+        best = int((share if chosen else variances).argmax())
+        if share[best] <= 1e-9:
+            break
+        chosen.append(best)
+        left = left - np.outer(left[:, best], left[best]) / left[best, best]
+    return chosen

@@ -1,0 +1,76 @@
+"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another one like it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.io.pixel_size import PixelSize
+
+# OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
+WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
+
+
+class ImageError(ValueError):
+    """An image that cannot be read or written; the message is one sentence that names the file."""
+
+
+class NotOneImageError(ValueError):
+    """A whole file without the one grey or colour image that is wanted; the message says what it holds instead."""
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """A grey image and what is needed to write another one like it.
+
+    `pixels` is (H, W) float32 in [0, 1] and equals `(raw - low) / (high - low)`; `low` and `high` are the black and
+    white of the file's type (`value_range`), `dtype`, which for half floats and 64-bit integers is the next float type
+    that OME knows. `pixel_size` is None where the file states none. `bar` counts the rows of
+    an information bar that were cut off below, `kind` names the file format.
+    """
+
+    pixels: NDArray[np.float32]
+    dtype: np.dtype
+    low: float
+    high: float
+    pixel_size: PixelSize | None = None
+    bar: int = 0
+    kind: str = ""
+
+    def to_raw(self, pixels: NDArray) -> NDArray:
+        """Other pixels, clipped to [0, 1], as values of this image's type and range."""
+        return to_raw(pixels, self.dtype, self.low, self.high)
+
+
+def bits_of(dtype: np.dtype, high: float) -> int | None:
+    """How many bits the values of an unsigned type have up to white, `high`; None for other types."""
+    return int(high).bit_length() if dtype.kind == "u" else None
+
+
+def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
+    """Pixels, clipped to [0, 1], as values of a type in which `low` is black and `high` white."""
+    values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
+
+
+def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
+    """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
+
+    Each image is taken by its own type, whatever its exposure: 8 bits from 0 to 255, 16 bits to 65535, from 0 on where
+    a signed type holds nothing negative, or to as many `bits` as the file states. Detectors of 12 bits write into 16:
+    where nothing is stated, values that all lie below 4096 are read as of 12 bits, or they would come out black. Counts
+    of 32 bits and floats have no white of their own: floats within 0 to 1 stay what they are, else the image's extremes
+    are taken.
+    """
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    if dtype.kind in "ui" and dtype.itemsize <= 2:
+        limits = np.iinfo(dtype)
+        if least < 0:
+            return float(limits.min), float(limits.max)
+        if bits is not None and most < 2**bits <= limits.max + 1:
+            return 0.0, float(2**bits - 1)
+        return 0.0, 4095.0 if dtype.itemsize == 2 and most < 4096 else float(limits.max)
+    if dtype.kind == "f" and least >= 0 and most <= 1:
+        return 0.0, 1.0
+    return least, most if most > least else least + 1

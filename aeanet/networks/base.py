@@ -1,0 +1,31 @@
+"""What every method is to the rest of the program: a network that turns grey images into grey images of their size."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class ModelError(ValueError):
+    """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
+
+
+class Network(nn.Module):
+    """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
+
+    Attributes:
+        config: what `model.build_model` needs to build this network again.
+        magnification: HR pixels per LR pixel, a property of the data a model was trained on: `training` sets it,
+            `prediction` uses it, None means unknown.
+    """
+
+    magnification: float | None = None
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless these are images (N, 1, H, W)."""
+    if images.ndim != 4 or images.shape[1] != 1 or 0 in images.shape[2:]:
+        raise ValueError(f"image has shape {tuple(images.shape)}, wanted (N, 1, H, W) with H and W at least 1")
