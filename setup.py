@@ -12,7 +12,6 @@ EM = [
     "opencv-python-headless>=5",
     "pillow>=10",
     "psutil>=5.9",
-    "pytorch-lightning>=2.5",
     "rich>=13",
     "rosettasciio[hdf5]>=0.9",
     "scikit-image>=0.22",

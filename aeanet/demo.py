@@ -24,7 +24,7 @@ from aeanet.io.images import write_image
 from aeanet.networks.registry import short_options
 from aeanet.networks.unet import AEANet
 from aeanet.scoring.evaluation import Score, score_region
-from aeanet.training import Progress, Recipe, save_run, train
+from aeanet.training import Recipe, TrainingProgress, save_run, train
 
 TRAINING_PAIRS = 5
 # Ends by its steps on two ordinary cores, by the clock on slower ones.
@@ -58,7 +58,7 @@ def run_demo(
         raise PairError("; ".join(f"{name}: {reason}" for name, reason in data.refused.items()))
     *seen, unseen = data.pairs
 
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
     trained = train(seen, recipe, on_step=on_step, **short_options("aeanet"))

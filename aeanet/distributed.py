@@ -1,6 +1,5 @@
 """Several processes as one: who they are, and the group in which they exchange."""
 
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,4 +68,3 @@ def all_processes(patience: timedelta = PATIENCE) -> "Iterator[ProcessGroup | No
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-            gc.collect()  # Lightning's trainer refers to itself and the group, whose threads could abort Python's end

@@ -184,7 +184,7 @@ def main(
             with progress_bar() as bar:
                 whose = ""
 
-                def on_step(now: training.Progress) -> None:
+                def on_step(now: training.TrainingProgress) -> None:
                     label = f"Training{whose}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
                     show(bar, label, now.used)
 
@@ -236,7 +236,7 @@ def _say_trouble(error: OSError) -> None:
 
 def keep_run(
     run: Path,
-    trained: "training.Trained",
+    trained: "training.TrainingResult",
     recipe: "training.Recipe",
     data: "PairSet",
     held_back: "Sequence[RegisteredPair]" = (),

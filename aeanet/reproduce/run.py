@@ -24,8 +24,8 @@ from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
-    Progress,
-    Trained,
+    TrainingProgress,
+    TrainingResult,
     fingerprint,
     open_run,
     save_run,
@@ -136,15 +136,15 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     return result
 
 
-def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Trained:
+def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> TrainingResult:
     """Train in a run folder; a training stopped before its end goes on from its checkpoint, if that is of this one."""
     recipe = replace(study.recipe, seed=experiment.seed)
     data = PairSet([study.pairs[name] for name in experiment.train_on], {})
 
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
 
-    def go(*, resume: bool) -> Trained:
+    def go(*, resume: bool) -> TrainingResult:
         with open_run(folder, resume=resume, overwrite=True) as run:
             trained = train(data, recipe, run=run, on_step=on_step, **study.network(experiment.method))
             save_run(folder, trained, recipe, data)

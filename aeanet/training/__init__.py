@@ -3,20 +3,20 @@
 from aeanet.training.checkpoint import CHECKPOINT_FILE, CheckpointError
 from aeanet.training.each import train_each
 from aeanet.training.loop import train
+from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Interval, Recipe, RecipeError
 from aeanet.training.run import (
     MODELS_FILE,
     RUN_FILE,
     RunError,
     RunFolder,
-    Trained,
+    TrainingResult,
     fingerprint,
     left_out,
     listed_models,
     open_run,
     save_run,
 )
-from aeanet.training.watch import Progress
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -24,12 +24,12 @@ __all__ = [
     "RUN_FILE",
     "CheckpointError",
     "Interval",
-    "Progress",
     "Recipe",
     "RecipeError",
     "RunError",
     "RunFolder",
-    "Trained",
+    "TrainingProgress",
+    "TrainingResult",
     "fingerprint",
     "left_out",
     "listed_models",

@@ -43,7 +43,7 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training hands back.
 
     Attributes:
@@ -176,12 +176,12 @@ def configuration(
 
 
 def write_record(
-    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
 ) -> None:
     """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises OSError."""
     record = configuration(recipe, trained.model, data.pairs, held_back)
     record["data"]["refused"] = data.refused
-    record["versions"] |= {"python": platform.python_version(), "pytorch-lightning": version("pytorch-lightning")}
+    record["versions"]["python"] = platform.python_version()
     record |= {
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
@@ -198,7 +198,7 @@ def write_record(
 
 
 def save_run(
-    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
 ) -> None:
     """Write the model and `run.json` into a run folder.
 

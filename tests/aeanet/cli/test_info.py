@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from aeanet import cli
 from aeanet.data.pairs import PairSet
 from aeanet.networks.registry import build_model, save_model
-from aeanet.training import Recipe, Trained, save_run
+from aeanet.training import Recipe, TrainingResult, save_run
 
 
 def aeanet(*arguments: object) -> Result:
@@ -53,7 +53,7 @@ def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
 
 def test_how_it_was_trained(tmp_path: Path) -> None:
     data = PairSet([toy_pair()], {"b": "too dark."})
-    trained = Trained(build_model("unet"), steps=7, seconds=2.5, loss=0.125, interrupted=False)
+    trained = TrainingResult(build_model("unet"), steps=7, seconds=2.5, loss=0.125, interrupted=False)
     save_run(tmp_path, trained, Recipe.short(), data)
     found = record(tmp_path)
     assert found["parameters"] == 793_408

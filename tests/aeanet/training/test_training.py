@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain import plain_training
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -24,9 +26,10 @@ from toys import toy_pair
 from aeanet.data.crops import RandomCrops
 from aeanet.data.pairs import PairSet
 from aeanet.errors import PairError
-from aeanet.networks.registry import ModelError, build_model, load_model
-from aeanet.training import Interval, Progress, Recipe, RecipeError, fingerprint, open_run, save_run, train
-from aeanet.training.checkpoint import random_state, set_random_state
+from aeanet.networks.registry import ModelError, load_model
+from aeanet.training import Interval, Recipe, RecipeError, TrainingProgress, fingerprint, open_run, save_run, train
+from aeanet.training.logs import open_logs
+from aeanet.training.randomness import random_state, set_random_state
 
 PAIRS = [toy_pair(0, magnification=1.9), toy_pair(1, magnification=2.1), toy_pair(2, magnification=2.0)]
 BRIEF = Recipe.short(steps=4, batch=3, crop=16)
@@ -36,23 +39,10 @@ BRIEF = Recipe.short(steps=4, batch=3, crop=16)
     ("name", "schedule", "freeze"), [("aeanet", "one-cycle", 0.5), ("aeanet", "halving", 1.0), ("unet", "halving", 0.5)]
 )
 def test_training_is_the_plain_loop(name: str, schedule: str, freeze: float) -> None:
-    """The weights after a few steps are those of a loop without Lightning, written from the recipe's text."""
+    """The weights after a few steps are those of the simplest loop."""
     recipe = replace(BRIEF, schedule=schedule, halve_every=2, seed=5, freeze=freeze)
     trained = train(PAIRS, recipe, name=name)
-
-    torch.manual_seed(5)
-    model = build_model(name).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.999), eps=1e-8)
-    crops = DataLoader(RandomCrops(PAIRS, 16, 12, seed=5), batch_size=3)
-    for step, (lr, hr) in enumerate(crops):
-        optimiser.param_groups[0]["lr"] = recipe.learning_rate(step, step / 4)
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.momentum = 5 / (5 + step)
-                module.train(step / 4 < freeze)
-        optimiser.zero_grad()
-        (model(lr) - hr).abs().mean().backward()
-        optimiser.step()
+    model, _ = plain_training(PAIRS, recipe, name, 4)
 
     assert trained.steps == 4
     for (key, tensor), other in zip(trained.model.state_dict().items(), model.state_dict().values(), strict=True):
@@ -86,9 +76,9 @@ def test_it_learns_and_predicts_with_the_statistics_of_a_short_run() -> None:
 
 def test_ctrl_c_leaves_the_model_of_the_last_full_step() -> None:
     handler = signal.getsignal(signal.SIGINT)
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
 
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         seen.append(now)
         if now.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
@@ -110,7 +100,12 @@ def test_it_ends_in_time() -> None:
 def test_copies_are_saved_on_the_way() -> None:
     saved: list[float] = []
     every = Interval(steps=1)
-    train(PAIRS, BRIEF, checkpoint_every=every, on_save=lambda model: saved.append(float(model.first.weight.sum())))
+    train(
+        PAIRS,
+        BRIEF,
+        checkpoint_every=every,
+        on_save=lambda model: saved.append(model.first.weight.sum().item()),
+    )
     assert len(set(saved)) == 4
 
 
@@ -248,3 +243,41 @@ def test_the_fingerprint_is_that_of_the_pixels() -> None:
     prints = {fingerprint(PAIRS), fingerprint(PAIRS[:2]), fingerprint([replace(PAIRS[0], hr=changed), *PAIRS[1:]])}
     assert len(prints) == 3
     assert fingerprint(PAIRS) == fingerprint([toy_pair(0), toy_pair(1), toy_pair(2)])
+
+
+def test_a_log_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """A crash leaves lines of later steps and perhaps half a line; an earlier version had the columns it needed."""
+    table = tmp_path / "metrics.csv"
+    table.write_bytes(b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1")
+    with open_logs(tmp_path, 20, None) as log:
+        log(25, {"validation/psnr": 30.5, "validation/ssim": math.nan})
+    rows = list(csv.DictReader(table.open(newline="")))
+    assert [(row["step"], row["loss"], row["validation/psnr"]) for row in rows] == [
+        ("10", "0.5", ""),
+        ("20", "0.4", ""),
+        ("25", "", "30.5"),
+    ]
+    assert rows[-1]["validation/ssim"] == ""
+    with open_logs(tmp_path, 0, None):
+        pass
+    assert len(table.read_text().splitlines()) == 1
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_files_that_cannot_be_written_do_not_end_a_training(tmp_path: Path) -> None:
+    troubles: list[OSError] = []
+
+    def on_step(now: TrainingProgress) -> None:
+        if now.step == 1:
+            (tmp_path / "metrics.csv").unlink()
+            (tmp_path / "metrics.csv").mkdir()
+            (tmp_path / "checkpoint.safetensors").unlink()
+            (tmp_path / "checkpoint.safetensors").mkdir()
+
+    with open_run(tmp_path) as run:
+        trained = train(PAIRS, BRIEF, run=run, on_step=on_step, on_trouble=troubles.append)
+    assert trained.steps == 4
+    assert [Path(error.filename).name for error in troubles] == ["metrics.csv", "checkpoint.safetensors"]
+    (tmp_path / "checkpoint.safetensors").rmdir()
+    with open_run(tmp_path) as run, pytest.raises(OSError, match=r"metrics\.csv"):
+        train(PAIRS, BRIEF, run=run)

@@ -23,15 +23,14 @@ from aeanet.networks.registry import load_model
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
-    Progress,
     Recipe,
     RecipeError,
+    TrainingProgress,
     open_run,
     save_run,
     train,
 )
-from aeanet.training.loop import PRECISIONS
-from aeanet.training.ranks import StepSampler
+from aeanet.training.batches import crop_indices
 
 PAIRS = [toy_pair(0), toy_pair(1)]
 RECIPE = Recipe(steps=3, batch=4, crop=16, seed=2)
@@ -76,9 +75,11 @@ def train_and_save(folder: Path, name: str) -> None:
 @contextmanager
 def in_double_precision() -> Iterator[None]:
     """In float32 rounding alone, as by another number of threads, moves weights by 7e-4: MAE and Adam go by signs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRECISIONS, "32", "64-true")
+    torch.set_default_dtype(torch.float64)
+    try:
         yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", ["aeanet", "unet"])
@@ -94,7 +95,7 @@ def test_two_ranks_train_as_one_with_the_joint_batch(name: str, tmp_path: Path) 
 
 
 def train_in_two_goes(folder: Path, interrupt: bool) -> None:
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         if interrupt and now.step == 1 and rank() == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -119,7 +120,7 @@ def test_ctrl_c_at_one_rank_ends_both_after_the_same_step_and_they_go_on(tmp_pat
 
 
 def die(number: int, signal_number: int) -> None:
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         if now.step == 2 and rank() == number:
             os.kill(os.getpid(), signal_number)
 
@@ -139,16 +140,16 @@ def test_a_rank_that_dies_ends_the_other_with_a_sentence(number: int) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_the_joint_batch_is_that_of_a_single_process_halves_included(processes: int) -> None:
-    ranks = [list(StepSampler(range(2, 5), 4, rank=rank, processes=processes)) for rank in range(processes)]
-    for step in range(3):
-        joint = range((2 + step) * 4 * processes, (3 + step) * 4 * processes)
-        halves = [
-            sorted(chain.from_iterable(batches[step][part] for batches in ranks)) for part in (slice(2), slice(2, None))
-        ]
+    for step in range(2, 5):
+        ranks = [crop_indices(step, 4, rank=rank, processes=processes) for rank in range(processes)]
+        joint = range(step * 4 * processes, (step + 1) * 4 * processes)
+        halves = [sorted(chain.from_iterable(batch[part] for batch in ranks)) for part in (slice(2), slice(2, None))]
         assert halves == [list(joint[: 2 * processes]), list(joint[2 * processes :])]
-    assert list(StepSampler(range(2), 3)) == [[0, 1, 2], [3, 4, 5]]
+    assert [crop_indices(step, 3) for step in range(2)] == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_a_batch_that_cannot_be_halved_is_refused() -> None:
+def test_a_batch_that_cannot_be_halved_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
     with pytest.raises(RecipeError, match="batch is 3, wanted an even number"):
-        StepSampler(range(2), 3, rank=1, processes=2)
+        train(PAIRS, replace(RECIPE, batch=3))

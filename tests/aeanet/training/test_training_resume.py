@@ -1,12 +1,14 @@
 """Checkpoints: a training that was killed, however often, ends with the same bits as one left alone."""
 
 import csv
+import json
 import multiprocessing
 import os
 import random
 import signal
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from plain import plain_training
 from toys import toy_pair
 
 from aeanet.data.pairs import PairSet
@@ -22,15 +25,17 @@ from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
     Interval,
-    Progress,
     Recipe,
     RunError,
-    Trained,
+    TrainingProgress,
+    TrainingResult,
+    fingerprint,
     open_run,
     save_run,
     train,
 )
-from aeanet.training.checkpoint import Checkpoint, random_state, set_random_state
+from aeanet.training.checkpoint import Checkpoint
+from aeanet.training.randomness import random_state, set_random_state
 
 PAIRS = [toy_pair(0), toy_pair(1)]
 HELD_BACK = [toy_pair(2)]
@@ -39,7 +44,7 @@ STEADY = Recipe(steps=4, batch=4, crop=16, halve_every=2)
 KILLS = 20 if os.environ.get("AEANET_THOROUGH") else 3
 
 
-def train_in(folder: Path, recipe: Recipe, *, resume: bool = False, **arguments: Any) -> Trained:
+def train_in(folder: Path, recipe: Recipe, *, resume: bool = False, **arguments: Any) -> TrainingResult:
     """What `aeanet train` does once the pairs are registered."""
     with open_run(folder, resume=resume) as run:
         trained = train(PAIRS, recipe, run=run, **arguments)
@@ -104,7 +109,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, t
     alone = train(PAIRS, recipe)
     losses = []
 
-    def interrupt(now: Progress) -> None:
+    def interrupt(now: TrainingProgress) -> None:
         losses.append(now.loss)
         if len(losses) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -121,6 +126,58 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, t
     third = train_in(tmp_path, recipe, resume=True)  # nothing is left to do
     assert (third.steps, third.loss, third.steps_per_second) == (second.steps, second.loss, second.steps_per_second)
     assert_same_model(load_model(tmp_path), alone.model)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its files are written here word for word: the format of checkpoints is a promise."""
+    recipe = replace(STEADY, steps=12, halve_every=5)
+    model, optimiser = plain_training(PAIRS, recipe, "aeanet", 10)
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    words = {"bit_generator": "MT19937", "state": {"key": [7] * 624, "pos": 3}, "has_gauss": 0, "gauss": 0.0}
+    state = {
+        "step": 10,
+        "seconds": 3.5,
+        "loss": 0.25,
+        "steps_per_second": 2.0,
+        "scores": {"psnr": 20.0, "ssim": 0.5, "delta_psnr": 1.0, "delta_ssim": 0.1},
+        "random": {"python": [3, [5] * 624 + [1], None], "numpy": words},
+    }
+    configuration = {
+        "recipe": {
+            "steps": 12,
+            "batch": 4,
+            "crop": 16,
+            "rate": 0.0004,
+            "schedule": "halving",
+            "halve_every": 5,
+            "betas": [0.9, 0.999],
+            "epsilon": 1e-08,
+            "max_seconds": None,
+            "freeze": 1.0,
+            "seed": 0,
+            "precision": "32",
+            "compile": False,
+            "deterministic": False,
+        },
+        "model": {"name": "aeanet", "references": 64, "batch_aware": True},
+        "data": {"pairs": ["toy-0", "toy-1"], "held_back": [], "sha256": fingerprint(PAIRS)},
+        "versions": {name: version(name) for name in ("aeanet", "torch", "numpy")},
+        "processes": 1,
+    }
+    metadata = {"format": "aeanet-checkpoint", "version": "1", "state": json.dumps(state)}
+    safetensors.torch.save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()} | {"random.0": torch.get_rng_state()},
+        tmp_path / "checkpoint.safetensors",
+        metadata | {"configuration": json.dumps(configuration)},
+    )
+    done = train_in(tmp_path, recipe, resume=True)
+    assert (done.steps, done.validation) == (12, state["scores"])
+    assert done.seconds > 3.5
+    expected, _ = plain_training(PAIRS, recipe, "aeanet", 12)
+    for (key, tensor), other in zip(expected.state_dict().items(), done.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, tensor, msg=lambda m, key=key: f"{key}: {m}")
 
 
 def test_more_steps_of_a_halving_schedule_are_those_of_a_longer_training(tmp_path: Path) -> None:
