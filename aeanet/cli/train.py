@@ -117,6 +117,9 @@ def main(
     ] = None,
     validate_every: Annotated[str, typer.Option(help="Steps, or time as 10min, between such scores.")] = "1000",
     checkpoint_every: Annotated[str, typer.Option(help="Steps, or time as 60s, between checkpoints.")] = "60s",
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="Record the step once as a CUDA graph and replay it, on one GPU.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the latest checkpoint, with the options of its beginning.")
     ] = False,
@@ -193,6 +196,7 @@ def main(
                     whose = f" on {name}"
 
                 arguments: dict[str, Any] = often | options | {"on_step": on_step, "on_trouble": _say_trouble}
+                arguments["cuda_graph"] = cuda_graph
                 if one_per_pair:
                     arguments |= {"resume": resume, "overwrite": overwrite, "on_pair": on_pair, "save": keep_run}
                     done = training.train_each(run, data, recipe, **arguments)

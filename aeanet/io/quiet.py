@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quietly(*names: str, below: int = logging.CRITICAL) -> Iterator[None]:
-    """Within it, no Python warnings, and of the loggers of these names only what is of the level `below` or above."""
+def quietly(*names: str) -> Iterator[None]:
+    """Within it, no Python warnings, and of the loggers of these names only what is critical."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(below)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -34,7 +34,7 @@ class TrainingStep:
         self.captured: CapturedPass | None = None
         self.captured_frozen = False
         if cuda_graph and (self.weight.device.type != "cuda" or process_count() > 1):
-            raise RecipeError("A CUDA graph needs one process on a CUDA device: leave out cuda_graph here.")
+            raise RecipeError("A CUDA graph needs one process on a CUDA device: train without it here.")
 
     @property
     def rate(self) -> float:

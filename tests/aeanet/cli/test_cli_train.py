@@ -229,6 +229,12 @@ def test_what_cannot_be_is_one_sentence(pairs: Path, tmp_path: Path) -> None:
         assert "in use by another training" in refused(pairs, *out, *BRIEF)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_cuda_graph_without_a_gpu(pairs: Path, tmp_path: Path) -> None:
+    assert "needs one process on a CUDA device" in refused(pairs, "--out", tmp_path / "run", *BRIEF, "--cuda-graph")
+    trained(pairs, "--out", tmp_path / "run", *BRIEF)  # nothing is in its way
+
+
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
 def test_short_of_memory(error: Exception, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
