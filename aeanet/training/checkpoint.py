@@ -148,33 +148,28 @@ def set_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[int, Ma
     optimizer.load_state_dict({"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+@dataclass
 class Checkpointer:
     """Writes the checkpoint and, once there was a step, the model: every so often and after the last step, in rank 0.
 
-    Args:
+    Attributes:
         model, optimizer: of the training.
         every: how often.
+        latest: when it last was time, in seconds of training.
         folder: the run folder; None: nothing is written, but `on_save` is called.
         configuration: see `run.configuration`.
         on_save: called with the model, for a copy that outlives a crash.
         on_trouble: see `disk.tolerating`.
-        begun: the progress that the training goes on from.
     """
 
-    def __init__(
-        self,
-        model: Network,
-        optimizer: torch.optim.Optimizer,
-        every: Interval,
-        folder: Path | None,
-        configuration: dict[str, Any],
-        on_save: Callable[[Network], None] | None,
-        on_trouble: OnTrouble,
-        begun: TrainingProgress,
-    ) -> None:
-        self.model, self.optimizer, self.every, self.folder = model, optimizer, every, folder
-        self.configuration, self.on_save, self.on_trouble = configuration, on_save, on_trouble
-        self.latest = begun.seconds
+    model: Network
+    optimizer: torch.optim.Optimizer
+    every: Interval
+    latest: float
+    folder: Path | None
+    configuration: dict[str, Any]
+    on_save: Callable[[Network], None] | None
+    on_trouble: OnTrouble
 
     def after_step(self, now: TrainingProgress, scores: dict[str, float] | None) -> None:
         """Write if it is time. `scores` are the latest on held-back pairs."""

@@ -97,9 +97,9 @@ def train(
             if checkpoint:
                 set_optimizer_state(step.optimizer, checkpoint.optimizer)
                 set_random_state(checkpoint.random)
-            validation = Validation(model, held_back, validate_every, folder, on_trouble, begun=now, scores=scores)
+            validation = Validation(model, held_back, validate_every, now.seconds, scores, folder, on_trouble)
             checkpointer = Checkpointer(
-                model, step.optimizer, checkpoint_every, folder, described, on_save, on_trouble, begun=now
+                model, step.optimizer, checkpoint_every, now.seconds, folder, described, on_save, on_trouble
             )
             if now.step == 0:
                 checkpointer.write(now)

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aeanet.data.registration import RegisteredPair
@@ -17,26 +18,28 @@ from aeanet.training.recipe import Interval
 VALIDATION_FIGURE = "validation.png"
 
 
+@dataclass
 class Validation:
     """Restores held-back pairs as a whole and scores them: every so often, first after a tenth of that, and at the end.
 
-    Only rank 0 does. `scores` are the latest, see `score_held_back`.
+    Only rank 0 does.
+
+    Attributes:
+        model: of the training.
+        pairs: the held-back ones.
+        every: how often.
+        latest: when they last were scored, in seconds of training.
+        scores: the latest, see `score_held_back`.
+        folder, on_trouble: see `score_held_back`.
     """
 
-    def __init__(
-        self,
-        model: Network,
-        pairs: Sequence[RegisteredPair],
-        every: Interval,
-        folder: Path | None,
-        on_trouble: OnTrouble,
-        *,
-        begun: TrainingProgress,
-        scores: dict[str, float] | None,
-    ) -> None:
-        self.model, self.pairs, self.every, self.folder = model, pairs, every, folder
-        self.on_trouble, self.scores = on_trouble, scores
-        self.latest = begun.seconds
+    model: Network
+    pairs: Sequence[RegisteredPair]
+    every: Interval
+    latest: float
+    scores: dict[str, float] | None
+    folder: Path | None
+    on_trouble: OnTrouble
 
     def after_step(self, now: TrainingProgress) -> dict[str, float] | None:
         """The scores if it is time for some, else None."""
@@ -62,7 +65,7 @@ def score_held_back(
 ) -> dict[str, float] | None:
     """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if none has a score.
 
-    The first of the pairs is drawn in `folder`.
+    The first of the pairs is drawn in `folder`; `on_trouble` is told if that cannot be, see `disk.tolerating`.
     """
     scores: list[Score] = []
     for pair in pairs:

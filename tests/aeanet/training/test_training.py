@@ -90,6 +90,17 @@ def test_ctrl_c_leaves_the_model_of_the_last_full_step() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_ctrl_c_after_the_last_step_is_not_lost() -> None:
+    """What comes after the training, such as the next experiment of a study, must not begin."""
+
+    def on_step(now: TrainingProgress) -> None:
+        if now.step == BRIEF.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trained = train(PAIRS, BRIEF, on_step=on_step)
+    assert (trained.steps, trained.interrupted) == (BRIEF.steps, True)
+
+
 def test_it_ends_in_time() -> None:
     trained = train(PAIRS, replace(BRIEF, steps=1_000_000, max_seconds=0.5))
     assert 0 < trained.steps < 1000
