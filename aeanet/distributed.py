@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
+from aeanet.errors import UserError
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -18,8 +20,8 @@ PATIENCE = timedelta(minutes=10)  # in training, with a process that does not an
 TILES_PATIENCE = timedelta(days=1)  # in prediction: between two exchanges lies a pass over all tiles
 
 
-class ProcessError(ValueError):
-    """Work that lost one of its processes; the message is one sentence for the user."""
+class ProcessError(UserError):
+    """Work that lost one of its processes."""
 
 
 def _launched() -> bool:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
+from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, show, warn
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from aeanet.networks.base import Network
@@ -84,11 +85,10 @@ def main(
                         if not rank():
                             say(str(target))
                     except Exception as error:
-                        reason = sentence(error)
-                        if reason is None or group is not None:  # alone, a process cannot go on to the next image
+                        if group is not None:  # one process cannot go on to the next image without the others
                             raise
+                        warn(sentence_or_raise(error))
                         failed += 1
-                        warn(reason)
                 show(bar, "Restored", 1.0)
         if failed:
             fail(f"{failed} of {len(images)} images could not be restored.")

@@ -16,10 +16,10 @@ from aeanet.cli.shared import (
     progress_bar,
     register_pairs,
     say,
-    sentence,
     show,
     warn,
 )
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,10 +62,7 @@ def main(
                     write_pair(pair, originals[pair.name], parts)
                     written[pair.name] = pair
                 except Exception as error:
-                    reason = sentence(error)
-                    if reason is None:
-                        raise
-                    data.refused[pair.name] = reason
+                    data.refused[pair.name] = reason = sentence_or_raise(error)
                     warn(f"Pair {pair.name} is not written: {reason}")
             show(bar, "Written", 1.0)
         record = {

@@ -13,7 +13,6 @@ import typer
 from aeanet.cli.shared import (
     INTERRUPTED,
     Pairs,
-    describe,
     err,
     fail,
     one_sentence,
@@ -24,6 +23,7 @@ from aeanet.cli.shared import (
     show,
     warn,
 )
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from aeanet import training
@@ -231,7 +231,7 @@ def _alone() -> Iterator[None]:
 
 
 def _say_trouble(error: OSError) -> None:
-    warn(f"A file could not be saved for now: {describe(error)}")
+    warn(f"A file could not be saved for now: {sentence_or_raise(error)}")
 
 
 def keep_run(
@@ -249,4 +249,4 @@ def keep_run(
     except OSError as error:
         refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
         save_run(refuge, trained, recipe, data, held_back)
-        fail(f"{describe(error)} The trained model is in {refuge} instead.")
+        fail(f"{sentence_or_raise(error)} The trained model is in {refuge} instead.")

@@ -1,13 +1,16 @@
 """The paper's 3x4 split of an image into training columns and test subimages; random crops for training."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from aeanet.data.registration import RegisteredPair
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
+
 from aeanet.errors import PairError
 
 Region = tuple[slice, slice]
@@ -36,7 +39,7 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __init__(
         self,
-        pairs: Sequence[RegisteredPair],
+        pairs: "Sequence[RegisteredPair]",
         size: int,
         length: int,
         *,

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.errors import UserError
+
 Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
@@ -30,8 +32,8 @@ _LEAST_MATCHES = 100  # where 15 % would be fewer
 _REPROJECTION = 2.0  # LR px
 
 
-class RegistrationError(ValueError):
-    """A pair that cannot be trusted; the message is one sentence with the reason."""
+class RegistrationError(UserError):
+    """A pair that cannot be trusted."""
 
 
 @dataclass(frozen=True)

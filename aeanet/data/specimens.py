@@ -3,9 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from aeanet.errors import UserError
 
-class SampleError(ValueError):
-    """A list of samples that cannot be used; the message is one sentence for the user."""
+
+class SampleError(UserError):
+    """A list of samples that cannot be used."""
 
 
 def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import aea_kernels as aea
+from aeanet.errors import UserError
 from aeanet.inference.tiling import Progress, check_side, reach_of, run_tiles
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
 from aeanet.io.mosaics import create_mosaic, open_mosaic
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16"]
 
 
-class PredictionError(ValueError):
-    """What cannot be restored; the message is one sentence for the user."""
+class PredictionError(UserError):
+    """What cannot be restored."""
 
 
 def restore(

@@ -7,14 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from aea_kernels import AugmentedAttention
+from aeanet.errors import UserError
 from aeanet.inference.prediction import restore
 from aeanet.networks.base import Network
 
 SHOWN = (1, 99)  # percentiles of a map between which its colours lie
 
 
-class RelevanceError(ValueError):
-    """A model without references; the message is one sentence for the user."""
+class RelevanceError(UserError):
+    """A model without references."""
 
 
 def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:

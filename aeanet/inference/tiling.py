@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aeanet.errors import UserError
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -35,8 +36,8 @@ POINTWISE = (
 )  # fmt: skip
 
 
-class TilingError(ValueError):
-    """A network or a tile size for which there are no exact tiles; the message is one sentence for the user."""
+class TilingError(UserError):
+    """A network or a tile size for which there are no exact tiles."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,6 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class ModelError(ValueError):
-    """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
-
-
 class Network(nn.Module):
     """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
 

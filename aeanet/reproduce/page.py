@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
 from aeanet.io.atomic import write_atomically
 from aeanet.networks.baselines import Library
-from aeanet.networks.registry import MODELS
+from aeanet.networks.registry import network_class
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Table
@@ -117,7 +117,7 @@ def _facts(study: Study) -> dict[str, str]:
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
-    by_example = any(issubclass(MODELS[one.name], Library) for one in study.table1)
+    by_example = any(issubclass(network_class(one.name), Library) for one in study.table1)
     none = "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
     residual = "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
     return {

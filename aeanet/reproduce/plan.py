@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.specimens import split_by_image
-from aeanet.networks.registry import MODELS, short_options
+from aeanet.errors import UserError
+from aeanet.networks.registry import NETWORKS, short_options
 from aeanet.training import Recipe
 
 PAPER_STEPS = Recipe().steps
@@ -23,13 +24,13 @@ SECTIONS = {
 Strategy = Literal["pooled", "self", "unseen"]
 
 
-class ReproduceError(ValueError):
-    """A study that cannot be made; the message is one sentence for the user."""
+class ReproduceError(UserError):
+    """A study that cannot be made."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A network by its name in `model.MODELS` and its options; `key` names its folder, `title` its line in tables."""
+    """A network of `NETWORKS` with its options; `key` names its folder, `title` its line in tables."""
 
     key: str
     title: str
@@ -61,9 +62,9 @@ TILED = (
 
 
 def method(name: str) -> Method:
-    """The method of a name in `model.MODELS`. Raises ReproduceError."""
-    if name not in MODELS:
-        raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(MODELS)}.")
+    """The method of a name in `registry.NETWORKS`. Raises ReproduceError."""
+    if name not in NETWORKS:
+        raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(NETWORKS)}.")
     return AEANET if name == "aeanet" else Method(name, TITLES.get(name, name), name)
 
 
@@ -109,7 +110,7 @@ class Study:
     Attributes:
         pairs: registered, by name; `refused` the others, with the reason.
         recipe: of every training, but for its seed.
-        methods: of Table 1, names in `model.MODELS`.
+        methods: of Table 1, names in `registry.NETWORKS`.
         sections: which of `SECTIONS`.
         seeds: trainings of each kind, with seeds 0, 1, ...
         self_pairs: for how many pairs, evenly spaced by name, a network of their own is trained; None for all.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
+from aeanet.errors import sentence_or_raise
 from aeanet.figures import CropRow, Curve, crop_row
 from aeanet.inference.prediction import restore
 from aeanet.inference.relevance import most_varied, relevance_maps
@@ -83,13 +83,10 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
 
         try:
             result = _experiment(study, experiment, store, told)
-        except ValueError as error:
-            if not type(error).__module__.startswith("aeanet."):
-                raise
-            results.failed[experiment.label] = str(error)
-            continue
-        except (MemoryError, torch.OutOfMemoryError):
-            results.failed[experiment.label] = "There is not enough memory for this network: it needs another machine."
+        except OSError:
+            raise
+        except Exception as error:
+            results.failed[experiment.label] = sentence_or_raise(error)
             continue
         results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
         scored.append((experiment, Evaluation.from_record(result["evaluation"])))

@@ -15,6 +15,7 @@ from skimage.filters import threshold_otsu
 
 from aeanet.data.crops import split_3x4
 from aeanet.data.registration import RegisteredPair
+from aeanet.errors import UserError
 from aeanet.inference.prediction import restore
 from aeanet.networks.base import Network
 from aeanet.scoring.confidence import EXPLANATION, Estimate, estimate
@@ -25,8 +26,8 @@ Part = Literal["foreground", "background"]
 _MEASURED = ("psnr_bicubic", "psnr", "ssim_bicubic", "ssim")
 
 
-class EvaluationError(ValueError):
-    """Pairs on which nothing can be measured; the message is one sentence for the user."""
+class EvaluationError(UserError):
+    """Pairs on which nothing can be measured."""
 
 
 @dataclass(frozen=True)

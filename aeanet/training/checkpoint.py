@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from aeanet.errors import UserError
 from aeanet.io.atomic import read_tensors, write_atomically
 from aeanet.training.recipe import Recipe
 
@@ -25,8 +26,8 @@ FORMAT = "aeanet-checkpoint"
 FORMAT_VERSION = "1"
 
 
-class CheckpointError(ValueError):
-    """A training that cannot be resumed; the message is one sentence for the user."""
+class CheckpointError(UserError):
+    """A training that cannot be resumed."""
 
 
 @dataclass(frozen=True)

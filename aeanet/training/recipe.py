@@ -5,14 +5,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from aeanet.errors import UserError
+
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
 Precision = Literal["32", "bf16"]
 
 
-class RecipeError(ValueError):
-    """A recipe no training can follow; the message is one sentence for the user."""
+class RecipeError(UserError):
+    """A recipe no training can follow."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.errors import UserError
 from aeanet.io.pixel_size import PixelSize
 
 # OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
 WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 
-class ImageError(ValueError):
-    """An image that cannot be read or written; the message is one sentence that names the file."""
+class ImageError(UserError):
+    """An image that cannot be read or written; the sentence names the file."""
 
 
 class NotOneImageError(ValueError):

@@ -1,15 +1,17 @@
 """Methods by example: a library of LR patches and of what HR shows in their place, looked up patch by patch."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeanet.data.crops import RandomCrops
-from aeanet.data.registration import RegisteredPair
 from aeanet.networks.base import Network
+
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
 
 AT_ONCE = 2**22  # distances, 16 MiB of them, that are held at a time
 ROWS = 16  # of patches that are cut out of the image at a time
@@ -44,7 +46,7 @@ class Library(Network):
         """`restored`, of no more patches at a time than memory is to hold the distances of."""
         return torch.cat([self.restored(some) for some in patches.split(max(AT_ONCE // len(self.lr), 1))])
 
-    def fit(self, pairs: Sequence[RegisteredPair], seed: int = 0) -> None:
+    def fit(self, pairs: "Sequence[RegisteredPair]", seed: int = 0) -> None:
         """Draw the library at random from the pairs' training regions. Raises PairError if they have no room."""
         size = len(self.lr)
         crops = RandomCrops(pairs, self.patch, size + TRIALS, seed=seed)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.networks.base import ModelError, check_images
+from aeanet.errors import ModelError
+from aeanet.networks.base import check_images
 from aeanet.networks.baselines.examples import Library, strips
 
 
