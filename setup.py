@@ -19,7 +19,7 @@ EM = [
     "scipy>=1.11",
     "tensorboard>=2.16",
     "tifffile>=2023.7.10",
-    "typer>=0.12",
+    "typer>=0.19",
     "zarr>=3.1",
 ]
 TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]

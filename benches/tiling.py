@@ -27,8 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from aeanet.data.crops import split_3x4
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
+from aeanet.inference.files import super_resolve_mosaic
 from aeanet.inference.memory import bytes_per_pixel
-from aeanet.inference.prediction import restore, super_resolve_mosaic
+from aeanet.inference.prediction import restore
 from aeanet.inference.tiling import reach_of
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model, load_model

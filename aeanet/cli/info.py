@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
     with one_sentence():
-        from aeanet.io.mosaics import ZARR_SUFFIX
+        from aeanet.io.images.reading import ZARR_SUFFIX
 
         if not path.exists():
             fail(f"there is no {path}.")

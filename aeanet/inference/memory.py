@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aeanet.inference.prediction import Precision, computing_in
+from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import reach_of
 
 if TYPE_CHECKING:

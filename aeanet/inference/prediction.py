@@ -1,10 +1,7 @@
 """Prediction: a raw micrograph in, the restored one at the run's magnification out, as a whole or in exact tiles."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,15 +10,13 @@ from torch import nn
 
 import aea_kernels as aea
 from aeanet.errors import UserError
-from aeanet.inference.tiling import Progress, check_side, reach_of, run_tiles
+from aeanet.inference.precision import Precision, computing_in
+from aeanet.inference.tiling import Progress, run_tiles
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
-from aeanet.io.mosaics import create_mosaic, open_mosaic
 from aeanet.networks.base import Network
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class PredictionError(UserError):
@@ -95,47 +90,6 @@ def super_resolve(
     return restore(model, large, tile=tile, precision=precision, group=group, progress=progress)
 
 
-def super_resolve_mosaic(
-    model: Network,
-    image: Path,
-    target: Path,
-    *,
-    tile: int | None = None,
-    magnification: float | None = None,
-    precision: Precision = "float32",
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
-) -> None:
-    """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
-
-    Args:
-        model: any network of `model`.
-        image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
-        target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
-            pixel size divided by the magnification. It appears when it is complete.
-        tile: side of the tiles in pixels of the result; None, or as large as the result, takes it at once.
-        magnification, precision, progress: as in `super_resolve`.
-        group: processes that share the tiles, and a file system on which they write `target` together.
-
-    Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
-    """
-    magnification = known_magnification(model, magnification)
-    with open_mosaic(image) as source:
-        shape = upsampled_shape(source.shape, magnification)
-        whole = tile is None or tile >= max(shape)
-        tile = max(shape) if tile is None or whole else check_side(tile, reach_of(model))
-        pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
-
-        def read(rows: slice, columns: slice) -> NDArray:
-            return upsample_region(source.read, source.shape, magnification, rows, columns)
-
-        with (
-            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
-            computing_in(precision, next(model.parameters()).device),
-        ):
-            run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)
-
-
 def known_magnification(model: Network, given: float | None) -> float:
     """The one that is given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
     magnification = model.magnification if given is None else given
@@ -144,13 +98,6 @@ def known_magnification(model: Network, given: float | None) -> float:
     if not 0 < magnification < math.inf:
         raise PredictionError(f"magnification is {magnification}, wanted a number above 0.")
     return magnification
-
-
-@contextmanager
-def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within it, convolutions run in that precision; weights and statistics stay as they are."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
 
 
 def compile_parts(model: nn.Module) -> None:

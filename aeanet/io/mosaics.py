@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from aeanet.io.images import WIDER, ImageError, bits_of, to_raw, value_range
+from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.pixel_size import (
     PixelSize,
     ome_metadata,
@@ -33,8 +34,6 @@ from aeanet.io.pixel_size import (
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-TIFF_SUFFIXES = (".tif", ".tiff")
-ZARR_SUFFIX = ".zarr"
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
 FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
 OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org

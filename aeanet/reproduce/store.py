@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aeanet.io.atomic import write_atomically
+from aeanet.training.recipe import current_record
 
 RESULT_FILE = "result.json"
 
@@ -27,6 +28,8 @@ class Store:
         """The result kept under a key with the same settings, else None."""
         try:
             kept = json.loads((self.folder(key) / RESULT_FILE).read_text(encoding="utf-8"))
+            if "recipe" in kept["settings"]:
+                kept["settings"]["recipe"] = current_record(kept["settings"]["recipe"])
             same = kept["settings"] == json.loads(json.dumps(settings))
             return kept["result"] if same else None
         except (OSError, ValueError, KeyError, TypeError):

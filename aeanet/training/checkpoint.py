@@ -19,7 +19,7 @@ from torch import Tensor
 
 from aeanet.errors import UserError
 from aeanet.io.atomic import read_tensors, write_atomically
-from aeanet.training.recipe import Recipe
+from aeanet.training.recipe import Recipe, current_record
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = "aeanet-checkpoint"
@@ -97,7 +97,9 @@ class Checkpoint:
                 generators[int(rest)] = tensor
         state = json.loads(metadata["state"])
         state["random"]["torch"] = [generators[i] for i in sorted(generators)]
-        return cls(**state, configuration=json.loads(metadata["configuration"]), model=model, optimizer=optimizer)
+        configuration = json.loads(metadata["configuration"])
+        configuration["recipe"] = current_record(configuration["recipe"])
+        return cls(**state, configuration=configuration, model=model, optimizer=optimizer)
 
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless a training of the configuration `wanted` is the one begun here."""

@@ -33,7 +33,7 @@ from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import RunFolder, Trained, configuration, write_record
 from aeanet.training.watch import Progress, Watch
 
-PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}  # the recipe's, as Lightning names them
+PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # the recipe's, as Lightning names them
 # Lightning advises on loggers, workers and devices.
 LIGHTNING = ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric")
 STATISTICS_WINDOW = 5  # a young batch norm averages over about the latest fifth of its steps

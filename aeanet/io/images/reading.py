@@ -18,6 +18,7 @@ from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits
 from aeanet.io.quiet import quietly
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR_SUFFIX = ".zarr"  # read by `mosaics` alone
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *microscopes.SUFFIXES)
 

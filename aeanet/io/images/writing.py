@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from aeanet.io.atomic import write_atomically
 from aeanet.io.images.micrograph import ImageError, Micrograph, bits_of
-from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES
+from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 _EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 255.0)
 
 
 def result_name(path: str | os.PathLike[str]) -> str:
-    """The file name for what is made of an image: PNG for PNG, BMP and JPEG, OME-TIFF (.tif) for everything else."""
+    """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else OME-TIFF (.tif)."""
     path = Path(path)
-    return f"{path.stem}{'.png' if path.suffix.lower() in RASTER_SUFFIXES else '.tif'}"
+    suffix = path.suffix.lower()
+    return path.name if suffix == ZARR_SUFFIX else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
 
 
 def write_image(

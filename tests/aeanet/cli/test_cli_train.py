@@ -78,7 +78,7 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
         "epsilon": 1e-7,
         "freeze": 0.9,
         "seed": 4,
-        "precision": "bf16",
+        "precision": "bfloat16",
         "deterministic": True,
         "compile": False,
     }

@@ -10,7 +10,8 @@ import tifffile
 import zarr
 from toys import lively_network, tiles_alone, uneven_noise
 
-from aeanet.inference.prediction import super_resolve, super_resolve_mosaic
+from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.prediction import super_resolve
 from aeanet.inference.upsampling import upsample
 from aeanet.io import mosaics
 from aeanet.io.images import ImageError, PixelSize, read_image, write_image

@@ -77,7 +77,7 @@ def train_and_save(folder: Path, name: str) -> None:
 def in_double_precision() -> Iterator[None]:
     """In float32 rounding alone, as by another number of threads, moves weights by 7e-4: MAE and Adam go by signs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRECISIONS, "32", "64-true")
+        patch.setitem(PRECISIONS, "float32", "64-true")
         yield
 
 

@@ -99,7 +99,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
     assert [int(row["step"]) for row in rows if row["validation/psnr"]] == [7, 14, 21, 28, 35, 40]
 
 
-@pytest.mark.parametrize("recipe", [BRIEF, STEADY, replace(BRIEF, precision="bf16", freeze=1.0)])
+@pytest.mark.parametrize("recipe", [BRIEF, STEADY, replace(BRIEF, precision="bfloat16", freeze=1.0)])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, tmp_path: Path) -> None:
     alone = train(PAIRS, recipe)
     losses = []
