@@ -81,9 +81,15 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
             raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
-        which = [data.pairs[(2 * i + 1) * total // (2 * number)].name for i in range(number)]
+        which = evenly_spaced([pair.name for pair in data.pairs], number)
     held = [pair for pair in data.pairs if pair.name in which]
     return replace(data, pairs=[pair for pair in data.pairs if pair.name not in which]), held
+
+
+def evenly_spaced(names: Sequence[str], number: int) -> list[str]:
+    """`number` of the names, or all if they are fewer, evenly spaced: no choice by result."""
+    number = min(number, len(names))
+    return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]
 
 
 def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.errors import UserError
+from aeanet.scoring.metrics import psnr
 
 Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -108,7 +109,7 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
         magnification=_magnification(matrix),
         residual=residual,
         psnr_before=_psnr_before(lr, hr, _magnification(matrix)),
-        psnr_after=_psnr(registered, hr, mask),
+        psnr_after=psnr(registered, hr, mask),
         valid_fraction=float(mask.mean()),
         matrix=tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[arg-type]
     )
@@ -297,14 +298,9 @@ def _block_sums(values: NDArray, block: int = 64) -> NDArray[np.float64]:
     return np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
 
 
-def _psnr(a: Image, b: Image, mask: NDArray[np.bool_]) -> float:
-    error = float(np.mean(np.square(a[mask].astype(np.float64) - b[mask])))
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
-
-
 def _psnr_before(lr: Image, hr: Image, magnification: float) -> float:
     offset = [
         (size_hr - 1 - magnification * (size_lr - 1)) / 2 for size_hr, size_lr in zip(hr.shape, lr.shape, strict=True)
     ]
     placed = np.array([[magnification, 0, offset[1]], [0, magnification, offset[0]]])
-    return _psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))
+    return psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))

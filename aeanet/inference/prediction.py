@@ -28,6 +28,8 @@ def restore(
     image: NDArray,
     *,
     tile: int | None = None,
+    halo: int | None = None,
+    exact: bool = True,
     precision: Precision = "float32",
     group: "ProcessGroup | None" = None,
     progress: Progress | None = None,
@@ -39,6 +41,7 @@ def restore(
         image: (H, W) floating point, intensities in [0, 1] but for the overshoot of bicubic interpolation.
         tile: run in tiles of so many px, in the memory of one and with the same result (`tiling.run_tiles`); by default
             the image is taken at once, as in the paper's protocol.
+        halo, exact: as in `tiling.run_tiles`.
         precision: of the convolutions; bfloat16 halves the memory, and costs about three digits.
         group: processes that share the tiles; each gets the whole result.
         progress: told after every tile.
@@ -54,7 +57,17 @@ def restore(
         result[rows, columns] = region.clip(0, 1)
 
     with computing_in(precision, next(model.parameters()).device):
-        run_tiles(model, lambda r, c: image[r, c], write, image.shape, side=tile, group=group, progress=progress)
+        run_tiles(
+            model,
+            lambda rows, columns: image[rows, columns],
+            write,
+            image.shape,
+            side=tile,
+            halo=halo,
+            exact=exact,
+            group=group,
+            progress=progress,
+        )
     return result if group is None else _joined(result, model, group)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from aeanet.data.pairs import evenly_spaced
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.specimens import split_by_image
 from aeanet.errors import UserError
@@ -148,7 +149,7 @@ class Study:
     @cached_property
     def self_names(self) -> list[str]:
         names = list(self.pairs)
-        return names if self.self_pairs is None else spread(names, self.self_pairs)
+        return names if self.self_pairs is None else evenly_spaced(names, self.self_pairs)
 
     @cached_property
     def parts(self) -> list[list[str]]:
@@ -189,9 +190,3 @@ class Study:
                 for name in self.self_names:
                     add("self", one, (name,), (name,), name)
         return list(wanted.values())
-
-
-def spread(names: Sequence[str], number: int) -> list[str]:
-    """`number` of the names, evenly spaced: no choice by result."""
-    number = min(number, len(names))
-    return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]

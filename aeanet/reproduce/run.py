@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aeanet.data.pairs import PairSet
+from aeanet.data.pairs import PairSet, evenly_spaced
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import sentence_or_raise
 from aeanet.figures import CropRow, Curve, crop_row
@@ -17,9 +17,8 @@ from aeanet.inference.prediction import restore
 from aeanet.inference.relevance import most_varied, relevance_maps
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, load_model, to_device
-from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study, spread
+from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study
 from aeanet.reproduce.store import Store
-from aeanet.reproduce.tiles import MARGIN, SIZES, stitch
 from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import (
     CHECKPOINT_FILE,
@@ -36,6 +35,8 @@ PROTOCOL = 1  # to be raised when results kept before would no longer be what th
 SHOWN_CROPS = 4
 SHOWN_IMAGES = 3
 SHOWN_REFERENCES = 4
+TILE_SIZES = (128, 256, 384, 512)  # px
+MARGIN = 32  # px of a stitched tile that are thrown away on each side; the network's convolutions reach about 22
 Show = Callable[[str, float], None]
 
 
@@ -198,12 +199,12 @@ class _Models:
 
 def _crops(study: Study, models: _Models) -> list[CropRow]:
     shown = {method.title: model for method in study.table1 if (model := models.pooled(method))}
-    pairs = [study.pairs[name] for name in spread(list(study.pairs), SHOWN_CROPS)]
+    pairs = [study.pairs[name] for name in evenly_spaced(list(study.pairs), SHOWN_CROPS)]
     return [crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()}) for pair in pairs]
 
 
 def _relevance(study: Study, model: Network) -> Relevance:
-    names = spread(list(study.pairs), SHOWN_IMAGES)
+    names = evenly_spaced(list(study.pairs), SHOWN_IMAGES)
     images = [study.pairs[name].lr for name in names]
     maps = [relevance_maps(model, image) for image in images]
     return Relevance(names, images, maps, most_varied(maps, SHOWN_REFERENCES))
@@ -212,7 +213,7 @@ def _relevance(study: Study, model: Network) -> Relevance:
 def _curves(study: Study, store: Store, models: _Models, results: Results, show: Show) -> list[Curve]:
     """Mean Δ PSNR of the pooled networks for each tile size, kept like an experiment."""
     pairs = list(study.pairs.values())
-    sizes = [size for size in SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
+    sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
     found = []
     for method in TILED:
         model = models.pooled(method)
@@ -220,7 +221,7 @@ def _curves(study: Study, store: Store, models: _Models, results: Results, show:
             continue
         experiment = next(e for e in study.experiments if e.key == models.keys[method.key])
         key = f"tiles/{method.key}"
-        settings = _settings(study, experiment) | {"sizes": sizes, "margin": MARGIN}
+        settings = _settings(study, experiment) | {"sizes": sizes, "halo": MARGIN}
         kept = store.recall(key, settings)
         if kept is None:
             store.prepare(key)
@@ -236,9 +237,11 @@ def _prefixed(show: Show, prefix: str, label: str, share: float) -> None:
 
 
 def _tiled(model: Network, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Show) -> dict[str, list[float]]:
+    """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its `size` px."""
     found: dict[str, list[float]] = {"stitched": [], "exact": []}
     for done, size in enumerate(sizes):
         show(f"tiles of {size} px", done / len(sizes))
-        for way, predict in (("stitched", partial(stitch, tile=size)), ("exact", partial(restore, tile=size))):
+        alone = partial(restore, tile=size - 2 * MARGIN, halo=MARGIN, exact=False)
+        for way, predict in (("stitched", alone), ("exact", partial(restore, tile=size))):
             found[way].append(evaluate(model, pairs, predict=predict).mean.delta_psnr)
     return found

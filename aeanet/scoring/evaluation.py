@@ -1,6 +1,5 @@
 """The paper's protocol: how much closer to HR than bicubic interpolation the network comes, on the test columns."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -141,10 +140,6 @@ class Evaluation:
             "pairs": [score.record() for score in self.pairs],
             "subimages": [score.record() for score in self.subimages],
         }
-
-    def to_json(self) -> str:
-        """`record` as JSON."""
-        return json.dumps(self.record(), indent=2)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Evaluation":

@@ -1,12 +1,16 @@
 """A micrograph in memory: grey values from 0 to 1, and what is needed to write another one like it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.errors import UserError
 from aeanet.io.pixel_size import PixelSize
+from aeanet.io.quiet import quietly
 
 # OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
 WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
@@ -17,7 +21,25 @@ class ImageError(UserError):
 
 
 class NotOneImageError(ValueError):
-    """A whole file without the one grey or colour image that is wanted; the message says what it holds instead."""
+    """An undamaged file without the one grey or colour image that is wanted; the message says what it holds instead."""
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Within it, whatever a decoder raises on a damaged file becomes an ImageError that names the file.
+
+    Decoders raise errors of all kinds on damaged files, even SyntaxError and struct.error.
+    """
+    try:
+        with quietly("rsciio", "tifffile"):  # they warn of odd metadata
+            yield
+    except (ImageError, MemoryError):
+        raise
+    except NotOneImageError as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
 
 
 @dataclass(frozen=True)

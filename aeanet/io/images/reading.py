@@ -13,9 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from aeanet.io.images import microscopes
 from aeanet.io.images.bars import find_bar
-from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, value_range
+from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, decoding, value_range
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
-from aeanet.io.quiet import quietly
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"  # read by `mosaics` alone
@@ -70,16 +69,8 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
     if empty:
         raise ImageError(f"{path} is empty (0 bytes).")
-    try:
-        with quietly("rsciio", "tifffile"):  # they complain of odd metadata
-            decoded = _decode(path)
-    except MemoryError:
-        raise
-    except NotOneImageError as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
-    except Exception as error:  # decoders raise whatever they like on damaged files, even SyntaxError and struct.error
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
+    with decoding(path):
+        decoded = _decode(path)
     raw = decoded.raw.astype(WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
         raise ImageError(f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted.")
