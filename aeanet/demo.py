@@ -1,9 +1,8 @@
-"""The demonstration behind `aeanet demo`: from simulated pairs to a restored image not seen before, in minutes."""
+"""The demonstration `aeanet demo`: from simulated pairs to a restored image that the network has not seen."""
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -24,22 +23,18 @@ from aeanet.scoring.evaluation import Score, score_region
 from aeanet.training import Progress, Recipe, save_run, train
 
 TRAINING_PAIRS = 5
-# Ends by its steps on two ordinary cores, by the clock on slower ones.
+# Two cores do these steps in about two minutes. Slower machines end by the time.
 RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
 
 def run_demo(
-    folder: Path,
-    show: Callable[[str, float], None],
-    *,
-    recipe: Recipe = RECIPE,
-    shape: tuple[int, int] = (944, 1280),
+    folder: Path, show: Callable[[str, float], None], *, recipe: Recipe = RECIPE, shape: tuple[int, int] = (944, 1280)
 ) -> RenderableType:
-    """Simulate, register, train, restore and score; pictures and model go to `folder` (which exists).
+    """Simulate, register, train, restore and score. Pictures and model go to `folder`, which exists.
 
-    `show(label, share)` is told what is being done and how much of it is done, 0 to 1. Returns what to print at the
-    end. Raises PairError if the simulated pairs cannot be registered, OSError and ImageError if the folder cannot be
-    written, KeyboardInterrupt once the model is saved if Ctrl-C ended the training.
+    `show(label, share)` is called with what is being done, and the share of it that is done, 0 to 1. Returns what to
+    print at the end. Raises PairError if the simulated pairs do not register, OSError or ImageError if the folder
+    cannot be written, and KeyboardInterrupt if Ctrl-C ended the training, after the model is saved.
     """
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
@@ -76,9 +71,7 @@ def run_demo(
     write_image(folder / "hr.png", unseen.hr)
     draw_comparison(folder / "comparison.png", unseen, restored, score)
     plan = aea.explain(trained.model.bottom, attention.shape)
-    record = asdict(score) | {
-        "delta_psnr": score.delta_psnr,
-        "delta_ssim": score.delta_ssim,
+    record = score.record() | {
         "steps": trained.steps,
         "training_seconds": trained.seconds,
         "positions": math.prod(attention.shape[2:]),
@@ -89,9 +82,7 @@ def run_demo(
     write_atomically(folder / "demo.json", (json.dumps(record, indent=1) + "\n").encode())
     show("Done", 1.0)
     return Group(
-        _gain(score),
-        _cost(trained.model, whole, attention, plan),
-        f"The pictures are in {folder}: see comparison.png.",
+        _gain(score), _cost(trained.model, whole, attention, plan), f"The pictures are in {folder}: see comparison.png."
     )
 
 
@@ -107,7 +98,7 @@ def _gain(score: Score) -> Table:
 
 
 def _cost(model: AEANet, whole: Timing, attention: Timing, plan: aea.Plan) -> Table:
-    """What the attention took, beside what its map would have needed: seconds are measured, the rest is counted."""
+    """What the attention needed, and what its map would have needed. Seconds are measured, the rest is counted."""
     block = model.bottom
     positions = math.prod(attention.shape[2:])
     keys = positions + (0 if block.references is None else len(block.references))

@@ -6,18 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import (
-    Pairs,
-    fail,
-    make_folder,
-    one_sentence,
-    out,
-    progress_bar,
-    register_pairs,
-    say,
-    show,
-    warn,
-)
+from aeanet.cli.shared import Pairs, fail, make_folder, one_sentence, out, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:

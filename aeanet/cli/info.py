@@ -14,8 +14,7 @@ EXAMPLE = "aeanet info runs/first"
 
 def main(
     path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False),
+        Path, typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:

@@ -169,11 +169,7 @@ def _say_trouble(error: OSError) -> None:
 
 
 def keep_run(
-    run: Path,
-    trained: "training.Trained",
-    recipe: Recipe,
-    data: "PairSet",
-    held_back: "Sequence[RegisteredPair]" = (),
+    run: Path, trained: "training.Trained", recipe: Recipe, data: "PairSet", held_back: "Sequence[RegisteredPair]" = ()
 ) -> None:
     """Write the run folder; where the disk refuses, write it to the temporary folder and fail, naming both."""
     from aeanet.training import save_run

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
+from torch.distributed import ProcessGroup
 
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.prediction import known_magnification, super_resolve
-from aeanet.inference.tiling import Progress, check_side, reach_of, run_tiles
+from aeanet.inference.tiling import TileProgress, check_side, reach_of, run_tiles
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
 from aeanet.io.images import read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 def restore_file(
@@ -28,8 +26,8 @@ def restore_file(
     magnification: float | None = None,
     precision: Precision = "float32",
     keep_bar: bool = False,
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
 ) -> None:
     """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
 
@@ -75,8 +73,8 @@ def super_resolve_mosaic(
     tile: int | None = None,
     magnification: float | None = None,
     precision: Precision = "float32",
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
 ) -> None:
     """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files of tensors."""
+"""Files that appear whole or not at all, and files of tensors (safetensors) written in this way."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there: what was there survives a full disk or a killed process.
+    """Write a file beside its place, then move it there. An earlier file survives a full disk or a killed process.
 
     Raises OSError, naming the file.
     """

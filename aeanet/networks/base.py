@@ -1,4 +1,4 @@
-"""What every method is to the rest of the program: a network that turns grey images into grey images of their size."""
+"""The interface of every network: grey images in, grey images of the same size out."""
 
 from typing import Any
 
@@ -9,9 +9,8 @@ class Network(nn.Module):
     """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
 
     Attributes:
-        config: what `model.build_model` needs to build this network again.
-        magnification: HR pixels per LR pixel, a property of the data a model was trained on: `training` sets it,
-            `prediction` uses it, None means unknown.
+        config: the name and the options with which `registry.build_model` builds this network again.
+        magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if it is not known.
     """
 
     magnification: float | None = None

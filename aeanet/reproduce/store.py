@@ -1,4 +1,4 @@
-"""Results on disk that are found again by what they depend on."""
+"""Results on disk, found again by the settings they depend on."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ RESULT_FILE = "result.json"
 
 
 class Store:
-    """A folder of results, each in a folder of its own beside what belongs to it, such as a model.
+    """Results, each in a folder of its own, with what belongs to it, such as a model.
 
-    A result counts as present only with the very settings it was kept with. Its file is written last and removed first,
-    so a stopped run never leaves a result beside another's model.
+    A result is found only with the settings it was kept with. Its file is written last and removed first, so that a
+    stopped run never leaves a result beside the model of another.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,7 +36,7 @@ class Store:
             return None
 
     def prepare(self, key: str) -> Path:
-        """An existing folder for a key, without a result. Raises OSError."""
+        """The folder of a key, made if needed, without a result. Raises OSError."""
         folder = self.folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT_FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Micrographs to files, which appear whole or not at all."""
+"""From a micrograph to a file."""
 
 import os
 from io import BytesIO
@@ -29,11 +29,10 @@ def write_image(
 ) -> Path:
     """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None); returns the path.
 
-    The kind of file follows the name's ending: TIFF is OME-TIFF, holds every type and keeps the pixel size of `like`,
-    divided by `magnification`, the pixels of the result per pixel of `like`; PNG holds 8 and 16 bits, BMP and JPEG 8,
-    and none of them a pixel size. The file appears under its name only when complete; what was there before survives a
-    failure. Raises ImageError if the pixels are not a finite (H, W) array, the kind of file cannot hold the type, or
-    the disk refuses.
+    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of `like` divided by
+    `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and 16 bits, BMP and JPEG 8; they hold no
+    pixel size. The file appears under its name only when it is complete; an earlier file survives a failure. Raises
+    ImageError if the pixels are not a finite (H, W) array, the format cannot hold the type, or the disk refuses.
     """
     path = Path(path)
     pixels = np.asarray(pixels)

@@ -14,22 +14,17 @@ from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import WIDER, ImageError, decoding, to_raw, value_range
 from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
-from aeanet.io.pixel_size import (
-    PixelSize,
-    pixel_size_of_tiff,
-    significant_bits,
-    specimen_rows,
-)
+from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
-ZARR_BITS = "significant_bits"  # of the values; OME-Zarr, other than OME-TIFF, has no place for it
+ZARR_BITS = "significant_bits"  # our own attribute: OME-Zarr, unlike OME-TIFF, has none for the bits of the values
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A grey image of which any region can be read: `shape` (H, W), and what is needed to write another one like it.
+    """A grey image of which any region can be read, and what is needed to write another one of its kind.
 
-    Pixels are `(raw - low) / (high - low)`, as in `images.Micrograph`.
+    `shape` is (H, W). Pixels are `(raw - low) / (high - low)`, as in `images.Micrograph`.
     """
 
     path: Path
@@ -39,10 +34,10 @@ class Mosaic:
     high: float
     pixel_size: PixelSize | None
     raw: Callable[[slice, slice], NDArray]
-    """Rows and columns -> the file's own values there."""
+    """Rows and columns -> the values of the file there."""
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """A region, float32 in [0, 1]. Raises ImageError where it cannot be read."""
+        """A region, float32 in [0, 1]. Raises ImageError if it cannot be read."""
         with decoding(self.path):
             values = self.raw(rows, columns)
         return ((values.astype(np.float64) - self.low) / (self.high - self.low)).astype(np.float32)
@@ -53,7 +48,7 @@ class Mosaic:
 
 
 def shape_by_regions(path: Path) -> tuple[int, int] | None:
-    """(H, W) of an image to be read by regions: OME-Zarr, and TIFF beyond `LARGE`; None for any other file.
+    """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for any other file.
 
     Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
     """
@@ -70,12 +65,11 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def open_mosaic(path: Path) -> Iterator[Mosaic]:
-    """A grey TIFF of one page, tiled or in strips, of any size and compression; an OME-Zarr image or a Zarr array.
+    """Open a grey TIFF of one page, of any size and compression, an OME-Zarr image, or a Zarr array.
 
-    Of an OME-Zarr image its finest level; axes before the last two must have the length 1. Memory: the tiles, strips or
-    chunks that a region touches.
-
-    The image is read once for its range (`images.value_range`), but for one of 8 bits.
+    Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1. Reading a region takes
+    the memory of the tiles, strips or chunks that it touches. Unless it has 8 bits, the image is read once for its
+    range (`images.value_range`).
 
     Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
     """
@@ -129,7 +123,7 @@ def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
 
 def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
     if page.is_memmappable:
-        # One strip may hold the whole image. Mapped anew each time, what has been read does not stay in memory.
+        # One strip may hold the whole image. It is mapped anew each time, so that what was read leaves the memory.
         dtype = page.dtype.newbyteorder(page.parent.byteorder)
 
         def read(rows: slice, columns: slice) -> NDArray:
@@ -142,7 +136,7 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
 
 
 def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
-    """The array, its pixel size, and how many of its bits the values may use, where the file says so."""
+    """The array, its pixel size, and the number of bits that its values use, if the file states them."""
     node: Any = zarr.open(path, mode="r")
     pixel_size, said = None, node.attrs.get(ZARR_BITS)
     bits = said if isinstance(said, int) and 1 <= said <= 64 else None
@@ -177,7 +171,7 @@ def _mosaic(
     bits: int | None = None,
     specimen: int | None = None,
 ) -> Mosaic:
-    """`specimen`: how many rows, from the first, are no information bar, where the file says so."""
+    """`specimen`: the number of rows above the information bar, if the file states it."""
     height, width = shape[-2:]
     height = height if specimen is None else min(height, specimen)
     if 0 in (height, width):
@@ -188,13 +182,9 @@ def _mosaic(
 
 
 def _extremes(
-    path: Path,
-    shape: tuple[int, int],
-    dtype: np.dtype,
-    raw: Callable[[slice, slice], NDArray],
-    bits: int | None,
+    path: Path, shape: tuple[int, int], dtype: np.dtype, raw: Callable[[slice, slice], NDArray], bits: int | None
 ) -> tuple[float, float]:
-    """The least and the greatest value of the image, for the types whose range depends on them."""
+    """The least and the greatest value of the image; those of the type if it has 8 bits."""
     if dtype == np.uint8 and bits in (None, 8):
         return 0.0, 255.0
     height, width = shape

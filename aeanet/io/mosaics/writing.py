@@ -1,7 +1,7 @@
 """Images larger than memory, written region by region: BigTIFF and OME-Zarr.
 
-An image appears under its name only when it is complete. Until then it lies beside its place, hidden and locked, and
-every process of a run writes its own regions into it.
+An image appears under its name only when it is complete. Until then it is a hidden, locked file in the same folder,
+into which each process of a run writes its own regions.
 """
 
 import errno
@@ -52,23 +52,24 @@ def create_mosaic(
     tile: int = 1024,
     group: "ProcessGroup | None" = None,
 ) -> Iterator[Callable[[slice, slice, NDArray], None]]:
-    """Within it, regions of a new image are written by the function it gives; afterwards the image has its name.
+    """Create an image; the function it gives writes a region: rows, columns, pixels, which are clipped to [0, 1].
 
-    The kind of file follows the name's ending: BigTIFF in tiles, uncompressed, with OME metadata; or OME-Zarr.
+    The format follows from the name: OME-Zarr, or BigTIFF in uncompressed tiles with OME metadata.
 
     Args:
-        path: where the image appears when all is written; after an error nothing is left of it, and what was there
-            before survives.
+        path: where the image appears when it is complete. After an error nothing is left of it, and an earlier image
+            survives.
         shape: (H, W).
-        like: the image whose type and range the new one has; regions are clipped to [0, 1].
+        like: the image whose type and range the new one has.
         pixel_size: to be stated in the metadata.
-        tile: side of the regions to be written, px: the chunks of an OME-Zarr image, so that no two regions share one.
+        tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so that no two regions
+            share one.
         group: processes that write one image together, on one file system.
 
     Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
     that of a folder which is no image.
     """
-    path = path.resolve()  # the image a link points to is replaced, not the link
+    path = path.resolve()  # of a link, the image that it points to is replaced
     partial = path.with_name(f".{path.name}.partial")
     leads = group is None or group.rank() == 0
     kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
@@ -118,7 +119,7 @@ def _check_target(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Within it, no other run writes this image; the lock falls with its process."""
+    """Within it, no other run writes this image. The lock ends with its process."""
     name = path.with_name(f".{path.name}.lock")
     try:
         lock = FileLock(name).acquire(timeout=0)
@@ -138,7 +139,7 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
-    """A folder cannot take the place of another at once: the old one stands aside until the new one is there."""
+    """A folder cannot replace another in one step: the old one is moved aside until the new one is in place."""
     old = path.with_name(f".{path.name}.old")
     if path.is_dir():
         os.replace(path, old)
@@ -161,15 +162,13 @@ def _remove(path: Path) -> None:
 
 
 class _TiffFile:
-    """A BigTIFF in uncompressed tiles, of which any region can be written by any process."""
+    """A BigTIFF in uncompressed tiles; each process can write any region of it."""
 
     @staticmethod
     def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
         metadata = {"metadata": ome_metadata(pixel_size, bits_of(like.dtype, like.high))} | tiff_resolution(pixel_size)
-        tifffile.imwrite(
-            path, shape=shape, dtype=like.dtype.newbyteorder("<"), tile=(FILE_TILE, FILE_TILE), bigtiff=True, ome=True,
-            photometric="minisblack", **metadata,
-        )  # fmt: skip
+        layout: dict[str, Any] = {"shape": shape, "dtype": like.dtype.newbyteorder("<"), "tile": (FILE_TILE, FILE_TILE)}
+        tifffile.imwrite(path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata)
 
     def __init__(self, path: Path) -> None:
         with tifffile.TiffFile(path) as file:
@@ -196,7 +195,7 @@ class _TiffFile:
                 start = stop
 
     def close(self) -> None:
-        """Everything written is on the disk."""
+        """Wait until all that was written is on the disk."""
         os.fsync(self.file)
 
 
@@ -225,7 +224,7 @@ class _ZarrFile:
         pass
 
     def close(self) -> None:
-        """Chunks are files of their own, and on the disk as they are written."""
+        """Nothing to do: each chunk is a file of its own, complete once it is written."""
 
     def write(self, top: int, left: int, values: NDArray) -> None:
         height, width = values.shape
