@@ -1,24 +1,22 @@
-"""Several processes as one: who they are, and the group in which they exchange."""
+"""Several processes that work as one: how many there are, which one this is, and their group."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
+from torch.distributed import ProcessGroup
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+from aeanet.errors import UserError
+
+PATIENCE = timedelta(minutes=10)  # for a process that does not answer, in training: rank 0 also restores pairs
+TILES_PATIENCE = timedelta(days=1)  # in prediction, where a pass over all tiles lies between two exchanges
 
 
-PATIENCE = timedelta(minutes=10)  # in training, with a process that does not answer: rank 0 restores pairs meanwhile
-TILES_PATIENCE = timedelta(days=1)  # in prediction: between two exchanges lies a pass over all tiles
-
-
-class ProcessError(ValueError):
-    """Work that lost one of its processes; the message is one sentence for the user."""
+class ProcessError(UserError):
+    """Another process of this run has ended."""
 
 
 def _launched() -> bool:
@@ -26,12 +24,12 @@ def _launched() -> bool:
 
 
 def process_count() -> int:
-    """How many processes work together; 1 unless a launcher such as `torchrun` says otherwise."""
+    """The number of processes that work together: 1 unless a launcher such as `torchrun` started them."""
     return int(os.environ["WORLD_SIZE"]) if _launched() else 1
 
 
 def rank() -> int:
-    """Which of the processes this is; only rank 0 writes files that all share."""
+    """The number of this process, from 0. Only rank 0 writes files that all share."""
     return int(os.environ["RANK"]) if _launched() else 0
 
 
@@ -44,11 +42,11 @@ def is_loss_of_process(error: Exception) -> bool:
 
 
 @contextmanager
-def all_processes(patience: timedelta = PATIENCE) -> "Iterator[ProcessGroup | None]":
-    """Within it, the processes that `torchrun` started are a group: NCCL where each has a GPU, else gloo.
+def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | None]:
+    """The group of the processes that `torchrun` started, with NCCL if each has a GPU, else gloo; None for one process.
 
-    None where this process runs by itself. A process that ends, or lets the others wait for longer than `patience`,
-    makes them raise ProcessError in their next exchange.
+    If a process ends, or lets the others wait for longer than `patience`, they raise ProcessError when they next
+    exchange something.
     """
     if process_count() == 1:
         yield None

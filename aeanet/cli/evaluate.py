@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import (
-    Pairs,
-    fail,
-    make_folder,
-    one_sentence,
-    out,
-    progress_bar,
-    register_pairs,
-    say,
-    sentence,
-    show,
-    warn,
-)
+from aeanet.cli.shared import Pairs, fail, make_folder, one_sentence, out, progress_bar, register_pairs, say, show, warn
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,8 +118,5 @@ def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -
             model = to_device(load_model(run / own[pair.name]))
             subimages += evaluation.evaluate(model, [pair], on_pair=on_pair).subimages
         except Exception as error:
-            reason = sentence(error)
-            if reason is None:
-                raise
-            warn(f"Pair {pair.name} is left out: {reason}")
+            warn(f"Pair {pair.name} is left out: {sentence_or_raise(error)}")
     return evaluation.Evaluation(subimages)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, sentence, show, warn
+from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, show, warn
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,10 +59,7 @@ def main(
                 try:
                     enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
                 except Exception as error:
-                    reason = sentence(error)
-                    if reason is None:
-                        raise
-                    warn(reason)
+                    warn(sentence_or_raise(error))
                     continue
                 maps.append(relevance_maps(model, enlarged))
                 shown[image.stem] = enlarged

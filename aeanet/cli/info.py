@@ -14,14 +14,13 @@ EXAMPLE = "aeanet info runs/first"
 
 def main(
     path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False),
+        Path, typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
     """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
     with one_sentence():
-        from aeanet.io.mosaics import ZARR_SUFFIX
+        from aeanet.io.images.reading import ZARR_SUFFIX
 
         if not path.exists():
             fail(f"there is no {path}.")

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import (
-    Pairs,
-    fail,
-    make_folder,
-    one_sentence,
-    out,
-    progress_bar,
-    register_pairs,
-    say,
-    sentence,
-    show,
-    warn,
-)
+from aeanet.cli.shared import Pairs, fail, make_folder, one_sentence, out, progress_bar, register_pairs, say, show, warn
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,16 +51,10 @@ def main(
                     write_pair(pair, originals[pair.name], parts)
                     written[pair.name] = pair
                 except Exception as error:
-                    reason = sentence(error)
-                    if reason is None:
-                        raise
-                    data.refused[pair.name] = reason
+                    data.refused[pair.name] = reason = sentence_or_raise(error)
                     warn(f"Pair {pair.name} is not written: {reason}")
             show(bar, "Written", 1.0)
-        record = {
-            "pairs": {name: asdict(pair.report) for name, pair in written.items()},
-            "refused": data.refused,
-        }
+        record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
         text = json.dumps(record, indent=2)
         write_atomically(results / "registration.json", text.encode())
         if as_json:

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aeanet.errors import sentence_or_raise
+
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
 
@@ -85,33 +87,11 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn the errors a user can cause into one sentence; what remains is a defect of ours and keeps its traceback."""
+    """Within it, an error that the user can mend ends the command with one sentence; a defect keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt:
         warn("Interrupted.")
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        reason = sentence(error)
-        if reason is None:
-            raise
-        fail(reason)
-
-
-def sentence(error: Exception) -> str | None:
-    """What to tell the user about an error, None if it is not one of the user's."""
-    if isinstance(error, ValueError) and type(error).__module__.startswith("aeanet."):
-        return str(error)
-    if isinstance(error, OSError):
-        return describe(error)
-    # PyTorch says so in a class of its own on GPUs, in a bare RuntimeError on CPUs.
-    short_of_memory = "out of memory", "can't allocate memory", "not enough memory"
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in short_of_memory)
-    ):
-        return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
-    return None
-
-
-def describe(error: OSError) -> str:
-    return f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}."
+        fail(sentence_or_raise(error))

@@ -4,16 +4,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from aeanet.cli.options import options_of
 from aeanet.cli.shared import (
     INTERRUPTED,
     Pairs,
-    describe,
     err,
     fail,
     one_sentence,
@@ -24,79 +23,33 @@ from aeanet.cli.shared import (
     show,
     warn,
 )
+from aeanet.errors import sentence_or_raise
+from aeanet.networks.registry import NETWORKS
+from aeanet.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from aeanet import training
     from aeanet.data.pairs import PairSet
     from aeanet.data.registration import RegisteredPair
 
+    NetworkName = str
+else:
+    NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
+
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
-class ModelName(StrEnum):
-    aeanet = "aeanet"
-    gvtnet = "gvtnet"
-    unet = "unet"
-    vdsr = "vdsr"
-    edsr = "edsr"
-    rcan = "rcan"
-    lbnlm = "lbnlm"
-    srsw = "srsw"
-
-
-class Schedule(StrEnum):
-    halving = "halving"
-    one_cycle = "one-cycle"
-
-
-class Precision(StrEnum):
-    float32 = "32"
-    bf16 = "bf16"
-
-
+@options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
     run: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
     quick: Annotated[
         bool, typer.Option("--quick", help="A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps (120,000).", show_default=False)] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Side of the training crops in px (256).", show_default=False)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops per step and process (8).", show_default=False)] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate, or its peak (4e-4).", show_default=False)] = None,
-    schedule: Annotated[
-        Schedule | None,
-        typer.Option(help="halving: by --halve-every (default); one-cycle: up, then down to 0.", show_default=False),
-    ] = None,
-    halve_every: Annotated[
-        int | None, typer.Option(help="Steps after which the rate is halved (10,000).", show_default=False)
-    ] = None,
-    betas: Annotated[
-        tuple[float, float] | None, typer.Option(help="Adam's decay rates (0.9 0.999).", show_default=False)
-    ] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Adam's epsilon (1e-8).", show_default=False)] = None,
-    freeze: Annotated[
-        float | None,
-        typer.Option(help="Share of the steps after which BN's statistics are frozen (1: never).", show_default=False),
-    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.", show_default=False)] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all that is random: weights, crops (0).", show_default=False)
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="bf16: products in bfloat16, weights in float32 (32).", show_default=False)
-    ] = None,
-    compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Run through torch.compile.", show_default=False)
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option(help="Only algorithms that repeat bit for bit, on GPUs too.", show_default=False),
-    ] = None,
     model: Annotated[
-        ModelName | None, typer.Option(help="Network; lbnlm, srsw: a library of patches (aeanet).", show_default=False)
+        NetworkName | None,
+        typer.Option(help="Network; lbnlm and srsw look up patches in a library (aeanet).", show_default=False),
     ] = None,
     references: Annotated[
         int | None, typer.Option(min=0, help="Learnable references of the attention (64).", show_default=False)
@@ -109,7 +62,7 @@ def main(
         typer.Option(help="Learn what to add to the image, not the image (with --quick: yes).", show_default=False),
     ] = None,
     one_per_pair: Annotated[
-        bool, typer.Option("--self", help="One model per pair, each in a sub-folder of its pair's name.")
+        bool, typer.Option("--self", help="One model per pair, each in a sub-folder with the name of its pair.")
     ] = False,
     validate: Annotated[
         float | None,
@@ -124,11 +77,12 @@ def main(
         bool, typer.Option("--resume", help="Go on from the latest checkpoint, with the options of its beginning.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")] = False,
+    **changes: Any,
 ) -> None:
     """Register the pairs of a folder and train on them; by default as long as the paper did, which wants a GPU.
 
-    Ctrl-C ends the training and leaves the model as it then is; --resume goes on from there, or from where a crash left
-    it, as if nothing had happened. Several GPUs: torchrun --nproc-per-node 2 -m aeanet train ...
+    Ctrl-C ends the training and leaves the model as it then is. --resume goes on from there, or from where a crash left
+    it, as if nothing had happened. Several GPUs: `torchrun --nproc-per-node 2 -m aeanet train ...`
     """
     with one_sentence():
         from aeanet import training
@@ -145,37 +99,17 @@ def main(
             "checkpoint_every": training.Interval.parse(checkpoint_every),
             "validate_every": training.Interval.parse(validate_every),
         }
-        changes = {
-            "steps": steps,
-            "crop": crop,
-            "batch": batch,
-            "rate": rate,
-            "schedule": schedule and schedule.value,
-            "halve_every": halve_every,
-            "betas": betas,
-            "epsilon": epsilon,
-            "freeze": freeze,
-            "max_seconds": None if minutes is None else 60 * minutes,
-            "seed": seed,
-            "precision": precision and precision.value,
-            "compile": compiled,
-            "deterministic": deterministic,
-        }
-        network = {
-            "name": model and model.value,
-            "references": references,
-            "batch_aware": batch_aware,
-            "residual": residual,
-        }
+        changes |= {"max_seconds": None if minutes is None else 60 * minutes}
+        network = {"name": model, "references": references, "batch_aware": batch_aware, "residual": residual}
         opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
         with opening as opened, _alone(), all_processes():
             begun = opened.checkpoint
-            base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
+            base = Recipe.short() if quick else begun.recipe if begun else Recipe()
             recipe = replace(base, **_given(changes))
-            name = model.value if model else "aeanet"
+            name = model or "aeanet"
             new = {"name": name} | (short_options(name) if quick else {})
             kept = begun.configuration["model"] if begun else new
-            if model and model.value != kept["name"]:
+            if model and model != kept["name"]:
                 fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
             options = kept | _given(network)
             held_back: list[RegisteredPair] = []
@@ -224,7 +158,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Of several processes only the first speaks, but for the error that ends one."""
+    """Of several processes only the first prints, except for the error that ends one of them."""
     from aeanet.distributed import rank
 
     out.quiet = err.quiet = rank() > 0
@@ -235,13 +169,13 @@ def _alone() -> Iterator[None]:
 
 
 def _say_trouble(error: OSError) -> None:
-    warn(f"A file could not be saved for now: {describe(error)}")
+    warn(f"A file could not be saved for now: {sentence_or_raise(error)}")
 
 
 def keep_run(
     run: Path,
     trained: "training.TrainingResult",
-    recipe: "training.Recipe",
+    recipe: Recipe,
     data: "PairSet",
     held_back: "Sequence[RegisteredPair]" = (),
 ) -> None:
@@ -253,4 +187,4 @@ def keep_run(
     except OSError as error:
         refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
         save_run(refuge, trained, recipe, data, held_back)
-        fail(f"{describe(error)} The trained model is in {refuge} instead.")
+        fail(f"{sentence_or_raise(error)} The trained model is in {refuge} instead.")

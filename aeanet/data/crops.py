@@ -1,22 +1,26 @@
 """The paper's 3x4 split of an image into training columns and test subimages; random crops for training."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from aeanet.data.registration import RegisteredPair
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
+
 from aeanet.errors import PairError
 
 Region = tuple[slice, slice]
 
 
 def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
-    """The paper's split of an (H, W) image: the left three quarters for training, three subimages for tests.
+    """The paper's split of an (H, W) image: the left three quarters for training, the rest in three for tests.
 
-    For 944x1280: columns 0 to 959; and of columns 960 to 1279 the rows 0 to 313, 314 to 627 and 628 to 941.
+    For 944 x 1280: columns 0 to 959; and of columns 960 to 1279 the rows 0 to 313, 314 to 627 and 628 to 941. Raises
+    PairError if the image is too small.
     """
     height, width = shape
     column, row = 3 * width // 4, height // 3
@@ -27,29 +31,19 @@ def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
 
 
 class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """`length` square crops, each from a random image and there from a random place where all LR pixels are real.
+    """`length` square crops of the training regions, each of a random pair and from a random place with LR data.
 
-    Item i is (lr, hr), float32 (1, size, size) each, and depends on `seed` and i alone. `regions` gives the part of
-    each pair that may be drawn from; by default the training part of the 3x4 split. Pairs without room for one crop are
-    left out; PairError if that leaves none.
+    Item i is (lr, hr), float32 (1, size, size) each, and depends on `seed` and i alone. Pairs without room for a crop
+    are left out. Raises PairError if none is left.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[RegisteredPair],
-        size: int,
-        length: int,
-        *,
-        seed: int = 0,
-        regions: Sequence[Region] | None = None,
-    ) -> None:
+    def __init__(self, pairs: "Sequence[RegisteredPair]", size: int, length: int, *, seed: int = 0) -> None:
         if size < 1 or length < 1:
             raise PairError(f"Crops need a size and a number of at least 1, got size {size} and number {length}.")
         self.size, self.length, self.seed = size, length, seed
-        regions = [split_3x4(pair.hr.shape)[0] for pair in pairs] if regions is None else regions
         self._sources: list[tuple[RegisteredPair, _Places]] = []
-        for pair, region in zip(pairs, regions, strict=True):
-            places = _Places(pair.mask, region, size)
+        for pair in pairs:
+            places = _Places(pair.mask, split_3x4(pair.hr.shape)[0], size)
             if places.count:
                 self._sources.append((pair, places))
         if not self._sources:
@@ -73,7 +67,7 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class _Places:
-    """All upper left corners of size x size crops that lie in a region and are valid throughout."""
+    """The upper left corners of all size x size crops that lie in a region and have LR data throughout."""
 
     def __init__(self, mask: NDArray[np.bool_], region: Region, size: int) -> None:
         self.origin = tuple(part.indices(length)[0] for part, length in zip(region, mask.shape, strict=True))

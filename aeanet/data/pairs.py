@@ -1,4 +1,4 @@
-"""A folder of LR/HR pairs, registered."""
+"""The LR/HR pairs in a folder: found, read and registered."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,9 +12,9 @@ from aeanet.data.registration import RegisteredPair, RegistrationError, register
 from aeanet.errors import PairError
 from aeanet.io.images import SUFFIXES, ImageError, Micrograph, read_image
 
-Progress = Callable[[int, int, str], None]
+PairProgress = Callable[[int, int, str], None]
 
-MOST_BRIGHTNESS = 3.0  # ratio of LR's mean to HR's, or the inverse; 14 bits in 16 against 8 make 4
+MOST_BRIGHTNESS = 3.0  # greatest ratio of the means of LR and HR; 14 bits stored in 16 against 8 bits give 4
 
 _LAYOUTS = "lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR)"
 
@@ -30,7 +30,7 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class PairSet:
-    """The pairs that registered, in the order of their names, and for the others name -> reason."""
+    """The registered pairs in the order of their names, and the others: name -> reason."""
 
     pairs: list[RegisteredPair]
     refused: dict[str, str]
@@ -48,11 +48,11 @@ def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
     return pairs
 
 
-def load_pairs(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> PairSet:
+def load_pairs(folder: str | os.PathLike[str], *, progress: PairProgress | None = None) -> PairSet:
     """Read and register all pairs of a folder; `progress(done, total, name)` is called after each.
 
-    A pair that is incomplete, cannot be read or cannot be registered goes to `refused` with the reason, and the others
-    go on. Raises PairError if none is left.
+    A pair that is incomplete, cannot be read or cannot be registered is in `refused` with the reason. Raises PairError
+    if no pair can be used.
     """
     files, incomplete = find_pairs(folder), _scan(Path(folder))[1]
     found = _register(((pair.name, partial(_read, pair)) for pair in files), len(files), progress)
@@ -63,16 +63,17 @@ def load_pairs(folder: str | os.PathLike[str], *, progress: Progress | None = No
     return PairSet(found.pairs, refused)
 
 
-def register_all(triples: Sequence[tuple[str, NDArray, NDArray]], *, progress: Progress | None = None) -> PairSet:
-    """Register (name, lr, hr) triples held in memory; see `load_pairs`, but all may end up refused."""
-    return _register(((name, partial(_both, lr, hr)) for name, lr, hr in triples), len(triples), progress)
+def register_all(triples: Sequence[tuple[str, NDArray, NDArray]], *, progress: PairProgress | None = None) -> PairSet:
+    """Register (name, lr, hr) triples as `load_pairs` does; all may be refused."""
+    pairs = {name: (lr, hr) for name, lr, hr in triples}
+    return _register(((name, partial(pairs.__getitem__, name)) for name in pairs), len(pairs), progress)
 
 
 def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, list[RegisteredPair]]:
-    """The pairs to train on, and those held back from it, which are evenly spread over the order of the names.
+    """The pairs to train on, and those held back, which are evenly spaced by name.
 
-    `which` is their number (from 1 on), their share (below 1, at least one pair) or their names. PairError if that
-    leaves none to train on, or is not such a number.
+    `which` is their number (from 1 on), their share (below 1; at least one pair) or their names. Raises PairError for
+    any other number, and if no pair is left to train on.
     """
     total = len(data.pairs)
     if isinstance(which, float | int):
@@ -81,13 +82,19 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
             raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
-        which = [data.pairs[(2 * i + 1) * total // (2 * number)].name for i in range(number)]
+        which = evenly_spaced([pair.name for pair in data.pairs], number)
     held = [pair for pair in data.pairs if pair.name in which]
     return replace(data, pairs=[pair for pair in data.pairs if pair.name not in which]), held
 
 
+def evenly_spaced(names: Sequence[str], number: int) -> list[str]:
+    """`number` of the names, or all if they are fewer, evenly spaced: no choice by result."""
+    number = min(number, len(names))
+    return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]
+
+
 def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
-    """The complete pairs by name, and for the incomplete ones name -> what is missing."""
+    """The complete pairs by name, and the incomplete ones: name -> what is missing."""
     if not folder.is_dir():
         raise PairError(f"{folder} is not a folder; one with {_LAYOUTS} is wanted.")
     if (folder / "lr").is_dir() or (folder / "hr").is_dir():
@@ -119,7 +126,7 @@ def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
 
 
 def _read(files: PairFiles) -> tuple[NDArray, NDArray]:
-    """LR and HR, each over the range of its own type. Raises ImageError if these ranges cannot belong together."""
+    """LR and HR, each over the range of its type. Raises ImageError if these ranges do not fit each other."""
     lr, hr = read_image(files.lr), read_image(files.hr)
     means = [max(float(image.pixels.mean()), 1e-6) for image in (lr, hr)]
     if max(means) > MOST_BRIGHTNESS * min(means):
@@ -134,12 +141,8 @@ def _exposure(image: Micrograph) -> str:
     return f"{image.dtype} with a mean of {image.pixels.mean():.1%} of its range from {image.low:g} to {image.high:g}"
 
 
-def _both(lr: NDArray, hr: NDArray) -> tuple[NDArray, NDArray]:
-    return lr, hr
-
-
 def _register(
-    sources: Iterable[tuple[str, Callable[[], tuple[NDArray, NDArray]]]], total: int, progress: Progress | None
+    sources: Iterable[tuple[str, Callable[[], tuple[NDArray, NDArray]]]], total: int, progress: PairProgress | None
 ) -> PairSet:
     found = PairSet([], {})
     for done, (name, read) in enumerate(sources, start=1):

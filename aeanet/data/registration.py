@@ -1,4 +1,4 @@
-"""One LR/HR pair onto one grid: ORB and RANSAC as in the paper, then a sub-pixel fit, and reasons to refuse.
+"""Registration of LR onto the grid of HR: ORB and RANSAC as in the paper, then a sub-pixel fit, then checks.
 
 Coordinates are (x, y) in pixels with pixel centres at integers; a matrix is 2x3 and maps LR coordinates to HR ones.
 """
@@ -9,11 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.errors import UserError
+from aeanet.scoring.metrics import psnr
+
 Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
-# What a pair must reach to be trusted. Unrelated micrographs reach 4 to 8 inliers; true pairs about 100, correlated by
-# 0.95 and more. The limits lie well between.
+# A pair beyond these limits is refused. Unrelated micrographs have 4 to 8 inliers; true pairs have about 100, and
+# correlations of 0.95 and more.
 MIN_SIDE = 80  # px; ORB finds nothing within 31 px of an edge
 MIN_INLIERS = 15
 MAGNIFICATIONS = (0.9, 8.0)
@@ -30,8 +33,8 @@ _LEAST_MATCHES = 100  # where 15 % would be fewer
 _REPROJECTION = 2.0  # LR px
 
 
-class RegistrationError(ValueError):
-    """A pair that cannot be trusted; the message is one sentence with the reason."""
+class RegistrationError(UserError):
+    """A pair that does not register, or whose registration cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class RegistrationReport:
 
 @dataclass(frozen=True)
 class RegisteredPair:
-    """LR and HR, (H, W) float32 on the HR grid; `mask` (H, W) is True where bicubic interpolation saw real LR alone."""
+    """LR and HR, (H, W) float32 on the HR grid; `mask` (H, W) is True where the interpolation used LR pixels only."""
 
     name: str
     lr: Image
@@ -69,10 +72,10 @@ class RegisteredPair:
 
 
 def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair:
-    """Find where LR lies on HR and bring it there with bicubic interpolation; LR's intensities are not adapted.
+    """Find where LR lies on HR, and interpolate it bicubically there. The intensities of LR are not changed.
 
-    `lr` and `hr` are (H, W) in [0, 1], of any two sizes; LR may show a larger or smaller field than HR. The same input
-    gives the same bits. Raises RegistrationError with the reason where the result cannot be trusted.
+    `lr` and `hr` are (H, W) in [0, 1], each of any size. LR may show a larger or a smaller field than HR. The same
+    input gives the same bits. Raises RegistrationError with the reason if the result cannot be trusted.
     """
     lr, hr = _checked("LR", lr), _checked("HR", hr)
     for label, image in (("LR", lr), ("HR", hr)):
@@ -106,7 +109,7 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
         magnification=_magnification(matrix),
         residual=residual,
         psnr_before=_psnr_before(lr, hr, _magnification(matrix)),
-        psnr_after=_psnr(registered, hr, mask),
+        psnr_after=psnr(registered, hr, mask),
         valid_fraction=float(mask.mean()),
         matrix=tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[arg-type]
     )
@@ -123,7 +126,7 @@ def _checked(label: str, image: NDArray) -> Image:
 
 
 def _warp(image: Image, matrix: Matrix, shape: tuple[int, ...], kernel: int = cv2.INTER_CUBIC) -> Image:
-    """`image` brought through `matrix` onto a grid of `shape`, edges repeated."""
+    """`image` interpolated on a grid of `shape`, to which `matrix` maps it; edges are repeated."""
     inverse = _inverse(matrix)
     size = (shape[1], shape[0])
     flags = kernel | cv2.WARP_INVERSE_MAP
@@ -139,7 +142,7 @@ def _blur(image: Image, sigma: float) -> Image:
 
 
 def _valid(lr_shape: tuple[int, ...], matrix: Matrix, shape: tuple[int, ...], margin: float = 1.0) -> NDArray[np.bool_]:
-    """True where the LR position is at least `margin` from LR's outermost pixel centres; 1 is a cubic kernel's need."""
+    """True where the LR position is `margin` px or more within LR's outermost pixel centres; a cubic kernel needs 1."""
     inverse = _inverse(matrix)
     x, y = np.arange(shape[1])[None, :], np.arange(shape[0])[:, None]
     inside = np.ones(shape, dtype=bool)
@@ -183,7 +186,7 @@ def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, in
         return None, len(matches), 0
     source = np.array([hr_points[match.trainIdx].pt for match in matches])
     target = np.array([lr_points[match.queryIdx].pt for match in matches])
-    # From HR to LR, so that the tolerance is in LR px: the coarser image sets the accuracy at any magnification.
+    # From HR to LR, so that the tolerance is in LR px: the coarser image limits the accuracy at any magnification.
     inverse, agree = cv2.estimateAffine2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION, maxIters=10_000, confidence=0.9999
     )
@@ -193,7 +196,7 @@ def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, in
 
 
 def _for_features(image: Image) -> NDArray[np.uint8]:
-    """8 bits, contrast stretched, noise smoothed: what FAST corners need."""
+    """8 bits, smoothed and with full contrast, as FAST corners need it."""
     smooth = _blur(image, 1.0)
     low, high = np.percentile(smooth, (0.5, 99.5))
     return np.clip((smooth - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
@@ -203,16 +206,16 @@ def _for_features(image: Image) -> NDArray[np.uint8]:
 
 
 def _refine(lr: Image, hr: Image, matrix: Matrix) -> Matrix:
-    for sigma in (2.0, 0.7):  # LR px: first wide enough to catch the error of the features, then sharp
+    for sigma in (2.0, 0.7):  # LR px: first as wide as the error of the features, then sharp
         matrix = _refine_at(lr, hr, matrix, sigma)
     return matrix
 
 
 def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
-    """The fit of both images smoothed by `sigma` LR px; the noise of LR enters neither the gradients nor the gain."""
+    """The fit with both images smoothed by `sigma` LR px. Gradients are those of HR, so LR's noise does not bias it."""
     magnification = _magnification(matrix)
     lr, hr = _blur(lr, sigma), _blur(hr, sigma * magnification)
-    # The fitted pixels stay the same while the matrix moves: a little inside, and no denser than the smoothing needs.
+    # The same pixels are fitted while the matrix changes: away from the edge, and no denser than the smoothing needs.
     fitted = np.zeros(hr.shape, dtype=bool)
     step = max(1, round(magnification * sigma / 2))
     fitted[::step, ::step] = _valid(lr.shape, matrix, hr.shape, margin=4)[::step, ::step]
@@ -226,7 +229,7 @@ def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
             normal, columns @ _warp(lr, matrix, hr.shape)[fitted].astype(np.float64)
         )
         if gain < 0.05:
-            break  # the images have nothing in common here; the checks that follow will say so
+            break  # the images have nothing in common; the checks will refuse them
         shift = np.reshape(shifts, (2, 3)) / gain
         matrix = matrix + shift[:, :2] @ (matrix - np.outer(centre, [0, 0, 1])) + np.outer(shift[:, 2], [0, 0, 1])
         if np.abs(shift[:, :2]).sum(axis=1) @ centre + np.abs(shift[:, 2]).max() < 0.005:  # px at the corners
@@ -243,7 +246,7 @@ def _columns(hr: Image, fitted: NDArray[np.bool_]) -> Matrix:
     return np.stack([hr[fitted], np.ones(len(x)), gx * x, gx * y, gx, gy * x, gy * y, gy])
 
 
-# What the result is worth.
+# Whether the result can be trusted.
 
 
 def _magnification(matrix: Matrix) -> float:
@@ -269,8 +272,8 @@ def _check_plausible(matrix: Matrix) -> None:
 def _agreement(registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float) -> tuple[float, float]:
     """Correlation of the two images' structure, and the median local displacement between them in HR px.
 
-    Structure is what lies between the noise and the shading: a band-pass from 1 to 8 LR px. The displacement of a block
-    is one least-squares step (Lucas and Kanade 1981); blocks without enough structure to tell are left out.
+    Structure is a band-pass from 1 to 8 LR px, between the noise and the shading. The displacement of a block is one
+    least-squares step (Lucas and Kanade 1981). Blocks with too little structure are left out.
     """
     lr, hr = (_blur(image, magnification) - _blur(image, 8 * magnification) for image in (registered, hr))
     lr, hr = lr - lr[mask].mean(), hr - hr[mask].mean()
@@ -282,10 +285,10 @@ def _agreement(registered: Image, hr: Image, mask: NDArray[np.bool_], magnificat
     xx, xy, yy, xd, yd = (_block_sums(a * b) for a, b in ((gx, gx), (gx, gy), (gy, gy), (gx, lr - hr), (gy, lr - hr)))
     determinant = xx * yy - xy * xy
     structure = determinant / (xx + yy + 1e-30)  # close to the smaller eigenvalue
-    told = structure > 0.1 * np.median(structure)
-    if not told.any():
+    clear = structure > 0.1 * np.median(structure)
+    if not clear.any():
         return product / (lr_power * hr_power) ** 0.5, float("inf")
-    dx, dy = ((p * q - xy * r)[told] / determinant[told] for p, q, r in ((yy, xd, yd), (xx, yd, xd)))
+    dx, dy = ((p * q - xy * r)[clear] / determinant[clear] for p, q, r in ((yy, xd, yd), (xx, yd, xd)))
     return product / (lr_power * hr_power) ** 0.5, float(np.median(np.hypot(dx, dy)))
 
 
@@ -295,14 +298,9 @@ def _block_sums(values: NDArray, block: int = 64) -> NDArray[np.float64]:
     return np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
 
 
-def _psnr(a: Image, b: Image, mask: NDArray[np.bool_]) -> float:
-    error = float(np.mean(np.square(a[mask].astype(np.float64) - b[mask])))
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
-
-
 def _psnr_before(lr: Image, hr: Image, magnification: float) -> float:
     offset = [
         (size_hr - 1 - magnification * (size_lr - 1)) / 2 for size_hr, size_lr in zip(hr.shape, lr.shape, strict=True)
     ]
     placed = np.array([[magnification, 0, offset[1]], [0, magnification, offset[0]]])
-    return _psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))
+    return psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))

@@ -1,19 +1,22 @@
-"""Which pairs show the same sample, and a split that keeps them on one side."""
+"""Which pairs show the same sample, and a split that keeps the pairs of a sample together."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from aeanet.errors import UserError
 
-class SampleError(ValueError):
-    """A list of samples that cannot be used; the message is one sentence for the user."""
+
+class SampleError(UserError):
+    """A list of samples that cannot be used."""
 
 
 def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
-    """Pair name -> sample, from a text file whose every line names the pairs of one sample, parted by spaces or commas.
+    """Pair name -> sample, from a text file in which each line names the pairs of one sample.
 
-    What follows a # is a remark. Pairs the file does not name stand alone: ask with `.get(name, name)`.
+    Names are separated by spaces or commas. A # begins a comment. A pair that the file does not name is the only one of
+    its sample: use `.get(name, name)`.
 
-    Raises SampleError if the file cannot be read, names a pair twice, or one that is not among `known`.
+    Raises SampleError if the file cannot be read, names a pair twice, or names one that is not among `known`.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -31,11 +34,11 @@ def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
     return found
 
 
-def split_by_image(names: Sequence[str], samples: Mapping[str, str], folds: int) -> list[list[str]]:
+def split_by_specimen(names: Sequence[str], samples: Mapping[str, str], folds: int) -> list[list[str]]:
     """Pair names in `folds` parts of about equal size, all pairs of one sample in the same part.
 
-    The largest samples are placed first, each into the part that is smallest so far; no chance is involved. Raises
-    SampleError if there are fewer samples than parts.
+    The largest samples are placed first, each into the part that is smallest so far. Raises SampleError if there are
+    fewer samples than parts.
     """
     members: dict[str, list[str]] = {}
     for name in names:

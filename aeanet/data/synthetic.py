@@ -45,22 +45,10 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     The kind of specimen (an aggregate of particles, a porous body of ligaments, or porous beads with particles on them)
     is drawn from the seed and named in `name`. Raises ValueError for a shape below 32 x 32.
     """
-    rng = np.random.default_rng(seed)
-    kind = _KINDS[rng.integers(len(_KINDS))]
-    return _simulate(f"{kind}-{seed}", kind, shape, rng)
-
-
-def simulate_pairs(count: int, *, seed: int = 0, shape: tuple[int, int] = (944, 1280)) -> list[SimulatedPair]:
-    """`count` independent pairs, the kinds of specimen taking turns; the i-th depends on (seed, i, shape) alone."""
-    kinds = [_KINDS[i % len(_KINDS)] for i in range(count)]
-    return [
-        _simulate(f"{kind}-{seed}-{i}", kind, shape, np.random.default_rng((seed, i))) for i, kind in enumerate(kinds)
-    ]
-
-
-def _simulate(name: str, kind: str, shape: tuple[int, int], rng: np.random.Generator) -> SimulatedPair:
     if min(shape) < 32:
         raise ValueError(f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}")
+    rng = np.random.default_rng(seed)
+    kind = _KINDS[rng.integers(len(_KINDS))]
     surface, material = _scene(kind, shape, rng)
     signal, black = _grey_levels(_emission(surface, material, rng), rng)
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
@@ -70,7 +58,7 @@ def _simulate(name: str, kind: str, shape: tuple[int, int], rng: np.random.Gener
     noise = rng.uniform(0.95, 1.3)
     lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.85, noise=noise, jitter=0.15, leak=0.15)
     (a, b, x), (c, d, y) = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape).tolist()
-    return SimulatedPair(name, lr, hr, ((a, b, x), (c, d, y)))
+    return SimulatedPair(f"{kind}-{seed}", lr, hr, ((a, b, x), (c, d, y)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- scene

@@ -1,29 +1,27 @@
-"""How much memory a network needs for an image, and the largest tile that fits into what is free."""
+"""The memory that a network needs for an image, and the largest tile that fits into the free memory."""
 
 import math
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aeanet.inference.prediction import Precision, computing_in
+from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import reach_of
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
 PROBE = 128  # side of the image on which the need is measured
-SHARE = 0.6  # of what is free: the rest for libraries' own workspaces, and for the image itself
-STEP = 64  # sizes of tiles that are offered, px
-TILES_EACH = 4  # the least for each of several processes, so that all have about as many
+SHARE = 0.6  # of the free memory; the rest is for the workspaces of libraries, and for the image itself
+STEP = 64  # px; sides of tiles are multiples of it
+TILES_EACH = 4  # at least, for each of several processes, so that all have about as many
 
 
 class _Live(TorchDispatchMode):
-    """Adds up the bytes of the tensors that exist at a time, from their first appearance within it to their end."""
+    """Within it, counts the bytes of the tensors that exist at the same time; `peak` is the most that ever did."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +50,7 @@ class _Live(TorchDispatchMode):
 
 
 def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float:
-    """Peak of the memory of all tensors that a network makes, over the pixels of its image: measured on a small one."""
+    """Peak bytes of the tensors that a network makes, per pixel of its image; measured on a small one."""
     parameter = next(model.parameters())
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     live = _Live()
@@ -63,7 +61,7 @@ def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a GPU, or of the machine, that nothing uses now."""
+    """The free memory of a GPU, or of the machine."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
@@ -72,11 +70,11 @@ def free_bytes(device: torch.device) -> int:
 
 
 def largest_tile(
-    model: nn.Module, shape: tuple[int, int], precision: Precision = "float32", group: "ProcessGroup | None" = None
+    model: nn.Module, shape: tuple[int, int], precision: Precision = "float32", group: ProcessGroup | None = None
 ) -> int | None:
     """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the whole image does.
 
-    The same on all processes of `group`: what fits into the memory of each, and leaves tiles for each.
+    It is the same on all processes of `group`: it fits into the memory of each, and leaves tiles for each.
 
     Raises TilingError as `reach_of`; MemoryError if not even the smallest tile fits.
     """

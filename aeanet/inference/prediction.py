@@ -1,30 +1,23 @@
-"""Prediction: a raw micrograph in, the restored one at the run's magnification out, as a whole or in exact tiles."""
+"""Restoration of images in memory, at once or in exact tiles."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
-from aeanet.inference.tiling import Progress, check_side, reach_of, run_tiles
-from aeanet.inference.upsampling import upsample_region, upsampled_shape
-from aeanet.io.mosaics import create_mosaic, open_mosaic
+from aeanet.errors import UserError
+from aeanet.inference.precision import Precision, computing_in
+from aeanet.inference.tiling import TileProgress, run_tiles
+from aeanet.inference.upsampling import upsample
 from aeanet.networks.base import Network
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
-Precision = Literal["float32", "bfloat16"]
-
-
-class PredictionError(ValueError):
-    """What cannot be restored; the message is one sentence for the user."""
+class PredictionError(UserError):
+    """An image or a magnification with which nothing can be restored."""
 
 
 def restore(
@@ -32,24 +25,27 @@ def restore(
     image: NDArray,
     *,
     tile: int | None = None,
+    halo: int | None = None,
+    exact: bool = True,
     precision: Precision = "float32",
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
 ) -> NDArray:
-    """The network's view of an image that already lies on the grid of the result.
+    """Run a network on an image that already lies on the grid of the result.
 
     Args:
-        model: any network of `model`, on any device; it is left in evaluation mode.
-        image: (H, W) floating point, intensities in [0, 1] but for the overshoot of bicubic interpolation.
-        tile: run in tiles of so many px, in the memory of one and with the same result (`tiling.run_tiles`); by default
-            the image is taken at once, as in the paper's protocol.
-        precision: of the convolutions; bfloat16 halves the memory, and costs about three digits.
+        model: any network, on any device; it is left in evaluation mode.
+        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot that.
+        tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the memory does. By
+            default the image is taken at once, as in the paper's protocol.
+        halo, exact: as in `tiling.run_tiles`.
+        precision: of the convolutions; bfloat16 halves the memory and costs about three digits.
         group: processes that share the tiles; each gets the whole result.
         progress: told after every tile.
 
     Returns (H, W) float32, clipped to [0, 1].
 
-    Raises ValueError for what is no such image, TilingError for a tile that is too small.
+    Raises ValueError for any other image, TilingError for a tile that is too small.
     """
     _check_image(image)
     result = np.zeros(image.shape, np.float32)
@@ -58,7 +54,17 @@ def restore(
         result[rows, columns] = region.clip(0, 1)
 
     with computing_in(precision, next(model.parameters()).device):
-        run_tiles(model, lambda r, c: image[r, c], write, image.shape, side=tile, group=group, progress=progress)
+        run_tiles(
+            model,
+            lambda rows, columns: image[rows, columns],
+            write,
+            image.shape,
+            side=tile,
+            halo=halo,
+            exact=exact,
+            group=group,
+            progress=progress,
+        )
     return result if group is None else _joined(result, model, group)
 
 
@@ -69,74 +75,32 @@ def super_resolve(
     magnification: float | None = None,
     tile: int | None = None,
     precision: Precision = "float32",
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
 ) -> NDArray:
-    """A raw LR micrograph, upsampled bicubically and then restored by the network.
+    """Upsample a raw LR micrograph bicubically and restore it by a network.
 
     Args:
-        model: any network of `model`.
+        model: any network.
         image: (H, W) floating point, intensities in [0, 1].
         magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
         tile, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
 
     Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
-    Raises ValueError, in one sentence, for an image that is not such, or if the magnification is neither given nor
-    known; TilingError for a tile that is too small.
+    Raises ValueError for any other image, PredictionError if the magnification is neither given nor known, TilingError
+    for a tile that is too small.
     """
     _check_image(image)
     _check_range(image)
     magnification = known_magnification(model, magnification)
-    shape = upsampled_shape(image.shape, magnification)
-    whole = slice(0, shape[0]), slice(0, shape[1])
-    large = upsample_region(lambda r, c: image[r, c], image.shape, magnification, *whole)
-    return restore(model, large, tile=tile, precision=precision, group=group, progress=progress)
-
-
-def super_resolve_mosaic(
-    model: Network,
-    image: Path,
-    target: Path,
-    *,
-    tile: int | None = None,
-    magnification: float | None = None,
-    precision: Precision = "float32",
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
-) -> None:
-    """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
-
-    Args:
-        model: any network of `model`.
-        image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
-        target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
-            pixel size divided by the magnification. It appears when it is complete.
-        tile: side of the tiles in pixels of the result; None, or as large as the result, takes it at once.
-        magnification, precision, progress: as in `super_resolve`.
-        group: processes that share the tiles, and a file system on which they write `target` together.
-
-    Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
-    """
-    magnification = known_magnification(model, magnification)
-    with open_mosaic(image) as source:
-        shape = upsampled_shape(source.shape, magnification)
-        whole = tile is None or tile >= max(shape)
-        tile = max(shape) if tile is None or whole else check_side(tile, reach_of(model))
-        pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
-
-        def read(rows: slice, columns: slice) -> NDArray:
-            return upsample_region(source.read, source.shape, magnification, rows, columns)
-
-        with (
-            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
-            computing_in(precision, next(model.parameters()).device),
-        ):
-            run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)
+    return restore(
+        model, upsample(image, magnification), tile=tile, precision=precision, group=group, progress=progress
+    )
 
 
 def known_magnification(model: Network, given: float | None) -> float:
-    """The one that is given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
+    """The magnification given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
     magnification = model.magnification if given is None else given
     if magnification is None:
         raise PredictionError("the model does not know its magnification: give one, for instance magnification=2.")
@@ -145,17 +109,10 @@ def known_magnification(model: Network, given: float | None) -> float:
     return magnification
 
 
-@contextmanager
-def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Within it, convolutions run in that precision; weights and statistics stay as they are."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
-
-
 def compile_parts(model: nn.Module) -> None:
-    """Have the parts of a network compiled by `torch.compile` when they first run, for any image size.
+    """Have `torch.compile` compile the parts of a network when they first run, for any image size.
 
-    Everything but attention, whose blocks are kernels of their own, and between which tiles are exchanged.
+    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums between them.
     """
     for part in model.children():
         if not isinstance(part, aea.AugmentedAttention):
@@ -163,7 +120,7 @@ def compile_parts(model: nn.Module) -> None:
 
 
 def _joined(result: NDArray, model: nn.Module, group: "ProcessGroup") -> NDArray:
-    """The tiles of all processes: where one has none, it has zeros."""
+    """The sum over the processes, each of which has zeros in the tiles of the others."""
     device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
     total = torch.from_numpy(result).to(device)
     torch.distributed.all_reduce(total, group=group)

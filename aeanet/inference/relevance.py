@@ -1,4 +1,4 @@
-"""What the shared references look for: their relevance q(x) . k(R) at each position of an image, the paper's Fig. 5."""
+"""The relevance q(x) . k(R) of the shared references at each position of an image, the paper's Fig. 5."""
 
 from collections.abc import Sequence
 
@@ -6,25 +6,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aea_kernels import AugmentedAttention
+import aea_kernels as aea
+from aeanet.errors import UserError
 from aeanet.inference.prediction import restore
 from aeanet.networks.base import Network
 
 SHOWN = (1, 99)  # percentiles of a map between which its colours lie
 
 
-class RelevanceError(ValueError):
-    """A model without references; the message is one sentence for the user."""
+class RelevanceError(UserError):
+    """A model without shared references."""
 
 
 def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
-    """(R, ceil(H / 4), ceil(W / 4)) of an image (H, W) on the grid of the result, as `prediction.restore` takes it.
+    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H / 4), ceil(W / 4)).
 
-    The positions are those of the attention at the network's bottom, each of which stands for 4 x 4 pixels.
+    Each position of the attention at the bottom of the network stands for 4 x 4 pixels.
     Raises RelevanceError if the model has no references.
     """
     block = getattr(model, "bottom", None)
-    if not isinstance(block, AugmentedAttention) or block.references is None:
+    if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(
             f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
             "take an aeanet trained with references."
@@ -39,15 +40,15 @@ def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
 
 
 def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
-    """A few references that differ most over the images, in the order in which they were chosen.
+    """The references whose maps differ most over the images, in the order in which they are chosen.
 
-    The first is the one whose relevance has the largest variance over all positions of all images; each further one has
-    the largest share of its own variance that the chosen ones do not explain linearly (a pivoted Cholesky decomposition
-    of the maps' covariance). Values beyond a map's 1st and 99th percentile, which figures do not show, count as those.
+    The first has the largest variance over all positions of all images. Each further one has the largest share of its
+    variance that those before it do not explain linearly (a pivoted Cholesky decomposition of the covariance of the
+    maps). Values beyond the 1st and 99th percentile of a map, which figures do not show, are clipped.
 
     Args:
         maps: (R, h, w) for each image.
-        number: how many, at most R; fewer are returned where the others are but combinations of these.
+        number: of references, at most R; fewer are returned if all others are combinations of these.
     """
     flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1).astype(np.float64)
     flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))

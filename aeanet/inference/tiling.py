@@ -1,47 +1,45 @@
-"""Exact tiles: a network with global attention run tile by tile, with the result of the whole image.
+"""Exact tiles: a network with global attention runs tile by tile, with the result of the whole image.
 
-Convolutions look only so far, so a tile with a halo of that width sees all it needs; attention looks everywhere, but
-knows its keys by a sum over positions (`aea_kernels.Moments`), and sums add over tiles. So every attention block costs
-one more pass: the network up to the block over all tiles, moments added up; in the last pass the blocks attend to those
-sums. At the image's border a tile ends where the image does, and meets the network's own padding there.
+A convolution depends on its neighbourhood only, so a tile with a halo of that width has all that it needs. Attention
+depends on the whole image, but only through a sum over its positions (`aea_kernels.Moments`), and sums add over tiles.
+Each attention block therefore needs one more pass: the network runs over all tiles up to that block, and the moments
+are added up. In the last pass the blocks attend to these sums. At the border of the image a tile ends with the image,
+and the network's own padding applies.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+from aeanet.errors import UserError
 
 Read = Callable[[slice, slice], NDArray]
-"""Rows and columns of the image -> that region, (rows, columns) floating point."""
+"""Rows and columns of the image -> that region, (rows, columns), floating point."""
 Write = Callable[[slice, slice, NDArray], None]
-"""Rows, columns, and what the network makes of them."""
-Progress = Callable[[int, int], None]
-"""Tiles done, of how many, over all passes."""
+"""Rows, columns, and the result for that region."""
+TileProgress = Callable[[int, int], None]
+"""The number of tiles done and of all tiles, over all passes."""
 
-PROBE = 64  # side of the image by which a network's reach is found: its stride divides it
-POINTWISE = (
-    nn.Identity, nn.Dropout, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU,
-    nn.Sigmoid, nn.Tanh, aea.AugmentedAttention,
-)  # fmt: skip
+PROBE = 64  # px, side of the image on which the reach of a network is found; strides must divide it
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
+POINTWISE = (nn.Identity, nn.Dropout, nn.BatchNorm2d, *_ACTIVATIONS, aea.AugmentedAttention)
 
 
-class TilingError(ValueError):
-    """A network or a tile size for which there are no exact tiles; the message is one sentence for the user."""
+class TilingError(UserError):
+    """A network that has no exact tiles, or a tile that is too small."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """An attention block of a network: pixels per position, and how far (px) the layers before it look."""
+    """An attention block of a network, the pixels per position there, and the halo (px) of the layers before it."""
 
     block: aea.AugmentedAttention
     stride: int
@@ -50,7 +48,10 @@ class Attention:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a network looks: `halo` px in each direction, in steps of `stride` px, but for its attention blocks."""
+    """A network's result depends on `halo` px in each direction, and on all positions through its attention blocks.
+
+    `stride` is the number of pixels that one position of its coarsest level stands for.
+    """
 
     halo: int
     stride: int
@@ -58,14 +59,14 @@ class Reach:
 
 
 def reach_of(model: nn.Module) -> Reach:
-    """The reach of a network (N, 1, H, W) -> (N, 1, H, W), summed up over its layers in the order in which they run.
+    """The reach of a network (N, 1, H, W) -> (N, 1, H, W): the sum over its layers, found by running it once.
 
-    Kernel, stride, padding and dilation say how far a layer looks; the size of its result, how many pixels one of its
-    steps is. A layer of another kind may say how far it looks in an attribute `reach`, in steps of its input. An upper
-    bound where branches run beside each other. Only layers that are modules are seen: a function in `forward` that
-    looks at the whole image (a mean over it) is not.
+    The reach of a layer follows from its kernel, stride, padding and dilation; the pixels per position follow from the
+    size of its result. A layer of another kind can state its reach in an attribute `reach`, in positions of its input.
+    For parallel branches the sum is an upper bound. Only modules are seen: a function in `forward` that depends on the
+    whole image, such as a mean over it, is not.
 
-    Raises TilingError for a layer of unknown reach, one that looks at the whole image, or attention that runs twice.
+    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or attention that runs twice.
     """
     halo, stride = 0, 1
     blocks: list[Attention] = []
@@ -76,7 +77,7 @@ def reach_of(model: nn.Module) -> Reach:
         if isinstance(layer, aea.AugmentedAttention):
             if any(attention.block is layer for attention in blocks):
                 raise TilingError("an attention block runs twice in this network, so there are no exact tiles for it.")
-            blocks.append(Attention(layer, before, _up(halo, stride)))
+            blocks.append(Attention(layer, before, _round_up(halo, stride)))
         halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
         stride = max(stride, before, after)
 
@@ -85,18 +86,18 @@ def reach_of(model: nn.Module) -> Reach:
     leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not list(m.children()))]
     hooks = [leaf.register_forward_hook(add) for leaf in leaves]
     try:
-        # what is compiled stays so: its layers are asked one by one
+        # eager: a compiled network would not run the hooks of its layers
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             model.eval()(torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device))
     finally:
         for hook in hooks:
             hook.remove()
-    return Reach(_up(halo, stride), stride, tuple(blocks))
+    return Reach(_round_up(halo, stride), stride, tuple(blocks))
 
 
 def _steps(layer: nn.Module) -> int:
-    """How far a layer looks, in steps of its input; of its output for a transposed convolution."""
-    # a border that wraps around shows the other end of the image; BN without running statistics, its mean
+    """The reach of a layer in positions of its input; for a transposed convolution, of its output."""
+    # With circular padding a layer depends on the other end of the image; BN without running statistics, on its mean.
     wraps = getattr(layer, "padding_mode", "zeros") == "circular"
     own_statistics = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
     said = getattr(layer, "reach", None)
@@ -116,24 +117,24 @@ def _steps(layer: nn.Module) -> int:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, str):  # padding: "valid" is none, and of "same" the larger side is what the kernel leaves
+    if isinstance(value, str):  # padding "valid" is 0; with "same" the reach follows from the kernel alone
         return 0, 0
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _up(number: int, step: int) -> int:
+def _round_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows and columns that a tile answers for, and those that the network is given for it."""
+    """The rows and columns whose result a tile gives, `core`, and those that the network is given for it, `field`."""
 
     core: tuple[slice, slice]
     field: tuple[slice, slice]
 
     def crop(self, features: Tensor, stride: int) -> Tensor:
-        """(N, C, h, w) over the field, `stride` px a step -> over the core."""
+        """Features (N, C, h, w) of the field, `stride` px per position -> of the core."""
         rows, columns = (
             slice((core.start - field.start) // stride, (core.stop - field.start) // stride)
             for core, field in zip(self.core, self.field, strict=True)
@@ -142,7 +143,7 @@ class Tile:
 
 
 def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
-    """Tiles of `side` px that cover (H, W), row by row, those at the end smaller, each with its halo."""
+    """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its halo."""
 
     def spans(length: int) -> list[tuple[slice, slice]]:
         cores = [slice(start, min(start + side, length)) for start in range(0, length, side)]
@@ -154,7 +155,7 @@ def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
 
 
 def check_side(side: int, reach: Reach) -> int:
-    """The side of a tile rounded down to the network's stride. Raises TilingError if it is below the halo."""
+    """The side of a tile, rounded down to a multiple of the stride. Raises TilingError if it is less than the halo."""
     least = max(reach.halo, reach.stride)
     if side < least:
         raise TilingError(
@@ -172,19 +173,19 @@ def run_tiles(
     side: int | None = None,
     exact: bool = True,
     halo: int | None = None,
-    group: "ProcessGroup | None" = None,
-    progress: Progress | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
 ) -> None:
     """Run a network over an image tile by tile, in the memory of one tile.
 
     Args:
         model: a network (N, 1, H, W) -> (N, 1, H, W); it is left in evaluation mode.
         read, write: the image, and where the result goes. Regions written do not overlap and cover the image.
-        shape: (H, W); where the network's stride does not divide them, the last row and column are repeated.
-        side: of a tile, px; None, or as large as the image or larger, takes the image at once.
+        shape: (H, W). If they are no multiples of the network's stride, the last row and column are repeated.
+        side: of a tile, px. None, or a side of at least the image's, takes the image at once.
         exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
-        halo: px around a tile that the network is given in the last pass and that are thrown away; by default what
-            exactness needs.
+        halo: px around a tile that the network is given in the last pass and whose result is dropped; by default as
+            many as exactness needs.
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
@@ -193,10 +194,10 @@ def run_tiles(
     height, width = shape
     whole = side is None or side >= max(shape)
     reach = Reach(0, 1, ()) if whole else reach_of(model)
-    padded = _up(height, reach.stride), _up(width, reach.stride)
+    padded = _round_up(height, reach.stride), _round_up(width, reach.stride)
     side = max(padded) if side is None or whole else check_side(side, reach)
     _agree(group, side, height, width)
-    halo = reach.halo if halo is None else _up(halo, reach.stride)
+    halo = reach.halo if halo is None else _round_up(halo, reach.stride)
     rank, ranks = (group.rank(), group.size()) if group is not None else (0, 1)
     parameter = next(model.parameters())
 
@@ -239,8 +240,8 @@ def run_tiles(
             step()
 
 
-def _agree(group: "ProcessGroup | None", *numbers: int) -> None:
-    """Processes with other tiles would leave gaps between them."""
+def _agree(group: ProcessGroup | None, *numbers: int) -> None:
+    """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps between them."""
     if group is None:
         return
     device = "cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu"
@@ -252,7 +253,7 @@ def _agree(group: "ProcessGroup | None", *numbers: int) -> None:
 
 @contextmanager
 def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
-    """Whatever keys the blocks are given within it, afterwards they attend to their own images again."""
+    """After it, the blocks attend to their own images again, whatever keys they were given within it."""
     try:
         yield
     finally:
@@ -260,7 +261,7 @@ def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
             attention.block.keys = None
 
 
-class _Reached(Exception):
+class _ReachedError(Exception):
     """Ends a forward pass at the block whose input is wanted."""
 
     def __init__(self, features: Tensor) -> None:
@@ -268,15 +269,15 @@ class _Reached(Exception):
 
 
 def _features_at(model: nn.Module, block: nn.Module, image: Tensor) -> Tensor:
-    """What `block` is given when the network runs on `image`."""
+    """The input of `block` when the network runs on `image`."""
 
     def stop(_block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        raise _Reached(inputs[0])
+        raise _ReachedError(inputs[0])
 
     hook = block.register_forward_pre_hook(stop)
     try:
         model(image)
-    except _Reached as reached:
+    except _ReachedError as reached:
         return reached.features
     finally:
         hook.remove()

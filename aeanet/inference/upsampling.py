@@ -1,4 +1,4 @@
-"""Bicubic enlargement, of a whole image or of any region of it, to the same bits."""
+"""Bicubic enlargement of an image or of any region of it, with the same bits for both."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ SHARPNESS = -0.75  # the cubic kernel's free parameter, OpenCV's, so that of reg
 
 
 def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
-    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)), bicubic, the whole field, edges repeated.
+    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)) by bicubic interpolation, edges repeated.
 
-    The kernel and the convention are those of `registration.register_pair`: LR pixel x has its centre at
-    `magnification * (x + 0.5) - 0.5` on the result.
+    The centre of LR pixel x comes to lie at `magnification * (x + 0.5) - 0.5`. The kernel is that of
+    `registration.register_pair`.
 
-    Raises ValueError for what is no finite grey image, and for a magnification that is not above 0.
+    Raises ValueError for anything but a finite grey image, and for a magnification that is not above 0.
     """
     lr = np.asarray(lr)
     if lr.ndim != 2 or lr.size == 0 or not np.isfinite(lr).all():
@@ -33,15 +33,11 @@ def upsampled_shape(shape: Sequence[int], magnification: float) -> tuple[int, in
 
 
 def upsample_region(
-    read: Callable[[slice, slice], NDArray],
-    shape: Sequence[int],
-    magnification: float,
-    rows: slice,
-    columns: slice,
+    read: Callable[[slice, slice], NDArray], shape: Sequence[int], magnification: float, rows: slice, columns: slice
 ) -> NDArray[np.float32]:
-    """Rows and columns of the enlarged image, from `read` of the LR image (H, W), which gives a region of it.
+    """Rows and columns of the enlarged image. `read` gives any region of the LR image, whose shape is (H, W).
 
-    Every pixel comes from its own sixteen by the same operations in the same order, whatever the region.
+    Each pixel is computed from sixteen LR pixels by the same operations in the same order, whatever the region.
     """
     row_taps, row_weights = _taps(rows, shape[0], magnification)
     column_taps, column_weights = _taps(columns, shape[1], magnification)

@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, and files of tensors."""
+"""Files that appear whole or not at all, and files of tensors (safetensors) written in this way."""
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there: what was there survives a full disk or a killed process.
+    """Write a file beside its place, then move it there. An earlier file survives a full disk or a killed process.
 
     Raises OSError, naming the file.
     """
@@ -28,6 +29,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str]) -> None:
+    """Write tensors and metadata to a safetensors file. Raises OSError as `write_atomically`."""
+    import safetensors.torch
+
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors.torch.save(stored, metadata))
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":

@@ -7,13 +7,19 @@ from xml.etree import ElementTree
 import tifffile
 
 _METRES = {"km": 1e3, "m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "in": 0.0254}
-_LEAST, _MOST = 1e-15, 0.1  # metres; anything else is a diffraction pattern or a mistake
+_LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to diffraction patterns
 _READABLE = ("mm", "µm", "nm")
-_ALIASES = {
-    "meter": "m", "metre": "m", "centimeter": "cm", "millimeter": "mm", "micrometer": "µm", "micron": "µm",
-    "microns": "µm", "um": "µm", "μm": "µm", r"\u00b5m": "µm", "nanometer": "nm", "picometer": "pm", "a": "Å",
-    "ang": "Å", "angstrom": "Å", "ångström": "Å", "å": "Å", "inch": "in", "inches": "in",
-}  # fmt: skip
+_SPELLINGS = {
+    "Å": "a ang angstrom ångström å",
+    "pm": "picometer",
+    "nm": "nanometer",
+    "µm": r"micrometer micron microns um μm \u00b5m",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter metre",
+    "in": "inch inches",
+}
+_ALIASES = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class PixelSize:
 
     @classmethod
     def of(cls, x: Any, y: Any, unit: Any) -> "PixelSize | None":
-        """From what a file says; None if that is no length a pixel can have (uncalibrated, or a reciprocal length).
+        """From what a file states; None if that is no length of a pixel (not calibrated, or a reciprocal length).
 
-        Metres, in which makers of SEMs store nanometres, become the unit in which the number is easy to read.
+        Metres, the unit of the files of SEMs, become the unit in which the number is easy to read.
         """
         unit = str(unit).strip("\0 ")
         unit = _ALIASES.get(unit.lower(), unit)
@@ -44,7 +50,7 @@ class PixelSize:
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
-        """The size once there are `magnification` pixels where there was one, along each side."""
+        """The size of the pixels of an image that has `magnification` times as many along each side."""
         return PixelSize(self.x / magnification, self.y / magnification, self.unit)
 
     def __str__(self) -> str:
@@ -53,9 +59,9 @@ class PixelSize:
 
 
 def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[str, Any]:
-    """What `tifffile.imwrite(..., ome=True, metadata=...)` wants for one (H, W) image with pixels of that size.
+    """The `metadata` of `tifffile.imwrite(..., ome=True)` for one (H, W) image with pixels of that size.
 
-    `bits`: how many of an integer's bits the values may use, where that is to be stated.
+    `bits`, if given, states how many bits of an integer the values use.
     """
     metadata: dict[str, Any] = {"axes": "YX"}
     if bits is not None:
@@ -67,7 +73,7 @@ def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[
 
 
 def significant_bits(file: tifffile.TiffFile) -> int | None:
-    """How many of an integer's bits the values of an OME-TIFF may use; None if it does not say."""
+    """How many bits of an integer the values of an OME-TIFF use; None if it does not state that."""
     try:
         pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
         bits = 0 if pixels is None else int(pixels.get("SignificantBits", ""))
@@ -77,9 +83,9 @@ def significant_bits(file: tifffile.TiffFile) -> int | None:
 
 
 def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
-    """The same for programs that read no OME (ImageJ among them): what `tifffile.imwrite(...)` wants besides.
+    """Arguments of `tifffile.imwrite` that state the pixel size for programs that read no OME, such as ImageJ.
 
-    Pixels per centimetre; left out where TIFF's fractions of 32 bits cannot hold them, below 3 pm per pixel.
+    Pixels per centimetre; none below 3 pm per pixel, which TIFF's fractions of 32 bits cannot hold.
     """
     if pixel_size is None:
         return {}
@@ -88,10 +94,9 @@ def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
 
 
 def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
-    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ states.
+    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ states, else None.
 
-    None if it states none. The resolution of a plain TIFF is about paper (so many dots per inch) and says
-    nothing of the specimen. Damaged metadata count as absent.
+    The resolution of a plain TIFF is that of printing (dots per inch) and is ignored, and so are damaged metadata.
     """
     for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
         try:
@@ -104,7 +109,7 @@ def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
 
 
 def specimen_rows(file: tifffile.TiffFile) -> int | None:
-    """How many rows from the top are specimen, not information bar, where FEI's or Thermo's tags say so, else None."""
+    """The number of rows above the information bar, if the tags of FEI or Thermo state it, else None."""
     try:
         image = (file.fei_metadata or {})["Image"]
         columns, rows = int(image["ResolutionX"]), int(image["ResolutionY"])

@@ -1,4 +1,4 @@
-"""Libraries that talk to whoever runs them: what they say is kept from the user, who cannot do anything about it."""
+"""Messages of libraries that a user can do nothing about."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quietly(*names: str) -> Iterator[None]:
-    """Within it, no Python warnings, and of the loggers of these names only what is critical."""
+    """Within it, Python warnings are off, and the loggers of these names pass only critical messages."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,21 +1,16 @@
-"""What every method is to the rest of the program: a network that turns grey images into grey images of their size."""
+"""The interface of every network: grey images in, grey images of the same size out."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 
-class ModelError(ValueError):
-    """A model that cannot be built, or a model file that cannot be read; the message is one sentence for the user."""
-
-
 class Network(nn.Module):
     """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
 
     Attributes:
-        config: what `model.build_model` needs to build this network again.
-        magnification: HR pixels per LR pixel, a property of the data a model was trained on: `training` sets it,
-            `prediction` uses it, None means unknown.
+        config: the name and the options with which `registry.build_model` builds this network again.
+        magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if it is not known.
     """
 
     magnification: float | None = None

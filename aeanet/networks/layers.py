@@ -1,24 +1,20 @@
-"""Layers of the networks, and what is done to all layers of a network."""
-
-from typing import TYPE_CHECKING
+"""The layers that networks share, and functions for all layers of a network."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
 
 class BatchNorm(nn.BatchNorm2d):
-    """BN whose statistics in training are those of the batches of all processes of `group`; None: of its own.
+    """Batch norm that, in training, takes its statistics from the batches of all processes of `group`; None: its own.
 
-    Other than `nn.SyncBatchNorm` it runs on CPUs too. The processes' batches must be of one size.
+    Unlike `nn.SyncBatchNorm` it also runs on CPUs. All processes must have batches of the same size.
     """
 
-    group: "ProcessGroup | None" = None
+    group: ProcessGroup | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) -> the same shape and dtype."""
@@ -43,14 +39,14 @@ def conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
 
 
 def activate(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """ReLU6(BN(x)); the clamp works in place on the normalised copy, so one feature map is written, not two."""
+    """ReLU6(BN(x)). The clamp changes the normalised copy in place, which saves a feature map."""
     return F.relu6(norm(x), inplace=True)
 
 
 class ResidualBlock(nn.Module):
     """BN-ReLU6-conv3x3-BN-ReLU6-conv3x3 plus a shortcut: (N, in, H, W) -> (N, out, H, W).
 
-    The shortcut is the input itself where the widths agree; else a 1x1 convolution of the block's first BN-ReLU6.
+    The shortcut is the input, or, if the widths differ, a 1x1 convolution of the first BN-ReLU6.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -84,19 +80,19 @@ class Up(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
 
 
-def pool_over_processes(model: nn.Module, group: "ProcessGroup | None") -> None:
-    """Let the networks of all processes of `group` train as one with all their images; None: each by itself again.
+def pool_over_processes(model: nn.Module, group: ProcessGroup | None) -> None:
+    """Let batch norm and batch-aware attention use the images of all processes of `group`; None: their own only.
 
-    The loss is then the mean over the processes, as DistributedDataParallel averages gradients. Of the joint batch, the
-    first halves of the processes' batches make up the reference branch.
+    The processes then train as one, if the gradients are averaged over them, as DistributedDataParallel does. The first
+    halves of their batches form the reference branch of the joint batch.
     """
     for module in model.modules():
         if isinstance(module, BatchNorm | aea.AugmentedAttention):
             module.group = group
 
 
-def lay_out(network: nn.Module) -> None:
-    """Have the weights of convolutions channels last: on CPUs (oneDNN) prediction takes half the time of NCHW."""
+def to_channels_last(network: nn.Module) -> None:
+    """Store the weights of convolutions channels last: with oneDNN, on CPUs, prediction takes half the time of NCHW."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

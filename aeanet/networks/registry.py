@@ -1,72 +1,82 @@
-"""All networks by name, and their files."""
+"""All networks by name: which class each is, and the files they are saved to.
+
+A network's module is imported when the network is asked for. This module itself imports no PyTorch, so that
+`aeanet --help` can name the networks at once.
+"""
 
 import inspect
 import json
 import os
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-import torch
 
-from aeanet.io.atomic import read_tensors, write_atomically
-from aeanet.networks import baselines
-from aeanet.networks.base import ModelError, Network
-from aeanet.networks.unet import AEANet, GVTNet, UNet, UShape
+from aeanet.errors import ModelError
+from aeanet.io.atomic import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from aeanet.networks.base import Network
 
 MODEL_FILE = "model.safetensors"
 FORMAT = "aeanet"
 FORMAT_VERSION = "1"
-
-MODELS: dict[str, type[Network]] = {
-    "aeanet": AEANet,
-    "gvtnet": GVTNet,
-    "unet": UNet,
-    "vdsr": baselines.VDSR,
-    "edsr": baselines.EDSR,
-    "rcan": baselines.RCAN,
-    "lbnlm": baselines.PairedNonLocalMeans,
-    "srsw": baselines.SparseCombination,
+NETWORKS = {
+    "aeanet": "unet.AEANet",
+    "gvtnet": "unet.GVTNet",
+    "unet": "unet.UNet",
+    "vdsr": "baselines.convolutional.VDSR",
+    "edsr": "baselines.convolutional.EDSR",
+    "rcan": "baselines.convolutional.RCAN",
+    "lbnlm": "baselines.nonlocalmeans.PairedNonLocalMeans",
+    "srsw": "baselines.sparse.SparseCombination",
 }
+"""The name of each network, and its class within `aeanet.networks`."""
 
 
-def build_model(name: str, **options: Any) -> Network:
-    """A new network by its name in `MODELS`; `options` are those of its class. Raises ModelError."""
-    if name not in MODELS:
-        raise ModelError(f"there is no model {name!r}; the models are {', '.join(MODELS)}.")
-    known = inspect.signature(MODELS[name]).parameters
+def network_class(name: str) -> "type[Network]":
+    """The class of the network of that name. Raises ModelError if there is none."""
+    if name not in NETWORKS:
+        raise ModelError(f"there is no model {name!r}; the models are {', '.join(NETWORKS)}.")
+    module, _, class_name = NETWORKS[name].rpartition(".")
+    return getattr(import_module(f"aeanet.networks.{module}"), class_name)
+
+
+def build_model(name: str, **options: Any) -> "Network":
+    """A new network by its name in `NETWORKS`; `options` are those of its class. Raises ModelError."""
+    network = network_class(name)
+    known = inspect.signature(network).parameters
     for option in options:
         if option not in known:
             has = f"its options are {', '.join(known)}" if known else "it has none"
             raise ModelError(f"the model {name!r} has no option {option!r}; {has}.")
-    return MODELS[name](**options)
+    return network(**options)
 
 
 def short_options(name: str) -> dict[str, Any]:
-    """Options of the model of that name in `MODELS` that short trainings do better with than the paper's."""
-    return {"residual": True} if issubclass(MODELS[name], UShape) else {}
+    """The options with which a network does better in short trainings than with the paper's."""
+    return {"residual": True} if "residual" in inspect.signature(network_class(name)).parameters else {}
 
 
-def save_model(model: Network, path: str | os.PathLike[str]) -> Path:
+def save_model(model: "Network", path: str | os.PathLike[str]) -> Path:
     """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
 
-    The file appears whole or not at all: it is written beside its place and then moved there, so an earlier model of
-    that name survives a full disk or a killed process. Raises OSError, naming the file.
+    The file appears whole or not at all: an earlier model of that name survives a full disk or a killed process.
+    Raises OSError, naming the file.
     """
     path = Path(path)
     settings = {"config": model.config, "magnification": model.magnification}
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json.dumps(settings)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    write_tensors(path, model.state_dict(), metadata)
     return path
 
 
-def load_model(path: str | os.PathLike[str]) -> Network:
+def load_model(path: str | os.PathLike[str]) -> "Network":
     """The model in a file of `save_model`, or in the run folder that holds one, on the CPU and in evaluation mode.
 
-    Raises ModelError, in one sentence, if there is none, or it is not one of ours, of another version, or damaged.
+    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged.
     """
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
@@ -93,6 +103,8 @@ def load_model(path: str | os.PathLike[str]) -> Network:
     return model.eval()
 
 
-def to_device(model: Network) -> Network:
+def to_device(model: "Network") -> "Network":
     """The model on the GPU where there is one, else on the CPU."""
+    import torch
+
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,9 +1,9 @@
 """The U-Net family of the paper: AEANet, GVTNet and the plain U-Net.
 
-Three networks share one body, a pre-activation U-Net of depth 3 with widths 32, 64 and 128, and differ in the block at
-its bottom: augmented equivariant attention (AEANet), attention within the image (GVTNet), a residual block (U-Net).
-Convolutions carry no bias and start Glorot-uniform; batch normalisation has eps 1.001e-5 and momentum 0.003, as in the
-paper's own implementation.
+The three share a pre-activation U-Net of depth 3 with widths 32, 64 and 128. They differ in the block at its bottom:
+augmented equivariant attention (AEANet), attention within the image (GVTNet), a residual block (U-Net). As in the
+paper's implementation, convolutions have no bias and start Glorot-uniform, and batch norm has eps 1.001e-5 and momentum
+0.003.
 """
 
 from typing import Any
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 
 import aea_kernels as aea
 from aeanet.networks.base import Network, check_images
-from aeanet.networks.layers import Down, ResidualBlock, Up, activate, batch_norm, conv, lay_out
+from aeanet.networks.layers import Down, ResidualBlock, Up, activate, batch_norm, conv, to_channels_last
 
 WIDTHS = (32, 64, 128)
 
 
 class UShape(Network):
-    """The body the three networks share; `bottom` is the block (N, 128, H/4, W/4) -> same shape at its lowest level.
+    """The U-Net that the three networks share. `bottom` is its lowest block, (N, 128, H / 4, W / 4) -> the same shape.
 
-    Input and output are grey images (N, 1, H, W) of one size, any H and W from 1 on: an image whose sides are no
-    multiples of 4 is extended by repeating its last row and column, and the result cut back.
+    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of 4, the last row or column is
+    repeated, and the result is cut back.
 
     With `residual` the network learns what to add to the image, at first nothing, instead of the image (as VDSR does,
-    Kim et al. 2016). The paper's networks do not; it makes short trainings much better.
+    Kim et al. 2016). This is not in the paper; it makes short trainings much better.
     """
 
     def __init__(self, bottom: nn.Module, config: dict[str, Any], *, residual: bool) -> None:
@@ -50,7 +50,7 @@ class UShape(Network):
                 nn.init.xavier_uniform_(module.weight)
         if residual:
             nn.init.zeros_(self.last.weight)
-        lay_out(self)
+        to_channels_last(self)
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image)
@@ -70,12 +70,12 @@ class UShape(Network):
 class AEANet(UShape):
     """The paper's network: 572,480 parameters with 64 references.
 
-    In training mode the first floor(N/2) images of a batch attend to themselves and the references (Eq. 4), the others
-    to one another (Eq. 5); in evaluation mode every image attends to itself and the references.
+    In training mode, each of the first floor(N / 2) images of a batch attends to itself and the references (Eq. 4), the
+    others attend to one another (Eq. 5). In evaluation mode each image attends to itself and the references.
 
     Args:
-        references: learnable references r, 128 numbers each, shared by all images; 0 leaves them out.
-        batch_aware: whether the second half of a training batch takes the batch-aware branch.
+        references: number of learnable references, 128 numbers each, which all images share.
+        batch_aware: whether the second half of a training batch attends to one another.
         residual: see `UShape`.
     """
 
@@ -88,7 +88,7 @@ class AEANet(UShape):
 
 
 class GVTNet(UShape):
-    """AEANet's predecessor, 564,288 parameters: every image attends to itself alone, in training as in prediction."""
+    """The predecessor of AEANet, 564,288 parameters: each image attends to itself alone, also in training."""
 
     def __init__(self, residual: bool = False) -> None:
         bottom = aea.AugmentedAttention(WIDTHS[-1], heads=2, references=0, batch_aware=False)
@@ -96,7 +96,7 @@ class GVTNet(UShape):
 
 
 class UNet(UShape):
-    """The same body with a residual block at the bottom in place of attention: 793,408 parameters."""
+    """A residual block at the bottom instead of attention: 793,408 parameters."""
 
     def __init__(self, residual: bool = False) -> None:
         super().__init__(ResidualBlock(WIDTHS[-1], WIDTHS[-1]), {"name": "unet"}, residual=residual)

@@ -11,7 +11,7 @@ from aeanet.scoring.confidence import Estimate
 
 @dataclass(frozen=True)
 class Column:
-    """A column and, where it holds numbers, how many digits they are shown with; `best`: its highest is set bold."""
+    """A column, the digits of its numbers after the point, and whether its highest number is set in bold."""
 
     title: str
     digits: int = 2
@@ -23,7 +23,7 @@ Cell = str | Estimate | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text, estimates with their intervals, or None for what there is not."""
+    """A table of text and estimates; None is an empty cell."""
 
     key: str
     title: str
@@ -53,7 +53,7 @@ class Table:
         return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
 
     def csv(self) -> str:
-        """Full precision; an estimate takes three columns: mean, low and high end of its 95 % interval."""
+        """In full precision. An estimate has three columns: its mean and the two ends of its 95 % interval."""
         estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The paper's tables from a study's results, beside the paper's own numbers."""
+"""The paper's tables from the results of a study, with the paper's own numbers."""
 
 import statistics
 from dataclasses import dataclass
@@ -206,7 +206,7 @@ def _pairs(look: _Look) -> Table:
 
 
 def _trainings(results: Results) -> Table:
-    """Trainings of one kind in one line."""
+    """One line for all trainings of a method by one strategy."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, training in results.trainings.items():
         strategy, method_key, *_ = key.split("/")

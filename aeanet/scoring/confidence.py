@@ -28,38 +28,34 @@ class Estimate:
         return None if self.half_width is None else (self.mean - self.half_width, self.mean + self.half_width)
 
     def text(self, digits: int) -> str:
-        """For instance "+2.10 ± 0.08"; with a minus sign, which is as wide as the plus in a column of numbers."""
+        """For instance "+2.10 ± 0.08". The minus sign is as wide as the plus sign in a column of numbers."""
         spread = "" if self.half_width is None else f" ± {self.half_width:.{digits}f}"
         return f"{self.mean:+.{digits}f}{spread}".replace("-", "−")
 
 
-def estimate(
-    values: NDArray, weights: Sequence[float] | None = None, samples: Sequence[Hashable] | None = None
-) -> Estimate:
+def estimate(values: NDArray, weights: Sequence[float], samples: Sequence[Hashable]) -> Estimate:
     """The weighted mean of `values` (seeds, pairs), and its interval.
 
     The variance of the mean is that of a ratio estimator over clusters (Cochran, Sampling Techniques, 3rd ed., Section
-    9A; with equal weights and each pair its own sample it is s^2 / n, the ordinary t interval), plus, for S > 1 seeds,
-    the variance of the seeds' means over S. The sum counts the noise common to both twice: it errs on the wide side.
+    9A). With equal weights and a sample of its own for each pair it is s^2 / n, which gives the ordinary t interval.
+    For S > 1 seeds, the variance of the seeds' means over S is added. The noise common to both counts twice, so the
+    interval is rather too wide than too narrow.
 
     Args:
         values: (S, P); every seed scored on the same P pairs.
-        weights: (P,), how many test subimages each pair brings; equal by default.
-        samples: (P,), the sample each pair shows; by default each its own.
+        weights: (P,), the number of test subimages of each pair.
+        samples: (P,), the sample that each pair shows.
     """
-    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    weight = np.ones(values.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
+    weight = np.asarray(weights, dtype=np.float64)
     weight = weight / weight.sum()
     mean = float((values @ weight).mean())
-    labels: dict[Hashable, float] = {}
-    for label, deviation in zip(
-        range(len(weight)) if samples is None else samples, weight * (values.mean(axis=0) - mean), strict=True
-    ):
-        labels[label] = labels.get(label, 0.0) + float(deviation)
-    units, seeds = len(labels), len(values)
+    sums: dict[Hashable, float] = {}
+    for sample, deviation in zip(samples, weight * (values.mean(axis=0) - mean), strict=True):
+        sums[sample] = sums.get(sample, 0.0) + float(deviation)
+    units, seeds = len(sums), len(values)
     if units < 2 or not math.isfinite(mean):
         return Estimate(mean, None)
-    variances = [(units / (units - 1) * sum(total**2 for total in labels.values()), units - 1)]
+    variances = [(units / (units - 1) * sum(total**2 for total in sums.values()), units - 1)]
     if seeds > 1:
         variances.append((float((values @ weight).var(ddof=1)) / seeds, seeds - 1))
     total = sum(variance for variance, _ in variances)

@@ -1,6 +1,5 @@
-"""The paper's protocol: how much closer to HR than bicubic interpolation the network comes, on the test columns."""
+"""The paper's protocol: how much closer to HR a network comes than bicubic interpolation, on the test columns."""
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,26 +14,27 @@ from skimage.filters import threshold_otsu
 
 from aeanet.data.crops import split_3x4
 from aeanet.data.registration import RegisteredPair
+from aeanet.errors import UserError
 from aeanet.inference.prediction import restore
 from aeanet.networks.base import Network
 from aeanet.scoring.confidence import EXPLANATION, Estimate, estimate
-from aeanet.scoring.metrics import SSIM_WINDOW, psnr, similarity_map, whole_windows
+from aeanet.scoring.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
 
 Measure = Literal["delta_psnr", "delta_ssim"]
 Part = Literal["foreground", "background"]
 _MEASURED = ("psnr_bicubic", "psnr", "ssim_bicubic", "ssim")
 
 
-class EvaluationError(ValueError):
-    """Pairs on which nothing can be measured; the message is one sentence for the user."""
+class EvaluationError(UserError):
+    """Pairs of which nothing can be scored."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """An image's scores, or their mean over several: PSNR (dB, peak 1) and SSIM of bicubic LR and of the network.
+    """PSNR (dB, peak 1) and SSIM of an image, of bicubic LR and of the network; or their means over several images.
 
-    `foreground` and `background` are the same over the pixels above and up to Otsu's threshold on HR; None where there
-    are none.
+    `foreground` and `background` are the scores of the pixels above Otsu's threshold on HR and of the others; None if
+    there are no such pixels.
     """
 
     name: str
@@ -58,12 +58,9 @@ class Score:
 
     def record(self) -> dict[str, Any]:
         """The score as plain data, improvements included; `from_record` is its inverse."""
+        deltas = {"delta_psnr": self.delta_psnr, "delta_ssim": self.delta_ssim}
         parts = {"foreground": self.foreground, "background": self.background}
-        return (
-            asdict(self)
-            | {"delta_psnr": self.delta_psnr, "delta_ssim": self.delta_ssim}
-            | {name: part.record() if part else None for name, part in parts.items()}
-        )
+        return asdict(self) | deltas | {name: part and part.record() for name, part in parts.items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Score":
@@ -72,7 +69,7 @@ class Score:
 
     @classmethod
     def mean(cls, name: str, scores: Sequence["Score"]) -> "Score":
-        """The mean of each number; the parts' over those that have them."""
+        """The mean of each number; the means of the parts are over the scores that have them."""
         measured = {field: statistics.fmean(getattr(score, field) for score in scores) for field in _MEASURED}
         bright = [score.foreground for score in scores if score.foreground]
         dark = [score.background for score in scores if score.background]
@@ -82,18 +79,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of test subimages, named "PAIR/0", "PAIR/1", "PAIR/2", and what follows from them."""
+    """The scores of test subimages, named "PAIR/0", "PAIR/1" and "PAIR/2", and their means."""
 
     subimages: list[Score]
 
     @cached_property
     def pairs(self) -> list[Score]:
-        """The mean of each pair's subimages."""
+        """The mean over the subimages of each pair."""
         return [Score.mean(name, scores) for name, scores in self._by_pair.items()]
 
     @cached_property
     def mean(self) -> Score:
-        """The mean over all subimages, the number the paper reports."""
+        """The mean over all subimages, which is the number that the paper reports."""
         return Score.mean("mean", self.subimages)
 
     @cached_property
@@ -104,7 +101,7 @@ class Evaluation:
         return found
 
     def values(self, measure: Measure, part: Part | None = None) -> dict[str, tuple[float, int]]:
-        """Pair name -> its mean of an improvement, and over how many subimages it was taken."""
+        """Pair name -> the mean of an improvement over its subimages, and the number of these subimages."""
         found = {
             name: [getattr(present, measure) for score in scores if (present := score.part(part))]
             for name, scores in self._by_pair.items()
@@ -112,38 +109,24 @@ class Evaluation:
         return {name: (statistics.fmean(values), len(values)) for name, values in found.items() if values}
 
     def table(self) -> Table:
-        """One line per pair and the mean, for a terminal of 80 columns."""
+        """A line for each pair and one for the mean, for a terminal of 80 columns."""
         table = Table("pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
-        for title in ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "fore-\nground", "back-\nground"):
-            table.add_column(title, justify="right")
-        for title in ("SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
+        psnr_titles = ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "fore-\nground", "back-\nground")
+        for title in (*psnr_titles, "SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
             table.add_column(title, justify="right")
         for score in [*self.pairs, self.mean]:
             if score is self.mean:
                 table.add_section()
-            table.add_row(
-                score.name,
-                f"{score.psnr_bicubic:.2f}",
-                f"{score.psnr:.2f}",
-                f"{score.delta_psnr:+.2f}",
-                *(f"{part.delta_psnr:+.2f}" if part else "-" for part in (score.foreground, score.background)),
-                f"{score.ssim_bicubic:.4f}",
-                f"{score.ssim:.4f}",
-                f"{score.delta_ssim:+.4f}",
-            )
+            parts = [f"{part.delta_psnr:+.2f}" if part else "-" for part in (score.foreground, score.background)]
+            psnrs = [f"{score.psnr_bicubic:.2f}", f"{score.psnr:.2f}", f"{score.delta_psnr:+.2f}"]
+            ssims = [f"{score.ssim_bicubic:.4f}", f"{score.ssim:.4f}", f"{score.delta_ssim:+.4f}"]
+            table.add_row(score.name, *psnrs, *parts, *ssims)
         return table
 
     def record(self) -> dict[str, Any]:
-        """All scores as plain data: "mean", "pairs", "subimages", improvements included."""
-        return {
-            "mean": self.mean.record(),
-            "pairs": [score.record() for score in self.pairs],
-            "subimages": [score.record() for score in self.subimages],
-        }
-
-    def to_json(self) -> str:
-        """`record` as JSON."""
-        return json.dumps(self.record(), indent=2)
+        """All scores as plain data, improvements included; `from_record` is its inverse."""
+        scores = {"pairs": self.pairs, "subimages": self.subimages}
+        return {"mean": self.mean.record()} | {key: [s.record() for s in found] for key, found in scores.items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Evaluation":
@@ -151,7 +134,7 @@ class Evaluation:
 
     @classmethod
     def average(cls, evaluations: Sequence["Evaluation"]) -> "Evaluation":
-        """Each subimage's mean over several evaluations, as by networks of several seeds, where all of them have it."""
+        """The mean of each subimage over several evaluations, for the subimages that all of them scored."""
         tables = [{score.name: score for score in evaluation.subimages} for evaluation in evaluations]
         common = [name for name in tables[0] if all(name in table for table in tables)]
         return cls([Score.mean(name, [table[name] for table in tables]) for name in common])
@@ -165,26 +148,22 @@ def improvement(
     against: Sequence[Evaluation] | None = None,
     samples: Mapping[str, str] | None = None,
 ) -> Estimate | None:
-    """The mean improvement over bicubic of one method, over its test subimages and seeds, with its 95 % interval.
+    """The mean improvement of a method over bicubic interpolation, with its 95 % interval; None if no pair has a score.
 
     Args:
-        evaluations: one per seed, all on the same pairs.
+        evaluations: of the method, one for each seed, all on the same pairs.
         part: only the foreground or the background.
-        against: another method's evaluations by the same seeds: then the mean difference between the two, pair by pair,
-            on the pairs that both were scored on, whose interval is much narrower than either's own.
+        against: the evaluations of another method with the same seeds. The result is then the mean difference between
+            the two methods, on the pairs that both were scored on. Its interval is narrower than that of either method.
         samples: pair name -> the sample it shows, for pairs that are not independent of each other.
-
-    None if no pair has a score.
     """
     tables = [evaluation.values(measure, part) for evaluation in evaluations]
-    others = None if against is None else [evaluation.values(measure, part) for evaluation in against]
-    common = (
-        [name for name in tables[0] if all(name in table for table in [*tables, *(others or [])])] if tables else []
-    )
+    others = [evaluation.values(measure, part) for evaluation in against or ()]
+    common = [name for name in tables[0] if all(name in table for table in [*tables, *others])] if tables else []
     if not common:
         return None
     values = np.array([[table[name][0] for name in common] for table in tables])
-    if others is not None:
+    if against is not None:
         seeds = min(len(tables), len(others))
         values = values[:seeds] - np.array([[table[name][0] for name in common] for table in others[:seeds]])
     weights = [tables[0][name][1] for name in common]
@@ -213,16 +192,16 @@ def evaluate(
 ) -> Evaluation:
     """Score a network on registered pairs by the paper's protocol.
 
-    The network sees each whole image; the scores are those of its three test subimages (`pairs.split_3x4`), clipped to
-    [0, 1] and not rounded, beside those of the bicubically registered LR. Pixels without LR data
-    (`RegisteredPair.mask`) count in neither: PSNR leaves them out, SSIM the windows that touch one. A subimage without
-    a whole window is left out.
+    The network restores each whole image. The scores are those of the three test subimages (`crops.split_3x4`), clipped
+    to [0, 1] and not rounded, and those of the registered bicubic LR. Pixels without LR data (`RegisteredPair.mask`) do
+    not count: PSNR leaves them out, SSIM leaves out the windows that touch one. A subimage without a whole window has
+    no score.
 
     Args:
-        model: any network of `model`.
-        pairs: registered pairs; a network trained on them has seen their training columns, never the test ones.
+        model: any network.
+        pairs: registered pairs. A network trained on them has seen their training columns, never their test columns.
         on_pair: called after each pair with the restored image (H, W) and the pair's mean score, None if it has none.
-        predict: (model, LR) -> result, (H, W) each, where it is not the whole image at once, `prediction.restore`.
+        predict: (model, LR) -> result, (H, W) each; by default `prediction.restore`, which takes the image at once.
 
     Raises EvaluationError if no subimage can be scored.
     """
@@ -242,17 +221,18 @@ def evaluate(
 
 
 def score_region(name: str, pair: RegisteredPair, restored: NDArray, region: tuple[slice, slice]) -> Score | None:
-    """The score of one region of a pair, `restored` (H, W) being the result for all of it; None if none is valid.
+    """The score of one region of a pair, or None if no SSIM window in it has LR data throughout.
 
-    Foreground and background are parted by Otsu's threshold on the region's HR (Qian et al. 2020): the bright side is
-    the foreground. PSNR is then over the part's pixels, SSIM over the windows centred on them.
+    `restored` (H, W) is the result for the whole pair. Otsu's threshold on the region's HR separates the foreground,
+    its bright side, from the background (Qian et al. 2020). The PSNR of a part is over its pixels, the SSIM over the
+    windows centred on them.
     """
     lr, hr, mask, result = pair.lr[region], pair.hr[region], pair.mask[region], restored[region]
     if min(mask.shape) < SSIM_WINDOW:
         return None
     windows = whole_windows(mask)
     bicubic = np.clip(lr, 0, 1)
-    similarities = similarity_map(bicubic, hr), similarity_map(result, hr)
+    similarities = ssim_map(bicubic, hr), ssim_map(result, hr)
 
     def score(name: str, part: NDArray, **parts: Score | None) -> Score | None:
         centres = windows & part

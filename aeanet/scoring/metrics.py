@@ -1,4 +1,4 @@
-"""PSNR and SSIM over a mask."""
+"""PSNR and SSIM over the pixels of a mask."""
 
 import math
 
@@ -17,19 +17,19 @@ def psnr(image: NDArray, truth: NDArray, mask: NDArray) -> float:
 
 
 def ssim(image: NDArray, truth: NDArray, mask: NDArray) -> float:
-    """Structural similarity (7 x 7 uniform window, data range 1), mean over the windows that lie in `mask` as a whole.
+    """Structural similarity (7 x 7 uniform window, data range 1), mean over the windows that lie wholly in `mask`.
 
-    With every pixel in the mask this is scikit-image's default to the last digit of its own mean.
+    If every pixel is in the mask, this is the default of scikit-image.
     """
-    return float(similarity_map(image, truth)[whole_windows(mask)].mean())
+    return float(ssim_map(image, truth)[whole_windows(mask)].mean())
 
 
-def similarity_map(image: NDArray, truth: NDArray) -> NDArray[np.float64]:
+def ssim_map(image: NDArray, truth: NDArray) -> NDArray[np.float64]:
     """The SSIM of the window around each pixel, (H, W)."""
     images = image.astype(np.float64), truth.astype(np.float64)
     return structural_similarity(*images, win_size=SSIM_WINDOW, data_range=1, full=True)[1]
 
 
 def whole_windows(mask: NDArray) -> NDArray:
-    """True at the centres of the SSIM windows that leave neither the image nor the mask."""
+    """True at the centre of each SSIM window that lies wholly in the image and in the mask."""
     return binary_erosion(mask, np.ones((SSIM_WINDOW, SSIM_WINDOW), bool), border_value=0)

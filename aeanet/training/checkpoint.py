@@ -16,21 +16,22 @@ import torch
 from torch import Tensor
 
 from aeanet.distributed import rank
+from aeanet.errors import UserError
 from aeanet.io.atomic import read_tensors, write_atomically
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.disk import OnTrouble, tolerating
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.randomness import random_state
-from aeanet.training.recipe import Interval, Recipe
+from aeanet.training.recipe import Interval, Recipe, current_record
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = "aeanet-checkpoint"
 FORMAT_VERSION = "1"
 
 
-class CheckpointError(ValueError):
-    """A training that cannot be resumed; the message is one sentence for the user."""
+class CheckpointError(UserError):
+    """A training that cannot be resumed."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ class Checkpoint:
                 generators[int(rest)] = tensor
         state = json.loads(metadata["state"])
         state["random"]["torch"] = [generators[i] for i in sorted(generators)]
-        return cls(**state, configuration=json.loads(metadata["configuration"]), model=model, optimizer=optimizer)
+        configuration = json.loads(metadata["configuration"])
+        configuration["recipe"] = current_record(configuration["recipe"])
+        return cls(**state, configuration=configuration, model=model, optimizer=optimizer)
 
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless a training of the configuration `wanted` is the one begun here."""

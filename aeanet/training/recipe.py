@@ -3,57 +3,55 @@
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from aeanet.errors import UserError
+from aeanet.inference.precision import Precision
 
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
-Precision = Literal["32", "bf16"]
 
 
-class RecipeError(ValueError):
-    """A recipe no training can follow; the message is one sentence for the user."""
+class RecipeError(UserError):
+    """A recipe no training can follow."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is learnt; the defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
+    """All that decides what is learnt. The defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
 
-    Attributes:
-        steps: optimiser steps.
-        batch: crops per step and process: N processes train as one with N times as many.
-        crop: side of the square crops, in pixels.
-        rate: learning rate; the peak of it in the "one-cycle" schedule.
-        schedule: "halving" halves the rate every `halve_every` steps (the paper's); "one-cycle" rises from rate / 25
-            over the first 30 % of the training and falls to 0 at its end, both along a cosine.
-        betas, epsilon: of Adam.
-        max_seconds: end after this many seconds, if the steps are not done by then; the one-cycle schedule follows
-            whichever of the two budgets is used up further, so that it comes to its end in any case. A training that
-            reaches its steps first is reproducible from its seed; one that runs out of time depends on the machine's
-            speed.
-        freeze: the share of the budget after which BN's running statistics are frozen and used in training as they will
-            be in prediction; 1, the paper's, is never. Batch statistics take the grey level out of every step, and a
-            short run has no time to average that out.
-        seed: of everything random, the initial weights and the crops among it; 0 to 2^32 - 1.
-        precision: "32", or "bf16" for products in bfloat16 with float32 weights.
-        compile: run the network through `torch.compile`.
-        deterministic: let PyTorch use only algorithms that give the same bits every time, as it does on CPUs anyway.
+    The text beside a field is also the help of the option of `aeanet train` that sets it (`cli.options`).
+
+    N processes train as one with N times `batch` crops a step. In the one-cycle schedule the rate rises from rate / 25
+    over the first 30 % of the training and falls to 0 at its end, both along a cosine.
+
+    A training ends after `max_seconds` if its steps are not done by then. The one-cycle schedule follows whichever of
+    the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
+    by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
+
+    `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
+    time to average that out. Frozen statistics are used in training as they are in prediction.
+
+    Raises RecipeError for a value out of its range.
     """
 
-    steps: int = 120_000
-    batch: int = 8
-    crop: int = 256
-    rate: float = 4e-4
-    schedule: Schedule = "halving"
-    halve_every: int = 10_000
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
+    steps: Annotated[int, "Optimiser steps"] = 120_000
+    batch: Annotated[int, "Crops per step and process"] = 8
+    crop: Annotated[int, "Side of the square training crops in px"] = 256
+    rate: Annotated[float, "Learning rate; with --schedule one-cycle its peak"] = 4e-4
+    schedule: Annotated[Schedule, "Learning rate: halved every --halve-every steps, or one cycle up and down to 0"] = (
+        "halving"
+    )
+    halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
+    betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
+    epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
     max_seconds: float | None = None
-    freeze: float = 1.0
-    seed: int = 0
-    precision: Precision = "32"
-    compile: bool = False
-    deterministic: bool = False
+    freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
+    seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
+    precision: Annotated[Precision, "bfloat16: products in bfloat16, weights in float32"] = "float32"
+    compile: Annotated[bool, "Run the network through torch.compile"] = False
+    deterministic: Annotated[bool, "Only algorithms that give the same bits every time, on GPUs too"] = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
@@ -82,7 +80,7 @@ class Recipe:
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
         """The recipe that `dataclasses.asdict` and JSON made a record of."""
-        return cls(**(record | {"betas": tuple(record["betas"])}))
+        return cls(**(current_record(record) | {"betas": tuple(record["betas"])}))
 
     @property
     def extensible(self) -> frozenset[str]:
@@ -103,6 +101,12 @@ class Recipe:
         else:
             low, share = 0.0, (used - WARM_UP) / (1 - WARM_UP)
         return low + (self.rate - low) * (1 + math.cos(math.pi * share)) / 2
+
+
+def current_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's record by any version of this program, as this version writes it: "32" and "bf16" were precisions."""
+    precision = {"32": "float32", "bf16": "bfloat16"}.get(record["precision"], record["precision"])
+    return record | {"precision": precision}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import process_count, rank
+from aeanet.errors import UserError
 from aeanet.io.atomic import write_atomically
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
@@ -38,8 +39,8 @@ LOCK_FILE = ".lock"
 BINDING_VERSIONS = ("aeanet", "torch", "numpy")
 
 
-class RunError(ValueError):
-    """A run folder that cannot be used as asked; the message is one sentence for the user."""
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aeanet.distributed import process_count
+from aeanet.inference.precision import computing_in
 from aeanet.networks.base import Network
 from aeanet.training.batch_norm import RunningStatistics
 from aeanet.training.parallel import average_over_processes
@@ -60,7 +61,7 @@ class TrainingStep:
     def loss_and_gradients(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The loss; its gradients are left at the weights. No value is read on the CPU, so a CUDA graph can hold it."""
         self.optimizer.zero_grad()  # drops the gradients, so that `backward` writes new ones instead of adding
-        with torch.autocast(lr.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        with computing_in(self.recipe.precision, lr.device):
             loss = F.l1_loss(self.forward(lr), hr)
         loss.backward()
         return loss.detach()

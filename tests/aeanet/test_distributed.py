@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet.inference import memory
-from aeanet.inference.prediction import restore, super_resolve_mosaic
+from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.prediction import restore
 from aeanet.inference.tiling import TilingError
 from aeanet.io.images import write_image
 from aeanet.io.mosaics import open_mosaic

@@ -1,6 +1,6 @@
-"""Micrographs in and out, with the size of their pixels: what cameras, microscopes and image programs write.
+"""Micrographs in and out, with the size of their pixels, in the formats of microscopes and image programs.
 
-Grey values become float32 from 0 to 1, and go back into the type and range of the file they came from.
+Grey values become float32 from 0 to 1. A result is written in the type and range of the file that it was made of.
 """
 
 from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, bits_of, to_raw, value_range

@@ -1,10 +1,10 @@
-"""The information bar of an SEM: the strip below the image with voltage, magnification and a scale bar drawn in it."""
+"""The information bar of an SEM: the strip below the image that shows voltage, magnification and a scale bar."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-TOLERANCES = (0, 8)  # grey levels of 255 that a drawn colour wanders: not at all, or as far as JPEG makes it
+TOLERANCES = (0, 8)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
 HEIGHTS = (0.015, 0.25)  # of the image
 MIN_ROWS = 12
 PLAIN = 0.97  # share of one colour in a row that is a line or bare background; rounded corners may take the rest
@@ -18,12 +18,12 @@ MIN_GLYPHS = 8
 
 
 def find_bar(image: NDArray) -> int:
-    """The number of rows at the bottom of a grey image (H, W) that are an information bar, 0 if there is none.
+    """The number of rows at the bottom of a grey image (H, W) that are an information bar; 0 if there is none.
 
-    A bar has a straight upper edge from side to side, at which the image ends within one row; one background colour
-    from there to the bottom; and on it many small figures of one other colour. Where any of that is in doubt there
-    is none: rows of the bar that stay harm less than rows of the specimen that go. A bar that is drawn over the image
-    without a background is no strip and stays.
+    A bar has a straight upper edge from side to side, at which the image ends within one row. It has one background
+    colour from there to the bottom, and on it many small figures of one other colour. If any of this is in doubt, the
+    result is 0: a bar that is left does less harm than specimen that is cut off. A bar that is drawn over the image
+    without a background is not found.
     """
     low, high = float(image.min()), float(image.max())
     rows = int(image.shape[0] * HEIGHTS[1]) + 1
@@ -44,7 +44,7 @@ def find_bar(image: NDArray) -> int:
 
 
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
-    """The level that has the most values within the tolerance of it, and their number."""
+    """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)
     counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(ordered.size)
     first = int(counts.argmax())

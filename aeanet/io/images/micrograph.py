@@ -1,32 +1,58 @@
-"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another one like it."""
+"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its kind."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.errors import UserError
 from aeanet.io.pixel_size import PixelSize
+from aeanet.io.quiet import quietly
 
-# OME knows no half floats and no 64-bit integers: read as the next type that holds their values.
+# OME has no half floats and no 64-bit integers: they are read as the next type that holds their values.
 WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 
-class ImageError(ValueError):
-    """An image that cannot be read or written; the message is one sentence that names the file."""
+class ImageError(UserError):
+    """An image that cannot be read or written; the sentence names the file."""
 
 
 class NotOneImageError(ValueError):
-    """A whole file without the one grey or colour image that is wanted; the message says what it holds instead."""
+    """An undamaged file without the one grey or colour image that is wanted; the message says what it holds instead."""
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Within it, whatever a decoder raises on a damaged file becomes an ImageError that names the file.
+
+    Decoders raise errors of all kinds on damaged files, even SyntaxError and struct.error.
+    """
+    try:
+        with quietly("rsciio", "tifffile"):  # they warn of odd metadata
+            yield
+    except (ImageError, MemoryError):
+        raise
+    except NotOneImageError as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
 
 
 @dataclass(frozen=True)
 class Micrograph:
-    """A grey image and what is needed to write another one like it.
+    """A grey image and what is needed to write another one of its kind.
 
-    `pixels` is (H, W) float32 in [0, 1] and equals `(raw - low) / (high - low)`; `low` and `high` are the black and
-    white of the file's type (`value_range`), `dtype`, which for half floats and 64-bit integers is the next float type
-    that OME knows. `pixel_size` is None where the file states none. `bar` counts the rows of
-    an information bar that were cut off below, `kind` names the file format.
+    Attributes:
+        pixels: (H, W) float32 in [0, 1]: `(raw - low) / (high - low)`.
+        dtype: of the file; for half floats and 64-bit integers the next type in `WIDER`.
+        low, high: the black and the white of that type (`value_range`).
+        pixel_size: None if the file states none.
+        bar: rows of an information bar that were cut off at the bottom.
+        kind: the name of the file format.
     """
 
     pixels: NDArray[np.float32]
@@ -43,12 +69,12 @@ class Micrograph:
 
 
 def bits_of(dtype: np.dtype, high: float) -> int | None:
-    """How many bits the values of an unsigned type have up to white, `high`; None for other types."""
+    """The number of bits of the white `high` of an unsigned type; None for other types."""
     return int(high).bit_length() if dtype.kind == "u" else None
 
 
 def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
-    """Pixels, clipped to [0, 1], as values of a type in which `low` is black and `high` white."""
+    """Pixels, clipped to [0, 1], as values of a type whose black is `low` and whose white is `high`."""
     values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
     return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
 
@@ -56,11 +82,11 @@ def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray
 def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
     """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
 
-    Each image is taken by its own type, whatever its exposure: 8 bits from 0 to 255, 16 bits to 65535, from 0 on where
-    a signed type holds nothing negative, or to as many `bits` as the file states. Detectors of 12 bits write into 16:
-    where nothing is stated, values that all lie below 4096 are read as of 12 bits, or they would come out black. Counts
-    of 32 bits and floats have no white of their own: floats within 0 to 1 stay what they are, else the image's extremes
-    are taken.
+    They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the least value of a
+    signed type if some are negative, to the greatest value of the type, or of the number of `bits` that the file
+    states. Detectors of 12 bits write files of 16: if no number of bits is stated and all values are below 4096, they
+    are taken to have 12 bits, or they would come out black. Integers of 32 bits and floats have no white of their own:
+    floats within 0 to 1 are kept, for all others the extremes of the image are taken.
     """
     if dtype.kind == "b":
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The formats of microscope makers, through rosettasciio."""
+"""The file formats of microscope makers, read by rosettasciio."""
 
 import os
 from importlib import import_module
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aeanet.io.images.micrograph import NotOneImageError
 from aeanet.io.pixel_size import PixelSize
 
-# Readers of rosettasciio that evaluate no text and unpickle nothing from a file, unlike those of other formats there.
+# Only readers that evaluate no text and unpickle nothing from a file. Others in rosettasciio do.
 _READERS = {
     ".dm3": ("rsciio.digitalmicrograph", "DigitalMicrograph 3"),
     ".dm4": ("rsciio.digitalmicrograph", "DigitalMicrograph 4"),
@@ -26,8 +26,8 @@ SUFFIXES = tuple(_READERS)
 def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
     """The one image in a file: values (H, W), or (H, W, 3) if in colour, the pixel size, and the name of the format.
 
-    Spectra, spectrum images and complex transforms beside it are passed over. Raises NotOneImageError, and whatever
-    rosettasciio does on damaged files.
+    Spectra, spectrum images and complex transforms in the same file are ignored. Raises NotOneImageError, and for a
+    damaged file whatever rosettasciio raises.
     """
     module, kind = _READERS[path.suffix.lower()]
     signals = _load(module, path)
@@ -40,7 +40,7 @@ def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
 
 
 def _load(module: str, path: Path) -> list[dict[str, Any]]:
-    """All signals of a file; their data are read only when asked for, unless they are in colour."""
+    """All signals of a file. Their data are read only when needed, unless they are in colour."""
     read = import_module(module).file_reader
     try:
         return read(os.fspath(path), lazy=True)
@@ -65,7 +65,7 @@ def _pixel_size(signal: dict[str, Any]) -> PixelSize | None:
     vertical, horizontal = _axes(signal)
     header = signal["original_metadata"].get("std_header", {})
     if "MX" in header and min(vertical["scale"], horizontal["scale"], header["MX"]) <= 0:
-        return None  # an MRC file that was never calibrated
+        return None  # an MRC file without calibration
     if vertical["units"] != horizontal["units"]:
         return None
     return PixelSize.of(horizontal["scale"], vertical["scale"], horizontal["units"])

@@ -1,4 +1,4 @@
-"""Files to micrographs: which decoder, which grey, what to refuse."""
+"""From a file to a micrograph: the decoder, the grey values, and what is refused."""
 
 import os
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from PIL import Image, UnidentifiedImageError
 
 from aeanet.io.images import microscopes
 from aeanet.io.images.bars import find_bar
-from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, value_range
+from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, decoding, value_range
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
-from aeanet.io.quiet import quietly
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR_SUFFIX = ".zarr"  # read by `mosaics` alone
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *microscopes.SUFFIXES)
 
-# A mosaic of micrographs may well pass Pillow's guard against malicious files; OpenCV's own, 2^30 pixels, remains.
+# Pillow refuses images of many pixels, and mosaics of micrographs have more. OpenCV's limit of 2^30 pixels remains.
 Image.MAX_IMAGE_PIXELS = None
 
 _TIFF_KINDS = {
@@ -39,7 +39,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What a file holds: (H, W) or (H, W, 3) values; how many rows its metadata call specimen, how many bits theirs."""
+    """Values (H, W) or (H, W, 3), and what a file states: its format, pixel size, rows of specimen, bits of a value."""
 
     raw: NDArray
     kind: str
@@ -49,12 +49,12 @@ class _Decoded:
 
 
 def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micrograph:
-    """Read a PNG, BMP, JPEG, TIFF or microscope file of any integer or float type, without the SEM's information bar.
+    """Read a PNG, BMP, JPEG, TIFF or microscope file of any integer or float type.
 
-    Colour becomes grey (luma), transparency is dropped. The bar below the image is cut off where the file states the
-    height of the specimen (FEI / Thermo) or the bar is seen (`bars.find_bar`), unless `keep_bar`. Nothing in a file is
-    ever executed. Raises ImageError if the file is missing, unreadable, cut short, empty, complex-valued, holds no
-    image or several, or contains NaN or infinity.
+    Colour becomes grey (luma), transparency is dropped. Unless `keep_bar`, the information bar of an SEM is cut off: by
+    the height of the specimen if the file states it (FEI / Thermo), else as `bars.find_bar` finds it. Nothing in a file
+    is executed. Raises ImageError if the file is missing, unreadable, cut short or empty, has complex values, no image
+    or several, or contains NaN or infinity.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -69,16 +69,8 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
         raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
     if empty:
         raise ImageError(f"{path} is empty (0 bytes).")
-    try:
-        with quietly("rsciio", "tifffile"):  # they complain of odd metadata
-            decoded = _decode(path)
-    except MemoryError:
-        raise
-    except NotOneImageError as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
-    except Exception as error:  # decoders raise whatever they like on damaged files, even SyntaxError and struct.error
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
+    with decoding(path):
+        decoded = _decode(path)
     raw = decoded.raw.astype(WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
         raise ImageError(f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted.")
@@ -109,7 +101,7 @@ def _decode_raster(content: bytes) -> NDArray:
     except UnidentifiedImageError:
         raise ValueError("it is none of the kinds known here, or damaged") from None
     with image:
-        image.load()  # Refuses damaged files quietly, where OpenCV writes to the terminal; but cuts 16-bit colour to 8.
+        image.load()  # refuses damaged files, of which OpenCV would write to the terminal; but it cuts colour to 8 bits
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
         raise ValueError("its kind is not supported")
@@ -117,7 +109,7 @@ def _decode_raster(content: bytes) -> NDArray:
 
 
 def _decode_tiff(path: Path) -> _Decoded:
-    """TIFF, colour tables applied, white always high."""
+    """The image of a TIFF; colour tables are applied, and white is always the high value."""
     with tifffile.TiffFile(path) as file:
         pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
         images = max(len(pages), (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
@@ -132,7 +124,7 @@ def _decode_tiff(path: Path) -> _Decoded:
 def _tiff_values(page: tifffile.TiffPage) -> NDArray:
     raw = page.asarray()
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some microscopes write grey as a colour table. Tables are 16-bit; 257 = 65535 / 255.
+        # Some microscopes write grey images with a colour table. The entries of a table have 16 bits.
         table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max
         return np.rint(np.moveaxis(table[:, raw], 0, -1)).astype(raw.dtype)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
@@ -153,5 +145,5 @@ def _grey(raw: NDArray) -> NDArray[np.float64]:
     if raw.ndim == 2:
         return values
     if (values[..., :1] == values).all():
-        return values[..., 0]  # grey stored as colour stays exactly what it was
+        return values[..., 0]  # grey stored as colour keeps its exact values
     return values @ _LUMA

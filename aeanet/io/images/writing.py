@@ -1,4 +1,4 @@
-"""Micrographs to files, which appear whole or not at all."""
+"""From a micrograph to a file."""
 
 import os
 from io import BytesIO
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from aeanet.io.atomic import write_atomically
 from aeanet.io.images.micrograph import ImageError, Micrograph, bits_of
-from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES
+from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 _EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 255.0)
 
 
 def result_name(path: str | os.PathLike[str]) -> str:
-    """The file name for what is made of an image: PNG for PNG, BMP and JPEG, OME-TIFF (.tif) for everything else."""
+    """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else OME-TIFF (.tif)."""
     path = Path(path)
-    return f"{path.stem}{'.png' if path.suffix.lower() in RASTER_SUFFIXES else '.tif'}"
+    suffix = path.suffix.lower()
+    return path.name if suffix == ZARR_SUFFIX else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
 
 
 def write_image(
@@ -28,11 +29,10 @@ def write_image(
 ) -> Path:
     """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None); returns the path.
 
-    The kind of file follows the name's ending: TIFF is OME-TIFF, holds every type and keeps the pixel size of `like`,
-    divided by `magnification`, the pixels of the result per pixel of `like`; PNG holds 8 and 16 bits, BMP and JPEG 8,
-    and none of them a pixel size. The file appears under its name only when complete; what was there before survives a
-    failure. Raises ImageError if the pixels are not a finite (H, W) array, the kind of file cannot hold the type, or
-    the disk refuses.
+    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of `like` divided by
+    `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and 16 bits, BMP and JPEG 8; they hold no
+    pixel size. The file appears under its name only when it is complete; an earlier file survives a failure. Raises
+    ImageError if the pixels are not a finite (H, W) array, the format cannot hold the type, or the disk refuses.
     """
     path = Path(path)
     pixels = np.asarray(pixels)

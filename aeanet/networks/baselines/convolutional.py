@@ -1,12 +1,12 @@
-"""VDSR, EDSR and RCAN at the size of their input: the paper gives them LR that already lies on the grid of HR.
+"""VDSR, EDSR and RCAN at the size of their input, as in the paper, which gives them LR on the grid of HR.
 
-So the upsampling layers of EDSR and RCAN are left out, and so are their fixed shifts of the mean colour.
+The upsampling layers of EDSR and RCAN are left out, and so are their fixed shifts of the mean colour.
 """
 
 from torch import Tensor, nn
 
 from aeanet.networks.base import Network, check_images
-from aeanet.networks.layers import lay_out
+from aeanet.networks.layers import to_channels_last
 
 WIDTH = 64
 
@@ -15,11 +15,11 @@ class Residual(nn.Sequential):
     """Layers whose result is added to their input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)  # in the wider type of the two: under autocast, the image stays what it is
+        return x + super().forward(x)  # under autocast, the image keeps its wider type
 
 
 class ChannelAttention(nn.Module):
-    """Each channel times a weight in (0, 1) that depends on the means of all: (N, 64, H, W) -> the same shape."""
+    """Each channel times a weight in (0, 1), a function of the means of all channels: (N, 64, H, W) -> same shape."""
 
     def __init__(self, reduction: int = 16) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _Layers(Network):
     def __init__(self, name: str, *layers: nn.Module) -> None:
         super().__init__({"name": name})
         self.layers = nn.Sequential(*layers)
-        lay_out(self)
+        to_channels_last(self)
 
     def forward(self, images: Tensor) -> Tensor:
         check_images(images)
@@ -55,8 +55,8 @@ class _Layers(Network):
 class VDSR(_Layers):
     """Twenty 3x3 convolutions with ReLU between them, added to the input: 664,704 parameters.
 
-    Kim, Lee & Lee, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016, and with their
-    initialisation (He et al. 2015).
+    Kim, Lee & Lee, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016. Initialised as
+    theirs (He et al. 2015).
     """
 
     def __init__(self) -> None:

@@ -1,30 +1,32 @@
-"""Methods by example: a library of LR patches and of what HR shows in their place, looked up patch by patch."""
+"""Methods by example: each LR patch is looked up in a library of LR patches with their HR patches."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeanet.data.crops import RandomCrops
-from aeanet.data.registration import RegisteredPair
 from aeanet.networks.base import Network
 
-AT_ONCE = 2**22  # distances, 16 MiB of them, that are held at a time
-ROWS = 16  # of patches that are cut out of the image at a time
-TRIALS = 2048  # patches on which `fit` tries out a setting
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
+
+AT_ONCE = 2**22  # distances in memory at a time: 16 MiB
+ROWS = 16  # of patches, cut out of the image at a time
+TRIALS = 2048  # patches on which `fit` tries a setting
 
 
 class Library(Network):
-    """What such methods share: the library, its nearest neighbours, and one number chosen by trial.
+    """The base of these methods: the library, the search for nearest neighbours, and one number chosen by trial.
 
-    They learn by looking: `fit` draws the library from the training regions, with patches not in it that it then
-    restores by each of `candidates` to choose the best. Sizes are ours; the sources give none, or none that suits.
+    `fit` draws the library from the training regions, and other patches with which it chooses the best of `candidates`.
+    Sizes are ours; the sources give none, or none that suits.
 
     Attributes:
         lr, hr: (size, patch * patch) each, parameters without gradient.
-        setting: the number that was chosen, by the method a width or a weight.
+        setting: the number that was chosen; a width or a weight, depending on the method.
     """
 
     candidates: Sequence[float]
@@ -37,14 +39,14 @@ class Library(Network):
         self.setting = nn.Parameter(torch.tensor(float(self.candidates[0])), requires_grad=False)
 
     def restored(self, patches: Tensor) -> Tensor:
-        """LR patches (P, patch * patch) -> what HR shows, by the library."""
+        """LR patches (P, patch * patch) -> their restoration."""
         raise NotImplementedError
 
     def look_up(self, patches: Tensor) -> Tensor:
-        """`restored`, of no more patches at a time than memory is to hold the distances of."""
+        """`restored`, of as many patches at a time as `AT_ONCE` allows."""
         return torch.cat([self.restored(some) for some in patches.split(max(AT_ONCE // len(self.lr), 1))])
 
-    def fit(self, pairs: Sequence[RegisteredPair], seed: int = 0) -> None:
+    def fit(self, pairs: "Sequence[RegisteredPair]", seed: int = 0) -> None:
         """Draw the library at random from the pairs' training regions. Raises PairError if they have no room."""
         size = len(self.lr)
         crops = RandomCrops(pairs, self.patch, size + TRIALS, seed=seed)
@@ -66,14 +68,14 @@ class Library(Network):
         return float(F.mse_loss(self.look_up(lr), hr))
 
     def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries of the library nearest to patches (P, patch * patch): numbers and squared distances, (P, K)."""
+        """The entries of the library nearest to patches (P, patch * patch): indices, squared distances, (P, K) each."""
         similarity = torch.addmm(-0.5 * self.lr.square().sum(1), patches, self.lr.T)
         index = similarity.topk(min(self.neighbours, len(self.lr)), dim=1, sorted=False).indices
-        # from the patches themselves: the expanded square above has lost the digits of a small distance
+        # computed from the patches: the expanded square above has lost the digits of a small distance
         return index, (self.lr[index] - patches[:, None]).square().sum(2)
 
 
 def strips(height: int) -> Iterator[slice]:
-    """The rows of patches, in parts."""
+    """The rows of patches, `ROWS` at a time."""
     for first in range(0, height, ROWS):
         yield slice(first, min(first + ROWS, height))

@@ -4,23 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.networks.base import ModelError, check_images
+from aeanet.errors import ModelError
+from aeanet.networks.base import check_images
 from aeanet.networks.baselines.examples import Library, strips
 
 
 class PairedNonLocalMeans(Library):
-    """Each pixel is the mean of what HR shows at the centre of similar LR patches, weighted by their similarity.
+    """Each pixel is a weighted mean over similar LR patches, of the pixels that HR has at their centres.
 
-    Output = sum w h / sum w over the nearest library patches, w = exp(-d^2 / 2 sigma^2) with d the distance of the LR
-    patches (Qian et al. 2020; paired LB-NLM in the paper). Library size, neighbours and patch are ours, sigma is chosen
-    by trial, intensities in [0, 1].
+    Output = sum w h / sum w over the nearest library patches, w = exp(-d^2 / 2 sigma^2), where d is the distance of the
+    LR patches (Qian et al. 2020; paired LB-NLM in the paper). The sizes are ours, sigma is chosen by trial.
 
     Args:
         size: patches in the library.
         patch: their side, px, odd.
-        neighbours: how many are averaged.
+        neighbours: number of patches that are averaged.
 
-    Raises ModelError for a patch without a centre.
+    Raises ModelError for an even `patch`, which has no centre.
     """
 
     candidates = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.57, 0.8)

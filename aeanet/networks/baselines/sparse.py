@@ -9,21 +9,20 @@ from aeanet.networks.baselines.examples import Library, strips
 
 
 class SparseCombination(Library):
-    """Each LR patch as a sparse non-negative combination of similar library patches; the same of their HR patches.
+    """Each LR patch is a sparse non-negative combination of similar library patches; the result combines their HR.
 
-    The coefficients a >= 0 of the nearest library patches p minimise |y - sum a p|^2 / 2 + s sum a |y - p|^2: what is
-    unlike y costs more, which keeps most of them at zero (SRSW: Trinh et al., "Novel Example-Based Method for
-    Super-Resolution and Denoising of Medical Images", IEEE TIP 2014). They are sought by accelerated projected
-    gradients (FISTA, Beck & Teboulle 2009) from equal ones on. Overlapping patches are averaged. All sizes are ours,
-    and so is the number of iterations, which ends short of the minimum: that gives the better image. s is chosen by
-    trial.
+    The coefficients a >= 0 of the nearest library patches p minimise |y - sum a p|^2 / 2 + s sum a |y - p|^2. A patch
+    unlike y costs more, which keeps most coefficients at zero (SRSW: Trinh et al., "Novel Example-Based Method for
+    Super-Resolution and Denoising of Medical Images", IEEE TIP 2014). The minimum is approached by accelerated
+    projected gradients (FISTA, Beck & Teboulle 2009) from equal coefficients. The number of iterations, ours like all
+    sizes, ends before the minimum, which gives a better image. Overlapping patches are averaged. s is chosen by trial.
 
     Args:
         size: patches in the library.
         patch: their side, px.
-        neighbours: how many are combined.
+        neighbours: number of patches that are combined.
         stride: from one patch to the next, px.
-        iterations: towards the coefficients.
+        iterations: of the minimisation.
     """
 
     candidates = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

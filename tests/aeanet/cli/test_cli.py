@@ -18,12 +18,11 @@ import torch
 import zarr
 from PIL import Image
 from safetensors.torch import save_file
-from toys import lively_network, uneven_noise
-from typer.testing import CliRunner, Result
+from toys import aeanet, lively_network, simulated_folder, uneven_noise
+from typer.testing import Result
 
 from aeanet import cli, demo
-from aeanet.data.synthetic import simulate_pair
-from aeanet.io.images import read_image, write_image
+from aeanet.io.images import read_image
 from aeanet.io.mosaics import open_mosaic
 from aeanet.networks.registry import build_model, load_model, save_model
 from aeanet.training import Recipe
@@ -34,14 +33,7 @@ BRIEF = ["--steps", "2", "--crop", "16", "--batch", "2"]
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for kind in ("lr", "hr"):
-        (folder / kind).mkdir()
-    for seed in range(2):
-        pair = simulate_pair(seed, shape=SHAPE)
-        write_image(folder / "lr" / f"{seed}.png", pair.lr)
-        write_image(folder / "hr" / f"{seed}.png", pair.hr)
-    return folder
+    return simulated_folder(tmp_path_factory.mktemp("pairs"), range(2))
 
 
 @pytest.fixture
@@ -50,11 +42,6 @@ def run(tmp_path: Path) -> Path:
     model.magnification = 2.0
     save_model(model, tmp_path / "run" / "model.safetensors")
     return tmp_path / "run"
-
-
-def aeanet(*arguments: object) -> Result:
-    """The command in this process; its consoles are made wide so that no sentence is broken into lines."""
-    return CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, [str(argument) for argument in arguments])
 
 
 def assert_one_sentence(result: Result, *words: str, code: int = 1) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
+from toys import aeanet, simulated_folder
+from typer.testing import Result
 
 from aeanet import cli
 from aeanet.data.pairs import hold_back, load_pairs
@@ -27,18 +28,11 @@ RECIPE = Recipe.short(steps=3, crop=16, batch=2)
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    for kind in ("lr", "hr"):
-        (folder / kind).mkdir()
-    for seed in range(3):
-        pair = simulate_pair(seed, shape=(236, 320))
-        write_image(folder / "lr" / f"{seed}.png", pair.lr)
-        write_image(folder / "hr" / f"{seed}.png", pair.hr)
-    return folder
+    return simulated_folder(tmp_path_factory.mktemp("pairs"), range(3))
 
 
 def aeanet_train(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["train", *(str(argument) for argument in arguments)])
+    return aeanet("train", *arguments)
 
 
 def trained(*arguments: object) -> Result:
@@ -78,7 +72,7 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
         "epsilon": 1e-7,
         "freeze": 0.9,
         "seed": 4,
-        "precision": "bf16",
+        "precision": "bfloat16",
         "deterministic": True,
         "compile": False,
     }

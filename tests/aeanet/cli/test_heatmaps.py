@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import toy_pair
-from typer.testing import CliRunner, Result
+from toys import aeanet, toy_pair
+from typer.testing import Result
 
-from aeanet import cli
 from aeanet.inference.relevance import RelevanceError, most_varied, relevance_maps
 from aeanet.inference.upsampling import upsample
 from aeanet.io.images import write_image
@@ -66,7 +65,7 @@ def test_the_most_varied_references_do_not_repeat_each_other() -> None:
 
 
 def heatmaps(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["heatmaps", *map(str, arguments)])
+    return aeanet("heatmaps", *arguments)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -8,21 +8,15 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from toys import toy_pair
-from typer.testing import CliRunner, Result
+from toys import aeanet, toy_pair
 
-from aeanet import cli
 from aeanet.data.pairs import PairSet
 from aeanet.networks.registry import build_model, save_model
 from aeanet.training import Recipe, TrainingResult, save_run
 
 
-def aeanet(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["info", *(str(argument) for argument in arguments)])
-
-
 def record(path: Path) -> dict[str, Any]:
-    result = aeanet(path, "--json")
+    result = aeanet("info", path, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -45,7 +39,7 @@ def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
             "magnification": 2.5,
             "training": None,
         }
-    text = aeanet(model).stdout
+    text = aeanet("info", model).stdout
     assert "parameters: 564800\n" in text
     assert "magnification: 2.5\n" in text
     assert "  references: 4\n" in text
@@ -58,7 +52,7 @@ def test_how_it_was_trained(tmp_path: Path) -> None:
     found = record(tmp_path)
     assert found["parameters"] == 793_408
     assert found["training"] == json.loads((tmp_path / "run.json").read_text())
-    text = aeanet(tmp_path).stdout
+    text = aeanet("info", tmp_path).stdout
     assert "    pairs: toy-0\n    held back: none\n" in text
     assert "      b: too dark.\n" in text
     assert "  steps done: 7\n" in text
@@ -84,7 +78,7 @@ def test_an_image(tmp_path: Path) -> None:
         "black_and_white": [0, 65535],
         "pixel_size": {"x": 1.5, "y": 2, "unit": "nm"},
     }
-    text = aeanet(tmp_path / "a.tif").stdout
+    text = aeanet("info", tmp_path / "a.tif").stdout
     assert "values: 4000, 4599\n" in text
     assert "  unit: nm\n" in text
 
@@ -92,7 +86,7 @@ def test_an_image(tmp_path: Path) -> None:
 def test_an_image_of_unknown_pixel_size(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.linspace(-1, 3, 600, dtype=np.float32).reshape(20, 30))
     assert record(tmp_path / "a.tif")["pixel_size"] is None
-    text = aeanet(tmp_path / "a.tif").stdout
+    text = aeanet("info", tmp_path / "a.tif").stdout
     assert "pixel size: unknown\n" in text
     assert "black and white: -1, 3\n" in text
 
@@ -113,7 +107,7 @@ def test_what_cannot_be_described_is_one_sentence(model: Path, tmp_path: Path) -
         "empty": "there is no model at",
         "run": "run.json is damaged",
     }.items():
-        result = aeanet(tmp_path / name)
+        result = aeanet("info", tmp_path / name)
         assert result.exit_code == 1, result.output
         assert "Traceback" not in result.output
         assert reason in result.stderr

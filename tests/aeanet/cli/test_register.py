@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from typer.testing import CliRunner, Result
+from toys import aeanet, simulated_folder
+from typer.testing import Result
 
-from aeanet import cli
 from aeanet.data.registration import register_pair
 from aeanet.data.synthetic import simulate_pair
 from aeanet.io.images import PixelSize, read_image, write_image
@@ -21,12 +21,10 @@ SHAPE = (236, 320)
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good pair of 8 bits, a good one of 16, two that are not of one field, half a pair, and a corrupt one."""
-    folder = tmp_path_factory.mktemp("pairs")
-    for kind in ("lr", "hr"):
-        (folder / kind).mkdir()
+    folder = simulated_folder(tmp_path_factory.mktemp("pairs"), [0])
     first, second = (simulate_pair(seed, shape=SHAPE) for seed in range(2))
     for kind in ("lr", "hr"):
-        write_image(folder / kind / "eight.png", getattr(first, kind))
+        (folder / kind / "0.png").rename(folder / kind / "eight.png")
         deep = np.rint(getattr(second, kind) * 65535).astype(np.uint16)
         metadata = ome_metadata(PixelSize(8.0, 8.0, "nm") if kind == "lr" else None)
         tifffile.imwrite(folder / kind / "sixteen.tif", deep, ome=True, metadata=metadata)
@@ -39,7 +37,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def register(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["register", *map(str, arguments)])
+    return aeanet("register", *arguments)
 
 
 def test_good_pairs_are_aligned_in_their_depth_and_bad_ones_named(pairs: Path, tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ import pytest
 import rsciio.emd
 import tifffile
 from numpy.typing import NDArray
-from typer.testing import CliRunner
+from toys import aeanet
 
-from aeanet import cli
 from aeanet.io.images import SUFFIXES, ImageError, PixelSize, read_image, result_name, write_image
 from aeanet.io.pixel_size import ome_metadata
 from aeanet.networks.registry import build_model, save_model
@@ -231,7 +230,7 @@ def test_predict_halves_the_pixels(tmp_path: Path) -> None:
     tags = [(34682, 2, None, text, True)]
     tifffile.imwrite(tmp_path / "fei.tif", DEEP, photometric="minisblack", extratags=tags, metadata=None)
     images = [str(tmp_path / name) for name in ("dm.dm3", "ome.tif", "fei.tif")]
-    result = CliRunner().invoke(cli.app, ["predict", str(tmp_path / "run"), *images, "--out", str(tmp_path / "out")])
+    result = aeanet("predict", tmp_path / "run", *images, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     for name, height in (("dm", 20), ("ome", 20), ("fei", 16)):
         restored = read_image(tmp_path / "out" / f"{name}.tif")

@@ -10,9 +10,9 @@ import tifffile
 import zarr
 from toys import lively_network, tiles_alone, uneven_noise
 
-from aeanet.inference.prediction import super_resolve, super_resolve_mosaic
+from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.prediction import super_resolve
 from aeanet.inference.upsampling import upsample
-from aeanet.io import mosaics
 from aeanet.io.images import ImageError, PixelSize, read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.unet import UShape
@@ -322,5 +322,5 @@ def test_which_images_are_read_by_regions(tmp_path: Path, monkeypatch: pytest.Mo
     for name, words in (("missing.zarr", "there is no such file"), ("empty.tif", "cannot be read as an image")):
         with pytest.raises(ImageError, match=words):
             shape_by_regions(tmp_path / name)
-    monkeypatch.setattr(mosaics, "LARGE", 10_000)
+    monkeypatch.setattr("aeanet.io.mosaics.reading.LARGE", 10_000)
     assert shape_by_regions(tmp_path / "a.tif") == (150, 203)

@@ -15,20 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import toy_pair
-from typer.testing import CliRunner
+from toys import aeanet, simulated_folder, toy_pair
 
-from aeanet import cli
-from aeanet.data.synthetic import simulate_pair
 from aeanet.inference.prediction import restore
-from aeanet.io.images import write_image
 from aeanet.networks.registry import MODEL_FILE, build_model, load_model
 from aeanet.networks.unet import GVTNet
 from aeanet.reproduce import SECTIONS, ReproduceError, Results, Study, recipe_for, run_study, write_report
-from aeanet.reproduce.plan import spread
+from aeanet.reproduce.run import MARGIN
 from aeanet.reproduce.table import Column, Table
 from aeanet.reproduce.tables import build_tables
-from aeanet.reproduce.tiles import stitch
 from aeanet.scoring.confidence import Estimate
 from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import Recipe
@@ -102,8 +97,6 @@ def test_a_budget_is_a_share_of_the_papers_steps() -> None:
     for budget in (0.0, -1.0, float("nan")):
         with pytest.raises(ReproduceError, match="no step at all"):
             recipe_for(budget)
-    assert spread("abcdefgh", 2) == ["c", "g"]
-    assert spread("abc", 9) == ["a", "b", "c"]
 
 
 def test_what_is_not_known_is_said() -> None:
@@ -130,7 +123,7 @@ def test_an_experiment_is_scored_as_its_own_model_is(whole: tuple[Study, Results
 def test_a_second_run_trains_nothing(whole: tuple[Study, Results, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     everything, results, folder = whole
     monkeypatch.setattr("aeanet.reproduce.run.train", refuse("nothing is to be trained"))
-    monkeypatch.setattr("aeanet.reproduce.run.stitch", refuse("nothing is to be stitched"))
+    monkeypatch.setattr("aeanet.reproduce.run.evaluate", refuse("nothing is to be scored"))
     again = run_study(everything, folder, silent)
     assert again.evaluations == results.evaluations
     assert again.curves == results.curves
@@ -335,7 +328,8 @@ def test_stitching_is_the_whole_image_for_a_network_that_sees_less_than_the_marg
             if isinstance(model, GVTNet):
                 model.bottom.output.weight.mul_(20)  # a new network's attention says little
         for tile in (128, 132, 256, 400):
-            apart = np.abs(stitch(model, image, tile)[:, test] - restore(model, image)[:, test]).max()
+            stitched = restore(model, image, tile=tile - 2 * MARGIN, halo=MARGIN, exact=False)
+            apart = np.abs(stitched - restore(model, image))[:, test].max()
             assert (apart < 1e-4) == (equal or tile == 400), (name, tile, apart)
 
 
@@ -348,17 +342,12 @@ def test_exact_tiling_loses_nothing(whole: tuple[Study, Results, Path]) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    for kind in ("lr", "hr"):
-        (tmp_path / "pairs" / kind).mkdir(parents=True)
-    for seed in range(2):
-        pair = simulate_pair(seed, shape=(236, 320))
-        write_image(tmp_path / "pairs" / "lr" / f"{seed}.png", pair.lr)
-        write_image(tmp_path / "pairs" / "hr" / f"{seed}.png", pair.hr)
+    simulated_folder(tmp_path / "pairs", range(2))
     command = ["reproduce", tmp_path / "pairs", "--out", tmp_path / "report", "--budget", 1 / 120_000]
     brief = ["--only", "table1", "--methods", "unet", "--pairs", 1]
 
     def run(*arguments: object) -> tuple[int, str]:
-        result = CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, [str(argument) for argument in arguments])
+        result = aeanet(*arguments)
         return result.exit_code, result.output
 
     assert run(*command, *brief)[0] == 0

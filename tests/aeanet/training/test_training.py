@@ -135,7 +135,7 @@ def test_bfloat16_is_for_the_products_alone() -> None:
     dtypes = set()
     hook = register_module_forward_hook(lambda module, _, output: dtypes.add(output.dtype) if is_conv(module) else None)
     try:
-        half = train(PAIRS, replace(BRIEF, precision="bf16"))
+        half = train(PAIRS, replace(BRIEF, precision="bfloat16"))
     finally:
         hook.remove()
     assert dtypes == {torch.bfloat16}

@@ -54,7 +54,7 @@ def test_an_unknown_schedule_is_refused() -> None:
         ({"betas": (0.9, 1.0)}, "betas are 0.9 and 1.0"),
         ({"freeze": 1.5}, "freeze is 1.5, wanted a share from 0 to 1"),
         ({"seed": -1}, "seed is -1, wanted a whole number from 0 to 4294967295"),
-        ({"precision": "fp8"}, "precision is 'fp8', wanted '32' or 'bf16'"),
+        ({"precision": "fp8"}, "precision is 'fp8', wanted 'float32' or 'bfloat16'"),
     ],
 )
 def test_numbers_out_of_range_are_refused(change: dict[str, object], reason: str) -> None:

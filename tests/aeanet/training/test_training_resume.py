@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
     assert [int(row["step"]) for row in rows if row["validation/psnr"]] == [7, 14, 21, 28, 35, 40]
 
 
-@pytest.mark.parametrize("recipe", [BRIEF, STEADY, replace(BRIEF, precision="bf16", freeze=1.0)])
+@pytest.mark.parametrize("recipe", [BRIEF, STEADY, replace(BRIEF, precision="bfloat16", freeze=1.0)])
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, tmp_path: Path) -> None:
     alone = train(PAIRS, recipe)
     losses = []
@@ -247,7 +247,8 @@ def test_a_checkpoint_holds_every_generator(tmp_path: Path) -> None:
 
     random.gauss(0, 1)  # leaves a second value behind
     state = random_state()
-    Checkpoint(3, 1.5, 0.25, 2.0, None, {}, {}, {}, state).write(tmp_path / "c")
+    configuration = {"recipe": asdict(BRIEF)}
+    Checkpoint(3, 1.5, 0.25, 2.0, None, configuration, {}, {}, state).write(tmp_path / "c")
     expected = draw()
     assert draw() != expected
     read = Checkpoint.read(tmp_path / "c")

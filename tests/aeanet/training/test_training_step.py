@@ -76,7 +76,7 @@ def steps(name: str, recipe: Recipe, *, captured: bool) -> tuple[list[float], di
     return losses, model.state_dict()
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["aeanet", "unet"])
 def test_replayed_passes_are_the_same_training(name: str, precision: str) -> None:
     recipe = replace(RECIPE, precision=precision)
