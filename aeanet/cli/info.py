@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import fail, one_sentence, say
+from aeanet.cli.shared import fail, say
 
 EXAMPLE = "aeanet info runs/first"
 
@@ -18,16 +18,15 @@ def main(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
 ) -> None:
-    """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
-    with one_sentence():
-        from aeanet.io.images.reading import ZARR_SUFFIX
+    """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
+    from aeanet.io.images.reading import ZARR_SUFFIX
 
-        if not path.exists():
-            fail(f"there is no {path}.")
-        suffix = path.suffix.lower()
-        holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
-        record = _model(path) if holds_model else _image(path)
-        say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
+    if not path.exists():
+        fail(f"there is no {path}.")
+    suffix = path.suffix.lower()
+    holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
+    record = _model(path) if holds_model else _image(path)
+    say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
 
 
 def _model(path: Path) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    """Pixels per side and values as in the file, without the information bar."""
+    """Rows, columns and values as in the file, without the information bar."""
     from dataclasses import asdict
 
     from aeanet.io.images import Micrograph, read_image

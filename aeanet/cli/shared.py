@@ -1,7 +1,7 @@
-"""What the commands share: arguments, progress, and one sentence for whatever can go wrong at the user's end.
+"""What the commands share: arguments, progress, and messages.
 
-Results go to standard output, progress and errors to standard error; the exit status is 1 for what went wrong at the
-user's end, 2 for a wrong call, 130 after Ctrl-C.
+Results go to standard output, progress and errors to standard error. The exit status is 1 for an error that the user
+can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ Pairs = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
 KeepBar = Annotated[
-    bool, typer.Option("--keep-bar", help="Take a microscope's information bar for a part of the image.")
+    bool, typer.Option("--keep-bar", help="Keep the information bar of the microscope as part of the image.")
 ]
 
 
@@ -46,7 +46,7 @@ def progress_bar(disable: bool = False) -> Iterator[Progress]:
 
 
 def show(bar: Progress, label: str, share: float) -> None:
-    """Say what is done and how much of it; a share that falls back begins a line of its own, with its own clock."""
+    """Show what is being done and the share that is done. A share below the last one begins a new line and clock."""
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
@@ -66,7 +66,7 @@ def register_pairs(folder: Path) -> "PairSet":
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and try to write in it now, rather than fail after hours of work. Raises OSError."""
+    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass

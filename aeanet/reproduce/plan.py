@@ -84,7 +84,7 @@ def recipe_for(budget: float) -> Recipe:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training and its scoring, with the names of the pairs to train on (left columns) and to score (right ones)."""
+    """One training and its scoring, with the names of the pairs to train on (left columns) and to score (right)."""
 
     strategy: Strategy
     method: Method
