@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import Pairs, fail, make_folder, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import (
+    Pairs,
+    argument,
+    fail,
+    make_folder,
+    option,
+    out,
+    progress_bar,
+    register_pairs,
+    say,
+    show,
+    warn,
+)
 from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
@@ -21,10 +33,7 @@ if TYPE_CHECKING:
 
 Samples = Annotated[
     Path | None,
-    typer.Option(
-        help="Text file in which each line names the pairs that show one sample; intervals are then over samples.",
-        show_default=False,
-    ),
+    option("Text file in which each line names the pairs that show one sample; intervals are then over samples."),
 ]
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
@@ -32,18 +41,14 @@ EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 def main(
     runs: Annotated[
         list[Path],
-        typer.Argument(
+        argument(
+            "Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
             metavar="RUN...",
-            help="Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
-            show_default=False,
         ),
     ],
     folder: Pairs,
-    results: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for evaluation.json and a picture of each pair.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of a table.")] = False,
+    results: Annotated[Path | None, option("Folder for evaluation.json and a picture of each pair.", "--out")] = None,
+    as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
 ) -> None:
     """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, fail, make_folder, progress_bar, say, show, warn
+from aeanet.cli.shared import KeepBar, Run, argument, fail, make_folder, option, progress_bar, say, show, warn
 from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
@@ -16,11 +16,8 @@ EXAMPLE = "aeanet heatmaps runs/first images/*.tif --out relevance"
 
 def main(
     run: Run,
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE...", help="LR micrographs, as for `aeanet predict`.", show_default=False),
-    ],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    images: Annotated[list[Path], argument("LR micrographs, as for `aeanet predict`.", metavar="IMAGE...")],
+    folder: Annotated[Path, option("Folder for the results.", "--out")],
     keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
 ) -> None:

@@ -5,18 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from aeanet.cli.shared import fail, say
+from aeanet.cli.shared import argument, fail, option, say
 
 EXAMPLE = "aeanet info runs/first"
 
 
 def main(
-    path: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False)
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+    path: Annotated[Path, argument("A run folder, a model file, or a micrograph.", metavar="FILE")],
+    as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
     from aeanet.io.images.reading import ZARR_SUFFIX

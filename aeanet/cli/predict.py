@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, fail, make_folder, progress_bar, say, show, warn
+from aeanet.cli.shared import KeepBar, Run, argument, fail, make_folder, option, progress_bar, say, show, warn
 from aeanet.errors import sentence_or_raise
 from aeanet.inference.precision import Precision
 
@@ -16,13 +16,11 @@ def main(
     run: Run,
     images: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
-            show_default=False,
+        argument(
+            "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.", metavar="IMAGE..."
         ),
     ],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    folder: Annotated[Path, option("Folder for the results.", "--out")],
     tile: Annotated[
         str,
         typer.Option(
@@ -30,12 +28,10 @@ def main(
             "fits into the memory, else the largest tile that does."
         ),
     ] = "auto",
-    magnification: Annotated[
-        float | None, typer.Option(help="Result px per image px (as in the training).", show_default=False)
-    ] = None,
+    magnification: Annotated[float | None, option("Result px per image px (as in the training).")] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: takes a minute, then is faster on a GPU.")
+        bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
     ] = False,
     keep_bar: KeepBar = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import Pairs, fail, make_folder, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, make_folder, option, out, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
@@ -21,10 +21,8 @@ EXAMPLE = "aeanet register pairs/ --out aligned"
 
 def main(
     folder: Pairs,
-    results: Annotated[
-        Path, typer.Option("--out", help="Folder for lr/, hr/, mask/ and registration.json.", show_default=False)
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print registration.json instead of a table.")] = False,
+    results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out")],
+    as_json: Annotated[bool, option("Print registration.json instead of a table.", "--json")] = False,
 ) -> None:
     """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
 

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.evaluate import Samples
-from aeanet.cli.shared import Pairs, fail, make_folder, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, make_folder, option, progress_bar, register_pairs, say, show, warn
 
 EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-pairs 2"
 
 
 def main(
     folder: Pairs,
-    report: Annotated[Path, typer.Option("--out", help="Folder of the report.", show_default=False)],
+    report: Annotated[Path, option("Folder of the report.", "--out")],
     budget: Annotated[
         float,
         typer.Option(
@@ -24,19 +24,11 @@ def main(
     ] = 1.0,
     only: Annotated[
         str | None,
-        typer.Option(
-            help="Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, fig5, fig6.",
-            show_default=False,
-        ),
+        option("Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, fig5, fig6."),
     ] = None,
-    number: Annotated[
-        int | None, typer.Option("--pairs", min=1, help="Use only this many pairs, from the first.", show_default=False)
-    ] = None,
+    number: Annotated[int | None, option("Use only this many pairs, from the first.", "--pairs", min=1)] = None,
     self_pairs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Self-training for this many pairs, evenly spaced, instead of all.", show_default=False
-        ),
+        int | None, option("Self-training for this many pairs, evenly spaced, instead of all.", min=1)
     ] = None,
     methods: Annotated[
         str, typer.Option(help="Methods of Table 1, with commas; any of the models of `aeanet train`.")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,18 +24,25 @@ err = Console(stderr=True)
 
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
+
+def option(text: str, *names: str, **settings: Any) -> Any:
+    """An option with its help, which states the default where that is needed."""
+    return typer.Option(*names, help=text, show_default=False, **settings)
+
+
+def argument(text: str, **settings: Any) -> Any:
+    """An argument with its help."""
+    return typer.Argument(help=text, show_default=False, **settings)
+
+
 Pairs = Annotated[
     Path,
-    typer.Argument(
-        metavar="PAIRS",
-        help="Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
-        show_default=False,
+    argument(
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
-KeepBar = Annotated[
-    bool, typer.Option("--keep-bar", help="Keep the information bar of the microscope as part of the image.")
-]
+Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN")]
+KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import INTERRUPTED, Pairs, err, fail, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import INTERRUPTED, Pairs, err, fail, option, out, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
@@ -30,41 +30,31 @@ EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 @options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
-    run: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
+    run: Annotated[Path, option("Run folder to write.", "--out")],
     quick: Annotated[
-        bool, typer.Option("--quick", help="A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.")
+        bool, option("A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.", "--quick")
     ] = False,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.", show_default=False)] = None,
+    minutes: Annotated[float | None, option("Stop after this many minutes.")] = None,
     model: Annotated[
-        NetworkName | None,
-        typer.Option(help="Network; lbnlm and srsw look up patches in a library (aeanet).", show_default=False),
+        NetworkName | None, option("Network; lbnlm and srsw look up patches in a library (aeanet).")
     ] = None,
-    references: Annotated[
-        int | None, typer.Option(min=0, help="Learnable references of the attention (64).", show_default=False)
-    ] = None,
-    batch_aware: Annotated[
-        bool | None, typer.Option(help="Let half of each batch attend to one another (yes).", show_default=False)
-    ] = None,
+    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0)] = None,
+    batch_aware: Annotated[bool | None, option("Let half of each batch attend to one another (yes).")] = None,
     residual: Annotated[
-        bool | None,
-        typer.Option(help="Learn what to add to the image, not the image (with --quick: yes).", show_default=False),
+        bool | None, option("Learn what to add to the image, not the image (with --quick: yes).")
     ] = None,
     one_per_pair: Annotated[
-        bool, typer.Option("--self", help="One model per pair, each in a sub-folder with the name of its pair.")
+        bool, option("One model per pair, each in a sub-folder with the name of its pair.", "--self")
     ] = False,
     validate: Annotated[
-        float | None,
-        typer.Option(help="Pairs held back and scored during the training: 3, or 0.1 for a tenth.", show_default=False),
+        float | None, option("Pairs held back and scored during the training: 3, or 0.1 for a tenth.")
     ] = None,
     validate_every: Annotated[str, typer.Option(help="Steps, or time as 10min, between such scores.")] = "1000",
     checkpoint_every: Annotated[str, typer.Option(help="Steps, or time as 60s, between checkpoints.")] = "60s",
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on from the latest checkpoint, with the options that the run was begun with."
-        ),
+        bool, option("Go on from the latest checkpoint, with the options that the run was begun with.", "--resume")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")] = False,
+    overwrite: Annotated[bool, option("Replace the run that is in the folder.", "--overwrite")] = False,
     **changes: Any,
 ) -> None:
     """Register the pairs of a folder and train on them; by default as long as in the paper, which needs a GPU.
