@@ -22,17 +22,12 @@ Drawing = Callable[[], Figure]
 def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
     """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark page."""
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
-    look: Any = {
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    look: Any = dict.fromkeys(inked, ink) | {
         "font.size": 9,
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "axes.titlecolor": ink,
         "axes.linewidth": 0.8,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "xtick.color": ink,
-        "ytick.color": ink,
         "grid.color": faint,
         "grid.linewidth": 0.6,
         "legend.frameon": False,
