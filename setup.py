@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), tensorboard (writer of logs).
 EM = [
     "filelock>=3.12",
     "imagecodecs>=2024.1.1",

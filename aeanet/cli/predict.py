@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, fail, make_folder, one_sentence, progress_bar, say, show, warn
+from aeanet.cli.shared import KeepBar, Run, argument, fail, make_folder, option, progress_bar, say, show, warn
 from aeanet.errors import sentence_or_raise
 from aeanet.inference.precision import Precision
 
@@ -16,13 +16,11 @@ def main(
     run: Run,
     images: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
-            show_default=False,
+        argument(
+            "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.", metavar="IMAGE..."
         ),
     ],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    folder: Annotated[Path, option("Folder for the results.", "--out")],
     tile: Annotated[
         str,
         typer.Option(
@@ -30,12 +28,10 @@ def main(
             "fits into the memory, else the largest tile that does."
         ),
     ] = "auto",
-    magnification: Annotated[
-        float | None, typer.Option(help="Result px per image px (as in the training).", show_default=False)
-    ] = None,
+    magnification: Annotated[float | None, option("Result px per image px (as in the training).")] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: takes a minute, then is faster on a GPU.")
+        bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
     ] = False,
     keep_bar: KeepBar = False,
 ) -> None:
@@ -51,48 +47,47 @@ def main(
     `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two processes or GPUs.
     They stop at the first image that cannot be read.
     """
-    with one_sentence():
-        from aeanet.distributed import TILES_PATIENCE, all_processes, rank
-        from aeanet.inference.files import restore_file
-        from aeanet.inference.prediction import compile_parts, known_magnification
-        from aeanet.inference.tiling import check_side, reach_of
-        from aeanet.networks.registry import load_model, to_device
+    from aeanet.distributed import TILES_PATIENCE, all_processes, rank
+    from aeanet.inference.files import restore_file
+    from aeanet.inference.prediction import compile_parts, known_magnification
+    from aeanet.inference.tiling import check_side, reach_of
+    from aeanet.networks.registry import load_model, to_device
 
-        if tile != "auto" and not tile.isdecimal():
-            fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
-        side = None if tile == "auto" else int(tile)
-        targets = _targets(images, folder)
-        failed = 0
-        with all_processes(TILES_PATIENCE) as group:
-            model = to_device(load_model(run))
-            magnification = known_magnification(model, magnification)
-            if side is not None:
-                check_side(side, reach_of(model))
-            if compiled:
-                compile_parts(model)
-            make_folder(folder)
-            options: Any = {"precision": precision, "keep_bar": keep_bar, "group": group}
-            with progress_bar(disable=rank() > 0) as bar:
-                for index, (image, target) in enumerate(zip(images, targets, strict=True)):
+    if tile != "auto" and not tile.isdecimal():
+        fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
+    side = None if tile == "auto" else int(tile)
+    targets = _targets(images, folder)
+    failed = 0
+    with all_processes(TILES_PATIENCE) as group:
+        model = to_device(load_model(run))
+        magnification = known_magnification(model, magnification)
+        if side is not None:
+            check_side(side, reach_of(model))
+        if compiled:
+            compile_parts(model)
+        make_folder(folder)
+        options: Any = {"precision": precision, "keep_bar": keep_bar, "group": group}
+        with progress_bar(disable=rank() > 0) as bar:
+            for index, (image, target) in enumerate(zip(images, targets, strict=True)):
 
-                    def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
-                        share = (index + done / total) / len(images)
-                        show(bar, f"Restoring {name}, tile {done} of {total}", share)
+                def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
+                    share = (index + done / total) / len(images)
+                    show(bar, f"Restoring {name}, tile {done} of {total}", share)
 
-                    try:
-                        restore_file(
-                            model, image, target, tile=side, magnification=magnification, progress=on_tile, **options
-                        )
-                        if not rank():
-                            say(str(target))
-                    except Exception as error:
-                        if group is not None:  # one process cannot go on to the next image without the others
-                            raise
-                        warn(sentence_or_raise(error))
-                        failed += 1
-                show(bar, "Restored", 1.0)
-        if failed:
-            fail(f"{failed} of {len(images)} images could not be restored.")
+                try:
+                    restore_file(
+                        model, image, target, tile=side, magnification=magnification, progress=on_tile, **options
+                    )
+                    if not rank():
+                        say(str(target))
+                except Exception as error:
+                    if group is not None:  # one process cannot go on to the next image without the others
+                        raise
+                    warn(sentence_or_raise(error))
+                    failed += 1
+            show(bar, "Restored", 1.0)
+    if failed:
+        fail(f"{failed} of {len(images)} images could not be restored.")
 
 
 def _targets(images: list[Path], folder: Path) -> list[Path]:

@@ -1,14 +1,14 @@
-"""What the commands share: arguments, progress, and one sentence for whatever can go wrong at the user's end.
+"""What the commands share: arguments, progress, and messages.
 
-Results go to standard output, progress and errors to standard error; the exit status is 1 for what went wrong at the
-user's end, 2 for a wrong call, 130 after Ctrl-C.
+Results go to standard output, progress and errors to standard error. The exit status is 1 for an error that the user
+can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,18 +24,25 @@ err = Console(stderr=True)
 
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
+
+def option(text: str, *names: str, **settings: Any) -> Any:
+    """An option with its help, which states the default where that is needed."""
+    return typer.Option(*names, help=text, show_default=False, **settings)
+
+
+def argument(text: str, **settings: Any) -> Any:
+    """An argument with its help."""
+    return typer.Argument(help=text, show_default=False, **settings)
+
+
 Pairs = Annotated[
     Path,
-    typer.Argument(
-        metavar="PAIRS",
-        help="Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
-        show_default=False,
+    argument(
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
-KeepBar = Annotated[
-    bool, typer.Option("--keep-bar", help="Take a microscope's information bar for a part of the image.")
-]
+Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN")]
+KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 
 @contextmanager
@@ -46,7 +53,7 @@ def progress_bar(disable: bool = False) -> Iterator[Progress]:
 
 
 def show(bar: Progress, label: str, share: float) -> None:
-    """Say what is done and how much of it; a share that falls back begins a line of its own, with its own clock."""
+    """Show what is being done and the share that is done. A share below the last one begins a new line and clock."""
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
@@ -66,7 +73,7 @@ def register_pairs(folder: Path) -> "PairSet":
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and try to write in it now, rather than fail after hours of work. Raises OSError."""
+    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass

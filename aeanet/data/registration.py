@@ -31,6 +31,7 @@ _ENOUGH_INLIERS = 45
 _BEST_MATCHES = 0.15
 _LEAST_MATCHES = 100  # where 15 % would be fewer
 _REPROJECTION = 2.0  # LR px
+_BLOCK = 64  # HR px, side of the blocks whose displacements are measured
 
 
 class RegistrationError(UserError):
@@ -125,11 +126,11 @@ def _checked(label: str, image: NDArray) -> Image:
     return image
 
 
-def _warp(image: Image, matrix: Matrix, shape: tuple[int, ...], kernel: int = cv2.INTER_CUBIC) -> Image:
+def _warp(image: Image, matrix: Matrix, shape: tuple[int, ...]) -> Image:
     """`image` interpolated on a grid of `shape`, to which `matrix` maps it; edges are repeated."""
     inverse = _inverse(matrix)
     size = (shape[1], shape[0])
-    flags = kernel | cv2.WARP_INVERSE_MAP
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, inverse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
@@ -292,9 +293,9 @@ def _agreement(registered: Image, hr: Image, mask: NDArray[np.bool_], magnificat
     return product / (lr_power * hr_power) ** 0.5, float(np.median(np.hypot(dx, dy)))
 
 
-def _block_sums(values: NDArray, block: int = 64) -> NDArray[np.float64]:
-    """(H, W) -> the sums over blocks of 64 x 64, those at the lower and right edge smaller."""
-    rows, columns = (np.arange(0, length, block) for length in values.shape)
+def _block_sums(values: NDArray) -> NDArray[np.float64]:
+    """(H, W) -> the sums over blocks of `_BLOCK` px, those at the lower and right edge smaller."""
+    rows, columns = (np.arange(0, length, _BLOCK) for length in values.shape)
     return np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
 
 

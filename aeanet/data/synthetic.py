@@ -1,15 +1,13 @@
-"""Simulated pairs of scanning electron micrographs: the data that ships with the package.
+"""Simulated pairs of scanning electron micrographs, for the demonstration and for tests.
 
-One specimen is built as a height map (`_scene`), turned into a secondary-electron yield (`_emission`), and then scanned
-twice, independently, at two magnifications (`_acquire`): two spots, two noises, two drifts. Lengths are in HR pixels
-unless said otherwise, so a larger image sees more of the specimen, not a larger specimen.
+A specimen is a height map (`_scene`), from which the yield of secondary electrons follows (`_emission`). It is scanned
+twice at two magnifications (`_acquire`), with different spots, noises and drifts. Lengths are in HR pixels unless said
+otherwise, so a larger image shows more of the specimen, not a larger specimen.
 
-The yield follows the textbook picture (Reimer, Scanning Electron Microscopy, 2nd ed., 1998): it grows like 1/cos of
-the tilt, saturating at edges; electrons are lost in crevices; a side-mounted detector favours the slopes that face it;
-and backscattered electrons release a diffuse second signal around the point of impact.
+The yield follows Reimer, Scanning Electron Microscopy, 2nd ed., 1998. It grows like 1 / cos of the tilt, up to a limit
+at edges. Electrons are lost in crevices. A detector at the side collects more from slopes that face it. Backscattered
+electrons release a diffuse second signal around the point of impact.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -26,11 +24,14 @@ _KINDS = ("aggregate", "porous", "mixed")
 
 @dataclass(frozen=True)
 class SimulatedPair:
-    """One specimen seen at two magnifications.
+    """One specimen at two magnifications.
 
-    lr, hr: (H, W) float32 in [0, 1], both of the same shape and quantised to 8 bits; `lr` has half the magnification
-    and covers twice the field along each axis. matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at
-    integers: the affine map closest, in the least-squares sense over the common field, to the true one with its drifts.
+    Attributes:
+        name: the kind of specimen and the seed.
+        lr, hr: (H, W) float32 in [0, 1], quantised to 8 bits. `lr` has half the magnification, so it shows twice the
+            field along each axis.
+        matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at integers: the least-squares fit, over the
+            common field, to the true map with its drifts.
     """
 
     name: str
@@ -40,10 +41,10 @@ class SimulatedPair:
 
 
 def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> SimulatedPair:
-    """One simulated pair, a function of `seed` and `shape` = (rows, columns) alone.
+    """One simulated pair, which depends on `seed` and `shape` = (rows, columns) alone.
 
-    The kind of specimen (an aggregate of particles, a porous body of ligaments, or porous beads with particles on them)
-    is drawn from the seed and named in `name`. Raises ValueError for a shape below 32 x 32.
+    The specimen is an aggregate of particles, a porous body of ligaments, or porous beads with particles on them,
+    depending on the seed. Raises ValueError for a shape below 32 x 32.
     """
     if min(shape) < 32:
         raise ValueError(f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}")
@@ -59,9 +60,6 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.85, noise=noise, jitter=0.15, leak=0.15)
     (a, b, x), (c, d, y) = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape).tolist()
     return SimulatedPair(f"{kind}-{seed}", lr, hr, ((a, b, x), (c, d, y)))
-
-
-# ---------------------------------------------------------------------------------------------------------------- scene
 
 
 def _field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +80,7 @@ def _stock_grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cap(squared: np.ndarray) -> np.ndarray:
-    """Height above the equator from its square; below it a steep skirt, so that outlines interpolate well."""
+    """Height above the equator from its square; below the equator a steep slope, so that outlines interpolate well."""
     return np.where(squared > 0.0, np.sqrt(np.maximum(squared, 0.0)), 4.0 * squared).astype(np.float32)
 
 
@@ -126,11 +124,11 @@ def _deposit(
     sink: float,
     rng: np.random.Generator,
 ) -> None:
-    """Drops bodies onto `surface` (in place), largest first, each coming to rest on what lies below it.
+    """Put bodies on `surface` (in place), the largest first, each on top of what lies below it.
 
-    where: (H, W), bodies land where it is positive. cover: summed area of the bodies' circumscribed discs over the area
-    of the field. radii: median, log-normal sigma, least, largest. sink: how deep a body sits, in radii. Touching
-    surfaces are joined by a fillet (a polynomial smooth maximum), as by sintering.
+    where: (H, W), positive where bodies are put. cover: area of the circumscribed discs of all bodies over the area of
+    the field. radii: median, log-normal sigma, least, largest. sink: depth of a body in the surface, in radii. Touching
+    surfaces are joined by a fillet (a polynomial smooth maximum), as in sintering.
     """
     median, sigma, least, largest = radii
     rows, columns = surface.shape
@@ -166,7 +164,7 @@ def _deposit(
 def _network(shape: tuple[int, int], spacing: float, rng: np.random.Generator) -> np.ndarray:
     """A web of round ligaments seen from above: height above their axes, in px, far below 0 in the gaps."""
     web = np.full(shape, _BELOW, np.float32)
-    for _ in range(2):  # the nodal lines of one field never cross: two fields make a web
+    for _ in range(2):  # the zero lines of one field never cross, those of two do
         np.maximum(web, 1 - (_field(shape, spacing, rng) / np.float32(0.4)) ** 2, out=web)
     return _cap(np.maximum(web, _BELOW)) * np.float32(0.25 * spacing)
 
@@ -201,9 +199,6 @@ def _scene(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> tuple
     return surface, material
 
 
-# ------------------------------------------------------------------------------------------------------------- emission
-
-
 def _wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur, on a reduced grid where sigma allows it."""
     step = max(1, int(sigma / 4))
@@ -222,7 +217,7 @@ def _emission(surface: np.ndarray, material: np.ndarray, rng: np.random.Generato
     collected = material * (1 + 1.4 * (1 - cv2.exp((1 - secant) / 1.5)))
     detector = rng.uniform(0, 2 * math.pi)
     collected *= 1 - 0.1 * (math.cos(detector) * slope_x + math.sin(detector) * slope_y) / secant
-    # What lies below its surroundings loses electrons; what stands out of them, an edge above all, emits more.
+    # A point below its surroundings loses electrons; a point above them, above all at an edge, emits more.
     loss = np.zeros_like(surface)
     for sigma, weight, gain, most in ((2.5, 0.5, 0.35, 0.3), (14, 0.5, 0.1, 0.6), (60, 0.6, 0.1, 1.0)):
         loss += np.clip(weight / sigma * (_wide_blur(surface, sigma) - surface), -gain, most)
@@ -231,18 +226,15 @@ def _emission(surface: np.ndarray, material: np.ndarray, rng: np.random.Generato
 
 
 def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """The brightness and contrast setting: signal (H, W) in grey levels of 255 above black, and the black level."""
+    """Brightness and contrast: the signal (H, W) in grey levels of 255 above black, and the black level."""
     sample = emission[::7, ::7]
     signal = np.maximum(emission - np.float32(np.quantile(sample, 0.001)), 0)
     signal *= np.float32(rng.uniform(14, 19.5) / float(sample.std()))
     return signal, max(rng.uniform(66, 80) - float(signal[::7, ::7].mean()), 0.0)
 
 
-# ---------------------------------------------------------------------------------------------------------- acquisition
-
-
 def _geometry(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Affine maps (2x3) of HR and LR pixels to scene pixels: one centre, but for a shift, scale errors and a shear."""
+    """Affine maps (2x3) of HR and LR pixels to scene pixels: one centre, with a shift, scale errors and a shear."""
     centre = np.array([shape[1] - 0.5, shape[0] - 0.5]) + _MARGIN
     middle = np.array([shape[1] - 1, shape[0] - 1]) / 2
     scale = 2 * (1 + rng.uniform(-1, 1, 2) * (0.004, 0.01))
@@ -287,11 +279,11 @@ def _acquire(
     jitter: float,
     leak: float,
 ) -> np.ndarray:
-    """Scans `signal` (grey levels above `black`) and returns an 8-bit micrograph (H, W) as float32 in [0, 1].
+    """Scan `signal` (grey levels above `black`): an 8-bit micrograph (H, W) as float32 in [0, 1].
 
     spot: standard deviation of the beam, scene px. noise: variance per unit of signal, both in grey levels (shot
-    noise). jitter: standard deviation of a line's start, scene px. leak: what the detector's limited bandwidth passes
-    from a pixel to each of its neighbours on the line, relative to what stays.
+    noise). jitter: standard deviation of a line's start, scene px. leak: the share of a pixel's signal that each of its
+    neighbours on the line gets by the limited bandwidth of the detector, relative to what the pixel keeps.
     """
     column, row = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
     (a, b, x0), (c, d, y0) = to_scene.astype(np.float32)

@@ -54,20 +54,15 @@ class Table:
 
     def csv(self) -> str:
         """In full precision. An estimate has three columns: its mean and the two ends of its 95 % interval."""
-        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
+        lines: list[list[Any]] = [[] for _ in range(1 + len(self.rows))]
+        for i, column in enumerate(self.columns):
+            cells = [row[i] for row in self.rows]
+            wide = any(isinstance(cell, Estimate) for cell in cells)
+            lines[0] += [column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title]
+            for line, cell in zip(lines[1:], cells, strict=True):
+                line += _numbers(cell) if wide else [cell]
         buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            title
-            for column, wide in zip(self.columns, estimated, strict=True)
-            for title in ([column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title])
-        )
-        for row in self.rows:
-            writer.writerow(
-                value
-                for cell, wide in zip(row, estimated, strict=True)
-                for value in ([*_numbers(cell)] if wide else [cell])
-            )
+        csv.writer(buffer, lineterminator="\n").writerows(lines)
         return buffer.getvalue()
 
     def record(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How to train: the paper's recipe, a short one for laptops, and how often something is to happen."""
+"""How to train: the paper's recipe, a short one for laptops, and intervals."""
 
 import math
 import re
@@ -14,7 +14,7 @@ Schedule = Literal["halving", "one-cycle"]
 
 
 class RecipeError(UserError):
-    """A recipe no training can follow."""
+    """A recipe or an interval with which no training is possible."""
 
 
 @dataclass(frozen=True)
@@ -70,30 +70,30 @@ class Recipe:
 
     @classmethod
     def short(cls, **changes: Any) -> "Recipe":
-        """A recipe for minutes on a laptop instead of days: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
+        """A recipe of minutes on a laptop: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
 
-        Many small crops rather than few large ones: BN then sees more images at once, and the grey level that its
-        batch statistics take out of a step wanders less.
+        Its crops are many and small, so that batch norm has more images at once, and the grey level that batch
+        statistics take out of a step varies less.
         """
         return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6), **changes)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
-        """The recipe that `dataclasses.asdict` and JSON made a record of."""
+        """The recipe of a record that `dataclasses.asdict` and JSON made."""
         return cls(**(current_record(record) | {"betas": tuple(record["betas"])}))
 
     @property
     def extensible(self) -> frozenset[str]:
-        """The fields that say only when to end: another value leaves every step before that as it was."""
+        """The fields that decide only when the training ends, not what its steps do."""
         return frozenset({"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ())
 
     def used(self, step: int, seconds: float) -> float:
-        """The share of the budget, 0 to 1, used up before `step` (counted from 0), `seconds` after the start."""
+        """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds` after the start."""
         by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
         return min(1.0, max(step / self.steps, by_time))
 
     def learning_rate(self, step: int, used: float) -> float:
-        """The learning rate of `step`, which begins with the share `used` of the budget gone."""
+        """The learning rate of `step`, before which the share `used` of the budget is used."""
         if self.schedule == "halving":
             return self.rate * 0.5 ** (step // self.halve_every)
         if used < WARM_UP:
@@ -111,7 +111,7 @@ def current_record(record: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Interval:
-    """Every so many steps, or every so many seconds: exactly one of the two."""
+    """A number of steps, or a number of seconds; exactly one of the two is given."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -134,5 +134,5 @@ class Interval:
         return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
 
     def due(self, step: int, since: float) -> bool:
-        """Whether it is time after `step` steps in all, `since` seconds after the last time."""
+        """Whether the interval ends at step `step`, `since` seconds after it last ended."""
         return step % self.steps == 0 if self.steps is not None else since >= (self.seconds or 0.0)

@@ -42,6 +42,15 @@ def decoding(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
 
 
+@contextmanager
+def encoding(path: Path) -> Iterator[None]:
+    """Within it, an OSError becomes an ImageError which says that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
 @dataclass(frozen=True)
 class Micrograph:
     """A grey image and what is needed to write another one of its kind.

@@ -69,7 +69,7 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
 
     Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1. Reading a region takes
     the memory of the tiles, strips or chunks that it touches. Unless it has 8 bits, the image is read once for its
-    range (`images.value_range`).
+    range (`micrograph.value_range`).
 
     Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
     """

@@ -19,7 +19,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from aeanet.io.images.micrograph import ImageError, bits_of
+from aeanet.io.images.micrograph import bits_of, encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
 from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
@@ -75,7 +75,7 @@ def create_mosaic(
     kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
     with ExitStack() as stack:
         if leads:
-            with _one_sentence(path):
+            with encoding(path):
                 _check_target(path)
                 stack.enter_context(_locked(path))
                 stack.callback(_remove, partial)
@@ -83,30 +83,22 @@ def create_mosaic(
                 _check_room(path, math.prod(shape) * like.dtype.itemsize)
                 kind.create(partial, shape, like, pixel_size, tile)
         _wait_for_all(group)
-        with _one_sentence(path):
+        with encoding(path):
             file = kind(partial)
             stack.callback(file.release)
 
         def write(rows: slice, columns: slice, pixels: NDArray) -> None:
-            with _one_sentence(path):
+            with encoding(path):
                 file.write(rows.start, columns.start, like.to_raw(pixels))
 
         yield write
-        with _one_sentence(path):
+        with encoding(path):
             file.close()
         _wait_for_all(group)
         if leads:
-            with _one_sentence(path):
+            with encoding(path):
                 _put_in_place(partial, path)
         _wait_for_all(group)
-
-
-@contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _check_target(path: Path) -> None:

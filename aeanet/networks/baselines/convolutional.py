@@ -9,6 +9,7 @@ from aeanet.networks.base import Network, check_images
 from aeanet.networks.layers import to_channels_last
 
 WIDTH = 64
+REDUCTION = 16  # of the channels within channel attention
 
 
 class Residual(nn.Sequential):
@@ -21,13 +22,13 @@ class Residual(nn.Sequential):
 class ChannelAttention(nn.Module):
     """Each channel times a weight in (0, 1), a function of the means of all channels: (N, 64, H, W) -> same shape."""
 
-    def __init__(self, reduction: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.weights = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(WIDTH, WIDTH // reduction, 1),
+            nn.Conv2d(WIDTH, WIDTH // REDUCTION, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(WIDTH // reduction, WIDTH, 1),
+            nn.Conv2d(WIDTH // REDUCTION, WIDTH, 1),
             nn.Sigmoid(),
         )
 

@@ -15,7 +15,8 @@ from PIL import Image
 from aeanet.data.pairs import load_pairs
 from aeanet.data.synthetic import simulate_pair
 from aeanet.errors import PairError
-from aeanet.io.images import ImageError, Micrograph, PixelSize, read_image, result_name, value_range, write_image
+from aeanet.io.images import ImageError, Micrograph, PixelSize, read_image, result_name, write_image
+from aeanet.io.images.micrograph import value_range
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 

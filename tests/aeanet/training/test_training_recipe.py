@@ -80,3 +80,9 @@ def test_intervals() -> None:
     for text in ("", "often", "1.5", "-3", "0", "0s"):
         with pytest.raises(RecipeError, match="interval"):
             Interval.parse(text)
+
+
+@pytest.mark.parametrize(("earlier", "now"), [("32", "float32"), ("bf16", "bfloat16"), ("float32", "float32")])
+def test_records_of_earlier_versions_are_read(earlier: str, now: str) -> None:
+    record = json.loads(json.dumps(asdict(Recipe(seed=3)) | {"precision": earlier}))
+    assert Recipe.from_record(record) == Recipe(seed=3, precision=now)
