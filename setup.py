@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), tensorboard (writer of logs).
 EM = [
     "filelock>=3.12",
     "imagecodecs>=2024.1.1",
@@ -12,13 +13,13 @@ EM = [
     "opencv-python-headless>=5",
     "pillow>=10",
     "psutil>=5.9",
-    "pytorch-lightning>=2.5",
     "rich>=13",
     "rosettasciio[hdf5]>=0.9",
     "scikit-image>=0.22",
+    "scipy>=1.11",
     "tensorboard>=2.16",
     "tifffile>=2023.7.10",
-    "typer>=0.12",
+    "typer>=0.19",
     "zarr>=3.1",
 ]
 TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
@@ -34,10 +35,16 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
-    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed", "reproduce/*.j2"]},
-    install_requires=["torch>=2.11", "numpy>=1.26", "safetensors>=0.4", "triton>=3.6; platform_system == 'Linux'"],
+    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2"]},
+    install_requires=[
+        "lazy-loader>=0.4",
+        "numpy>=1.26",
+        "safetensors>=0.4",
+        "torch>=2.11",
+        "triton>=3.6; platform_system == 'Linux'",
+    ],
     extras_require={"em": EM, "test": TEST, "bench": BENCH},
-    entry_points={"console_scripts": ["aeanet = aeanet.cli:main"]},
+    entry_points={"console_scripts": ["aeanet = aeanet.__main__:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",

@@ -34,7 +34,7 @@ class AugmentedAttention(nn.Module):
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
 
     An image too large to be one feature map is attended to exactly in two passes over its tiles: add up ``moments`` of
-    all of them, assign the sum to ``keys``, and call the block on each; see `aeanet.tiling`.
+    all of them, assign the sum to ``keys``, and call the block on each; see `aeanet.inference.tiling`.
 
     Args:
         channels: C of the feature map.

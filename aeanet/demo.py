@@ -1,46 +1,40 @@
-"""The demonstration behind `aeanet demo`: from simulated pairs to a restored image not seen before, in minutes."""
+"""The demonstration `aeanet demo`: from simulated pairs to a restored image that the network has not seen."""
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
-from torch import Tensor, nn
 
 import aea_kernels as aea
-from aeanet.evaluation import Score, score_region
+from aeanet.data.pairs import PairSet, register_all
+from aeanet.data.synthetic import simulate_pair
+from aeanet.errors import PairError
 from aeanet.figures import draw_comparison
-from aeanet.files import write_atomically
-from aeanet.images import write_image
-from aeanet.model import AEANet, short_options
-from aeanet.pairs import PairError, PairSet, register_all
-from aeanet.prediction import restore
-from aeanet.synthetic import simulate_pair
-from aeanet.training import Progress, Recipe, save_run, train
+from aeanet.inference.prediction import restore
+from aeanet.inference.timing import Timing, timed
+from aeanet.io.atomic import write_atomically
+from aeanet.io.images import write_image
+from aeanet.networks.registry import short_options
+from aeanet.networks.unet import AEANet
+from aeanet.scoring.evaluation import Score, score_region
+from aeanet.training import Recipe, TrainingProgress, save_run, train
 
 TRAINING_PAIRS = 5
-# Ends by its steps on two ordinary cores, by the clock on slower ones.
+# Two cores do these steps in about two minutes. Slower machines end by the time.
 RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
 
 def run_demo(
-    folder: Path,
-    show: Callable[[str, float], None],
-    *,
-    recipe: Recipe = RECIPE,
-    shape: tuple[int, int] = (944, 1280),
+    folder: Path, show: Callable[[str, float], None], *, recipe: Recipe = RECIPE, shape: tuple[int, int] = (944, 1280)
 ) -> RenderableType:
-    """Simulate, register, train, restore and score; pictures and model go to `folder` (which exists).
+    """Simulate, register, train, restore and score. Pictures and model go to `folder`, which exists.
 
-    `show(label, share)` is told what is being done and how much of it is done, 0 to 1. Returns what to print at the
-    end. Raises PairError if the simulated pairs cannot be registered, OSError and ImageError if the folder cannot be
-    written, KeyboardInterrupt once the model is saved if Ctrl-C ended the training.
+    `show(label, share)` is called with what is being done, and the share of it that is done, 0 to 1. Returns what to
+    print at the end. Raises PairError if the simulated pairs do not register, OSError or ImageError if the folder
+    cannot be written, and KeyboardInterrupt if Ctrl-C ended the training, after the model is saved.
     """
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
@@ -56,7 +50,7 @@ def run_demo(
         raise PairError("; ".join(f"{name}: {reason}" for name, reason in data.refused.items()))
     *seen, unseen = data.pairs
 
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
     trained = train(seen, recipe, on_step=on_step, **short_options("aeanet"))
@@ -65,11 +59,9 @@ def run_demo(
         raise KeyboardInterrupt
     show("Restoring the unseen image", 0.0)
     assert isinstance(trained.model, AEANet)
-    clocks = Clocks()
-    with timing(trained.model, "whole", clocks), timing(trained.model.bottom, "attention", clocks):
+    with timed(trained.model) as whole, timed(trained.model.bottom) as attention:
         restored = restore(trained.model, unseen.lr)
-    whole = (slice(None), slice(None))
-    score = score_region(unseen.name, unseen, restored, whole)
+    score = score_region(unseen.name, unseen, restored, (slice(None), slice(None)))
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
     show("Writing the pictures", 0.7)
@@ -78,51 +70,20 @@ def run_demo(
     write_image(folder / "super_resolved.png", restored)
     write_image(folder / "hr.png", unseen.hr)
     draw_comparison(folder / "comparison.png", unseen, restored, score)
-    plan = aea.explain(trained.model.bottom, tuple(clocks.shapes["attention"]))
-    record = asdict(score) | {
-        "delta_psnr": score.delta_psnr,
-        "delta_ssim": score.delta_ssim,
+    plan = aea.explain(trained.model.bottom, attention.shape)
+    record = score.record() | {
         "steps": trained.steps,
         "training_seconds": trained.seconds,
-        "positions": math.prod(clocks.shapes["attention"][2:]),
-        "attention_seconds": clocks.seconds["attention"],
-        "network_seconds": clocks.seconds["whole"],
+        "positions": math.prod(attention.shape[2:]),
+        "attention_seconds": attention.seconds,
+        "network_seconds": whole.seconds,
         "map_bytes": plan.map_bytes,
     }
     write_atomically(folder / "demo.json", (json.dumps(record, indent=1) + "\n").encode())
     show("Done", 1.0)
     return Group(
-        _gain(score),
-        _cost(trained.model, clocks, plan),
-        f"The pictures are in {folder}: see comparison.png.",
+        _gain(score), _cost(trained.model, whole, attention, plan), f"The pictures are in {folder}: see comparison.png."
     )
-
-
-@dataclass
-class Clocks:
-    """Seconds spent in a module's forward pass, and the shape it saw, by label."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    shapes: dict[str, torch.Size] = field(default_factory=dict)
-
-
-@contextmanager
-def timing(module: nn.Module, label: str, clocks: Clocks) -> Iterator[None]:
-    """Within it, each forward pass of `module` is timed."""
-
-    def start(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        clocks.shapes[label] = inputs[0].shape
-        clocks.seconds[label] = -time.perf_counter()
-
-    def stop(_module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        clocks.seconds[label] += time.perf_counter()
-
-    hooks = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _gain(score: Score) -> Table:
@@ -136,17 +97,17 @@ def _gain(score: Score) -> Table:
     return table
 
 
-def _cost(model: AEANet, clocks: Clocks, plan: aea.Plan) -> Table:
-    """What the attention took, beside what its map would have needed: seconds are measured, the rest is counted."""
-    block, shape = model.bottom, clocks.shapes["attention"]
-    positions = math.prod(shape[2:])
+def _cost(model: AEANet, whole: Timing, attention: Timing, plan: aea.Plan) -> Table:
+    """What the attention needed, and what its map would have needed. Seconds are measured, the rest is counted."""
+    block = model.bottom
+    positions = math.prod(attention.shape[2:])
     keys = positions + (0 if block.references is None else len(block.references))
     map_flops = 2 * positions * keys * (block.key.out_features + block.value.out_features)
-    share = clocks.seconds["attention"] / clocks.seconds["whole"]
+    share = attention.seconds / whole.seconds
     table = Table(title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads")
     for title in ("", "this run", "with the map formed"):
         table.add_column(title, justify="right" if title else "left")
-    table.add_row("time", f"{clocks.seconds['attention']:.3f} s, {share:.0%} of the network", "-")
+    table.add_row("time", f"{attention.seconds:.3f} s, {share:.0%} of the network", "-")
     table.add_row("working memory", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB")
     table.add_row("arithmetic", f"{plan.flops / 1e9:,.1f} GFLOP", f"{map_flops / 1e9:,.0f} GFLOP")
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from aea_kernels import AugmentedAttention
 from aeanet import build_model
+from aeanet.inference.timing import timed
 
 from .conftest import Race, normal
 
@@ -36,29 +36,12 @@ def test_model(race: Race, name: str, training: bool) -> None:
     run = step if training else infer
     attention = [m for m in model.modules() if isinstance(m, AugmentedAttention)]
     if attention and not training:
-        race.benchmark.extra_info["attention_share"] = share(run, attention[0], x, race.device)
+        with timed(model) as whole, timed(attention[0]) as part:
+            for _ in range(2):  # the first call warms up
+                run(x)
+        race.benchmark.extra_info["attention_share"] = part.seconds / whole.seconds
     race.run(
         f"model | {'training step, 8 of 128 x 128' if training else 'inference, 1280 x 944'}",
         name,
         lambda: (run, [(x,)]),
     )
-
-
-def share(run: Any, module: torch.nn.Module, x: torch.Tensor, device: torch.device) -> float:
-    """Time in `module` over the time of the whole call, of the second call."""
-    clocks: list[float] = []
-
-    def tick(*_: Any) -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        clocks.append(time.perf_counter())
-
-    hooks = [module.register_forward_pre_hook(tick), module.register_forward_hook(tick)]
-    for _ in range(2):
-        clocks.clear()
-        tick()
-        run(x)
-        tick()
-    for hook in hooks:
-        hook.remove()
-    return (clocks[2] - clocks[1]) / (clocks[3] - clocks[0])

@@ -24,15 +24,17 @@ import zarr
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from aeanet.evaluation import psnr
-from aeanet.memory import bytes_per_pixel
-from aeanet.model import build_model, load_model
-from aeanet.network import Network
-from aeanet.pairs import load_pairs, split_3x4
-from aeanet.prediction import restore, super_resolve_mosaic
-from aeanet.registration import RegisteredPair
-from aeanet.reproduce.tiles import MARGIN, stitch
-from aeanet.tiling import reach_of
+from aeanet.data.crops import split_3x4
+from aeanet.data.pairs import load_pairs
+from aeanet.data.registration import RegisteredPair
+from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.memory import bytes_per_pixel
+from aeanet.inference.prediction import restore
+from aeanet.inference.tiling import reach_of
+from aeanet.networks.base import Network
+from aeanet.networks.registry import build_model, load_model
+from aeanet.reproduce.run import MARGIN
+from aeanet.scoring.metrics import psnr
 
 from .__main__ import HERE, commit
 
@@ -127,7 +129,7 @@ def quality(model: Network, folder: Path) -> dict[str, Any]:
     rows = []
     for tile in TILES:
         ways = {
-            "stitched": [score(stitch(model, pair.lr, tile), pair) for pair in pairs],
+            "stitched": [score(stitched(model, pair.lr, tile), pair) for pair in pairs],
             "exact": [score(restore(model, pair.lr, tile=tile), pair) for pair in pairs],
         }
         rows.append({"tile": tile, **{way: statistics.fmean(scores) for way, scores in ways.items()}})
@@ -135,6 +137,10 @@ def quality(model: Network, folder: Path) -> dict[str, Any]:
         print(rows[-1], flush=True)
     common = {"margin": MARGIN, "pairs": len(pairs), "whole": whole, "whole_bytes": per_pixel * pairs[0].hr.size}
     return {"rows": rows} | common
+
+
+def stitched(model: Network, image: NDArray, tile: int) -> NDArray:
+    return restore(model, image, tile=tile - 2 * MARGIN, halo=MARGIN, exact=False)
 
 
 def score(restored: NDArray, pair: RegisteredPair) -> float:

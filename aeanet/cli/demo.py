@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import make_folder, one_sentence, out, progress_bar, show
+from aeanet.cli.shared import make_folder, out, progress_bar, show
 
 EXAMPLE = "aeanet demo --out aeanet-demo"
 
@@ -13,11 +13,10 @@ EXAMPLE = "aeanet demo --out aeanet-demo"
 def main(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the pictures and the model.")] = Path("aeanet-demo"),
 ) -> None:
-    """Simulate SEM pairs, train for two minutes, restore an image the network has not seen, show what was gained."""
-    with one_sentence():
-        from aeanet.demo import run_demo
+    """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen, and show the gain."""
+    from aeanet.demo import run_demo
 
-        make_folder(folder)
-        with progress_bar() as bar:
-            report = run_demo(folder, lambda label, share: show(bar, label, share))
-        out.print(report)
+    make_folder(folder)
+    with progress_bar() as bar:
+        report = run_demo(folder, lambda label, share: show(bar, label, share))
+    out.print(report)

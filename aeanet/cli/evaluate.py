@@ -8,34 +8,32 @@ import typer
 
 from aeanet.cli.shared import (
     Pairs,
+    argument,
     fail,
     make_folder,
-    one_sentence,
+    option,
     out,
     progress_bar,
     register_pairs,
     say,
-    sentence,
     show,
     warn,
 )
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from aeanet import evaluation
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.registration import RegisteredPair
+    from aeanet.scoring import evaluation
 
     OnPair = Callable[[RegisteredPair, NDArray, evaluation.Score | None], None]
 
 Samples = Annotated[
     Path | None,
-    typer.Option(
-        help="Text file, each line the names of pairs that show one sample; means are then over samples.",
-        show_default=False,
-    ),
+    option("Text file in which each line names the pairs that show one sample; intervals are then over samples."),
 ]
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
@@ -43,81 +41,76 @@ EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 def main(
     runs: Annotated[
         list[Path],
-        typer.Argument(
+        argument(
+            "Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
             metavar="RUN...",
-            help="Run folders that `aeanet train` wrote; several are taken as seeds of one method, and averaged.",
-            show_default=False,
         ),
     ],
     folder: Pairs,
-    results: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for evaluation.json and a picture of each pair.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json instead of a table.")] = False,
+    results: Annotated[Path | None, option("Folder for evaluation.json and a picture of each pair.", "--out")] = None,
+    as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
 ) -> None:
-    """Score a run on the test columns of pairs: PSNR and SSIM against HR, beside those of bicubic interpolation.
+    """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.
 
-    Foreground and background are what lies above and below Otsu's threshold on HR. Means come with a 95 % interval
-    over pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used
-    are named, and the others scored.
+    Foreground and background are the pixels above and below Otsu's threshold on HR. Means have a 95 % interval over
+    pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used are
+    named, and the others are scored.
     """
-    with one_sentence():
-        from aeanet import evaluation
-        from aeanet.figures import draw_comparison
-        from aeanet.files import write_atomically
-        from aeanet.model import load_model, to_device
-        from aeanet.samples import read_samples
-        from aeanet.training import listed_models
+    from aeanet.data.specimens import read_samples
+    from aeanet.figures import draw_comparison
+    from aeanet.io.atomic import write_atomically
+    from aeanet.networks.registry import load_model, to_device
+    from aeanet.scoring import evaluation
+    from aeanet.training import listed_models
 
-        single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
-        if results:
-            make_folder(results)
-        data = register_pairs(folder)
-        alike = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
-        evaluations: list[evaluation.Evaluation] = []
-        done = 0
-        with progress_bar() as bar:
-            show(bar, "Restoring", 0.0)
+    single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
+    if results:
+        make_folder(results)
+    data = register_pairs(folder)
+    alike = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
+    evaluations: list[evaluation.Evaluation] = []
+    done = 0
+    with progress_bar() as bar:
+        show(bar, "Restoring", 0.0)
 
-            def on_pair(pair: "RegisteredPair", restored: "NDArray", score: "evaluation.Score | None") -> None:
-                nonlocal done
-                done += 1
-                if results and score and not evaluations:
-                    draw_comparison(results / f"{pair.name}.png", pair, restored, score)
-                show(bar, f"Restored {pair.name}", done / (len(runs) * len(data.pairs)))
+        def on_pair(pair: "RegisteredPair", restored: "NDArray", score: "evaluation.Score | None") -> None:
+            nonlocal done
+            done += 1
+            if results and score and not evaluations:
+                draw_comparison(results / f"{pair.name}.png", pair, restored, score)
+            show(bar, f"Restored {pair.name}", done / (len(runs) * len(data.pairs)))
 
-            for run in runs:
-                if run in single:
-                    evaluations.append(evaluation.evaluate(single[run], data.pairs, on_pair=on_pair))
-                else:
-                    evaluations.append(by_own_models(run, data.pairs, on_pair))
-        scores = evaluation.Evaluation.average(evaluations)
-        if not scores.subimages:
-            fail("No pair was scored by all runs: there is nothing to report.")
-        record = {
-            "runs": [str(run) for run in runs],
-            "refused": data.refused,
-            "intervals": evaluation.intervals(evaluations, alike),
-            **scores.record(),
-        }
-        text = json.dumps(record, indent=2)
-        if results:
-            write_atomically(results / "evaluation.json", text.encode())
-        if as_json:
-            typer.echo(text)
-        else:
-            out.print(scores.table())
-            gain, ssim = (evaluation.improvement(evaluations, m, samples=alike) for m in ("delta_psnr", "delta_ssim"))
-            if gain and ssim:
-                say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
+        for run in runs:
+            if run in single:
+                evaluations.append(evaluation.evaluate(single[run], data.pairs, on_pair=on_pair))
+            else:
+                evaluations.append(by_own_models(run, data.pairs, on_pair))
+    scores = evaluation.Evaluation.average(evaluations)
+    if not scores.subimages:
+        fail("No pair was scored by all runs: there is nothing to report.")
+    record = {
+        "runs": [str(run) for run in runs],
+        "refused": data.refused,
+        "intervals": evaluation.intervals(evaluations, alike),
+        **scores.record(),
+    }
+    text = json.dumps(record, indent=2)
+    if results:
+        write_atomically(results / "evaluation.json", text.encode())
+    if as_json:
+        typer.echo(text)
+    else:
+        out.print(scores.table())
+        gain, ssim = (evaluation.improvement(evaluations, m, samples=alike) for m in ("delta_psnr", "delta_ssim"))
+        if gain and ssim:
+            say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
 
 
 def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":
-    """The scores of each pair by the network trained on it alone; pairs without one are named."""
-    from aeanet import evaluation
-    from aeanet.model import load_model, to_device
+    """The scores of each pair by the network trained on it alone. Pairs without one are named."""
+    from aeanet.networks.registry import load_model, to_device
+    from aeanet.scoring import evaluation
     from aeanet.training import listed_models
 
     own = listed_models(run)
@@ -129,8 +122,5 @@ def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -
             model = to_device(load_model(run / own[pair.name]))
             subimages += evaluation.evaluate(model, [pair], on_pair=on_pair).subimages
         except Exception as error:
-            reason = sentence(error)
-            if reason is None:
-                raise
-            warn(f"Pair {pair.name} is left out: {reason}")
+            warn(f"Pair {pair.name} is left out: {sentence_or_raise(error)}")
     return evaluation.Evaluation(subimages)

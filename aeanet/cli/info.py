@@ -5,34 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from aeanet.cli.shared import fail, one_sentence, say
+from aeanet.cli.shared import argument, fail, option, say
 
 EXAMPLE = "aeanet info runs/first"
 
 
 def main(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="A run folder, a model file, or a micrograph.", show_default=False),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for programs.")] = False,
+    path: Annotated[Path, argument("A run folder, a model file, or a micrograph.", metavar="FILE")],
+    as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
-    """Say what a model is and how it was trained, or what an image is and how large its pixels are."""
-    with one_sentence():
-        from aeanet.mosaics import ZARR_SUFFIX
+    """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
+    from aeanet.io.images.reading import ZARR_SUFFIX
 
-        if not path.exists():
-            fail(f"there is no {path}.")
-        suffix = path.suffix.lower()
-        holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
-        record = _model(path) if holds_model else _image(path)
-        say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
+    if not path.exists():
+        fail(f"there is no {path}.")
+    suffix = path.suffix.lower()
+    holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
+    record = _model(path) if holds_model else _image(path)
+    say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from aeanet.model import FORMAT_VERSION, load_model
+    from aeanet.networks.registry import FORMAT_VERSION, load_model
     from aeanet.training import RUN_FILE, listed_models
 
     folder = path if path.is_dir() else path.parent
@@ -56,11 +50,11 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    """Pixels per side and values as in the file, without the information bar."""
+    """Rows, columns and values as in the file, without the information bar."""
     from dataclasses import asdict
 
-    from aeanet.images import Micrograph, read_image
-    from aeanet.mosaics import Mosaic, open_mosaic, shape_by_regions
+    from aeanet.io.images import Micrograph, read_image
+    from aeanet.io.mosaics import Mosaic, open_mosaic, shape_by_regions
 
     image: Mosaic | Micrograph
     if shape_by_regions(path):

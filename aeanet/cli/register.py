@@ -7,88 +7,68 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import (
-    Pairs,
-    fail,
-    make_folder,
-    one_sentence,
-    out,
-    progress_bar,
-    register_pairs,
-    say,
-    sentence,
-    show,
-    warn,
-)
+from aeanet.cli.shared import Pairs, fail, make_folder, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.errors import sentence_or_raise
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aeanet.pairs import PairFiles, PairSet
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.pairs import PairFiles, PairSet
+    from aeanet.data.registration import RegisteredPair
 
 EXAMPLE = "aeanet register pairs/ --out aligned"
 
 
 def main(
     folder: Pairs,
-    results: Annotated[
-        Path, typer.Option("--out", help="Folder for lr/, hr/, mask/ and registration.json.", show_default=False)
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print registration.json instead of a table.")] = False,
+    results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out")],
+    as_json: Annotated[bool, option("Print registration.json instead of a table.", "--json")] = False,
 ) -> None:
-    """Bring LR onto the grid of HR, pair by pair, and write both for use in other programs.
+    """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
 
-    TIFF in the depth of the originals: `lr/NAME.tif` interpolated bicubically, `hr/NAME.tif` as it was, `mask/NAME.tif`
-    white where LR is real. aeanet's other commands register by themselves: give them the original pairs. Pairs that
-    cannot be used are named with the reason, and the others written.
+    They are TIFF files of the bit depth of the originals: `lr/NAME.tif` is interpolated bicubically, `hr/NAME.tif` is
+    unchanged, `mask/NAME.tif` is white where there is LR data. The other commands of aeanet register by themselves and
+    take the original pairs. Pairs that cannot be used are named with the reason, and the others are written.
     """
-    with one_sentence():
-        from aeanet.files import write_atomically
-        from aeanet.pairs import find_pairs
+    from aeanet.data.pairs import find_pairs
+    from aeanet.io.atomic import write_atomically
 
-        parts = {part: results / part for part in ("lr", "hr", "mask")}
-        if results.resolve() == folder.resolve():
-            fail(f"{results} holds the original pairs: choose another folder with --out.")
-        originals = {files.name: files for files in find_pairs(folder)}
-        for part in parts.values():
-            make_folder(part)
-        data = register_pairs(folder)
-        written: dict[str, RegisteredPair] = {}
-        with progress_bar() as bar:
-            for done, pair in enumerate(data.pairs):
-                show(bar, f"Writing {pair.name}", done / len(data.pairs))
-                try:
-                    write_pair(pair, originals[pair.name], parts)
-                    written[pair.name] = pair
-                except Exception as error:
-                    reason = sentence(error)
-                    if reason is None:
-                        raise
-                    data.refused[pair.name] = reason
-                    warn(f"Pair {pair.name} is not written: {reason}")
-            show(bar, "Written", 1.0)
-        record = {
-            "pairs": {name: asdict(pair.report) for name, pair in written.items()},
-            "refused": data.refused,
-        }
-        text = json.dumps(record, indent=2)
-        write_atomically(results / "registration.json", text.encode())
-        if as_json:
-            typer.echo(text)
-        else:
-            out.print(report(written, data))
-            say(f"{len(written)} aligned pairs are in {results}.")
-        if not written:
-            fail("No pair could be written.")
+    parts = {part: results / part for part in ("lr", "hr", "mask")}
+    if results.resolve() == folder.resolve():
+        fail(f"{results} holds the original pairs: choose another folder with --out.")
+    originals = {files.name: files for files in find_pairs(folder)}
+    for part in parts.values():
+        make_folder(part)
+    data = register_pairs(folder)
+    written: dict[str, RegisteredPair] = {}
+    with progress_bar() as bar:
+        for done, pair in enumerate(data.pairs):
+            show(bar, f"Writing {pair.name}", done / len(data.pairs))
+            try:
+                write_pair(pair, originals[pair.name], parts)
+                written[pair.name] = pair
+            except Exception as error:
+                data.refused[pair.name] = reason = sentence_or_raise(error)
+                warn(f"Pair {pair.name} is not written: {reason}")
+        show(bar, "Written", 1.0)
+    record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
+    text = json.dumps(record, indent=2)
+    write_atomically(results / "registration.json", text.encode())
+    if as_json:
+        typer.echo(text)
+    else:
+        out.print(report(written, data))
+        say(f"{len(written)} aligned pairs are in {results}.")
+    if not written:
+        fail("No pair could be written.")
 
 
 def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:
-    """Both images in the type and range of their originals, with HR's pixel size, and the mask, 8 bit.
+    """Write both images in the type and range of their originals, with the pixel size of HR, and the mask in 8 bits.
 
     Raises ImageError.
     """
-    from aeanet.images import read_image, write_image
+    from aeanet.io.images import read_image, write_image
 
     lr, hr = read_image(originals.lr), read_image(originals.hr)
     size = hr.pixel_size or (lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None)
@@ -98,7 +78,7 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
 
 
 def report(pairs: dict[str, "RegisteredPair"], data: "PairSet") -> "Table":
-    """A line a pair, for a terminal."""
+    """A line for each pair, for a terminal."""
     from rich import box
     from rich.table import Table
 

@@ -1,39 +1,48 @@
-"""What the commands share: arguments, progress, and one sentence for whatever can go wrong at the user's end.
+"""What the commands share: arguments, progress, and messages.
 
-Results go to standard output, progress and errors to standard error; the exit status is 1 for what went wrong at the
-user's end, 2 for a wrong call, 130 after Ctrl-C.
+Results go to standard output, progress and errors to standard error. The exit status is 1 for an error that the user
+can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from aeanet.errors import sentence_or_raise
+
 if TYPE_CHECKING:
-    from aeanet.pairs import PairSet
+    from aeanet.data.pairs import PairSet
 
 out = Console()
 err = Console(stderr=True)
 
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
+
+def option(text: str, *names: str, **settings: Any) -> Any:
+    """An option with its help, which states the default where that is needed."""
+    return typer.Option(*names, help=text, show_default=False, **settings)
+
+
+def argument(text: str, **settings: Any) -> Any:
+    """An argument with its help."""
+    return typer.Argument(help=text, show_default=False, **settings)
+
+
 Pairs = Annotated[
     Path,
-    typer.Argument(
-        metavar="PAIRS",
-        help="Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
-        show_default=False,
+    argument(
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
     ),
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that `aeanet train` wrote.", show_default=False)]
-KeepBar = Annotated[
-    bool, typer.Option("--keep-bar", help="Take a microscope's information bar for a part of the image.")
-]
+Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN")]
+KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 
 @contextmanager
@@ -44,14 +53,14 @@ def progress_bar(disable: bool = False) -> Iterator[Progress]:
 
 
 def show(bar: Progress, label: str, share: float) -> None:
-    """Say what is done and how much of it; a share that falls back begins a line of its own, with its own clock."""
+    """Show what is being done and the share that is done. A share below the last one begins a new line and clock."""
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
 
 
 def register_pairs(folder: Path) -> "PairSet":
-    from aeanet.pairs import load_pairs
+    from aeanet.data.pairs import load_pairs
 
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)
@@ -64,7 +73,7 @@ def register_pairs(folder: Path) -> "PairSet":
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and try to write in it now, rather than fail after hours of work. Raises OSError."""
+    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
@@ -85,33 +94,11 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn the errors a user can cause into one sentence; what remains is a defect of ours and keeps its traceback."""
+    """Within it, an error that the user can mend ends the command with one sentence; a defect keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt:
         warn("Interrupted.")
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        reason = sentence(error)
-        if reason is None:
-            raise
-        fail(reason)
-
-
-def sentence(error: Exception) -> str | None:
-    """What to tell the user about an error, None if it is not one of the user's."""
-    if isinstance(error, ValueError) and type(error).__module__.startswith("aeanet."):
-        return str(error)
-    if isinstance(error, OSError):
-        return describe(error)
-    # PyTorch says so in a class of its own on GPUs, in a bare RuntimeError on CPUs.
-    short_of_memory = "out of memory", "can't allocate memory", "not enough memory"
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in short_of_memory)
-    ):
-        return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
-    return None
-
-
-def describe(error: OSError) -> str:
-    return f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}."
+        fail(sentence_or_raise(error))

@@ -4,214 +4,133 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aeanet.cli.shared import (
-    INTERRUPTED,
-    Pairs,
-    describe,
-    err,
-    fail,
-    one_sentence,
-    out,
-    progress_bar,
-    register_pairs,
-    say,
-    show,
-    warn,
-)
+from aeanet.cli.options import options_of
+from aeanet.cli.shared import INTERRUPTED, Pairs, err, fail, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.errors import sentence_or_raise
+from aeanet.networks.registry import NETWORKS
+from aeanet.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from aeanet import training
-    from aeanet.pairs import PairSet
-    from aeanet.registration import RegisteredPair
+    from aeanet.data.pairs import PairSet
+    from aeanet.data.registration import RegisteredPair
+
+    NetworkName = str
+else:
+    NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
 
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
-class ModelName(StrEnum):
-    aeanet = "aeanet"
-    gvtnet = "gvtnet"
-    unet = "unet"
-    vdsr = "vdsr"
-    edsr = "edsr"
-    rcan = "rcan"
-    lbnlm = "lbnlm"
-    srsw = "srsw"
-
-
-class Schedule(StrEnum):
-    halving = "halving"
-    one_cycle = "one-cycle"
-
-
-class Precision(StrEnum):
-    float32 = "32"
-    bf16 = "bf16"
-
-
+@options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
-    run: Annotated[Path, typer.Option("--out", help="Run folder to write.", show_default=False)],
+    run: Annotated[Path, option("Run folder to write.", "--out")],
     quick: Annotated[
-        bool, typer.Option("--quick", help="A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.")
+        bool, option("A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.", "--quick")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps (120,000).", show_default=False)] = None,
-    crop: Annotated[
-        int | None, typer.Option(help="Side of the training crops in px (256).", show_default=False)
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops per step and process (8).", show_default=False)] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate, or its peak (4e-4).", show_default=False)] = None,
-    schedule: Annotated[
-        Schedule | None,
-        typer.Option(help="halving: by --halve-every (default); one-cycle: up, then down to 0.", show_default=False),
-    ] = None,
-    halve_every: Annotated[
-        int | None, typer.Option(help="Steps after which the rate is halved (10,000).", show_default=False)
-    ] = None,
-    betas: Annotated[
-        tuple[float, float] | None, typer.Option(help="Adam's decay rates (0.9 0.999).", show_default=False)
-    ] = None,
-    epsilon: Annotated[float | None, typer.Option(help="Adam's epsilon (1e-8).", show_default=False)] = None,
-    freeze: Annotated[
-        float | None,
-        typer.Option(help="Share of the steps after which BN's statistics are frozen (1: never).", show_default=False),
-    ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.", show_default=False)] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of all that is random: weights, crops (0).", show_default=False)
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="bf16: products in bfloat16, weights in float32 (32).", show_default=False)
-    ] = None,
-    compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Run through torch.compile.", show_default=False)
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option(help="Only algorithms that repeat bit for bit, on GPUs too.", show_default=False),
-    ] = None,
+    minutes: Annotated[float | None, option("Stop after this many minutes.")] = None,
     model: Annotated[
-        ModelName | None, typer.Option(help="Network; lbnlm, srsw: a library of patches (aeanet).", show_default=False)
+        NetworkName | None, option("Network; lbnlm and srsw look up patches in a library (aeanet).")
     ] = None,
-    references: Annotated[
-        int | None, typer.Option(min=0, help="Learnable references of the attention (64).", show_default=False)
-    ] = None,
-    batch_aware: Annotated[
-        bool | None, typer.Option(help="Let half of each batch attend to one another (yes).", show_default=False)
-    ] = None,
+    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0)] = None,
+    batch_aware: Annotated[bool | None, option("Let half of each batch attend to one another (yes).")] = None,
     residual: Annotated[
-        bool | None,
-        typer.Option(help="Learn what to add to the image, not the image (with --quick: yes).", show_default=False),
+        bool | None, option("Learn what to add to the image, not the image (with --quick: yes).")
     ] = None,
     one_per_pair: Annotated[
-        bool, typer.Option("--self", help="One model per pair, each in a sub-folder of its pair's name.")
+        bool, option("One model per pair, each in a sub-folder with the name of its pair.", "--self")
     ] = False,
     validate: Annotated[
-        float | None,
-        typer.Option(help="Pairs held back to score meanwhile: 3, or 0.1 for a tenth.", show_default=False),
+        float | None, option("Pairs held back and scored during the training: 3, or 0.1 for a tenth.")
     ] = None,
     validate_every: Annotated[str, typer.Option(help="Steps, or time as 10min, between such scores.")] = "1000",
     checkpoint_every: Annotated[str, typer.Option(help="Steps, or time as 60s, between checkpoints.")] = "60s",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the latest checkpoint, with the options of its beginning.")
+    cuda_graph: Annotated[
+        bool, option("Record the step once as a CUDA graph and replay it, on one GPU.", "--cuda-graph")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")] = False,
+    resume: Annotated[
+        bool, option("Go on from the latest checkpoint, with the options that the run was begun with.", "--resume")
+    ] = False,
+    overwrite: Annotated[bool, option("Replace the run that is in the folder.", "--overwrite")] = False,
+    **changes: Any,
 ) -> None:
-    """Register the pairs of a folder and train on them; by default as long as the paper did, which wants a GPU.
+    """Register the pairs of a folder and train on them; by default as long as in the paper, which needs a GPU.
 
-    Ctrl-C ends the training and leaves the model as it then is; --resume goes on from there, or from where a crash left
-    it, as if nothing had happened. Several GPUs: torchrun --nproc-per-node 2 -m aeanet train ...
+    Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from the latest
+    checkpoint before a crash, with the same result as an uninterrupted training. Several GPUs: `torchrun
+    --nproc-per-node 2 -m aeanet train ...`
     """
-    with one_sentence():
-        from aeanet import training
-        from aeanet.model import short_options
-        from aeanet.pairs import hold_back
-        from aeanet.processes import all_processes, rank
+    from aeanet import training
+    from aeanet.data.pairs import hold_back
+    from aeanet.distributed import all_processes, rank
+    from aeanet.networks.registry import short_options
 
-        if resume and overwrite:
-            fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
-        one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
-        if one_per_pair and validate is not None:
-            fail("--self has one pair per model and so none to hold back: leave out --validate.")
-        often = {
-            "checkpoint_every": training.Interval.parse(checkpoint_every),
-            "validate_every": training.Interval.parse(validate_every),
-        }
-        changes = {
-            "steps": steps,
-            "crop": crop,
-            "batch": batch,
-            "rate": rate,
-            "schedule": schedule and schedule.value,
-            "halve_every": halve_every,
-            "betas": betas,
-            "epsilon": epsilon,
-            "freeze": freeze,
-            "max_seconds": None if minutes is None else 60 * minutes,
-            "seed": seed,
-            "precision": precision and precision.value,
-            "compile": compiled,
-            "deterministic": deterministic,
-        }
-        network = {
-            "name": model and model.value,
-            "references": references,
-            "batch_aware": batch_aware,
-            "residual": residual,
-        }
-        opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
-        with opening as opened, _alone(), all_processes():
-            begun = opened.checkpoint
-            base = training.Recipe.short() if quick else begun.recipe if begun else training.Recipe()
-            recipe = replace(base, **_given(changes))
-            name = model.value if model else "aeanet"
-            new = {"name": name} | (short_options(name) if quick else {})
-            kept = begun.configuration["model"] if begun else new
-            if model and model.value != kept["name"]:
-                fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
-            options = kept | _given(network)
-            held_back: list[RegisteredPair] = []
-            data = register_pairs(folder)
-            if begun and validate is None:
-                validate = begun.configuration["data"]["held_back"]
-            if validate:
-                data, held_back = hold_back(data, validate)
-            with progress_bar() as bar:
-                whose = ""
+    if resume and overwrite:
+        fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
+    one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
+    if one_per_pair and validate is not None:
+        fail("--self has one pair per model and so none to hold back: leave out --validate.")
+    often = {
+        "checkpoint_every": training.Interval.parse(checkpoint_every),
+        "validate_every": training.Interval.parse(validate_every),
+    }
+    changes |= {"max_seconds": None if minutes is None else 60 * minutes}
+    network = {"name": model, "references": references, "batch_aware": batch_aware, "residual": residual}
+    opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
+    with opening as opened, _alone(), all_processes():
+        begun = opened.checkpoint
+        base = Recipe.short() if quick else begun.recipe if begun else Recipe()
+        recipe = replace(base, **_given(changes))
+        name = model or "aeanet"
+        new = {"name": name} | (short_options(name) if quick else {})
+        kept = begun.configuration["model"] if begun else new
+        if model and model != kept["name"]:
+            fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
+        options = kept | _given(network)
+        held_back: list[RegisteredPair] = []
+        data = register_pairs(folder)
+        if begun and validate is None:
+            validate = begun.configuration["data"]["held_back"]
+        if validate:
+            data, held_back = hold_back(data, validate)
+        with progress_bar() as bar:
+            whose = ""
 
-                def on_step(now: training.Progress) -> None:
-                    label = f"Training{whose}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
-                    show(bar, label, now.used)
+            def on_step(now: training.TrainingProgress) -> None:
+                label = f"Training{whose}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
+                show(bar, label, now.used)
 
-                def on_pair(name: str) -> None:
-                    nonlocal whose
-                    whose = f" on {name}"
+            def on_pair(name: str) -> None:
+                nonlocal whose
+                whose = f" on {name}"
 
-                arguments: dict[str, Any] = often | options | {"on_step": on_step, "on_trouble": _say_trouble}
-                if one_per_pair:
-                    arguments |= {"resume": resume, "overwrite": overwrite, "on_pair": on_pair, "save": keep_run}
-                    done = training.train_each(run, data, recipe, **arguments)
-                else:
-                    done = {"": training.train(data, recipe, run=opened, held_back=held_back, **arguments)}
-            last = list(done.values())[-1]
-            if not one_per_pair and not rank():
-                keep_run(run, last, recipe, data, held_back)
-            if last.interrupted:
-                warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
-                raise typer.Exit(INTERRUPTED)
+            arguments: dict[str, Any] = often | options | {"on_step": on_step, "on_trouble": _say_trouble}
+            arguments["cuda_graph"] = cuda_graph
             if one_per_pair:
-                for name, reason in training.left_out(run).items():
-                    if name not in data.refused:
-                        warn(f"Pair {name} is left out: {reason}")
-            speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
-            trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
-            what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
-            say(f"{trained}; {what} in {run}.")
+                arguments |= {"resume": resume, "overwrite": overwrite, "on_pair": on_pair, "save": keep_run}
+                done = training.train_each(run, data, recipe, **arguments)
+            else:
+                done = {"": training.train(data, recipe, run=opened, held_back=held_back, **arguments)}
+        last = list(done.values())[-1]
+        if not one_per_pair and not rank():
+            keep_run(run, last, recipe, data, held_back)
+        if last.interrupted:
+            warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
+            raise typer.Exit(INTERRUPTED)
+        if one_per_pair:
+            for name, reason in training.left_out(run).items():
+                if name not in data.refused:
+                    warn(f"Pair {name} is left out: {reason}")
+        speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
+        trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
+        what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
+        say(f"{trained}; {what} in {run}.")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -220,8 +139,8 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Of several processes only the first speaks, but for the error that ends one."""
-    from aeanet.processes import rank
+    """Of several processes only the first prints, except for the error that ends one of them."""
+    from aeanet.distributed import rank
 
     out.quiet = err.quiet = rank() > 0
     try:
@@ -231,17 +150,17 @@ def _alone() -> Iterator[None]:
 
 
 def _say_trouble(error: OSError) -> None:
-    warn(f"A file could not be saved for now: {describe(error)}")
+    warn(f"A file could not be saved for now: {sentence_or_raise(error)}")
 
 
 def keep_run(
     run: Path,
-    trained: "training.Trained",
-    recipe: "training.Recipe",
+    trained: "training.TrainingResult",
+    recipe: Recipe,
     data: "PairSet",
     held_back: "Sequence[RegisteredPair]" = (),
 ) -> None:
-    """Write the run folder; where the disk refuses, write it to the temporary folder and fail, naming both."""
+    """Write the run folder. If the disk refuses, write it into the temporary folder and fail, naming both."""
     from aeanet.training import save_run
 
     try:
@@ -249,4 +168,4 @@ def keep_run(
     except OSError as error:
         refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
         save_run(refuge, trained, recipe, data, held_back)
-        fail(f"{describe(error)} The trained model is in {refuge} instead.")
+        fail(f"{sentence_or_raise(error)} The trained model is in {refuge} instead.")

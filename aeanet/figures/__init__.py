@@ -1,4 +1,4 @@
-"""Pictures for the eye and for print: results beside the truth, heat maps of references, quality against tile size."""
+"""Figures: results beside HR, heat maps of the references, quality against tile size."""
 
 from aeanet.figures.comparison import CropRow, crop_row, draw_comparison, draw_crops
 from aeanet.figures.heatmaps import draw_heatmaps

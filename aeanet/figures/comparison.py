@@ -1,4 +1,4 @@
-"""LR, results and HR side by side: the whole field and a detail of it, or test crops of several pairs (Fig. 4)."""
+"""LR, results and HR side by side: one whole pair with a detail of it, or crops of several pairs (Fig. 4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, sobel, uniform_filter
 
-from aeanet.evaluation import Score, psnr
+from aeanet.data.crops import Region, split_3x4
+from aeanet.data.registration import RegisteredPair
 from aeanet.figures.style import HIGHLIGHT, grey_limits, render, show_image, tight
-from aeanet.files import write_atomically
-from aeanet.pairs import Region, split_3x4
-from aeanet.registration import RegisteredPair
+from aeanet.io.atomic import write_atomically
+from aeanet.scoring.evaluation import Score
+from aeanet.scoring.metrics import psnr
 
 CROP = 112  # px: side of the crops of Fig. 4, at most a third of the test columns' width
 
 
 def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: Score) -> None:
-    """Write a PNG of one pair: bicubic LR, the result and HR, their scores, and below each the same detail enlarged.
+    """Write a PNG of one pair: bicubic LR, the result and HR, their scores, and below each an enlarged detail.
 
-    The detail, a sixth of the field wide, is the richest in structure. All panels share one grey scale. `restored` is
-    (H, W) in [0, 1], on the pair's grid. Raises OSError, naming the file.
+    The detail is a sixth of the field wide, where there is most structure. All panels have the same grey scale.
+    `restored` is (H, W) in [0, 1], on the grid of the pair. Raises OSError, naming the file.
     """
     height, width = pair.hr.shape
     everything = slice(0, height), slice(0, width)
@@ -53,7 +54,7 @@ def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: 
 
 @dataclass(frozen=True)
 class CropRow:
-    """One line of Fig. 4: a pair's test columns, the crop of them, and title -> (that crop, its PSNR in dB)."""
+    """One line of Fig. 4: a pair, a crop of its test columns, and title -> (image of the crop, its PSNR in dB)."""
 
     pair: RegisteredPair
     crop: Region
@@ -61,7 +62,7 @@ class CropRow:
 
 
 def crop_row(pair: RegisteredPair, results: Mapping[str, NDArray]) -> CropRow:
-    """The crop of a pair's test columns richest in structure, from LR, the results (title -> (H, W)) and HR."""
+    """The crop of the test columns with most structure, from LR, the results (title -> (H, W)) and HR."""
     region = _test_columns(pair)
     side = min(CROP, (region[1].stop - region[1].start) // 3, pair.hr.shape[0] // 2)
     crop = _detail(pair, region, (side, side))
@@ -74,7 +75,7 @@ def crop_row(pair: RegisteredPair, results: Mapping[str, NDArray]) -> CropRow:
 
 
 def draw_crops(lines: Sequence[CropRow]) -> Figure:
-    """The paper's Fig. 4: a pair a line; its HR test columns, then one crop of them as each method shows it."""
+    """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each method."""
     titles = list(lines[0].panels)
     panel = 1.55  # inches
     figure = Figure(figsize=(panel * (len(titles) + 0.62), (panel + 0.2) * len(lines) + 0.25), layout=tight())
@@ -105,7 +106,7 @@ def _frame(rows: slice, columns: slice) -> Rectangle:
 
 
 def _detail(pair: RegisteredPair, region: Region, window: tuple[int, int]) -> Region:
-    """The window within a region of most and most even structure: the highest mean root gradient in HR."""
+    """The window of a region with most structure, evenly spread: the highest mean of the root of HR's gradient."""
     smooth = gaussian_filter(pair.hr, 2)
     gradient = np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1))
     structure = uniform_filter((np.sqrt(gradient) * pair.mask)[region], window, mode="constant")

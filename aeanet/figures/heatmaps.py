@@ -8,21 +8,21 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aeanet.figures.style import bare, grey_limits, show_image
-from aeanet.relevance import SHOWN
+from aeanet.inference.relevance import SHOWN
 
-COLOURMAP = "inferno"  # even in lightness, so that it survives print and colour-blindness
+COLOURMAP = "inferno"  # its lightness rises evenly, so it can be read in print and by the colour-blind
 
 
 def draw_heatmaps(
     names: Sequence[str], images: Sequence[NDArray], maps: Sequence[NDArray], chosen: Sequence[int]
 ) -> Figure:
-    """An image a line, a reference a column; brighter is more relevant.
+    """A line for each image, a column for each reference; brighter is more relevant.
 
     Args:
-        names, images: of the lines; images (H, W) each.
-        maps: (R, h, w) for each image, of all references, on any coarser grid.
-        chosen: the references to show. A column has one colour scale, between the percentiles `SHOWN` over all its
-            images, so that its maps can be compared.
+        names, images: of the lines; each image is (H, W).
+        maps: of all R references in each image, (R, h, w), on any coarser grid.
+        chosen: the references to show. The maps of a column have one colour scale, between the percentiles `SHOWN` over
+            all images.
     """
     width, gap, edge = 1.75, 0.06, 0.25  # inches: a panel, between panels, around them for words
     heights = [*(width * image.shape[0] / image.shape[1] for image in images), 0.08]

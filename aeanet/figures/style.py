@@ -1,4 +1,4 @@
-"""One look for all figures, on white or on black ground."""
+"""The style of all figures, on a white or a black background."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
-HIGHLIGHT = "#ffb000"  # readable on any grey, and by the colour-blind
-# Okabe and Ito's colours, told apart by the colour-blind, in an order that also differs in lightness
+HIGHLIGHT = "#ffb000"  # visible on any grey, also for the colour-blind
+# The colours of Okabe and Ito, distinct also for the colour-blind; neighbours differ in lightness.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 DPI = 200
 
@@ -20,23 +20,17 @@ Drawing = Callable[[], Figure]
 
 
 def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
-    """The file of a figure, "png" or "webp" (transparent ground) or "pdf"; `dark`: ink for a dark page."""
+    """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark page."""
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
-    look: Any = {
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    look: Any = dict.fromkeys(inked, ink) | {
         "font.size": 9,
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "axes.titlecolor": ink,
         "axes.linewidth": 0.8,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "xtick.color": ink,
-        "ytick.color": ink,
         "grid.color": faint,
         "grid.linewidth": 0.6,
         "legend.frameon": False,
-        "pdf.fonttype": 42,
     }
     buffer = BytesIO()
     options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 4}} if kind == "webp" else {}
@@ -46,7 +40,7 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
 
 
 def tight() -> ConstrainedLayoutEngine:
-    """A layout for panels that belong together."""
+    """A layout with little space between the panels."""
     return ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
 
 
@@ -64,6 +58,6 @@ def bare(axis: Axes, frame: str | None = None) -> None:
 
 
 def grey_limits(hr: NDArray) -> tuple[float, float]:
-    """Black and white of a picture: nearly the extremes of HR, for all panels that show the same field."""
+    """Black and white of all panels that show one field: nearly the extremes of HR."""
     low, high = np.percentile(hr, (0.3, 99.7))
     return float(low), float(high)

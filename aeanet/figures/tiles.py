@@ -11,8 +11,7 @@ from aeanet.figures.style import COLOURS
 
 @dataclass(frozen=True)
 class Curve:
-    """A model's mean Δ PSNR (dB) for each tile side (px): tiles each alone and stitched, tiles sharing their sums; and
-    for the whole image."""
+    """A model's mean Δ PSNR (dB) for each tile side (px), of stitched and of exact tiles, and of the whole image."""
 
     label: str
     sizes: Sequence[int]
@@ -22,9 +21,9 @@ class Curve:
 
 
 def draw_curves(curves: Sequence[Curve]) -> Figure:
-    """A colour a model, filled marks for stitched tiles, open ones for exact tiling.
+    """A colour for each model, filled marks for stitched tiles, open marks for exact tiles.
 
-    Left Δ PSNR over bicubic interpolation, as in the paper; right what of it tiles win or lose against the whole image.
+    Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of the whole image.
     """
     figure = Figure(figsize=(8, 3.3), layout="constrained")
     absolute, relative = figure.subplots(1, 2)

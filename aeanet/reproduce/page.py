@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, the same as Markdown, the tables as CSV and JSON, the figures as files."""
+"""The report: one HTML page that needs no other file, the same as Markdown, tables as CSV and JSON, figures."""
 
 import base64
 import json
@@ -13,22 +13,22 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from aeanet.baselines import Library
-from aeanet.evaluation import improvement
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
-from aeanet.files import write_atomically
-from aeanet.intervals import EXPLANATION, Estimate
-from aeanet.model import MODELS
+from aeanet.io.atomic import write_atomically
+from aeanet.networks.baselines import Library
+from aeanet.networks.registry import network_class
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Table
 from aeanet.reproduce.tables import build_tables
+from aeanet.scoring.confidence import EXPLANATION, Estimate
+from aeanet.scoring.evaluation import improvement
 
 PAGE = "index.html"
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     """A figure of the page."""
 
     key: str
@@ -41,7 +41,7 @@ class Figure:
 
 
 def data_address(kind: str, content: bytes) -> str:
-    """The content itself as an address, so that the page asks for no other file."""
+    """An address that contains the content itself, so that the page needs no other file."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -79,9 +79,9 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
     return folder / PAGE
 
 
-def _figures(results: Results) -> Iterable[Figure]:
+def _figures(results: Results) -> Iterable[PageFigure]:
     if results.crops:
-        yield Figure(
+        yield PageFigure(
             "fig4",
             "Fig. 4: test crops side by side",
             "Pairs evenly spaced by name, none chosen by result; of each pair's test columns (left, HR) the crop "
@@ -91,7 +91,7 @@ def _figures(results: Results) -> Iterable[Figure]:
         )
     if results.relevance:
         shown = results.relevance
-        yield Figure(
+        yield PageFigure(
             "fig5",
             "Fig. 5: what the shared references look for",
             "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter is more relevant, "
@@ -101,7 +101,7 @@ def _figures(results: Results) -> Iterable[Figure]:
             partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
         )
     if results.curves:
-        yield Figure(
+        yield PageFigure(
             "fig6",
             "Fig. 6: quality against tile size",
             "Mean Δ PSNR on the test columns. Tiles that each attend to themselves alone, stitched with a margin of "
@@ -117,7 +117,7 @@ def _facts(study: Study) -> dict[str, str]:
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
-    by_example = any(issubclass(MODELS[one.name], Library) for one in study.table1)
+    by_example = any(issubclass(network_class(one.name), Library) for one in study.table1)
     none = "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
     residual = "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
     return {
@@ -135,7 +135,7 @@ def _facts(study: Study) -> dict[str, str]:
 
 
 def _findings(study: Study, results: Results) -> list[str]:
-    """What the tables say, in sentences that hold whatever the numbers are."""
+    """What the tables show, in sentences."""
     pooled = [
         (one, gain)
         for one in study.table1

@@ -1,4 +1,4 @@
-"""What the paper's tables and figures need: the methods, and the experiments that train them."""
+"""The methods and the experiments that the paper's tables and figures need."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from aeanet.model import MODELS, short_options
-from aeanet.registration import RegisteredPair
-from aeanet.samples import split_by_image
+from aeanet.data.pairs import evenly_spaced
+from aeanet.data.registration import RegisteredPair
+from aeanet.data.specimens import split_by_specimen
+from aeanet.errors import UserError
+from aeanet.networks.registry import NETWORKS, short_options
 from aeanet.training import Recipe
 
 PAPER_STEPS = Recipe().steps
@@ -23,13 +25,13 @@ SECTIONS = {
 Strategy = Literal["pooled", "self", "unseen"]
 
 
-class ReproduceError(ValueError):
-    """A study that cannot be made; the message is one sentence for the user."""
+class ReproduceError(UserError):
+    """A study that cannot be made."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A network by its name in `model.MODELS` and its options; `key` names its folder, `title` its line in tables."""
+    """A network of `NETWORKS` with its options; `key` names its folder, `title` its line in tables."""
 
     key: str
     title: str
@@ -61,16 +63,16 @@ TILED = (
 
 
 def method(name: str) -> Method:
-    """The method of a name in `model.MODELS`. Raises ReproduceError."""
-    if name not in MODELS:
-        raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(MODELS)}.")
+    """The method for a name in `registry.NETWORKS`. Raises ReproduceError if there is none."""
+    if name not in NETWORKS:
+        raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(NETWORKS)}.")
     return AEANET if name == "aeanet" else Method(name, TITLES.get(name, name), name)
 
 
 def recipe_for(budget: float) -> Recipe:
-    """The recipe of a share of the paper's 120,000 steps: its own from 1 on, below it the short one of as many steps.
+    """The recipe for a share of the paper's 120,000 steps: the paper's from 1 on, below 1 the short one.
 
-    Raises ReproduceError if that is not even one step.
+    Raises ReproduceError if the share is less than one step.
     """
     steps = round(PAPER_STEPS * budget) if math.isfinite(budget) else 0
     if steps < 1:
@@ -82,7 +84,7 @@ def recipe_for(budget: float) -> Recipe:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training and its scoring, by the names of the pairs trained on (left columns) and scored on (right ones)."""
+    """One training and its scoring, with the names of the pairs to train on (left columns) and to score (right)."""
 
     strategy: Strategy
     method: Method
@@ -104,18 +106,19 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a report depends on.
+    """All that a report depends on.
 
     Attributes:
-        pairs: registered, by name; `refused` the others, with the reason.
-        recipe: of every training, but for its seed.
-        methods: of Table 1, names in `model.MODELS`.
-        sections: which of `SECTIONS`.
-        seeds: trainings of each kind, with seeds 0, 1, ...
-        self_pairs: for how many pairs, evenly spaced by name, a network of their own is trained; None for all.
-        folds: parts the samples are split into for "unseen"; fewer where there are fewer samples.
-        samples: pair name -> its sample, where several pairs show one.
-        residual: whether the networks of the U-Net family are, other than the paper's; see `model.UShape`.
+        pairs: registered pairs by name.
+        recipe: of each training, with its seed replaced.
+        methods: of Table 1, names in `registry.NETWORKS`.
+        sections: some of `SECTIONS`.
+        seeds: the number of trainings of each kind, with seeds 0, 1, ...
+        self_pairs: the number of pairs, evenly spaced by name, that get a network of their own; None for all.
+        folds: the number of parts into which the samples are split for "unseen"; at most one per sample.
+        samples: pair name -> its sample, for samples that several pairs show.
+        refused: name -> reason, for pairs that cannot be used.
+        residual: whether the networks of the U-Net family learn what to add to the image (`unet.UShape`).
     """
 
     pairs: Mapping[str, RegisteredPair]
@@ -141,23 +144,23 @@ class Study:
         return [method(name) for name in self.methods]
 
     def network(self, method: Method) -> dict[str, Any]:
-        """Name and options of a method's network, as `model.build_model` takes them."""
+        """Name and options of a method's network, as `build_model` takes them."""
         return {"name": method.name, **method.options, **(short_options(method.name) if self.residual else {})}
 
     @cached_property
     def self_names(self) -> list[str]:
         names = list(self.pairs)
-        return names if self.self_pairs is None else spread(names, self.self_pairs)
+        return names if self.self_pairs is None else evenly_spaced(names, self.self_pairs)
 
     @cached_property
     def parts(self) -> list[list[str]]:
-        """The pairs' names split by sample; none where there is but one sample."""
+        """The names of the pairs, split by sample; no parts if there is only one sample."""
         folds = min(self.folds, len({self.samples.get(name, name) for name in self.pairs}))
-        return split_by_image(list(self.pairs), self.samples, folds) if folds > 1 else []
+        return split_by_specimen(list(self.pairs), self.samples, folds) if folds > 1 else []
 
     @cached_property
     def experiments(self) -> list[Experiment]:
-        """What must be trained, each network once; pooled trainings first, as most sections need them."""
+        """All experiments, each once; pooled ones first, as most sections need them."""
         everything = tuple(self.pairs)
         wanted: dict[str, Experiment] = {}
 
@@ -188,9 +191,3 @@ class Study:
                 for name in self.self_names:
                     add("self", one, (name,), (name,), name)
         return list(wanted.values())
-
-
-def spread(names: Sequence[str], number: int) -> list[str]:
-    """`number` of the names, evenly spaced: no choice by result."""
-    number = min(number, len(names))
-    return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]

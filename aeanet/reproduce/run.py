@@ -1,6 +1,6 @@
-"""The experiments of a study, trained and scored; what an earlier run has done is taken from its folder."""
+"""The experiments of a study: they are trained and scored, unless an earlier run has done that in the same folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -8,40 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from aeanet.evaluation import Evaluation, evaluate
+from aeanet.data.pairs import PairSet, evenly_spaced
+from aeanet.data.registration import RegisteredPair
+from aeanet.errors import sentence_or_raise
 from aeanet.figures import CropRow, Curve, crop_row
-from aeanet.model import MODEL_FILE, load_model, to_device
-from aeanet.network import Network
-from aeanet.pairs import PairSet
-from aeanet.prediction import restore
-from aeanet.registration import RegisteredPair
-from aeanet.relevance import most_varied, relevance_maps
-from aeanet.reproduce.plan import AEANET, TILED, Experiment, Method, ReproduceError, Strategy, Study, spread
+from aeanet.inference.prediction import restore
+from aeanet.inference.relevance import most_varied, relevance_maps
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, load_model, to_device
+from aeanet.reproduce.plan import AEANET, TILED, Experiment, ReproduceError, Strategy, Study
 from aeanet.reproduce.store import Store
-from aeanet.reproduce.tiles import MARGIN, SIZES, stitch
+from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import (
     CHECKPOINT_FILE,
     CheckpointError,
-    Progress,
-    Trained,
+    TrainingProgress,
+    TrainingResult,
     fingerprint,
     open_run,
     save_run,
     train,
 )
 
-PROTOCOL = 1  # to be raised when results kept before would no longer be what this program measures
+PROTOCOL = 1  # raise it when results of earlier versions no longer are what this program measures
 SHOWN_CROPS = 4
 SHOWN_IMAGES = 3
 SHOWN_REFERENCES = 4
+TILE_SIZES = (128, 256, 384, 512)  # px
+MARGIN = 32  # px of a stitched tile that are thrown away on each side; the network's convolutions reach about 22
 Show = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """What Fig. 5 shows; see `figures.draw_heatmaps`."""
+    """The arguments of `figures.draw_heatmaps` for Fig. 5."""
 
     names: list[str]
     images: list[np.ndarray]
@@ -51,11 +52,12 @@ class Relevance:
 
 @dataclass
 class Results:
-    """What a study found.
+    """The results of a study.
 
-    evaluations  (strategy, method's key) -> an evaluation for each seed, of all pairs scored by that strategy
-    trainings    experiment's key -> label, parameters, steps, seconds, loss
-    failed       what could not be done -> the reason
+    Attributes:
+        evaluations: (strategy, method's key) -> an evaluation for each seed, of all pairs scored by that strategy.
+        trainings: experiment's key -> label, parameters, steps, seconds, loss.
+        failed: label of an experiment that failed -> the reason.
     """
 
     evaluations: dict[tuple[Strategy, str], list[Evaluation]] = field(default_factory=dict)
@@ -67,11 +69,11 @@ class Results:
 
 
 def run_study(study: Study, folder: Path, show: Show) -> Results:
-    """Train and score whatever of a study its folder does not hold yet; `show(label, share)` is told how far it is.
+    """Train and score all experiments of a study that its folder does not hold yet.
 
-    An experiment that fails for a reason the user can understand is noted in `failed` and the others go on. Raises
-    ReproduceError if all fail, OSError if the folder cannot be written, KeyboardInterrupt on Ctrl-C; what was complete
-    by then is kept.
+    `show(label, share)` is called with what is being done, and the share of it that is done. An experiment that fails
+    for a reason that the user can mend is noted in `failed`, and the others go on. Raises ReproduceError if all fail,
+    OSError if the folder cannot be written, KeyboardInterrupt on Ctrl-C. Complete experiments are kept.
     """
     results, store = Results(), Store(folder)
     scored: list[tuple[Experiment, Evaluation]] = []
@@ -83,13 +85,10 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
 
         try:
             result = _experiment(study, experiment, store, told)
-        except ValueError as error:
-            if not type(error).__module__.startswith("aeanet."):
-                raise
-            results.failed[experiment.label] = str(error)
-            continue
-        except (MemoryError, torch.OutOfMemoryError):
-            results.failed[experiment.label] = "There is not enough memory for this network: it needs another machine."
+        except OSError:
+            raise
+        except Exception as error:
+            results.failed[experiment.label] = sentence_or_raise(error)
             continue
         results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
         scored.append((experiment, Evaluation.from_record(result["evaluation"])))
@@ -97,20 +96,20 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
         label, reason = next(iter(results.failed.items()))
         raise ReproduceError(f"No experiment could be done; {label}: {reason}")
     results.evaluations = _collect(scored)
-    models = _Models(study, store, results)
+    networks = _pooled_networks(study, store, results) if {"fig4", "fig5", "fig6"} & {*study.sections} else {}
     if "fig4" in study.sections:
         show("Restoring test crops", 1.0)
-        results.crops = _crops(study, models)
-    if "fig5" in study.sections and (model := models.pooled(AEANET)):
+        results.crops = _crops(study, networks)
+    if "fig5" in study.sections and AEANET.key in networks:
         show("Relevance of references", 1.0)
-        results.relevance = _relevance(study, model)
+        results.relevance = _relevance(study, networks[AEANET.key])
     if "fig6" in study.sections:
-        results.curves = _curves(study, store, models, results, show)
+        results.curves = _curves(study, store, networks, results, show)
     return results
 
 
 def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) -> dict[str, Any]:
-    """Its result, from the store or new."""
+    """The result of an experiment, from the store or new."""
     settings = _settings(study, experiment)
     show(experiment.label, 0.0)
     kept = store.recall(experiment.key, settings)
@@ -136,15 +135,15 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     return result
 
 
-def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Trained:
-    """Train in a run folder; a training stopped before its end goes on from its checkpoint, if that is of this one."""
+def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> TrainingResult:
+    """Train in a run folder. A training that was stopped goes on from its checkpoint, if that is of this experiment."""
     recipe = replace(study.recipe, seed=experiment.seed)
     data = PairSet([study.pairs[name] for name in experiment.train_on], {})
 
-    def on_step(now: Progress) -> None:
+    def on_step(now: TrainingProgress) -> None:
         show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
 
-    def go(*, resume: bool) -> Trained:
+    def go(*, resume: bool) -> TrainingResult:
         with open_run(folder, resume=resume, overwrite=True) as run:
             trained = train(data, recipe, run=run, on_step=on_step, **study.network(experiment.method))
             save_run(folder, trained, recipe, data)
@@ -157,7 +156,7 @@ def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Tr
 
 
 def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
-    """All that an experiment's result depends on."""
+    """All that the result of an experiment depends on."""
     names = dict.fromkeys((*experiment.train_on, *experiment.score_on))
     return {
         "protocol": PROTOCOL,
@@ -170,7 +169,7 @@ def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
 
 
 def _collect(scored: Sequence[tuple[Experiment, Evaluation]]) -> dict[tuple[Strategy, str], list[Evaluation]]:
-    """By strategy and method, the seeds' evaluations, each over all its parts."""
+    """Strategy and method -> the evaluation of each seed, over all its parts."""
     seeds: dict[tuple[Strategy, str], dict[int, list[Evaluation]]] = {}
     for experiment, evaluation in scored:
         of_method = seeds.setdefault((experiment.strategy, experiment.method.key), {})
@@ -181,67 +180,55 @@ def _collect(scored: Sequence[tuple[Experiment, Evaluation]]) -> dict[tuple[Stra
     }
 
 
-class _Models:
-    """Pooled networks of seed 0, read once."""
-
-    def __init__(self, study: Study, store: Store, results: Results) -> None:
-        self.keys = {e.method.key: e.key for e in study.experiments if e.strategy == "pooled" and not e.seed}
-        self.store, self.results = store, results
-        self.read: dict[str, Network] = {}
-
-    def pooled(self, method: Method) -> Network | None:
-        """None where its training failed."""
-        key = self.keys[method.key]
-        if key not in self.results.trainings:
-            return None
-        if key not in self.read:
-            self.read[key] = to_device(load_model(self.store.folder(key)))
-        return self.read[key]
+def _pooled_networks(study: Study, store: Store, results: Results) -> dict[str, Network]:
+    """Method's key -> its pooled network of seed 0, unless its training failed."""
+    pooled = [e for e in study.experiments if e.strategy == "pooled" and not e.seed and e.key in results.trainings]
+    return {e.method.key: to_device(load_model(store.folder(e.key))) for e in pooled}
 
 
-def _crops(study: Study, models: _Models) -> list[CropRow]:
-    shown = {method.title: model for method in study.table1 if (model := models.pooled(method))}
-    pairs = [study.pairs[name] for name in spread(list(study.pairs), SHOWN_CROPS)]
+def _crops(study: Study, networks: Mapping[str, Network]) -> list[CropRow]:
+    shown = {method.title: networks[method.key] for method in study.table1 if method.key in networks}
+    pairs = [study.pairs[name] for name in evenly_spaced(list(study.pairs), SHOWN_CROPS)]
     return [crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()}) for pair in pairs]
 
 
 def _relevance(study: Study, model: Network) -> Relevance:
-    names = spread(list(study.pairs), SHOWN_IMAGES)
+    names = evenly_spaced(list(study.pairs), SHOWN_IMAGES)
     images = [study.pairs[name].lr for name in names]
     maps = [relevance_maps(model, image) for image in images]
     return Relevance(names, images, maps, most_varied(maps, SHOWN_REFERENCES))
 
 
-def _curves(study: Study, store: Store, models: _Models, results: Results, show: Show) -> list[Curve]:
-    """Mean Δ PSNR of the pooled networks for each tile size, kept like an experiment."""
+def _curves(study: Study, store: Store, networks: Mapping[str, Network], results: Results, show: Show) -> list[Curve]:
+    """Mean Δ PSNR of the pooled networks for each tile size; kept in the store as experiments are."""
     pairs = list(study.pairs.values())
-    sizes = [size for size in SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
+    sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
     found = []
     for method in TILED:
-        model = models.pooled(method)
-        if model is None or not sizes:
+        if method.key not in networks or not sizes:
             continue
-        experiment = next(e for e in study.experiments if e.key == models.keys[method.key])
+        wanted = ("pooled", method.key, 0)
+        experiment = next(e for e in study.experiments if (e.strategy, e.method.key, e.seed) == wanted)
         key = f"tiles/{method.key}"
-        settings = _settings(study, experiment) | {"sizes": sizes, "margin": MARGIN}
+        settings = _settings(study, experiment) | {"sizes": sizes, "halo": MARGIN}
         kept = store.recall(key, settings)
         if kept is None:
             store.prepare(key)
-            kept = _tiled(model, pairs, sizes, partial(_prefixed, show, method.title))
+            kept = _tiled(networks[method.key], pairs, sizes, partial(show, f"{method.title}, tiles"))
             store.keep(key, settings, kept)
         (whole, *_) = results.evaluations["pooled", method.key]
         found.append(Curve(method.title, sizes, kept["stitched"], kept["exact"], whole.mean.delta_psnr))
     return found
 
 
-def _prefixed(show: Show, prefix: str, label: str, share: float) -> None:
-    show(f"{prefix}: {label}", share)
-
-
-def _tiled(model: Network, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Show) -> dict[str, list[float]]:
+def _tiled(
+    model: Network, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Callable[[float], None]
+) -> dict[str, list[float]]:
+    """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its `size` px."""
     found: dict[str, list[float]] = {"stitched": [], "exact": []}
     for done, size in enumerate(sizes):
-        show(f"tiles of {size} px", done / len(sizes))
-        for way, predict in (("stitched", partial(stitch, tile=size)), ("exact", partial(restore, tile=size))):
+        show(done / len(sizes))
+        alone = partial(restore, tile=size - 2 * MARGIN, halo=MARGIN, exact=False)
+        for way, predict in (("stitched", alone), ("exact", partial(restore, tile=size))):
             found[way].append(evaluate(model, pairs, predict=predict).mean.delta_psnr)
     return found

@@ -1,20 +1,21 @@
-"""Results on disk that are found again by what they depend on."""
+"""Results on disk, found again by the settings they depend on."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aeanet.files import write_atomically
+from aeanet.io.atomic import write_atomically
+from aeanet.training.recipe import current_record
 
 RESULT_FILE = "result.json"
 
 
 class Store:
-    """A folder of results, each in a folder of its own beside what belongs to it, such as a model.
+    """Results, each in a folder of its own, with what belongs to it, such as a model.
 
-    A result counts as present only with the very settings it was kept with. Its file is written last and removed first,
-    so a stopped run never leaves a result beside another's model.
+    A result is found only with the settings it was kept with. Its file is written last and removed first, so that a
+    stopped run never leaves a result beside the model of another.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,13 +28,15 @@ class Store:
         """The result kept under a key with the same settings, else None."""
         try:
             kept = json.loads((self.folder(key) / RESULT_FILE).read_text(encoding="utf-8"))
+            if "recipe" in kept["settings"]:
+                kept["settings"]["recipe"] = current_record(kept["settings"]["recipe"])
             same = kept["settings"] == json.loads(json.dumps(settings))
             return kept["result"] if same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def prepare(self, key: str) -> Path:
-        """An existing folder for a key, without a result. Raises OSError."""
+        """The folder of a key, made if needed, without a result. Raises OSError."""
         folder = self.folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT_FILE).unlink(missing_ok=True)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aeanet.intervals import Estimate
+from aeanet.scoring.confidence import Estimate
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column and, where it holds numbers, how many digits they are shown with; `best`: its highest is set bold."""
+    """A column, the digits of its numbers after the point, and whether its highest number is set in bold."""
 
     title: str
     digits: int = 2
@@ -23,7 +23,7 @@ Cell = str | Estimate | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text, estimates with their intervals, or None for what there is not."""
+    """A table of text and estimates; None is an empty cell."""
 
     key: str
     title: str
@@ -53,21 +53,16 @@ class Table:
         return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
 
     def csv(self) -> str:
-        """Full precision; an estimate takes three columns: mean, low and high end of its 95 % interval."""
-        estimated = [any(isinstance(row[i], Estimate) for row in self.rows) for i in range(len(self.columns))]
+        """In full precision. An estimate has three columns: its mean and the two ends of its 95 % interval."""
+        lines: list[list[Any]] = [[] for _ in range(1 + len(self.rows))]
+        for i, column in enumerate(self.columns):
+            cells = [row[i] for row in self.rows]
+            wide = any(isinstance(cell, Estimate) for cell in cells)
+            lines[0] += [column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title]
+            for line, cell in zip(lines[1:], cells, strict=True):
+                line += _numbers(cell) if wide else [cell]
         buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            title
-            for column, wide in zip(self.columns, estimated, strict=True)
-            for title in ([column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title])
-        )
-        for row in self.rows:
-            writer.writerow(
-                value
-                for cell, wide in zip(row, estimated, strict=True)
-                for value in ([*_numbers(cell)] if wide else [cell])
-            )
+        csv.writer(buffer, lineterminator="\n").writerows(lines)
         return buffer.getvalue()
 
     def record(self) -> dict[str, Any]:

@@ -1,14 +1,17 @@
-"""The paper's tables from a study's results, beside the paper's own numbers."""
+"""The paper's tables from the results of a study, with the paper's own numbers."""
 
 import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aeanet.evaluation import Evaluation, Measure, Part, improvement
-from aeanet.intervals import Estimate
 from aeanet.reproduce.plan import ABLATION, AEANET, Method, Strategy, Study, method
 from aeanet.reproduce.run import Results
 from aeanet.reproduce.table import Cell, Column, Table
+from aeanet.scoring.confidence import Estimate
+from aeanet.scoring.evaluation import Evaluation, Measure, Part, improvement
+
+Columns = list[tuple[Column, Callable[[Method], Cell]]]
 
 # Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and background Δ PSNR.
 PAPER: dict[tuple[Strategy, str], str] = {
@@ -73,42 +76,30 @@ class _Look:
         return improvement(ours, against=others, samples=self.study.samples) if a != b and ours and others else None
 
 
+def _by_method(key: str, title: str, methods: Sequence[Method], columns: Columns, note: str = "") -> Table:
+    """A table with a row for each method; each column comes with the function that fills it."""
+    rows = [[cell(one) for _, cell in columns] for one in methods]
+    return Table(key, title, [column for column, _ in columns], rows, note)
+
+
 def _table1_left(look: _Look) -> Table:
-    study, methods = look.study, look.study.table1
+    study = look.study
+    columns: Columns = [
+        (Column("method"), lambda one: one.title),
+        (Column("pooled Δ PSNR (dB)", 2, True), lambda one: look.gain("pooled", one)),
+        (Column("pooled Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
+        (Column("self Δ PSNR (dB)", 2, True), lambda one: look.gain("self", one)),
+        (Column("self Δ SSIM", 3, True), lambda one: look.gain("self", one, "delta_ssim")),
+        (Column("self − pooled (dB)"), lambda one: look.difference(("self", one), ("pooled", one))),
+        (Column("pooled AEANet − method (dB)"), lambda one: look.difference(("pooled", AEANET), ("pooled", one))),
+        (Column("paper, pooled"), lambda one: PAPER.get(("pooled", one.key))),
+        (Column("paper, self"), lambda one: PAPER.get(("self", one.key))),
+    ]
     some = len(study.self_names) < len(study.pairs)
-    columns = [
-        Column("method"),
-        Column("pooled Δ PSNR (dB)", 2, True),
-        Column("pooled Δ SSIM", 3, True),
-        Column("self Δ PSNR (dB)", 2, True),
-        Column("self Δ SSIM", 3, True),
-        Column("self − pooled (dB)"),
-        Column("pooled AEANet − method (dB)"),
-        Column("paper, pooled"),
-        Column("paper, self"),
-    ]
-    rows = [
-        [
-            one.title,
-            look.gain("pooled", one),
-            look.gain("pooled", one, "delta_ssim"),
-            look.gain("self", one),
-            look.gain("self", one, "delta_ssim"),
-            look.difference(("self", one), ("pooled", one)),
-            look.difference(("pooled", AEANET), ("pooled", one)),
-            PAPER.get(("pooled", one.key)),
-            PAPER.get(("self", one.key)),
-        ]
-        for one in methods
-    ]
     alone = f"Self-training on {', '.join(study.self_names)} only. " if some else ""
-    return Table(
-        "table1-left",
-        "Table 1, left: improvement over bicubic interpolation, one network for all pairs or one for each",
-        columns,
-        rows,
-        f"{alone}Differences are taken pair by pair, on the pairs that both networks were scored on.",
-    )
+    title = "Table 1, left: improvement over bicubic interpolation, one network for all pairs or one for each"
+    note = f"{alone}Differences are taken pair by pair, on the pairs that both networks were scored on."
+    return _by_method("table1-left", title, study.table1, columns, note)
 
 
 def _table1_right(look: _Look) -> Table:
@@ -118,68 +109,44 @@ def _table1_right(look: _Look) -> Table:
         for one in look.study.table1:
             if look.of(strategy, one):
                 parts = [look.gain(strategy, one, part=part) for part in ("foreground", "background")]
-                title = f"{one.title} ({strategy})"
-                rows.append([title, *parts, PAPER_PARTS.get((strategy, one.key))])
+                rows.append([f"{one.title} ({strategy})", *parts, PAPER_PARTS.get((strategy, one.key))])
     columns = [Column("method"), Column("foreground", 2, True), Column("background", 2, True), Column("paper")]
-    return Table(
-        "table1-right",
-        "Table 1, right: Δ PSNR (dB) of foreground and background",
-        columns,
-        rows,
-        "Foreground is what lies above Otsu's threshold on the HR test subimage.",
-    )
+    title = "Table 1, right: Δ PSNR (dB) of foreground and background"
+    note = "The foreground are the pixels above Otsu's threshold on the HR test subimage."
+    return Table("table1-right", title, columns, rows, note)
 
 
 def _table2(look: _Look) -> Table:
+    def difference(one: Method) -> Cell:
+        return None if one.key == AEANET.key else look.difference(("pooled", ABLATION[-1]), ("pooled", one))
+
+    columns: Columns = [
+        (Column("method, pooled"), lambda one: one.title),
+        (Column("Δ PSNR (dB)", 2, True), lambda one: look.gain("pooled", one)),
+        (Column("Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
+        (Column("BA + SR (64) − method (dB)"), difference),
+        (Column("paper"), lambda one: PAPER.get(("pooled", one.key))),
+    ]
     first = [method(name) for name in ("unet", "gvtnet") if ("pooled", name) in look.results.evaluations]
-    columns = [
-        Column("method, pooled"),
-        Column("Δ PSNR (dB)", 2, True),
-        Column("Δ SSIM", 3, True),
-        Column("BA + SR (64) − method (dB)"),
-        Column("paper"),
-    ]
-    rows = [
-        [
-            one.title,
-            look.gain("pooled", one),
-            look.gain("pooled", one, "delta_ssim"),
-            look.difference(("pooled", ABLATION[-1]), ("pooled", one)) if one.key != AEANET.key else None,
-            PAPER.get(("pooled", one.key)),
-        ]
-        for one in [*first, *ABLATION]
-    ]
-    return Table("table2", "Table 2: what shared references and batch-aware attention bring", columns, rows)
+    title = "Table 2: what shared references and batch-aware attention bring"
+    return _by_method("table2", title, [*first, *ABLATION], columns)
 
 
 def _unseen(look: _Look) -> Table:
-    columns = [
-        Column("method"),
-        Column("seen samples (dB)", 2, True),
-        Column("unseen samples (dB)", 2, True),
-        Column("unseen − seen (dB)"),
-        Column("seen, Δ SSIM", 3, True),
-        Column("unseen, Δ SSIM", 3, True),
+    columns: Columns = [
+        (Column("method"), lambda one: one.title),
+        (Column("seen samples (dB)", 2, True), lambda one: look.gain("pooled", one)),
+        (Column("unseen samples (dB)", 2, True), lambda one: look.gain("unseen", one)),
+        (Column("unseen − seen (dB)"), lambda one: look.difference(("unseen", one), ("pooled", one))),
+        (Column("seen, Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
+        (Column("unseen, Δ SSIM", 3, True), lambda one: look.gain("unseen", one, "delta_ssim")),
     ]
-    rows = [
-        [
-            one.title,
-            look.gain("pooled", one),
-            look.gain("unseen", one),
-            look.difference(("unseen", one), ("pooled", one)),
-            look.gain("pooled", one, "delta_ssim"),
-            look.gain("unseen", one, "delta_ssim"),
-        ]
-        for one in look.study.table1
-    ]
-    return Table(
-        "unseen",
-        "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not",
-        columns,
-        rows,
+    title = "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not"
+    note = (
         f"Not in the paper. The samples are split into {len(look.study.parts)} parts, all pairs of a sample in one; "
-        "each part is scored by networks trained on the other parts alone.",
+        "each part is scored by networks trained on the other parts alone."
     )
+    return _by_method("unseen", title, look.study.table1, columns, note)
 
 
 def _pairs(look: _Look) -> Table:
@@ -206,7 +173,7 @@ def _pairs(look: _Look) -> Table:
 
 
 def _trainings(results: Results) -> Table:
-    """Trainings of one kind in one line."""
+    """One line for all trainings of a method by one strategy."""
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, training in results.trainings.items():
         strategy, method_key, *_ = key.split("/")

@@ -1,40 +1,8 @@
-"""Training: the paper's recipe, a short one for laptops, and the run folder a training leaves behind."""
+"""Training: the paper's recipe, a short one for laptops, and the run folder that a training leaves behind.
 
-from aeanet.training.checkpoint import CHECKPOINT_FILE, CheckpointError
-from aeanet.training.each import train_each
-from aeanet.training.loop import train
-from aeanet.training.recipe import Interval, Recipe, RecipeError
-from aeanet.training.run import (
-    MODELS_FILE,
-    RUN_FILE,
-    RunError,
-    RunFolder,
-    Trained,
-    fingerprint,
-    left_out,
-    listed_models,
-    open_run,
-    save_run,
-)
-from aeanet.training.watch import Progress
+The names are listed in `__init__.pyi` and imported when first used: the command line needs the recipe alone.
+"""
 
-__all__ = [
-    "CHECKPOINT_FILE",
-    "MODELS_FILE",
-    "RUN_FILE",
-    "CheckpointError",
-    "Interval",
-    "Progress",
-    "Recipe",
-    "RecipeError",
-    "RunError",
-    "RunFolder",
-    "Trained",
-    "fingerprint",
-    "left_out",
-    "listed_models",
-    "open_run",
-    "save_run",
-    "train",
-    "train_each",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,28 +5,33 @@ and, in its metadata, JSON: reading one never runs code from it.
 """
 
 import json
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from aeanet.files import read_tensors, write_atomically
-from aeanet.training.recipe import Recipe
+from aeanet.distributed import rank
+from aeanet.errors import UserError
+from aeanet.io.atomic import read_tensors, write_atomically
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, save_model
+from aeanet.training.disk import OnTrouble, tolerating
+from aeanet.training.progress import TrainingProgress
+from aeanet.training.randomness import random_state
+from aeanet.training.recipe import Interval, Recipe, current_record
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = "aeanet-checkpoint"
 FORMAT_VERSION = "1"
 
 
-class CheckpointError(ValueError):
-    """A training that cannot be resumed; the message is one sentence for the user."""
+class CheckpointError(UserError):
+    """A training that cannot be resumed."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,11 @@ class Checkpoint:
         step, seconds: steps done, and the time they took, over all processes that ever worked on this run.
         loss: smoothed training loss (MAE); NaN before the first step.
         steps_per_second: of the process that wrote it, NaN as long as there is none.
-        scores: the latest on held-back pairs, see `run.Trained`.
+        scores: the latest on held-back pairs, see `run.TrainingResult`.
         configuration: what must be the same for the training to go on, see `run.configuration`.
         model: the network's state_dict.
         optimizer: Adam's state by parameter index: "step", "exp_avg", "exp_avg_sq".
-        random: the random state of Python, NumPy and PyTorch, see `random_state`.
+        random: the random state of Python, NumPy and PyTorch, see `randomness.random_state`.
     """
 
     step: int
@@ -57,6 +62,11 @@ class Checkpoint:
     @property
     def recipe(self) -> Recipe:
         return Recipe.from_record(self.configuration["recipe"])
+
+    def progress(self, recipe: Recipe) -> TrainingProgress:
+        """How far a training by `recipe`, whose budget can be another one, is with this."""
+        used = recipe.used(self.step, self.seconds)
+        return TrainingProgress(self.step, self.seconds, used, self.loss, self.steps_per_second)
 
     def write(self, path: Path) -> None:
         """Raises OSError, naming the file; an earlier checkpoint is then left as it was."""
@@ -96,7 +106,9 @@ class Checkpoint:
                 generators[int(rest)] = tensor
         state = json.loads(metadata["state"])
         state["random"]["torch"] = [generators[i] for i in sorted(generators)]
-        return cls(**state, configuration=json.loads(metadata["configuration"]), model=model, optimizer=optimizer)
+        configuration = json.loads(metadata["configuration"])
+        configuration["recipe"] = current_record(configuration["recipe"])
+        return cls(**state, configuration=configuration, model=model, optimizer=optimizer)
 
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless a training of the configuration `wanted` is the one begun here."""
@@ -121,30 +133,6 @@ class Checkpoint:
             )
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every generator: "python" and "numpy" as JSON takes them, "torch" a list, CPU first, then GPUs."""
-    numpy = np.random.get_state(legacy=False)  # noqa: NPY002 (other libraries may use it)
-    assert isinstance(numpy, dict)
-    numpy["state"] = numpy["state"] | {"key": numpy["state"]["key"].tolist()}
-    generators = [torch.get_rng_state()]
-    if torch.cuda.is_available():
-        generators += torch.cuda.get_rng_state_all()
-    return {"python": random.getstate(), "numpy": numpy, "torch": generators}
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Undo what happened to the generators since `random_state`."""
-    kind, words, gauss = state["python"]
-    random.setstate((kind, tuple(words), gauss))
-    numpy = state["numpy"]
-    key = np.array(numpy["state"]["key"], dtype=np.uint32)
-    np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})  # noqa: NPY002
-    cpu, *gpus = state["torch"]
-    torch.set_rng_state(cpu)
-    if torch.cuda.is_available() and len(gpus) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(gpus)
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
     """The state of `optimizer` by parameter index."""
     return optimizer.state_dict()["state"]
@@ -161,3 +149,55 @@ def set_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[int, Ma
         for index, tensors in state.items()
     }
     optimizer.load_state_dict({"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@dataclass
+class Checkpointer:
+    """Writes the checkpoint and, once there was a step, the model: every so often and after the last step, in rank 0.
+
+    Attributes:
+        model, optimizer: of the training.
+        every: how often.
+        latest: when it last was time, in seconds of training.
+        folder: the run folder; None: nothing is written, but `on_save` is called.
+        configuration: see `run.configuration`.
+        on_save: called with the model, for a copy that outlives a crash.
+        on_trouble: see `disk.tolerating`.
+    """
+
+    model: Network
+    optimizer: torch.optim.Optimizer
+    every: Interval
+    latest: float
+    folder: Path | None
+    configuration: dict[str, Any]
+    on_save: Callable[[Network], None] | None
+    on_trouble: OnTrouble
+
+    def after_step(self, now: TrainingProgress, scores: dict[str, float] | None) -> None:
+        """Write if it is time. `scores` are the latest on held-back pairs."""
+        if now.ended or self.every.due(now.step, now.seconds - self.latest):
+            self.write(now, scores)
+            self.latest = now.seconds
+
+    def write(self, now: TrainingProgress, scores: dict[str, float] | None = None) -> None:
+        """Raises OSError if nobody is to be told of it."""
+        if rank():
+            return
+        with tolerating(self.on_trouble):
+            if self.folder:
+                Checkpoint(
+                    step=now.step,
+                    seconds=now.seconds,
+                    loss=now.loss,
+                    steps_per_second=now.steps_per_second,
+                    scores=scores,
+                    configuration=self.configuration,
+                    model=self.model.state_dict(),
+                    optimizer=optimizer_state(self.optimizer),
+                    random=random_state(),
+                ).write(self.folder / CHECKPOINT_FILE)
+                if now.step:
+                    save_model(self.model, self.folder / MODEL_FILE)
+            if self.on_save and now.step:
+                self.on_save(self.model)

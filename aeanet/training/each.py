@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aeanet.pairs import PairError, PairSet
-from aeanet.processes import rank
+from aeanet.data.pairs import PairSet
+from aeanet.distributed import rank
+from aeanet.errors import PairError
 from aeanet.training.checkpoint import CHECKPOINT_FILE
 from aeanet.training.loop import train
 from aeanet.training.recipe import Recipe
-from aeanet.training.run import Trained, list_models, open_run, save_run
+from aeanet.training.run import TrainingResult, list_models, open_run, save_run
 
 
 def train_each(
@@ -20,9 +21,9 @@ def train_each(
     resume: bool = False,
     overwrite: bool = False,
     on_pair: Callable[[str], None] | None = None,
-    save: Callable[[Path, Trained, Recipe, PairSet], None] = save_run,
+    save: Callable[[Path, TrainingResult, Recipe, PairSet], None] = save_run,
     **arguments: Any,
-) -> dict[str, Trained]:
+) -> dict[str, TrainingResult]:
     """Train a network on each pair alone, in the sub-folders of `path` that `listed_models` names.
 
     Args:
@@ -42,7 +43,7 @@ def train_each(
     left_out = dict(data.refused)
     if not rank():
         list_models(path, names, left_out)
-    done: dict[str, Trained] = {}
+    done: dict[str, TrainingResult] = {}
     for pair in data.pairs:
         if on_pair:
             on_pair(pair.name)

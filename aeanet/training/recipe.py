@@ -1,59 +1,57 @@
-"""How to train: the paper's recipe, a short one for laptops, and how often something is to happen."""
+"""How to train: the paper's recipe, a short one for laptops, and intervals."""
 
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from aeanet.errors import UserError
+from aeanet.inference.precision import Precision
 
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
-Precision = Literal["32", "bf16"]
 
 
-class RecipeError(ValueError):
-    """A recipe no training can follow; the message is one sentence for the user."""
+class RecipeError(UserError):
+    """A recipe or an interval with which no training is possible."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is learnt; the defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
+    """All that decides what is learnt. The defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
 
-    Attributes:
-        steps: optimiser steps.
-        batch: crops per step and process: N processes train as one with N times as many.
-        crop: side of the square crops, in pixels.
-        rate: learning rate; the peak of it in the "one-cycle" schedule.
-        schedule: "halving" halves the rate every `halve_every` steps (the paper's); "one-cycle" rises from rate / 25
-            over the first 30 % of the training and falls to 0 at its end, both along a cosine.
-        betas, epsilon: of Adam.
-        max_seconds: end after this many seconds, if the steps are not done by then; the one-cycle schedule follows
-            whichever of the two budgets is used up further, so that it comes to its end in any case. A training that
-            reaches its steps first is reproducible from its seed; one that runs out of time depends on the machine's
-            speed.
-        freeze: the share of the budget after which BN's running statistics are frozen and used in training as they will
-            be in prediction; 1, the paper's, is never. Batch statistics take the grey level out of every step, and a
-            short run has no time to average that out.
-        seed: of everything random, the initial weights and the crops among it; 0 to 2^32 - 1.
-        precision: "32", or "bf16" for products in bfloat16 with float32 weights.
-        compile: run the network through `torch.compile`.
-        deterministic: let PyTorch use only algorithms that give the same bits every time, as it does on CPUs anyway.
+    The text beside a field is also the help of the option of `aeanet train` that sets it (`cli.options`).
+
+    N processes train as one with N times `batch` crops a step. In the one-cycle schedule the rate rises from rate / 25
+    over the first 30 % of the training and falls to 0 at its end, both along a cosine.
+
+    A training ends after `max_seconds` if its steps are not done by then. The one-cycle schedule follows whichever of
+    the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
+    by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
+
+    `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
+    time to average that out. Frozen statistics are used in training as they are in prediction.
+
+    Raises RecipeError for a value out of its range.
     """
 
-    steps: int = 120_000
-    batch: int = 8
-    crop: int = 256
-    rate: float = 4e-4
-    schedule: Schedule = "halving"
-    halve_every: int = 10_000
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
+    steps: Annotated[int, "Optimiser steps"] = 120_000
+    batch: Annotated[int, "Crops per step and process"] = 8
+    crop: Annotated[int, "Side of the square training crops in px"] = 256
+    rate: Annotated[float, "Learning rate; with --schedule one-cycle its peak"] = 4e-4
+    schedule: Annotated[Schedule, "Learning rate: halved every --halve-every steps, or one cycle up and down to 0"] = (
+        "halving"
+    )
+    halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
+    betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
+    epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
     max_seconds: float | None = None
-    freeze: float = 1.0
-    seed: int = 0
-    precision: Precision = "32"
-    compile: bool = False
-    deterministic: bool = False
+    freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
+    seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
+    precision: Annotated[Precision, "bfloat16: products in bfloat16, weights in float32"] = "float32"
+    compile: Annotated[bool, "Run the network through torch.compile"] = False
+    deterministic: Annotated[bool, "Only algorithms that give the same bits every time, on GPUs too"] = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
@@ -72,30 +70,30 @@ class Recipe:
 
     @classmethod
     def short(cls, **changes: Any) -> "Recipe":
-        """A recipe for minutes on a laptop instead of days: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
+        """A recipe of minutes on a laptop: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
 
-        Many small crops rather than few large ones: BN then sees more images at once, and the grey level that its
-        batch statistics take out of a step wanders less.
+        Its crops are many and small, so that batch norm has more images at once, and the grey level that batch
+        statistics take out of a step varies less.
         """
         return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6), **changes)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
-        """The recipe that `dataclasses.asdict` and JSON made a record of."""
-        return cls(**(record | {"betas": tuple(record["betas"])}))
+        """The recipe of a record that `dataclasses.asdict` and JSON made."""
+        return cls(**(current_record(record) | {"betas": tuple(record["betas"])}))
 
     @property
     def extensible(self) -> frozenset[str]:
-        """The fields that say only when to end: another value leaves every step before that as it was."""
+        """The fields that decide only when the training ends, not what its steps do."""
         return frozenset({"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ())
 
     def used(self, step: int, seconds: float) -> float:
-        """The share of the budget, 0 to 1, used up before `step` (counted from 0), `seconds` after the start."""
+        """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds` after the start."""
         by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
         return min(1.0, max(step / self.steps, by_time))
 
     def learning_rate(self, step: int, used: float) -> float:
-        """The learning rate of `step`, which begins with the share `used` of the budget gone."""
+        """The learning rate of `step`, before which the share `used` of the budget is used."""
         if self.schedule == "halving":
             return self.rate * 0.5 ** (step // self.halve_every)
         if used < WARM_UP:
@@ -105,9 +103,15 @@ class Recipe:
         return low + (self.rate - low) * (1 + math.cos(math.pi * share)) / 2
 
 
+def current_record(record: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's record by any version of this program, as this version writes it: "32" and "bf16" were precisions."""
+    precision = {"32": "float32", "bf16": "bfloat16"}.get(record["precision"], record["precision"])
+    return record | {"precision": precision}
+
+
 @dataclass(frozen=True)
 class Interval:
-    """Every so many steps, or every so many seconds: exactly one of the two."""
+    """A number of steps, or a number of seconds; exactly one of the two is given."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -130,5 +134,5 @@ class Interval:
         return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
 
     def due(self, step: int, since: float) -> bool:
-        """Whether it is time after `step` steps in all, `since` seconds after the last time."""
+        """Whether the interval ends at step `step`, `since` seconds after it last ended."""
         return step % self.steps == 0 if self.steps is not None else since >= (self.seconds or 0.0)

@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from aeanet.files import write_atomically
-from aeanet.model import MODEL_FILE, save_model
-from aeanet.network import Network
-from aeanet.pairs import PairSet
-from aeanet.processes import process_count, rank
-from aeanet.registration import RegisteredPair
+from aeanet.data.pairs import PairSet
+from aeanet.data.registration import RegisteredPair
+from aeanet.distributed import process_count, rank
+from aeanet.errors import UserError
+from aeanet.io.atomic import write_atomically
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
 from aeanet.training.recipe import Recipe
 
@@ -38,12 +39,12 @@ LOCK_FILE = ".lock"
 BINDING_VERSIONS = ("aeanet", "torch", "numpy")
 
 
-class RunError(ValueError):
-    """A run folder that cannot be used as asked; the message is one sentence for the user."""
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training hands back.
 
     Attributes:
@@ -176,12 +177,12 @@ def configuration(
 
 
 def write_record(
-    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
 ) -> None:
     """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises OSError."""
     record = configuration(recipe, trained.model, data.pairs, held_back)
     record["data"]["refused"] = data.refused
-    record["versions"] |= {"python": platform.python_version(), "pytorch-lightning": version("pytorch-lightning")}
+    record["versions"]["python"] = platform.python_version()
     record |= {
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
@@ -198,7 +199,7 @@ def write_record(
 
 
 def save_run(
-    folder: Path, trained: Trained, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
 ) -> None:
     """Write the model and `run.json` into a run folder.
 

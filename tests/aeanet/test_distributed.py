@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from toys import lively_network, tiles_alone, uneven_noise
 
-from aeanet import memory
-from aeanet.images import write_image
-from aeanet.model import UShape, build_model, save_model
-from aeanet.mosaics import open_mosaic
-from aeanet.prediction import restore, super_resolve_mosaic
-from aeanet.processes import pool_over_processes
-from aeanet.tiling import TilingError
+from aeanet.inference import memory
+from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.prediction import restore
+from aeanet.inference.tiling import TilingError
+from aeanet.io.images import write_image
+from aeanet.io.mosaics import open_mosaic
+from aeanet.networks.layers import pool_over_processes
+from aeanet.networks.registry import build_model, save_model
+from aeanet.networks.unet import UShape
 
 
 def network(name: str) -> UShape:

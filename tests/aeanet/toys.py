@@ -1,13 +1,36 @@
-"""Small registered pairs made without registration: for tests of what comes after it."""
+"""What several tests are given: small pairs, networks, images; and the command, run in this process."""
+
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from typer.testing import CliRunner, Result
 
-from aeanet.model import AEANet, GVTNet, UShape, build_model
-from aeanet.registration import RegisteredPair, RegistrationReport
-from aeanet.tiling import run_tiles
+from aeanet.cli import app
+from aeanet.data.registration import RegisteredPair, RegistrationReport
+from aeanet.data.synthetic import simulate_pair
+from aeanet.inference.tiling import run_tiles
+from aeanet.io.images import write_image
+from aeanet.networks.registry import build_model
+from aeanet.networks.unet import AEANet, GVTNet, UShape
+
+
+def aeanet(*arguments: object) -> Result:
+    """The command in this process; its consoles are made wide so that no sentence is broken into lines."""
+    return CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
+
+
+def simulated_folder(folder: Path, seeds: Iterable[int]) -> Path:
+    """A folder of simulated pairs of 236 x 320 pixels, each named by its seed."""
+    for seed in seeds:
+        pair = simulate_pair(seed, shape=(236, 320))
+        for kind in ("lr", "hr"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_image(folder / kind / f"{seed}.png", getattr(pair, kind))
+    return folder
 
 
 def report(magnification: float = 2.0) -> RegistrationReport:

@@ -1,0 +1,1 @@
+"""Pairs of images: found, registered, simulated, cut into crops."""

@@ -1,0 +1,68 @@
+"""Several processes that work as one: how many there are, which one this is, and their group."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed import ProcessGroup
+
+from aeanet.errors import UserError
+
+PATIENCE = timedelta(minutes=10)  # for a process that does not answer, in training: rank 0 also restores pairs
+TILES_PATIENCE = timedelta(days=1)  # in prediction, where a pass over all tiles lies between two exchanges
+
+
+class ProcessError(UserError):
+    """Another process of this run has ended."""
+
+
+def _launched() -> bool:
+    return all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+
+
+def process_count() -> int:
+    """The number of processes that work together: 1 unless a launcher such as `torchrun` started them."""
+    return int(os.environ["WORLD_SIZE"]) if _launched() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0. Only rank 0 writes files that all share."""
+    return int(os.environ["RANK"]) if _launched() else 0
+
+
+def is_loss_of_process(error: Exception) -> bool:
+    """Whether PyTorch raised `error` because another process ended or no longer answers."""
+    if process_count() == 1 or not isinstance(error, RuntimeError):
+        return False
+    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
+
+
+@contextmanager
+def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | None]:
+    """The group of the processes that `torchrun` started, with NCCL if each has a GPU, else gloo; None for one process.
+
+    If a process ends, or lets the others wait for longer than `patience`, they raise ProcessError when they next
+    exchange something.
+    """
+    if process_count() == 1:
+        yield None
+        return
+    cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+        yield dist.group.WORLD
+    except Exception as error:
+        if is_loss_of_process(error):
+            raise ProcessError(
+                "Another process of this run has ended or no longer answers; its own message says why."
+            ) from error
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

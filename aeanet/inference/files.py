@@ -1,0 +1,106 @@
+"""Restoration from file to file: at once where the memory allows it, else in exact tiles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch.distributed import ProcessGroup
+
+from aeanet.inference.memory import largest_tile
+from aeanet.inference.precision import Precision, computing_in
+from aeanet.inference.prediction import known_magnification, super_resolve
+from aeanet.inference.tiling import TileProgress, check_side, reach_of, run_tiles
+from aeanet.inference.upsampling import upsample_region, upsampled_shape
+from aeanet.io.images import read_image, write_image
+from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
+from aeanet.networks.base import Network
+
+
+def restore_file(
+    model: Network,
+    image: Path,
+    target: Path,
+    *,
+    tile: int | None = None,
+    magnification: float | None = None,
+    precision: Precision = "float32",
+    keep_bar: bool = False,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> None:
+    """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
+
+    An OME-Zarr image or a large TIFF (`mosaics.shape_by_regions`) is read and written by regions, so that neither it
+    nor the result is ever in memory as a whole.
+
+    Args:
+        model: any network, on any device.
+        image: the LR micrograph.
+        target: the result, in the type and range of `image`, with the pixel size divided by the magnification. It
+            appears when it is complete.
+        tile: side of the tiles in pixels of the result; the result does not depend on it. None takes the image at once
+            if that fits into the free memory, else the largest tile that does.
+        magnification, precision: as in `super_resolve`.
+        keep_bar: keep the information bar of the microscope as part of the image.
+        group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
+        progress: told after every tile.
+
+    Raises ImageError for files that cannot be read or written, PredictionError if the magnification is not known,
+    TilingError for a tile that is too small, MemoryError if not even the smallest tile fits into the memory.
+    """
+    magnification = known_magnification(model, magnification)
+    options: Any = {"magnification": magnification, "precision": precision, "group": group, "progress": progress}
+
+    def side(shape: Sequence[int]) -> int | None:
+        enlarged = upsampled_shape(shape, magnification)
+        return largest_tile(model, enlarged, precision, group) if tile is None else tile
+
+    if (shape := shape_by_regions(image)) is not None:
+        super_resolve_mosaic(model, image, target, tile=side(shape), **options)
+        return
+    source = read_image(image, keep_bar=keep_bar)
+    result = super_resolve(model, source.pixels, tile=side(source.pixels.shape), **options)
+    if group is None or group.rank() == 0:
+        write_image(target, result, like=source, magnification=magnification)
+
+
+def super_resolve_mosaic(
+    model: Network,
+    image: Path,
+    target: Path,
+    *,
+    tile: int | None = None,
+    magnification: float | None = None,
+    precision: Precision = "float32",
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> None:
+    """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
+
+    Args:
+        model: any network of `model`.
+        image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
+        target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
+            pixel size divided by the magnification. It appears when it is complete.
+        tile: side of the tiles in pixels of the result; None, or as large as the result, takes it at once.
+        magnification, precision, progress: as in `super_resolve`.
+        group: processes that share the tiles, and a file system on which they write `target` together.
+
+    Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
+    """
+    magnification = known_magnification(model, magnification)
+    with open_mosaic(image) as source:
+        shape = upsampled_shape(source.shape, magnification)
+        whole = tile is None or tile >= max(shape)
+        tile = max(shape) if tile is None or whole else check_side(tile, reach_of(model))
+        pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
+
+        def read(rows: slice, columns: slice) -> NDArray:
+            return upsample_region(source.read, source.shape, magnification, rows, columns)
+
+        with (
+            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
+            computing_in(precision, next(model.parameters()).device),
+        ):
+            run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)

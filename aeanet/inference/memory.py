@@ -1,0 +1,99 @@
+"""The memory that a network needs for an image, and the largest tile that fits into the free memory."""
+
+import math
+import os
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from aeanet.inference.precision import Precision, computing_in
+from aeanet.inference.tiling import reach_of
+
+PROBE = 128  # side of the image on which the need is measured
+SHARE = 0.6  # of the free memory; the rest is for the workspaces of libraries, and for the image itself
+STEP = 64  # px; sides of tiles are multiples of it
+TILES_EACH = 4  # at least, for each of several processes, so that all have about as many
+
+
+class _Live(TorchDispatchMode):
+    """Within it, counts the bytes of the tensors that exist at the same time; `peak` is the most that ever did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self.known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self.known:
+            return
+
+        def gone(_: object) -> None:
+            del self.known[key]
+            self.bytes -= size
+
+        self.known[key] = weakref.ref(storage, gone)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+
+def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float:
+    """Peak bytes of the tensors that a network makes, per pixel of its image; measured on a small one."""
+    parameter = next(model.parameters())
+    image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
+    live = _Live()
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.inference_mode(), eager, computing_in(precision, parameter.device), live:
+        model.eval()(image)
+    return live.peak / PROBE**2
+
+
+def free_bytes(device: torch.device) -> int:
+    """The free memory of a GPU, or of the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def largest_tile(
+    model: nn.Module, shape: tuple[int, int], precision: Precision = "float32", group: ProcessGroup | None = None
+) -> int | None:
+    """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the whole image does.
+
+    It is the same on all processes of `group`: it fits into the memory of each, and leaves tiles for each.
+
+    Raises TilingError as `reach_of`; MemoryError if not even the smallest tile fits.
+    """
+    device = next(model.parameters()).device
+    pixels = int(SHARE * free_bytes(device) / bytes_per_pixel(model, precision))
+    if group is None:
+        if math.prod(shape) <= pixels:
+            return None
+    else:
+        if device.type == "cpu":  # which the processes of a machine share
+            pixels //= int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))
+        least = torch.tensor(pixels, device=device)
+        torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN, group=group)
+        pixels = int(least)
+    halo = reach_of(model).halo
+    side = (math.isqrt(pixels) - 2 * halo) // STEP * STEP
+    if group is not None:
+        share = math.isqrt(math.prod(shape) // (TILES_EACH * group.size()))
+        side = min(side, max(share // STEP, 1) * STEP)
+    if side < max(STEP, halo):
+        raise MemoryError("not enough memory for the smallest tile")
+    return side

@@ -1,0 +1,139 @@
+"""Restoration of images in memory, at once or in exact tiles."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.distributed import ProcessGroup
+
+import aea_kernels as aea
+from aeanet.errors import UserError
+from aeanet.inference.precision import Precision, computing_in
+from aeanet.inference.tiling import TileProgress, run_tiles
+from aeanet.inference.upsampling import upsample
+from aeanet.networks.base import Network
+
+
+class PredictionError(UserError):
+    """An image or a magnification with which nothing can be restored."""
+
+
+def restore(
+    model: Network,
+    image: NDArray,
+    *,
+    tile: int | None = None,
+    halo: int | None = None,
+    exact: bool = True,
+    precision: Precision = "float32",
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> NDArray:
+    """Run a network on an image that already lies on the grid of the result.
+
+    Args:
+        model: any network, on any device; it is left in evaluation mode.
+        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot that.
+        tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the memory does. By
+            default the image is taken at once, as in the paper's protocol.
+        halo, exact: as in `tiling.run_tiles`.
+        precision: of the convolutions; bfloat16 halves the memory and costs about three digits.
+        group: processes that share the tiles; each gets the whole result.
+        progress: told after every tile.
+
+    Returns (H, W) float32, clipped to [0, 1].
+
+    Raises ValueError for any other image, TilingError for a tile that is too small.
+    """
+    _check_image(image)
+    result = np.zeros(image.shape, np.float32)
+
+    def write(rows: slice, columns: slice, region: NDArray) -> None:
+        result[rows, columns] = region.clip(0, 1)
+
+    with computing_in(precision, next(model.parameters()).device):
+        run_tiles(
+            model,
+            lambda rows, columns: image[rows, columns],
+            write,
+            image.shape,
+            side=tile,
+            halo=halo,
+            exact=exact,
+            group=group,
+            progress=progress,
+        )
+    return result if group is None else _joined(result, model, group)
+
+
+def super_resolve(
+    model: Network,
+    image: NDArray,
+    *,
+    magnification: float | None = None,
+    tile: int | None = None,
+    precision: Precision = "float32",
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> NDArray:
+    """Upsample a raw LR micrograph bicubically and restore it by a network.
+
+    Args:
+        model: any network.
+        image: (H, W) floating point, intensities in [0, 1].
+        magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
+        tile, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
+
+    Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
+
+    Raises ValueError for any other image, PredictionError if the magnification is neither given nor known, TilingError
+    for a tile that is too small.
+    """
+    _check_image(image)
+    _check_range(image)
+    magnification = known_magnification(model, magnification)
+    return restore(
+        model, upsample(image, magnification), tile=tile, precision=precision, group=group, progress=progress
+    )
+
+
+def known_magnification(model: Network, given: float | None) -> float:
+    """The magnification given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
+    magnification = model.magnification if given is None else given
+    if magnification is None:
+        raise PredictionError("the model does not know its magnification: give one, for instance magnification=2.")
+    if not 0 < magnification < math.inf:
+        raise PredictionError(f"magnification is {magnification}, wanted a number above 0.")
+    return magnification
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Have `torch.compile` compile the parts of a network when they first run, for any image size.
+
+    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums between them.
+    """
+    for part in model.children():
+        if not isinstance(part, aea.AugmentedAttention):
+            part.compile(dynamic=True)
+
+
+def _joined(result: NDArray, model: nn.Module, group: "ProcessGroup") -> NDArray:
+    """The sum over the processes, each of which has zeros in the tiles of the others."""
+    device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
+    total = torch.from_numpy(result).to(device)
+    torch.distributed.all_reduce(total, group=group)
+    joined: NDArray = total.cpu().numpy()
+    return joined
+
+
+def _check_image(image: NDArray) -> None:
+    if image.ndim != 2 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image is {image.dtype} of shape {image.shape}, wanted floating point of shape (H, W).")
+
+
+def _check_range(image: NDArray) -> None:
+    low, high = float(image.min()), float(image.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
+        raise ValueError(f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the detector.")

@@ -1,0 +1,284 @@
+"""Exact tiles: a network with global attention runs tile by tile, with the result of the whole image.
+
+A convolution depends on its neighbourhood only, so a tile with a halo of that width has all that it needs. Attention
+depends on the whole image, but only through a sum over its positions (`aea_kernels.Moments`), and sums add over tiles.
+Each attention block therefore needs one more pass: the network runs over all tiles up to that block, and the moments
+are added up. In the last pass the blocks attend to these sums. At the border of the image a tile ends with the image,
+and the network's own padding applies.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+import aea_kernels as aea
+from aeanet.errors import UserError
+
+Read = Callable[[slice, slice], NDArray]
+"""Rows and columns of the image -> that region, (rows, columns), floating point."""
+Write = Callable[[slice, slice, NDArray], None]
+"""Rows, columns, and the result for that region."""
+TileProgress = Callable[[int, int], None]
+"""The number of tiles done and of all tiles, over all passes."""
+
+PROBE = 64  # px, side of the image on which the reach of a network is found; strides must divide it
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
+POINTWISE = (nn.Identity, nn.Dropout, nn.BatchNorm2d, *_ACTIVATIONS, aea.AugmentedAttention)
+
+
+class TilingError(UserError):
+    """A network that has no exact tiles, or a tile that is too small."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention block of a network, the pixels per position there, and the halo (px) of the layers before it."""
+
+    block: aea.AugmentedAttention
+    stride: int
+    halo: int
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A network's result depends on `halo` px in each direction, and on all positions through its attention blocks.
+
+    `stride` is the number of pixels that one position of its coarsest level stands for.
+    """
+
+    halo: int
+    stride: int
+    blocks: tuple[Attention, ...]
+
+
+def reach_of(model: nn.Module) -> Reach:
+    """The reach of a network (N, 1, H, W) -> (N, 1, H, W): the sum over its layers, found by running it once.
+
+    The reach of a layer follows from its kernel, stride, padding and dilation; the pixels per position follow from the
+    size of its result. A layer of another kind can state its reach in an attribute `reach`, in positions of its input.
+    For parallel branches the sum is an upper bound. Only modules are seen: a function in `forward` that depends on the
+    whole image, such as a mean over it, is not.
+
+    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or attention that runs twice.
+    """
+    halo, stride = 0, 1
+    blocks: list[Attention] = []
+
+    def add(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal halo, stride
+        before, after = (-(-PROBE // int(x.shape[-2])) for x in (inputs[0], output))  # px per step
+        if isinstance(layer, aea.AugmentedAttention):
+            if any(attention.block is layer for attention in blocks):
+                raise TilingError("an attention block runs twice in this network, so there are no exact tiles for it.")
+            blocks.append(Attention(layer, before, _round_up(halo, stride)))
+        halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
+        stride = max(stride, before, after)
+
+    parameter = next(model.parameters())
+    inside = {part for m in model.modules() if isinstance(m, aea.AugmentedAttention) for part in m.children()}
+    leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not list(m.children()))]
+    hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+    try:
+        # eager: a compiled network would not run the hooks of its layers
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            model.eval()(torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Reach(_round_up(halo, stride), stride, tuple(blocks))
+
+
+def _steps(layer: nn.Module) -> int:
+    """The reach of a layer in positions of its input; for a transposed convolution, of its output."""
+    # With circular padding a layer depends on the other end of the image; BN without running statistics, on its mean.
+    wraps = getattr(layer, "padding_mode", "zeros") == "circular"
+    own_statistics = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
+    said = getattr(layer, "reach", None)
+    if isinstance(said, int):
+        return said
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d) and not wraps:
+        kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation"))
+        return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))
+    if isinstance(layer, nn.Upsample) and not layer.align_corners:
+        return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
+    if (isinstance(layer, POINTWISE) and not own_statistics) or isinstance(layer, nn.Sequential):  # an empty one
+        return 0
+    raise TilingError(
+        f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network, only whole "
+        "images."
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, str):  # padding "valid" is 0; with "same" the reach follows from the kernel alone
+        return 0, 0
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The rows and columns whose result a tile gives, `core`, and those that the network is given for it, `field`."""
+
+    core: tuple[slice, slice]
+    field: tuple[slice, slice]
+
+    def crop(self, features: Tensor, stride: int) -> Tensor:
+        """Features (N, C, h, w) of the field, `stride` px per position -> of the core."""
+        rows, columns = (
+            slice((core.start - field.start) // stride, (core.stop - field.start) // stride)
+            for core, field in zip(self.core, self.field, strict=True)
+        )
+        return features[:, :, rows, columns]
+
+
+def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
+    """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its halo."""
+
+    def spans(length: int) -> list[tuple[slice, slice]]:
+        cores = [slice(start, min(start + side, length)) for start in range(0, length, side)]
+        return [(core, slice(max(core.start - halo, 0), min(core.stop + halo, length))) for core in cores]
+
+    height, width = shape
+    across = spans(width)
+    return [Tile((row, column), (rows, columns)) for row, rows in spans(height) for column, columns in across]
+
+
+def check_side(side: int, reach: Reach) -> int:
+    """The side of a tile, rounded down to a multiple of the stride. Raises TilingError if it is less than the halo."""
+    least = max(reach.halo, reach.stride)
+    if side < least:
+        raise TilingError(
+            f"a tile of {side} px is too small: the network looks {reach.halo} px far, so {least} px is the least."
+        )
+    return side - side % reach.stride
+
+
+def run_tiles(
+    model: nn.Module,
+    read: Read,
+    write: Write,
+    shape: Sequence[int],
+    *,
+    side: int | None = None,
+    exact: bool = True,
+    halo: int | None = None,
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> None:
+    """Run a network over an image tile by tile, in the memory of one tile.
+
+    Args:
+        model: a network (N, 1, H, W) -> (N, 1, H, W); it is left in evaluation mode.
+        read, write: the image, and where the result goes. Regions written do not overlap and cover the image.
+        shape: (H, W). If they are no multiples of the network's stride, the last row and column are repeated.
+        side: of a tile, px. None, or a side of at least the image's, takes the image at once.
+        exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
+        halo: px around a tile that the network is given in the last pass and whose result is dropped; by default as
+            many as exactness needs.
+        group: the processes that share the tiles; each writes its own.
+        progress: told after every tile.
+
+    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles.
+    """
+    height, width = shape
+    whole = side is None or side >= max(shape)
+    reach = Reach(0, 1, ()) if whole else reach_of(model)
+    padded = _round_up(height, reach.stride), _round_up(width, reach.stride)
+    side = max(padded) if side is None or whole else check_side(side, reach)
+    _agree(group, side, height, width)
+    halo = reach.halo if halo is None else _round_up(halo, reach.stride)
+    rank, ranks = (group.rank(), group.size()) if group is not None else (0, 1)
+    parameter = next(model.parameters())
+
+    def field_of(tile: Tile) -> Tensor:
+        rows, columns = tile.field
+        region = read(slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width)))
+        missing = [(0, part.stop - part.start - n) for part, n in zip(tile.field, region.shape, strict=True)]
+        if any(after for _, after in missing):
+            region = np.pad(region, missing, mode="edge")
+        return torch.from_numpy(np.ascontiguousarray(region))[None, None].to(parameter.device, parameter.dtype)
+
+    tiles = tiles_of(padded, side, halo)
+    blocks = reach.blocks if exact and len(tiles) > 1 else ()
+    passes = [tiles_of(padded, side, attention.halo)[rank::ranks] for attention in blocks]
+    last = tiles[rank::ranks]
+    total, done = sum(map(len, passes)) + len(last), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    model.eval()
+    with torch.inference_mode(), _attending_to_themselves(blocks):
+        for attention, mine in zip(blocks, passes, strict=True):
+            block = attention.block
+            gram = torch.zeros(1, block.channels + 1, block.channels + 1, dtype=torch.float64, device=parameter.device)
+            for tile in mine:
+                features = _features_at(model, block, field_of(tile))
+                gram += block.moments(tile.crop(features, attention.stride)).gram
+                step()
+            moments = aea.Moments(gram)
+            block.keys = moments if group is None else moments.all_reduce(group)
+        for tile in last:
+            (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
+            rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
+            result = result[: rows.stop - rows.start, : columns.stop - columns.start]
+            write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
+            step()
+
+
+def _agree(group: ProcessGroup | None, *numbers: int) -> None:
+    """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps between them."""
+    if group is None:
+        return
+    device = "cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu"
+    extremes = torch.tensor([*numbers, *(-number for number in numbers)], device=device)
+    torch.distributed.all_reduce(extremes, torch.distributed.ReduceOp.MAX, group=group)
+    if extremes.tolist() != [*numbers, *(-number for number in numbers)]:
+        raise TilingError("the processes of this run were given different tiles or images.")
+
+
+@contextmanager
+def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
+    """After it, the blocks attend to their own images again, whatever keys they were given within it."""
+    try:
+        yield
+    finally:
+        for attention in blocks:
+            attention.block.keys = None
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass at the block whose input is wanted."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+
+def _features_at(model: nn.Module, block: nn.Module, image: Tensor) -> Tensor:
+    """The input of `block` when the network runs on `image`."""
+
+    def stop(_block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _ReachedError(inputs[0])
+
+    hook = block.register_forward_pre_hook(stop)
+    try:
+        model(image)
+    except _ReachedError as reached:
+        return reached.features
+    finally:
+        hook.remove()
+    raise TilingError("an attention block ran once and then not again: this network has no fixed course.")

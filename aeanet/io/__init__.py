@@ -1,0 +1,1 @@
+"""Files: images in and out, and files that appear whole or not at all."""

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all, and files of tensors (safetensors) written in this way."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside its place, then move it there. An earlier file survives a full disk or a killed process.
+
+    Raises OSError, naming the file.
+    """
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # a temporary file is private to its owner
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str]) -> None:
+    """Write tensors and metadata to a safetensors file. Raises OSError as `write_atomically`."""
+    import safetensors.torch
+
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors.torch.save(stored, metadata))
+
+
+def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
+    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if it is not one."""
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as stored:
+        return stored.metadata() or {}, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)

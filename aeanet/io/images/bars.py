@@ -1,0 +1,63 @@
+"""The information bar of an SEM: the strip below the image that shows voltage, magnification and a scale bar."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCES = (0, 8)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
+HEIGHTS = (0.015, 0.25)  # of the image
+MIN_ROWS = 12
+PLAIN = 0.97  # share of one colour in a row that is a line or bare background; rounded corners may take the rest
+PAINTED = 0.4  # share of the background in any row of a bar, beside text and logo
+IMAGE = 0.6  # most that one colour may have of the row above, the image's last
+STRAY_ROWS = 2  # rows below the bar; Zeiss leaves one
+INK_CONTRAST = 0.35  # of the image's range
+INK = (0.003, 0.4)  # share of the bar
+PURE = 0.25  # share of the ink in one colour: letters are drawn in one, specimens are not
+MIN_GLYPHS = 8
+
+
+def find_bar(image: NDArray) -> int:
+    """The number of rows at the bottom of a grey image (H, W) that are an information bar; 0 if there is none.
+
+    A bar has a straight upper edge from side to side, at which the image ends within one row. It has one background
+    colour from there to the bottom, and on it many small figures of one other colour. If any of this is in doubt, the
+    result is 0: a bar that is left does less harm than specimen that is cut off. A bar that is drawn over the image
+    without a background is not found.
+    """
+    low, high = float(image.min()), float(image.max())
+    rows = int(image.shape[0] * HEIGHTS[1]) + 1
+    if high == low or rows <= MIN_ROWS:
+        return 0
+    strip = (image[-rows:].astype(np.float64) - low) * (255 / (high - low))
+    least = max(MIN_ROWS, int(image.shape[0] * HEIGHTS[0]))
+    for tolerance in TOLERANCES:
+        uniform = np.array([_most_common(row, tolerance)[1] for row in strip]) / strip.shape[1]
+        edges = np.flatnonzero((uniform[1:] >= PLAIN) & (uniform[:-1] <= IMAGE)) + 1
+        for edge in edges[rows - edges >= least]:
+            bar = strip[edge:]
+            background, _ = _most_common(bar, tolerance)
+            painted = (np.abs(bar - background) <= tolerance).mean(axis=1) >= PAINTED
+            if (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all() and _is_written_on(bar, background):
+                return len(bar)
+    return 0
+
+
+def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
+    """The level with the most values within the tolerance of it, and their number."""
+    ordered = np.sort(values, axis=None)
+    counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(ordered.size)
+    first = int(counts.argmax())
+    return float(ordered[first]) + tolerance, int(counts[first])
+
+
+def _is_written_on(bar: NDArray[np.float64], background: float) -> bool:
+    """Whether many small figures of one colour stand on the background."""
+    ink = np.abs(bar - background) > INK_CONTRAST * 255
+    if not INK[0] <= ink.mean() <= INK[1]:
+        return False
+    _, pure = _most_common(bar[ink], TOLERANCES[-1])
+    boxes = cv2.connectedComponentsWithStats(ink.astype(np.uint8))[2][1:]
+    heights = boxes[:, cv2.CC_STAT_HEIGHT]
+    glyphs = np.count_nonzero((heights > 3) & (heights < 0.6 * len(bar)))
+    return bool(pure >= PURE * ink.sum() and glyphs >= MIN_GLYPHS)

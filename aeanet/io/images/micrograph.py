@@ -1,0 +1,111 @@
+"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its kind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.errors import UserError
+from aeanet.io.pixel_size import PixelSize
+from aeanet.io.quiet import quietly
+
+# OME has no half floats and no 64-bit integers: they are read as the next type that holds their values.
+WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
+
+
+class ImageError(UserError):
+    """An image that cannot be read or written; the sentence names the file."""
+
+
+class NotOneImageError(ValueError):
+    """An undamaged file without the one grey or colour image that is wanted; the message says what it holds instead."""
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Within it, whatever a decoder raises on a damaged file becomes an ImageError that names the file.
+
+    Decoders raise errors of all kinds on damaged files, even SyntaxError and struct.error.
+    """
+    try:
+        with quietly("rsciio", "tifffile"):  # they warn of odd metadata
+            yield
+    except (ImageError, MemoryError):
+        raise
+    except NotOneImageError as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}.") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
+
+
+@contextmanager
+def encoding(path: Path) -> Iterator[None]:
+    """Within it, an OSError becomes an ImageError which says that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """A grey image and what is needed to write another one of its kind.
+
+    Attributes:
+        pixels: (H, W) float32 in [0, 1]: `(raw - low) / (high - low)`.
+        dtype: of the file; for half floats and 64-bit integers the next type in `WIDER`.
+        low, high: the black and the white of that type (`value_range`).
+        pixel_size: None if the file states none.
+        bar: rows of an information bar that were cut off at the bottom.
+        kind: the name of the file format.
+    """
+
+    pixels: NDArray[np.float32]
+    dtype: np.dtype
+    low: float
+    high: float
+    pixel_size: PixelSize | None = None
+    bar: int = 0
+    kind: str = ""
+
+    def to_raw(self, pixels: NDArray) -> NDArray:
+        """Other pixels, clipped to [0, 1], as values of this image's type and range."""
+        return to_raw(pixels, self.dtype, self.low, self.high)
+
+
+def bits_of(dtype: np.dtype, high: float) -> int | None:
+    """The number of bits of the white `high` of an unsigned type; None for other types."""
+    return int(high).bit_length() if dtype.kind == "u" else None
+
+
+def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
+    """Pixels, clipped to [0, 1], as values of a type whose black is `low` and whose white is `high`."""
+    values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
+
+
+def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
+    """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
+
+    They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the least value of a
+    signed type if some are negative, to the greatest value of the type, or of the number of `bits` that the file
+    states. Detectors of 12 bits write files of 16: if no number of bits is stated and all values are below 4096, they
+    are taken to have 12 bits, or they would come out black. Integers of 32 bits and floats have no white of their own:
+    floats within 0 to 1 are kept, for all others the extremes of the image are taken.
+    """
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    if dtype.kind in "ui" and dtype.itemsize <= 2:
+        limits = np.iinfo(dtype)
+        if least < 0:
+            return float(limits.min), float(limits.max)
+        if bits is not None and most < 2**bits <= limits.max + 1:
+            return 0.0, float(2**bits - 1)
+        return 0.0, 4095.0 if dtype.itemsize == 2 and most < 4096 else float(limits.max)
+    if dtype.kind == "f" and least >= 0 and most <= 1:
+        return 0.0, 1.0
+    return least, most if most > least else least + 1

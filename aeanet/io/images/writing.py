@@ -1,0 +1,59 @@
+"""From a micrograph to a file."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from aeanet.io.atomic import write_atomically
+from aeanet.io.images.micrograph import ImageError, Micrograph, bits_of, encoding
+from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIX
+from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
+
+_EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 255.0)
+
+
+def result_name(path: str | os.PathLike[str]) -> str:
+    """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else OME-TIFF (.tif)."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return path.name if suffix == ZARR_SUFFIX else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
+
+
+def write_image(
+    path: str | os.PathLike[str], pixels: NDArray, *, like: Micrograph | None = None, magnification: float = 1.0
+) -> Path:
+    """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None); returns the path.
+
+    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of `like` divided by
+    `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and 16 bits, BMP and JPEG 8; they hold no
+    pixel size. The file appears under its name only when it is complete; an earlier file survives a failure. Raises
+    ImageError if the pixels are not a finite (H, W) array, the format cannot hold the type, or the disk refuses.
+    """
+    path = Path(path)
+    pixels = np.asarray(pixels)
+    if pixels.ndim != 2 or pixels.size == 0 or not np.isfinite(pixels).all():
+        raise ImageError(f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}.")
+    like = like or _EIGHT_BIT
+    size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
+    content = _encode(path, like.to_raw(pixels), size, bits_of(like.dtype, like.high))
+    with encoding(path):
+        write_atomically(path, content)
+    return path
+
+
+def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        buffer = BytesIO()
+        size = {"metadata": ome_metadata(pixel_size, bits)} | tiff_resolution(pixel_size)
+        tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
+        return buffer.getvalue()
+    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
+    if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
+        raise ImageError(f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use .tif.")
+    return cv2.imencode(suffix, raw)[1].tobytes()

@@ -1,0 +1,200 @@
+"""Images larger than memory, read region by region: TIFF and OME-Zarr."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+
+from aeanet.io.images.micrograph import WIDER, ImageError, decoding, to_raw, value_range
+from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
+from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
+
+LARGE = 2**25  # pixels beyond which a TIFF is read by regions
+ZARR_BITS = "significant_bits"  # our own attribute: OME-Zarr, unlike OME-TIFF, has none for the bits of the values
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A grey image of which any region can be read, and what is needed to write another one of its kind.
+
+    `shape` is (H, W). Pixels are `(raw - low) / (high - low)`, as in `images.Micrograph`.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    dtype: np.dtype
+    low: float
+    high: float
+    pixel_size: PixelSize | None
+    raw: Callable[[slice, slice], NDArray]
+    """Rows and columns -> the values of the file there."""
+
+    def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """A region, float32 in [0, 1]. Raises ImageError if it cannot be read."""
+        with decoding(self.path):
+            values = self.raw(rows, columns)
+        return ((values.astype(np.float64) - self.low) / (self.high - self.low)).astype(np.float32)
+
+    def to_raw(self, pixels: NDArray) -> NDArray:
+        """Other pixels, clipped to [0, 1], as values of this image's type and range."""
+        return to_raw(pixels, self.dtype, self.low, self.high)
+
+
+def shape_by_regions(path: Path) -> tuple[int, int] | None:
+    """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for any other file.
+
+    Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
+    """
+    if path.suffix.lower() == ZARR_SUFFIX:
+        _check_exists(path)
+        with decoding(path):
+            return _open_zarr(path)[0].shape[-2:]
+    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
+        return None
+    with decoding(path), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        return (page.imagelength, page.imagewidth) if page.imagelength * page.imagewidth > LARGE else None
+
+
+@contextmanager
+def open_mosaic(path: Path) -> Iterator[Mosaic]:
+    """Open a grey TIFF of one page, of any size and compression, an OME-Zarr image, or a Zarr array.
+
+    Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1. Reading a region takes
+    the memory of the tiles, strips or chunks that it touches. Unless it has 8 bits, the image is read once for its
+    range (`micrograph.value_range`).
+
+    Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
+    """
+    _check_exists(path)
+    if path.suffix.lower() == ZARR_SUFFIX:
+        with decoding(path):
+            array, pixel_size, bits = _open_zarr(path)
+
+        def plane(rows: slice, columns: slice) -> NDArray:
+            return array[(*[0] * (array.ndim - 2), rows, columns)]
+
+        yield _mosaic(path, array.shape, array.dtype, pixel_size, plane, bits)
+        return
+    with ExitStack() as stack:
+        with decoding(path):
+            file = stack.enter_context(tifffile.TiffFile(path))
+            page = _checked_page(path, file)
+            stored = _open_tiff(path, page)
+        white = np.iinfo(page.dtype).max if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else None
+
+        def raw(rows: slice, columns: slice) -> NDArray:
+            values = np.asarray(stored(rows, columns))
+            return values if white is None else white - values
+
+        size, bits = pixel_size_of_tiff(file), significant_bits(file)
+        yield _mosaic(path, page.shape, page.dtype, size, raw, bits, specimen_rows(file))
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise ImageError(f"{path} cannot be read: there is no such file.")
+
+
+def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
+    pages: list[Any] = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
+    if len(pages) != 1:
+        raise ImageError(f"{path} holds {len(pages)} images, one is wanted.")
+    page = pages[0]
+    if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
+        raise ImageError(f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted.")
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype.kind != "u":
+        raise ImageError(f"{path} holds {page.dtype} values of which 0 is white: only unsigned integers can be such.")
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise ImageError(f"{path} has a colour table, and a large image must be grey: save it as grey first.")
+    end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+    size = path.stat().st_size
+    if end > size:
+        raise ImageError(f"{path} is cut short: {size:,} of {end:,} bytes are there.")
+    return page
+
+
+def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
+    if page.is_memmappable:
+        # One strip may hold the whole image. It is mapped anew each time, so that what was read leaves the memory.
+        dtype = page.dtype.newbyteorder(page.parent.byteorder)
+
+        def read(rows: slice, columns: slice) -> NDArray:
+            mapped = np.memmap(path, dtype, "r", page.dataoffsets[0], page.shape)
+            return np.array(mapped[rows, columns], page.dtype)
+
+        return read
+    array = zarr.open_array(page.aszarr(), mode="r")
+    return lambda rows, columns: np.asarray(array[rows, columns])
+
+
+def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
+    """The array, its pixel size, and the number of bits that its values use, if the file states them."""
+    node: Any = zarr.open(path, mode="r")
+    pixel_size, said = None, node.attrs.get(ZARR_BITS)
+    bits = said if isinstance(said, int) and 1 <= said <= 64 else None
+    if isinstance(node, zarr.Group):
+        ome: Any = node.attrs.get("ome", node.attrs)
+        if "multiscales" not in ome:
+            raise ImageError(f"{path} holds no OME-Zarr image: its metadata name no multiscales.")
+        image = ome["multiscales"][0]
+        level = image["datasets"][0]
+        pixel_size = _pixel_size_of_zarr(image, level)
+        node = zarr.open_array(path / level["path"], mode="r")
+    if node.ndim < 2 or any(length != 1 for length in node.shape[:-2]) or node.dtype.kind not in "uif":
+        raise ImageError(f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted.")
+    return node, pixel_size, bits
+
+
+def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
+    transformations = (*level.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ()))
+    scales = [t["scale"] for t in transformations if t["type"] == "scale"]
+    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
+    if not scales or len(units) < 2 or units[-1] != units[-2]:
+        return None
+    return PixelSize.of(math.prod(scale[-1] for scale in scales), math.prod(scale[-2] for scale in scales), units[-1])
+
+
+def _mosaic(
+    path: Path,
+    shape: Sequence[int],
+    dtype: np.dtype,
+    pixel_size: PixelSize | None,
+    raw: Callable[[slice, slice], NDArray],
+    bits: int | None = None,
+    specimen: int | None = None,
+) -> Mosaic:
+    """`specimen`: the number of rows above the information bar, if the file states it."""
+    height, width = shape[-2:]
+    height = height if specimen is None else min(height, specimen)
+    if 0 in (height, width):
+        raise ImageError(f"{path} holds no pixels: its shape is {tuple(shape)}.")
+    dtype = np.dtype(WIDER.get(dtype.name, dtype))
+    low, high = value_range(dtype, *_extremes(path, (height, width), dtype, raw, bits), bits)
+    return Mosaic(path, (height, width), dtype, low, high, pixel_size, raw)
+
+
+def _extremes(
+    path: Path, shape: tuple[int, int], dtype: np.dtype, raw: Callable[[slice, slice], NDArray], bits: int | None
+) -> tuple[float, float]:
+    """The least and the greatest value of the image; those of the type if it has 8 bits."""
+    if dtype == np.uint8 and bits in (None, 8):
+        return 0.0, 255.0
+    height, width = shape
+    step = max(1, 2**22 // width)  # rows at a time: 8 MiB of 16 bits
+    bands = [slice(start, min(start + step, height)) for start in range(0, height, step)]
+    least, most = float("inf"), float("-inf")
+    for band in bands:
+        with decoding(path):
+            values = raw(band, slice(0, width))
+        if not np.isfinite(values).all():
+            raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
+        least, most = min(least, float(values.min())), max(most, float(values.max()))
+    return least, most

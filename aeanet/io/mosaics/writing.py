@@ -1,0 +1,223 @@
+"""Images larger than memory, written region by region: BigTIFF and OME-Zarr.
+
+An image appears under its name only when it is complete. Until then it is a hidden, locked file in the same folder,
+into which each process of a run writes its own regions.
+"""
+
+import errno
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+import zarr
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from aeanet.io.images.micrograph import bits_of, encoding
+from aeanet.io.images.reading import ZARR_SUFFIX
+from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
+from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
+OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org
+_OME_UNITS = {
+    "pm": "picometer",
+    "Å": "angstrom",
+    "nm": "nanometer",
+    "µm": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "km": "kilometer",
+    "in": "inch",
+}
+
+
+@contextmanager
+def create_mosaic(
+    path: Path,
+    shape: tuple[int, int],
+    *,
+    like: Mosaic,
+    pixel_size: PixelSize | None = None,
+    tile: int = 1024,
+    group: "ProcessGroup | None" = None,
+) -> Iterator[Callable[[slice, slice, NDArray], None]]:
+    """Create an image; the function it gives writes a region: rows, columns, pixels, which are clipped to [0, 1].
+
+    The format follows from the name: OME-Zarr, or BigTIFF in uncompressed tiles with OME metadata.
+
+    Args:
+        path: where the image appears when it is complete. After an error nothing is left of it, and an earlier image
+            survives.
+        shape: (H, W).
+        like: the image whose type and range the new one has.
+        pixel_size: to be stated in the metadata.
+        tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so that no two regions
+            share one.
+        group: processes that write one image together, on one file system.
+
+    Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
+    that of a folder which is no image.
+    """
+    path = path.resolve()  # of a link, the image that it points to is replaced
+    partial = path.with_name(f".{path.name}.partial")
+    leads = group is None or group.rank() == 0
+    kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
+    with ExitStack() as stack:
+        if leads:
+            with encoding(path):
+                _check_target(path)
+                stack.enter_context(_locked(path))
+                stack.callback(_remove, partial)
+                _remove(partial)
+                _check_room(path, math.prod(shape) * like.dtype.itemsize)
+                kind.create(partial, shape, like, pixel_size, tile)
+        _wait_for_all(group)
+        with encoding(path):
+            file = kind(partial)
+            stack.callback(file.release)
+
+        def write(rows: slice, columns: slice, pixels: NDArray) -> None:
+            with encoding(path):
+                file.write(rows.start, columns.start, like.to_raw(pixels))
+
+        yield write
+        with encoding(path):
+            file.close()
+        _wait_for_all(group)
+        if leads:
+            with encoding(path):
+                _put_in_place(partial, path)
+        _wait_for_all(group)
+
+
+def _check_target(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    is_image = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    if path.is_dir() and not (path.suffix.lower() == ZARR_SUFFIX and is_image):
+        raise OSError("it is a folder, and not that of an image")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Within it, no other run writes this image. The lock ends with its process."""
+    name = path.with_name(f".{path.name}.lock")
+    try:
+        lock = FileLock(name).acquire(timeout=0)
+    except Timeout:
+        raise OSError("another run is writing it") from None
+    with lock:
+        try:
+            yield
+        finally:
+            name.unlink(missing_ok=True)
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """A folder cannot replace another in one step: the old one is moved aside until the new one is in place."""
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():
+        os.replace(path, old)
+    os.replace(partial, path)
+    _remove(old)
+
+
+def _wait_for_all(group: "ProcessGroup | None") -> None:
+    if group is not None:
+        import torch
+
+        torch.distributed.barrier(group)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)  # another process may still write into it
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _TiffFile:
+    """A BigTIFF in uncompressed tiles; each process can write any region of it."""
+
+    @staticmethod
+    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
+        metadata = {"metadata": ome_metadata(pixel_size, bits_of(like.dtype, like.high))} | tiff_resolution(pixel_size)
+        layout: dict[str, Any] = {"shape": shape, "dtype": like.dtype.newbyteorder("<"), "tile": (FILE_TILE, FILE_TILE)}
+        tifffile.imwrite(path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata)
+
+    def __init__(self, path: Path) -> None:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            self.offsets, self.across = page.dataoffsets, -(-page.shape[1] // FILE_TILE)
+        self.file = os.open(path, os.O_WRONLY)
+
+    def release(self) -> None:
+        os.close(self.file)
+
+    def write(self, top: int, left: int, values: NDArray) -> None:
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        height, width = values.shape
+        for row in range(height):
+            down, y = divmod(top + row, FILE_TILE)
+            start = left
+            while start < left + width:
+                across, x = divmod(start, FILE_TILE)
+                stop = min(left + width, (across + 1) * FILE_TILE)
+                offset = self.offsets[down * self.across + across] + (y * FILE_TILE + x) * values.itemsize
+                part = values[row, start - left : stop - left]
+                if os.pwrite(self.file, part.data, offset) != part.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                start = stop
+
+    def close(self) -> None:
+        """Wait until all that was written is on the disk."""
+        os.fsync(self.file)
+
+
+class _ZarrFile:
+    """An OME-Zarr image of one level."""
+
+    @staticmethod
+    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
+        unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
+        scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
+        image: Any = {
+            "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
+            "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
+        }
+        group = zarr.open_group(path, mode="w", zarr_format=3)
+        group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
+        if bits := bits_of(like.dtype, like.high):
+            group.attrs[ZARR_BITS] = bits
+        chunk = min(tile, max(shape))
+        group.create_array("0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))
+
+    def __init__(self, path: Path) -> None:
+        self.array: Any = zarr.open_array(path / "0", mode="r+")
+
+    def release(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing to do: each chunk is a file of its own, complete once it is written."""
+
+    def write(self, top: int, left: int, values: NDArray) -> None:
+        height, width = values.shape
+        self.array[top : top + height, left : left + width] = values

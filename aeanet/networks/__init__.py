@@ -1,0 +1,1 @@
+"""Networks that turn a grey image into a grey image of its size."""

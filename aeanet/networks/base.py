@@ -1,0 +1,26 @@
+"""The interface of every network: grey images in, grey images of the same size out."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
+
+    Attributes:
+        config: the name and the options with which `registry.build_model` builds this network again.
+        magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if it is not known.
+    """
+
+    magnification: float | None = None
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless these are images (N, 1, H, W)."""
+    if images.ndim != 4 or images.shape[1] != 1 or 0 in images.shape[2:]:
+        raise ValueError(f"image has shape {tuple(images.shape)}, wanted (N, 1, H, W) with H and W at least 1")

@@ -1,0 +1,110 @@
+"""All networks by name: which class each is, and the files they are saved to.
+
+A network's module is imported when the network is asked for. This module itself imports no PyTorch, so that
+`aeanet --help` can name the networks at once.
+"""
+
+import inspect
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+
+from aeanet.errors import ModelError
+from aeanet.io.atomic import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from aeanet.networks.base import Network
+
+MODEL_FILE = "model.safetensors"
+FORMAT = "aeanet"
+FORMAT_VERSION = "1"
+NETWORKS = {
+    "aeanet": "unet.AEANet",
+    "gvtnet": "unet.GVTNet",
+    "unet": "unet.UNet",
+    "vdsr": "baselines.convolutional.VDSR",
+    "edsr": "baselines.convolutional.EDSR",
+    "rcan": "baselines.convolutional.RCAN",
+    "lbnlm": "baselines.nonlocalmeans.PairedNonLocalMeans",
+    "srsw": "baselines.sparse.SparseCombination",
+}
+"""The name of each network, and its class within `aeanet.networks`."""
+
+
+def network_class(name: str) -> "type[Network]":
+    """The class of the network of that name. Raises ModelError if there is none."""
+    if name not in NETWORKS:
+        raise ModelError(f"there is no model {name!r}; the models are {', '.join(NETWORKS)}.")
+    module, _, class_name = NETWORKS[name].rpartition(".")
+    return getattr(import_module(f"aeanet.networks.{module}"), class_name)
+
+
+def build_model(name: str, **options: Any) -> "Network":
+    """A new network by its name in `NETWORKS`; `options` are those of its class. Raises ModelError."""
+    network = network_class(name)
+    known = inspect.signature(network).parameters
+    for option in options:
+        if option not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"the model {name!r} has no option {option!r}; {has}.")
+    return network(**options)
+
+
+def short_options(name: str) -> dict[str, Any]:
+    """The options with which a network does better in short trainings than with the paper's."""
+    return {"residual": True} if "residual" in inspect.signature(network_class(name)).parameters else {}
+
+
+def save_model(model: "Network", path: str | os.PathLike[str]) -> Path:
+    """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
+
+    The file appears whole or not at all: an earlier model of that name survives a full disk or a killed process.
+    Raises OSError, naming the file.
+    """
+    path = Path(path)
+    settings = {"config": model.config, "magnification": model.magnification}
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json.dumps(settings)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, model.state_dict(), metadata)
+    return path
+
+
+def load_model(path: str | os.PathLike[str]) -> "Network":
+    """The model in a file of `save_model`, or in the run folder that holds one, on the CPU and in evaluation mode.
+
+    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, or such a file.")
+    try:
+        metadata, tensors = read_tensors(file)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}.")
+    if metadata.get("version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{file} was written in version {metadata.get('version')} of the model format, this program reads version "
+            f"{FORMAT_VERSION}."
+        )
+    try:
+        settings = json.loads(metadata["settings"])
+        model = build_model(**settings["config"])
+        model.load_state_dict(tensors)
+        model.magnification = settings["magnification"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
+    return model.eval()
+
+
+def to_device(model: "Network") -> "Network":
+    """The model on the GPU where there is one, else on the CPU."""
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,96 @@
+"""How far a training is: its steps, time and loss, the same in all its processes; and the signals that end it."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from torch import Tensor
+
+from aeanet.training.parallel import mean_over_processes
+from aeanet.training.recipe import Recipe, RecipeError
+
+LOSS_WINDOW = 50  # steps over which the loss is smoothed
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training is.
+
+    Attributes:
+        step: steps done.
+        seconds: the time they took, over all processes that ever worked on this run.
+        used: the share of the recipe's budget of steps or time that is used up, 0 to 1.
+        loss: smoothed training loss (MAE); NaN before the first step.
+        steps_per_second: of this process without its first step, which warms up; before that, of the one before it.
+        interrupted: Ctrl-C or SIGTERM reached one of the processes.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    used: float = 0.0
+    loss: float = math.nan
+    steps_per_second: float = math.nan
+    interrupted: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.used >= 1 or self.interrupted
+
+
+class ProgressMeter:
+    """Measures the progress after each step; `now` is the latest.
+
+    Args:
+        recipe: of the training; its budget ends it.
+        begun: the progress to go on from.
+        signals: see `noting_signals`.
+    """
+
+    def __init__(self, recipe: Recipe, begun: TrainingProgress, signals: list[int]) -> None:
+        self.recipe, self.begun, self.now, self.signals = recipe, begun, begun, signals
+        self.start = time.monotonic()
+        self.warm = 0.0
+
+    def after_step(self, loss: Tensor) -> TrainingProgress:
+        """The progress after another step with that loss. Raises RecipeError if the loss is not a finite number."""
+        own_loss = float(loss)  # waits for the device: the clock is read after the step
+        clock = time.monotonic()
+        own = [own_loss, self.begun.seconds + clock - self.start, float(len(self.signals))]
+        value, seconds, interrupted = mean_over_processes(own, loss.device)
+        step = self.now.step + 1
+        if not math.isfinite(value):
+            raise RecipeError(f"the loss became {value} at step {step}: try a learning rate below {self.recipe.rate}.")
+        smoothed = value if step == 1 else self.now.loss + (value - self.now.loss) / min(step, LOSS_WINDOW)
+        self.warm = self.warm or clock
+        earlier = step - self.begun.step - 1
+        speed = earlier / (clock - self.warm) if earlier else self.now.steps_per_second
+        used = self.recipe.used(step, seconds)
+        self.now = TrainingProgress(step, seconds, used, smoothed, speed, interrupted > 0)
+        return self.now
+
+
+@contextmanager
+def noting_signals() -> Iterator[list[int]]:
+    """Within it, Ctrl-C and SIGTERM are noted in the list instead of ending the process.
+
+    In another thread than the main one, which signals do not reach, the list stays empty.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

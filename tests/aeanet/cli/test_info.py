@@ -1,0 +1,114 @@
+"""`aeanet info` on models, run folders and images, against what was written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from toys import aeanet, toy_pair
+
+from aeanet.data.pairs import PairSet
+from aeanet.networks.registry import build_model, save_model
+from aeanet.training import Recipe, TrainingResult, save_run
+
+
+def record(path: Path) -> dict[str, Any]:
+    result = aeanet("info", path, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    network = build_model("aeanet", references=4)
+    network.magnification = 2.5
+    return save_model(network, tmp_path / "run" / "model.safetensors")
+
+
+def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
+    for path in (model, model.parent):
+        assert record(path) == {
+            "file": str(path),
+            "kind": "model",
+            "format_version": "1",
+            "model": {"name": "aeanet", "references": 4, "batch_aware": True},
+            "parameters": 572_480 - 60 * 128,  # the paper's, less 60 of its 64 references
+            "magnification": 2.5,
+            "training": None,
+        }
+    text = aeanet("info", model).stdout
+    assert "parameters: 564800\n" in text
+    assert "magnification: 2.5\n" in text
+    assert "  references: 4\n" in text
+
+
+def test_how_it_was_trained(tmp_path: Path) -> None:
+    data = PairSet([toy_pair()], {"b": "too dark."})
+    trained = TrainingResult(build_model("unet"), steps=7, seconds=2.5, loss=0.125, interrupted=False)
+    save_run(tmp_path, trained, Recipe.short(), data)
+    found = record(tmp_path)
+    assert found["parameters"] == 793_408
+    assert found["training"] == json.loads((tmp_path / "run.json").read_text())
+    text = aeanet("info", tmp_path).stdout
+    assert "    pairs: toy-0\n    held back: none\n" in text
+    assert "      b: too dark.\n" in text
+    assert "  steps done: 7\n" in text
+
+
+def test_a_run_of_one_model_per_pair(tmp_path: Path) -> None:
+    (tmp_path / "models.json").write_text(json.dumps({"models": {"a": "a", "b": "b"}, "left_out": {}}))
+    assert record(tmp_path)["models"] == {"a": "a", "b": "b"}
+
+
+def test_an_image(tmp_path: Path) -> None:
+    raw = np.arange(4000, 4600, dtype=np.uint16).reshape(20, 30)
+    size = {"PhysicalSizeX": 1.5, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 2, "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(tmp_path / "a.tif", raw, ome=True, metadata={"axes": "YX"} | size)
+    assert record(tmp_path / "a.tif") == {
+        "file": str(tmp_path / "a.tif"),
+        "kind": "OME-TIFF",
+        "height": 20,
+        "width": 30,
+        "bar_rows": 0,
+        "values": [4000, 4599],
+        "dtype": "uint16",
+        "black_and_white": [0, 65535],
+        "pixel_size": {"x": 1.5, "y": 2, "unit": "nm"},
+    }
+    text = aeanet("info", tmp_path / "a.tif").stdout
+    assert "values: 4000, 4599\n" in text
+    assert "  unit: nm\n" in text
+
+
+def test_an_image_of_unknown_pixel_size(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.linspace(-1, 3, 600, dtype=np.float32).reshape(20, 30))
+    assert record(tmp_path / "a.tif")["pixel_size"] is None
+    text = aeanet("info", tmp_path / "a.tif").stdout
+    assert "pixel size: unknown\n" in text
+    assert "black and white: -1, 3\n" in text
+
+
+def test_an_image_in_zarr(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.full((20, 30), 7, np.uint8))
+    found = record(tmp_path / "a.zarr")
+    assert (found["height"], found["width"], found["dtype"], found["pixel_size"]) == (20, 30, "uint8", None)
+
+
+def test_what_cannot_be_described_is_one_sentence(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    (model.parent / "run.json").write_text("{")
+    for name, reason in {
+        "missing.tif": "there is no",
+        "notes.txt": "known kind",
+        "empty": "there is no model at",
+        "run": "run.json is damaged",
+    }.items():
+        result = aeanet("info", tmp_path / name)
+        assert result.exit_code == 1, result.output
+        assert "Traceback" not in result.output
+        assert reason in result.stderr
+        assert result.stderr.count("\n") == 1

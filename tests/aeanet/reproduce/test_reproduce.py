@@ -1,0 +1,373 @@
+"""The plan of a study, resuming it, its tables and its page, on toy pairs and networks of two steps."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toys import aeanet, simulated_folder, toy_pair
+
+from aeanet.inference.prediction import restore
+from aeanet.networks.registry import MODEL_FILE, build_model, load_model
+from aeanet.networks.unet import GVTNet
+from aeanet.reproduce import SECTIONS, ReproduceError, Results, Study, recipe_for, run_study, write_report
+from aeanet.reproduce.run import MARGIN
+from aeanet.reproduce.table import Column, Table
+from aeanet.reproduce.tables import build_tables
+from aeanet.scoring.confidence import Estimate
+from aeanet.scoring.evaluation import Evaluation, evaluate
+from aeanet.training import Recipe
+
+BRIEF = Recipe.short(steps=2, batch=2, crop=16)
+PAIRS = {pair.name: pair for pair in (toy_pair(seed, (150, 200)) for seed in range(3))}
+
+
+def study(**changes: Any) -> Study:
+    return Study(**({"pairs": PAIRS, "recipe": BRIEF, "folds": 2, "self_pairs": 2} | changes))
+
+
+def silent(_label: str, _share: float) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results, Path]:
+    """A study of all sections, with its report."""
+    folder, everything = tmp_path_factory.mktemp("report"), study()
+    results = run_study(everything, folder, silent)
+    write_report(everything, results, folder)
+    return everything, results, folder
+
+
+def test_the_plan_is_the_papers() -> None:
+    keys = [experiment.key for experiment in study().experiments]
+    pooled = ["unet", "gvtnet", "aeanet", "aeanet-sr64", "aeanet-ba", "aeanet-ba-sr16", "aeanet-ba-sr32"]
+    assert [key for key in keys if key.startswith("pooled")] == [f"pooled/{method}/seed0" for method in pooled]
+    assert len([key for key in keys if key.startswith("self")]) == 3 * 2
+    assert len([key for key in keys if key.startswith("unseen")]) == 3 * 2
+    assert len(study(sections=["table1"], self_pairs=None, seeds=2).experiments) == 2 * (3 + 3 * 3)
+    assert [e.key for e in study(sections=["fig5"]).experiments] == ["pooled/aeanet/seed0"]
+    configs = {e.method.key: e.method.options for e in study(sections=["table2"]).experiments}
+    assert configs["aeanet-sr64"] == {"references": 64, "batch_aware": False}
+    assert configs["aeanet-ba"] == {"references": 0, "batch_aware": True}
+    assert [configs[key]["references"] for key in ("aeanet-ba-sr16", "aeanet-ba-sr32", "aeanet")] == [16, 32, 64]
+
+
+def test_residual_networks_are_those_of_the_u_net_family() -> None:
+    both = study(methods=["unet", "vdsr"], residual=True)
+    assert [both.network(method) for method in both.table1] == [{"name": "unet", "residual": True}, {"name": "vdsr"}]
+
+
+def test_methods_by_example_have_their_place_in_the_tables(tmp_path: Path) -> None:
+    mixed = study(methods=["unet", "srsw"], sections=["table1"], self_pairs=1)
+    results = run_study(mixed, tmp_path, silent)
+    assert not results.failed
+    trainings = build_tables(mixed, results)[-1]
+    by_name = {row[0]: row for row in trainings.rows}
+    assert by_name["pooled srsw"][3] == "0"
+    assert by_name["pooled srsw"][-1] is None
+    assert "methods by example" in write_report(mixed, results, tmp_path).read_text()
+    for file in tmp_path.rglob("result*.json"):
+        assert "NaN" not in file.read_text()
+
+
+def test_unseen_samples_are_not_trained_on() -> None:
+    samples = {"toy-0": "a", "toy-2": "a"}
+    unseen = [e for e in study(samples=samples).experiments if e.strategy == "unseen" and e.method.key == "unet"]
+    assert sorted(e.score_on for e in unseen) == [("toy-0", "toy-2"), ("toy-1",)]
+    for experiment in unseen:
+        assert sorted((*experiment.train_on, *experiment.score_on)) == sorted(PAIRS)
+    alone = study(samples=dict.fromkeys(PAIRS, "a"))
+    assert [e for e in alone.experiments if e.strategy == "unseen"] == []
+
+
+def test_a_budget_is_a_share_of_the_papers_steps() -> None:
+    assert recipe_for(1) == Recipe()
+    assert recipe_for(2) == Recipe(steps=240_000)
+    assert recipe_for(0.01) == Recipe.short(steps=1200)
+    for budget in (0.0, -1.0, float("nan")):
+        with pytest.raises(ReproduceError, match="no step at all"):
+            recipe_for(budget)
+
+
+def test_what_is_not_known_is_said() -> None:
+    with pytest.raises(ReproduceError, match="no section 'table3'; the sections are table1, "):
+        study(sections=["table3"])
+    with pytest.raises(ReproduceError, match="no method 'vgg'; the methods are aeanet, "):
+        _ = study(methods=["vgg"]).experiments
+
+
+def test_an_experiment_is_scored_as_its_own_model_is(whole: tuple[Study, Results, Path]) -> None:
+    _, results, folder = whole
+    model = load_model(folder / "pooled" / "gvtnet" / "seed0")
+    assert results.evaluations["pooled", "gvtnet"] == [evaluate(model, list(PAIRS.values()))]
+    (alone,) = results.evaluations["self", "gvtnet"]
+    assert [score.name for score in alone.pairs] == ["toy-0", "toy-2"]
+    for name in ("toy-0", "toy-2"):
+        model = load_model(folder / "self" / "gvtnet" / name / "seed0")
+        expected = evaluate(model, [PAIRS[name]]).mean.psnr
+        assert next(score.psnr for score in alone.pairs if score.name == name) == pytest.approx(expected)
+    (unseen,) = results.evaluations["unseen", "gvtnet"]
+    assert sorted(score.name for score in unseen.pairs) == sorted(PAIRS)
+
+
+def test_a_second_run_trains_nothing(whole: tuple[Study, Results, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    everything, results, folder = whole
+    monkeypatch.setattr("aeanet.reproduce.run.train", refuse("nothing is to be trained"))
+    monkeypatch.setattr("aeanet.reproduce.run.evaluate", refuse("nothing is to be scored"))
+    again = run_study(everything, folder, silent)
+    assert again.evaluations == results.evaluations
+    assert again.curves == results.curves
+    assert not again.failed
+
+
+def refuse(reason: str) -> Callable[..., None]:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError(reason)
+
+    return never
+
+
+def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another recipe or other pixels make an experiment new; a pair more changes the pooled training alone."""
+    from aeanet.reproduce import run
+
+    trained: list[str] = []
+    train = run.train
+
+    def counted(pairs: Any, recipe: Recipe, **options: Any) -> Any:
+        trained.append(" ".join(pair.name for pair in pairs.pairs))
+        return train(pairs, recipe, **options)
+
+    monkeypatch.setattr(run, "train", counted)
+
+    def training(**changes: Any) -> list[str]:
+        trained.clear()
+        run_study(study(sections=["table1"], methods=["unet"], self_pairs=None, **changes), tmp_path, silent)
+        return list(trained)
+
+    two = {name: PAIRS[name] for name in ("toy-0", "toy-1")}
+    assert training(pairs=two) == ["toy-0 toy-1", "toy-0", "toy-1"]
+    assert training(pairs=two) == []
+    assert training() == ["toy-0 toy-1 toy-2", "toy-2"]
+    brighter = {**PAIRS, "toy-1": replace(PAIRS["toy-1"], lr=PAIRS["toy-1"].lr + np.float32(0.01))}
+    assert training(pairs=brighter) == ["toy-0 toy-1 toy-2", "toy-1"]
+    assert len(training(recipe=replace(BRIEF, rate=1e-3))) == 4
+    (tmp_path / "self" / "unet" / "toy-0" / "seed0" / MODEL_FILE).unlink()
+    (tmp_path / "self" / "unet" / "toy-1" / "seed0" / "result.json").write_text("{cut short")
+    assert training(recipe=replace(BRIEF, rate=1e-3)) == ["toy-0", "toy-1"]
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After Ctrl-C in the middle of its second training, the next run ends with the bits of an unbroken one."""
+    brief = study(sections=["table1"], methods=["unet"], self_pairs=1, recipe=replace(BRIEF, steps=6))
+
+    def stop(label: str, _share: float) -> None:
+        if "on toy-1 alone, step 3" in label:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(brief, tmp_path / "stopped", stop)
+    assert not (tmp_path / "stopped" / "self" / "unet" / "toy-1" / "seed0" / "result.json").exists()
+    steps: list[str] = []
+    again = run_study(brief, tmp_path / "stopped", lambda label, _share: steps.append(label))
+    assert [found[1] for label in steps if (found := re.search(r"step (\d)", label))] in (["4", "5", "6"], ["5", "6"])
+    unbroken = run_study(brief, tmp_path / "unbroken", silent)
+    assert again.evaluations == unbroken.evaluations
+    assert not list(tmp_path.rglob("checkpoint.safetensors"))
+
+
+def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    blind = replace(PAIRS["toy-1"], name="blind", mask=np.zeros_like(PAIRS["toy-1"].mask))
+    some = study(
+        pairs={"toy-0": PAIRS["toy-0"], "blind": blind}, sections=["table1"], self_pairs=None, methods=["unet"]
+    )
+    results = run_study(some, tmp_path, silent)
+    assert list(results.failed) == ["U-Net on blind alone"]
+    assert "No pair has room for a crop" in results.failed["U-Net on blind alone"]
+    page = write_report(some, results, tmp_path).read_text()
+    assert "U-Net on blind alone" in page
+    with pytest.raises(ReproduceError, match="No experiment could be done; U-Net on all pairs: No pair has room"):
+        run_study(study(pairs={"blind": blind}, sections=["table1"], methods=["unet"]), tmp_path, silent)
+
+
+def test_a_network_too_large_for_the_machine_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aeanet.reproduce import run
+
+    train = run.train
+
+    def large(pairs: Any, recipe: Recipe, *, name: str, **options: Any) -> Any:
+        if name == "gvtnet":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(pairs, recipe, name=name, **options)
+
+    monkeypatch.setattr(run, "train", large)
+    results = run_study(study(sections=["fig4"], methods=["gvtnet", "unet"]), tmp_path, silent)
+    assert list(results.failed) == ["GVTNet on all pairs"]
+    assert list(results.crops[0].panels) == ["LR, bicubic", "U-Net", "HR, the truth"]
+
+
+def test_tables_say_what_the_evaluations_do(whole: tuple[Study, Results, Path]) -> None:
+    everything, results, folder = whole
+    tables = {table.key: table for table in build_tables(everything, results)}
+    assert list(tables) == ["table1-left", "table1-right", "table2", "unseen", "pairs", "trainings"]
+    mean = {key: evaluations[0].mean for key, evaluations in results.evaluations.items()}
+    unet = tables["table1-left"].rows[0]
+    assert [cell.mean for cell in unet[1:5] if isinstance(cell, Estimate)] == pytest.approx(
+        [gain for strategy in ("pooled", "self") for gain in deltas(mean[strategy, "unet"])]
+    )
+    difference = unet[6]
+    assert isinstance(difference, Estimate)
+    assert difference.mean == pytest.approx(mean["pooled", "aeanet"].delta_psnr - mean["pooled", "unet"].delta_psnr)
+    assert [row[-1] for row in tables["table2"].rows] == [
+        *("1.46 / 0.074", "1.87 / 0.086", "2.04 / 0.085"),
+        *("1.96 / 0.084", "1.98 / 0.085", "2.02 / 0.085", "2.10 / 0.087"),
+    ]
+    foreground = tables["table1-right"].rows[0][1]
+    assert isinstance(foreground, Estimate)
+    assert foreground.mean == pytest.approx(mean["pooled", "unet"].foreground.delta_psnr)
+    rows = list(csv.DictReader((folder / "tables" / "table1-left.csv").open()))
+    assert float(rows[0]["pooled Δ PSNR (dB)"]) == pytest.approx(mean["pooled", "unet"].delta_psnr)
+    assert float(rows[0]["pooled Δ PSNR (dB) low"]) < float(rows[0]["pooled Δ PSNR (dB) high"])
+
+
+def deltas(score: Any) -> tuple[float, float]:
+    return score.delta_psnr, score.delta_ssim
+
+
+def test_a_table_in_markdown_and_csv() -> None:
+    columns = [Column("method"), Column("gain", 2, best=True), Column("paper")]
+    rows = [["a|b", Estimate(1.234, 0.5), "1.0"], ["c", Estimate(2.0, None), None]]
+    table = Table("key", "title", columns, rows)
+    assert table.markdown().splitlines() == [
+        "| method | gain | paper |",
+        "| --- | ---: | ---: |",
+        "| a\\|b | +1.23 ± 0.50 | 1.0 |",
+        "| c | **+2.00** | – |",
+    ]
+    assert list(csv.reader(io.StringIO(table.csv()))) == [
+        ["method", "gain", "gain low", "gain high", "paper"],
+        ["a|b", "1.234", "0.734", "1.734", "1.0"],
+        ["c", "2.0", "", "", ""],
+    ]
+
+
+class Page(HTMLParser):
+    """Collects the addresses a page asks for by itself or links to, and checks that its elements are closed."""
+
+    VOID = ("meta", "img", "source", "br", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "srcset", "href"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(whole: tuple[Study, Results, Path]) -> None:
+    _, _, folder = whole
+    text = (folder / "index.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert {address[1:] for address in page.addresses if address.startswith("#")} == set(page.ids)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert len([address for address in page.addresses if address.startswith("data:image/webp")]) == 2 * 3
+    assert not re.search(r"@import|url\(|<script", text)
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+    markdown = (folder / "report.md").read_text()
+    for figure in ("fig4", "fig5", "fig6"):
+        assert f"figures/{figure}.png" in markdown
+        assert (folder / "figures" / f"{figure}.png").stat().st_size > 10_000
+    record = json.loads((folder / "results.json").read_text())
+    assert record["tables"]["table2"]["rows"][0][0] == "U-Net"
+    assert record["recipe"]["steps"] == 2
+
+
+def test_the_page_escapes_what_users_name(tmp_path: Path) -> None:
+    odd = study(sections=["table1"], methods=["unet"], self_pairs=1, refused={"<b>": "R&D <i>"})
+    text = write_report(odd, run_study(odd, tmp_path, silent), tmp_path).read_text()
+    assert "pair &lt;b&gt;: R&amp;D &lt;i&gt;" in text
+    assert Page(text).open == []
+
+
+def test_stitching_is_the_whole_image_for_a_network_that_sees_less_than_the_margin() -> None:
+    """A U-Net's tiles agree with the whole image within the margin of 32 px; attention's do not."""
+    torch.manual_seed(0)
+    image = toy_pair(0, (212, 300)).lr * np.linspace(0.2, 1, 300, dtype=np.float32)
+    test = slice(225, None)
+    for name, equal in (("unet", True), ("gvtnet", False)):
+        model = build_model(name).eval()
+        with torch.no_grad():
+            model.last.weight.abs_()  # results between 0 and 1, which clipping leaves alone
+            if isinstance(model, GVTNet):
+                model.bottom.output.weight.mul_(20)  # a new network's attention says little
+        for tile in (128, 132, 256, 400):
+            stitched = restore(model, image, tile=tile - 2 * MARGIN, halo=MARGIN, exact=False)
+            apart = np.abs(stitched - restore(model, image))[:, test].max()
+            assert (apart < 1e-4) == (equal or tile == 400), (name, tile, apart)
+
+
+def test_exact_tiling_loses_nothing(whole: tuple[Study, Results, Path]) -> None:
+    _, results, _ = whole
+    assert [curve.label for curve in results.curves] == ["GVTNet", "AEANet (16)", "AEANet (32)", "AEANet (64)"]
+    for curve in results.curves:
+        assert list(curve.sizes) == [128]
+        assert curve.exact == pytest.approx([curve.whole], abs=2e-3)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    simulated_folder(tmp_path / "pairs", range(2))
+    command = ["reproduce", tmp_path / "pairs", "--out", tmp_path / "report", "--budget", 1 / 120_000]
+    brief = ["--only", "table1", "--methods", "unet", "--pairs", 1]
+
+    def run(*arguments: object) -> tuple[int, str]:
+        result = aeanet(*arguments)
+        return result.exit_code, result.output
+
+    assert run(*command, *brief)[0] == 0
+    record = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert record["pairs"] == ["0"]
+    assert list(record["tables"]) == ["table1-left", "table1-right", "pairs", "trainings"]
+    assert record["recipe"] == json.loads(json.dumps(vars(Recipe.short(steps=1))))
+    code, output = run(*command, "--only", "table9")
+    assert code == 1
+    assert f"the sections are {', '.join(SECTIONS)}." in output
+    code, output = run("reproduce", tmp_path / "nowhere", "--out", tmp_path / "report")
+    assert code == 1
+    assert "nowhere is not a folder" in output
+
+
+def test_the_evaluation_of_seeds_has_one_table_each() -> None:
+    """Two seeds' experiments of one method become two evaluations, not one of twice the pairs."""
+    from aeanet.reproduce.run import _collect
+
+    experiments = [e for e in study(seeds=2, sections=["table1"], methods=["unet"]).experiments if e.strategy == "self"]
+    one = evaluate(build_model("unet"), [PAIRS["toy-0"]])
+    found = _collect([(experiment, one) for experiment in experiments])["self", "unet"]
+    assert found == [Evaluation(one.subimages * 2)] * 2
