@@ -1,14 +1,12 @@
 """The equivariance error layer by layer: each layer's own contribution, and what has accumulated up to it.
 
-Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against ``g layer(x)``. The
-layers that it calls answer with their own transformed outputs meanwhile, so a block's own error is that of what it does
-between them: a crop, a concatenation, a bias. Accumulated: the layer's output in a run of the whole network on the
+Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against ``g layer(x)``, without
+what the layers that it calls do; see `own`. Accumulated: the layer's output in a run of the whole network on the
 transformed image.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,16 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from .causes import likely_cause
-from .errors import Difference, UnmeasurableError, finite_maximum, rounding_error
-from .groups import Element, Group, UndefinedActionError
+from .errors import UnmeasurableError, finite_maximum, rounding_error
+from .groups import Element, Group
 from .interior import reach, with_nan
-from .layouts import Frame, Layout, by_axes, layouts, stride
-from .measure import Errors, NotMeasured, Outcome, compare, element_error, require_determinism
-from .precision import call, call_in_float64, copied, everything_in_float64, map_tensors, one_line, tensors_in
-from .tracing import Call, answers, traced
-
-GOOD_ENOUGH = 1e-4
-"""Of several layouts that a tensor may have, the first whose relative error is below this is taken to be its layout."""
+from .layouts import Frame, by_axes, layouts, strides_of
+from .measure import Errors, NotMeasured, Outcome, compare, element_error, input_layout, require_determinism
+from .own import own_error
+from .precision import call, call_in_float64, copied, everything_in_float64, tensors_in
+from .tracing import Call, traced
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Layer:
     @property
     def title(self) -> str:
         """Name and class, for a sentence."""
-        return f"{self.name or 'the network, between its layers'} ({self.kind})"
+        return f"{self.name or 'the network itself'} ({self.kind})"
 
 
 @dataclass
@@ -78,6 +74,7 @@ def layer_errors(model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: 
         UnmeasurableError: the model is not deterministic, or fails.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
+    input_layout(x)
     frame = Frame(x.shape[0], tuple(x.shape[2:]))
     drawn = [group.generators(x.shape, torch.Generator().manual_seed(seed)) for group in groups]
     elements = [e for several in drawn for e in several]
@@ -145,7 +142,7 @@ def _measure(
 
     def measure_own(seen: Call) -> None:
         seen.largest = finite_maximum(tensors_in(seen.inputs))
-        own[seen.name] = [_own(seen, element, frame) for element in elements]
+        own[seen.name] = [own_error(seen, element, frame) for element in elements]
         if seen.layout is None:
             output = seen.first_output()
             found = [] if output is None else layouts(output.shape, frame, seen.module)
@@ -201,112 +198,4 @@ def _reached(marked: Call, original: Call | None, frame: Frame) -> tuple[int, ..
     spatial = original.layout.spatial(output.shape)
     if len(spatial) != len(frame.spatial):
         return None
-    return reach(original.layout.map(output)[0], frame.spatial, _strides(frame, spatial))
-
-
-def _strides(frame: Frame, spatial: Sequence[int]) -> tuple[Any, ...]:
-    return tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True))
-
-
-def _own(seen: Call, element: Element, frame: Frame) -> Outcome:
-    """The layer on its transformed input against its transformed output, under the likeliest of the layouts."""
-    inputs, output = tensors_in(seen.inputs), seen.first_output()
-    if not inputs or output is None:
-        return NotMeasured("it takes or returns no tensor")
-    if not math.isfinite(seen.largest):
-        return NotMeasured("its input is not finite")
-    sizes = max([seen.largest, *(finite_maximum(tensors_in(c.output)) for c in seen.children)])
-    best: tuple[float, Outcome, Layout | None] | None = None
-    failure: Outcome = NotMeasured("its input or output is no feature map of the network's input")
-    largest = max(inputs, key=torch.numel)
-    for layout in layouts(largest.shape, frame, seen.module):
-        local_frame, local = _local(layout, largest, element, frame)
-        if local is None:
-            failure = NotMeasured("the symmetry is lost before it: the element does not act on its input")
-            continue
-        try:
-            got, marked = _call_transformed(seen, layout, local, local_frame)
-        except UndefinedActionError as error:
-            failure = NotMeasured(f"{error}")
-            continue
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            failure = f"it fails on its transformed input: {one_line(error)}"
-            continue
-        for out in _output_layouts(seen, output, layout, local_frame, frame):
-            reached = None
-            if marked is not None and len(out.spatial(marked.shape)) == len(local_frame.spatial):
-                reached = reach(
-                    out.map(marked)[0], local_frame.spatial, _strides(local_frame, out.spatial(marked.shape))
-                )
-            try:
-                outcome = compare(got, output, out, local, local_frame, reached, sizes)
-            except UnmeasurableError as error:
-                outcome = str(error)
-            rank = outcome.relative if isinstance(outcome, Difference) else math.inf
-            rank = math.inf if math.isnan(rank) else rank
-            if best is None or rank < best[0]:
-                best = rank, outcome, out
-            if rank < GOOD_ENOUGH:
-                seen.layout = seen.layout or out
-                return outcome
-    if best is None:
-        return failure
-    seen.layout = seen.layout or best[2]
-    return best[1]
-
-
-def _local(layout: Layout, t: Tensor, element: Element, frame: Frame) -> tuple[Frame, Element | None]:
-    """The layer's own input as the frame of its groups, and the element that acts on it."""
-    spatial = layout.spatial(t.shape)
-    local_frame = Frame(1 if layout.images is None else t.shape[layout.images], spatial)
-    if element.moves != "positions" or all(n == 1 for n in spatial):
-        return local_frame, element
-    return local_frame, element.local(spatial, _strides(frame, spatial))
-
-
-def _output_layouts(seen: Call, output: Tensor, layout: Layout, local: Frame, frame: Frame) -> list[Layout]:
-    """The layouts that the output may have; the input's own where the shapes agree."""
-    found = [] if local.spatial == () else layouts(output.shape, local, seen.module)
-    found += [other for other in layouts(output.shape, frame, seen.module) if other not in found]
-    if layout in found and layout.spatial(output.shape) == local.spatial:
-        found = [layout, *(other for other in found if other != layout)]
-    return found
-
-
-def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame) -> tuple[Tensor, Tensor | None]:
-    """The output for the transformed inputs, and for a translation that for inputs with a NaN in the middle."""
-
-    def act(t: Tensor) -> Tensor:
-        usable = layouts(t.shape, frame)
-        if layout in usable or not usable:
-            return layout.act(t, element, frame) if usable else t.clone()
-        return usable[0].act(t, element, frame).clone()
-
-    def mark(t: Tensor) -> Tensor:
-        usable = layouts(t.shape, frame)
-        where = layout if layout in usable else (usable[0] if usable else None)
-        return with_nan(t, where.positions) if where is not None and where.grid is None else t.clone()
-
-    def prepared(change: Callable[[Tensor, Layout], Tensor]) -> dict[nn.Module, list[Any]]:
-        found: dict[nn.Module, list[Any]] = {}
-        unknown = {c.module for c in seen.children if c.layout is None}
-        for child in seen.children:
-            if child.module not in unknown:
-                found.setdefault(child.module, []).append(_change_first(child, change))
-        return found
-
-    args, kwargs = map_tensors(act, seen.inputs)
-    with answers(prepared(lambda t, child: child.act(t, element, frame).clone())):
-        got = next(iter(tensors_in(seen.module(*args, **kwargs))))
-    if not any(element.spill):
-        return got, None
-    args, kwargs = map_tensors(mark, seen.inputs)
-    with answers(prepared(lambda t, child: t.clone())):
-        return got, next(iter(tensors_in(seen.module(*args, **kwargs))))
-
-
-def _change_first(child: Call, change: Callable[[Tensor, Layout], Tensor]) -> Any:
-    """What the child returned with its first tensor changed; the others stay."""
-    layout, first = child.layout, child.first_output()
-    assert layout is not None
-    return map_tensors(lambda t: change(t, layout) if t is first else t.clone(), child.output)
+    return reach(original.layout.map(output)[0], frame.spatial, strides_of(frame, spatial))

@@ -14,7 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .groups import Element
+from .groups import Element, Strides
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Embedding, nn.RMSNorm)
 CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
@@ -76,7 +76,7 @@ class Layout:
         spatial = image_map.shape[2:]
         if element.moves == "positions" and all(n == 1 for n in spatial):
             return t
-        strides = tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True)) if spatial else ()
+        strides = strides_of(frame, spatial) if spatial else ()
         if extra is not None and element.moves != "positions":
             extra = element.act(extra, (Fraction(1),))
         return self.tensor(element.act(image_map, strides), extra, t.shape)
@@ -93,6 +93,11 @@ def stride(source: int, size: int) -> Fraction:
     if size == 0 or source == 0:
         return Fraction(1)
     return Fraction(max(1, round(source / size))) if source >= size else Fraction(1, max(1, round(size / source)))
+
+
+def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
+    """Of a map of these sizes."""
+    return tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True))
 
 
 def by_axes(dim: int, positions: Sequence[int]) -> Layout:

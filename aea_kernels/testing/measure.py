@@ -24,7 +24,7 @@ from .errors import (
 )
 from .groups import Element, Group, UndefinedActionError
 from .interior import interior, reach, with_nan
-from .layouts import Frame, Layout, by_axes, layouts, stride
+from .layouts import Frame, Layout, by_axes, layouts, strides_of
 from .precision import Function, call, call_in_float64, copied, module_of
 
 Outcome = Difference | str
@@ -135,7 +135,7 @@ def equivariance_error(
             input another shape, or has no positions that the group could act on.
         ValueError: x is no feature map, or the group has no element but the identity for its shape.
     """
-    given = _input_layout(x, positions)
+    given = input_layout(x, positions)
     image_map, _ = given.map(x)
     frame = Frame(image_map.shape[0], tuple(image_map.shape[2:]))
     elements = group.elements(image_map.shape, torch.Generator().manual_seed(seed))
@@ -209,8 +209,7 @@ class _Measurement:
         if output is None:
             return None
         spatial = layout.spatial(output.shape)
-        strides = tuple(stride(a, b) for a, b in zip(self.frame.spatial, spatial, strict=True))
-        return reach(layout.map(output)[0], self.frame.spatial, strides)
+        return reach(layout.map(output)[0], self.frame.spatial, strides_of(self.frame, spatial))
 
 
 def compare(
@@ -246,7 +245,7 @@ def compare(
     spatial = tuple(expected_map.shape[2:])
     if not spatial or not any(element.spill):
         return difference(got, expected, largest_input, layout.positions if layout.grid is None else ())
-    strides = tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True))
+    strides = strides_of(frame, spatial)
     index = interior(expected_map.shape, element, reached, strides)
     if index is not None:
         return difference(got_map[index], expected_map[index], largest_input)
@@ -273,7 +272,8 @@ def element_error(element: Element, working: Outcome | None, double: Outcome | N
     return ElementError(element.name, a, b, verdict)
 
 
-def _input_layout(x: Tensor, positions: Sequence[int] | None) -> Layout:
+def input_layout(x: Tensor, positions: Sequence[int] | None = None) -> Layout:
+    """The layout of an input. Raises ValueError where x is no feature map."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x is {got}, expected a floating-point tensor (N, C, *spatial)")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UnmeasurableError, Verdict
-from .groups import AxisGroup, Group
+from .groups import AxisGroup, Element, Group
 from .measure import equivariance_error
 from .precision import call_in_float64, copied
 
@@ -92,9 +92,13 @@ def averaged_kernels(model: nn.Module, group: Group) -> nn.Module:
             elements = group.elements(weight.shape, torch.Generator())
         except ValueError:
             continue
+
+        def everywhere(kernel: Tensor, elements: list[Element] = elements) -> Tensor:
+            moved = [e.act(kernel, ()) for e in elements]
+            return torch.stack([kernel, *(m for m in moved if m.shape == kernel.shape)])
+
         with torch.no_grad():
-            moved = [e.act(weight, ()) for e in elements]
-            moved = [m for m in moved if m.shape == weight.shape]
-            if moved:
-                weight.copy_(torch.stack([weight, *moved]).mean(dim=0))
+            mean = everywhere(weight).mean(dim=0)
+            # equal but for rounding; the largest of them makes them equal to the last bit
+            weight.copy_(everywhere(mean).amax(dim=0))
     return twin

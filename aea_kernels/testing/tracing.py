@@ -22,12 +22,13 @@ class Call:
     Attributes:
         name: of the module, with ``#2`` for its second call and so on; "" is the network.
         module: the module.
-        inputs: positional and keyword arguments, their tensors copied before the call.
+        inputs: positional and keyword arguments, their tensors copied before the call; emptied once its caller is done.
         output: what it returned, its tensors copied after the call.
         shape: of the first tensor in `output`.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
         layout: of the first tensor in `output`, once known.
+        hints: layouts of tensors in `inputs`, by their place among them, where they are the output of an earlier call.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Call:
     largest: float = 0.0
     children: list[Call] = field(default_factory=list)
     layout: Layout | None = None
+    hints: dict[int, Layout] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -60,6 +62,7 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
     open_calls: list[Call] = []
     times: Counter[str] = Counter()
     watching = True
+    layouts: dict[tuple[Any, ...], Layout] = {}
 
     def begin(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -68,6 +71,8 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
             times[name] += 1
             numbered = name if times[name] == 1 else f"{name}#{times[name]}"
             call = Call(numbered, module, map_tensors(torch.clone, (args, kwargs)))
+            marks = enumerate(_mark(t) for t in tensors_in((args, kwargs)))
+            call.hints = {place: layouts[mark] for place, mark in marks if mark in layouts}
             if open_calls:
                 open_calls[-1].children.append(call)
             open_calls.append(call)
@@ -88,7 +93,12 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
             seen(call)
         finally:
             watching = True
-        call.inputs = ((), {})
+        for t in tensors_in(output)[:1]:
+            layouts.pop(_mark(t), None)
+            if call.layout is not None:
+                layouts[_mark(t)] = call.layout
+        for child in call.children:
+            child.inputs = ((), {})
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
@@ -101,19 +111,32 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
 
 
 @contextmanager
-def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[None]:
-    """While it is open, each of the modules answers its calls with what was prepared for them, in that order."""
+def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[dict[nn.Module, list[Any]]]:
+    """While it is open, each of the modules answers its calls with what was prepared for them, in that order.
+
+    Yields:
+        What each of the modules is called with, positional and keyword arguments.
+    """
+    asked: dict[nn.Module, list[Any]] = {module: [] for module in prepared}
     with ExitStack() as stack:
         for module, outputs in prepared.items():
             queue = deque(outputs)
 
-            def forward(*_: Any, queue: deque[Any] = queue, **__: Any) -> Any:
-                return queue.popleft()
+            def forward(
+                *args: Any, _queue: deque[Any] = queue, _asked: list[Any] = asked[module], **kwargs: Any
+            ) -> Any:
+                _asked.append(map_tensors(torch.clone, (args, kwargs)))
+                return _queue.popleft()
 
             before = module.__dict__.get("forward")
             module.__dict__["forward"] = forward
             stack.callback(_restore, module, before)
-        yield
+        yield asked
+
+
+def _mark(t: Tensor) -> tuple[Any, ...]:
+    """What tells a tensor from others that are alive."""
+    return t.data_ptr(), t.shape, t.stride()
 
 
 def _restore(module: nn.Module, forward: Any) -> None:
