@@ -148,5 +148,6 @@ def finite_maximum(tensors: Sequence[Tensor]) -> float:
 
 
 def _largest(t: Tensor) -> float:
-    lowest, highest = (float(end) for end in t.aminmax())
+    # aminmax, and abs before amax, take ten times as long on channels-last maps
+    lowest, highest = float(t.amin()), float(t.amax())
     return lowest if math.isnan(lowest) else max(-lowest, highest)

@@ -117,7 +117,7 @@ def layouts(shape: Sequence[int], frame: Frame, module: nn.Module | None = None)
         last = Layout(0, (dim - 1,), tuple(range(1, dim - 1)))
         if _even(frame.spatial, last.spatial(shape)):
             found.append(last)
-        if isinstance(module, CHANNELS_LAST):
+        if isinstance(module, CHANNELS_LAST) or not _even(frame.spatial, first.spatial(shape)):
             found.reverse()
         elif isinstance(module, CHANNELS_FIRST):
             found = [first]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -62,7 +63,12 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
     open_calls: list[Call] = []
     times: Counter[str] = Counter()
     watching = True
-    layouts: dict[tuple[Any, ...], Layout] = {}
+    layouts: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], Layout]] = {}
+
+    def hint(t: Tensor) -> Layout | None:
+        alive, layout = layouts.get(_mark(t), (None, None))
+        # the memory of a tensor that is gone may be another's by now
+        return layout if alive is not None and alive() is not None else None
 
     def begin(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -71,8 +77,8 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
             times[name] += 1
             numbered = name if times[name] == 1 else f"{name}#{times[name]}"
             call = Call(numbered, module, map_tensors(torch.clone, (args, kwargs)))
-            marks = enumerate(_mark(t) for t in tensors_in((args, kwargs)))
-            call.hints = {place: layouts[mark] for place, mark in marks if mark in layouts}
+            hints = enumerate(hint(t) for t in tensors_in((args, kwargs)))
+            call.hints = {place: layout for place, layout in hints if layout is not None}
             if open_calls:
                 open_calls[-1].children.append(call)
             open_calls.append(call)
@@ -96,7 +102,7 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
         for t in tensors_in(output)[:1]:
             layouts.pop(_mark(t), None)
             if call.layout is not None:
-                layouts[_mark(t)] = call.layout
+                layouts[_mark(t)] = weakref.ref(t), call.layout
         for child in call.children:
             child.inputs = ((), {})
 
