@@ -83,7 +83,7 @@ def difference(got: Tensor, expected: Tensor, largest_input: float = 0.0, positi
     expected = expected.detach().to(torch.float64)
     if expected.numel() == 0:
         return Difference(0.0, math.inf)
-    off = got.detach().to(expected).sub_(expected)
+    off = got.detach() - expected
     norm, error = float(expected.norm()), float(off.norm())
     if not math.isfinite(norm + error):
         return Difference(math.nan, math.nan)

@@ -110,6 +110,23 @@ def test_one_plot_with_a_panel_for_each_group(network, tmp_path):
     figure.savefig(tmp_path / "report.png")
 
 
+def test_channels_may_be_as_many_as_rows_and_columns():
+    """Then shapes do not tell (N, C, H, W) from (N, H, W, C): what made a tensor does."""
+
+    class ChannelsLast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.up, self.act, self.down = nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.down(self.act(self.up(self.norm(x.permute(0, 2, 3, 1))))).permute(0, 3, 1, 2)
+
+    network = nn.Sequential(nn.MaxPool2d(2), ChannelsLast())
+    for dtype in (torch.float32, torch.float64):
+        report = equivariance_report(network.to(dtype), torch.rand(1, 4, 8, 8, dtype=dtype), d4)
+        assert not report.culprits(d4), str(report)
+
+
 def test_a_module_that_is_called_twice_is_measured_twice():
     shared = nn.Conv2d(1, 1, 3, padding=1)
     report = equivariance_report(nn.Sequential(shared, nn.ReLU(), shared), X, flips)
