@@ -16,9 +16,6 @@ from .assertions import (
 )
 from .errors import Difference, UnmeasurableError, Verdict
 from .groups import (
-    Element,
-    Group,
-    UndefinedActionError,
     batch_order,
     batch_order_of,
     d4,
@@ -34,6 +31,7 @@ from .measure import ElementError, Errors, equivariance_error
 from .parity import assert_parity, assert_within_error_budget
 from .report import Report, equivariance_report
 from .sizes import averaged_kernels, legal_sizes
+from .symmetry import Element, Group, UndefinedActionError
 
 __all__ = [
     "Difference",

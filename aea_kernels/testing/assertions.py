@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .errors import UnmeasurableError, Verdict
-from .groups import Group, Permutations
+from .groups import Permutations
 from .layers import first_fault
 from .measure import ElementError, Errors, equivariance_error, name, show
 from .precision import Function, module_of
+from .symmetry import Group
 
 
 def assert_equivariant(

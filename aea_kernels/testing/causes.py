@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Verdict
-from .groups import AxisElement, Element, Translation
+from .groups import AxisElement, Translation
 from .measure import Errors
+from .symmetry import Element
 
 POOLINGS = (
     nn.modules.pooling._MaxPoolNd,

@@ -13,7 +13,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from .groups import Element, Strides
+from .symmetry import Element, Strides
 
 
 def with_nan(x: Tensor, positions: Sequence[int]) -> Tensor:

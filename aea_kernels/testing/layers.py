@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from .causes import likely_cause
 from .errors import UnmeasurableError, finite_maximum, rounding_error
-from .groups import Element, Group
 from .interior import reach, with_nan
 from .layouts import Frame, by_axes, layouts, strides_of
 from .measure import Errors, NotMeasured, Outcome, compare, element_error, input_layout, require_determinism
 from .own import own_error
 from .precision import call, call_in_float64, copied, everything_in_float64, tensors_in
+from .symmetry import Element, Group
 from .tracing import Call, traced
 
 

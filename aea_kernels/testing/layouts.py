@@ -14,7 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .groups import Element, Strides
+from .symmetry import Element, Strides
 
 CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Embedding, nn.RMSNorm)
 CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)

@@ -22,10 +22,10 @@ from .errors import (
     judge,
     rounding_error,
 )
-from .groups import Element, Group, UndefinedActionError
 from .interior import interior, reach, with_nan
 from .layouts import Frame, Layout, by_axes, layouts, strides_of
 from .precision import Function, call, call_in_float64, copied, module_of
+from .symmetry import Element, Group, UndefinedActionError
 
 Outcome = Difference | str
 """A comparison, or why there is none."""

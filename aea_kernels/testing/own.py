@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from .errors import Difference, UnmeasurableError, finite_maximum
-from .groups import Element, UndefinedActionError
 from .interior import reach, with_nan
 from .layouts import Frame, Layout, layouts, strides_of
 from .measure import NotMeasured, Outcome, compare
 from .precision import map_tensors, one_line, tensors_in
+from .symmetry import Element, UndefinedActionError
 from .tracing import Call, answers
 
 GOOD_ENOUGH = 1e-4

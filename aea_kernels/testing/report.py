@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import Difference, Verdict
-from .groups import Group
 from .layers import Layer, layer_errors
 from .measure import ElementError, Errors, name, show
 from .sizes import Sizes, legal_sizes
+from .symmetry import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UnmeasurableError, Verdict
-from .groups import AxisGroup, Element, Group
+from .groups import AxisGroup
 from .measure import equivariance_error
 from .precision import call_in_float64, copied
+from .symmetry import Element, Group
 
 LONGEST_PERIOD = 64
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ..modules import AugmentedAttention
-from .groups import Element, Group
+from .symmetry import Element, Group
 
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
 Size = int | st.SearchStrategy[int] | None
