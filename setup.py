@@ -23,6 +23,7 @@ EM = [
     "zarr>=3.1",
 ]
 TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
+FOREIGN = ["monai>=1.4"]  # a network that the tests of symmetries did not write; none of its own extras
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
 
 setup(
@@ -35,6 +36,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
+    py_modules=["pytest_equivariance"],
     package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2"]},
     install_requires=[
         "lazy-loader>=0.4",
@@ -43,8 +45,11 @@ setup(
         "torch>=2.11",
         "triton>=3.6; platform_system == 'Linux'",
     ],
-    extras_require={"em": EM, "test": TEST, "bench": BENCH},
-    entry_points={"console_scripts": ["aeanet = aeanet.__main__:main"]},
+    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH},
+    entry_points={
+        "console_scripts": ["aeanet = aeanet.__main__:main"],
+        "pytest11": ["pytest_equivariance = pytest_equivariance"],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",

@@ -1,0 +1,66 @@
+"""Symmetries and parity in your own CI: assertions, errors, and a report that names the layer.
+
+    from aea_kernels.testing import assert_equivariant, d4, equivariance_report, permutations, translations
+    assert_equivariant(my_block.eval(), torch.randn(2, 32, 16, 16), permutations)
+    print(equivariance_report(my_network.eval(), image, [d4, translations(4)]))
+
+In pytest, the fixture `equivariance` does the same and writes the measured errors into the JUnit file; hypothesis
+strategies for feature maps, group elements and attention are in `aea_kernels.testing.strategies`.
+"""
+
+from .assertions import (
+    assert_equivariant,
+    assert_invariant,
+    assert_permutation_equivariant,
+    assert_permutation_invariant,
+)
+from .errors import Difference, UnmeasurableError, Verdict
+from .groups import (
+    batch_order,
+    batch_order_of,
+    d4,
+    flips,
+    permutations,
+    permutations_of_patches,
+    rotations,
+    scale,
+    translations,
+)
+from .layers import Layer
+from .measure import ElementError, Errors, equivariance_error
+from .parity import assert_parity, assert_within_error_budget
+from .report import Report, equivariance_report
+from .sizes import averaged_kernels, legal_sizes
+from .symmetry import Element, Group, UndefinedActionError
+
+__all__ = [
+    "Difference",
+    "Element",
+    "ElementError",
+    "Errors",
+    "Group",
+    "Layer",
+    "Report",
+    "UndefinedActionError",
+    "UnmeasurableError",
+    "Verdict",
+    "assert_equivariant",
+    "assert_invariant",
+    "assert_parity",
+    "assert_permutation_equivariant",
+    "assert_permutation_invariant",
+    "assert_within_error_budget",
+    "averaged_kernels",
+    "batch_order",
+    "batch_order_of",
+    "d4",
+    "equivariance_error",
+    "equivariance_report",
+    "flips",
+    "legal_sizes",
+    "permutations",
+    "permutations_of_patches",
+    "rotations",
+    "scale",
+    "translations",
+]

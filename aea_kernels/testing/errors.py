@@ -1,0 +1,153 @@
+"""How far two tensors differ, and what an error in two precisions says: rounding, or a broken symmetry.
+
+Rounding falls by 8.7 digits from float32 to float64, the ratio of their rounding errors. A broken symmetry does not
+fall. That decides; the size of the error alone cannot, because a deep network amplifies rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+EPS64 = torch.finfo(torch.float64).eps
+TF32_EPS = 2.0**-10
+DIGITS_OF_DOUBT = 1e3
+"""Rounding may grow this many times more in one precision than in the other before it is called something else."""
+
+ONLY_FLOAT64 = 1e-9
+"""The largest relative error that float64 alone, without a second precision, is taken to be rounding."""
+
+ONLY_WORKING = 100
+"""Without float64: the largest relative error that is taken to be rounding, in rounding errors of the dtype."""
+
+SMALLEST_OUTPUT = 1e-6
+"""Errors are relative to the largest output, but at least to this part of the largest input: behind an exact
+cancellation the output is rounding alone, and the error of rounding relative to itself says nothing."""
+
+
+class UnmeasurableError(ValueError):
+    """A function whose symmetry cannot be measured; the message is one sentence that says why, and what to do."""
+
+
+class Verdict(StrEnum):
+    """What an error is."""
+
+    EXACT = "exact"
+    ROUNDING = "rounding"
+    BROKEN = "broken"
+    UNDEFINED = "no action"
+    PRECISION = "broken by precision"
+    OVERFLOW = "overflow"
+    NOT_FINITE = "not finite"
+    UNMEASURED = "not measured"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the symmetry holds as far as numbers can tell."""
+        return self in (Verdict.EXACT, Verdict.ROUNDING)
+
+    @property
+    def fails(self) -> bool:
+        """Whether something is wrong: neither does the symmetry hold nor is it merely not measured."""
+        return not self.holds and self is not Verdict.UNMEASURED
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a tensor is from the expected one.
+
+    Attributes:
+        relative: the largest difference over the largest expected value (see `SMALLEST_OUTPUT`).
+        decibels: root mean square of the expected over that of the difference, in dB: 20 dB are one digit.
+        at_border: all of the difference is near the border of the map.
+    """
+
+    relative: float
+    decibels: float
+    at_border: bool = False
+
+
+def difference(got: Tensor, expected: Tensor, largest_input: float = 0.0, positions: Sequence[int] = ()) -> Difference:
+    """Compare in float64. `relative` is not a number where `got` or `expected` is not finite.
+
+    Args:
+        got, expected: of one shape.
+        largest_input: of the function whose output is compared.
+        positions: the axes of positions, to say whether the difference is at the border.
+    """
+    expected = expected.detach().to(torch.float64)
+    if expected.numel() == 0:
+        return Difference(0.0, math.inf)
+    off = got.detach() - expected
+    norm, error = float(expected.norm()), float(off.norm())
+    if not math.isfinite(norm + error):
+        return Difference(math.nan, math.nan)
+    if error == 0:
+        return Difference(0.0, math.inf)
+    largest = max(_largest(expected), SMALLEST_OUTPUT * largest_input)
+    most = _largest(off)
+    decibels = 20 * math.log10(norm / error) if norm else -math.inf
+    return Difference(most / largest if largest else math.inf, decibels, _at_border(off, most, positions))
+
+
+def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
+    """Whether nothing above a thousandth of the largest difference lies more than an eighth of the side inside."""
+    inner = off
+    for axis in positions:
+        margin = max(1, off.shape[axis] // 8)
+        if off.shape[axis] <= 2 * margin:
+            return False
+        inner = inner.narrow(axis, margin, off.shape[axis] - 2 * margin)
+    return bool(positions) and _largest(inner) <= 1e-3 * most
+
+
+def rounding_error(x: Tensor) -> float:
+    """The relative rounding error of what is computed from x: of its dtype, or of TF32 where CUDA may use that."""
+    eps = torch.finfo(x.dtype).eps
+    if (
+        x.dtype == torch.float32
+        and x.is_cuda
+        and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    ):
+        return TF32_EPS
+    return eps
+
+
+def judge(working: float | None, double: float | None, eps: float) -> Verdict:
+    """What the relative errors in the working precision, whose rounding error is `eps`, and in float64 are.
+
+    None stands for a precision that was not measured, not a number for a result that was not finite.
+    """
+    if double is not None and not math.isfinite(double):
+        return Verdict.NOT_FINITE
+    if working is not None and not math.isfinite(working):
+        return Verdict.NOT_FINITE if double is None else Verdict.OVERFLOW
+    if working is None and double is None:
+        return Verdict.UNMEASURED
+    if not working and not double:
+        return Verdict.EXACT
+    if working is None or double is None:
+        single = working if double is None else double
+        bound = ONLY_WORKING * eps if double is None else ONLY_FLOAT64
+        return Verdict.ROUNDING if single is not None and single <= bound else Verdict.BROKEN
+    if double / EPS64 > DIGITS_OF_DOUBT * max(working / eps, 1.0):
+        return Verdict.BROKEN
+    if working / eps > DIGITS_OF_DOUBT * max(double / EPS64, 1.0):
+        return Verdict.PRECISION
+    return Verdict.ROUNDING
+
+
+def finite_maximum(tensors: Sequence[Tensor]) -> float:
+    """The largest magnitude in the tensors; not a number or infinite where one of them holds such a value."""
+    return max((_largest(t.detach()) for t in tensors if t.numel()), default=0.0)
+
+
+def _largest(t: Tensor) -> float:
+    # aminmax, and abs before amax, take ten times as long on channels-last maps
+    lowest, highest = float(t.amin()), float(t.amax())
+    return lowest if math.isnan(lowest) else max(-lowest, highest)

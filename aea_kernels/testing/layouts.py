@@ -1,0 +1,148 @@
+"""Where a tensor inside a network holds its images, channels and positions, so that a group can act on it.
+
+Known forms: (N, C, *spatial); channels last, (N, *spatial, C); tokens, (N, L, C) or (L, N, C) or (N, C, L), with or
+without a class token in front; and (N, C), which has no positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from .symmetry import Element, Strides
+
+CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Embedding, nn.RMSNorm)
+CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The input that groups act on: its number of images and its sizes along the axes of positions."""
+
+    images: int
+    spatial: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of a tensor.
+
+    Attributes:
+        images, channels, positions: its axes; `images` is None where a tensor has no such axis.
+        grid: the sizes of the map where `positions` is one axis of tokens.
+        extra: tokens in front that stand at no position.
+    """
+
+    images: int | None
+    channels: tuple[int, ...]
+    positions: tuple[int, ...]
+    grid: tuple[int, ...] | None = None
+    extra: int = 0
+
+    def spatial(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Sizes of the map in a tensor of this shape."""
+        return tuple(shape[a] for a in self.positions) if self.grid is None else self.grid
+
+    def map(self, t: Tensor) -> tuple[Tensor, Tensor | None]:
+        """t -> the map (N, C, *spatial), and the tokens at no position, (N, C, extra), or None."""
+        first = () if self.images is None else (self.images,)
+        moved = t.permute(*first, *self.channels, *self.positions)
+        if self.images is None:
+            moved = moved.unsqueeze(0)
+        moved = moved.reshape(moved.shape[0], self._width(t.shape), *moved.shape[1 + len(self.channels) :])
+        if self.grid is None:
+            return moved, None
+        return moved[..., self.extra :].unflatten(2, self.grid), moved[..., : self.extra] if self.extra else None
+
+    def tensor(self, image_map: Tensor, extra: Tensor | None, like: Sequence[int]) -> Tensor:
+        """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels are taken from."""
+        moved = image_map if self.grid is None else image_map.flatten(2)
+        if extra is not None:
+            moved = torch.cat([extra, moved], dim=2)
+        moved = moved.reshape(moved.shape[0], *(like[a] for a in self.channels), *moved.shape[2:])
+        order = ([] if self.images is None else [self.images]) + [*self.channels, *self.positions]
+        if self.images is None:
+            moved = moved.squeeze(0)
+        return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
+
+    def act(self, t: Tensor, element: Element, frame: Frame) -> Tensor:
+        """The element's action on t. Raises UndefinedActionError."""
+        image_map, extra = self.map(t)
+        spatial = image_map.shape[2:]
+        if element.moves == "positions" and all(n == 1 for n in spatial):
+            return t
+        strides = strides_of(frame, spatial) if spatial else ()
+        if extra is not None and element.moves != "positions":
+            extra = element.act(extra, (Fraction(1),))
+        return self.tensor(element.act(image_map, strides), extra, t.shape)
+
+    def _width(self, shape: Sequence[int]) -> int:
+        return math.prod(shape[a] for a in self.channels)
+
+
+def stride(source: int, size: int) -> Fraction:
+    """Positions of an axis of `source` per position of one of `size`, to the nearest whole number or its inverse.
+
+    Rounding takes up the few positions that a convolution without padding, or a crop, leaves out at the border.
+    """
+    if size == 0 or source == 0:
+        return Fraction(1)
+    return Fraction(max(1, round(source / size))) if source >= size else Fraction(1, max(1, round(size / source)))
+
+
+def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
+    """Of a map of these sizes."""
+    return tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True))
+
+
+def by_axes(dim: int, positions: Sequence[int]) -> Layout:
+    """The layout of a tensor of `dim` axes whose positions are those named; the first of the others is the images."""
+    named = tuple(a % dim for a in positions)
+    others = [a for a in range(dim) if a not in named]
+    return Layout(others[0] if others else None, tuple(others[1:]), named)
+
+
+def layouts(shape: Sequence[int], frame: Frame, module: nn.Module | None = None) -> list[Layout]:
+    """Every layout a tensor of this shape may have in a network whose input has that frame, the likeliest first."""
+    number, dim = len(frame.spatial), len(shape)
+    found: list[Layout] = []
+    first = Layout(0, (1,), tuple(range(2, dim)))
+    if dim == 2 + number and shape[0] == frame.images:
+        found.append(first)
+        last = Layout(0, (dim - 1,), tuple(range(1, dim - 1)))
+        if _even(frame.spatial, last.spatial(shape)):
+            found.append(last)
+        if isinstance(module, CHANNELS_LAST) or not _even(frame.spatial, first.spatial(shape)):
+            found.reverse()
+        elif isinstance(module, CHANNELS_FIRST):
+            found = [first]
+    elif dim == 2 and shape[0] == frame.images:
+        found.append(Layout(0, (1,), ()))
+    if dim == 3 and number > 1:
+        for images, channels, tokens in ((0, 2, 1), (1, 2, 0), (0, 1, 2)):
+            if shape[images] == frame.images:
+                found += [Layout(images, (channels,), (tokens,), *g) for g in _grids(shape[tokens], frame.spatial)]
+    return found
+
+
+def _even(source: tuple[int, ...], spatial: tuple[int, ...]) -> bool:
+    """Whether a map has the same whole stride along every axis."""
+    return all(n > 0 and s % n == 0 and s // n == source[0] // spatial[0] for s, n in zip(source, spatial, strict=True))
+
+
+def _grids(tokens: int, source: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
+    """Sizes of a map with as many positions, a class token aside, whose sides are the input's over a whole stride."""
+    found = []
+    for step in range(1, max(source) + 1):
+        if any(n % step for n in source):
+            continue
+        grid = tuple(n // step for n in source)
+        extra = tokens - math.prod(grid)
+        if extra in (0, 1):
+            found.append((grid, extra))
+    return sorted(found, key=lambda g: g[1])

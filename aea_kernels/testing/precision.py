@@ -1,0 +1,132 @@
+"""One function in two precisions: as it is, and in float64, on copies that leave the original as it was."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .errors import UnmeasurableError
+
+Function = Callable[..., Any]
+
+
+class _NothingBelowFloat64(TorchDispatchMode):
+    """Casts to a narrower floating-point type, such as a softmax's `.float()`, become casts to float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        dtype = kwargs.get("dtype")
+        if func is torch.ops.aten._to_copy.default and dtype is not None and dtype.is_floating_point:
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def everything_in_float64() -> Iterator[None]:
+    """New tensors are float64, and no cast leaves it."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _NothingBelowFloat64():
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def module_of(fn: Function) -> nn.Module | None:
+    """The module that `fn` is, or is a method of."""
+    owner = fn.__self__ if inspect.ismethod(fn) else fn
+    return owner if isinstance(owner, nn.Module) else None
+
+
+@overload
+def copied(fn: nn.Module, dtype: torch.dtype | None = None) -> nn.Module: ...
+
+
+@overload
+def copied(fn: Function, dtype: torch.dtype | None = None) -> Function: ...
+
+
+def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
+    """`fn` on a copy of its module, converted to `dtype`; any other function as it is.
+
+    Raises:
+        UnmeasurableError: the module cannot be copied.
+    """
+    module = module_of(fn)
+    if module is None:
+        return fn
+    try:
+        twin = copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise UnmeasurableError(
+            f"{type(module).__name__} cannot be copied to be measured: {one_line(error)}"
+        ) from error
+    if dtype is not None:
+        twin = twin.to(dtype)
+    return getattr(twin, fn.__name__) if inspect.ismethod(fn) else twin
+
+
+def call(fn: Function, x: Tensor) -> Tensor:
+    """The tensor that `fn` makes of x, detached. Random numbers are drawn as they come.
+
+    Raises:
+        UnmeasurableError: fn raises an error, or returns something else.
+    """
+    recording = torch.is_grad_enabled() and module_of(fn) is None
+    try:
+        with torch.set_grad_enabled(recording):
+            output = fn(x)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise UnmeasurableError(
+            f"fn fails on an input of shape {tuple(x.shape)}, {x.dtype}: {one_line(error)}"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise UnmeasurableError(
+            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of your own"
+        )
+    return output.detach()
+
+
+def call_in_float64(fn: Function, x: Tensor) -> Tensor | None:
+    """As `call`, in float64; None where fn does not take it or returns another dtype."""
+    try:
+        with everything_in_float64():
+            output = call(fn, x)
+    except UnmeasurableError:
+        return None
+    return output if output.dtype == torch.float64 else None
+
+
+def one_line(error: Exception) -> str:
+    """The first line of the error's message, without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The floating-point tensors in a nest of tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [t for v in value for t in tensors_in(v)] if isinstance(value, list | tuple) else []
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same nest with every floating-point tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value) if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {k: map_tensors(change, v) for k, v in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(change, v) for v in value))
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(change, v) for v in value)
+    return value

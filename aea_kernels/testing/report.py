@@ -1,0 +1,263 @@
+"""Which layer of a network breaks which symmetry, and by how much: a table, a JSON file, a plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import Difference, Verdict
+from .layers import Layer, layer_errors
+from .measure import ElementError, Errors, name, show
+from .sizes import Sizes, legal_sizes
+from .symmetry import Group
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT = 1
+SMALLEST_DRAWN = 1e-17
+"""An error of 0 has no place on a logarithmic axis and is drawn here, below every rounding error."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The symmetries of a network, layer by layer; `str` gives the tables.
+
+    Attributes:
+        model: the network's class.
+        training: whether it was in training mode.
+        shape, dtype: of the input.
+        layers: by the name of the group, in the order in which the layers are called.
+        sizes: what the search for legal image sizes found, by the name of the group.
+    """
+
+    model: str
+    training: bool
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    layers: dict[str, list[Layer]]
+    sizes: dict[str, Sizes] = field(default_factory=dict)
+
+    def culprits(self, group: Group | str) -> list[Layer]:
+        """The layers that break the symmetry by themselves."""
+        return [layer for layer in self._of(group) if layer.own.verdict.fails]
+
+    def layer(self, group: Group | str, layer: str) -> Layer:
+        """A layer by its name. Raises KeyError."""
+        for found in self._of(group):
+            if found.name == layer:
+                return found
+        raise KeyError(layer)
+
+    def __str__(self) -> str:
+        mode = "training" if self.training else "evaluation"
+        parts = [f"{self.model} on {name(self.dtype)} {'x'.join(map(str, self.shape))}, {mode} mode"]
+        for group, layers in self.layers.items():
+            parts.append(f"{group}\n{_table(_HEAD, [self._row(layer) for layer in layers])}")
+            faults = [f"  {layer.title}: {layer.cause}" for layer in self.culprits(group)]
+            parts.append(
+                "\n".join(["layers that break it by themselves:", *faults])
+                if faults
+                else "no layer breaks it by itself"
+            )
+            if group in self.sizes:
+                parts.append(str(self.sizes[group]))
+        return "\n\n".join(parts)
+
+    def against(self, before: Report) -> str:
+        """A table of each layer's own and accumulated error before and after, say, a training."""
+        parts = []
+        for group, layers in self.layers.items():
+            earlier = {layer.name: layer for layer in before.layers.get(group, [])}
+            rows = []
+            for layer in layers:
+                old = earlier.get(layer.name)
+                rows.append(
+                    [
+                        layer.name or "(network)",
+                        _decisive(old.own) if old else "",
+                        _decisive(layer.own),
+                        _decisive(old.accumulated) if old else "",
+                        _decisive(layer.accumulated),
+                        layer.own.verdict if old is None or old.own.verdict == layer.own.verdict
+                        else f"{old.own.verdict}, now {layer.own.verdict}",
+                    ]
+                )  # fmt: skip
+            head = ["layer", "own before", "own after", "accumulated before", "after", "own error is"]
+            parts.append(f"{group}\n{_table(head, rows)}")
+        return "\n\n".join(parts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write JSON, which `load` reads."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers and strings only; None for what is infinite or not a number."""
+        return {
+            "format": FORMAT,
+            "torch": torch.__version__,
+            "model": self.model,
+            "training": self.training,
+            "shape": list(self.shape),
+            "dtype": name(self.dtype),
+            "groups": {group: [_layer_to_dict(layer) for layer in layers] for group, layers in self.layers.items()},
+            "sizes": {
+                group: {str(size): verdict.value for size, verdict in sizes.verdicts.items()}
+                for group, sizes in self.sizes.items()
+            },
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The report in a file of `save`. Raises ValueError where it is none."""
+        try:
+            saved = json.loads(Path(path).read_text(encoding="utf-8"))
+            if saved["format"] != FORMAT:
+                raise ValueError(f"format {saved['format']}, expected {FORMAT}")
+            dtype = getattr(torch, saved["dtype"])
+            layers = {g: [_layer_from_dict(layer, g, dtype) for layer in rows] for g, rows in saved["groups"].items()}
+            sizes = {g: Sizes(g, {int(s): Verdict(v) for s, v in found.items()}) for g, found in saved["sizes"].items()}
+            return cls(saved["model"], saved["training"], tuple(saved["shape"]), dtype, layers, sizes)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
+
+    def plot(self) -> Figure:
+        """Layer against error in float64, one panel a group: dots are a layer's own error, the line has accumulated."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values()))), 3.2 * len(self.layers)))
+        panels = figure.subplots(len(self.layers), 1, squeeze=False)[:, 0]
+        for axes, (group, layers) in zip(panels, self.layers.items(), strict=True):
+            places = range(len(layers))
+            axes.plot(places, [_drawn(layer.accumulated) for layer in layers], color="0.4", label="accumulated")
+            axes.plot(places, [_drawn(layer.own) for layer in layers], "o", markersize=4, label="own")
+            axes.set_yscale("log")
+            axes.set_ylabel("relative error")
+            axes.set_title(group, fontsize="medium")
+            axes.set_xticks(places, [layer.name or "(network)" for layer in layers], rotation=90, fontsize="x-small")
+            axes.legend()
+        figure.tight_layout()
+        return figure
+
+    def _of(self, group: Group | str) -> list[Layer]:
+        return self.layers[group if isinstance(group, str) else group.name]
+
+    @staticmethod
+    def _row(layer: Layer) -> list[str]:
+        own, accumulated = layer.own.worst, layer.accumulated.worst
+        decisive = accumulated.double or accumulated.working
+        return [
+            layer.name or "(network)",
+            layer.kind,
+            "x".join(map(str, layer.shape)),
+            show(own.working),
+            show(own.double),
+            own.verdict,
+            show(accumulated.working),
+            show(accumulated.double),
+            "" if decisive is None or math.isinf(decisive.decibels) else f"{decisive.decibels:.0f}",
+            accumulated.verdict,
+        ]
+
+
+_HEAD = ["layer", "class", "output", "own", "own f64", "own error is", "accum.", "accum. f64", "dB", "accumulated is"]
+
+
+def equivariance_report(
+    model: nn.Module, x: Tensor, groups: Group | Sequence[Group], *, sizes: Iterable[int] = (), seed: int = 0
+) -> Report:
+    """Measure every layer under every group, in the dtype of x and in float64, in the mode that the model is in.
+
+    A layer's own error is that of the layer fed the transformed version of its untransformed input; the accumulated
+    error is that of its output in a run on the transformed image. Decibels are of the accumulated error, in float64.
+    For a comparison before and after a training, keep the report from before: ``print(after.against(before))``.
+
+    Args:
+        model: any network that maps x to a tensor; it is measured on copies.
+        x: (N, C, *spatial), floating point.
+        groups: see `groups`; of each, its `generators` are applied: one shift, one permutation, or the rotations and
+            flips that make up all others.
+        sizes: sides of images to search for those at which the geometry allows the symmetry, see `legal_sizes`.
+        seed: of the elements drawn at random.
+
+    Raises:
+        UnmeasurableError: the model is not deterministic, fails, or returns something else than one tensor.
+        ValueError: x is no feature map, or a group has no element for its shape.
+    """
+    groups = [groups] if isinstance(groups, Group) else list(groups)
+    sizes = list(sizes)
+    measured = layer_errors(model, x, groups, seed=seed)
+    layers = {group.name: found for group, found in zip(groups, measured, strict=True)}
+    searched = {group.name: legal_sizes(model, x, group, sizes) for group in groups} if sizes else {}
+    return Report(type(model).__name__, model.training, tuple(x.shape), x.dtype, layers, searched)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )
+
+
+def _decisive(errors: Errors) -> str:
+    return show(errors.worst.double or errors.worst.working) or str(errors.verdict)
+
+
+def _drawn(errors: Errors) -> float:
+    return math.nan if math.isnan(errors.error) else max(errors.error, SMALLEST_DRAWN)
+
+
+def _layer_to_dict(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "class": layer.kind,
+        "shape": list(layer.shape),
+        "cause": layer.cause,
+        "eps": layer.own.eps,
+        "own": [_error_to_dict(e) for e in layer.own.elements],
+        "accumulated": [_error_to_dict(e) for e in layer.accumulated.elements],
+    }
+
+
+def _layer_from_dict(saved: dict[str, Any], group: str, dtype: torch.dtype) -> Layer:
+    own, accumulated = (
+        Errors(group, dtype, saved["eps"], tuple(_error_from_dict(e) for e in saved[kind]))
+        for kind in ("own", "accumulated")
+    )
+    return Layer(saved["name"], saved["class"], tuple(saved["shape"]), own, accumulated, saved["cause"])
+
+
+def _error_to_dict(error: ElementError) -> dict[str, Any]:
+    def numbers(d: Difference | None) -> dict[str, Any] | None:
+        if d is None:
+            return None
+        pair = {"relative": d.relative, "decibels": d.decibels}
+        return {k: v if math.isfinite(v) else None for k, v in pair.items()} | {"at_border": d.at_border}
+
+    return {
+        "element": error.element,
+        "working": numbers(error.working),
+        "float64": numbers(error.double),
+        "verdict": error.verdict.value,
+        "reason": error.reason,
+    }
+
+
+def _error_from_dict(saved: dict[str, Any]) -> ElementError:
+    def difference(d: dict[str, Any] | None) -> Difference | None:
+        if d is None:
+            return None
+        relative = math.nan if d["relative"] is None else d["relative"]
+        decibels = (math.inf if relative == 0 else math.nan) if d["decibels"] is None else d["decibels"]
+        return Difference(relative, decibels, d["at_border"])
+
+    working, double = difference(saved["working"]), difference(saved["float64"])
+    return ElementError(saved["element"], working, double, Verdict(saved["verdict"]), saved["reason"])

@@ -1,0 +1,133 @@
+"""The pytest plugin of `aea_kernels.testing`: the fixture and the marker `equivariance`, and their options.
+
+It is a module of its own, because importing anything from `aea_kernels` imports PyTorch, which a test session that asks
+for no symmetry should not wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from aea_kernels.testing import Errors, Group, Report
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("equivariance", "symmetries of networks, with the fixture `equivariance`")
+    group.addoption(
+        "--equivariance-tolerance",
+        type=float,
+        metavar="ERROR",
+        help="largest relative error that passes; by default whatever is rounding",
+    )
+    group.addoption("--equivariance-dtype", choices=DTYPES, help="of model and input; by default that of the input")
+    group.addoption("--equivariance-device", metavar="DEVICE", help="of model and input; by default that of the input")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which overrides the options of "
+        "these names; every test with the fixture `equivariance` has it, so that `-m equivariance` selects them",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "equivariance" in getattr(item, "fixturenames", ()) and item.get_closest_marker("equivariance") is None:
+        item.add_marker(pytest.mark.equivariance)
+
+
+@pytest.fixture
+def equivariance(request: pytest.FixtureRequest) -> Equivariance:
+    """Assertions and reports of symmetries under the session's options; their errors become JUnit properties."""
+    marker = request.node.get_closest_marker("equivariance")
+    own = {} if marker is None else marker.kwargs
+    unknown = set(own) - {"tolerance", "dtype", "device"}
+    if unknown or (marker is not None and marker.args):
+        raise pytest.UsageError(
+            f"the marker equivariance takes tolerance, dtype and device by name, got {[*marker.args, *sorted(unknown)]}"
+        )
+    options = {name: request.config.getoption(f"equivariance_{name}") for name in ("tolerance", "dtype", "device")}
+    return Equivariance(request.node.user_properties, **(options | own))
+
+
+class Equivariance:
+    """What the fixture `equivariance` gives to a test.
+
+    Attributes:
+        tolerance, dtype, device: of the marker, else of the command line, else None, which leaves things as they are.
+    """
+
+    def __init__(
+        self, properties: list[tuple[str, object]], *, tolerance: float | None, dtype: str | None, device: str | None
+    ) -> None:
+        self.tolerance, self.dtype, self.device = tolerance, dtype, device
+        self._properties = properties
+
+    def assert_equivariant(
+        self, fn: Callable[..., Any], x: Tensor, group: Group, *, tolerance: float | None = None, **options: Any
+    ) -> Errors:
+        """`aea_kernels.testing.assert_equivariant`, a tolerance given here before that of marker and command line."""
+        return self._require(fn, x, group, tolerance, invariant=False, **options)
+
+    def assert_invariant(
+        self, fn: Callable[..., Any], x: Tensor, group: Group, *, tolerance: float | None = None, **options: Any
+    ) -> Errors:
+        """`aea_kernels.testing.assert_invariant`, likewise."""
+        return self._require(fn, x, group, tolerance, invariant=True, **options)
+
+    def report(self, model: nn.Module, x: Tensor, groups: Group | Sequence[Group], **options: Any) -> Report:
+        """`aea_kernels.testing.equivariance_report`; of each group, the network's error and the layers at fault."""
+        from aea_kernels.testing import equivariance_report
+
+        moved, x = self._placed(model, x)
+        found = equivariance_report(moved, x, groups, **options)
+        for group, layers in found.layers.items():
+            self._record(f"{group}: error", f"{layers[0].accumulated.error:.3g}")
+            self._record(f"{group}: layers at fault", ", ".join(layer.name for layer in found.culprits(group)))
+        return found
+
+    def _require(
+        self,
+        fn: Callable[..., Any],
+        x: Tensor,
+        group: Group,
+        tolerance: float | None,
+        *,
+        invariant: bool,
+        **options: Any,
+    ) -> Errors:
+        from aea_kernels.testing import assertions, equivariance_error
+
+        fn, x = self._placed(fn, x)
+        errors = equivariance_error(fn, x, group, invariant=invariant, **options)
+        for e in errors.elements:
+            for precision, measured in ((str(x.dtype).removeprefix("torch."), e.working), ("float64", e.double)):
+                if measured is not None:
+                    self._record(f"{errors.group}: {e.element}: {precision}", f"{measured.relative:.3g}")
+        self._record(f"{errors.group}: verdict", str(errors.verdict))
+        tolerance = self.tolerance if tolerance is None else tolerance
+        assertions.require(errors, fn, x, group, "invariant" if invariant else "equivariant", tolerance)
+        return errors
+
+    def _placed(self, fn: Any, x: Tensor) -> tuple[Any, Tensor]:
+        """fn, a copy where it is a module that has to move, and x, of the wanted dtype and on the wanted device."""
+        import copy
+
+        import torch
+
+        dtype = x.dtype if self.dtype is None else getattr(torch, self.dtype)
+        device = x.device if self.device is None else torch.device(self.device)
+        if isinstance(fn, torch.nn.Module) and (self.dtype is not None or self.device is not None):
+            fn = copy.deepcopy(fn).to(device, dtype)
+        return fn, x.to(device, dtype)
+
+    def _record(self, name: str, value: str) -> None:
+        self._properties.append((f"equivariance: {name}", value))

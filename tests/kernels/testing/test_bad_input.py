@@ -1,0 +1,110 @@
+"""What is no broken symmetry is told apart from one, in one sentence."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from aea_kernels.testing import (
+    UnmeasurableError,
+    assert_equivariant,
+    assert_invariant,
+    batch_order,
+    d4,
+    equivariance_error,
+    equivariance_report,
+    flips,
+    permutations,
+)
+
+X = torch.rand(2, 4, 6, 6)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+counter = itertools.count(1)
+CASES = {
+    "random layer in training": (
+        nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5)),
+        r"fn draws random numbers in '1': two calls .* it is in training mode, so call eval\(\) first",
+    ),
+    "random function": (
+        lambda x: x + torch.randn_like(x),
+        "fn draws random numbers: two calls .* fix their seed within fn",
+    ),
+    "state": (
+        Counting(),
+        "fn is not deterministic: two calls on the same input differ by .* keeps a state between calls",
+    ),
+    "state of a function": (lambda x: x * next(counter), "fn is not deterministic"),
+    "no positions left": (lambda x: x.mean((2, 3)), "has no known axes of positions: ask whether fn is invariant"),
+    "no tensor": (lambda x: (x, x), "fn returns tuple, expected one tensor"),
+    "failure": (nn.Linear(5, 5), r"fn fails on an input of shape \(2, 4, 6, 6\), torch.float32"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_told_in_one_sentence(case):
+    fn, message = CASES[case]
+    with pytest.raises(UnmeasurableError, match=message) as error:
+        assert_equivariant(fn, X, d4)
+    assert "\n" not in str(error.value)
+    assert ". " not in str(error.value)
+
+
+def test_a_shape_that_depends_on_the_input():
+    with pytest.raises(UnmeasurableError, match="fn changes its shape: under the"):
+        assert_equivariant(lambda x: x[:, :, :, : 3 if x[0, 0, 0, 0] > x[0, 0, 0, -1] else 4], X, flips)
+    with pytest.raises(UnmeasurableError, match=r"fn fails on an input of shape \(2, 4, 8, 6\)"):
+        assert_equivariant(lambda x: x + torch.zeros(6, 8), torch.rand(2, 4, 6, 8), d4)
+
+
+def test_the_report_tells_it_too():
+    with pytest.raises(UnmeasurableError, match=r"fn draws random numbers in '1'.*call eval\(\)"):
+        equivariance_report(CASES["random layer in training"][0], X, d4)
+
+
+def test_in_evaluation_mode_dropout_is_nothing():
+    network = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5)).eval()
+    assert equivariance_error(network, X, d4).verdict.holds
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 4, 6, 6, dtype=torch.int64), "x is torch.int64, expected a floating-point tensor"),
+        (torch.zeros(2, 4), r"x has shape \(2, 4\), expected \(N, C, \*spatial\)"),
+        ([1.0], "x is list, expected"),
+    ],
+)
+def test_an_input_that_is_no_feature_map(x, message):
+    for measure in (assert_equivariant, assert_invariant, equivariance_report):
+        with pytest.raises(ValueError, match=message):
+            measure(nn.ReLU(), x, permutations)
+
+
+def test_a_group_that_has_nothing_to_do():
+    with pytest.raises(ValueError, match="the order of a batch needs two images or more"):
+        assert_equivariant(nn.ReLU(), X[:1], batch_order)
+
+
+def test_a_result_that_is_not_finite():
+    with pytest.raises(AssertionError, match=r"the output is not finite\. Likely cause: .*its output is not finite"):
+        assert_equivariant(nn.Sequential(nn.Threshold(1.0, float("nan"))), X, d4)
+
+
+def test_what_float64_does_not_reach_is_judged_in_its_own_precision():
+    weight = torch.randn(4, 4)
+    errors = assert_equivariant(lambda x: torch.einsum("ij,njhw->nihw", weight, x), X, permutations)
+    assert errors.worst.double is None
+    with pytest.raises(AssertionError, match=r"in float32, which exceeds the bound of 1\.2e-05"):
+        assert_equivariant(lambda x: torch.einsum("ij,njhw->nihw", weight, x).cumsum(3), X, permutations)
