@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import subprocess
 import tempfile
@@ -19,10 +20,12 @@ from typing import Any
 
 import torch
 import triton
+from launches import instead_of_launch
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+import aea_kernels as aea
 from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.parameters import Projections
 
@@ -101,13 +104,34 @@ def compiled(case: str, channels: int, dtype: torch.dtype, architecture: str) ->
         name = kernel.fn.__name__.removesuffix("_kernel")
         found.setdefault(id(result), (name, plan.tiles.programs_per_sm if plan else 0, result))
 
-    before = primitives.launch, launching._planned_for
-    try:
-        primitives.launch, launching._planned_for = build, (number if kind == "cuda" else 90, 132)
+    with launching.recording((number if kind == "cuda" else 90, 132)), instead_of_launch(build):
         every_primitive(feature_map(case, channels, dtype))
-    finally:
-        primitives.launch, launching._planned_for = before
     yield from found.values()
+
+
+def kernels_over_sizes(number: int) -> dict[str, int]:
+    """How many kernels are compiled over so many image sizes, of a block of 128 channels in bfloat16."""
+    draw = random.Random(0)
+    sizes = [(236, 320), (235, 319), (64, 64)]
+    sizes += [(draw.randint(20, 400), draw.randint(20, 400)) for _ in range(number - len(sizes))]
+    driver.set_active(_NoDevice("cuda", 90))
+    block = aea.AugmentedAttention(128)
+
+    def compiled_for(batch: int, backward: bool) -> int:
+        keys = set()
+
+        def note(kernel: Any, programs: int, device: Any, *, warps: int = 8, stages: int = 1, **arguments: Any) -> None:
+            named = {name: value for name, value in arguments.items() if name in kernel.arg_names}
+            *_, bind = kernel.device_caches[driver.active.get_current_device()]
+            _, specialised, options = bind(**named, num_warps=warps, num_stages=stages)
+            keys.add((kernel.fn.__name__, str(specialised), str(options)))
+
+        with instead_of_launch(note):
+            for size in sizes:
+                aea.explain(block, (batch, 128, *size), dtype=torch.bfloat16, backward=backward, device="h100")
+        return len(keys)
+
+    return {"inference": compiled_for(1, False), "training": compiled_for(8, True)}
 
 
 def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str, Any]:
@@ -174,7 +198,11 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
     parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sizes", type=int, help="only count the kernels that so many image sizes compile")
     chosen = parser.parse_args()
+    if chosen.sizes:
+        print(json.dumps(kernels_over_sizes(chosen.sizes)))
+        return
     for architecture in chosen.architecture:
         for channels in chosen.channels:
             for dtype in chosen.dtype:

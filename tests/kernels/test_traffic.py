@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from launches import launch
 
 import aea_kernels as aea
 from aea_kernels.backends.triton import launching, primitives
@@ -33,7 +34,6 @@ class Traffic:
         self.launches: list[str] = []
         self._large: list[tuple[int, int]] = []
         self._seen: dict[tuple[int, str], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
-        launch = primitives.launch
 
         def recorded(kernel, programs, device, **arguments):
             self.launches.append(kernel.fn.__name__)
@@ -55,7 +55,8 @@ class Traffic:
             self._count("written", pointers, mask)
             return store(pointers, value, mask, *rest)
 
-        monkeypatch.setattr(primitives, "launch", recorded)
+        for module in (launching, primitives):
+            monkeypatch.setattr(module, "launch", recorded)
         monkeypatch.setattr(interpreter, "create_masked_load", counting_load)
         monkeypatch.setattr(interpreter, "create_masked_store", counting_store)
 

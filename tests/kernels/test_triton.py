@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from launches import instead_of_launch, launch
 from strategies import normal
 from test_block import block_as_function
 
@@ -108,7 +109,6 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
     interpreter = pytest.importorskip("triton.runtime.interpreter").interpreter_builder
     channels = 46
     images = 2**31 // (channels * (channels + 1)) + 2
-    launch = primitives.launch
 
     def set_index(x):
         interpreter.grid_idx = (x, 0, 0)
@@ -131,8 +131,7 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
 
     expected = compute(x)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(primitives, "launch", of_the_last_image)
+        with instead_of_launch(of_the_last_image):
             found = compute(x.expand(images, -1, -1, -1))
     except RuntimeError as error:
         pytest.skip(f"no room for addresses: {error}")
