@@ -78,7 +78,8 @@ def super_resolve_mosaic(
 ) -> None:
     """Restore a TIFF or OME-Zarr image by regions, as `restore_file` does if the image is large.
 
-    The name of `target` decides which of the two it is. Without `tile` the image is taken at once. Otherwise the arguments and the errors are those of `restore_file`.
+    The name of `target` decides which of the two it is. Without `tile` the image is taken at once. Otherwise arguments
+    and errors are those of `restore_file`.
     """
     magnification = known_magnification(model, magnification)
     with open_mosaic(image) as source:
