@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,8 @@ def test_a_checkpoint_holds_every_generator(tmp_path: Path) -> None:
 
     random.gauss(0, 1)  # leaves a second value behind
     state = random_state()
-    Checkpoint(3, 1.5, 0.25, 2.0, None, {}, {}, {}, state).write(tmp_path / "c")
+    configuration = {"recipe": asdict(BRIEF)}
+    Checkpoint(3, 1.5, 0.25, 2.0, None, configuration, {}, {}, state).write(tmp_path / "c")
     expected = draw()
     assert draw() != expected
     read = Checkpoint.read(tmp_path / "c")
