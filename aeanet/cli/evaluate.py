@@ -68,7 +68,7 @@ def main(
     if results:
         make_folder(results)
     data = register_pairs(folder)
-    alike = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
+    sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
     evaluations: list[evaluation.Evaluation] = []
     done = 0
     with progress_bar() as bar:
@@ -92,7 +92,7 @@ def main(
     record = {
         "runs": [str(run) for run in runs],
         "refused": data.refused,
-        "intervals": evaluation.intervals(evaluations, alike),
+        "intervals": evaluation.intervals(evaluations, sample_of),
         **scores.record(),
     }
     text = json.dumps(record, indent=2)
@@ -102,7 +102,7 @@ def main(
         typer.echo(text)
     else:
         out.print(scores.table())
-        gain, ssim = (evaluation.improvement(evaluations, m, samples=alike) for m in ("delta_psnr", "delta_ssim"))
+        gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))
         if gain and ssim:
             say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
 

@@ -76,18 +76,10 @@ def super_resolve_mosaic(
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
-    """A raw LR micrograph larger than memory, from file to file in exact tiles: as `super_resolve` restores it.
+    """Restore a TIFF or OME-Zarr image by regions, as `restore_file` does if the image is large.
 
-    Args:
-        model: any network of `model`.
-        image: a TIFF or OME-Zarr image (`mosaics.open_mosaic`).
-        target: the result, of whichever of the two kinds its name says, in the type and range of `image`, with the
-            pixel size divided by the magnification. It appears when it is complete.
-        tile: side of the tiles in pixels of the result; None, or as large as the result, takes it at once.
-        magnification, precision, progress: as in `super_resolve`.
-        group: processes that share the tiles, and a file system on which they write `target` together.
-
-    Raises ImageError for files that cannot be read or written, and otherwise as `super_resolve`.
+    The name of `target` decides which of the two it is. Without `tile` the image is taken at once. Otherwise arguments
+    and errors are those of `restore_file`.
     """
     magnification = known_magnification(model, magnification)
     with open_mosaic(image) as source:

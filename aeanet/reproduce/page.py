@@ -84,9 +84,9 @@ def _figures(results: Results) -> Iterable[PageFigure]:
         yield PageFigure(
             "fig4",
             "Fig. 4: test crops side by side",
-            "Pairs evenly spaced by name, none chosen by result; of each pair's test columns (left, HR) the crop "
-            "richest in structure, unseen in training: as LR, as each pooled network restores it, and in HR. PSNR is "
-            "the crop's.",
+            "The pairs are evenly spaced by name, not chosen by result. Left: the test columns of HR, not used in "
+            "training. The crop of them with most structure follows: as LR, as each pooled network restores it, and as "
+            "HR. PSNR is that of the crop.",
             partial(draw_crops, results.crops),
         )
     if results.relevance:
@@ -104,10 +104,9 @@ def _figures(results: Results) -> Iterable[PageFigure]:
         yield PageFigure(
             "fig6",
             "Fig. 6: quality against tile size",
-            "Mean Δ PSNR on the test columns. Tiles that each attend to themselves alone, stitched with a margin of "
-            "32 px, go without what the rest of the image tells attention, which costs the paper's networks up to "
-            "0.8 dB at 128 px; exact tiling sums the attention's key statistics over all tiles first and gives the "
-            "whole image's result at any size.",
+            "Mean Δ PSNR on the test columns. Stitched tiles, with a margin of 32 px, each attend to themselves alone "
+            "and miss the rest of the image; that costs the paper's networks up to 0.8 dB at 128 px. Exact tiles first "
+            "sum the key statistics of attention over all tiles, and give the result of the whole image at any size.",
             partial(draw_curves, results.curves),
         )
 
@@ -157,24 +156,26 @@ def _findings(study: Study, results: Results) -> list[str]:
                 found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
     if study.recipe.steps < PAPER_STEPS:
         found.append(
-            f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these numbers show that "
-            "the whole path works and where it leads, not what the methods reach when fully trained."
+            f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these numbers do not show "
+            "what the methods reach when fully trained."
         )
     if study.seeds == 1:
         found.append(
-            "One seed each: two trainings of the paper's authors that differed in nothing but the seed lay 0.08 dB "
-            "apart, and short trainings lie further apart, so the intervals, over pairs alone, do not settle small "
-            "differences."
+            "Each network was trained with one seed. Two trainings by the paper's authors that differed only in the "
+            "seed were 0.08 dB apart, and short trainings differ more. The intervals are over pairs alone, so they do "
+            "not settle small differences."
         )
     return found
 
 
 def _verdict(difference: Estimate) -> str:
     if difference.interval is None:
-        return f"{difference.text(2)} dB, on too few samples to tell how sure that is."
+        return f"{difference.text(2)} dB, from too few samples for an interval."
     low, high = difference.interval
-    sure = "more than chance between pairs" if low > 0 or high < 0 else "no more than chance between pairs may give"
-    return f"{difference.text(2)} dB, {sure}."
+    sure = low > 0 or high < 0
+    return (
+        f"{difference.text(2)} dB, which the variation between pairs {'does not explain' if sure else 'may explain'}."
+    )
 
 
 def _record(study: Study, results: Results, tables: list[Table]) -> dict[str, Any]:

@@ -44,19 +44,19 @@ PAPER_PARTS: dict[tuple[Strategy, str], str] = {
 
 def build_tables(study: Study, results: Results) -> list[Table]:
     """The tables of the study's sections, in the paper's order, then the pairs and the trainings."""
-    look = _Look(study, results)
+    estimates = _Estimates(study, results)
     tables = []
     if "table1" in study.sections:
-        tables += [_table1_left(look), _table1_right(look)]
+        tables += [_table1_left(estimates), _table1_right(estimates)]
     if "table2" in study.sections:
-        tables.append(_table2(look))
+        tables.append(_table2(estimates))
     if "unseen" in study.sections and study.parts:
-        tables.append(_unseen(look))
-    return [*tables, _pairs(look), _trainings(results)]
+        tables.append(_unseen(estimates))
+    return [*tables, _pairs(estimates), _trainings(results)]
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Estimates:
     """Estimates of a study's results by strategy and method."""
 
     study: Study
@@ -82,16 +82,16 @@ def _by_method(key: str, title: str, methods: Sequence[Method], columns: Columns
     return Table(key, title, [column for column, _ in columns], rows, note)
 
 
-def _table1_left(look: _Look) -> Table:
-    study = look.study
+def _table1_left(estimates: _Estimates) -> Table:
+    study = estimates.study
     columns: Columns = [
         (Column("method"), lambda one: one.title),
-        (Column("pooled Δ PSNR (dB)", 2, True), lambda one: look.gain("pooled", one)),
-        (Column("pooled Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
-        (Column("self Δ PSNR (dB)", 2, True), lambda one: look.gain("self", one)),
-        (Column("self Δ SSIM", 3, True), lambda one: look.gain("self", one, "delta_ssim")),
-        (Column("self − pooled (dB)"), lambda one: look.difference(("self", one), ("pooled", one))),
-        (Column("pooled AEANet − method (dB)"), lambda one: look.difference(("pooled", AEANET), ("pooled", one))),
+        (Column("pooled Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
+        (Column("pooled Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
+        (Column("self Δ PSNR (dB)", 2, True), lambda one: estimates.gain("self", one)),
+        (Column("self Δ SSIM", 3, True), lambda one: estimates.gain("self", one, "delta_ssim")),
+        (Column("self − pooled (dB)"), lambda one: estimates.difference(("self", one), ("pooled", one))),
+        (Column("pooled AEANet − method (dB)"), lambda one: estimates.difference(("pooled", AEANET), ("pooled", one))),
         (Column("paper, pooled"), lambda one: PAPER.get(("pooled", one.key))),
         (Column("paper, self"), lambda one: PAPER.get(("self", one.key))),
     ]
@@ -102,13 +102,13 @@ def _table1_left(look: _Look) -> Table:
     return _by_method("table1-left", title, study.table1, columns, note)
 
 
-def _table1_right(look: _Look) -> Table:
+def _table1_right(estimates: _Estimates) -> Table:
     rows: list[list[Cell]] = []
     strategies: tuple[Strategy, ...] = ("pooled", "self")
     for strategy in strategies:
-        for one in look.study.table1:
-            if look.of(strategy, one):
-                parts = [look.gain(strategy, one, part=part) for part in ("foreground", "background")]
+        for one in estimates.study.table1:
+            if estimates.of(strategy, one):
+                parts = [estimates.gain(strategy, one, part=part) for part in ("foreground", "background")]
                 rows.append([f"{one.title} ({strategy})", *parts, PAPER_PARTS.get((strategy, one.key))])
     columns = [Column("method"), Column("foreground", 2, True), Column("background", 2, True), Column("paper")]
     title = "Table 1, right: Δ PSNR (dB) of foreground and background"
@@ -116,47 +116,48 @@ def _table1_right(look: _Look) -> Table:
     return Table("table1-right", title, columns, rows, note)
 
 
-def _table2(look: _Look) -> Table:
+def _table2(estimates: _Estimates) -> Table:
     def difference(one: Method) -> Cell:
-        return None if one.key == AEANET.key else look.difference(("pooled", ABLATION[-1]), ("pooled", one))
+        return None if one.key == AEANET.key else estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
 
     columns: Columns = [
         (Column("method, pooled"), lambda one: one.title),
-        (Column("Δ PSNR (dB)", 2, True), lambda one: look.gain("pooled", one)),
-        (Column("Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
+        (Column("Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
+        (Column("Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
         (Column("BA + SR (64) − method (dB)"), difference),
         (Column("paper"), lambda one: PAPER.get(("pooled", one.key))),
     ]
-    first = [method(name) for name in ("unet", "gvtnet") if ("pooled", name) in look.results.evaluations]
+    first = [method(name) for name in ("unet", "gvtnet") if ("pooled", name) in estimates.results.evaluations]
     title = "Table 2: what shared references and batch-aware attention bring"
     return _by_method("table2", title, [*first, *ABLATION], columns)
 
 
-def _unseen(look: _Look) -> Table:
+def _unseen(estimates: _Estimates) -> Table:
     columns: Columns = [
         (Column("method"), lambda one: one.title),
-        (Column("seen samples (dB)", 2, True), lambda one: look.gain("pooled", one)),
-        (Column("unseen samples (dB)", 2, True), lambda one: look.gain("unseen", one)),
-        (Column("unseen − seen (dB)"), lambda one: look.difference(("unseen", one), ("pooled", one))),
-        (Column("seen, Δ SSIM", 3, True), lambda one: look.gain("pooled", one, "delta_ssim")),
-        (Column("unseen, Δ SSIM", 3, True), lambda one: look.gain("unseen", one, "delta_ssim")),
+        (Column("seen samples (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
+        (Column("unseen samples (dB)", 2, True), lambda one: estimates.gain("unseen", one)),
+        (Column("unseen − seen (dB)"), lambda one: estimates.difference(("unseen", one), ("pooled", one))),
+        (Column("seen, Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
+        (Column("unseen, Δ SSIM", 3, True), lambda one: estimates.gain("unseen", one, "delta_ssim")),
     ]
     title = "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not"
     note = (
-        f"Not in the paper. The samples are split into {len(look.study.parts)} parts, all pairs of a sample in one; "
-        "each part is scored by networks trained on the other parts alone."
+        f"Not in the paper. The samples are split into {len(estimates.study.parts)} parts, all pairs of a sample in "
+        "one; each part is scored by networks trained on the other parts alone."
     )
-    return _by_method("unseen", title, look.study.table1, columns, note)
+    return _by_method("unseen", title, estimates.study.table1, columns, note)
 
 
-def _pairs(look: _Look) -> Table:
-    methods = [one for one in look.study.table1 if look.of("pooled", one)]
+def _pairs(estimates: _Estimates) -> Table:
+    methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
     scores = {
-        one.key: {score.name: score for score in Evaluation.average(look.of("pooled", one)).pairs} for one in methods
+        one.key: {score.name: score for score in Evaluation.average(estimates.of("pooled", one)).pairs}
+        for one in methods
     }
     columns = ["pair", "magnification", "residual (px)", "PSNR unregistered", "registered", "bicubic, test columns"]
     rows: list[list[Cell]] = []
-    for name, pair in look.study.pairs.items():
+    for name, pair in estimates.study.pairs.items():
         report = pair.report
         of_pair = [scores[one.key].get(name) for one in methods]
         bicubic = next((f"{score.psnr_bicubic:.2f}" for score in of_pair if score), None)

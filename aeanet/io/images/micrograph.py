@@ -51,8 +51,26 @@ def encoding(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+class GreyScale:
+    """The type of an image's values, and the values `low` and `high` that are black and white: 0 and 1 as pixels."""
+
+    dtype: np.dtype
+    low: float
+    high: float
+
+    @property
+    def bits(self) -> int | None:
+        """The number of bits of white, for unsigned types; None for other types."""
+        return int(self.high).bit_length() if self.dtype.kind == "u" else None
+
+    def to_raw(self, pixels: NDArray) -> NDArray:
+        """Pixels, clipped to [0, 1], as values."""
+        values = np.clip(pixels.astype(np.float64), 0, 1) * (self.high - self.low) + self.low
+        return values.astype(self.dtype) if self.dtype.kind == "f" else np.rint(values).astype(self.dtype)
+
+
 @dataclass(frozen=True)
-class Micrograph:
+class Micrograph(GreyScale):
     """A grey image and what is needed to write another one of its kind.
 
     Attributes:
@@ -72,20 +90,10 @@ class Micrograph:
     bar: int = 0
     kind: str = ""
 
-    def to_raw(self, pixels: NDArray) -> NDArray:
-        """Other pixels, clipped to [0, 1], as values of this image's type and range."""
-        return to_raw(pixels, self.dtype, self.low, self.high)
 
-
-def bits_of(dtype: np.dtype, high: float) -> int | None:
-    """The number of bits of the white `high` of an unsigned type; None for other types."""
-    return int(high).bit_length() if dtype.kind == "u" else None
-
-
-def to_raw(pixels: NDArray, dtype: np.dtype, low: float, high: float) -> NDArray:
-    """Pixels, clipped to [0, 1], as values of a type whose black is `low` and whose white is `high`."""
-    values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
-    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
+def to_pixels(values: NDArray, low: float, high: float) -> NDArray[np.float32]:
+    """Values of an image as pixels: 0 is black and 1 is white."""
+    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
 def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:

@@ -13,7 +13,15 @@ from PIL import Image, UnidentifiedImageError
 
 from aeanet.io.images import microscopes
 from aeanet.io.images.bars import find_bar
-from aeanet.io.images.micrograph import WIDER, ImageError, Micrograph, NotOneImageError, decoding, value_range
+from aeanet.io.images.micrograph import (
+    WIDER,
+    ImageError,
+    Micrograph,
+    NotOneImageError,
+    decoding,
+    to_pixels,
+    value_range,
+)
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -80,7 +88,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     bar = 0 if keep_bar else find_bar(grey) if decoded.specimen is None else len(grey) - decoded.specimen
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
-    pixels = ((grey - low) / (high - low)).astype(np.float32)
+    pixels = to_pixels(grey, low, high)
     return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind)
 
 

@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from aeanet.io.atomic import write_atomically
-from aeanet.io.images.micrograph import ImageError, Micrograph, bits_of, encoding
+from aeanet.io.images.micrograph import ImageError, Micrograph, encoding
 from aeanet.io.images.reading import RASTER_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
@@ -40,7 +40,7 @@ def write_image(
         raise ImageError(f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}.")
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
-    content = _encode(path, like.to_raw(pixels), size, bits_of(like.dtype, like.high))
+    content = _encode(path, like.to_raw(pixels), size, like.bits)
     with encoding(path):
         write_atomically(path, content)
     return path

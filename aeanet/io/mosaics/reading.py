@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from aeanet.io.images.micrograph import WIDER, ImageError, decoding, to_raw, value_range
+from aeanet.io.images.micrograph import WIDER, GreyScale, ImageError, decoding, to_pixels, value_range
 from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
@@ -21,7 +21,7 @@ ZARR_BITS = "significant_bits"  # our own attribute: OME-Zarr, unlike OME-TIFF, 
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class Mosaic(GreyScale):
     """A grey image of which any region can be read, and what is needed to write another one of its kind.
 
     `shape` is (H, W). Pixels are `(raw - low) / (high - low)`, as in `images.Micrograph`.
@@ -40,11 +40,7 @@ class Mosaic:
         """A region, float32 in [0, 1]. Raises ImageError if it cannot be read."""
         with decoding(self.path):
             values = self.raw(rows, columns)
-        return ((values.astype(np.float64) - self.low) / (self.high - self.low)).astype(np.float32)
-
-    def to_raw(self, pixels: NDArray) -> NDArray:
-        """Other pixels, clipped to [0, 1], as values of this image's type and range."""
-        return to_raw(pixels, self.dtype, self.low, self.high)
+        return to_pixels(values, self.low, self.high)
 
 
 def shape_by_regions(path: Path) -> tuple[int, int] | None:

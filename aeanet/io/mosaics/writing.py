@@ -19,7 +19,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from aeanet.io.images.micrograph import bits_of, encoding
+from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
 from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
@@ -158,7 +158,7 @@ class _TiffFile:
 
     @staticmethod
     def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
-        metadata = {"metadata": ome_metadata(pixel_size, bits_of(like.dtype, like.high))} | tiff_resolution(pixel_size)
+        metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
         layout: dict[str, Any] = {"shape": shape, "dtype": like.dtype.newbyteorder("<"), "tile": (FILE_TILE, FILE_TILE)}
         tifffile.imwrite(path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata)
 
@@ -204,7 +204,7 @@ class _ZarrFile:
         }
         group = zarr.open_group(path, mode="w", zarr_format=3)
         group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
-        if bits := bits_of(like.dtype, like.high):
+        if bits := like.bits:
             group.attrs[ZARR_BITS] = bits
         chunk = min(tile, max(shape))
         group.create_array("0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))

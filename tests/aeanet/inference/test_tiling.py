@@ -178,11 +178,14 @@ def test_what_has_no_exact_tiles_is_refused(layer: nn.Module, words: str) -> Non
     [
         [nn.Conv2d(1, 1, 5, padding="same"), nn.Sequential()],
         [nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 17, padding=8), nn.AvgPool2d(2)],
-        [nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Sequential(nn.MaxPool2d(2), nn.Upsample(None, 2)),
-         nn.Conv2d(2, 1, 1)],
+        [
+            nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+            nn.Sequential(nn.MaxPool2d(2), nn.Upsample(None, 2)),
+            nn.Conv2d(2, 1, 1),
+        ],
     ],
     ids=["same padding", "finer than the image", "reflected border"],
-)  # fmt: skip
+)
 def test_other_layers(layers: list[nn.Module]) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(*layers).double()

@@ -119,8 +119,18 @@ def test_from_file_to_file_is_what_memory_gives(
     tmp_path: Path, model: UShape, target: str, magnification: float
 ) -> None:
     values = (uneven_noise(81, 120) * 65535).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata={"axes": "YX", "PhysicalSizeX": 3.0,
-        "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 4.0, "PhysicalSizeYUnit": "nm"})  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        values,
+        ome=True,
+        metadata={
+            "axes": "YX",
+            "PhysicalSizeX": 3.0,
+            "PhysicalSizeXUnit": "nm",
+            "PhysicalSizeY": 4.0,
+            "PhysicalSizeYUnit": "nm",
+        },
+    )
     super_resolve_mosaic(model, tmp_path / "a.tif", tmp_path / target, tile=50, magnification=magnification)
     whole = super_resolve(model, (values / 65535).astype(np.float32), magnification=magnification)
     with open_mosaic(tmp_path / target) as result:
