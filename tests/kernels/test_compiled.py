@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled import CASES, line
+from compiled import line
 
 SHARED_LIMITS = {"80": 163 * 1024, "90": 227 * 1024, "100": 227 * 1024, "gfx942": 64 * 1024}
 """Bytes that a program may have."""
@@ -21,18 +21,24 @@ PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward"}
 LARGE = PRODUCTS | {"statistics"}
 """They read feature maps."""
 ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
+ALIGNMENTS = ["--case", "nchw-16", "nchw-1", "channels_last-16"]
 SELECTION = {
-    "80": ["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
-    "90": ["--channels", "64", "128", "--dtype", "bfloat16", "--case", *CASES],
-    "100": ["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
-    "gfx942": ["--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"],
+    "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
+    "90": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-8", "nchw-4", "nchw-1"]],
+    "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
+    "gfx942": [["--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 EVERYTHING = {
-    "80": ["--case", "nchw-16", "nchw-1", "channels_last-16"],
-    "90": ["--dtype", "bfloat16", "float32", "--precision", "ieee", "tf32"],
-    "100": ["--dtype", "bfloat16", "--case", "nchw-16", "nchw-1", "channels_last-16"],
-    "gfx942": ["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
+    "80": [["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS]],
+    "90": [
+        ["--dtype", "bfloat16"],
+        ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
+        ["--channels", "32", "64", "128", "--dtype", "float32", "--precision", "ieee", "tf32", *ALIGNMENTS],
+    ],
+    "100": [["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS]],
+    "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
+"""Options of `compiled.py`, a list for each run."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +57,11 @@ def build(*arguments: str) -> subprocess.Popen[str]:
 def table(request):
     """Rows by architecture, all processes started at once."""
     chosen = EVERYTHING if request.config.getoption("--every-kernel") else SELECTION
-    running = {name: build("--json", "--architecture", name, *options) for name, options in chosen.items()}
-    rows = {name: [json.loads(line) for line in process.stdout] for name, process in running.items()}
-    assert all(process.wait() == 0 for process in running.values())
+    running = [(name, build("--json", "--architecture", name, *run)) for name, runs in chosen.items() for run in runs]
+    rows = {name: [] for name in chosen}
+    for name, process in running:
+        rows[name] += [json.loads(line) for line in process.stdout]
+        assert process.wait() == 0
     return rows
 
 
