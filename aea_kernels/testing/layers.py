@@ -157,7 +157,7 @@ def _measure(
         def measure_reach(seen: Call) -> None:
             reached[seen.name] = _reached(seen, by_name.get(seen.name), frame)
 
-        with precision(), traced(model, measure_reach):
+        with precision(), traced(model, measure_reach, keep=False):
             call(model, with_nan(x, range(2, x.dim())))
 
     for element in elements:
@@ -169,7 +169,7 @@ def _measure(
             outcomes[seen.name] = _accumulated(seen, by_name.get(seen.name), element, frame, reached.get(seen.name))
 
         moved = by_axes(x.dim(), range(2, x.dim())).act(x, element, frame)
-        with precision(), traced(model, measure_accumulated):
+        with precision(), traced(model, measure_accumulated, keep=False):
             call(model, moved)
         for name in by_name:
             outcome = outcomes.get(name, NotMeasured("it is not called for the transformed image"))
