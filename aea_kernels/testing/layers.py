@@ -49,7 +49,7 @@ class Layer:
     @property
     def title(self) -> str:
         """Name and class, for a sentence."""
-        return f"{self.name or 'the network itself'} ({self.kind})"
+        return f"{self.name!r} ({self.kind})" if self.name else f"the network itself ({self.kind})"
 
 
 @dataclass
@@ -129,7 +129,7 @@ def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
     except (UnmeasurableError, ValueError):
         return ""
     fault = next((layer for layer in layers if layer.own.verdict.fails), None)
-    return "" if fault is None else f"the layer {fault.title}: {fault.cause}"
+    return "" if fault is None else f"{'the layer ' if fault.name else ''}{fault.title}: {fault.cause}"
 
 
 def _measure(
