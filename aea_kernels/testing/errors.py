@@ -84,13 +84,13 @@ def difference(got: Tensor, expected: Tensor, largest_input: float = 0.0, positi
     if expected.numel() == 0:
         return Difference(0.0, math.inf)
     off = got.detach() - expected
-    norm, error = float(expected.norm()), float(off.norm())
-    if not math.isfinite(norm + error):
-        return Difference(math.nan, math.nan)
-    if error == 0:
-        return Difference(0.0, math.inf)
-    largest = max(_largest(expected), SMALLEST_OUTPUT * largest_input)
     most = _largest(off)
+    if most == 0:
+        return Difference(0.0, math.inf)
+    if not math.isfinite(most):
+        return Difference(math.nan, math.nan)
+    norm, error = float(expected.norm()), float(off.norm())
+    largest = max(_largest(expected), SMALLEST_OUTPUT * largest_input)
     decibels = 20 * math.log10(norm / error) if norm else -math.inf
     return Difference(most / largest if largest else math.inf, decibels, _at_border(off, most, positions))
 

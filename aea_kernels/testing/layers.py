@@ -49,7 +49,7 @@ class Layer:
     @property
     def title(self) -> str:
         """Name and class, for a sentence."""
-        return f"{self.name or 'the network itself'} ({self.kind})"
+        return f"{self.name!r} ({self.kind})" if self.name else f"the network itself ({self.kind})"
 
 
 @dataclass
@@ -129,7 +129,7 @@ def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
     except (UnmeasurableError, ValueError):
         return ""
     fault = next((layer for layer in layers if layer.own.verdict.fails), None)
-    return "" if fault is None else f"the layer {fault.title}: {fault.cause}"
+    return "" if fault is None else f"{'the layer ' if fault.name else ''}{fault.title}: {fault.cause}"
 
 
 def _measure(
@@ -157,7 +157,7 @@ def _measure(
         def measure_reach(seen: Call) -> None:
             reached[seen.name] = _reached(seen, by_name.get(seen.name), frame)
 
-        with precision(), traced(model, measure_reach):
+        with precision(), traced(model, measure_reach, keep=False):
             call(model, with_nan(x, range(2, x.dim())))
 
     for element in elements:
@@ -169,7 +169,7 @@ def _measure(
             outcomes[seen.name] = _accumulated(seen, by_name.get(seen.name), element, frame, reached.get(seen.name))
 
         moved = by_axes(x.dim(), range(2, x.dim())).act(x, element, frame)
-        with precision(), traced(model, measure_accumulated):
+        with precision(), traced(model, measure_accumulated, keep=False):
             call(model, moved)
         for name in by_name:
             outcome = outcomes.get(name, NotMeasured("it is not called for the transformed image"))

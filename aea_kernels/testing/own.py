@@ -34,14 +34,12 @@ class _Handed:
         original: for the input itself.
         marked: for the input with a NaN in the middle; None where no translation asks for it.
         module: whose output or input it is.
-        hint: its layout, where that is known.
     """
 
     got: Tensor
     original: Tensor
     marked: Tensor | None
     module: nn.Module
-    hint: Layout | None
 
 
 def own_error(seen: Call, element: Element, frame: Frame) -> Outcome:
@@ -111,7 +109,6 @@ def _best(
     usable += [other for other in layouts(shape, frame, tensor.module) if other not in usable]
     if layout in usable and layout.spatial(shape) == local.spatial:
         usable = _first(layout, usable)
-    usable = _first(tensor.hint, usable)
     best: tuple[Outcome, Layout] | None = None
     for candidate in usable:
         spatial = candidate.spatial(shape)
@@ -162,6 +159,10 @@ def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame
 
     known = [c for c in seen.children if not any(o.layout is None for o in seen.children if o.module is c.module)]
 
+    def computed(child: Call, tensors: list[Tensor]) -> list[Tensor]:
+        """Without those that an earlier call returned: they are what was answered."""
+        return [t for place, t in enumerate(tensors) if place not in child.hints]
+
     def call(change: Callable[[Tensor], Tensor], answer: Callable[[Tensor, Layout], Tensor]) -> list[Tensor]:
         """What it returns, then what it hands to each of its known children in turn."""
         prepared: dict[nn.Module, list[Any]] = {}
@@ -171,21 +172,21 @@ def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame
         with answers(prepared) as asked:
             returned = next(iter(tensors_in(seen.module(*args, **kwargs))))
         handed = {module: iter(calls) for module, calls in asked.items()}
-        return [returned, *(t for child in known for t in tensors_in(next(handed[child.module], ())))]
+        given = [(child, tensors_in(next(handed[child.module], ()))) for child in known]
+        return [returned, *(t for child, tensors in given for t in computed(child, tensors))]
 
     got = call(act, lambda t, child: child.act(t, element, frame).clone())
     output = seen.first_output()
     assert output is not None
-    originals = [output, *(t for child in known for t in tensors_in(child.inputs))]
-    asked_of = [(c.module, c.hints.get(place)) for c in known for place in range(len(tensors_in(c.inputs)))]
-    whose = [(seen.module, seen.layout), *asked_of]
+    originals = [output, *(t for child in known for t in computed(child, tensors_in(child.inputs)))]
+    whose = [seen.module, *(child.module for child in known for _ in computed(child, tensors_in(child.inputs)))]
     if len(got) != len(originals):
         raise RuntimeError("it calls its layers otherwise")
     marked: list[Tensor | None] = [None] * len(got)
     if any(element.spill):
         marks = call(mark, lambda t, _: t.clone())
         marked = [*marks] if len(marks) == len(got) else marked
-    found = [_Handed(a, b, c, *who) for a, b, c, who in zip(got, originals, marked, whose, strict=True)]
+    found = [_Handed(a, b, c, module) for a, b, c, module in zip(got, originals, marked, whose, strict=True)]
     return found[0], found[1:]
 
 

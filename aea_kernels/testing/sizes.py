@@ -49,6 +49,8 @@ class Sizes:
         tried = f"of the {len(self.verdicts)} sizes from {min(self.verdicts)} to {max(self.verdicts)}"
         if not self.legal:
             return f"{self.group}: none {tried} is legal"
+        if len(self.legal) == len(self.verdicts):
+            return f"{self.group}: every one {tried} is legal"
         if self.rule:
             return f"{self.group}: the legal sizes are {self.rule}, {tried}"
         return f"{self.group}: the legal sizes are {', '.join(str(s) for s in self.legal)}, {tried}"

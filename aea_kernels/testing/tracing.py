@@ -29,7 +29,8 @@ class Call:
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
         layout: of the first tensor in `output`, once known.
-        hints: layouts of tensors in `inputs`, by their place among them, where they are the output of an earlier call.
+        hints: layouts of tensors in `inputs`, by their place among them, where they are what an earlier call returned,
+            unchanged.
     """
 
     name: str
@@ -53,8 +54,13 @@ class Call:
 
 
 @contextmanager
-def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call]]:
+def traced(model: nn.Module, seen: Callable[[Call], None], *, keep: bool = True) -> Iterator[list[Call]]:
     """While it is open, hand every finished call to `seen`, children before parents; calls made by `seen` do not count.
+
+    Args:
+        model: whose layers.
+        seen: what is done with a finished call.
+        keep: copy inputs and outputs. Without, calls have no inputs, and their outputs are there for `seen` alone.
 
     Yields:
         The calls in the order in which they began.
@@ -64,10 +70,10 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
     times: Counter[str] = Counter()
     watching = True
     layouts: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], Layout]] = {}
+    # the memory of a tensor that is gone may be another's by now: hence the references
 
     def hint(t: Tensor) -> Layout | None:
         alive, layout = layouts.get(_mark(t), (None, None))
-        # the memory of a tensor that is gone may be another's by now
         return layout if alive is not None and alive() is not None else None
 
     def begin(name: str) -> Callable[..., None]:
@@ -76,7 +82,7 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
                 return
             times[name] += 1
             numbered = name if times[name] == 1 else f"{name}#{times[name]}"
-            call = Call(numbered, module, map_tensors(torch.clone, (args, kwargs)))
+            call = Call(numbered, module, map_tensors(torch.clone, (args, kwargs)) if keep else ((), {}))
             hints = enumerate(hint(t) for t in tensors_in((args, kwargs)))
             call.hints = {place: layout for place, layout in hints if layout is not None}
             if open_calls:
@@ -91,7 +97,7 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
         if not watching:
             return
         call = open_calls.pop()
-        call.output = map_tensors(torch.clone, output)
+        call.output = map_tensors(torch.clone, output) if keep else output
         first = call.first_output()
         call.shape = None if first is None else tuple(first.shape)
         watching = False
@@ -99,6 +105,8 @@ def traced(model: nn.Module, seen: Callable[[Call], None]) -> Iterator[list[Call
             seen(call)
         finally:
             watching = True
+        if not keep:
+            call.output = None
         for t in tensors_in(output)[:1]:
             layouts.pop(_mark(t), None)
             if call.layout is not None:
@@ -141,8 +149,8 @@ def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[dict[nn.Module,
 
 
 def _mark(t: Tensor) -> tuple[Any, ...]:
-    """What tells a tensor from others that are alive."""
-    return t.data_ptr(), t.shape, t.stride()
+    """What tells a tensor from others that are alive, and from itself once changed in place."""
+    return t.data_ptr(), t.shape, t.stride(), 0 if t.is_inference() else t._version
 
 
 def _restore(module: nn.Module, forward: Any) -> None:

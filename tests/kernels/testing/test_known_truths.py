@@ -156,7 +156,7 @@ class TestUNet:
     def test_translations_by_its_stride(self):
         x = torch.randn(1, 1, 40, 40)
         assert_equivariant(UNet(kernel=4), x, translations(2))
-        with pytest.raises(AssertionError, match="layer down"):
+        with pytest.raises(AssertionError, match="the layer 'down'"):
             assert_equivariant(UNet(kernel=4), x, translations(1))
 
 

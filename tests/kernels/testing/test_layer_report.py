@@ -80,11 +80,11 @@ def test_the_table_names_every_layer_and_every_fault(network):
     text = str(report)
     assert "evaluation mode" in text
     for line in (
-        "rotations and flips: the legal sizes are 1 k, of the 2 sizes from 8 to 9",
+        "rotations and flips: every one of the 2 sizes from 8 to 9 is legal",
         "no layer breaks it by itself",
     ):
         assert line in text
-    assert "  3 (Conv2d): its kernel is not symmetric under the" in text
+    assert "  '3' (Conv2d): its kernel is not symmetric under the" in text
 
 
 def test_json_comes_back_as_it_was(network, tmp_path):

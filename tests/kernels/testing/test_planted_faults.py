@@ -105,7 +105,7 @@ def test_a_bias_by_position_however_small(size):
     model = network(BiasByPosition(size))
     assert faults(model, d4) == ["3"]
     with pytest.raises(
-        AssertionError, match=r"Likely cause: the layer 3 \(BiasByPosition\): a computation that depends on"
+        AssertionError, match=r"Likely cause: the layer '3' \(BiasByPosition\): a computation that depends on"
     ):
         assert_equivariant(model, X, d4)
 
@@ -158,7 +158,7 @@ def test_float16_overflow():
     report = equivariance_report(model, X.half(), flips)
     (layer,) = report.culprits(flips)
     assert (layer.name, layer.own.verdict) == ("3", Verdict.OVERFLOW)
-    with pytest.raises(AssertionError, match=r"not finite in float16, and finite in float64.*the layer 3 \(Scaled\)"):
+    with pytest.raises(AssertionError, match=r"not finite in float16, and finite in float64.*the layer '3' \(Scaled\)"):
         assert_equivariant(model, X.half(), flips)
     assert_equivariant(model.float(), X, flips)
 
