@@ -202,10 +202,9 @@ class Cost(NamedTuple):
     """Read and written."""
     flops: float
 
-    def time(self, dtype: torch.dtype, device: torch.device) -> float:
-        """In bytes moved: whichever of memory and arithmetic takes longer."""
-        balance = BALANCE["cpu" if device.type == "cpu" else multiplication(dtype)]
-        return max(self.numbers * dtype.itemsize, self.flops / balance)
+    def time(self, dtype: torch.dtype, mode: str) -> float:
+        """In bytes moved, whichever of memory and arithmetic takes longer; `mode` as in BALANCE."""
+        return max(self.numbers * dtype.itemsize, self.flops / BALANCE[mode])
 
 
 def fold_cost(channels: int) -> Cost:
@@ -228,5 +227,10 @@ def route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype,
 
     Projecting first can win where keys and values are much narrower than the feature map.
     """
-    project = project_cost(channels, keys, values, heads).time(dtype, device)
-    return "project" if project < fold_cost(channels).time(dtype, device) else "fold"
+    return _route(channels, keys, values, heads, dtype, "cpu" if device.type == "cpu" else multiplication(dtype))
+
+
+@lru_cache
+def _route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, mode: str) -> str:
+    project = project_cost(channels, keys, values, heads).time(dtype, mode)
+    return "project" if project < fold_cost(channels).time(dtype, mode) else "fold"

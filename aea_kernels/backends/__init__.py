@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from types import ModuleType, TracebackType
 
@@ -64,6 +65,6 @@ def primitives(name: str, device: torch.device) -> ModuleType:
             "or TRITON_INTERPRET=1 in the environment before the first import of triton"
         )
     try:
-        return import_module(".triton", __name__)
+        return sys.modules.get(f"{__name__}.triton") or import_module(".triton", __name__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"backend 'triton' cannot run: {error}") from error

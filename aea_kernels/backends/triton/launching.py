@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -58,42 +58,45 @@ def launch(
     if _recorded is not None:
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
-        elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
-        with torch.cuda.device(device) if elsewhere else nullcontext():
-            kernel[(programs,)](**arguments, num_warps=warps, num_stages=stages)
+        grid = kernel[(programs,)]
+        if device.type == "cuda" and device.index != torch.cuda.current_device():
+            with torch.cuda.device(device):
+                grid(num_warps=warps, num_stages=stages, **arguments)
+        else:
+            grid(num_warps=warps, num_stages=stages, **arguments)
 
 
 def plan_over_positions(
-    kernel: str,
-    rows: int,
-    columns: int,
-    images: int,
-    positions: int,
-    x: Tensor,
-    *maps: FeatureMap,
-    same: bool = False,
+    kernel: str, rows: int, columns: int, images: int, positions: int, x: Tensor, *maps: FeatureMap, same: bool = False
 ) -> Launch:
     """`planning.plan_launch` for feature maps like x."""
+    aligned = True
+    for feature_map in maps:
+        aligned = aligned and feature_map.aligned
     mode, device = multiplication(x.dtype), device_of(x.device)
-    return planning.plan_launch(kernel, rows, columns, images, positions, mode, is_aligned(*maps), device, same)
+    return planning.plan_launch(kernel, rows, columns, images, positions, mode, aligned, device, same)
 
 
 def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any) -> None:
     """Launch a kernel as planned for feature maps like `like`; `written` is the workspace that it fills."""
+    tiles = plan.tiles
+    arguments |= {
+        "splits": plan.splits,
+        "steps": plan.steps,
+        "NUMBERS": numbers(like.dtype, plan.precision),
+        "BLOCK_A": tiles.block_a,
+        "BLOCK_K": tiles.block_k,
+        "BLOCK_S": tiles.block_s,
+    }
+    workspace = 0 if written is None else written.nbytes
     launch(
         kernel,
         plan.programs,
         like.device,
-        warps=plan.tiles.warps,
-        stages=plan.tiles.stages,
+        warps=tiles.warps,
+        stages=tiles.stages,
         plan=plan,
-        workspace=0 if written is None else written.nbytes,
-        splits=plan.splits,
-        steps=plan.steps,
-        NUMBERS=numbers(like.dtype, plan.precision),
-        BLOCK_A=plan.tiles.block_a,
-        BLOCK_K=plan.tiles.block_k,
-        BLOCK_S=plan.tiles.block_s,
+        workspace=workspace,
         **arguments,
     )
 
@@ -169,6 +172,12 @@ class FeatureMap(NamedTuple):
     positions: int
     layout: Layout
     """In a `tl.constexpr`, which the interpreter does not need."""
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it is read 16 bytes at a time."""
+        layout: Layout = self.layout if INTERPRETED else self.layout.value  # type: ignore[attr-defined]
+        return layout.UNIT > 1
 
 
 class Matrix(NamedTuple):
@@ -248,14 +257,18 @@ def _described(
     )
 
 
-def is_aligned(*maps: FeatureMap) -> bool:
-    """Whether every one is read 16 bytes at a time."""
-    return all(getattr(x.layout, "value", x.layout).UNIT > 1 for x in maps)
-
-
 def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
     """`norm` of a primitive, [weight, bias, mean, variance] or []."""
     if not norm:
         return None
-    weight, bias, mean, variance = (t.contiguous() for t in norm)
-    return Norm(weight, bias, mean, variance, tl.constexpr(eps))
+    weight, bias, mean, variance = contiguous(norm)
+    return Norm(weight, bias, mean, variance, _constant(eps))
+
+
+@lru_cache
+def _constant(number: float) -> Any:
+    return tl.constexpr(number)
+
+
+def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t if t.is_contiguous() else t.contiguous() for t in tensors]

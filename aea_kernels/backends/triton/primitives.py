@@ -21,6 +21,7 @@ from . import kernels
 from .launching import (
     FeatureMap,
     Matrix,
+    contiguous,
     feature_map,
     launch,
     launch_over_positions,
@@ -81,7 +82,8 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
-    partial = _outer(x, feature_map(x), feature_map(x), norm, eps, gram=True)
+    x_map = feature_map(x)
+    partial = _outer(x, x_map, x_map, norm, eps, gram=True)
     return _reduce(partial, reference_images, math.prod(x.shape[2:]), references)
 
 
@@ -345,7 +347,7 @@ def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, An
 
 
 def _fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    weights = Projections(*(p.contiguous() for p in projections))
+    weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
     if shared is None:
         return folding.fold(gram, projections, heads, scale)
@@ -372,7 +374,7 @@ def _fold_backward(
     scale: float,
 ) -> list[Tensor]:
     groups, number = gram.shape[0], 0 if references is None else references.shape[0]
-    weights = Projections(*(p.contiguous() for p in projections))
+    weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
     if shared is None or not 0 < groups <= FOLD_GROUPS:
         return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
