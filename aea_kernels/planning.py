@@ -57,11 +57,10 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     """
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
     sliced = channels > block  # channels are summed over in slices
-    roomy = architecture in (80, 90, 100)  # at least 163 KB of shared memory for a program, others have 99
     if kernel == "statistics":
         return Tiles(block, block, 4096 // block, 8, 3, 2) if block >= 64 else Tiles(block, block, 64, 4, 3, 4)
     if mode == "16-bit":
-        return _tiles_of_16_bits(kernel, block, sliced, aligned, roomy)
+        return _tiles_of_16_bits(kernel, block, sliced, aligned, architecture)
     if mode == "tf32":
         return _tiles_of_tf32(kernel, block, sliced, architecture)
     # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed over in slices
@@ -74,8 +73,8 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
 
 
-def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, roomy: bool) -> Tiles:
-    large = block >= 64
+def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, architecture: int) -> Tiles:
+    large, hopper = block >= 64, architecture == 90
     warps = 8 if large else 4
     positions = 64 if aligned else 32
     if kernel == "outer":
@@ -85,10 +84,16 @@ def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, room
     deep = 32 if sliced else block
     if kernel == "apply":
         programs = 4 if not large else 1 if sliced or not aligned else 2
-        return Tiles(block, deep, positions if large else 128, warps, 2 if block == 128 else 3, programs)
-    if sliced or not (aligned and roomy):
+        stages = 2 if block == 128 and architecture <= 90 else 3
+        positions = positions if large else 128
+        if block == 128 and not hopper:
+            positions, deep = 32, deep if architecture >= 100 else 32
+        return Tiles(block, deep, positions, warps, stages, programs)
+    if hopper and aligned and not sliced:
+        return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
+    if hopper or block < 128:
         return Tiles(block, deep, 32, warps, 2 if sliced else 1, 1)
-    return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
+    return Tiles(block, 32, 32, warps, 2, 1) if aligned else Tiles(block, 32, 16, warps, 1, 1)
 
 
 def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> Tiles:
