@@ -25,7 +25,7 @@ from aeanet.reproduce.run import MARGIN
 from aeanet.reproduce.table import Column, Table
 from aeanet.reproduce.tables import build_tables
 from aeanet.scoring.confidence import Estimate
-from aeanet.scoring.evaluation import Evaluation, evaluate
+from aeanet.scoring.evaluation import evaluate
 from aeanet.training import Recipe
 
 BRIEF = Recipe.short(steps=2, batch=2, crop=16)
@@ -363,11 +363,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert "nowhere is not a folder" in output
 
 
-def test_the_evaluation_of_seeds_has_one_table_each() -> None:
+def test_the_evaluation_of_seeds_has_one_table_each(tmp_path: Path) -> None:
     """Two seeds' experiments of one method become two evaluations, not one of twice the pairs."""
-    from aeanet.reproduce.run import _collect
-
-    experiments = [e for e in study(seeds=2, sections=["table1"], methods=["unet"]).experiments if e.strategy == "self"]
-    one = evaluate(build_model("unet"), [PAIRS["toy-0"]])
-    found = _collect([(experiment, one) for experiment in experiments])["self", "unet"]
-    assert found == [Evaluation(one.subimages * 2)] * 2
+    alone = {"toy-0": PAIRS["toy-0"]}
+    results = run_study(study(pairs=alone, seeds=2, sections=["table1"], methods=["unet"]), tmp_path, silent)
+    models = [load_model(tmp_path / "self" / "unet" / "toy-0" / f"seed{seed}") for seed in range(2)]
+    assert results.evaluations["self", "unet"] == [evaluate(model, [PAIRS["toy-0"]]) for model in models]
