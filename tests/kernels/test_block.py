@@ -98,8 +98,8 @@ def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial,
 @for_all(interpreted=1, data=st.data())
 def test_error_budget(backend, dtype, training, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
-    block = aea.AugmentedAttention(64, references=8).train(training)  # errors enough to average
-    x = data.draw(tensors((4, 64, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
+    block = aea.AugmentedAttention(48, references=8).train(training)  # errors enough to average
+    x = data.draw(tensors((3, 48, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
     testing.assert_within_error_budget(
         block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
@@ -131,10 +131,11 @@ def test_training_splits_the_batch_as_the_paper_does(backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3, norm=False).double().train()
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
+    y = block(x)
     for image in range(5):
-        seen = torch.autograd.grad(block(x)[image].sum(), x)[0].flatten(1).abs().sum(1) > 0
+        seen = torch.autograd.grad(y[image].sum(), x, retain_graph=True)[0].flatten(1).abs().sum(1) > 0
         assert seen.tolist() == ([i == image for i in range(5)] if image < 2 else [i >= 2 for i in range(5)])
-    references = torch.autograd.grad(block(x)[2:].sum(), block.references, allow_unused=True)[0]
+    references = torch.autograd.grad(y[2:].sum(), block.references, allow_unused=True)[0]
     assert not references.any()
 
 
@@ -177,7 +178,7 @@ def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backen
 def test_same_bits_every_time(backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(20, references=8).train()
-    x = torch.randn(4, 20, 24, 32, requires_grad=True)
+    x = torch.randn(3, 20, 12, 16, requires_grad=True)
 
     def run():
         block.zero_grad()
