@@ -26,12 +26,15 @@ RESULTS = HERE / "results"
 def main() -> None:
     if len(sys.argv) > 1:
         record_demo(Path(sys.argv[1]))
-    text = README.read_text(encoding="utf-8")
+    README.write_text(with_records(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_records(text: str) -> str:
+    """README's text with what the records under `results/` say between its markers."""
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
     text = fill(text, "tiling", tiling_section(json.loads((RESULTS / "tiling.json").read_text())))
-    text = fill(text, "reproduce", reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())))
-    README.write_text(text, encoding="utf-8")
+    return fill(text, "reproduce", reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())))
 
 
 def record_demo(folder: Path) -> None:

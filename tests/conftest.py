@@ -1,8 +1,16 @@
-"""Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device cuda`` on a GPU."""
+"""Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device cuda`` on a GPU.
+
+Properties are tried on the same examples in every session; `--hypothesis-profile=explore` draws others each time.
+"""
 
 import os
 
 import torch
+from hypothesis import settings
+
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 def pytest_addoption(parser):

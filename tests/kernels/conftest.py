@@ -1,13 +1,9 @@
-"""What every kernel test shares: the backends under test and hypothesis without deadlines."""
+"""What every kernel test shares: the backends under test."""
 
 import pytest
-from hypothesis import settings
 
 import aea_kernels as aea
 from aea_kernels import planning
-
-settings.register_profile("kernels", deadline=None, derandomize=True)
-settings.load_profile("kernels")
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)

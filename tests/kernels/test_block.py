@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from strategies import blocks, for_all, spatial_shapes, tensors
 
@@ -27,15 +28,23 @@ def block_as_function(block: aea.AugmentedAttention, backend: str):
     return run
 
 
+def assume_varied(x: torch.Tensor) -> None:
+    """No channel is almost constant: BN divides by its deviation, and its derivative cancels where that is small."""
+    assume(x[:, 0].numel() >= 4)
+    assume(x.detach().movedim(1, 0).flatten(1).var(1, correction=0).min() > 0.05)
+
+
 @for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
 def test_output_and_every_gradient(backend, block, batch, spatial, training, data):
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
+    if training and block.norm is not None:
+        assume_varied(x)
     testing.assert_parity(
         block_as_function(block.train(training), backend),
         block_as_function(block.train(training), "naive"),
         x,
         *block.parameters(),
-        tolerance=1e-7 if training and block.norm is not None and x[:, 0].numel() < 4 else 1e-9,
+        tolerance=1e-9,
     )
 
 
@@ -43,6 +52,8 @@ def test_output_and_every_gradient(backend, block, batch, spatial, training, dat
 def test_projecting_first_gives_the_same(backend, block, batch, spatial, training, data):
     """The other route, for narrow keys, against the same oracle."""
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
+    if training and block.norm is not None:
+        assume_varied(x)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aea_kernels.functional.route", lambda *arguments: "project")
         testing.assert_parity(
@@ -50,15 +61,29 @@ def test_projecting_first_gives_the_same(backend, block, batch, spatial, trainin
             block_as_function(block.train(training), "naive"),
             x,
             *block.parameters(),
-            tolerance=1e-7 if training and block.norm is not None and x[:, 0].numel() < 4 else 1e-9,
+            tolerance=1e-9,
         )
+
+
+@for_all(block=blocks(), values=st.integers(1, 3), along_batch=st.booleans(), data=st.data())
+def test_batch_statistics_of_one_to_three_values(backend, block, values, along_batch, data):
+    """Two values may be almost equal: BN's derivative then loses digits, in the oracle as much as here."""
+    assume(block.norm is not None)
+    shape = (values, block.channels, 1) if along_batch else (1, block.channels, values)
+    x = data.draw(tensors(shape, requires_grad=True))
+    testing.assert_parity(
+        block_as_function(block.train(), backend),
+        block_as_function(block.train(), "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-7,
+    )
 
 
 @for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), data=st.data())
 def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial, data):
     x = data.draw(tensors((batch, block.channels, *spatial)))
-    if block.norm is None or x[:, 0].numel() < 2:
-        return
+    assume(block.norm is not None and x[:, 0].numel() >= 2)  # of one value there is no unbiased variance
     oracle = copy.deepcopy(block.norm).train()
     block.train()
     for _ in range(2):
@@ -73,8 +98,8 @@ def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial,
 @for_all(interpreted=1, data=st.data())
 def test_error_budget(backend, dtype, training, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
-    block = aea.AugmentedAttention(64, references=8).train(training)  # errors enough to average
-    x = data.draw(tensors((4, 64, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
+    block = aea.AugmentedAttention(48, references=8).train(training)  # errors enough to average
+    x = data.draw(tensors((3, 48, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
     testing.assert_within_error_budget(
         block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
@@ -106,10 +131,11 @@ def test_training_splits_the_batch_as_the_paper_does(backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3, norm=False).double().train()
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
+    y = block(x)
     for image in range(5):
-        seen = torch.autograd.grad(block(x)[image].sum(), x)[0].flatten(1).abs().sum(1) > 0
+        seen = torch.autograd.grad(y[image].sum(), x, retain_graph=True)[0].flatten(1).abs().sum(1) > 0
         assert seen.tolist() == ([i == image for i in range(5)] if image < 2 else [i >= 2 for i in range(5)])
-    references = torch.autograd.grad(block(x)[2:].sum(), block.references, allow_unused=True)[0]
+    references = torch.autograd.grad(y[2:].sum(), block.references, allow_unused=True)[0]
     assert not references.any()
 
 
@@ -152,7 +178,7 @@ def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backen
 def test_same_bits_every_time(backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(20, references=8).train()
-    x = torch.randn(4, 20, 24, 32, requires_grad=True)
+    x = torch.randn(3, 20, 12, 16, requires_grad=True)
 
     def run():
         block.zero_grad()

@@ -109,8 +109,7 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     assert found["seconds"] > 0
     assert found["validation"]["delta_psnr"] > 0
     assert (tmp_path / "validation.png").is_file()
-    data = load_pairs(pairs)
-    assert evaluate(load_model(tmp_path), data.pairs).mean.delta_psnr > 0
+    assert evaluate(load_model(tmp_path), load_pairs(pairs).pairs[:1]).mean.delta_psnr > 0
     assert "holds no checkpoint" in refused(pairs, "--out", tmp_path, "--resume")
 
 

@@ -30,7 +30,7 @@ def network() -> AEANet:
     return model.eval()
 
 
-def test_relevance_is_the_papers_formula() -> None:
+def test_relevance_is_the_papers_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     """Q_i . k(f_j)^T of the bottom's input, projected position by position (Section 6.2)."""
     model, image = network(), toy_pair(0, (46, 64)).lr
     maps = relevance_maps(model, image)
@@ -44,7 +44,8 @@ def test_relevance_is_the_papers_formula() -> None:
         expected = query @ block.key(block.references).T
     assert maps.shape == (6, 12, 16)
     np.testing.assert_allclose(maps, expected[0].permute(2, 0, 1).numpy(), rtol=1e-3, atol=1e-4)
-    assert not model.bottom._forward_pre_hooks
+    monkeypatch.setattr(model.bottom, "relevance", lambda _: pytest.fail("the network still records relevance"))
+    model(torch.from_numpy(image)[None, None])
 
 
 @pytest.mark.parametrize(("name", "options"), [("unet", {}), ("gvtnet", {}), ("aeanet", {"references": 0})])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from toys import aeanet
 
 from aeanet.data.synthetic import simulate_pair
 from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff
@@ -14,11 +15,10 @@ from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff
 BRIEF = ["--steps", "2", "--crop", "16", "--batch", "2"]
 
 
-def aeanet(*arguments: object) -> str:
-    """What the command prints, run in a process of its own as from a terminal."""
-    command = [sys.executable, "-m", "aeanet", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def shown(*arguments: object) -> str:
+    """What the command prints."""
+    done = aeanet(*arguments)
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -31,11 +31,14 @@ def test_from_two_folders_to_a_picture(tmp_path: Path) -> None:
             path = tmp_path / "pairs" / kind / f"{seed}.tif"
             tifffile.imwrite(path, np.rint(pixels * 65535).astype(np.uint16), ome=True, metadata=metadata)
 
-    aeanet("register", tmp_path / "pairs", "--out", tmp_path / "aligned")
+    shown("register", tmp_path / "pairs", "--out", tmp_path / "aligned")
     assert len(list((tmp_path / "aligned").rglob("*.tif"))) >= 4
 
-    aeanet("train", tmp_path / "pairs", "--out", tmp_path / "run", *BRIEF)
-    aeanet("predict", tmp_path / "run", tmp_path / "pairs" / "lr" / "0.tif", "--out", tmp_path / "restored")
+    shown("train", tmp_path / "pairs", "--out", tmp_path / "run", *BRIEF)
+    # in a process of its own, as from a terminal: it knows of the training only what is in the folder
+    words = ["predict", tmp_path / "run", tmp_path / "pairs" / "lr" / "0.tif", "--out", tmp_path / "restored"]
+    done = subprocess.run([sys.executable, "-m", "aeanet", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     with tifffile.TiffFile(tmp_path / "restored" / "0.tif") as file:
         size = pixel_size_of_tiff(file)
         restored = file.asarray()
@@ -45,5 +48,5 @@ def test_from_two_folders_to_a_picture(tmp_path: Path) -> None:
     assert max(abs(length - 2 * before) for length, before in zip(restored.shape, (236, 320), strict=True)) < 10
     assert restored.std() > 0
 
-    found = json.loads(aeanet("info", tmp_path / "run", "--json"))
+    found = json.loads(shown("info", tmp_path / "run", "--json"))
     assert found["training"]["steps_done"] == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -157,41 +157,50 @@ def test_too_small_to_split() -> None:
         split_3x4((2, 9))
 
 
-@given(st.data())
-def test_crops_are_valid_inside_their_region_and_aligned(data: st.DataObject) -> None:
-    shape = data.draw(st.tuples(st.integers(8, 30), st.integers(8, 30)))
-    size = data.draw(st.integers(1, 8))
-    seed = data.draw(st.integers(0, 2**31))
-    invalid = data.draw(st.lists(st.tuples(st.integers(0, shape[0] - 1), st.integers(0, shape[1] - 1)), max_size=3))
+@st.composite
+def pairs_and_places(draw: st.DrawFn) -> tuple[RegisteredPair, int, set[int]]:
+    """A pair with up to three invalid pixels, the size of a crop, and the corners of the crops that it has room for."""
+    shape = draw(st.tuples(st.integers(8, 30), st.integers(8, 30)))
+    size = draw(st.integers(1, 8))
     mask = np.ones(shape, bool)
-    for place in invalid:
+    for place in draw(st.lists(st.tuples(st.integers(0, shape[0] - 1), st.integers(0, shape[1] - 1)), max_size=3)):
         mask[place] = False
-    pair = numbered(np.arange(mask.size).reshape(shape), mask)
-    training = split_3x4(shape)[0]
     region = np.zeros(shape, bool)
-    region[training] = True
+    region[split_3x4(shape)[0]] = True
     places = {  # by the definition: every corner whose crop is all valid and all in the region
         row * shape[1] + column
         for row in range(shape[0] - size + 1)
         for column in range(shape[1] - size + 1)
         if (mask & region)[row : row + size, column : column + size].all()
     }
-    if not places:
-        with pytest.raises(PairError, match="No pair has room"):
-            RandomCrops([pair], size, 1)
-        return
+    return numbered(np.arange(mask.size).reshape(shape), mask), size, places
+
+
+@given(drawn=pairs_and_places(), seed=st.integers(0, 2**31))
+def test_crops_are_valid_inside_their_region_and_aligned(
+    drawn: tuple[RegisteredPair, int, set[int]], seed: int
+) -> None:
+    pair, size, places = drawn
+    assume(places)
     crops = RandomCrops([pair], size, 400, seed=seed)
-    drawn = set()
+    found = set()
     for lr, hr in (crops[i] for i in range(len(crops))):
         corner = int(lr[0, 0, 0])
-        row, column = divmod(corner, shape[1])
+        row, column = divmod(corner, pair.lr.shape[1])
         assert lr.shape == hr.shape == (1, size, size)
         np.testing.assert_array_equal(lr[0], pair.lr[row : row + size, column : column + size])
         np.testing.assert_array_equal(hr, lr + 0.5)
-        drawn.add(corner)
-    assert drawn <= places
+        found.add(corner)
+    assert found <= places
     if len(places) <= 20:
-        assert drawn == places  # each is missed with a probability of (1 - 1/20)^400, about 1e-9
+        assert found == places  # each is missed with a probability of (1 - 1/20)^400, about 1e-9
+
+
+def test_a_pair_without_room_for_a_crop_is_refused() -> None:
+    mask = np.ones((8, 8), bool)
+    mask[4] = False
+    with pytest.raises(PairError, match="No pair has room"):
+        RandomCrops([numbered(np.arange(64).reshape(8, 8), mask)], 5, 1)
 
 
 def test_crops_depend_on_seed_and_index_alone_and_images_are_drawn_evenly() -> None:

@@ -49,7 +49,7 @@ HR_SHAPE = (360, 480)
 HR_SCAN = scan(HR_SHAPE, np.eye(3)[:2], 0.7, 0.01)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     magnification=st.floats(1.5, 4),
     rotation=st.floats(-0.05, 0.05),

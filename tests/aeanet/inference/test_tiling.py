@@ -65,7 +65,7 @@ NETWORKS = ["aeanet", "gvtnet", "unet", "two blocks"]
 LEAST = {name: reach_of(network(name, 0)).halo for name in NETWORKS}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(NETWORKS), st.integers(1, 130), st.integers(1, 130), st.integers(0, 100), st.integers(0, 2**16))
 def test_tiled_equals_whole(name: str, height: int, width: int, beyond: int, seed: int) -> None:
     model = network(name, seed)

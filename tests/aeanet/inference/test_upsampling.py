@@ -24,7 +24,7 @@ def test_it_follows_its_contract(magnification: float) -> None:
     np.testing.assert_allclose(large[: expected.shape[0], : expected.shape[1]], expected, atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0.3, 5), st.data())
 def test_a_region_is_that_of_the_whole_to_the_last_bit(magnification: float, data: st.DataObject) -> None:
     whole = upsample(LR, magnification)

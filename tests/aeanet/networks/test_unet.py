@@ -152,7 +152,7 @@ def test_network_and_gradients_agree_with_the_oracle(
             torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 23), st.integers(1, 23))
 def test_any_size_is_extended_by_its_last_row_and_column_and_cut_back(height: int, width: int) -> None:
     model = lively(build_model("aeanet", references=3)).eval()

@@ -25,7 +25,7 @@ from aeanet.reproduce.run import MARGIN
 from aeanet.reproduce.table import Column, Table
 from aeanet.reproduce.tables import build_tables
 from aeanet.scoring.confidence import Estimate
-from aeanet.scoring.evaluation import Evaluation, evaluate
+from aeanet.scoring.evaluation import evaluate
 from aeanet.training import Recipe
 
 BRIEF = Recipe.short(steps=2, batch=2, crop=16)
@@ -68,7 +68,8 @@ def test_residual_networks_are_those_of_the_u_net_family() -> None:
 
 
 def test_methods_by_example_have_their_place_in_the_tables(tmp_path: Path) -> None:
-    mixed = study(methods=["unet", "srsw"], sections=["table1"], self_pairs=1)
+    alone = {"toy-0": PAIRS["toy-0"]}
+    mixed = study(pairs=alone, methods=["unet", "srsw"], sections=["table1"])
     results = run_study(mixed, tmp_path, silent)
     assert not results.failed
     trainings = build_tables(mixed, results)[-1]
@@ -327,9 +328,10 @@ def test_stitching_is_the_whole_image_for_a_network_that_sees_less_than_the_marg
             model.last.weight.abs_()  # results between 0 and 1, which clipping leaves alone
             if isinstance(model, GVTNet):
                 model.bottom.output.weight.mul_(20)  # a new network's attention says little
+        whole = restore(model, image)
         for tile in (128, 132, 256, 400):
             stitched = restore(model, image, tile=tile - 2 * MARGIN, halo=MARGIN, exact=False)
-            apart = np.abs(stitched - restore(model, image))[:, test].max()
+            apart = np.abs(stitched - whole)[:, test].max()
             assert (apart < 1e-4) == (equal or tile == 400), (name, tile, apart)
 
 
@@ -363,11 +365,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert "nowhere is not a folder" in output
 
 
-def test_the_evaluation_of_seeds_has_one_table_each() -> None:
+def test_the_evaluation_of_seeds_has_one_table_each(tmp_path: Path) -> None:
     """Two seeds' experiments of one method become two evaluations, not one of twice the pairs."""
-    from aeanet.reproduce.run import _collect
-
-    experiments = [e for e in study(seeds=2, sections=["table1"], methods=["unet"]).experiments if e.strategy == "self"]
-    one = evaluate(build_model("unet"), [PAIRS["toy-0"]])
-    found = _collect([(experiment, one) for experiment in experiments])["self", "unet"]
-    assert found == [Evaluation(one.subimages * 2)] * 2
+    alone = {"toy-0": PAIRS["toy-0"]}
+    results = run_study(study(pairs=alone, seeds=2, sections=["table1"], methods=["unet"]), tmp_path, silent)
+    models = [load_model(tmp_path / "self" / "unet" / "toy-0" / f"seed{seed}") for seed in range(2)]
+    assert results.evaluations["self", "unet"] == [evaluate(model, [PAIRS["toy-0"]]) for model in models]

@@ -34,27 +34,30 @@ def test_of_something_else():
 
 
 @pytest.fixture
-def session(tmp_path):
+def session(tmp_path, monkeypatch, capsys):
+    """A session of pytest within this process, which has PyTorch already; what it prints."""
+    monkeypatch.chdir(tmp_path)
+
     def run(*options, tests=TESTS):
         (tmp_path / "test_user.py").write_text(tests, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml", "junit.xml", *options]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        ran.junit = tmp_path / "junit.xml"
-        return ran
+        own = ["--rootdir", ".", "--import-mode", "importlib", "-p", "no:cacheprovider", "--junitxml", "junit.xml"]
+        sys.modules.pop("test_user", None)  # of an earlier session
+        pytest.main([*own, *options])
+        return capsys.readouterr().out
 
     return run
 
 
-def properties(ran):
-    cases = xml.parse(ran.junit).getroot().iter("testcase")
+def properties(folder):
+    cases = xml.parse(folder / "junit.xml").getroot().iter("testcase")
     return {c.get("name"): {p.get("name"): p.get("value") for p in c.iter("property")} for c in cases}
 
 
-def test_fixture_marker_and_junit(session):
+def test_fixture_marker_and_junit(session, tmp_path):
     ran = session("-m", "equivariance")
-    assert "1 failed, 4 passed, 1 deselected" in ran.stdout, ran.stdout + ran.stderr
-    assert "its kernel is not symmetric under the" in ran.stdout
-    found = properties(ran)
+    assert "1 failed, 4 passed, 1 deselected" in ran
+    assert "its kernel is not symmetric under the" in ran
+    found = properties(tmp_path)
     assert found["test_holds"]["equivariance: permutations of the positions: verdict"] in ("exact", "rounding")
     assert float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float64"]) > 1e-3
     assert float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float32"]) > 1e-3
@@ -62,22 +65,25 @@ def test_fixture_marker_and_junit(session):
     assert found["test_report"]["equivariance: rotations and flips: layers at fault"] == "0"
 
 
-def test_options_hold_for_the_session_and_the_marker_goes_before_them(session):
+def test_options_hold_for_the_session_and_the_marker_goes_before_them(session, tmp_path):
     ran = session("--equivariance-tolerance", "10", "--equivariance-dtype", "bfloat16", "--equivariance-device", "cpu")
-    assert "6 passed" in ran.stdout, ran.stdout + ran.stderr
-    assert any(name.endswith(": bfloat16") for name in properties(ran)["test_holds"])
-    assert not any(name.endswith(": bfloat16") for name in properties(ran)["test_marked"])
+    assert "6 passed" in ran
+    assert any(name.endswith(": bfloat16") for name in properties(tmp_path)["test_holds"])
+    assert not any(name.endswith(": bfloat16") for name in properties(tmp_path)["test_marked"])
 
 
 def test_a_marker_that_is_misspelt_is_told(session):
     ran = session(tests="import pytest\n@pytest.mark.equivariance(tolerence=1)\ndef test_it(equivariance): pass\n")
-    assert "the marker equivariance takes tolerance, dtype and device by name, got ['tolerence']" in ran.stdout
+    assert "the marker equivariance takes tolerance, dtype and device by name, got ['tolerence']" in ran
 
 
-def test_a_session_without_symmetries_loads_no_torch(session):
-    ran = session(
-        "--collect-only",
-        tests="import sys\ndef test_it(): pass\nassert 'pytest_equivariance' in sys.modules\n"
+def test_a_session_without_symmetries_loads_no_torch(tmp_path):
+    """In a process of its own."""
+    (tmp_path / "test_user.py").write_text(
+        "import sys\ndef test_it(): pass\nassert 'pytest_equivariance' in sys.modules\n"
         "assert 'torch' not in sys.modules\n",
+        encoding="utf-8",
     )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 test collected" in ran.stdout, ran.stdout + ran.stderr

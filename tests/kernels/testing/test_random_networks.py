@@ -124,7 +124,7 @@ def networks(draw, group):
     return network.to(dtype).train(training), x
 
 
-@settings(max_examples=NETWORKS, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=NETWORKS, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), group=st.sampled_from(sorted(GROUPS)))
 def test_a_network_that_is_equivariant_raises_no_alarm(data, group):
     network, x = data.draw(networks(group))
