@@ -163,6 +163,12 @@ class AugmentedAttention(nn.Module):
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+        images, width = keys.gram.shape[0], self.channels + 1
+        if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
+            raise ValueError(
+                f"keys are of {images} images with {keys.gram.shape[-1] - 1} channels, "
+                f"expected 1 or {len(x)} images with {self.channels} channels"
+            )
         gram = keys.gram.to(acc_dtype(x.dtype))
         with torch.autocast(x.device.type, enabled=False):  # as inside the operators
             gram = folding.add_references(gram, self.references, len(gram))

@@ -54,7 +54,12 @@ class KeySummary:
     count: Tensor
 
     def __add__(self, other: KeySummary) -> KeySummary:
-        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins every image."""
+        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins every image.
+
+        Raises:
+            ValueError: summaries of different heads, widths or dtypes.
+        """
+        _check_addable(self.state, other.state)
         return KeySummary(self.state + other.state, self.count + other.count)
 
     def sum_over_batch(self) -> KeySummary:
@@ -83,7 +88,12 @@ class Moments:
         return self.gram[:, :-1, -1] / self.count.clamp(min=1)[:, None]
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets of positions; a batch of 1 joins every image."""
+        """The moments of both sets of positions; a batch of 1 joins every image.
+
+        Raises:
+            ValueError: moments of different channels or dtypes.
+        """
+        _check_addable(self.gram, other.gram)
         return Moments(self.gram + other.gram)
 
     def sum_over_batch(self) -> Moments:
@@ -93,6 +103,13 @@ class Moments:
     def all_reduce(self, group: ProcessGroup | None = None) -> Moments:
         """The positions of every process of `group`: C x C numbers travel, whatever the image size."""
         return Moments(sum_over_processes(self.gram, group))
+
+
+def _check_addable(a: Tensor, b: Tensor) -> None:
+    if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"
+        )
 
 
 def count_like(state: Tensor, positions: int) -> Tensor:

@@ -246,6 +246,11 @@ def test_wrong_inputs_are_named_in_one_sentence():
         block(torch.randn(2, 5, 3, 3))
     with pytest.raises(TypeError, match=r"x has dtype torch.int64"):
         block(torch.zeros(2, 6, 3, 3, dtype=torch.int64))
+    block.eval().keys = aea.moments(torch.randn(3, 4, 2, 2))
+    with pytest.raises(
+        ValueError, match="keys are of 3 images with 4 channels, expected 1 or 2 images with 6 channels"
+    ):
+        block(torch.randn(2, 6, 3, 3))
     with pytest.raises(ValueError, match="no references"):
         aea.AugmentedAttention(6, references=0).relevance(torch.randn(1, 6, 2, 2))
 

@@ -148,5 +148,7 @@ def test_wrong_references_and_summaries_are_named():
     q = torch.randn(2, 3, 4, 5)
     with pytest.raises(ValueError, match=r"reference_value has shape \(3, 2, 4\), expected \(H, R, D\) = \(3, 2, 5\)"):
         aea.reference_attention(q, q, q, torch.randn(3, 2, 5), torch.randn(3, 2, 4))
+    with pytest.raises(ValueError, match=r"\(2, 3, 5, 5\) in torch.float32 and \(2, 3, 5, 5\) in torch.float64"):
+        aea.summarize(q, q) + aea.summarize(q.double(), q.double())
     with pytest.raises(ValueError, match=r"summary.state has shape \(2, 3, 5, 5\), expected \(B, H, D, E\) with B = 1"):
         aea.attend(torch.randn(4, 3, 7, 5), aea.summarize(q, q))

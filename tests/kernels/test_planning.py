@@ -1,6 +1,7 @@
 """`explain` against counts by hand, and the choice of backend."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,15 @@ def test_no_number_of_images_leaves_a_third_of_the_multiprocessors_idle():
         splits, steps = planning.split_positions(75520, 64, images, 132)
         rounds = -(-images * splits // 132)
         assert images * blocks / 132 > 0.67 * rounds * steps
+
+
+def test_tests_on_a_device_run_with_its_own_number_of_multiprocessors(monkeypatch):
+    """The few multiprocessors that the tests take in the interpreter once held on a GPU too."""
+    launching = pytest.importorskip("aea_kernels.backends.triton.launching", reason="the package triton is missing")
+    found = SimpleNamespace(major=10, minor=0, multi_processor_count=148)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    assert launching.device_of(torch.device("cpu")) == planning.H100 == (90, 6)
+    assert launching.device_of(torch.device("cuda", 17)) == (100, 148)
 
 
 def test_a_plan_for_a_gpu_that_is_not_there():
