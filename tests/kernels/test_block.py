@@ -28,10 +28,15 @@ def block_as_function(block: aea.AugmentedAttention, backend: str):
     return run
 
 
+def variances(x: torch.Tensor) -> torch.Tensor:
+    """The variance of each channel, (C,)."""
+    return x.detach().movedim(1, 0).flatten(1).var(1, correction=0)
+
+
 def assume_varied(x: torch.Tensor) -> None:
     """No channel is almost constant: BN divides by its deviation, and its derivative cancels where that is small."""
     assume(x[:, 0].numel() >= 4)
-    assume(x.detach().movedim(1, 0).flatten(1).var(1, correction=0).min() > 0.05)
+    assume(variances(x).min() > 0.05)
 
 
 @for_all(block=blocks(), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
@@ -65,12 +70,13 @@ def test_projecting_first_gives_the_same(backend, block, batch, spatial, trainin
         )
 
 
-@for_all(block=blocks(), values=st.integers(1, 3), along_batch=st.booleans(), data=st.data())
-def test_batch_statistics_of_one_to_three_values(backend, block, values, along_batch, data):
-    """Two values may be almost equal: BN's derivative then loses digits, in the oracle as much as here."""
+@for_all(block=blocks(), values=st.integers(2, 3), along_batch=st.booleans(), data=st.data())
+def test_batch_statistics_of_two_or_three_values(backend, block, values, along_batch, data):
+    """Their variance is often small: BN's derivative then loses digits, in the oracle as much as here."""
     assume(block.norm is not None)
     shape = (values, block.channels, 1) if along_batch else (1, block.channels, values)
     x = data.draw(tensors(shape, requires_grad=True))
+    assume(variances(x).min() > 1e-3)
     testing.assert_parity(
         block_as_function(block.train(), backend),
         block_as_function(block.train(), "naive"),
