@@ -22,9 +22,17 @@ EM = [
     "typer>=0.19",
     "zarr>=3.1",
 ]
-TEST = ["hypothesis>=6.100", "mypy>=1.10", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.5"]
+TEST = [
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "psutil>=5.9",
+    "pytest>=8",
+    "pytest-benchmark>=5",
+    "pytest-xdist>=3.5",
+    "ruff>=0.5",
+]
 FOREIGN = ["monai>=1.4"]  # a network that the tests of symmetries did not write; none of its own extras
-BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5"]
+BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
     name="aeanet",

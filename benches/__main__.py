@@ -40,6 +40,7 @@ def main() -> int:
         raw = Path(folder) / "raw.json"
         options = [
             "-v",
+            "-n0",  # one case at a time has the machine
             "--benchmark-enable",
             "--benchmark-quiet",
             f"--benchmark-json={raw}",

@@ -5,6 +5,10 @@ Properties are tried on the same examples in every session; `--hypothesis-profil
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # processes that share the cores wait for each other where each has a thread for every core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from hypothesis import settings
 

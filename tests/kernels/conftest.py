@@ -1,5 +1,7 @@
 """What every kernel test shares: the backends under test."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import aea_kernels as aea
@@ -13,9 +15,39 @@ def backend(request):
     In the interpreter there are few multiprocessors, so that each program walks over several tiles and an image has
     several splits. A device has its own.
     """
-    if request.param == "triton":
-        # Triton exists for Linux only; the eager backend needs none
-        pytest.importorskip("triton", reason="the package triton is not installed")
-    with aea.use_backend(request.param), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "H100", (90, 6))
-        yield request.param
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "triton":
+            # Triton exists for Linux only; the eager backend needs none
+            interpreter = pytest.importorskip(
+                "triton.runtime.interpreter", reason="the package triton is not installed"
+            )
+            replace_language_once(interpreter, patch)
+        patch.setattr(planning, "H100", (90, 2))
+        with aea.use_backend(request.param):
+            yield request.param
+
+
+def replace_language_once(interpreter, patch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter replaces the functions of `triton.language` for every function that a kernel calls, in some
+    milliseconds. In a launch once is enough for all functions that see the same modules of it.
+    """
+    replace_language, language = interpreter._patch_lang, interpreter.tl
+    replaced: set[tuple[bool, bool]] = set()
+
+    def replace(fn):
+        seen = list(fn.__globals__.values())
+        modules = any(v is language for v in seen), any(v is language.core for v in seen)
+        if modules in replaced:
+            return SimpleNamespace(restore=lambda: None)
+        outermost = not replaced
+        replaced.add(modules)
+        scope = replace_language(fn)
+
+        def restore():
+            scope.restore()
+            if outermost:
+                replaced.clear()
+
+        return SimpleNamespace(restore=restore)
+
+    patch.setattr(interpreter, "_patch_lang", replace)

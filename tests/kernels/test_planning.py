@@ -112,7 +112,7 @@ def test_tests_on_a_device_run_with_its_own_number_of_multiprocessors(monkeypatc
     launching = pytest.importorskip("aea_kernels.backends.triton.launching", reason="the package triton is missing")
     found = SimpleNamespace(major=10, minor=0, multi_processor_count=148)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
-    assert launching.device_of(torch.device("cpu")) == planning.H100 == (90, 6)
+    assert launching.device_of(torch.device("cpu")) == planning.H100 == (90, 2)
     assert launching.device_of(torch.device("cuda", 17)) == (100, 148)
 
 
