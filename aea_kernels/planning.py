@@ -83,9 +83,9 @@ def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, arch
         return Tiles(block, block, 32 if large else 64, warps, 2, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
-        programs = 4 if not large else 1 if sliced or not aligned else 2
+        programs = (2 if large else 4) if aligned and not sliced else 1 if large else 2
         stages = 2 if block == 128 and architecture <= 90 else 3
-        positions = positions if large else 128
+        positions = positions if large else 2 * positions
         if block == 128 and not hopper:
             positions, deep = 32, deep if architecture >= 100 else 32
         return Tiles(block, deep, positions, warps, stages, programs)
