@@ -67,7 +67,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     if kernel == "outer" and mode == "tf32x3" and block == 128 and architecture < 90:
         return Tiles(64, 64, 32, 4, 1, 2)
     if kernel == "outer":
-        return Tiles(block, block, 16, 8, 2, 1)
+        return Tiles(block, block, 16, 8, 1 if block == 128 and mode == "ieee" else 2, 1)
     if kernel == "matrix_backward":
         return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
     return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)

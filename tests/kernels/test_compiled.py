@@ -88,9 +88,10 @@ def test_no_kernel_spills_registers(table):
 def test_large_kernels_copy_asynchronously(table):
     """All that can: a copy takes 4 bytes at least, so not single numbers of 16 bits, as in rows of an odd length.
 
-    Kernels of 32 channels in channels_last load by way of registers, four programs of them at a time.
+    Kernels of 32 channels in channels_last load by way of registers, four programs of them at a time. Without tensor
+    cores, arithmetic takes several times as long as memory, and the registers are needed for it.
     """
-    rows = [r for r in table["90"] if r["kernel"] in LARGE and r["channels"] >= 64]
+    rows = [r for r in table["90"] if r["kernel"] in LARGE and r["channels"] >= 64 and r["dtype"] != "ieee"]
     aligned = [r for r in rows if r["case"] not in ("nchw-4", "nchw-1", "sliced")]
     assert aligned
     assert [line(r) for r in aligned if not r["asynchronous"]] == []
