@@ -58,7 +58,10 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
     sliced = channels > block  # channels are summed over in slices
     if kernel == "statistics":
-        return Tiles(block, block, 4096 // block, 8, 3, 2) if block >= 64 else Tiles(block, block, 64, 4, 3, 4)
+        stages = 3 if aligned else 2
+        if block < 64:
+            return Tiles(block, block, 64, 4, stages, 4)
+        return Tiles(block, block, 4096 // block, 8, stages, 2)
     if mode == "16-bit":
         return _tiles_of_16_bits(kernel, block, sliced, aligned, architecture)
     if mode == "tf32":
