@@ -70,9 +70,7 @@ def plan_over_positions(
     kernel: str, rows: int, columns: int, images: int, positions: int, x: Tensor, *maps: FeatureMap, same: bool = False
 ) -> Launch:
     """`planning.plan_launch` for feature maps like x."""
-    aligned = True
-    for feature_map in maps:
-        aligned = aligned and feature_map.aligned
+    aligned = all(x_map.aligned for x_map in maps)
     mode, device = multiplication(x.dtype), device_of(x.device)
     return planning.plan_launch(kernel, rows, columns, images, positions, mode, aligned, device, same)
 

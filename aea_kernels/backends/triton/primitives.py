@@ -215,6 +215,11 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
 # ---- the two shapes of work, and the sums between them --------------------------------------------------------------
 
 
+def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:
+    """Images and positions of a feature map x (B, C, *spatial), or with `heads` of x (B, H, N, E)."""
+    return (x.shape[0], math.prod(x.shape[2:])) if heads is None else (x.shape[0] * heads, x.shape[2])
+
+
 def _outer(
     x: Tensor,
     a_map: FeatureMap,
@@ -227,7 +232,7 @@ def _outer(
 ) -> Tensor:
     """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where there are `heads`."""
     rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
-    images, positions = x.shape[0] * (heads or 1), math.prod(x.shape[2:]) if homogeneous else x.shape[2]
+    images, positions = _extent(x, heads)
     width, dtype = columns + homogeneous, acc_dtype(x.dtype)
     if images * positions * rows * columns == 0:
         return x.new_zeros(images, 1, rows, width, dtype=dtype)
@@ -300,7 +305,7 @@ def _apply(
 ) -> None:
     """matrix (groups, O, C+1), or where there are `heads` (images, O, C)."""
     rows, columns, homogeneous = y_map.channels, x_map.channels, heads is None
-    images, positions = x.shape[0] * (heads or 1), math.prod(x.shape[2:]) if homogeneous else x.shape[2]
+    images, positions = _extent(x, heads)
     if images * positions * rows * columns == 0:
         return
     plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
