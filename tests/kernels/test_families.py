@@ -49,7 +49,7 @@ def draw_inputs(family, data, size, dtype=torch.float64):
 
 
 def anchored(function):
-    """With sums of queries and keys, so that gradients are compared on a scale of their own where a quotient has none."""
+    """With sums of queries and keys: gradients that vanish are compared on a scale of one."""
 
     def compute(query, key, *rest):
         return function(query, key, *rest) + query.sum(-1, keepdim=True) + key.sum((2, 3), keepdim=True)

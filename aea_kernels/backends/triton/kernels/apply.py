@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .phi import divided_by, highest_channel, load_divisor, phi_of_queries
 from .tile import (
     activate,
     image_pointer,
@@ -22,12 +23,15 @@ def apply_kernel(
     norm,  # Norm of x, or None
     matrix,  # Matrix (groups, A, C), or (groups, A, C + 1) with HOMOGENEOUS
     y,  # FeatureMap (B, A, S)
+    divisor,  # (B, C), with PHI "relu"
+    eps,  # (B,), with PHI "relu"
     heads,
     groups,
     splits,
     steps,
     HOMOGENEOUS: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    PHI: tl.constexpr,
     ONE_TILE: tl.constexpr,
     NUMBERS: tl.constexpr,
     BLOCK_A: tl.constexpr,
@@ -37,6 +41,8 @@ def apply_kernel(
     """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or else the last.
 
     ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position.
+    PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the sum of phi(x) over
+    the channels for "exp", which makes it the softmax.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(y.channels, BLOCK_A)
@@ -57,6 +63,9 @@ def apply_kernel(
         inside = known[:, None] & (k < x.channels)[None, :]
         m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
 
+    if PHI != "none":
+        weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
+
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
@@ -69,17 +78,32 @@ def apply_kernel(
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            result = matmul(m, activate(raw, affine, norm, NUMBERS), result, NUMBERS)
+            z = activate(raw, affine, norm, NUMBERS)
+            if PHI != "none":
+                z = phi_of_queries(z, None, k, x.channels, PHI)
+                total = divided_by(z, weights, PHI)
+            result = matmul(m, z, result, NUMBERS)
         else:
+            if PHI != "none":
+                total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
+                highest = highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
                 affine = load_norm(norm, c, x.channels, NUMBERS)
                 inside = known[:, None] & (c < x.channels)[None, :]
                 m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
                 z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
+                if PHI != "none":
+                    weights, _ = load_divisor(divisor, eps, image, c, x.channels, PHI)
+                    z = phi_of_queries(z, highest, c, x.channels, PHI)
+                    total += divided_by(z, weights, PHI)
                 result = matmul(m, z, result, NUMBERS)
             if RESIDUAL:
                 raw = load_tile(x, x_pointer, rows, s)
+        if PHI == "relu":
+            total += least
+        if PHI != "none":
+            result /= total[None, :]
         if RESIDUAL:
             result += raw.to(NUMBERS.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)
