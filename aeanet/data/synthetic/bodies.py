@@ -7,9 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from aeanet.data.synthetic.shapes import deposit, field, network, polyhedron, tube
-
-Specimen = tuple[np.ndarray, np.ndarray]
+from aeanet.data.synthetic.shapes import Specimen, deposit, field, log_uniform, network, polyhedron, tube
 
 
 def bodies(kind: str, size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
@@ -44,7 +42,7 @@ def bodies(kind: str, size: tuple[int, int], rng: np.random.Generator, scale: fl
 
 def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """A mat of round fibres, one layer above the other; each is a smooth curve of constant width."""
-    radius, spread = float(np.exp(rng.uniform(math.log(2.5), math.log(22)))) * scale, rng.uniform(0.0, 0.6)
+    radius, spread = log_uniform(rng, 2.5, 22) * scale, rng.uniform(0.0, 0.6)
     direction, order = rng.uniform(0, math.pi), rng.uniform(0.2, 1.6)
     surface = (field(size, 60, rng) - 3 * radius).astype(np.float32)
     length = 1.5 * math.hypot(*size)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from aeanet.data.synthetic.bodies import Specimen, bodies, fibres
+from aeanet.data.synthetic.bodies import bodies, fibres
 from aeanet.data.synthetic.emission import draw_contrast, emission
-from aeanet.data.synthetic.sections import dead_leaves, polished
-from aeanet.data.synthetic.shapes import field
+from aeanet.data.synthetic.sections import dead_leaves, layers, lithography
+from aeanet.data.synthetic.shapes import Specimen, field, log_uniform
+from aeanet.data.synthetic.tilings import foam, grains, polished
+from aeanet.data.synthetic.tissue import tissue
 
 Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
@@ -20,7 +21,12 @@ _MAKERS: dict[str, Make] = {
     "porous": lambda size, rng, scale: bodies("porous", size, rng, scale),
     "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale),
     "fibres": fibres,
+    "foams": foam,
+    "grains": grains,
+    "layers": layers,
+    "lithography": lithography,
     "polished": polished,
+    "tissue": tissue,
     "leaves": dead_leaves,
 }
 KINDS = tuple(_MAKERS)
@@ -55,7 +61,7 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
         kind = drawn
     if kind not in _MAKERS:
         raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(KINDS)}.")
-    scale = math.exp(rng.uniform(math.log(0.3), math.log(1.2)))
+    scale = log_uniform(rng, 0.3, 2.0)
     surface, material = _MAKERS[kind](shape, rng, scale)
     _roughen(surface, material, rng)
     signal = emission(surface, material, rng, draw_contrast(rng)).astype(np.float32)
@@ -66,7 +72,7 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
 def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator) -> None:
     """Fine texture on everything, in place: roughness with a random spectrum, and spots of another yield."""
     shape = surface.shape
-    strength, slope = math.exp(rng.uniform(math.log(0.03), math.log(0.5))), rng.uniform(0.4, 1.2)
+    strength, slope = log_uniform(rng, 0.03, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):
         surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(shape, scale, rng)
     if rng.uniform() < 0.5:

@@ -9,6 +9,18 @@ _STOCK = 192  # px: side of a stock shape
 _EXTENT = 1.1  # a stock shape is drawn over [-1.1, 1.1] of its circumscribed radius
 BELOW = -9.0  # height of a stock shape where there is nothing
 
+Specimen = tuple[np.ndarray, np.ndarray]  # height in px and relative yield of the material, (H, W) float32 each
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number whose logarithm is uniform between those of `low` and `high`."""
+    return float(low * (high / low) ** rng.uniform())
+
+
+def halve(fine: np.ndarray) -> np.ndarray:
+    """Mean over squares of 2 x 2 px, which makes edges smooth; (2 H, 2 W) to (H, W)."""
+    return np.asarray(cv2.resize(fine, (fine.shape[1] // 2, fine.shape[0] // 2), interpolation=cv2.INTER_AREA))
+
 
 def field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
     """A smooth Gaussian random field (H, W) float32, mean 0, variance about 1, features of about `scale` px."""
