@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aeanet.data.synthetic.bodies import bodies, fibres, particles
+from aeanet.data.synthetic.bodies import STOCK, bodies, fibres, particles
 from aeanet.data.synthetic.emission import draw_contrast, emission
 from aeanet.data.synthetic.sections import dead_leaves, layers, lithography
 from aeanet.data.synthetic.shapes import Specimen, field, log_uniform
@@ -18,8 +18,8 @@ Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
 _MAKERS: dict[str, Make] = {
     "particles": particles,
-    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale),
-    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale),
+    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale, stock=STOCK),
+    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale, stock=STOCK),
     "fibres": fibres,
     "foams": foam,
     "grains": grains,
