@@ -247,7 +247,7 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
     ranges = {
         "magnification": (1, 4),
         "stretch": (0.985, 1.015),
-        "spot": (0.3, 1.3),
+        "spot": (0.27, 1.3),
         "astigmatism": (1, 2),
         "dwell": (0, 1),
         "binning": (0, 1),
