@@ -1,6 +1,7 @@
 """Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
+from .conversion import Conversion, ConversionReport, convert, from_nonlocal
 from .explain import Plan, explain
 from .functional import (
     attend,
@@ -18,12 +19,16 @@ __all__ = [
     "NORM_EPS",
     "NORM_MOMENTUM",
     "AugmentedAttention",
+    "Conversion",
+    "ConversionReport",
     "KeySummary",
     "Moments",
     "Plan",
     "attend",
     "batch_attention",
+    "convert",
     "explain",
+    "from_nonlocal",
     "learned_query_attention",
     "linear_attention",
     "moments",
