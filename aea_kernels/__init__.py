@@ -1,7 +1,14 @@
 """Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
-from .conversion import Conversion, ConversionReport, convert, from_nonlocal
+from .conversion import (
+    Conversion,
+    ConversionReport,
+    LinearAttentionProcessor,
+    ReluAttentionProcessor,
+    convert,
+    from_nonlocal,
+)
 from .explain import Plan, explain
 from .functional import (
     attend,
@@ -22,8 +29,10 @@ __all__ = [
     "Conversion",
     "ConversionReport",
     "KeySummary",
+    "LinearAttentionProcessor",
     "Moments",
     "Plan",
+    "ReluAttentionProcessor",
     "attend",
     "batch_attention",
     "convert",

@@ -8,12 +8,20 @@ from torch import nn
 
 from ..modules import AugmentedAttention
 from . import nonlocal_blocks
+from .processors import LinearAttentionProcessor, ReluAttentionProcessor
 from .recognising import is_converted, looks_like_attention, recognise
 from .replacing import ClassSwap, LeftAloneError
 from .report import Conversion, ConversionReport
 from .table import RECOGNISERS
 
-__all__ = ["Conversion", "ConversionReport", "convert", "from_nonlocal"]
+__all__ = [
+    "Conversion",
+    "ConversionReport",
+    "LinearAttentionProcessor",
+    "ReluAttentionProcessor",
+    "convert",
+    "from_nonlocal",
+]
 
 
 def convert(

@@ -17,7 +17,7 @@ NARROW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
 
 
-class _Float64(TorchFunctionMode):
+class InFloat64(TorchFunctionMode):
     """Casts to a narrower dtype stay in float64, so that a module with casts inside can be compared to all digits."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -93,7 +93,7 @@ def run(
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)
         try:
-            with torch.autocast("cpu", enabled=False), _Float64():
+            with torch.autocast("cpu", enabled=False), InFloat64():
                 inner = {f"inner.{name}": tensor.clone() for name, tensor in numbers.items()}
                 return torch.func.functional_call(_Forward(module), inner, args, kwargs)
         finally:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import attend, attention_block, summarize
-from ..layout import acc_dtype
 from ..modules import AugmentedAttention
 from ..parameters import Projections
 from ..summary import KeySummary
@@ -57,7 +56,7 @@ class NonLocal(Converted):
         parts = self.parts()
         elsewhere = self._attends_elsewhere()
         if parts.norm is not None and not _folds(parts.norm):
-            summary = self._cast_keys(x) if elsewhere else self.summarize(x)
+            summary = self.cast_keys(x) if elsewhere else self.summarize(x)
             attended = as_map(attend(positions(parts.query(x), 1), summary), x)
             return x + parts.norm(parts.output(attended))
         weight, bias = _folded_output(parts.output, parts.norm)
@@ -66,7 +65,7 @@ class NonLocal(Converted):
         if parts.pool is None and not elsewhere:
             projections = Projections(query, query_bias, *key, *value, weight, bias)
             return attention_block(x, None, projections, None, heads=1, scale=1.0)[0]
-        summary = self._cast_keys(x) if elsewhere else self.summarize(x)
+        summary = self.cast_keys(x) if elsewhere else self.summarize(x)
         with torch.autocast(x.device.type, enabled=False):
             wide = [t.to(summary.state.dtype) for t in (weight, bias, query, query_bias)]
             weight, bias, query, query_bias = wide
@@ -95,10 +94,6 @@ class NonLocal(Converted):
         kernel, stride, padding = (_last_two(getattr(pool, name)) for name in ("kernel_size", "stride", "padding"))
         plain = kernel == stride and len(set(kernel)) == 1 and padding == (0, 0) and not pool.ceil_mode
         return kernel[0] if plain else 0
-
-    def _cast_keys(self, x: Tensor) -> KeySummary:
-        dtype = acc_dtype(x.dtype)
-        return KeySummary(self.keys.state.to(dtype), self.keys.count.to(dtype))
 
 
 class NonLocalOfMMCV(NonLocal):
@@ -186,14 +181,6 @@ def _swap(module: Any, replacement: type[NonLocal]) -> list[ClassSwap]:
 
 def _other_mode(mode: str) -> str:
     return f"mode {mode}: its scores are no products divided by the number of keys, so there is no sum over the keys"
-
-
-def probe(module: Any) -> tuple[Tensor]:
-    """A small map to try the block on."""
-    conv = next(part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d))
-    sizes = {nn.Conv1d: (7,), nn.Conv2d: (5, 6), nn.Conv3d: (2, 4, 5)}
-    spatial = next(size for cls, size in sizes.items() if isinstance(conv, cls))
-    return (torch.randn(2, conv.in_channels, *spatial, dtype=torch.float64),)
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ base, so `isinstance` and the original's other methods stay too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import new_class
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+
+from ..layout import acc_dtype
 
 
 class LeftAloneError(Exception):
@@ -47,6 +49,11 @@ class Converted(nn.Module):
         if self.keys is not None and self.training:
             raise ValueError("keys are set, and the block is in training mode: they are for prediction")
         return self.keys is not None
+
+    def cast_keys(self, like: Tensor) -> Any:
+        """`keys` in the dtype in which maps of the dtype of `like` are summed up."""
+        dtype = acc_dtype(like.dtype)
+        return replace(self.keys, **{part.name: getattr(self.keys, part.name).to(dtype) for part in fields(self.keys)})
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[type, type], Any]:
         """Pickled as its two bases, which can be imported; the class itself is made when it is needed."""
@@ -89,6 +96,26 @@ class ClassSwap:
     def revert(self) -> None:
         self.module.__dict__.pop("keys", None)
         self.module.__class__ = type(self.module).__bases__[1]
+
+
+@dataclass(frozen=True)
+class NewAttribute:
+    """The module computes by another object in one of its attributes, such as a processor."""
+
+    module: nn.Module
+    name: str
+    value: Any
+    before: Any
+
+    @property
+    def label(self) -> str:
+        return type(self.value).__name__
+
+    def apply(self) -> None:
+        setattr(self.module, self.name, self.value)
+
+    def revert(self) -> None:
+        setattr(self.module, self.name, self.before)
 
 
 # ---- what recognisers ask about the parts of a module ---------------------------------------------------------------
