@@ -21,6 +21,7 @@ __all__ = [
     "ReluAttentionProcessor",
     "convert",
     "from_nonlocal",
+    "is_known_attention",
 ]
 
 
@@ -97,6 +98,11 @@ def _search(
         entries.append(left_alone("the filter said no"))
     else:
         entries.append(Conversion(path, name, result, why, module, change))
+
+
+def is_known_attention(module: nn.Module) -> bool:
+    """Whether `convert` knows this kind of module, converted or not, whatever it then decides."""
+    return is_converted(module) or any(recogniser.answers_to(module) for recogniser in RECOGNISERS)
 
 
 def from_nonlocal(module: nn.Module) -> AugmentedAttention:

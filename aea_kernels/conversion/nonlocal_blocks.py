@@ -42,6 +42,8 @@ class Parts(NamedTuple):
 class NonLocal(Converted):
     """A non-local block in mode `dot_product`: x (N, C, *spatial) -> the same shape, without the (N x L) map."""
 
+    reach = 0
+
     def parts(self) -> Parts:
         raise NotImplementedError
 
