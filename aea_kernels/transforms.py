@@ -26,7 +26,7 @@ class Function(torch.autograd.Function):
         vmap(info, in_dims, *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
 
     torch.compile refuses a Function that has a ``jvp``, so the class itself has none: one derived from it does, and
-    takes its place where `transformed()`. Elsewhere a call costs the host as much as one of a Function without all this.
+    takes its place where `transformed()`. Elsewhere a call costs the host what one without all this does.
     """
 
     _in_transforms: ClassVar[type[Function]]
