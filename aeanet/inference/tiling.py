@@ -30,7 +30,8 @@ TileProgress = Callable[[int, int], None]
 
 PROBE = 64  # px, side of the image on which the reach of a network is found; strides must divide it
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
-POINTWISE = (nn.Identity, nn.Dropout, nn.BatchNorm2d, *_ACTIVATIONS, aea.AugmentedAttention)
+_REARRANGING = (nn.PixelUnshuffle, nn.PixelShuffle)  # a position keeps to its own pixels
+POINTWISE = (nn.Identity, nn.Dropout, nn.BatchNorm2d, *_ACTIVATIONS, *_REARRANGING, aea.AugmentedAttention)
 
 
 class TilingError(UserError):

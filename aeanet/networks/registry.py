@@ -24,6 +24,7 @@ FORMAT = "aeanet"
 FORMAT_VERSION = "1"
 NETWORKS = {
     "aeanet": "unet.AEANet",
+    "shuffled": "shuffled.ShuffledUNet",
     "gvtnet": "unet.GVTNet",
     "unet": "unet.UNet",
     "vdsr": "baselines.convolutional.VDSR",
