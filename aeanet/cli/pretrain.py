@@ -30,7 +30,9 @@ def main(
     minutes: Annotated[float | None, option("Stop after this many minutes.")] = None,
     model: Annotated[NetworkName, typer.Option(help="Network.")] = "shuffled",
     attention: Annotated[AttentionAt | None, option("Attention blocks of `shuffled` (none).")] = None,
-    start: Annotated[Path | None, option("Begin with the weights of this model: a run folder or file.", "--from")] = None,
+    start: Annotated[
+        Path | None, option("Begin with the weights of this model: a run folder or file.", "--from")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
     resume: Annotated[bool, option("Go on from the latest checkpoint.", "--resume")] = False,
     overwrite: Annotated[bool, option("Replace the run that is in the folder.", "--overwrite")] = False,

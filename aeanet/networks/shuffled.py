@@ -98,6 +98,7 @@ class ShuffledUNet(Network):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        for module in self.modules():  # a second time: the first reaches a block before its convolutions
             if isinstance(module, PlainBlock):
                 nn.init.zeros_(module.conv2.weight)
             if isinstance(module, aea.AugmentedAttention):

@@ -21,6 +21,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
 from aeanet.scoring.metrics import psnr, ssim
 from aeanet.training.average import WeightAverage
+from aeanet.training.card import model_card
 from aeanet.training.checkpoint import Checkpointer, set_optimizer_state
 from aeanet.training.disk import OnTrouble
 from aeanet.training.logs import LOG_EVERY, open_logs
@@ -32,6 +33,7 @@ from aeanet.training.run import BINDING_VERSIONS, RUN_FILE, RunFolder
 from aeanet.training.simulated import simulated_batches
 from aeanet.training.step import TrainingStep
 
+CARD_FILE = "model.md"
 MAGNIFICATION = 2.0  # of a model for every magnification, where none is given
 HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never of training
 
@@ -106,13 +108,24 @@ def pretrain(
                 set_optimizer_state(step.optimizer, checkpoint.optimizer)
                 set_random_state(checkpoint.random)
             checkpointer = Checkpointer(
-                model, step.optimizer, checkpoint_every, now.seconds, folder, described, None, on_trouble,
+                model,
+                step.optimizer,
+                checkpoint_every,
+                now.seconds,
+                folder,
+                described,
+                None,
+                on_trouble,
                 published=average.network,
             )
             if now.step == 0:
                 checkpointer.write(now)
             batches = simulated_batches(
-                batch=recipe.batch, crop=recipe.crop, seed=recipe.seed, step=now.step, steps=recipe.steps,
+                batch=recipe.batch,
+                crop=recipe.crop,
+                seed=recipe.seed,
+                step=now.step,
+                steps=recipe.steps,
                 workers=workers,
             )
             meter = ProgressMeter(recipe, now, signals)
@@ -136,6 +149,7 @@ def pretrain(
     }
     if folder:
         write_atomically(folder / RUN_FILE, (json.dumps(record, indent=2) + "\n").encode())
+        write_atomically(folder / CARD_FILE, model_card(record).encode())
     return Pretrained(trained, now, record)
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from aeanet.data.synthetic import Acquisition, draw_scene, simulate_example
 
 SCENES = 8  # of a round
-STEPS = 32  # of a round: a scene of 512 px gives 64 crops, as many as cost about as much as the scene itself
+STEPS = 64  # of a round: a scene of 512 px then gives 128 crops, which take twice its time
 SIDE = 512  # px of a scene
 
 
@@ -43,14 +43,14 @@ class SimulatedRounds(Dataset[tuple[Tensor, Tensor]]):
         for number in range(STEPS * self.batch):
             row, column = rng.integers(side - self.crop + 1, size=2).tolist()
             scene = scenes[number % SCENES]
-            examples.append(
-                simulate_example(scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop)
-            )
+            examples.append(simulate_example(scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop))
         lr, hr = (np.stack([getattr(example, kind) for example in examples])[:, None] for kind in ("lr", "hr"))
         return torch.from_numpy(lr), torch.from_numpy(hr)
 
 
-def simulated_batches(*, batch: int, crop: int, seed: int, step: int, steps: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def simulated_batches(
+    *, batch: int, crop: int, seed: int, step: int, steps: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches (lr, hr), (batch, 1, crop, crop) each, of the steps from `step` to `steps`.
 
     workers: processes that make them; 0 makes them in this one, when they are needed.
