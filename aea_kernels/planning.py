@@ -13,6 +13,9 @@ H100 = (90, 132)
 FOLD_CHANNELS, FOLD_GROUPS = 128, 16
 """Up to so many channels, and groups in backward, the C x C algebra has kernels; for more, products of PyTorch."""
 
+NORMED_CHANNELS = 128
+"""Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
+
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 """`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32 feature maps."""
 

@@ -6,9 +6,14 @@ from .primitives import (
     apply_to_features,
     attend_to_moments,
     attend_to_moments_backward,
+    attend_to_normed,
+    attend_to_normed_backward,
     features_backward,
     moments,
+    normed_features_backward,
+    normed_moments,
     outer_sum,
+    pivot,
     statistics,
 )
 
@@ -18,8 +23,13 @@ __all__ = [
     "apply_to_features",
     "attend_to_moments",
     "attend_to_moments_backward",
+    "attend_to_normed",
+    "attend_to_normed_backward",
     "features_backward",
     "moments",
+    "normed_features_backward",
+    "normed_moments",
     "outer_sum",
+    "pivot",
     "statistics",
 ]

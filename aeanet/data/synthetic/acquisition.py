@@ -29,7 +29,7 @@ class Acquisition:
         smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly 0.
         brightness, contrast: mean and standard deviation of the grey levels of the whole specimen, before clipping.
         background: grey levels of signal below the darkest point that the black level hides; they only add noise.
-        gamma: exponent of the display curve, 0.5 to 2; mostly 1.
+        gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
         shot: noise variance per grey level of signal, 0 to 20 grey levels (Poisson).
         read: standard deviation of the noise that does not depend on the signal, 0 to 25 grey levels.
         frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one frame.
@@ -196,7 +196,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         brightness=brightness,
         contrast=contrast,
         background=background,
-        gamma=sometimes(0.15, math.exp(rng.uniform(-0.6, 0.6)), 1.0),
+        gamma=sometimes(0.15, math.exp(rng.uniform(-0.59, 0.59)), 1.0),
         shot=float((1 - constant) * noise**2 * frames / (2 * contrast + background)),
         read=math.sqrt(constant * frames) * noise,
         frames=frames,
