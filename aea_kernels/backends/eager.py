@@ -303,7 +303,7 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 # ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
 
-pivot = norms.pivot
+pivot, normed_keys = norms.pivot, norms.keys
 
 
 def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
@@ -365,9 +365,7 @@ def attend_to_normed_backward(
     composed_grad = _outer(grad_output, x, _normed(kind, eps, pivot))
     matrix_grad, affine_grad = norms.compose_backward(composed_grad, folding.expand_groups(matrix, len(x)), affine)
     matrix_grad = folding.sum_groups(matrix_grad, reference_images)
-    gram_grad, *rest = folding.fold_backward(
-        matrix_grad, gram, references, reference_images, projections, heads, scale
-    )
+    gram_grad, *rest = folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
     return [gram_grad, affine_grad, *rest]
 
 

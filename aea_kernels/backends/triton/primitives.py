@@ -161,9 +161,7 @@ def _features_backward(
 ) -> None:
     """One pass over grad_output and x; maps: of both, and of grad_x."""
     images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    plan = plan_over_positions(
-        "features_backward", channels, channels, images, positions, x, *maps, same=not write
-    )
+    plan = plan_over_positions("features_backward", channels, channels, images, positions, x, *maps, same=not write)
     launch_over_positions(
         kernels.features_backward_kernel,
         plan,
@@ -195,7 +193,7 @@ def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
 
 # ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
-pivot = norms.pivot
+pivot, normed_keys = norms.pivot, norms.keys
 
 
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
