@@ -16,6 +16,7 @@ from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
 from .block import AttentionBlock, BlockSpec, project_first
+from .checks import check, check_features, check_key_value, check_positions, check_query_key_value, is_tensor
 from .layout import acc_dtype
 from .normed_block import NormedBlock
 from .parameters import ChannelNorm, Norm, Projections
@@ -24,8 +25,6 @@ from .summary import KeySummary, Moments, count_like
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -43,7 +42,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
         ValueError: shapes or devices that do not fit together.
         TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
     """
-    _check_query_key_value(query, key, value)
+    check_query_key_value(query, key, value)
     if backend_name() == "naive":
         return naive.linear_attention(query, key, value, scale=scale)
     return attend(query, summarize(key, value), scale=scale)
@@ -64,10 +63,10 @@ def reference_attention(
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_query_key_value(query, key, value)
-    heads, references = key.shape[1], reference_key.shape[-2] if _is_tensor(reference_key, 3) else 0
-    _check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
-    _check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
+    check_query_key_value(query, key, value)
+    heads, references = key.shape[1], reference_key.shape[-2] if is_tensor(reference_key, 3) else 0
+    check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
+    check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
     if backend_name() == "naive":
         return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
     shared = summarize(reference_key[None], reference_value[None])
@@ -89,7 +88,7 @@ def batch_attention(
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_query_key_value(query, key, value)
+    check_query_key_value(query, key, value)
     if backend_name() == "naive":
         if group is not None:
             raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
@@ -111,9 +110,9 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_key_value(key, value)
-    rows = query.shape[-2] if _is_tensor(query, 3) else 0
-    _check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
+    check_key_value(key, value)
+    rows = query.shape[-2] if is_tensor(query, 3) else 0
+    check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
     if backend_name() == "naive":
         return naive.learned_query_attention(query, key, value, scale=scale)
     return attend(query.expand(key.shape[0], *query.shape), summarize(key, value), scale=scale)
@@ -128,7 +127,7 @@ def summarize(key: Tensor, value: Tensor) -> KeySummary:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_key_value(key, value)
+    check_key_value(key, value)
     if backend_name() == "naive":
         wide = acc_dtype(key.dtype)
         state = value.to(wide).mT @ key.to(wide)
@@ -145,7 +144,7 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_positions("query", query, "(B, H, N, E)")
+    check_positions("query", query, "(B, H, N, E)")
     state = summary.state
     batch, heads, _, width = query.shape
     if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
@@ -166,7 +165,7 @@ def moments(x: Tensor) -> Moments:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_features(x)
+    check_features(x)
     if backend_name() == "naive":
         flat = x.flatten(2).to(acc_dtype(x.dtype))
         flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
@@ -202,7 +201,7 @@ def attention_block(
     Raises:
         ValueError, TypeError: x is not such a feature map.
     """
-    _check_features(x)
+    check_features(x)
     reference_images = x.shape[0] if reference_images is None else reference_images
     if isinstance(norm, ChannelNorm):
         y = _normed_block(x, norm, projections, references, heads, scale, reference_images, group)
@@ -262,53 +261,3 @@ def oracle_norm(norm: ChannelNorm) -> Callable[[Tensor], Tensor]:
         return (naive.layer_norm if kind == "layer" else naive.rms_norm)(x, scale, shift, eps)
 
     return z_of
-
-
-# ---- what is accepted -----------------------------------------------------------------------------------------------
-
-
-def _is_tensor(argument: object, axes: int) -> bool:
-    return isinstance(argument, Tensor) and argument.dim() == axes
-
-
-def _check_type(name: str, tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
-    if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
-    """One sentence if `tensor` does not have `shape`, or not the dtype and device of `like`."""
-    _check_type(name, tensor)
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {letters} = {shape}")
-    if tensor.dtype != like.dtype:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments")
-    if tensor.device != like.device:
-        raise ValueError(f"{name} is on {tensor.device}, expected {like.device} as the other arguments")
-
-
-def _check_positions(name: str, tensor: Tensor, letters: str) -> None:
-    _check_type(name, tensor)
-    if tensor.dim() != 4:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected four axes {letters}")
-
-
-def _check_key_value(key: Tensor, value: Tensor) -> None:
-    _check_positions("key", key, "(B, H, L, E)")
-    _check_positions("value", value, "(B, H, L, D)")
-    _check("value", value, (*key.shape[:3], value.shape[3]), "(B, H, L, D)", like=key)
-
-
-def _check_query_key_value(query: Tensor, key: Tensor, value: Tensor) -> None:
-    _check_positions("query", query, "(B, H, N, E)")
-    _check_key_value(key, value)
-    batch, heads, _, width = key.shape
-    _check("query", query, (batch, heads, query.shape[2], width), "(B, H, N, E)", like=key)
-
-
-def _check_features(x: Tensor) -> None:
-    _check_type("x", x)
-    if not 3 <= x.dim() <= 5:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")

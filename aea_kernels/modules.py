@@ -137,6 +137,10 @@ class AugmentedAttention(nn.Module):
             update_running_statistics(self.norm, mean, variance, processes * (x.numel() // self.channels))
         return y
 
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Moments:
+        """`moments` of x, or of its rows and columns `core`: what `keys` takes, added over tiles."""
+        return self.moments(x if core is None else x[(..., *core)])
+
     @torch.no_grad()
     def moments(self, x: Tensor) -> Moments:
         """What the block has to know of the keys in x (N, C, *spatial): moments of z, with BN's running statistics.

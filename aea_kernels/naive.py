@@ -1,6 +1,6 @@
-"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all: the oracle.
+"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all, and three other families: the oracle.
 
-Everything here materialises the (N x L) map and is written to be read next to the paper. It imports nothing of this
+Everything here materialises the map and is written to be read next to the papers. It imports nothing of this
 package, uses nothing but elementary tensor operations, and is differentiable by plain autograd, in any dtype.
 
 Layout: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D); feature maps x (B, C, *spatial).
@@ -41,6 +41,40 @@ def batch_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float =
 def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
     """``A_Q`` (Eq. 3): a query (H, M, E) that does not depend on the input -> (B, H, M, D)."""
     return linear_attention(query, key, value, scale=scale)
+
+
+def relu_linear_attention(query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15) -> Tensor:
+    """EfficientViT's ReLU linear attention (Cai et al. 2023, Eq. 2): scores divided by their sum over the keys."""
+    scores = torch.relu(query) @ torch.relu(key).transpose(-2, -1)  # (B, H, N, L)
+    return scores @ value / (scores.sum(-1, keepdim=True) + eps)
+
+
+def efficient_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    memory_key: Tensor | None = None,
+    memory_value: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+) -> Tensor:
+    """Efficient attention (Shen et al. 2021, Eq. 2), softmax of q over channels and of k over positions.
+
+    Memory keys (H, R, E) and values (H, R, D) are prepended to those of every image.
+    """
+    if memory_key is not None and memory_value is not None:
+        key = torch.cat([memory_key.expand(key.shape[0], *memory_key.shape), key], dim=-2)
+        value = torch.cat([memory_value.expand(value.shape[0], *memory_value.shape), value], dim=-2)
+    attention_map = scale * query.softmax(-1) @ key.softmax(-2).transpose(-2, -1)  # (B, H, N, L)
+    return attention_map @ value
+
+
+def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Cross-covariance attention (El-Nouby et al. 2021, Eq. 3): a map of channels on channels, (B, H, E, E)."""
+    query = torch.nn.functional.normalize(query, dim=-2, eps=eps)
+    key = torch.nn.functional.normalize(key, dim=-2, eps=eps)
+    attention_map = (temperature[:, None, None] * (query.transpose(-2, -1) @ key)).softmax(-1)
+    return value @ attention_map.transpose(-2, -1)
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int) -> Tensor:

@@ -26,16 +26,16 @@ from .layout import acc_dtype, empty_features, empty_positions
 _NAMESPACE = library.Library("aea", "DEF")
 
 
-def _operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
+def operator(shapes: Callable[..., Any], *, families: bool = False) -> Callable[..., Any]:
     """Register ``aea::NAME`` with the signature of a function that returns empty results, with their shapes, dtypes and
-    strides; the function of that name in a backend computes them.
+    strides; the function of that name in a backend, or with `families` in the backend's families, computes them.
     """
     name = shapes.__name__
 
     def run(*arguments: Any) -> Any:
         *inputs, backend = arguments
         device = inputs[0].device
-        primitive = getattr(primitives(backend, device), name)
+        primitive = getattr(primitives(backend, device, families=families), name)
         if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)):
             return primitive(*inputs)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -45,9 +45,9 @@ def _operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
     _NAMESPACE.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
     _NAMESPACE.impl(name, run, "CompositeExplicitAutograd")
     library.register_fake(f"aea::{name}", shapes, lib=_NAMESPACE)
-    operator: Callable[..., Any] = getattr(torch.ops.aea, name).default
-    operator.__doc__ = shapes.__doc__
-    return operator
+    registered: Callable[..., Any] = getattr(torch.ops.aea, name).default
+    registered.__doc__ = shapes.__doc__
+    return registered
 
 
 def _empty(x: Tensor, *shape: int) -> Tensor:
@@ -57,13 +57,13 @@ def _empty(x: Tensor, *shape: int) -> Tensor:
 # ---- the block's primitives -----------------------------------------------------------------------------------------
 
 
-@_operator
+@operator
 def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one read of x."""
     return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(x.shape[1], dtype=torch.float64)
 
 
-@_operator
+@operator
 def moments(
     x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int, backend: str
 ) -> Tensor:
@@ -74,7 +74,7 @@ def moments(
     return _empty(x, group_count(x.shape[0], reference_images), x.shape[1] + 1, x.shape[1] + 1)
 
 
-@_operator
+@operator
 def attend_to_moments(
     x: Tensor,
     norm: Sequence[Tensor],
@@ -94,7 +94,7 @@ def attend_to_moments(
     )
 
 
-@_operator
+@operator
 def attend_to_moments_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -117,7 +117,7 @@ def attend_to_moments_backward(
     return [torch.empty_like(gram), references_grad, *(_empty(gram, *p.shape) for p in projections)]
 
 
-@_operator
+@operator
 def features_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -138,7 +138,7 @@ def features_backward(
     return torch.empty_like(x), _empty(x, 2, x.shape[1] if norm else 0)
 
 
-@_operator
+@operator
 def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     """M xh at every position with matrix (G, O, C+1): one read of x, one write.
 
@@ -233,19 +233,19 @@ def normed_features_backward(
 # ---- the operators' primitives: positions before channels -----------------------------------------------------------
 
 
-@_operator
+@operator
 def outer_sum(a: Tensor, b: Tensor, backend: str) -> Tensor:
     """Sum over positions of a b^T, (B, H, A, E), for a (B, H, N, A), b (B, H, N, E): one read of each."""
     return _empty(a, *a.shape[:2], a.shape[3], b.shape[3])
 
 
-@_operator
+@operator
 def apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
     """M a at every position, (B, H, N, O), for a (B, H, N, A), matrix (B, H, O, A): one read, one write."""
     return empty_positions(a, matrix.shape[2])
 
 
-@_operator
+@operator
 def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
     return empty_positions(a, a.shape[3]), _empty(a, *matrix.shape)

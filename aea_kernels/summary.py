@@ -59,7 +59,7 @@ class KeySummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
-        _check_addable(self.state, other.state)
+        check_addable(self.state, other.state)
         return KeySummary(self.state + other.state, self.count + other.count)
 
     def sum_over_batch(self) -> KeySummary:
@@ -93,7 +93,7 @@ class Moments:
         Raises:
             ValueError: moments of different channels or dtypes.
         """
-        _check_addable(self.gram, other.gram)
+        check_addable(self.gram, other.gram)
         return Moments(self.gram + other.gram)
 
     def sum_over_batch(self) -> Moments:
@@ -105,7 +105,7 @@ class Moments:
         return Moments(sum_over_processes(self.gram, group))
 
 
-def _check_addable(a: Tensor, b: Tensor) -> None:
+def check_addable(a: Tensor, b: Tensor) -> None:
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"

@@ -10,7 +10,6 @@ from aeanet.cli.shared import (
     Pairs,
     argument,
     fail,
-    make_folder,
     option,
     out,
     progress_bar,
@@ -20,6 +19,7 @@ from aeanet.cli.shared import (
     warn,
 )
 from aeanet.errors import sentence_or_raise
+from aeanet.io.atomic import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,6 @@ def main(
     """
     from aeanet.data.specimens import read_samples
     from aeanet.figures import draw_comparison
-    from aeanet.io.atomic import write_atomically
     from aeanet.networks.registry import load_model, to_device
     from aeanet.scoring import evaluation
     from aeanet.training import listed_models

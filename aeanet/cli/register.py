@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import Pairs, fail, make_folder, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, option, out, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
+from aeanet.io.atomic import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,6 @@ def main(
     take the original pairs. Pairs that cannot be used are named with the reason, and the others are written.
     """
     from aeanet.data.pairs import find_pairs
-    from aeanet.io.atomic import write_atomically
 
     parts = {part: results / part for part in ("lr", "hr", "mask")}
     if results.resolve() == folder.resolve():

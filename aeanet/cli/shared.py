@@ -4,7 +4,6 @@ Results go to standard output, progress and errors to standard error. The exit s
 can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,13 +69,6 @@ def register_pairs(folder: Path) -> "PairSet":
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")
     return data
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def say(sentence: str) -> None:
