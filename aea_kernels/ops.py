@@ -5,10 +5,10 @@ differentiable by itself; the derivatives are in `autograd.py` and `block.py`. E
 autocast stays outside.
 
 Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight, bias, mean,
-variance], (C,) each, and not []; zh = (z, 1). With a norm of `norms.py`, of which u and uh are the notation, `kind` is
-its name, `eps` its eps, and `pivot` (B, C) that of GroupNorm, else None. Images form G groups: the first `reference_images` are groups of one, the
+variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first `reference_images` are groups of one, the
 others one group. Image i belongs to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections`
-are the eight tensors of `parameters.Projections`.
+are the eight tensors of `parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
+"group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     return empty_features(x, matrix.shape[1])
 
 
-# ---- the block's primitives with a norm of `norms.py` ------------------------------------------------------------------
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
 
 @operator
@@ -160,6 +160,12 @@ def pivot(x: Tensor, backend: str) -> Tensor:
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
     """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
     return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
+
+
+@operator
+def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
+    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
+    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
 
 
 @operator
