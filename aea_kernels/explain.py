@@ -21,11 +21,8 @@ from .backends.eager import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype
-<<<<<<< HEAD
 from .modules import AugmentedAttention
-=======
 from .normed_block import NormedBlock
->>>>>>> main
 from .planning import H100, project_cost, route
 
 

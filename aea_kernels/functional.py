@@ -256,13 +256,8 @@ def _normed_block(
         return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-<<<<<<< HEAD
-    whole = kind == "group" or backend_name() == "eager" or x.shape[1] <= NORMED_CHANNELS
-    if transformed() or not whole or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
-=======
     whole = kind != "group" and spec.backend == "triton"
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
->>>>>>> main
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)[0]
     y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]
