@@ -150,25 +150,25 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
 # ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
 
-@_operator
+@operator
 def pivot(x: Tensor, backend: str) -> Tensor:
     """`norms.pivot`, (B, C): a few positions of x are read."""
     return _empty(x, *x.shape[:2])
 
 
-@_operator
+@operator
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
     """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
     return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
 
 
-@_operator
+@operator
 def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
     """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
     return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
 
 
-@_operator
+@operator
 def attend_to_normed(
     x: Tensor,
     kind: str,
@@ -188,7 +188,7 @@ def attend_to_normed(
     return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
 
 
-@_operator
+@operator
 def attend_to_normed_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -211,7 +211,7 @@ def attend_to_normed_backward(
     return [torch.empty_like(gram), affine_grad, references_grad, *(_empty(gram, *p.shape) for p in projections)]
 
 
-@_operator
+@operator
 def normed_features_backward(
     grad_output: Tensor,
     x: Tensor,
