@@ -22,6 +22,7 @@ from .normed_block import NormedBlock
 from .parameters import ChannelNorm, Norm, Projections
 from .planning import route
 from .summary import KeySummary, Moments, count_like
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -218,7 +219,8 @@ def attention_block(
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+    # the block's own Function has first derivatives only; the other route is made of operators that have all of them
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
