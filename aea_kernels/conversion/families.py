@@ -26,6 +26,7 @@ from ..families import (
 from ..functional import attend
 from ..layout import acc_dtype
 from ..summary import KeySummary
+from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
 
 
@@ -134,7 +135,12 @@ class LiteMLA(ReluBlock):
         return [qkv, *(aggregate(qkv) for aggregate in this.aggreg)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """In prediction the BN after the projection is part of it."""
         this: Any = self
+        norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
+        if folds(norm) and (act is None or isinstance(act, nn.Identity)):
+            weight, bias = folded_output(this.proj.conv, norm)
+            return nn.functional.conv2d(attended, weight[..., None, None], bias)
         return this.proj(attended)
 
     @property
@@ -192,6 +198,8 @@ def swap_sana_multiscale(module: Any) -> list[ClassSwap]:
 def _swap_relu(module: Any, function: Any, replacement: type[ReluBlock]) -> list[ClassSwap]:
     if not isinstance(function, nn.ReLU):
         raise LeftAloneError(f"queries and keys go through {type(function).__name__}, not ReLU")
+    if replacement is LiteMLA:
+        pointwise("proj", getattr(module.proj, "conv", None))
     return [ClassSwap(module, replacement)]
 
 
