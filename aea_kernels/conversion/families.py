@@ -15,16 +15,15 @@ from ..families import (
     ChannelSummary,
     ReluSummary,
     SoftmaxSummary,
-    attend_channels,
     attend_relu,
     attend_softmax,
     channel_attention,
+    channel_map,
     summarize_channels,
     summarize_relu,
     summarize_softmax,
 )
 from ..functional import attend
-from ..layout import acc_dtype
 from ..summary import KeySummary
 from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
@@ -258,16 +257,13 @@ class TransposedAttention(MapBlock):
     def attend(self, query: Tensor, value: Tensor, keys: ChannelSummary) -> Tensor:
         """With the output projection: it and the maps of all heads are one matrix, applied once at each position."""
         this: Any = self
-        images, heads, _, width = value.shape
-        unit = torch.eye(width, dtype=value.dtype, device=value.device).expand(images, heads, -1, -1)
-        maps = attend_channels(unit, keys, this.temperature.flatten()).mT  # (N, H, E, E)
         weight = this.project_out.weight.flatten(1)
         with torch.autocast(value.device.type, enabled=False):
-            wide = acc_dtype(value.dtype)
-            matrix = weight.to(wide).unflatten(1, (heads, width)).transpose(0, 1) @ maps.to(wide)  # (N, H, C, E)
+            maps = channel_map(keys, this.temperature.flatten())  # (N, H, E, E)
+            heads = weight.to(maps.dtype).unflatten(1, (-1, maps.shape[-1])).transpose(0, 1)  # (H, C, E)
+            matrix = heads @ maps  # (N, H, C, E)
         state = matrix.transpose(1, 2).flatten(2)[:, None]  # (N, 1, C, H * E)
-        count = state.new_ones(images)
-        return attend(value.mT.flatten(1, 2).mT[:, None], KeySummary(state, count))
+        return attend(value.mT.flatten(1, 2).mT[:, None], KeySummary(state, state.new_ones(len(state))))
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
