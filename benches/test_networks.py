@@ -11,7 +11,7 @@ import torch
 from .conftest import Race, check, copies, normal
 from .contenders import OURS, Unavailable
 from .memory import measure, resident_peak
-from .networks import CASES, Case, build
+from .known_networks import CASES, Case, build
 
 thorough = pytest.mark.thorough
 BEFORE = "before"
