@@ -1,4 +1,4 @@
-"""The card of a model pretrained on simulated images: what it is, what it was trained on, how well it does, its limits."""
+"""The card of a model pretrained on simulated images: what it is, its training data, its scores, its limits."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
