@@ -143,10 +143,11 @@ def _differentiable_backward(
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, weight, bias, mean, variance, references, _, *projections = inputs
     norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
-    with torch.autocast(grad_output.device.type, enabled=False):
+    again = torch.is_grad_enabled()
+    with torch.autocast(grad_output.device.type, enabled=False), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=True, allow_unused=True))
+        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))
     return tuple(next(gradients) if need else None for need in needed)
 
 

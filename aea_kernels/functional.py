@@ -20,8 +20,9 @@ from .checks import check, check_features, check_key_value, check_positions, che
 from .layout import acc_dtype
 from .normed_block import NormedBlock
 from .parameters import ChannelNorm, Norm, Projections
-from .planning import NORMED_CHANNELS, route
+from .planning import route
 from .summary import KeySummary, Moments, count_like
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -218,7 +219,8 @@ def attention_block(
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+    # the block's own Function has first derivatives only; the other route is made of operators that have all of them
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
@@ -241,8 +243,8 @@ def _normed_block(
         return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    whole = kind == "group" or backend_name() == "eager" or x.shape[1] <= NORMED_CHANNELS
-    if not whole or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+    whole = kind != "group" and spec.backend == "triton"
+    if route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)[0]
     y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]

@@ -25,9 +25,9 @@ NORM_MOMENTUM = 0.003
 class AugmentedAttention(nn.Module):
     """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual included.
 
-    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``, or z another norm of x. In training, BN
-    sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
-    (Eq. 5). In prediction every image attends to itself and the references.
+    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``, or another norm of x. In training, BN
+    sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the
+    others to each other (Eq. 5). In prediction every image attends to itself and the references.
 
     BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics.
 
@@ -46,8 +46,8 @@ class AugmentedAttention(nn.Module):
         batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is plain self-attention.
         key_channels, value_channels: over all heads; `channels` by default.
         norm: before the projections. "batch": BN and ReLU6, the paper's; "group", "layer" or "rms": GroupNorm, or
-            LayerNorm or RMSNorm over the channels of each position, without an activation; None: nothing. ``block.norm``
-            is the module of torch.nn of that name, and another of the same kind may be put in its place.
+            LayerNorm or RMSNorm over the channels of each position, without an activation; None: nothing. The module
+            of torch.nn is ``block.norm``, and another of these may be put in its place.
         groups: of channels, in GroupNorm.
         group: process group over which, in training, the batch-aware half pools its keys, and BN its statistics: N
             processes train as one with all their images (batches of one size; a mean over processes is the mean loss).
@@ -221,11 +221,9 @@ class AugmentedAttention(nn.Module):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"x is {got}, expected (N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes")
 
-    def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
-        """For a feature map of `dtype`; `running`: with BN's running statistics whatever its mode."""
+    def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
+        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm."""
         norm = self.norm
-        if norm is None:
-            return None
         if isinstance(norm, nn.GroupNorm):
             return ChannelNorm("group", norm.weight, norm.bias, norm.eps, norm.num_groups)
         if isinstance(norm, nn.LayerNorm):
@@ -233,6 +231,13 @@ class AugmentedAttention(nn.Module):
         if isinstance(norm, nn.RMSNorm):
             eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
             return ChannelNorm("rms", norm.weight, None, eps, 1)
+        return None
+
+    def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
+        """`running`: with BN's running statistics whatever its mode."""
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d):
+            return self.channel_norm(dtype)
         if norm.running_mean is None or norm.running_var is None:
             if running:
                 raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
@@ -269,7 +274,7 @@ def _tensors(norm: Norm | None) -> tuple[list[Tensor], float]:
     if norm is None:
         return [], 0.0
     *tensors, eps = norm
-    return tensors, eps
+    return [t for t in tensors if t is not None], eps
 
 
 @torch.no_grad()

@@ -41,8 +41,8 @@ class NormedBlock(torch.autograd.Function):
         pivot = ops.pivot(x, backend) if kind == "group" else None
         gram = ops.normed_moments(x, kind, eps, pivot, backend)
         affine = norms.affine(norm, gram, pivot)
-        keys = folding.sum_groups(norms.transform(gram, affine), reference_images)
-        keys = pool_over_processes(add_references(keys, references, reference_images), reference_images, group)
+        keys = ops.normed_keys(gram, affine, references, reference_images, backend)
+        keys = pool_over_processes(keys, reference_images, group)
         y, matrix = ops.attend_to_normed(x, kind, eps, pivot, affine, keys, projections, heads, scale, backend)
         return y, pivot, gram, affine, keys, matrix
 
@@ -83,12 +83,6 @@ class NormedBlock(torch.autograd.Function):
             None,
             *projections_grad,
         )
-
-
-def add_references(gram: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
-    """`folding.add_references`, not in the precision of autocast."""
-    with torch.autocast(gram.device.type, enabled=False):
-        return folding.add_references(gram, references, reference_images)
 
 
 def _differentiable_backward(

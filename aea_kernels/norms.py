@@ -16,20 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import folding
 from .layout import acc_dtype
 from .parameters import ChannelNorm
-
-
-def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
-    """The norm of x (B, C, S) in plain operations, differentiable any number of times."""
-    weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
-    if norm.kind == "group":
-        return torch.nn.functional.group_norm(x, norm.groups, weight, bias, norm.eps)
-    if norm.kind == "layer":
-        return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], weight, bias, norm.eps).mT
-    z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT
-    return z if bias is None else z + bias[:, None]
-
 
 PIVOT_POSITIONS = 4
 """Along each axis, of which a pivot is the mean."""
@@ -78,6 +67,12 @@ def compose_backward(composed_grad: Tensor, matrix: Tensor, affine: Tensor) -> t
     scale_grad = (linear * composed_grad[..., :-1]).sum(1)
     constant_grad = (linear * composed_grad[..., -1:]).sum(1)
     return times_transposed(composed_grad, affine), torch.stack([scale_grad, constant_grad], 1)
+
+
+def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
+    """The moments of the keys of each group, (G, C+1, C+1): those of zh, and of the references (R, C) as they are."""
+    per_group = folding.sum_groups(transform(gram, affine), reference_images)
+    return folding.add_references(per_group, references, reference_images)
 
 
 def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -142,3 +137,14 @@ def backward(
     gram_grad[:, -1, :-1].add_(sums_grad)
     weight_grad = (both * inverse.repeat_interleave(per_group, 1)).sum(0)
     return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
+
+
+def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
+    """The norm of x (B, C, S) in plain operations, differentiable any number of times."""
+    weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
+    if norm.kind == "group":
+        return torch.nn.functional.group_norm(x, norm.groups, weight, bias, norm.eps)
+    if norm.kind == "layer":
+        return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], weight, bias, norm.eps).mT
+    z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT
+    return z if bias is None else z + bias[:, None]

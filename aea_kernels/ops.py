@@ -5,10 +5,10 @@ differentiable by itself; the derivatives are in `autograd.py` and `block.py`. E
 autocast stays outside.
 
 Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight, bias, mean,
-variance], (C,) each, and not []; zh = (z, 1). With a norm of `norms.py`, of which u and uh are the notation, `kind` is
-its name, `eps` its eps, and `pivot` (B, C) that of GroupNorm, else None. Images form G groups: the first `reference_images` are groups of one, the
+variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first `reference_images` are groups of one, the
 others one group. Image i belongs to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections`
-are the eight tensors of `parameters.Projections`.
+are the eight tensors of `parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
+"group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
 """
 
 from __future__ import annotations
@@ -147,22 +147,28 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     return empty_features(x, matrix.shape[1])
 
 
-# ---- the block's primitives with a norm of `norms.py` ------------------------------------------------------------------
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
 
-@_operator
+@operator
 def pivot(x: Tensor, backend: str) -> Tensor:
     """`norms.pivot`, (B, C): a few positions of x are read."""
     return _empty(x, *x.shape[:2])
 
 
-@_operator
+@operator
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
     """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
     return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
 
 
-@_operator
+@operator
+def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
+    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
+    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
+
+
+@operator
 def attend_to_normed(
     x: Tensor,
     kind: str,
@@ -182,7 +188,7 @@ def attend_to_normed(
     return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
 
 
-@_operator
+@operator
 def attend_to_normed_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -205,7 +211,7 @@ def attend_to_normed_backward(
     return [torch.empty_like(gram), affine_grad, references_grad, *(_empty(gram, *p.shape) for p in projections)]
 
 
-@_operator
+@operator
 def normed_features_backward(
     grad_output: Tensor,
     x: Tensor,

@@ -233,11 +233,16 @@ def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
     return Cost(11 * channels + 4 * keys + 4 * values, flops)
 
 
-def route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, device: torch.device) -> str:
+def route(
+    channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, device: torch.device, whole: bool = False
+) -> str:
     """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
 
-    Projecting first can win where keys and values are much narrower than the feature map.
+    Projecting first can win where keys and values are much narrower than the feature map. `whole`: kernels need all
+    channels in one tile.
     """
+    if whole and channels > NORMED_CHANNELS:
+        return "project"
     return _route(channels, keys, values, heads, dtype, "cpu" if device.type == "cpu" else multiplication(dtype))
 
 

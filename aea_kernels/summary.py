@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .transforms import Function
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -22,19 +24,32 @@ if torch.distributed.is_available():
     import torch.distributed.nn.functional
 
 
-class _SumOverProcesses(torch.autograd.Function):
+class _SumOverProcesses(Function):
     """Its own adjoint: what every process gains by a change of one of its terms is the sum of what each gains."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, group: ProcessGroup | None) -> Tensor:
-        ctx.group = group
+    def forward(state: Tensor, group: ProcessGroup | None) -> Tensor:
         total = state.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.group = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, None]:
         return sum_over_processes(dtotal, ctx.group), None
+
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        return sum_over_processes(tangents[0], inputs[1])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], state: Tensor, group: ProcessGroup | None
+    ) -> tuple[Tensor, int | None]:
+        return sum_over_processes(state, group), in_dims[0]
 
 
 def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:

@@ -303,7 +303,7 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 # ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
 
-pivot = norms.pivot
+pivot, normed_keys = norms.pivot, norms.keys
 
 
 def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:

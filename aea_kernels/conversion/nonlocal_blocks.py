@@ -231,7 +231,7 @@ def as_augmented_attention(module: Any, replacement: type[NonLocal]) -> Augmente
         batch_aware=False,
         key_channels=len(query),
         value_channels=parts.value_conv.out_channels,
-        norm=False,
+        norm=None,
     )
     # the block multiplies its scores by E ** -0.5, non-local blocks do not
     inner = [(query / block.scale, query_bias / block.scale)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..families import relu_linear_attention
 from ..functional import linear_attention
-from .replacing import LeftAloneError, NewAttribute
+from .replacing import LeftAloneError, NewAttribute, OtherKindError
 
 
 class ReluAttentionProcessor:
@@ -114,7 +114,7 @@ def swap_sana(module: Any) -> list[NewAttribute]:
     before = module.processor
     parts = SANA.get(type(before).__name__)
     if parts is None:
-        raise LeftAloneError(f"its processor {type(before).__name__} is none of SANA's linear attention")
+        raise OtherKindError(f"its processor {type(before).__name__} is none of SANA's linear attention")
     if isinstance(before, nn.Module):
         raise LeftAloneError("its processor has weights of its own")
     return [NewAttribute(module, "processor", ReluAttentionProcessor(parts), before)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..modules import AugmentedAttention
 from .comparing import deviation, random_numbers
-from .replacing import Change, Converted, LeftAloneError, no_hooks_inside
+from .replacing import Change, Converted, LeftAloneError, OtherKindError, no_hooks_inside
 
 TOLERANCE = 1e-9
 """Largest deviation of an exact replacement in float64, relative to the largest number of the result."""
@@ -92,19 +92,20 @@ def recognise(
     answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
     if not answering:
         return None
-    reasons = []
+    reasons: list[str] = []
+    others: list[str] = []
     for recogniser in answering:
         try:
             change = recogniser.change_for(module)
         except LeftAloneError as reason:
-            reasons.append(str(reason))
+            (others if isinstance(reason, OtherKindError) else reasons).append(str(reason))
             continue
         if recogniser.exact:
             return change, "exact", recogniser.computed_by
         if retrain:
             return change, "retrain", recogniser.computed_by
         reasons.append("softmax over positions is no sum over the keys; retrain=True replaces it, to be trained again")
-    return None, "left alone", "; ".join(dict.fromkeys(reasons))
+    return None, "left alone", "; ".join(dict.fromkeys(reasons or others))
 
 
 def is_converted(module: nn.Module) -> bool:

@@ -21,6 +21,10 @@ class LeftAloneError(Exception):
     """Why a module is not replaced, in a few words."""
 
 
+class OtherKindError(LeftAloneError):
+    """The module is not of the kind that a recogniser knows, though it has its class name and parts."""
+
+
 class Change(Protocol):
     """One module's replacement, which can be made and undone."""
 
@@ -116,6 +120,34 @@ class NewAttribute:
 
     def revert(self) -> None:
         setattr(self.module, self.name, self.before)
+
+
+_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
+
+
+class Become:
+    """The module takes over class, parameters and parts of another one; its hooks and mode stay its own."""
+
+    def __init__(self, module: nn.Module, other: nn.Module) -> None:
+        self.module = module
+        self._before = type(module), module.__dict__
+        self._after = type(other), {**other.__dict__, **{name: module.__dict__[name] for name in _HOOKS}}
+
+    @property
+    def label(self) -> str:
+        return self._after[0].__name__
+
+    def apply(self) -> None:
+        self._take(*self._after)
+
+    def revert(self) -> None:
+        self._take(*self._before)
+
+    def _take(self, cls: type[nn.Module], attributes: dict[str, Any]) -> None:
+        training = self.module.training
+        self.module.__class__ = cls
+        object.__setattr__(self.module, "__dict__", attributes)
+        self.module.train(training)
 
 
 # ---- what recognisers ask about the parts of a module ---------------------------------------------------------------

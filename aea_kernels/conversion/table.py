@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import families, nonlocal_blocks, processors
+from . import families, nonlocal_blocks, processors, softmax
 from .recognising import Recogniser
 
 RECOGNISERS = (
@@ -77,5 +77,41 @@ RECOGNISERS = (
         families.swap_cross_covariance,
         families.probe_tokens,
         "channel_attention",
+    ),
+    Recogniser(
+        "MONAI",
+        ("SpatialAttentionBlock",),
+        ("norm", "attn"),
+        softmax.become_monai_block,
+        families.probe_map,
+        "AugmentedAttention",
+        exact=False,
+    ),
+    Recogniser(
+        "MONAI",
+        ("SABlock",),
+        ("num_heads", "out_proj", "drop_weights", "use_combined_linear"),
+        softmax.become_sablock,
+        processors.probe_tokens,
+        "AugmentedAttention",
+        exact=False,
+    ),
+    Recogniser(
+        "diffusers",
+        ("Attention",),
+        ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
+        softmax.become_diffusers,
+        processors.probe_tokens,
+        "AugmentedAttention, linear_attention",
+        exact=False,
+    ),
+    Recogniser(
+        "guided-diffusion",
+        ("AttentionBlock",),
+        ("norm", "qkv", "attention", "proj_out"),
+        softmax.become_guided_block,
+        families.probe_map,
+        "AugmentedAttention",
+        exact=False,
     ),
 )

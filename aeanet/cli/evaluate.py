@@ -1,10 +1,7 @@
 """`aeanet evaluate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from aeanet.cli.shared import (
     Pairs,
@@ -19,7 +16,8 @@ from aeanet.cli.shared import (
     warn,
 )
 from aeanet.errors import sentence_or_raise
-from aeanet.io.atomic import make_folder, write_atomically
+from aeanet.io.atomic import make_folder
+from aeanet.io.text import json_text, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,11 +92,10 @@ def main(
         "intervals": evaluation.intervals(evaluations, sample_of),
         **scores.record(),
     }
-    text = json.dumps(record, indent=2)
     if results:
-        write_atomically(results / "evaluation.json", text.encode())
+        write_json(results / "evaluation.json", record)
     if as_json:
-        typer.echo(text)
+        say(json_text(record, indent=2))
     else:
         out.print(scores.table())
         gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))

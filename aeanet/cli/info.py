@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from aeanet.cli.shared import argument, fail, option, say
+from aeanet.io.text import json_text
 
 EXAMPLE = "aeanet info runs/first"
 
@@ -24,7 +25,7 @@ def main(
     suffix = path.suffix.lower()
     holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
     record = _model(path) if holds_model else _image(path)
-    say(json.dumps(record, indent=2) if as_json else "\n".join(_lines(record)))
+    say(json_text(record, indent=2) if as_json else "\n".join(_lines(record)))
 
 
 def _model(path: Path) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aeanet.errors import sentence_or_raise
+from aeanet.io.text import visible
 
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
 
-out = Console()
-err = Console(stderr=True)
+_AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}  # names of files may look like markup
+out = Console(**_AS_IT_IS)
+err = Console(stderr=True, **_AS_IT_IS)
 
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
@@ -62,7 +64,9 @@ KeepBar = Annotated[bool, option("Keep the information bar of the microscope as 
 
 @contextmanager
 def progress_bar(disable: bool = False) -> Iterator[Progress]:
+    """A bar on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    disable = disable or not err.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
 
@@ -88,15 +92,16 @@ def register_pairs(folder: Path) -> "PairSet":
 
 
 def say(sentence: str) -> None:
-    out.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    """Print one or more lines."""
+    out.print("\n".join(map(visible, sentence.split("\n"))), soft_wrap=True)
 
 
 def warn(sentence: str) -> None:
-    err.print(sentence, style="yellow", soft_wrap=True, highlight=False, markup=False)
+    err.print(visible(sentence), style="yellow", soft_wrap=True)
 
 
 def fail(sentence: str) -> NoReturn:
-    err.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
+    err.print(visible(sentence), style="red", soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ and every other `GlobalBlock`.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class GlobalBlock(Protocol):
         """
 
 
-def is_global_block(module: nn.Module) -> TypeGuard[GlobalBlock]:
+def is_global_block(module: nn.Module) -> bool:
     """Whether the module has `summarize` and `keys`."""
     return callable(getattr(module, "summarize", None)) and hasattr(module, "keys")
 
@@ -67,7 +67,8 @@ def is_global_block(module: nn.Module) -> TypeGuard[GlobalBlock]:
 class Attention:
     """An attention block of a network, the pixels per position there, and the halo (px) that its sum needs."""
 
-    block: GlobalBlock
+    block: Any
+    """A `GlobalBlock`."""
     stride: int
     halo: int
 
@@ -267,13 +268,13 @@ def run_tiles(
             block = attention.block
             # a process without tiles adds the sum over no positions of any tile
             first = tiles_of(padded, side, attention.halo)[0]
-            total = None if mine else _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
+            keys: Any = None if mine else _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
             for tile in mine:
                 features = _features_at(model, block, field_of(tile))
                 summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
-                total = summary if total is None else total + summary
+                keys = summary if keys is None else keys + summary
                 step()
-            block.keys = total if group is None or total is None else total.all_reduce(group)
+            block.keys = keys if group is None else keys.all_reduce(group)
         for tile in last:
             (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
             rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))

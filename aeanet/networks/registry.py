@@ -15,6 +15,7 @@ import safetensors
 
 from aeanet.errors import ModelError
 from aeanet.io.atomic import read_tensors, write_tensors
+from aeanet.io.text import json_text
 
 if TYPE_CHECKING:
     from aeanet.networks.base import Network
@@ -73,7 +74,7 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
     """
     path = Path(path)
     settings = {"config": model.config, "magnification": model.magnification}
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json.dumps(settings)}
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
     if half:

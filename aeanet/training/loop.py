@@ -15,7 +15,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
 from aeanet.networks.registry import build_model
 from aeanet.training.batches import TrainingBatches
-from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, set_optimizer_state
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, fitting, set_optimizer_state
 from aeanet.training.disk import OnTrouble
 from aeanet.training.logs import LOG_EVERY, open_logs
 from aeanet.training.parallel import training_as_one, training_device
@@ -93,14 +93,16 @@ def train(
         scores = checkpoint.scores if checkpoint else None
         batches = TrainingBatches(data.pairs, recipe)
         if checkpoint:
-            model.load_state_dict(checkpoint.model)
+            with fitting():
+                model.load_state_dict(checkpoint.model)
         if folder and not rank():
             write_record(folder, _result(model, replace(now, interrupted=True), scores), recipe, data, held_back)
         with training_as_one(model), open_logs(folder, now.step, on_trouble) as log:
             step = TrainingStep(model.to(training_device()).train(), recipe, cuda_graph=cuda_graph)
             if checkpoint:
-                set_optimizer_state(step.optimizer, checkpoint.optimizer)
-                set_random_state(checkpoint.random)
+                with fitting():
+                    set_optimizer_state(step.optimizer, checkpoint.optimizer)
+                    set_random_state(checkpoint.random)
             validation = Validation(model, held_back, validate_every, now.seconds, scores, folder, on_trouble)
             checkpointer = Checkpointer(
                 model, step.optimizer, checkpoint_every, now.seconds, folder, described, on_save, on_trouble

@@ -193,7 +193,7 @@ def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
 
 # ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
 
-pivot = norms.pivot
+pivot, normed_keys = norms.pivot, norms.keys
 
 
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:

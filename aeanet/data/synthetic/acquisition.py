@@ -20,7 +20,7 @@ class Acquisition:
         registered: whether LR is brought onto the HR grid by the warp of a registration, at a random sub-pixel phase,
             or by `upsample`.
         turn: scan rotation and mirroring of the specimen, 0 to 7 (the symmetries of the square).
-        spot: standard deviation of the beam, LR px, 0.3 to 1.3.
+        spot: standard deviation of the beam, LR px, 0.27 to 1.3.
         astigmatism: long over short axis of the beam, 1 to 2; the long axis lies at the angle `axis`, 0 to pi from x.
         dwell: LR px over which the moving beam is integrated along the line, 0 to 1.
         binning: the same across lines, 0 to 1 (1 where an image was binned from a finer one).
@@ -147,14 +147,15 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
 
     mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey level above black
     0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line 0.25 to 0.31 at a distance of one
-    pixel, 0.02 to 0.06 at two. Noise across the line is white.
+    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails. Edges are as
+    sharp as those of a simulated spot of 0.45 LR px or less.
     """
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.988, 1.012)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.6)),
         turn=int(rng.integers(8)),
-        spot=float(rng.uniform(0.3, 0.6)) if magnification > 1.2 else float(rng.uniform(0.45, 0.8)),
+        spot=float(rng.uniform(0.27, 0.5)) if magnification > 1.2 else float(rng.uniform(0.4, 0.75)),
         astigmatism=float(1 + rng.exponential(0.06)),
         axis=float(rng.uniform(0, math.pi)),
         dwell=float(rng.choice([0.0, rng.uniform(0, 1)])),
@@ -180,7 +181,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
-    spot = float(rng.uniform(0.3, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
+    spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.985, 1.015)),

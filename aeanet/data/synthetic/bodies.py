@@ -25,14 +25,20 @@ _STOCKS = (sphere, crystal, rod)
 
 
 def bodies(
-    kind: str, size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0, *, stock: int = 36
+    kind: str,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    scale: float = 1.0,
+    *,
+    stock: int = 36,
+    crisp: float = 1.0,
 ) -> Specimen:
     """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with particles on them.
 
     scale: by which all lengths but those of the finest roughness are multiplied. stock: number of different
-    particles; there are five sixths as many different ligaments.
+    particles; there are five sixths as many different ligaments. crisp: sharpness of joints and pores, 1 or more.
     """
-    s = scale
+    s, fillet = scale, 0.12 / crisp
     shapes = [polyhedron(rng) for _ in range(stock)]
     cluster = field(size, 350 * s, rng)
     substrate = (8 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
@@ -41,16 +47,16 @@ def bodies(
         tubes = [tube(rng) for _ in range(stock * 5 // 6)]
         for height in (40, 100):
             np.maximum(surface, network(size, rng.uniform(70, 110) * s, rng) + height * s, out=surface)
-        deposit(surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng)
-        deposit(surface, shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3, rng)
+        deposit(surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng, fillet)
+        deposit(surface, shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3, rng, fillet)
     else:
         if kind == "mixed":
-            deposit(surface, shapes, cluster + 1.4, 4.0, (105 * s, 0.2, 60 * s, 170 * s), 0.2, rng)
+            deposit(surface, shapes, cluster + 1.4, 4.0, (105 * s, 0.2, 60 * s, 170 * s), 0.2, rng, fillet)
             pores = field(size, 15 * s, rng) + 0.7 * field(size, 45 * s, rng) - 1.3
-            surface -= 60 * s * np.clip(3 * pores, 0, 1) * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
+            surface -= 60 * s * np.clip(3 * crisp * pores, 0, 1) * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
         cover = 4.5 if kind == "aggregate" else 0.25
-        deposit(surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng)
-        deposit(surface, shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2, rng)
+        deposit(surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet)
+        deposit(surface, shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2, rng, fillet)
     material = 1 - 0.2 * (surface < substrate + 1).astype(np.float32)
     for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
         surface += np.float32(amplitude) * field(size, grain, rng)
@@ -61,7 +67,7 @@ def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.
     """Particles of one habit, of nearly one size or of many: spheres, crystals, rods, or irregular aggregates."""
     habit = rng.integers(4)
     if habit == 0:
-        return bodies("aggregate", size, rng, scale, stock=STOCK)
+        return bodies("aggregate", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5))
     s = scale
     stock = [_STOCKS[habit - 1](rng) for _ in range(12)]
     radius, spread = log_uniform(rng, 12, 70) * s, float(rng.choice([0.03, 0.12, 0.45]))

@@ -18,8 +18,8 @@ Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
 _MAKERS: dict[str, Make] = {
     "particles": particles,
-    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale, stock=STOCK),
-    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale, stock=STOCK),
+    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5)),
+    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5)),
     "fibres": fibres,
     "foams": foam,
     "grains": grains,
@@ -73,7 +73,7 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
 def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator) -> None:
     """Fine texture on everything, in place: roughness with a random spectrum, and spots of another yield."""
     shape = surface.shape
-    strength, slope = log_uniform(rng, 0.03, 0.4), rng.uniform(0.4, 1.2)
+    strength, slope = log_uniform(rng, 0.01, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):
         surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(shape, scale, rng)
     if rng.uniform() < 0.5:

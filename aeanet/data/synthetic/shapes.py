@@ -118,12 +118,13 @@ def deposit(
     radii: tuple[float, float, float, float],
     sink: float,
     rng: np.random.Generator,
+    fillet: float = 0.12,
 ) -> None:
     """Put bodies on `surface` (in place), the largest first, each on top of what lies below it.
 
     where: (H, W), positive where bodies are put. cover: area of the circumscribed discs of all bodies over the area of
     the field. radii: median, log-normal sigma, least, largest. sink: depth of a body in the surface, in radii. Touching
-    surfaces are joined by a fillet (a polynomial smooth maximum), as in sintering.
+    surfaces are joined by a fillet (a polynomial smooth maximum) of this many radii, as in sintering.
     """
     median, sigma, least, largest = radii
     rows, columns = surface.shape
@@ -150,10 +151,10 @@ def deposit(
         body *= r
         body += surface[row, column] - sunk * r
         patch = surface[top:bottom, left:right]
-        fillet = 0.12 * r
-        joint = np.maximum(fillet - cv2.absdiff(patch, body), 0.0)
+        reach = fillet * r
+        joint = np.maximum(reach - cv2.absdiff(patch, body), 0.0)
         np.maximum(patch, body, out=patch)
-        patch += joint * joint / (4 * fillet)
+        patch += joint * joint / (4 * reach)
 
 
 def network(shape: tuple[int, int], spacing: float, rng: np.random.Generator) -> np.ndarray:

@@ -49,9 +49,8 @@ def outer_kernel(
     columns = tile_c * BLOCK_K + tl.arange(0, BLOCK_K)
     everything = tl.arange(0, BLOCK_ALL)
     a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
-    a_norm = norm if GRAM else None
     affine = load_norm(norm, image, columns, x.channels, NUMBERS)
-    a_affine = load_norm(a_norm, image, rows, a.channels, NUMBERS)
+    a_affine = load_norm(norm if GRAM else None, image, rows, a.channels, NUMBERS)
 
     PREFETCH: tl.constexpr = NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
@@ -78,9 +77,10 @@ def outer_kernel(
             z = tl.where((s < positions_of(x))[None, :], z, 0.0)
         left = z
         if not (GRAM and ONE_TILE):
-            left_affine = over_channels(whole, a_affine, everything, x.channels, a_norm, NUMBERS)
-            left = activate(raw_a, left_affine, a_norm, NUMBERS)
-            if a_norm is not None:
+            left = raw_a.to(NUMBERS.ACC)
+            if GRAM and norm is not None:
+                left_affine = over_channels(whole, a_affine, everything, x.channels, norm, NUMBERS)
+                left = activate(raw_a, left_affine, norm, NUMBERS)
                 left = tl.where((s < positions_of(x))[None, :], left, 0.0)
         product = matmul(left, tl.trans(z), product, NUMBERS)
         if HOMOGENEOUS:

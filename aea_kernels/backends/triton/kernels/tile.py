@@ -92,8 +92,9 @@ def store_tile(x, pointer, values, channels, s):
 def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
     """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale + shift)``.
 
-    With a pivot only the centre counts, that of an image; with a norm over channels nothing. Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16 bits have fewer
-    digits than x scale + shift loses, so there the centre is in the shift too.
+    Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16 bits have fewer
+    digits than x scale + shift loses, so there the centre is in the shift too. Of GroupNorm there is only the centre,
+    the pivot of the image; a norm over channels has no map of channels.
     """
     if norm is None:
         none = channels.to(NUMBERS.ACC) * 0.0
@@ -120,10 +121,8 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
 
 @triton.jit
 def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
-    """`affine`, or with a norm over channels mean and inverse deviation of every position, of a tile of all channels."""
-    if norm is None:
-        return affine
-    elif not norm.over_channels:
+    """`affine`; with a norm over channels mean and inverse deviation of every position, from a tile of all channels."""
+    if norm is None or not norm.over_channels:
         return affine
     else:
         away = raw.to(NUMBERS.ACC)
