@@ -61,7 +61,10 @@ class TrainingStep:
         return loss
 
     def loss_and_gradients(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The MAE; the gradients of the recipe's loss are left at the weights. No value is read on the CPU, so a CUDA graph can hold it."""
+        """The MAE; the gradients of the recipe's loss are left at the weights.
+
+        No value is read on the CPU, so a CUDA graph can hold it.
+        """
         self.optimizer.zero_grad()  # drops the gradients, so that `backward` writes new ones instead of adding
         with computing_in(self.recipe.precision, lr.device):
             restored = self.forward(lr)

@@ -10,11 +10,12 @@ from toys import aeanet
 
 import aeanet.training.simulated as simulated
 from aeanet.networks.registry import build_model, load_model
-from aeanet.training import Interval, open_run
+from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
-from aeanet.training.pretraining import Pretrained, pretrain, pretraining_recipe
+from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
 from aeanet.training.simulated import simulated_batches
+from aeanet.training.step import FLOOR, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
 TINY = {"widths": [4], "blocks": [1]}
@@ -68,6 +69,14 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert (tmp_path / "broken" / "model.md").read_text() == model_card(record)
 
 
+def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None:
+    restored, hr = torch.zeros(2, 1, 3, 3, requires_grad=True), torch.zeros(2, 1, 3, 3)
+    hr[0], hr[1] = 0.02, 0.2
+    relative_loss(restored, hr).backward()
+    first, second = (restored.grad[i].abs().sum().item() for i in (0, 1))
+    assert first / second == pytest.approx((0.2 + FLOOR) / (0.02 + FLOOR))
+
+
 def test_the_average_is_that_of_the_latest_weights() -> None:
     model = build_model("shuffled", **TINY)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -88,11 +97,14 @@ def test_the_average_is_that_of_the_latest_weights() -> None:
     assert np.abs(found - latest).max() > 1e-2
 
 
-def test_the_command_pretrains_and_resumes(tmp_path: Path) -> None:
+def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "held_back_images", lambda number: held_back_images(1))
     brief = ["--steps", "2", "--batch", "2", "--crop", "16", "--workers", "0", "--precision", "float32"]
     done = aeanet("pretrain", "--out", tmp_path / "run", *brief)
     assert done.exit_code == 0, done.output
     assert "2 steps" in done.stdout
+    more = aeanet("pretrain", "--out", tmp_path / "run", "--resume")
+    assert more.exit_code == 0, more.output
     again = aeanet("pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief)
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
