@@ -27,7 +27,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "## What it is",
         f"The network `{model['name']}` ({options or 'its usual options'}), trained by `aeanet pretrain` for "
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px "
-        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): {recipe['loss']} loss, Adam, "
+        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): "
+        f"{'relative' if recipe.get('loss') == 'relative' else 'mean absolute'} error, Adam, "
         f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
         f"{recipe['seed']}. The weights are the running average of the latest steps, rounded to float16. The record "
         "beside this card has all settings and versions.",
