@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,6 +33,7 @@ import resource, sys, time
 import torch
 torch.set_num_threads(2)
 from pathlib import Path
+from typing import Any
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
 start = time.monotonic()
@@ -59,7 +61,9 @@ def main() -> None:
         "clean": [round(_clean(model, image.hr), 2) for image in images],
     }
     if arguments.pairs:
-        record["scores"]["real"] = _real(model, arguments.pairs)
+        record["scores"]["real"] = score_real(model, arguments.pairs)
+    comparison = RESULTS / "networks.json"
+    record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
     record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
@@ -71,7 +75,8 @@ def _clean(model: Network, image: np.ndarray) -> float:
     return psnr(restore(model, image), image, np.ones(image.shape, bool))
 
 
-def _real(model: Network, folder: Path) -> list[dict[str, object]]:
+def score_real(model: Network, folder: Path) -> list[dict[str, Any]]:
+    """Gains over bicubic interpolation on the registered pairs of a folder, whole images without their border."""
     scores = []
     for path in sorted((folder / "hr").iterdir()):
         lr, hr, mask = (read_image(folder / kind / path.name).pixels for kind in ("lr", "hr", "mask"))

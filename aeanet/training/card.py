@@ -60,6 +60,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         )
     if "cost" in record:
         parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
+    if record.get("comparison"):
+        parts += ["## Which network", *_comparison(record["comparison"])]
     parts += ["## Limits", *record.get("limits", LIMITS)]
     return "\n\n".join(parts) + "\n"
 
@@ -84,6 +86,27 @@ def _simulated_table(scores: Scores) -> str:
             row = (title, len(group), f"{statistics.fmean(gains):+.2f}", f"{similar:+.3f}", f"{min(gains):+.2f}")
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
+
+
+def _comparison(entries: Scores) -> list[str]:
+    """A table for each budget: means over the seeds."""
+    parts = []
+    for budget in dict.fromkeys(entry["budget"] for entry in entries):
+        runs = [entry for entry in entries if entry["budget"] == budget]
+        lines = [
+            "| network | seeds | steps | parameters | simulated Δ PSNR (dB) | simulated Δ SSIM | real Δ PSNR (dB) |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in dict.fromkeys(run["network"] for run in runs):
+            own = [run for run in runs if run["network"] == name]
+            steps, psnr, ssim = (
+                statistics.fmean(run[key] for run in own) for key in ("steps", "simulated_psnr", "simulated_ssim")
+            )
+            real = [f"{run['real_psnr']:+.2f}" for run in own if "real_psnr" in run]
+            row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
+            lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
+        parts += [f"Pretrained with a budget of {budget} each (`python -m benches.networks`):", "\n".join(lines)]
+    return parts
 
 
 def _cost(cost: Scores) -> str:
