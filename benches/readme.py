@@ -1,6 +1,6 @@
 """`python -m benches.readme [DEMO_FOLDER]`: put the recorded numbers into README, so that none is typed by hand.
 
-With the folder of an `aeanet demo`, its scores and picture are recorded under `results/` first.
+With the folder of an `aeanet demo`, its scores are recorded under `results/` first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import shutil
 import sys
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from aeanet.networks.registry import SHIPPED_FOLDER
 from aeanet.training import Recipe
@@ -41,9 +39,6 @@ def with_records(text: str) -> str:
 
 def record_demo(folder: Path) -> None:
     shutil.copy(folder / "demo.json", RESULTS / "demo.json")
-    picture = Image.open(folder / "comparison.png").convert("RGB")
-    picture.thumbnail((1600, 1600), Image.Resampling.LANCZOS)
-    picture.save(RESULTS / "demo.jpg", quality=85)
 
 
 def fill(text: str, name: str, content: str) -> str:
