@@ -10,8 +10,8 @@ import torch
 
 from .conftest import Race, check, copies, normal
 from .contenders import OURS, Unavailable
-from .memory import measure, resident_peak
 from .known_networks import CASES, Case, build
+from .memory import measure, resident_peak
 
 thorough = pytest.mark.thorough
 BEFORE = "before"
