@@ -1,6 +1,14 @@
 """Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
 
 from .backends import use_backend
+from .conversion import (
+    Conversion,
+    ConversionReport,
+    LinearAttentionProcessor,
+    ReluAttentionProcessor,
+    convert,
+    from_nonlocal,
+)
 from .explain import Plan, explain
 from .families import (
     ChannelSummary,
@@ -33,9 +41,13 @@ __all__ = [
     "NORM_MOMENTUM",
     "AugmentedAttention",
     "ChannelSummary",
+    "Conversion",
+    "ConversionReport",
     "KeySummary",
+    "LinearAttentionProcessor",
     "Moments",
     "Plan",
+    "ReluAttentionProcessor",
     "ReluSummary",
     "SoftmaxSummary",
     "attend",
@@ -44,8 +56,10 @@ __all__ = [
     "attend_softmax",
     "batch_attention",
     "channel_attention",
+    "convert",
     "efficient_attention",
     "explain",
+    "from_nonlocal",
     "learned_query_attention",
     "linear_attention",
     "moments",

@@ -6,7 +6,8 @@ Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,23 @@ from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
 from .block import AttentionBlock, BlockSpec, project_first
-from .checks import check, check_features, check_key_value, check_positions, check_query_key_value, is_tensor
+from .checks import (
+    check,
+    check_features,
+    check_key_value,
+    check_not_traced,
+    check_positions,
+    check_query_key_value,
+    check_summary,
+    check_summary_tensor,
+    is_tensor,
+)
 from .layout import acc_dtype
-from .parameters import Norm, Projections
+from .normed_block import NormedBlock
+from .parameters import ChannelNorm, Norm, Projections
 from .planning import route
 from .summary import KeySummary, Moments, count_like
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -142,7 +155,9 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
+    check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
+    check_summary(summary, KeySummary)
     state = summary.state
     batch, heads, _, width = query.shape
     if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
@@ -150,6 +165,7 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
             f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in query"
         )
+    check_summary_tensor(state, "state", query, "query")
     weight = scale / summary.count.clamp(min=1)
     matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
     if backend_name() == "naive":
@@ -173,7 +189,7 @@ def moments(x: Tensor) -> Moments:
 
 def attention_block(
     x: Tensor,
-    norm: Norm | None,
+    norm: Norm | ChannelNorm | None,
     projections: Projections,
     references: Tensor | None,
     *,
@@ -186,7 +202,7 @@ def attention_block(
 
     Args:
         x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
-        norm: BN and ReLU6 before the projections, None for neither.
+        norm: BN and ReLU6 before the projections; or GroupNorm, LayerNorm or RMSNorm without an activation; or None.
         projections: weights (out, in) and biases (out,).
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
@@ -201,6 +217,9 @@ def attention_block(
     """
     check_features(x)
     reference_images = x.shape[0] if reference_images is None else reference_images
+    if isinstance(norm, ChannelNorm):
+        y = _normed_block(x, norm, projections, references, heads, scale, reference_images, group)
+        return y, None, None
     batch_statistics = norm is not None and norm.mean is None
     if backend_name() == "naive":
         y = naive.attention_block(
@@ -213,7 +232,47 @@ def attention_block(
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+    # the block's own Function has first derivatives only; the other route is made of operators that have all of them
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
+
+
+def _normed_block(
+    x: Tensor,
+    norm: ChannelNorm,
+    projections: Projections,
+    references: Tensor | None,
+    heads: int,
+    scale: float,
+    reference_images: int,
+    group: ProcessGroup | None,
+) -> Tensor:
+    """`attention_block` with a norm of `norms.py`."""
+    kind, weight, bias, eps, groups = norm
+    if backend_name() == "naive":
+        options: dict[str, Any] = {"heads": heads, "scale": scale, "reference_images": reference_images}
+        return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
+    spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
+    keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
+    whole = kind != "group" and spec.backend == "triton"
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
+        with torch.autocast(x.device.type, enabled=False):
+            return project_first(x, norm, projections, references, spec)[0]
+    y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]
+    return y
+
+
+def oracle_norm(norm: ChannelNorm) -> Callable[[Tensor], Tensor]:
+    """The norm of x (B, C, *spatial) word for word."""
+    kind, weight, bias, eps, groups = norm
+
+    def z_of(x: Tensor) -> Tensor:
+        scale = x.new_ones(x.shape[1]) if weight is None else weight
+        shift = x.new_zeros(x.shape[1]) if bias is None else bias
+        if kind == "group":
+            return naive.group_norm(x, scale, shift, eps, groups)
+        return (naive.layer_norm if kind == "layer" else naive.rms_norm)(x, scale, shift, eps)
+
+    return z_of

@@ -8,6 +8,8 @@ Layout: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D); feature maps x
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -75,6 +77,28 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
     return value @ attention_map.transpose(-2, -1)
 
 
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int) -> Tensor:
+    """x (B, C, *spatial) less the mean of its image and group of channels, by their deviation; weight, bias (C,)."""
+    grouped = x.reshape(x.shape[0], groups, -1)
+    mean = grouped.mean(-1, keepdim=True)
+    variance = ((grouped - mean) ** 2).mean(-1, keepdim=True)
+    normalised = ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape[0], x.shape[1], -1)
+    return (normalised * weight[:, None] + bias[:, None]).reshape(x.shape)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """x (B, C, *spatial) less the mean over the channels of its position, by their deviation; weight, bias (C,)."""
+    away = x - x.mean(1, keepdim=True)
+    normalised = away / ((away**2).mean(1, keepdim=True) + eps).sqrt()
+    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
+
+
+def rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """x (B, C, *spatial) by the root of the mean square over the channels of its position; weight, bias (C,)."""
+    normalised = x / ((x**2).mean(1, keepdim=True) + eps).sqrt()
+    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
+
+
 def _heads(features: Tensor, heads: int) -> Tensor:
     """(B, N, heads * E) -> (B, heads, N, E)."""
     return features.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -82,7 +106,7 @@ def _heads(features: Tensor, heads: int) -> Tensor:
 
 def attention_block(
     x: Tensor,
-    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | None,
+    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | Callable[[Tensor], Tensor] | None,
     projections: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     references: Tensor | None,
     *,
@@ -95,7 +119,7 @@ def attention_block(
     Args:
         x: feature map (B, C, *spatial).
         norm: weight, bias, mean and variance of BN, (C,) each, and its eps; mean and variance None: they come from x.
-            None leaves out BN and ReLU6.
+            A function of x takes the place of BN and ReLU6: ``z = norm(x)``. None leaves them out.
         projections: weight (out, in) and bias (out,) of query, key, value and output.
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take the reference branch ``A_R``; the others take
@@ -104,8 +128,8 @@ def attention_block(
     batch, channels = x.shape[:2]
     reference_images = batch if reference_images is None else reference_images
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = projections
-    z = x.flatten(2).transpose(1, 2)  # (B, S, C)
-    if norm is not None:
+    z = (norm(x) if callable(norm) else x).flatten(2).transpose(1, 2)  # (B, S, C)
+    if norm is not None and not callable(norm):
         weight, bias, mean, variance, eps = norm
         if mean is None or variance is None:
             mean = z.mean((0, 1))

@@ -7,7 +7,8 @@ autocast stays outside.
 Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight, bias, mean,
 variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first `reference_images` are groups of one, the
 others one group. Image i belongs to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections`
-are the eight tensors of `parameters.Projections`.
+are the eight tensors of `parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
+"group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
 """
 
 from __future__ import annotations
@@ -144,6 +145,89 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     Returns (B, O, *spatial) in x's dtype, and in its layout where O = C.
     """
     return empty_features(x, matrix.shape[1])
+
+
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+
+
+@operator
+def pivot(x: Tensor, backend: str) -> Tensor:
+    """`norms.pivot`, (B, C): a few positions of x are read."""
+    return _empty(x, *x.shape[:2])
+
+
+@operator
+def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
+    """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
+    return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
+
+
+@operator
+def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
+    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
+    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
+
+
+@operator
+def attend_to_normed(
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """``y = x + M zh``, zh = A uh with A of affine (B, 2, C), M of the keys whose moments are gram (G, C+1, C+1).
+
+    One read, one write. Pivot and affine may be of one image, for all. Returns y like x, and M (G, C, C+1).
+    """
+    return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
+
+
+@operator
+def attend_to_normed_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    matrix: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+    backend: str,
+) -> list[Tensor]:
+    """As `attend_to_moments_backward`, and between its first two results the gradient of affine, (B, 2, C)."""
+    references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
+    affine_grad = _empty(gram, x.shape[0], 2, x.shape[1])
+    return [torch.empty_like(gram), affine_grad, references_grad, *(_empty(gram, *p.shape) for p in projections)]
+
+
+@operator
+def normed_features_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    matrix: Tensor,
+    gram_grad: Tensor,
+    backend: str,
+) -> Tensor:
+    """The gradient of x in ``x + N uh``, N a function of the moments of uh: two reads, one write of x.
+
+    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through LayerNorm or RMSNorm without weight and bias; with a pivot
+    dx = dy + du. matrix: N (B, C, C+1); gram_grad: dG + dG^T (B, C+1, C+1).
+    """
+    return torch.empty_like(x)
 
 
 # ---- the operators' primitives: positions before channels -----------------------------------------------------------

@@ -164,6 +164,7 @@ def _outer(
         HOMOGENEOUS=True,
         PHI=phi,
         ONE_TILE=False,
+        BLOCK_ALL=plan.tiles.block_k,
     )
 
 

@@ -11,6 +11,7 @@ from .tile import (
     load_norm,
     load_tile,
     matmul,
+    over_channels,
     store_tile,
     tile_positions,
     to_dot_dtype,
@@ -40,7 +41,8 @@ def apply_kernel(
 ):
     """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or else the last.
 
-    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position.
+    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position. With a norm
+    over channels BLOCK_A holds all of y's, which are as many as x's.
     PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the sum of phi(x) over
     the channels for "exp", which makes it the softmax.
     """
@@ -59,13 +61,13 @@ def apply_kernel(
         last = m_pointer + rows * matrix.row_stride + x.channels * matrix.column_stride
         constant = tl.load(last, mask=known, other=0.0)
     if ONE_TILE:
-        affine = load_norm(norm, k, x.channels, NUMBERS)
+        affine = load_norm(norm, image, k, x.channels, NUMBERS)
         inside = known[:, None] & (k < x.channels)[None, :]
         m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
 
     if PHI != "none":
         weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
-
+    OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
@@ -78,7 +80,8 @@ def apply_kernel(
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            z = activate(raw, affine, norm, NUMBERS)
+            here = over_channels(raw, affine, k, x.channels, norm, NUMBERS)
+            z = activate(raw, here, norm, NUMBERS)
             if PHI != "none":
                 z = phi_of_queries(z, None, k, x.channels, PHI)
                 total = divided_by(z, weights, PHI)
@@ -87,9 +90,12 @@ def apply_kernel(
             if PHI != "none":
                 total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
                 highest = highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
+            if OVER_CHANNELS:
+                raw = load_tile(x, x_pointer, rows, s)
+                here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
-                affine = load_norm(norm, c, x.channels, NUMBERS)
+                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, NUMBERS)
                 inside = known[:, None] & (c < x.channels)[None, :]
                 m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
                 z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
@@ -98,7 +104,7 @@ def apply_kernel(
                     z = phi_of_queries(z, highest, c, x.channels, PHI)
                     total += divided_by(z, weights, PHI)
                 result = matmul(m, z, result, NUMBERS)
-            if RESIDUAL:
+            if RESIDUAL and not OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
         if PHI == "relu":
             total += least
