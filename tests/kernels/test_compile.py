@@ -51,11 +51,18 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
         torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
 
 
-def test_operators_in_one_graph_for_every_size(backend):
-    def function(q, k, v):
-        shared = k[0, :, :3], v[0, :, :3]
-        return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
+def first_family(q, k, v):
+    shared = k[0, :, :3], v[0, :, :3]
+    return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
 
+
+def other_families(q, k, v):
+    softmax = aea.efficient_attention(q, k, v, k[0, :, :3], v[0, :, :3], scale=0.5)
+    return softmax + aea.relu_linear_attention(q, k, v) + aea.channel_attention(q, k, v, q[0, :, 0, 0])
+
+
+@pytest.mark.parametrize("function", [first_family, other_families])
+def test_operators_in_one_graph_for_every_size(backend, function):
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
@@ -114,6 +121,12 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.outer_sum: (a, b),
         ops.apply_matrix: (b, normal(2, 3, 6, 5)),
         ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
+        ops.phi_outer_sum: (a, b, "exp"),
+        ops.phi_outer_sum_backward: (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp"),
+        ops.phi_apply: (b, normal(2, 3, 6, 5), None, None),
+        ops.phi_apply_backward: (a, b, normal(2, 3, 4, 5), normal(2, 3, 5).square(), normal(2, 3).square()),
+        ops.outer_sum_and_squares: (a, b),
+        ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }
     registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
     assert {op._qualified_op_name for op in calls} == registered

@@ -163,6 +163,16 @@ def test_sums_beyond_the_range_of_float16():
     assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), inputs))
 
 
+@pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
+def test_heads_wider_than_a_tile(backend, family):
+    """Kernels walk over the channels of a head in slices, and take several passes backward."""
+    if backend == "eager":
+        pytest.skip("has no tiles of channels")
+    inputs = [normal(1, 1, 21, 130, seed=seed).requires_grad_() for seed in range(3)]
+    shared = (normal(1, seed=4),) if family == "channel" else ()
+    testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)
+
+
 # ---- the ends of the domain -----------------------------------------------------------------------------------------
 
 

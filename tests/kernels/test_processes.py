@@ -24,6 +24,18 @@ def block_and_images():
     return block, x.requires_grad_()
 
 
+def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
+    """Outputs of the images with the keys of all processes, and their gradients by q, k and v; keys far apart."""
+    q, k, v = inputs = [t.detach()[images].requires_grad_() for t in (q, k + 20 * torch.arange(4).view(4, 1, 1, 1), v)]
+    outputs = [
+        aea.attend_relu(q, pool(aea.summarize_relu(k, v).sum_over_batch())),
+        aea.attend_softmax(q, pool(aea.summarize_softmax(k, v).sum_over_batch())),
+        aea.attend_channels(v, pool(aea.summarize_channels(q, k).sum_over_batch()), torch.ones(2).double()),
+    ]
+    gradients = torch.autograd.grad(sum(y.square().sum() for y in outputs), inputs)
+    return [t.detach() for t in (*outputs, *gradients)]
+
+
 def rank_main(rank: int, folder: str, backend: str) -> None:
     aea.use_backend(backend)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -34,6 +46,7 @@ def rank_main(rank: int, folder: str, backend: str) -> None:
     y = aea.batch_attention(q, k, v, group=group)
     y.square().sum().backward()
     moments = aea.moments(q.movedim(1, 2).flatten(2)).sum_over_batch().all_reduce(group)
+    families = other_families(*tensors, mine, lambda summary: summary.all_reduce(group))
 
     block, x = block_and_images()
     block.group = group
@@ -45,6 +58,7 @@ def rank_main(rank: int, folder: str, backend: str) -> None:
             "y": y.detach(),
             "gradients": [t.grad[mine] for t in tensors],
             "moments": moments.gram.detach(),
+            "families": families,
             "y_block": y_block.detach(),
             "x": x.grad[images],
             "parameters": [p.grad for p in block.parameters()],
@@ -68,6 +82,10 @@ def test_two_ranks_are_one(backend):
         torch.testing.assert_close(torch.cat([r["gradients"][i] for r in ranks]), t.grad)
     moments = aea.moments(tensors[0].movedim(1, 2).flatten(2)).sum_over_batch()
     torch.testing.assert_close(ranks[0]["moments"], moments.gram)
+    for found, expected in zip(
+        zip(*(r["families"] for r in ranks), strict=True), other_families(*tensors), strict=True
+    ):
+        torch.testing.assert_close(torch.cat(found), expected)
 
     block, x = block_and_images()
     y = block(x)

@@ -11,7 +11,7 @@ import torch
 from launches import launch
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import launching, primitives
+from aea_kernels.backends.triton import families, launching, primitives
 from aea_kernels.explain import Plan
 
 # a GPU's loads cannot be counted, and where Triton is missing there are none
@@ -55,7 +55,7 @@ class Traffic:
             self._count("written", pointers, mask)
             return store(pointers, value, mask, *rest)
 
-        for module in (launching, primitives):
+        for module in (launching, primitives, families):
             monkeypatch.setattr(module, "launch", recorded)
         monkeypatch.setattr(interpreter, "create_masked_load", counting_load)
         monkeypatch.setattr(interpreter, "create_masked_store", counting_store)
@@ -127,6 +127,23 @@ def test_operators_move_4_tensors_and_7_more(monkeypatch, dtype):
     assert moved[:forward].sum() == 4
     assert moved.sum() == 11
     assert sorted(traffic.rows()) == sorted(expected(plan))
+
+
+@pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
+def test_the_other_families_move_as_much(monkeypatch, family):
+    q, k, v = (torch.randn(2, 2, 190, 24).to(torch.bfloat16).requires_grad_() for _ in range(3))
+    dy = torch.randn_like(q)
+    attention = {
+        "relu": aea.relu_linear_attention,
+        "efficient": aea.efficient_attention,
+        "channel": lambda q, k, v: aea.channel_attention(q, k, v, torch.ones(2)),
+    }[family]
+    traffic = Traffic(monkeypatch, q)
+    attention(q, k, v).backward(dy)
+    moved = np.array(traffic.rows())[:, :2].sum(1) / q.nbytes
+    forward = traffic.launches.index("apply_kernel") + 1
+    assert moved[:forward].sum() == 4
+    assert moved.sum() == 11
 
 
 def test_the_count_notices_a_read_too_many(monkeypatch):
