@@ -138,7 +138,7 @@ class LiteMLA(ReluBlock):
         this: Any = self
         norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
         if folds(norm) and (act is None or isinstance(act, nn.Identity)):
-            weight, bias = folded_output(this.proj.conv, norm)
+            weight, bias = (t.to(attended.dtype) for t in folded_output(this.proj.conv, norm))
             return nn.functional.conv2d(attended, weight[..., None, None], bias)
         return this.proj(attended)
 
