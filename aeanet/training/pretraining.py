@@ -144,14 +144,14 @@ def pretrain(
                     log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
                 checkpointer.after_step(now, None)
             del batches  # ends the workers
-        trained = average.network()
+        trained, threads = average.network(), torch.get_num_threads()
     record = described | {
         "steps_done": now.step,
         "interrupted": now.interrupted,
         "seconds": round(now.seconds, 1),
         "loss": round(now.loss, 6),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "scores": {} if now.interrupted else {"simulated": score_simulated(trained, held_back_images(held_back))},
     }
     if folder:
