@@ -21,6 +21,7 @@ from .backends.eager import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype
+from .normed_block import NormedBlock
 from .planning import H100, project_cost, route
 
 if TYPE_CHECKING:
@@ -187,8 +188,14 @@ EAGER_WALKS = {
     "moments": (1, 0, 1),
     "attend_to_moments": (1, 1, 1),
     "attend_to_moments_backward": (2, 0, 1),
+    "attend_to_normed": (1, 1, 1),
+    "attend_to_normed_backward": (2, 0, 1),
     "features_backward": (2, 1, 2),
+    "normed_features_backward": (2, 1, 2),
+    "normed_moments": (1, 0, 1),
     "outer_sum": (2, 0, 1),
+    "pivot": (0, 0, 0),
+    "normed_keys": (0, 0, 0),
     "apply_matrix": (1, 1, 1),
     "apply_matrix_backward": (2, 1, 2),
 }
@@ -215,7 +222,8 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
 
         def walk(operator: Any, *arguments: Any) -> Any:
             reads, writes, products = EAGER_WALKS[operator._opname]
-            launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
+            if reads:
+                launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
             if operator._opname == "features_backward" and arguments[4]:  # through BN's mean and variance
                 launches.append(Launch("features_backward", 2, 1))
             return operator(*arguments)
@@ -283,7 +291,8 @@ def _explain_block(
     projections = [
         meta[f"{name}.{part}"] for name in ("query", "key", "value", "output") for part in ("weight", "bias")
     ]
-    statistics = backward and block.norm is not None
+    channel_norm = block.channel_norm(dtype)
+    statistics = backward and isinstance(block.norm, torch.nn.BatchNorm2d)
     norm = [meta.get(f"norm.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
     if statistics:
         norm[2:] = None, None
@@ -291,11 +300,16 @@ def _explain_block(
     spec = BlockSpec(heads, block.scale, images, 0.0, statistics, None, "triton")  # `_launches` chooses by itself
 
     def call() -> Tensor:
-        return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
+        if channel_norm is None:
+            return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
+        kind, *_, groups = channel_norm
+        return NormedBlock.apply(x, *norm[:2], meta.get("references"), kind, groups, spec, *projections)[0]
 
+    with_kernels = gpu is not None or backend_name() == "triton"
+    whole = with_kernels and channel_norm is not None and channel_norm.kind != "group"
     plan = Plan(
         what=f"AugmentedAttention on {tuple(shape)}, {dtype}, " + ("forward + backward" if backward else "inference"),
-        route=route(channels, keys, values, heads, dtype, device),
+        route=route(channels, keys, values, heads, dtype, device, whole),
         launches=(),
         tensor_bytes=x.nbytes,
         bandwidth=bandwidth,

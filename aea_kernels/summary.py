@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .transforms import Function
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -22,19 +24,32 @@ if torch.distributed.is_available():
     import torch.distributed.nn.functional
 
 
-class _SumOverProcesses(torch.autograd.Function):
+class _SumOverProcesses(Function):
     """Its own adjoint: what every process gains by a change of one of its terms is the sum of what each gains."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, group: ProcessGroup | None) -> Tensor:
-        ctx.group = group
+    def forward(state: Tensor, group: ProcessGroup | None) -> Tensor:
         total = state.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.group = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, None]:
         return sum_over_processes(dtotal, ctx.group), None
+
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        return sum_over_processes(tangents[0], inputs[1])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], state: Tensor, group: ProcessGroup | None
+    ) -> tuple[Tensor, int | None]:
+        return sum_over_processes(state, group), in_dims[0]
 
 
 def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
@@ -59,7 +74,7 @@ class KeySummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
-        _check_addable(self.state, other.state)
+        check_addable(self.state, other.state)
         return KeySummary(self.state + other.state, self.count + other.count)
 
     def sum_over_batch(self) -> KeySummary:
@@ -93,7 +108,7 @@ class Moments:
         Raises:
             ValueError: moments of different channels or dtypes.
         """
-        _check_addable(self.gram, other.gram)
+        check_addable(self.gram, other.gram)
         return Moments(self.gram + other.gram)
 
     def sum_over_batch(self) -> Moments:
@@ -105,7 +120,7 @@ class Moments:
         return Moments(sum_over_processes(self.gram, group))
 
 
-def _check_addable(a: Tensor, b: Tensor) -> None:
+def check_addable(a: Tensor, b: Tensor) -> None:
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"

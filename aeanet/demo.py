@@ -1,6 +1,5 @@
 """The demonstration `aeanet demo`: from simulated pairs to a restored image that the network has not seen."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,8 @@ from aeanet.errors import PairError
 from aeanet.figures import draw_comparison
 from aeanet.inference.prediction import restore
 from aeanet.inference.timing import Timing, timed
-from aeanet.io.atomic import write_atomically
 from aeanet.io.images import write_image
+from aeanet.io.text import write_json
 from aeanet.networks.registry import short_options
 from aeanet.networks.unet import AEANet
 from aeanet.scoring.evaluation import Score, score_region
@@ -79,7 +78,7 @@ def run_demo(
         "network_seconds": whole.seconds,
         "map_bytes": plan.map_bytes,
     }
-    write_atomically(folder / "demo.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_json(folder / "demo.json", record)
     show("Done", 1.0)
     return Group(
         _gain(score), _cost(trained.model, whole, attention, plan), f"The pictures are in {folder}: see comparison.png."

@@ -4,11 +4,13 @@ Heavy packages are imported inside the commands, so that `--help` does not wait 
 """
 
 import os
+import sys
 
 import typer
 
-from aeanet.cli import demo, evaluate, heatmaps, info, predict, register, reproduce, train
+from aeanet.cli import demo, evaluate, heatmaps, info, predict, pretrain, register, reproduce, restore, train
 from aeanet.cli.shared import one_sentence
+from aeanet.cli.streams import prepare_streams
 
 app = typer.Typer(
     help="A noisy SEM micrograph in, a clean one at twice the resolution out.",
@@ -17,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (demo, register, train, predict, evaluate, heatmaps, reproduce, info):
+for _module in (restore, demo, register, train, predict, evaluate, heatmaps, reproduce, pretrain, info):
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(
         one_sentence()(_module.main)
     )
@@ -25,8 +27,15 @@ for _module in (demo, register, train, predict, evaluate, heatmaps, reproduce, i
 
 def main() -> None:
     """The entry point of the console script."""
+    output, _ = prepare_streams()
     # By default, OpenMP threads that wait keep their core busy for long. Beside other programs that makes training many
     # times slower. A short wait costs nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    app()
+    try:
+        app()
+    finally:
+        output.flush()
+        if output.trouble is not None:
+            sys.stderr.write(f"Standard output could not be written: {output.trouble.strerror}.\n")
+            sys.exit(1)

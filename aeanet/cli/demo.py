@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import make_folder, out, progress_bar, show
+from aeanet.cli.shared import out, progress_bar, show
+from aeanet.io.atomic import make_folder
 
 EXAMPLE = "aeanet demo --out aeanet-demo"
 

@@ -1,16 +1,12 @@
 """`aeanet evaluate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from aeanet.cli.shared import (
     Pairs,
     argument,
     fail,
-    make_folder,
     option,
     out,
     progress_bar,
@@ -20,6 +16,8 @@ from aeanet.cli.shared import (
     warn,
 )
 from aeanet.errors import sentence_or_raise
+from aeanet.io.atomic import make_folder
+from aeanet.io.text import json_text, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +57,6 @@ def main(
     """
     from aeanet.data.specimens import read_samples
     from aeanet.figures import draw_comparison
-    from aeanet.io.atomic import write_atomically
     from aeanet.networks.registry import load_model, to_device
     from aeanet.scoring import evaluation
     from aeanet.training import listed_models
@@ -95,11 +92,10 @@ def main(
         "intervals": evaluation.intervals(evaluations, sample_of),
         **scores.record(),
     }
-    text = json.dumps(record, indent=2)
     if results:
-        write_atomically(results / "evaluation.json", text.encode())
+        write_json(results / "evaluation.json", record)
     if as_json:
-        typer.echo(text)
+        say(json_text(record, indent=2))
     else:
         out.print(scores.table())
         gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))

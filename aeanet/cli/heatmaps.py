@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, argument, fail, make_folder, option, progress_bar, say, show, warn
+from aeanet.cli.shared import KeepBar, Run, argument, fail, option, progress_bar, say, show, warn
 from aeanet.errors import sentence_or_raise
+from aeanet.io.atomic import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,6 @@ def main(
     from aeanet.inference.prediction import known_magnification
     from aeanet.inference.relevance import most_varied, relevance_maps
     from aeanet.inference.upsampling import upsample
-    from aeanet.io.atomic import write_atomically
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
 

@@ -1,14 +1,13 @@
 """`aeanet register`."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from aeanet.cli.shared import Pairs, fail, make_folder, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, option, out, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
+from aeanet.io.atomic import make_folder
+from aeanet.io.text import json_text, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +30,6 @@ def main(
     take the original pairs. Pairs that cannot be used are named with the reason, and the others are written.
     """
     from aeanet.data.pairs import find_pairs
-    from aeanet.io.atomic import write_atomically
 
     parts = {part: results / part for part in ("lr", "hr", "mask")}
     if results.resolve() == folder.resolve():
@@ -52,10 +50,9 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
     record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
-    text = json.dumps(record, indent=2)
-    write_atomically(results / "registration.json", text.encode())
+    write_json(results / "registration.json", record)
     if as_json:
-        typer.echo(text)
+        say(json_text(record, indent=2))
     else:
         out.print(report(written, data))
         say(f"{len(written)} aligned pairs are in {results}.")

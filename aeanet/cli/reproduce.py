@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.evaluate import Samples
-from aeanet.cli.shared import Pairs, fail, make_folder, option, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, option, progress_bar, register_pairs, say, show, warn
+from aeanet.io.atomic import make_folder
 
 EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-pairs 2"
 

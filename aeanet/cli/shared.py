@@ -4,7 +4,6 @@ Results go to standard output, progress and errors to standard error. The exit s
 can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aeanet.errors import sentence_or_raise
+from aeanet.io.text import visible
 
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
 
-out = Console()
-err = Console(stderr=True)
+_AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}  # names of files may look like markup
+out = Console(**_AS_IT_IS)
+err = Console(stderr=True, **_AS_IT_IS)
 
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
@@ -41,13 +42,31 @@ Pairs = Annotated[
         "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
     ),
 ]
-Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN")]
+Run = Annotated[
+    Path, argument("Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.", metavar="RUN")
+]
+Images = Annotated[
+    list[Path],
+    argument(
+        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.", metavar="IMAGE..."
+    ),
+]
+Tile = Annotated[
+    str,
+    typer.Option(
+        help="Side of the tiles in px of the result; the result does not depend on it. auto: the whole image if it "
+        "fits into the memory, else the largest tile that does."
+    ),
+]
+Overwrite = Annotated[bool, option("Replace results that are already in the folder.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 
 @contextmanager
 def progress_bar(disable: bool = False) -> Iterator[Progress]:
+    """A bar on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    disable = disable or not err.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
 
@@ -72,23 +91,17 @@ def register_pairs(folder: Path) -> "PairSet":
     return data
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
 def say(sentence: str) -> None:
-    out.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    """Print one or more lines."""
+    out.print("\n".join(map(visible, sentence.split("\n"))), soft_wrap=True)
 
 
 def warn(sentence: str) -> None:
-    err.print(sentence, style="yellow", soft_wrap=True, highlight=False, markup=False)
+    err.print(visible(sentence), style="yellow", soft_wrap=True)
 
 
 def fail(sentence: str) -> NoReturn:
-    err.print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
+    err.print(visible(sentence), style="red", soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -6,8 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aeanet.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class FolderError(UserError):
+    """A folder into which nothing can be written."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises FolderError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise FolderError(f"{folder} cannot be made a folder: a file is in its place.") from None
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be used as a folder for results: {error.strerror or error}.") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

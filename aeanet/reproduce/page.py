@@ -1,7 +1,6 @@
 """The report: one HTML page that needs no other file, the same as Markdown, tables as CSV and JSON, figures."""
 
 import base64
-import json
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
 from aeanet.io.atomic import write_atomically
+from aeanet.io.text import write_json
 from aeanet.networks.baselines import Library
 from aeanet.networks.registry import network_class
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
@@ -73,7 +73,7 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
     for table in tables:
         write_atomically(folder / "tables" / f"{table.key}.csv", table.csv().encode())
     record = _record(study, results, tables) | {"facts": facts}
-    write_atomically(folder / "results.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_json(folder / "results.json", record)
     for template, name in (("report.md.j2", "report.md"), ("page.html.j2", PAGE)):
         write_atomically(folder / name, environment.get_template(template).render(content).encode())
     return folder / PAGE

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aeanet.io.atomic import write_atomically
+from aeanet.io.text import json_text, read_json, write_json
 from aeanet.training.recipe import current_record
 
 RESULT_FILE = "result.json"
@@ -27,10 +27,10 @@ class Store:
     def recall(self, key: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """The result kept under a key with the same settings, else None."""
         try:
-            kept = json.loads((self.folder(key) / RESULT_FILE).read_text(encoding="utf-8"))
+            kept = read_json(self.folder(key) / RESULT_FILE)
             if "recipe" in kept["settings"]:
                 kept["settings"]["recipe"] = current_record(kept["settings"]["recipe"])
-            same = kept["settings"] == json.loads(json.dumps(settings))
+            same = kept["settings"] == json.loads(json_text(settings))
             return kept["result"] if same else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -44,5 +44,4 @@ class Store:
 
     def keep(self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Raises OSError."""
-        content = json.dumps({"settings": settings, "result": result}, indent=1) + "\n"
-        write_atomically(self.folder(key) / RESULT_FILE, content.encode())
+        write_json(self.folder(key) / RESULT_FILE, {"settings": settings, "result": result})

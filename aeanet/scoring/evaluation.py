@@ -65,7 +65,7 @@ class Score:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Score":
         parts = [record[part] and cls.from_record(record[part]) for part in ("foreground", "background")]
-        return cls(record["name"], *(record[field] for field in _MEASURED), *parts)
+        return cls(record["name"], *(float(record[field]) for field in _MEASURED), *parts)
 
     @classmethod
     def mean(cls, name: str, scores: Sequence["Score"]) -> "Score":

@@ -5,7 +5,8 @@ and, in its metadata, JSON: reading one never runs code from it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from aeanet.distributed import rank
 from aeanet.errors import UserError
 from aeanet.io.atomic import read_tensors, write_atomically
+from aeanet.io.text import json_text
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.disk import OnTrouble, tolerating
@@ -32,6 +34,15 @@ FORMAT_VERSION = "1"
 
 class CheckpointError(UserError):
     """A training that cannot be resumed."""
+
+
+@contextmanager
+def fitting(name: str = "The checkpoint") -> Iterator[None]:
+    """Within it, what does not fit together in a damaged checkpoint raises CheckpointError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{name} is damaged: its parts do not fit together.") from error
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,8 @@ class Checkpoint:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         where = {name: getattr(self, name) for name in ("step", "seconds", "loss", "steps_per_second", "scores")}
         where["random"] = {name: self.random[name] for name in ("python", "numpy")}
-        metadata = {"format": FORMAT, "version": FORMAT_VERSION, "state": json.dumps(where)}
-        metadata["configuration"] = json.dumps(self.configuration)
+        metadata = {"format": FORMAT, "version": FORMAT_VERSION, "state": json_text(where)}
+        metadata["configuration"] = json_text(self.configuration)
         write_atomically(path, safetensors.torch.save(tensors, metadata))
 
     @classmethod
@@ -92,6 +103,11 @@ class Checkpoint:
             raise CheckpointError(f"{path} is damaged or is not a checkpoint: {error}.") from error
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, FORMAT_VERSION):
             raise CheckpointError(f"{path} is not a checkpoint of version {FORMAT_VERSION} of this program.")
+        with fitting(str(path)):
+            return cls._of(metadata, tensors)
+
+    @classmethod
+    def _of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> "Checkpoint":
         model: dict[str, Tensor] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
         generators: dict[int, Tensor] = {}
@@ -108,7 +124,24 @@ class Checkpoint:
         state["random"]["torch"] = [generators[i] for i in sorted(generators)]
         configuration = json.loads(metadata["configuration"])
         configuration["recipe"] = current_record(configuration["recipe"])
-        return cls(**state, configuration=configuration, model=model, optimizer=optimizer)
+        Recipe.from_record(configuration["recipe"])
+        described = configuration["versions"], configuration["model"], configuration["data"]
+        if not all(isinstance(part, dict) for part in described) or not isinstance(configuration["processes"], int):
+            raise ValueError("a part of the configuration is missing")
+        if not isinstance(configuration["model"]["name"], str) or not isinstance(configuration["data"]["sha256"], str):
+            raise ValueError("the model or the data are not named")
+        scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
+        return cls(
+            step=int(state["step"]),
+            seconds=float(state["seconds"]),
+            loss=float(state["loss"]),
+            steps_per_second=float(state["steps_per_second"]),
+            scores=scores,
+            configuration=configuration,
+            model=model,
+            optimizer=optimizer,
+            random=state["random"],
+        )
 
     def check(self, wanted: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless a training of the configuration `wanted` is the one begun here."""
@@ -163,6 +196,7 @@ class Checkpointer:
         configuration: see `run.configuration`.
         on_save: called with the model, for a copy that outlives a crash.
         on_trouble: see `disk.tolerating`.
+        published: makes the network that is saved as the model; None: it is `model`.
     """
 
     model: Network
@@ -173,6 +207,7 @@ class Checkpointer:
     configuration: dict[str, Any]
     on_save: Callable[[Network], None] | None
     on_trouble: OnTrouble
+    published: Callable[[], Network] | None = None
 
     def after_step(self, now: TrainingProgress, scores: dict[str, float] | None) -> None:
         """Write if it is time. `scores` are the latest on held-back pairs."""
@@ -198,6 +233,6 @@ class Checkpointer:
                     random=random_state(),
                 ).write(self.folder / CHECKPOINT_FILE)
                 if now.step:
-                    save_model(self.model, self.folder / MODEL_FILE)
+                    save_model(self.published() if self.published else self.model, self.folder / MODEL_FILE)
             if self.on_save and now.step:
                 self.on_save(self.model)

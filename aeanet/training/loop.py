@@ -15,7 +15,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
 from aeanet.networks.registry import build_model
 from aeanet.training.batches import TrainingBatches
-from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, set_optimizer_state
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, fitting, set_optimizer_state
 from aeanet.training.disk import OnTrouble
 from aeanet.training.logs import LOG_EVERY, open_logs
 from aeanet.training.parallel import training_as_one, training_device
@@ -32,6 +32,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     name: str = "aeanet",
+    start: Network | None = None,
     run: RunFolder | None = None,
     held_back: Sequence[RegisteredPair] = (),
     checkpoint_every: Interval = Interval(seconds=60),  # noqa: B008 (frozen)
@@ -56,6 +57,7 @@ def train(
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`crops.split_3x4`).
         recipe: the paper's by default.
         name, options: of `registry.build_model`.
+        start: begin with the weights of this network, whose name and options replace the given ones.
         run: of `open_run`: keep checkpoints, logs and a record of the run there, and go on from its checkpoint if it
             has one. What came of it is written by `save_run`.
         held_back: pairs to restore and to score meanwhile, never trained on.
@@ -75,7 +77,9 @@ def train(
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with own_randomness(recipe.seed), deterministic_algorithms(recipe.deterministic), noting_signals() as signals:
-        model = build_model(name, **options)
+        model = build_model(**start.config) if start is not None else build_model(name, **options)
+        if start is not None:
+            model.load_state_dict(start.state_dict())
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
         described = configuration(recipe, model, data.pairs, held_back) if run else {}
         if checkpoint:
@@ -89,14 +93,16 @@ def train(
         scores = checkpoint.scores if checkpoint else None
         batches = TrainingBatches(data.pairs, recipe)
         if checkpoint:
-            model.load_state_dict(checkpoint.model)
+            with fitting():
+                model.load_state_dict(checkpoint.model)
         if folder and not rank():
             write_record(folder, _result(model, replace(now, interrupted=True), scores), recipe, data, held_back)
         with training_as_one(model), open_logs(folder, now.step, on_trouble) as log:
             step = TrainingStep(model.to(training_device()).train(), recipe, cuda_graph=cuda_graph)
             if checkpoint:
-                set_optimizer_state(step.optimizer, checkpoint.optimizer)
-                set_random_state(checkpoint.random)
+                with fitting():
+                    set_optimizer_state(step.optimizer, checkpoint.optimizer)
+                    set_random_state(checkpoint.random)
             validation = Validation(model, held_back, validate_every, now.seconds, scores, folder, on_trouble)
             checkpointer = Checkpointer(
                 model, step.optimizer, checkpoint_every, now.seconds, folder, described, on_save, on_trouble

@@ -9,7 +9,6 @@ models.json             in a run with one model per pair: its sub-folder, a run 
 """
 
 import hashlib
-import json
 import math
 import platform
 import sys
@@ -27,7 +26,8 @@ from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import process_count, rank
 from aeanet.errors import UserError
-from aeanet.io.atomic import write_atomically
+from aeanet.io.atomic import make_folder
+from aeanet.io.text import read_json, write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
@@ -86,8 +86,8 @@ def open_run(
         one_per_pair: the folder is for a model per pair, in sub-folders, rather than for one of all of them.
 
     Raises RunError if another training is at work there, or it holds a run and is neither to be resumed nor to be
-    overwritten, or one of the other kind; CheckpointError if there is nothing to resume; OSError if the folder cannot
-    be written.
+    overwritten, or one of the other kind; CheckpointError if there is nothing to resume; FolderError if the folder
+    cannot be written.
     """
     if resume and not path.is_dir():
         raise CheckpointError(f"There is no {path} to resume: leave out --resume to begin.")
@@ -110,7 +110,7 @@ def open_run(
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     try:
         lock = FileLock(path / LOCK_FILE).acquire(timeout=0)
     except Timeout:
@@ -135,18 +135,28 @@ def _newest(path: Path) -> Checkpoint:
 def list_models(path: Path, names: Iterable[str], left_out: Mapping[str, str]) -> None:
     """Write the list of a run with one model per pair, each in the sub-folder of its pair's name. Raises OSError."""
     record = {"models": {name: name for name in names}, "left_out": dict(left_out)}
-    write_atomically(path / MODELS_FILE, (json.dumps(record, indent=2) + "\n").encode())
+    write_json(path / MODELS_FILE, record)
 
 
 def listed_models(path: Path) -> dict[str, str]:
-    """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model for all pairs."""
-    file = path / MODELS_FILE
-    return json.loads(file.read_bytes())["models"] if file.is_file() else {}
+    """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model for all pairs.
+
+    Raises RunError or RecordError if the list is damaged.
+    """
+    return _lists(path)["models"] if (path / MODELS_FILE).is_file() else {}
 
 
 def left_out(path: Path) -> dict[str, str]:
     """Pair -> why it has no model, in a run with one model per pair."""
-    return json.loads((path / MODELS_FILE).read_bytes())["left_out"]
+    return _lists(path)["left_out"]
+
+
+def _lists(path: Path) -> dict[str, dict[str, str]]:
+    record = read_json(path / MODELS_FILE)
+    parts = [record.get(name) if isinstance(record, dict) else None for name in ("models", "left_out")]
+    if not all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in parts):
+        raise RunError(f"{path / MODELS_FILE} is damaged: it does not list models by pair.")
+    return record
 
 
 def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
@@ -195,7 +205,7 @@ def write_record(
         "loss": _number(trained.loss),
         "validation": trained.validation,
     }
-    write_atomically(folder / RUN_FILE, (json.dumps(record, indent=2) + "\n").encode())
+    write_json(folder / RUN_FILE, record)
 
 
 def save_run(

@@ -20,7 +20,7 @@ class Acquisition:
         registered: whether LR is brought onto the HR grid by the warp of a registration, at a random sub-pixel phase,
             or by `upsample`.
         turn: scan rotation and mirroring of the specimen, 0 to 7 (the symmetries of the square).
-        spot: standard deviation of the beam, LR px, 0.3 to 1.3.
+        spot: standard deviation of the beam, LR px, 0.27 to 1.3.
         astigmatism: long over short axis of the beam, 1 to 2; the long axis lies at the angle `axis`, 0 to pi from x.
         dwell: LR px over which the moving beam is integrated along the line, 0 to 1.
         binning: the same across lines, 0 to 1 (1 where an image was binned from a finer one).
@@ -29,17 +29,18 @@ class Acquisition:
         smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly 0.
         brightness, contrast: mean and standard deviation of the grey levels of the whole specimen, before clipping.
         background: grey levels of signal below the darkest point that the black level hides; they only add noise.
-        gamma: exponent of the display curve, 0.5 to 2; mostly 1.
-        shot: noise variance per grey level of signal, 0 to 20 grey levels (Poisson).
-        read: standard deviation of the noise that does not depend on the signal, 0 to 25 grey levels.
+        gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
+        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels, mostly below 2.
+        read: standard deviation of the noise that does not depend on the signal; over the root of `frames`,
+            0 to 45 grey levels, mostly below 5.
         frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one frame.
-        stripes: standard deviation of the offset of whole lines, grey levels, 0 to 3.
-        jitter: standard deviation of the start of a line, LR px, 0 to 0.4. The target does not follow it.
+        stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey levels, mostly 0.
+        jitter: standard deviation of the start of a line, LR px, 0 to 0.3. The target does not follow it.
         vibration: amplitude of slow sinusoidal displacements of lines, LR px, 0 to 2. The target follows it.
         charging: strength of shadows and tails beside bright bodies along the line, 0 to 0.6; `tail`, their length in
             HR px. The target shows them.
         streaks: share of lines with a charging event, a step of brightness that decays along the line, 0 to 0.1.
-        hum: amplitude of an interference along the scan, grey levels, 0 to 4.
+        hum: amplitude of an interference along the scan, grey levels, 0 to 6; mostly 0.
         spikes: share of pixels hit by a discharge, 0 to 0.001.
         bits: 8 to 16, of the recorded file.
     """
@@ -147,14 +148,15 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
 
     mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey level above black
     0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line 0.25 to 0.31 at a distance of one
-    pixel, 0.02 to 0.06 at two. Noise across the line is white.
+    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails. Edges are as
+    sharp as those of a simulated spot of 0.45 LR px or less.
     """
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.988, 1.012)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.6)),
         turn=int(rng.integers(8)),
-        spot=float(rng.uniform(0.3, 0.6)) if magnification > 1.2 else float(rng.uniform(0.45, 0.8)),
+        spot=float(rng.uniform(0.27, 0.5)) if magnification > 1.2 else float(rng.uniform(0.4, 0.75)),
         astigmatism=float(1 + rng.exponential(0.06)),
         axis=float(rng.uniform(0, math.pi)),
         dwell=float(rng.choice([0.0, rng.uniform(0, 1)])),
@@ -180,7 +182,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
-    spot = float(rng.uniform(0.3, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
+    spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.985, 1.015)),
@@ -196,17 +198,17 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         brightness=brightness,
         contrast=contrast,
         background=background,
-        gamma=sometimes(0.15, math.exp(rng.uniform(-0.6, 0.6)), 1.0),
+        gamma=sometimes(0.15, math.exp(rng.uniform(-0.59, 0.59)), 1.0),
         shot=float((1 - constant) * noise**2 * frames / (2 * contrast + background)),
         read=math.sqrt(constant * frames) * noise,
         frames=frames,
-        stripes=sometimes(0.15, rng.exponential(0.15) * noise),
+        stripes=sometimes(0.15, min(rng.exponential(0.15) * noise, 6) * math.sqrt(frames)),
         jitter=sometimes(0.7, rng.uniform(0, 0.3)),
-        vibration=sometimes(0.4, rng.exponential(0.4)),
+        vibration=sometimes(0.4, min(rng.exponential(0.4), 2.0)),
         charging=sometimes(0.2, rng.uniform(0, 0.6)),
         tail=float(np.exp(rng.uniform(math.log(6), math.log(150)))),
         streaks=sometimes(0.1, rng.uniform(0, 0.1)),
-        hum=sometimes(0.08, rng.uniform(0, 0.5) * noise),
+        hum=sometimes(0.08, min(rng.uniform(0, 0.5) * noise, 6)),
         spikes=sometimes(0.05, rng.uniform(0, 0.001)),
         bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
     )

@@ -20,6 +20,7 @@ class Contrast:
     limit: how fast that gain is reached, in units of 1 / cos of the tilt.
     facing: share by which slopes that face the detector are brighter, 0 to 1.
     losses: (sigma in px, weight, largest gain, largest loss) of the crevices and summits of each size.
+    smooth: sigma in px of the smallest relief that is seen.
     diffuse: share of the signal that comes from around the point of impact, 0 to 1, and `reach`, its sigma in px.
     """
 
@@ -31,6 +32,7 @@ class Contrast:
         (14, 0.5, 0.1, 0.6),
         (60, 0.6, 0.1, 1.0),
     )
+    smooth: float = 0.6
     diffuse: float = 0.15
     reach: float = 8.0
 
@@ -40,16 +42,17 @@ SECONDARY = Contrast()
 
 def draw_contrast(rng: np.random.Generator) -> Contrast:
     """A detector: of secondary electrons, at the side (half of the draws) or in the lens, or of backscattered ones."""
-    mode = rng.choice(3, p=(0.5, 0.3, 0.2))
+    mode, smooth = rng.choice(3, p=(0.5, 0.3, 0.2)), rng.uniform(0.25, 0.6)
     if mode == 0:
-        crevice, diffuse = rng.uniform(0.5, 1.3), rng.uniform(0, 0.3)
+        crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
         losses = tuple((s, w * crevice, g, m) for s, w, g, m in SECONDARY.losses)
-        return Contrast(rng.uniform(0.8, 2.2), rng.uniform(0.7, 2), rng.uniform(0.05, 0.35), losses, diffuse)
+        return Contrast(rng.uniform(0.8, 2.2), rng.uniform(0.7, 2), rng.uniform(0.05, 0.35), losses, smooth, diffuse)
     if mode == 1:
         fine = (rng.uniform(1.2, 2.5), rng.uniform(0.3, 0.8), 0.5, 0.4)
-        return Contrast(rng.uniform(1, 3), rng.uniform(0.5, 1.5), 0.02, (fine, (10, 0.3, 0.1, 0.4)), 0.05)
+        return Contrast(rng.uniform(1, 3), rng.uniform(0.5, 1.5), 0.02, (fine, (10, 0.3, 0.1, 0.4)), smooth, 0.05)
     wide = (rng.uniform(15, 60), 0.2, 0.1, 0.5)
-    return Contrast(rng.uniform(0, 0.3), 2.0, rng.uniform(0.2, 0.8), (wide,), rng.uniform(0.1, 0.5), rng.uniform(1, 3))
+    diffuse, reach = rng.uniform(0.1, 0.5), rng.uniform(1, 3)
+    return Contrast(rng.uniform(0, 0.3), 2.0, rng.uniform(0.2, 0.8), (wide,), smooth, diffuse, reach)
 
 
 def wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -69,7 +72,7 @@ def emission(
 
     surface: height in px; material: yield of flat ground, relative to others. They and the result: (H, W) float32.
     """
-    smooth = cv2.GaussianBlur(surface, (0, 0), 0.6)
+    smooth = cv2.GaussianBlur(surface, (0, 0), contrast.smooth)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     collected = material * (1 + contrast.edge * (1 - cv2.exp((1 - secant) / contrast.limit)))

@@ -7,7 +7,7 @@ transfer function of the spot and of the dwell, and evaluated at the places wher
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,8 @@ from aeanet.data.synthetic.acquisition import Acquisition, smoothing_kernel
 from aeanet.data.synthetic.scenes import Scene, draw_scene
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
 
-_MARGIN = 6  # LR px around a patch: two for the cubic kernel, three for the smallest spot, one for filters
+_MARGIN = 6  # LR px around a patch: two for the cubic kernel, three for filters, one for the jitter
+_TAPER = 5  # HR px at the rim of a patch over which it becomes constant, so that its period makes no edge
 _FAR = 1 << 20  # LR px: an image so large that no crop of it touches its edges
 
 
@@ -69,14 +70,18 @@ def simulate_image(
     """A whole image whose LR has `shape`, of a specimen of any kind. It depends on the arguments alone.
 
     The grids of LR and HR are those of `upsample`: `upsample(lr, magnification)` lies on `hr`. Without `acquisition`
-    the settings are drawn, for the given magnification if there is one. The axes are scaled equally.
+    the settings are drawn, for the given magnification if there is one.
     """
     rng = np.random.default_rng(seed)
-    drawn = acquisition if acquisition is not None else Acquisition.draw(rng, magnification)
-    settings = Acquisition(**{**vars(drawn), "stretch": 1.0, "registered": False})
+    settings = acquisition if acquisition is not None else Acquisition.draw(rng, magnification)
     size = upsampled_shape(shape, settings.magnification)
-    scene = draw_scene(rng, size[::-1] if settings.turn & 1 else size, kind)
-    scan = _Scan(scene, settings, rng, (0, 0), size, aligned=True)
+    return scan_image(draw_scene(rng, size[::-1] if settings.turn & 1 else size, kind), settings, rng, shape)
+
+
+def scan_image(scene: Scene, acquisition: Acquisition, rng: np.random.Generator, shape: tuple[int, int]) -> WholeImage:
+    """Scan a whole scene: LR has `shape`, the target that of `upsample`. The axes are scaled equally."""
+    settings = replace(acquisition, stretch=1.0, registered=False)
+    scan = _Scan(scene, settings, rng, (0, 0), upsampled_shape(shape, settings.magnification), aligned=True)
     lr = scan.read(slice(0, shape[0]), slice(0, shape[1]))
     return WholeImage(lr, scan.target(), settings.magnification, scan.noise(), scene.kind, settings)
 
@@ -151,7 +156,9 @@ class _Scan:
             for k in (0, 0, 1)
             if a.vibration
         ]
-        self._margin = math.ceil(_MARGIN * a.magnification + 3 * a.spot_axes()[0] + 3 * a.vibration * a.magnification)
+        self._margin = (
+            math.ceil(_MARGIN * a.magnification + 3 * a.spot_axes()[0] + 3 * a.vibration * a.magnification) + _TAPER
+        )
         self._transform()
 
     def _transform(self) -> None:
@@ -159,6 +166,8 @@ class _Scan:
         sizes = [fft.next_fast_len(length + 2 * self._margin, real=True) for length in self.shape]
         patch = _part(self.scene.signal, self.acquisition.turn, self.origin, self.shape, self._margin, sizes)
         self._size = patch.shape
+        level = patch.mean()
+        patch = level + (patch - level) * _taper(sizes[0])[:, None] * _taper(sizes[1])
         self._spectrum = fft.rfft2(patch * np.float32(self._gain))
         self._fy = fft.fftfreq(sizes[0]).astype(np.float32)[:, None]
         self._fx = fft.rfftfreq(sizes[1]).astype(np.float32)[None, :]
@@ -180,9 +189,13 @@ class _Scan:
         """Transfer function of this share of the detector's band and of the software's smoothing."""
         a = self.acquisition
         (my, mx), band = self.scale, share * a.band
-        smooth = np.exp(-2 * (np.pi * share * a.smoothing) ** 2 * ((mx * self._fx) ** 2 + (my * self._fy) ** 2))
-        along = (1 + 2 * band * np.cos(2 * np.pi * mx * self._fx)) / (1 + 2 * band)
-        return (smooth * along).astype(np.float32)
+        transfer = (1 + 2 * band * np.cos(2 * np.pi * mx * self._fx)) / (1 + 2 * band)
+        if a.smoothing:
+            weights = smoothing_kernel(share * a.smoothing)
+            for frequency in (mx * self._fx, my * self._fy):
+                waves = (w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2))
+                transfer = transfer * sum(waves)
+        return transfer.astype(np.float32)
 
     def _displacements(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slow displacements (y, x) of the lines at `y`, HR px."""
@@ -217,7 +230,7 @@ class _Scan:
             spectrum *= self._filters(shared)
         moved_y, moved_x = self._displacements(y + self.corner[0])
         grey = self._evaluate(spectrum, y + moved_y, x, moved_x)
-        return np.clip(self._displayed(grey), 0, 1).astype(np.float32)
+        return np.clip(self._displayed(np.maximum(grey, -a.background)), 0, 1).astype(np.float32)
 
     def _displayed(self, grey: np.ndarray) -> np.ndarray:
         """From grey levels above black to the recorded scale, 1 for white."""
@@ -242,7 +255,7 @@ class _Scan:
         start = moved_x + rng.normal(0, jitter, len(i)) if jitter else moved_x
         transfer = self._transfer(a.spot_axes(), a.dwell * a.magnification, a.binning * a.magnification)
         y, x = hr_y - self.corner[0] + moved_y, hr_x - self.corner[1]
-        signal = np.maximum(self._evaluate(self._spectrum * transfer, y, x, start), 0)
+        signal = np.maximum(self._evaluate(self._spectrum * transfer, y, x, start), -a.background)
         detected = self._detect(signal)
         self._variance = float(np.mean(a.noise_variance(signal + a.background)))
         level = self._displayed(detected)[extra:-extra, extra:-extra]
@@ -298,14 +311,27 @@ class _Scan:
         return slope * math.sqrt(self._variance) / 255
 
 
+def _taper(length: int) -> np.ndarray:
+    """A window (length,) float32 that is 1, but for a raised cosine to 0 at both ends."""
+    ramp = np.sin(np.pi / 2 * (np.arange(_TAPER) + 0.5) / _TAPER) ** 2
+    window = np.ones(length, np.float32)
+    window[:_TAPER], window[-_TAPER:] = ramp, ramp[::-1]
+    return window
+
+
 def _part(
     signal: np.ndarray, turn: int, origin: tuple[int, int], shape: tuple[int, int], margin: int, sizes: list[int]
 ) -> np.ndarray:
     """The part of the scene with its margin, turned and mirrored as a whole; (sizes) float32, mirrored at the edges."""
-    wanted = sizes[::-1] if turn & 1 else sizes
+    # A size for fast transforms makes the margin longer at the end: at the beginning of a mirrored axis.
+    before = [
+        length - margin - part if turn & flip else margin
+        for length, part, flip in zip(sizes, shape, (2, 4), strict=True)
+    ]
+    wanted = list(zip(sizes, before, strict=True))
     indices = []
-    for first, length, limit in zip(origin, wanted, signal.shape, strict=True):
-        index = np.abs(np.arange(first - margin, first - margin + length))
+    for first, (length, ahead), limit in zip(origin, wanted[::-1] if turn & 1 else wanted, signal.shape, strict=True):
+        index = np.abs(np.arange(first - ahead, first - ahead + length))
         period = max(2 * (limit - 1), 1)
         index %= period
         indices.append(np.minimum(index, period - index))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aeanet.data.synthetic.bodies import bodies, fibres
+from aeanet.data.synthetic.bodies import STOCK, bodies, fibres, particles
 from aeanet.data.synthetic.emission import draw_contrast, emission
 from aeanet.data.synthetic.sections import dead_leaves, layers, lithography
 from aeanet.data.synthetic.shapes import Specimen, field, log_uniform
@@ -17,9 +17,9 @@ from aeanet.data.synthetic.tissue import tissue
 Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
 _MAKERS: dict[str, Make] = {
-    "particles": lambda size, rng, scale: bodies("aggregate", size, rng, scale),
-    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale),
-    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale),
+    "particles": particles,
+    "porous": lambda size, rng, scale: bodies("porous", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5)),
+    "mixed": lambda size, rng, scale: bodies("mixed", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5)),
     "fibres": fibres,
     "foams": foam,
     "grains": grains,
@@ -30,6 +30,7 @@ _MAKERS: dict[str, Make] = {
     "leaves": dead_leaves,
 }
 KINDS = tuple(_MAKERS)
+_SHARES = np.array([2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1.5])  # of the draws; bodies are what is looked at most
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Scene:
 def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | None = None) -> Scene:
     """A scene of `shape` = (rows, columns) HR px; the same state of `rng` gives the same bits.
 
-    The kind of specimen, if not given, is drawn evenly from KINDS. Raises ValueError for an unknown kind or a shape
+    The kind of specimen, if not given, is drawn from KINDS. Raises ValueError for an unknown kind or a shape
     below 32 x 32.
     """
     if min(shape) < 32:
         raise ValueError(f"a scene needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}.")
-    drawn = KINDS[rng.integers(len(KINDS))]
+    drawn = KINDS[rng.choice(len(KINDS), p=_SHARES / _SHARES.sum())]
     if kind is None:
         kind = drawn
     if kind not in _MAKERS:
@@ -72,7 +73,7 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
 def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator) -> None:
     """Fine texture on everything, in place: roughness with a random spectrum, and spots of another yield."""
     shape = surface.shape
-    strength, slope = log_uniform(rng, 0.03, 0.4), rng.uniform(0.4, 1.2)
+    strength, slope = log_uniform(rng, 0.01, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):
         surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(shape, scale, rng)
     if rng.uniform() < 0.5:

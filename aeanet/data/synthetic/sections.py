@@ -121,7 +121,7 @@ def _wires(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
 def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """Shapes of all sizes covering one another: discs, ellipses and polygons, radii distributed like r^-3."""
     fine = (2 * size[0], 2 * size[1])
-    least, largest = rng.uniform(2, 5), log_uniform(rng, 60, 250) * scale
+    least, largest = log_uniform(rng, 2, 12), log_uniform(rng, 60, 250) * scale
     count = int(rng.uniform(0.8, 2.0) * size[0] * size[1] / (2 * math.pi * least**2 * math.log(largest / least)))
     count = int(np.clip(count, 300, 12_000))
     radius = 1 / np.sqrt(1 / least**2 - rng.uniform(0, 1, count) * (1 / least**2 - 1 / largest**2))

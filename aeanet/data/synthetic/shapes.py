@@ -75,6 +75,41 @@ def tube(rng: np.random.Generator) -> np.ndarray:
     return np.maximum(smooth + 25 * np.minimum(outline, 0), np.float32(BELOW))
 
 
+def sphere(rng: np.random.Generator) -> np.ndarray:
+    """Upper half of a sphere of radius 0.95; (_STOCK, _STOCK)."""
+    x, y = _stock_grid()
+    return cap(np.float32(0.9) - x * x - y * y)
+
+
+def crystal(rng: np.random.Generator) -> np.ndarray:
+    """Upper surface of a box or a platelet in a random position, with slightly worn edges; (_STOCK, _STOCK)."""
+    x, y = _stock_grid()
+    half = rng.uniform(0.85, 1, 3) * (1, rng.uniform(0.6, 1), rng.choice([0.15, rng.uniform(0.3, 1)]))
+    half *= 0.95 / np.linalg.norm(half)
+    axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    height = np.full_like(x, 1.0)
+    for normal, distance in zip(axes, half, strict=True):
+        upward = normal if normal[2] > 0 else -normal
+        top = (distance - upward[0] * x - upward[1] * y) / max(upward[2], 0.05)
+        np.minimum(height, top.astype(np.float32), out=height)
+    # Where the lower faces lie above the upper ones, the line of sight misses the body.
+    floor = np.full_like(x, -1.0)
+    for normal, distance in zip(axes, half, strict=True):
+        upward = normal if normal[2] > 0 else -normal
+        np.maximum(floor, ((-distance - upward[0] * x - upward[1] * y) / max(upward[2], 0.05)), out=floor)
+    outside = np.maximum(floor - height, 0)
+    return cv2.GaussianBlur(np.maximum(height - 4 * outside, np.float32(BELOW)), (0, 0), rng.uniform(0.6, 2.5))
+
+
+def rod(rng: np.random.Generator) -> np.ndarray:
+    """Upper surface of a straight, round-ended rod of half-length 1; (_STOCK, _STOCK)."""
+    x, y = _stock_grid()
+    width = np.float32(rng.uniform(0.08, 0.3))
+    beyond = np.maximum(np.abs(x) - (np.float32(1) - width), 0)
+    squared = (width * width - y * y - beyond * beyond) / width
+    return cap(squared) * np.sqrt(width)
+
+
 def deposit(
     surface: np.ndarray,
     stock: list[np.ndarray],
@@ -83,12 +118,13 @@ def deposit(
     radii: tuple[float, float, float, float],
     sink: float,
     rng: np.random.Generator,
+    fillet: float = 0.12,
 ) -> None:
     """Put bodies on `surface` (in place), the largest first, each on top of what lies below it.
 
     where: (H, W), positive where bodies are put. cover: area of the circumscribed discs of all bodies over the area of
     the field. radii: median, log-normal sigma, least, largest. sink: depth of a body in the surface, in radii. Touching
-    surfaces are joined by a fillet (a polynomial smooth maximum), as in sintering.
+    surfaces are joined by a fillet (a polynomial smooth maximum) of this many radii, as in sintering.
     """
     median, sigma, least, largest = radii
     rows, columns = surface.shape
@@ -115,10 +151,10 @@ def deposit(
         body *= r
         body += surface[row, column] - sunk * r
         patch = surface[top:bottom, left:right]
-        fillet = 0.12 * r
-        joint = np.maximum(fillet - cv2.absdiff(patch, body), 0.0)
+        reach = fillet * r
+        joint = np.maximum(reach - cv2.absdiff(patch, body), 0.0)
         np.maximum(patch, body, out=patch)
-        patch += joint * joint / (4 * fillet)
+        patch += joint * joint / (4 * reach)
 
 
 def network(shape: tuple[int, int], spacing: float, rng: np.random.Generator) -> np.ndarray:

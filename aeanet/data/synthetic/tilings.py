@@ -33,13 +33,14 @@ def edge_distance(labels: np.ndarray) -> np.ndarray:
     inner = np.full(labels.shape, 255, np.uint8)
     inner[:, 1:][labels[:, 1:] != labels[:, :-1]] = 0
     inner[1:][labels[1:] != labels[:-1]] = 0
-    return halve(cv2.distanceTransform(inner, cv2.DIST_L2, 5)) / 2
+    distance = halve(cv2.distanceTransform(inner, cv2.DIST_L2, 5)) / 2
+    return cv2.GaussianBlur(distance, (0, 0), 0.7)  # without the steps of the pixels of the edge
 
 
 def foam(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """A foam: struts along the edges of cells, with open windows, through which deeper cells show, or closed films."""
-    spacing = log_uniform(rng, 40, 200) * scale
-    strut = spacing * rng.uniform(0.06, 0.16)
+    spacing = max(log_uniform(rng, 40, 160) * scale, 28)
+    strut = spacing * rng.uniform(0.05, 0.12)
     surface = np.full(size, -1.5 * spacing, np.float32)
     for layer in range(int(rng.integers(2, 4)), 0, -1):
         labels = cells(size, spacing * rng.uniform(0.8, 1.2), rng, rng.uniform(0.1, 0.5))
@@ -109,7 +110,7 @@ def polished(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0
         material += np.clip(fine * 4, 0, 1) * np.float32(rng.normal(0, 0.5))
     if rng.uniform() < 0.6:
         pores = field(size, rng.uniform(4, 20), rng) + field(size, 80, rng) - rng.uniform(1.8, 2.8)
-        relief -= np.clip(pores * 3, 0, 1) * np.float32(rng.uniform(3, 15))
+        relief -= np.clip(pores * rng.uniform(3, 10), 0, 1) * np.float32(rng.uniform(5, 40))
     relief += scratches(size, rng, int(rng.integers(0, 60)))
     return relief, np.maximum(material, 0.05).astype(np.float32)
 

@@ -244,10 +244,26 @@ def test_a_tile_that_cannot_be_is_refused_before_anything_is_done(
 def test_results_never_replace_inputs_or_one_another(run: Path, pairs: Path, tmp_path: Path) -> None:
     image = tmp_path / "0.png"
     image.write_bytes((pairs / "lr" / "0.png").read_bytes())
-    assert_one_sentence(aeanet("predict", run, image, "--out", tmp_path), "would replace an input image")
+    result = aeanet("predict", run, image, "--out", tmp_path)
+    assert_one_sentence(result, "1 of 1 images could not be restored")
+    assert "would replace an input image" in result.stderr
     assert image.read_bytes() == (pairs / "lr" / "0.png").read_bytes()
     both = aeanet("predict", run, image, pairs / "lr" / "0.png", "--out", tmp_path / "out")
-    assert_one_sentence(both, "would both be written to")
+    assert_one_sentence(both, "1 of 2 images could not be restored")
+    assert f"would be written to {tmp_path / 'out' / '0.png'}, as {image} is" in both.stderr
+    assert (tmp_path / "out" / "0.png").exists()
+
+
+def test_earlier_results_are_kept_unless_they_are_to_be_replaced(run: Path, pairs: Path, tmp_path: Path) -> None:
+    images = [pairs / "lr" / f"{seed}.png" for seed in range(2)]
+    (tmp_path / "1.png").write_bytes(b"earlier")
+    again = aeanet("predict", run, *images, images[0], "--out", tmp_path)
+    assert_one_sentence(again, "1 of 2 images could not be restored")
+    assert "1.png is already there; replace it with --overwrite" in again.stderr
+    assert again.stdout.split() == [str(tmp_path / "0.png")]
+    assert (tmp_path / "1.png").read_bytes() == b"earlier"
+    assert aeanet("predict", run, *images, "--out", tmp_path, "--overwrite").exit_code == 0
+    assert read_image(tmp_path / "1.png").pixels.shape == read_image(tmp_path / "0.png").pixels.shape
 
 
 def test_an_earlier_model_is_not_trained_over(run: Path, pairs: Path) -> None:

@@ -262,7 +262,9 @@ def test_a_checkpoint_holds_every_generator(tmp_path: Path) -> None:
 
     random.gauss(0, 1)  # leaves a second value behind
     state = random_state()
-    configuration = {"recipe": asdict(BRIEF)}
+    data = {"held_back": [], "sha256": ""}
+    parts = {"versions": {}, "model": {"name": "unet"}, "data": data, "processes": 1}
+    configuration = {"recipe": asdict(BRIEF)} | parts
     Checkpoint(3, 1.5, 0.25, 2.0, None, configuration, {}, {}, state).write(tmp_path / "c")
     expected = draw()
     assert draw() != expected

@@ -1,0 +1,70 @@
+"""What the public operators accept: one sentence that names the argument, what it got and what is wanted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def is_tensor(argument: object, axes: int) -> bool:
+    return isinstance(argument, Tensor) and argument.dim() == axes
+
+
+def check_type(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
+    if tensor.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+
+
+def check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
+    """One sentence if `tensor` does not have `shape`, or not the dtype and device of `like`."""
+    check_type(name, tensor)
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {letters} = {shape}")
+    if tensor.dtype != like.dtype:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments")
+    check_device(name, tensor, like)
+
+
+def check_device(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name} is on {tensor.device}, expected {like.device} as the other arguments")
+
+
+def check_positions(name: str, tensor: Tensor, letters: str) -> None:
+    check_type(name, tensor)
+    if tensor.dim() != 4:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected four axes {letters}")
+
+
+def check_key_value(key: Tensor, value: Tensor) -> None:
+    check_positions("key", key, "(B, H, L, E)")
+    check_positions("value", value, "(B, H, L, D)")
+    check("value", value, (*key.shape[:3], value.shape[3]), "(B, H, L, D)", like=key)
+
+
+def check_query_key_value(query: Tensor, key: Tensor, value: Tensor) -> None:
+    check_positions("query", query, "(B, H, N, E)")
+    check_key_value(key, value)
+    batch, heads, _, width = key.shape
+    check("query", query, (batch, heads, query.shape[2], width), "(B, H, N, E)", like=key)
+
+
+def check_features(x: Tensor) -> None:
+    check_type("x", x)
+    if not 3 <= x.dim() <= 5:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")
+
+
+def check_query(query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query") -> None:
+    """One sentence if queries (B, H, N, E) do not fit the `field` of a summary, (1 or B, H, E, any)."""
+    check_positions(name, query, "(B, H, N, E)")
+    batch, heads, _, width = query.shape
+    if sums.dim() != 4 or sums.shape[0] not in (1, batch) or tuple(sums.shape[1:3]) != (heads, width):
+        raise ValueError(
+            f"summary.{field} has shape {tuple(sums.shape)}, expected {letters} with B = 1 or {batch}, H = {heads}, "
+            f"E = {width} as in {name}"
+        )

@@ -1,0 +1,162 @@
+"""The images of one command, restored one by one: whatever one of them does, the others are restored."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aeanet.cli.shared import fail, progress_bar, say, show, warn
+from aeanet.errors import UserError, sentence_or_raise
+from aeanet.io.atomic import make_folder
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from aeanet.networks.base import Network
+
+NAMED = 20  # images that the last sentence names
+
+
+class ResultError(UserError):
+    """A result that would replace a file which is to be kept."""
+
+
+def restore_images(
+    name: str | Path,
+    images: Iterable[Path],
+    folder: Path,
+    *,
+    tile: str = "auto",
+    compiled: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Restore images by a model, by its run folder or name, in as many processes as there are: see `restore_all`.
+
+    tile: side in px, or "auto". compiled: by `torch.compile`. options: of `inference.files.restore_file`.
+    """
+    from aeanet.distributed import TILES_PATIENCE, all_processes
+    from aeanet.inference.prediction import compile_parts, known_magnification
+    from aeanet.inference.tiling import check_side, reach_of
+    from aeanet.networks.registry import load_model, to_device
+
+    if tile != "auto" and not tile.isdecimal():
+        fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
+    options["tile"] = None if tile == "auto" else int(tile)
+    with all_processes(TILES_PATIENCE) as group:
+        model = to_device(load_model(name))
+        options["magnification"] = known_magnification(model, options.get("magnification"))
+        if options["tile"] is not None:
+            check_side(options["tile"], reach_of(model))
+        if compiled:
+            compile_parts(model)
+        restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
+
+
+def restore_all(
+    model: "Network",
+    images: Iterable[Path],
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    group: "ProcessGroup | None" = None,
+    **options: Any,
+) -> None:
+    """Restore images into a folder, and end the command with exit code 1 unless all are restored.
+
+    The path of each result goes to standard output once it is written. An image that cannot be restored is named on
+    standard error with the reason, and again in the last sentence. A result that is already there is kept, and its
+    image counts as not restored, unless `overwrite`. An input is never replaced, and no result replaces that of
+    another image.
+
+    Args:
+        model: any network, on its device.
+        images: LR micrographs; a path given twice is restored once.
+        folder: for the results (`io.images.result_name`); it is made if it is not there.
+        overwrite: replace results that are already there.
+        group: processes that share the tiles of each image. They stop at the first image that cannot be restored.
+        options: of `inference.files.restore_file`.
+
+    An error that is a defect of aeanet is raised again after the last image.
+    """
+    from aeanet.distributed import rank
+    from aeanet.inference.files import restore_file
+
+    images = list(dict.fromkeys(images))
+    taken: dict[Path, Path] = {}
+    outcome = Outcome()
+    make_folder(folder)
+    with progress_bar(disable=rank() > 0) as bar:
+        for index, image in enumerate(images):
+
+            def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
+                show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / len(images))
+
+            with outcome.of(image, alone=group is None):
+                target = _target(image, folder, images, taken, overwrite)
+                restore_file(model, image, target, group=group, progress=on_tile, **options)
+                if not rank():
+                    say(str(target))
+        show(bar, "Restored", 1.0)
+    outcome.end(len(images), "restored")
+
+
+class Outcome:
+    """Which items of a batch failed, and the first defect among the reasons."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.defect: Exception | None = None
+
+    @contextmanager
+    def of(self, image: Path, *, alone: bool = True) -> Iterator[None]:
+        """Within it, an error is told and noted; not `alone`, it is raised: other processes cannot go on without it."""
+        try:
+            yield
+        except Exception as error:
+            if not alone:
+                raise
+            self.failed.append(str(image))
+            try:
+                warn(sentence_or_raise(error))
+            except Exception as defect:
+                warn(f"{image} fails by a defect of aeanet: {type(defect).__name__}: {defect}")
+                self.defect = self.defect or defect
+
+    def end(self, total: int, done: str) -> None:
+        """Say which items failed, if any, and end the command."""
+        if not self.failed:
+            return
+        names = ", ".join(self.failed[:NAMED])
+        more = f" and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
+        sentence = f"{len(self.failed)} of {total} images could not be {done}: {names}{more}."
+        if self.defect is not None:
+            warn(sentence)
+            raise self.defect
+        fail(sentence)
+
+
+def _target(image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool) -> Path:
+    """Where the result of an image goes; `taken` has the results before it. Raises ResultError, OSError."""
+    from aeanet.io.images import result_name
+
+    target = folder / result_name(image)
+    first = taken.setdefault(target, image)
+    if first != image:
+        raise ResultError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
+    if target.exists():
+        if any(_same_file(other, target) for other in images):
+            raise ResultError(
+                f"{image} is not restored: its result {target} would replace an input image; choose another folder "
+                "with --out."
+            )
+        if not overwrite:
+            raise ResultError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
+    return target
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # it cannot be reached, so it is not the other, which can
+        return False
