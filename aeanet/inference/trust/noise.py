@@ -45,9 +45,9 @@ class Noise:
 def estimate_noise(image: NDArray) -> Noise:
     """The noise of an image (H, W) on the grid of its detector, intensities in [0, 1].
 
-    In nine of ten simulated images with a noise above 1.5 % of the range `sd` is within 15 %. Weaker noise is taken to be
-    stronger than it is where the specimen has fine texture. An image smaller than 24 px, or not finite, has no estimate:
-    all numbers are NaN.
+    In nine of ten simulated images with a noise above 1.5 % of the range `sd` is within 15 %. Weaker noise seems
+    stronger than it is where the specimen has fine texture. An image smaller than 24 px, or not finite, has no
+    estimate: all numbers are NaN.
     """
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():

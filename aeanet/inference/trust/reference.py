@@ -1,8 +1,14 @@
-"""Which statistics the training images have, and how far those of another image lie outside."""
+"""Which statistics the images have on which a model was trained, and how far those of another image lie outside.
+
+The statistics of simulated images are told from those of images with faults (`faults`) by kernel ridge regression with
+a Gaussian kernel: -1 near images like those of training, 1 near images with faults, about 0 far from both. So an image
+unlike anything seen is unusual too. The limit follows from leave-one-out values, which the regression has in closed
+form (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 5.12). Four fifths of the false alarms
+are left to it, one fifth to the numbers of the residual.
+"""
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.errors import ModelError
-from aeanet.inference.trust.residual import residual
-from aeanet.inference.trust.statistics import describe
 from aeanet.io.atomic import write_atomically
-from aeanet.networks.base import Network
 
 FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
-_TAIL = 0.005  # share of the training images beyond each limit of one statistic
-_STRONGEST = 3  # of the deviations, those that are added up
-_LEAST_SPREAD = 0.05  # of a statistic, so that one that hardly varies in training is not divided by next to nothing
+LEAST_IMAGES = 20  # of either kind
+_WIDTH = 0.01  # of the kernel: exp(-width * squared distance)
+_RIDGE = 0.1
+_TAIL = 0.01  # share of the training images beyond each limit of one number
+_LEAST_SPREAD = 0.05  # of a number, so that one that hardly varies in training is not divided by next to nothing
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Limits of one kind of numbers: a deviation is the distance beyond them in units of their distance.
+    """Limits of several numbers: a deviation is the distance beyond them in units of their distance.
 
     Attributes:
         low, high: one for each number.
@@ -49,151 +54,103 @@ class Reference:
     """What images like those of training have.
 
     Attributes:
-        names: of the statistics (`statistics.describe`).
+        names: of the D statistics (`statistics.describe`).
         centre, spread: of each, median and half the distance of the 16th and 84th percentile.
-        expected: (D, D): row i predicts statistic i from the others, on the scale of `_compressed`.
-        single: limits of each statistic alone. joint: of what the others do not predict of it.
-        limit: of the sum of the greatest deviations.
+        usual: limits of each.
+        points: (P, D): statistics of images like those of training and of others, as `_compressed`. weights: (P,) of
+            the regression on them.
+        limit: of its value.
         residual_names, residual: the numbers of `residual.residual` and their limits.
         residual_limit: of the greatest deviation among them.
-        images: how many training images it is from. model: fingerprint of the model that restored them.
+        images: how many images like those of training it is from.
     """
 
     names: list[str]
     centre: list[float]
     spread: list[float]
-    expected: list[list[float]]
-    single: Scale
-    joint: Scale
+    usual: Scale
+    points: list[list[float]]
+    weights: list[float]
     limit: float
     residual_names: list[str]
     residual: Scale
     residual_limit: float
     images: int
 
-    def distance(self, vectors: NDArray) -> tuple[NDArray, NDArray]:
-        """Distance from training of statistics (N, D), over the limit: above 1 is unusual; and which deviate, (N, D)."""
-        values = self._compressed(np.atleast_2d(vectors))
-        unexpected = values - values @ np.array(self.expected).T
-        each = np.concatenate([self.single.deviations(values), self.joint.deviations(unexpected)], axis=1)
-        total = np.sort(each, axis=1)[:, -_STRONGEST:].sum(1)
-        half = len(self.names)
-        return total / self.limit, np.maximum(each[:, :half], each[:, half:])
+    def distance(self, vectors: NDArray) -> NDArray:
+        """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
+        kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points))
+        return (kernel @ np.array(self.weights) + 1) / (self.limit + 1)
 
-    def residual_distance(self, numbers: NDArray) -> tuple[NDArray, NDArray]:
+    def residual_distance(self, numbers: NDArray) -> NDArray:
         """The same for the numbers of residuals, (N, 4)."""
-        each = self.residual.deviations(np.atleast_2d(numbers))
-        return each.max(1) / self.residual_limit, each
+        return self.residual.deviations(np.atleast_2d(numbers)).max(1) / self.residual_limit
+
+    def unusual(self, vector: NDArray) -> list[str]:
+        """The names of the statistics (D,) beyond their limits, the farthest first; else of the one farthest out."""
+        deviations = self.usual.deviations(vector[None])[0]
+        order = np.argsort(-deviations, kind="stable")
+        beyond = [self.names[i] for i in order if deviations[i] > 0]
+        return beyond or [self.names[int(np.abs(self._compressed(vector[None])[0]).argmax())]]
 
     def _compressed(self, vectors: NDArray) -> NDArray:
         """Statistics in units of their spread, on a scale that is linear near the centre and logarithmic far away."""
         values = (vectors - np.array(self.centre)) / np.array(self.spread)
         return np.sign(values) * np.log1p(np.abs(values))
 
-    def record(self) -> dict[str, Any]:
-        return asdict(self)
-
     def write(self, path: Path) -> None:
         """JSON. Raises OSError, naming the file."""
-        rounded = json.loads(
-            json.dumps(self.record(), allow_nan=False), parse_float=lambda text: float(f"{float(text):.5g}")
-        )
-        write_atomically(path, (json.dumps(rounded, allow_nan=False) + "\n").encode())
+        text = json.dumps(asdict(self), allow_nan=False)
+        short = json.loads(text, parse_float=lambda number: float(f"{float(number):.4g}"))
+        write_atomically(path, (json.dumps(short, allow_nan=False, separators=(",", ":")) + "\n").encode())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Reference":
         """Undo `write`. Raises ModelError, in one sentence, for a file that is damaged or of another version."""
         try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-            scales = {name: Scale(**record[name]) for name in ("single", "joint", "residual")}
-            return cls(**{**record, **scales})
+            record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{**record, **{name: Scale(**record[name]) for name in ("usual", "residual")}})
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged, or was written by another version: {error}.") from error
 
 
-def reference_statistics(
-    model: Network,
-    examples: Iterable[tuple[NDArray, float]],
-    *,
-    progress: Callable[[int], None] | None = None,
-) -> Reference:
-    """The statistics of images like those of training, and of what the model takes away from them.
-
-    Args:
-        model: the network as it will be used.
-        examples: (image (H, W) in [0, 1] on its own grid, magnification), at least 40. Every third one only sets the
-            limits, so that `FALSE_ALARMS` holds for images that the statistics are not from.
-        progress: told after every image how many are done.
-
-    Raises ValueError for fewer images.
-    """
-    from aeanet.inference.prediction import super_resolve
-
-    vectors, residuals, names, residual_names = [], [], [], []
-    for done, (image, magnification) in enumerate(examples, start=1):
-        statistics = describe(image)
-        taken = residual(image, super_resolve(model, image, magnification=magnification), statistics.noise)
-        vectors.append(statistics.vector())
-        residuals.append(list(taken.numbers.values()))
-        names, residual_names = list(statistics.values), list(taken.numbers)
-        if progress:
-            progress(done)
-    return fit_reference(names, np.array(vectors), residual_names, np.array(residuals))
-
-
 def fit_reference(
-    names: Sequence[str], vectors: NDArray, residual_names: Sequence[str], residuals: NDArray
+    names: list[str], usual: NDArray, others: NDArray, residual_names: list[str], residuals: NDArray
 ) -> Reference:
-    """As `reference_statistics`, from statistics (N, D) and numbers of residuals (N, 4)."""
-    if len(vectors) < 40:
-        raise ValueError(f"at least 40 images are wanted, got {len(vectors)}.")
-    held = np.arange(len(vectors)) % 3 == 2
-    seen = vectors[~held]
-    low, middle, high = np.quantile(seen, (0.16, 0.5, 0.84), axis=0)
+    """A reference from the statistics of images like those of training (N, D) and of others (M, D).
+
+    `residuals` (K, 4) are what a model takes away from some of the first. Raises ValueError for fewer than 20 images.
+    """
+    if min(len(usual), len(others), len(residuals)) < LEAST_IMAGES:
+        raise ValueError(f"at least {LEAST_IMAGES} images of each kind are wanted, got {len(usual)} and {len(others)}.")
+    low, middle, high = np.quantile(usual, (0.16, 0.5, 0.84), axis=0)
     spread = np.maximum((high - low) / 2, 0.02)
-    begun = Reference(
-        list(names),
-        middle.tolist(),
-        spread.tolist(),
-        np.zeros((len(names), len(names))).tolist(),
-        Scale([], []),
-        Scale([], []),
-        1.0,
-        list(residual_names),
-        Scale.fit(residuals[~held]),
-        1.0,
-        len(vectors),
+    empty = Reference(
+        names=names,
+        centre=middle.tolist(),
+        spread=spread.tolist(),
+        usual=Scale.fit(usual),
+        points=[],
+        weights=[],
+        limit=0.0,
+        residual_names=residual_names,
+        residual=Scale.fit(residuals),
+        residual_limit=1.0,
+        images=len(usual),
     )
-    values = begun._compressed(seen)
-    expected = _prediction(values)
-    fitted = Reference(
-        **{
-            **vars(begun),
-            "expected": expected.tolist(),
-            "single": Scale.fit(values),
-            "joint": Scale.fit(values - values @ expected.T),
-        }
-    )
-    distance, taken = fitted.distance(vectors[held])[0], fitted.residual_distance(residuals[held])[0]
-    limits = _common_limits(distance, taken)
-    return Reference(**{**vars(fitted), "limit": limits[0], "residual_limit": limits[1]})
+    points = empty._compressed(np.concatenate([usual, others]))
+    target = np.repeat([-1.0, 1.0], (len(usual), len(others)))
+    share = np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)  # both kinds count alike
+    inverse = np.linalg.inv(_kernel(points, points) + _RIDGE * np.diag(share))
+    weights = inverse @ target
+    left_out = (target - weights / np.diag(inverse))[: len(usual)]
+    limit = max(float(np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)), -0.9)
+    deviations = empty.residual.deviations(residuals).max(1)
+    residual_limit = max(float(np.quantile(deviations, 1 - 0.2 * FALSE_ALARMS)), 0.05)
+    kept = {"points": points.tolist(), "weights": weights.tolist(), "limit": limit, "residual_limit": residual_limit}
+    return Reference(**{**vars(empty), **kept})
 
 
-def _prediction(values: NDArray) -> NDArray:
-    """(D, D): each column's ridge regression on the others; zeros on the diagonal. The mean is left in the residual."""
-    centred = values - values.mean(0)
-    covariance = centred.T @ centred / len(values)
-    covariance += 0.1 * np.diag(np.diag(covariance)) + 3e-3 * np.eye(len(covariance))
-    precision = np.linalg.inv(covariance)
-    prediction = -precision / np.diag(precision)[:, None]
-    np.fill_diagonal(prediction, 0)
-    return prediction
-
-
-def _common_limits(first: NDArray, second: NDArray) -> tuple[float, float]:
-    """Limits which the same share of images exceeds in each, and `FALSE_ALARMS` of them in one or the other."""
-    for share in np.linspace(1 - FALSE_ALARMS, 1, 200):
-        limits = float(np.quantile(first, share)), float(np.quantile(second, share))
-        if np.mean((first > limits[0]) | (second > limits[1])) <= FALSE_ALARMS:
-            break
-    return max(limits[0], 1e-3), max(limits[1], 1e-3)
+def _kernel(first: NDArray, second: NDArray) -> NDArray:
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
+    return np.exp(-_WIDTH * np.maximum(squares, 0))

@@ -61,7 +61,8 @@ class TrustReport:
         if not math.isfinite(self.noise.sd):
             return "The noise cannot be told."
         along = f", neighbours on a line correlate by {self.noise.along:.2f}" if abs(self.noise.along) > 0.1 else ""
-        return f"Noise {self.noise.sd:.1%} of the range{along}." + ("" if self.warnings else " Nothing unusual.")
+        usual = self.distance is not None and not self.warnings
+        return f"Noise {self.noise.sd:.1%} of the range{along}." + (" Nothing unusual." if usual else "")
 
 
 def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None) -> TrustReport:
@@ -84,17 +85,18 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     taken = residual(image, restored, statistics.noise)
     if reference is None:
         return TrustReport(statistics.noise, taken=taken)
-    distance, each = reference.distance(statistics.vector())
-    residual_distance, residual_each = reference.residual_distance(np.array(list(taken.numbers.values())))
-    unusual = [reference.names[i] for i in np.argsort(-each[0], kind="stable") if each[0, i] > 0]
+    distance = float(reference.distance(statistics.vector())[0])
+    numbers = np.array(list(taken.numbers.values()))
+    residual_distance = float(reference.residual_distance(numbers)[0])
+    unusual = reference.unusual(statistics.vector())
     warnings = []
-    if distance[0] > 1:
+    if distance > 1:
         warnings.append(_unlike_training(unusual))
-    if residual_distance[0] > 1:
-        worst = reference.residual_names[int(residual_each[0].argmax())]
-        high = taken.numbers[worst] > reference.residual.high[reference.residual_names.index(worst)]
-        warnings.append(_NOT_NOISE[worst][int(high)])
-    return TrustReport(statistics.noise, float(distance[0]), float(residual_distance[0]), unusual, taken, warnings)
+    if residual_distance > 1:
+        worst = int(reference.residual.deviations(numbers[None])[0].argmax())
+        high = numbers[worst] > reference.residual.high[worst]
+        warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
+    return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings)
 
 
 _NOT_NOISE = {
@@ -119,8 +121,10 @@ _NOT_NOISE = {
 
 
 def _unlike_training(unusual: list[str]) -> str:
-    named = " and ".join(unusual[:_NAMED]) or "a combination of its statistics"
-    return f"The image is unlike those that the model was trained on, so do not rely on the result (unusual: {named})."
+    return (
+        "The image is unlike those that the model was trained on, so do not rely on the result (most unusual: "
+        f"{' and '.join(unusual[:_NAMED])})."
+    )
 
 
 def _unknown(warning: str) -> TrustReport:

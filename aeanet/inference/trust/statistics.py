@@ -5,6 +5,7 @@ image, on shifts or on mirroring.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -107,7 +108,7 @@ def _spectrum(image: NDArray) -> dict[str, float]:
     y, x = np.meshgrid(*(np.fft.fftfreq(_WINDOW),) * 2, indexing="ij")
     radius = np.hypot(x, y)
     values = {}
-    rings = list(zip(_RINGS[:-1], _RINGS[1:], strict=True))
+    rings = list(pairwise(_RINGS))
     levels = [np.log10(power[(radius >= low) & (radius < high)].mean()) for low, high in rings]
     for (low, high), level, next_one in zip(rings[:-1], levels[:-1], levels[1:], strict=True):
         values[f"fall of the spectrum at {low:.2f} to {high:.2f} cycles per px"] = level - next_one
@@ -117,8 +118,15 @@ def _spectrum(image: NDArray) -> dict[str, float]:
             values[f"spectrum along against across lines at {low:.2f}"] = np.log10(along.mean() / across.mean())
     corner = power[(np.abs(x) > 0.4) & (np.abs(y) > 0.4)].mean()
     values["finest checker pattern"] = np.log10(power[_WINDOW // 2, _WINDOW // 2] / corner)
-    values["finest columns"] = np.log10(power[0, _WINDOW // 2] / power[0, _WINDOW // 2 - 4])
-    values["finest lines"] = np.log10(power[_WINDOW // 2, 0] / power[_WINDOW // 2 - 4, 0])
+    half, third = _WINDOW // 2, _WINDOW // 3
+    for name, rows in (("columns", power.T), ("lines", power)):  # of every second, and of every third
+        values[f"finest {name}"] = np.log10(rows[half, 0] / rows[half - 4, 0])
+        values[f"pairs of {name}"] = np.log10(rows[half].mean() / rows[half - 3].mean())
+        values[f"triples of {name}"] = np.log10(rows[third : third + 2].mean() / rows[[third - 2, third + 3]].mean())
+    values["fall of the whole spectrum"] = levels[0] - np.log10(corner)
+    structure = [max(10**level - corner, 0.02 * corner) for level in levels[:5]]
+    for (low, high), power_here in zip(rings[1:5], structure[1:], strict=True):
+        values[f"structure at {low:.2f} to {high:.2f} cycles per px"] = np.log10(power_here / structure[0])
     values["corner of the spectrum"] = np.log10(corner) - levels[-1]
     outer = (radius > 0.15) & (radius <= 0.5)
     expected = np.maximum.reduce([cv2.blur(np.fft.fftshift(power), size) for size in ((5, 1), (1, 5), (5, 5))])
@@ -127,15 +135,21 @@ def _spectrum(image: NDArray) -> dict[str, float]:
 
 
 def _differences(image: NDArray) -> dict[str, float]:
-    """Of pixels at several distances: how heavy the tails are, along and across lines."""
+    """Of pixels at several distances, along and across lines: how fast they grow, and how heavy their tails are."""
     values = {}
-    for lag in _LAGS:
-        for name, far, near in (
-            ("along", image[:, lag:], image[:, :-lag]),
-            ("across", image[lag:], image[:-lag]),
-        ):
-            difference = far - near
+    for name, turned in (("along", image), ("across", image.T)):
+        sizes = []
+        for lag in _LAGS:
+            difference = turned[:, lag:] - turned[:, :-lag]
+            sizes.append(np.log10(np.mean(difference * difference) + 1e-7))
             values[f"tails of differences {name} lines over {lag} px"] = _moments(difference)[1]
+        for lag, (near, far) in zip(_LAGS, pairwise(sizes), strict=False):
+            values[f"growth of differences {name} lines from {lag} px"] = far - near
+    for name, means in (("lines", image.mean(1)), ("columns", image.mean(0))):
+        steps = means[1:-1] - 0.5 * (means[:-2] + means[2:])
+        usual = np.median(np.abs(steps)) + 1e-4
+        values[f"whole {name} that stand out"] = np.log10(np.quantile(np.abs(steps), 0.98) / usual + 0.1)
+        values[f"steps between {name}"] = np.log10(usual / (10 ** (sizes[0] / 2) / np.sqrt(image.shape[1])))
     return values
 
 
@@ -151,6 +165,14 @@ def _blocks(image: NDArray) -> dict[str, float]:
         "skewness of the local contrast": np.clip(_moments(logs)[0], -4, 4),
         "least local contrast": np.quantile(logs, 0.05),
     }
+    means = blocks.mean((1, 3))
+    larger = [cv2.resize(means, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) for scale in (2, 4)]
+    sizes = [
+        np.log10(float(np.median(spread**2)) + 1e-6),
+        *(np.log10(float(np.var(m)) + 1e-6) for m in (means, *larger)),
+    ]
+    for scale, (near, far) in zip((8, 16, 32), pairwise(sizes), strict=True):
+        values[f"contrast of areas of {scale} px"] = far - near
     for name, steps in (
         ("columns", np.abs(np.diff(image, axis=1)).mean(0)),
         ("lines", np.abs(np.diff(image, axis=0)).mean(1)),
