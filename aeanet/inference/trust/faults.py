@@ -139,6 +139,31 @@ def pale(image: Image, rng: np.random.Generator) -> NDArray:
     return rng.uniform(0.1, 0.9) + (image - image.mean()) * np.float32(_between(rng, 0.02, 0.08))
 
 
+def fluorescent(image: Image, rng: np.random.Generator) -> NDArray:
+    """Few bright spots on black, with shot noise of single photons."""
+    spots = np.zeros(image.shape, np.float32)
+    for _ in range(int(rng.integers(10, 120))):
+        spots[tuple(rng.integers(0, image.shape))] += rng.uniform(50, 400)
+    photons = _between(rng, 2, 20)
+    seen = photons * cv2.GaussianBlur(spots, (0, 0), rng.uniform(1.2, 5)) + rng.uniform(0.2, 2)
+    return rng.poisson(seen) / photons * 0.05
+
+
+def interlaced(image: Image, rng: np.random.Generator) -> NDArray:
+    """Every second line displaced along the line."""
+    result = image.copy()
+    result[1::2] = np.roll(image, int(rng.integers(3, 12)), 1)[1::2]
+    return result
+
+
+def smeared(image: Image, rng: np.random.Generator) -> NDArray:
+    """Smeared by motion along a diagonal, over 7 to 20 px, then a little noise."""
+    kernel = np.eye(int(rng.integers(7, 21)), dtype=np.float32)
+    kernel = kernel[:, ::-1] if rng.uniform() < 0.5 else kernel
+    noise = np.float32(_between(rng, 0.002, 0.02)) * _white(image, rng)
+    return cv2.filter2D(image, -1, np.ascontiguousarray(kernel) / len(kernel)) + noise
+
+
 FAULTS: dict[str, Fault] = {
     "noise beyond the range": strong_noise,
     "noise alone": noise_alone,
@@ -155,6 +180,9 @@ FAULTS: dict[str, Fault] = {
     "text": text,
     "drawing": drawing,
     "next to no contrast": pale,
+    "fluorescence": fluorescent,
+    "interlaced lines": interlaced,
+    "smeared by motion": smeared,
 }
 
 
@@ -180,7 +208,7 @@ def photographs(names: tuple[str, ...]) -> dict[str, Image]:
     for name in names:
         try:
             picture = util.img_as_float32(getattr(skimage.data, name)())
-        except (AttributeError, ImportError, OSError, ValueError):  # not there without a download
+        except (AttributeError, ImportError, OSError, ValueError):  # it would have to be downloaded
             continue
         grey = color.rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture
         factor = min(1.0, 640 / max(grey.shape))
@@ -189,7 +217,17 @@ def photographs(names: tuple[str, ...]) -> dict[str, Image]:
     return found
 
 
-LEARNED_PHOTOGRAPHS = ("chelsea", "coffee", "coins", "rocket", "brick", "grass", "immunohistochemistry", "clock")
+LEARNED_PHOTOGRAPHS = (
+    "chelsea",
+    "coffee",
+    "coins",
+    "rocket",
+    "brick",
+    "grass",
+    "immunohistochemistry",
+    "clock",
+    "cell",
+)
 """Photographs, cut and scaled, from which the warning is learned; others are kept for its test."""
 
 

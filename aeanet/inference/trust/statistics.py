@@ -116,6 +116,9 @@ def _spectrum(image: NDArray) -> dict[str, float]:
         along, across = (power[ring & (np.abs(a) > 2 * np.abs(b))] for a, b in ((x, y), (y, x)))
         if along.size:
             values[f"spectrum along against across lines at {low:.2f}"] = np.log10(along.mean() / across.mean())
+        if low >= 0.08:
+            rising, falling = (power[ring & (np.abs(x) > 0.03) & (sign * x * y > 0.25 * radius**2)] for sign in (1, -1))
+            values[f"spectrum along the two diagonals at {low:.2f}"] = np.log10(rising.mean() / falling.mean())
     corner = power[(np.abs(x) > 0.4) & (np.abs(y) > 0.4)].mean()
     values["finest checker pattern"] = np.log10(power[_WINDOW // 2, _WINDOW // 2] / corner)
     half, third = _WINDOW // 2, _WINDOW // 3
