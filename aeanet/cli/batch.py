@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 NAMED = 20  # images that the last sentence names
 
 
-class ResultError(UserError):
-    """A result that would replace a file which is to be kept."""
+class TargetError(UserError):
+    """A result whose place is taken by a file that is to be kept."""
 
 
 def restore_all(
@@ -105,26 +105,27 @@ class Outcome:
 
 
 def _target(image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool) -> Path:
-    """Where the result of an image goes; `taken` has the results before it. Raises ResultError, OSError."""
+    """Where the result of an image goes; `taken` has the results before it. Raises TargetError, OSError."""
     from aeanet.io.images import result_name
 
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:
-        raise ResultError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
+        raise TargetError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
     if target.exists():
-        if any(_same_file(other, target) for other in images):
-            raise ResultError(
+        if any(same_file(other, target) for other in images):
+            raise TargetError(
                 f"{image} is not restored: its result {target} would replace an input image; choose another folder "
                 "with --out."
             )
         if not overwrite:
-            raise ResultError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
+            raise TargetError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
     return target
 
 
-def _same_file(path: Path, other: Path) -> bool:
+def same_file(path: Path, other: Path) -> bool:
+    """Whether both are there and are one file."""
     try:
         return path.samefile(other)
-    except OSError:  # it cannot be reached, so it is not the other, which can
+    except OSError:
         return False

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, argument, fail, option
+from aeanet.cli.shared import KeepBar, Run, argument, fail, option, path
 from aeanet.inference.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
@@ -16,10 +16,12 @@ def main(
     images: Annotated[
         list[Path],
         argument(
-            "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.", metavar="IMAGE..."
+            "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+            metavar="IMAGE...",
+            parser=path,
         ),
     ],
-    folder: Annotated[Path, option("Folder for the results.", "--out")],
+    folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     tile: Annotated[
         str,
         typer.Option(
@@ -27,7 +29,7 @@ def main(
             "fits into the memory, else the largest tile that does."
         ),
     ] = "auto",
-    magnification: Annotated[float | None, option("Result px per image px (as in the training).")] = None,
+    magnification: Annotated[float | None, option("Result px per image px, 0.9 to 16 (as in the training).")] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     compiled: Annotated[
         bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
@@ -53,7 +55,7 @@ def main(
     from aeanet.inference.tiling import check_side, reach_of
     from aeanet.networks.registry import load_model, to_device
 
-    if tile != "auto" and not tile.isdecimal():
+    if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     side = None if tile == "auto" else int(tile)
     with all_processes(TILES_PATIENCE) as group:

@@ -26,6 +26,13 @@ err = Console(stderr=True, **_AS_IT_IS)
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
+def path(text: str) -> Path:
+    """A path as the user gave it; no text is none, where `Path` would take the folder that the user is in."""
+    if not text:
+        raise typer.BadParameter("it is empty, a path is wanted.")
+    return Path(text)
+
+
 def option(text: str, *names: str, **settings: Any) -> Any:
     """An option with its help, which states the default where that is needed."""
     return typer.Option(*names, help=text, show_default=False, **settings)
@@ -39,10 +46,12 @@ def argument(text: str, **settings: Any) -> Any:
 Pairs = Annotated[
     Path,
     argument(
-        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
+        metavar="PAIRS",
+        parser=path,
     ),
 ]
-Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN")]
+Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN", parser=path)]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 
@@ -73,6 +82,12 @@ def register_pairs(folder: Path) -> "PairSet":
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")
     return data
+
+
+def keep_apart(results: Path, pairs: Path) -> None:
+    """End the command if its results would lie among the original pairs."""
+    if results.resolve() in {part.resolve() for part in (pairs, pairs / "lr", pairs / "hr")}:
+        fail(f"{results} holds the original pairs: choose another folder with --out.")
 
 
 def say(sentence: str) -> None:

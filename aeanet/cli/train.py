@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import INTERRUPTED, Pairs, err, fail, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import (
+    INTERRUPTED,
+    Pairs,
+    err,
+    fail,
+    keep_apart,
+    option,
+    out,
+    path,
+    progress_bar,
+    register_pairs,
+    say,
+    show,
+    warn,
+)
 from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
@@ -24,13 +38,14 @@ if TYPE_CHECKING:
 else:
     NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
 
+MOST_MINUTES = 10_000_000  # 19 years
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
 @options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
-    run: Annotated[Path, option("Run folder to write.", "--out")],
+    run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
     quick: Annotated[
         bool, option("A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.", "--quick")
     ] = False,
@@ -38,7 +53,7 @@ def main(
     model: Annotated[
         NetworkName | None, option("Network; lbnlm and srsw look up patches in a library (aeanet).")
     ] = None,
-    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0)] = None,
+    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0, max=2**20)] = None,
     batch_aware: Annotated[bool | None, option("Let half of each batch attend to one another (yes).")] = None,
     residual: Annotated[
         bool | None, option("Learn what to add to the image, not the image (with --quick: yes).")
@@ -76,6 +91,9 @@ def main(
     one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
     if one_per_pair and validate is not None:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
+    if minutes is not None and not 0 < minutes < MOST_MINUTES:
+        fail(f"--minutes is {minutes:g}, wanted a number above 0 and below {MOST_MINUTES:,}.")
+    keep_apart(run, folder)
     often = {
         "checkpoint_every": training.Interval.parse(checkpoint_every),
         "validate_every": training.Interval.parse(validate_every),

@@ -37,6 +37,10 @@ class TilingError(UserError):
     """A network that has no exact tiles, or a tile that is too small."""
 
 
+class ResultError(UserError):
+    """A result that is no image."""
+
+
 @dataclass(frozen=True)
 class Attention:
     """An attention block of a network, the pixels per position there, and the halo (px) of the layers before it."""
@@ -155,7 +159,12 @@ def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
 
 
 def check_side(side: int, reach: Reach) -> int:
-    """The side of a tile, rounded down to a multiple of the stride. Raises TilingError if it is less than the halo."""
+    """The side of a tile, rounded down to a multiple of the stride.
+
+    Raises TilingError if it is no whole number, or less than the halo.
+    """
+    if not isinstance(side, int):
+        raise TilingError(f"the side of a tile is {side!r}, wanted a whole number of pixels.")
     least = max(reach.halo, reach.stride)
     if side < least:
         raise TilingError(
@@ -189,7 +198,8 @@ def run_tiles(
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
-    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles.
+    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles. Raises
+    ResultError if the network makes values that are not finite.
     """
     height, width = shape
     whole = side is None or side >= max(shape)
@@ -236,6 +246,8 @@ def run_tiles(
             (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
             rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
             result = result[: rows.stop - rows.start, : columns.stop - columns.start]
+            if not torch.isfinite(result).all():
+                raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
             write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
             step()
 
