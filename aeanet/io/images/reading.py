@@ -158,8 +158,8 @@ def _decode_tiff(path: Path) -> _Decoded:
 def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also for an odd page."""
     pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
-    largest = max(pages, key=lambda page: page.size, default=None)
-    pages = [page for page in pages if page is largest or not _is_thumbnail(page, largest)]
+    largest = max(pages, key=lambda page: page.size) if pages else None
+    pages = [page for page in pages if largest is None or page is largest or not _is_thumbnail(page, largest)]
     images = max(len(pages), (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
     if images != 1:
         sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (len(pages) > 4)
