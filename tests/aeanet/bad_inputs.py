@@ -36,7 +36,7 @@ from bad_files import (
 
 FLOATS = GREY.astype(np.float32)
 SIGNED = FLOATS - 100
-RAMP = np.linspace(-1.7e308, 1.7e308, 192).reshape(12, 16)
+RAMP = np.linspace(-1, 1, 192).reshape(12, 16) * 1.7e308
 NOT_FINITE = np.where(GREY > 128, FLOATS, np.nan).astype(np.float32)
 BLOBS = np.random.default_rng(1).random((90, 110)).astype(np.float32)
 TWICE = np.stack([GREY, GREY])
