@@ -1,7 +1,10 @@
-"""The operators as torch.autograd.Functions: which primitive runs forward, which backward, and what is kept between.
+"""The operators as autograd Functions: which primitive runs forward, which backward, and what is kept between.
 
-First derivatives run on the fused primitives; a backward that must itself be differentiable (``create_graph=True``) on
-the operators themselves, each the other's adjoint. A backward pass runs on the backend of its forward pass.
+First derivatives run on the fused primitives; a backward that must itself be differentiable (``create_graph=True``), or
+that torch.func transforms, on the operators themselves, each the other's adjoint. A backward pass runs on the backend
+of its forward pass.
+
+A new operator takes the form that `transforms.Function` describes, as `OuterSum` shows.
 """
 
 from __future__ import annotations
@@ -12,21 +15,25 @@ import torch
 from torch import Tensor
 
 from . import ops
+from .transforms import Function, fold_batch, transformed, unfold_batch
 
 
 def differentiable() -> bool:
-    """Whether the running backward pass must have derivatives in turn."""
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether the running backward pass must have derivatives in turn, or is transformed by torch.func."""
+    return not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed())
 
 
-class OuterSum(torch.autograd.Function):
+class OuterSum(Function):
     """Sum over positions of a b^T: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), accumulation dtype."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, backend: str) -> Tensor:
-        ctx.save_for_backward(a, b)
-        ctx.backend = backend
+    def forward(a: Tensor, b: Tensor, backend: str) -> Tensor:
         return ops.outer_sum(a, b, backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        a, b, ctx.backend = inputs
+        ctx.save_for_backward(a, b)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -36,15 +43,28 @@ class OuterSum(torch.autograd.Function):
         grad_b = apply(a, grad_output.mT, ctx.backend) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b, None
 
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        (a, b, backend), (da, db, _) = inputs, tangents
+        return OuterSum.apply(da, b, backend) + OuterSum.apply(a, db, backend)
 
-class ApplyMatrix(torch.autograd.Function):
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, int]:
+        a, b = fold_batch(info.batch_size, in_dims[:2], a, b)
+        return unfold_batch(info.batch_size, OuterSum.apply(a, b, backend)), 0
+
+
+class ApplyMatrix(Function):
     """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, matrix: Tensor, backend: str) -> Tensor:
-        ctx.save_for_backward(a, matrix)
-        ctx.backend = backend
+    def forward(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
         return ops.apply_matrix(a, matrix, backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        a, matrix, ctx.backend = inputs
+        ctx.save_for_backward(a, matrix)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,15 +76,32 @@ class ApplyMatrix(torch.autograd.Function):
         grad_a = apply(grad_output, matrix.mT, ctx.backend) if needs_a else None
         return grad_a, outer(grad_output, a, ctx.backend) if needs_matrix else None, None
 
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        (a, matrix, backend), (da, dmatrix, _) = inputs, tangents
+        return ApplyMatrix.apply(da, matrix, backend) + ApplyMatrix.apply(a, dmatrix, backend)
 
-class MomentsOf(torch.autograd.Function):
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], a: Tensor, matrix: Tensor, backend: str) -> tuple[Tensor, int]:
+        size = info.batch_size
+        if in_dims[0] is None:  # one read of a for all matrices: their rows, one matrix after the other
+            rows = matrix.movedim(in_dims[1], 2).flatten(2, 3)  # (B, H, size * O, A)
+            return ApplyMatrix.apply(a, rows, backend).unflatten(3, (size, rows.shape[2] // size)), 3
+        a, matrix = fold_batch(size, in_dims[:2], a, matrix)
+        return unfold_batch(size, ApplyMatrix.apply(a, matrix, backend)), 0
+
+
+class MomentsOf(Function):
     """Sum over positions of xh xh^T: x (B, C, *spatial) -> (B, C+1, C+1), accumulation dtype."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, backend: str) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.backend = backend
+    def forward(x: Tensor, backend: str) -> Tensor:
         return ops.moments(x, [], 0.0, None, x.shape[0], backend)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.backend = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
@@ -74,3 +111,17 @@ class MomentsOf(torch.autograd.Function):
             return ops.apply_to_features(x, matrix, ctx.backend), None
         flat = x.flatten(2).to(matrix.dtype)
         return (matrix[..., :-1] @ flat + matrix[..., -1:]).reshape(x.shape).to(x.dtype), None
+
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        (x, backend), (dx, _) = inputs, tangents
+        flat, dflat = (t.flatten(2).mT[:, None] for t in (x, dx))  # (B, 1, S, C): positions before channels
+        outer = OuterSum.apply(dflat, flat, backend)[:, 0]  # sum of dx x^T
+        total = dflat.sum(2, dtype=outer.dtype).mT  # (B, C, 1)
+        half = torch.nn.functional.pad(torch.cat([outer, total], 2), (0, 0, 0, 1))  # sum of (dx, 0) xh^T
+        return half + half.mT
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, backend: str) -> tuple[Tensor, int]:
+        (x,) = fold_batch(info.batch_size, in_dims[:1], x)
+        return unfold_batch(info.batch_size, MomentsOf.apply(x, backend)), 0

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import folding, ops
+from . import folding, norms, ops
 from .autograd import ApplyMatrix, OuterSum, differentiable
 from .layout import acc_dtype
-from .parameters import Norm, Projections
+from .parameters import ChannelNorm, Norm, Projections
 from .summary import sum_over_processes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AttentionBlock(torch.autograd.Function):
             mean, variance = _pool_statistics(mean, variance, x.numel() // x.shape[1], group)
         norm = _norm(weight, bias, mean, variance)
         gram = ops.moments(x, norm, eps, references, reference_images, backend)
-        gram = _pool_over_processes(gram, reference_images, group)
+        gram = pool_over_processes(gram, reference_images, group)
         y, matrix = ops.attend_to_moments(x, norm, eps, gram, projections, heads, scale, backend)
         ctx.save_for_backward(x, weight, bias, mean, variance, references, *projections, gram, matrix)
         ctx.spec = spec
@@ -83,7 +83,7 @@ class AttentionBlock(torch.autograd.Function):
         gram_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
             grad_output, x, norm, eps, gram, references, reference_images, projections, heads, scale, backend
         )
-        gram_grad = _pool_over_processes(gram_grad, reference_images, group)
+        gram_grad = pool_over_processes(gram_grad, reference_images, group)
         pooled = batch_statistics and group is not None
         grad_x, norm_grad = ops.features_backward(
             grad_output, x, norm, eps, batch_statistics and not pooled, matrix, gram_grad, backend
@@ -100,7 +100,7 @@ def _norm(*norm: Tensor | None) -> list[Tensor]:
     return [t for t in norm if t is not None]
 
 
-def _pool_over_processes(matrices: Tensor, reference_images: int, group: ProcessGroup | None) -> Tensor:
+def pool_over_processes(matrices: Tensor, reference_images: int, group: ProcessGroup | None) -> Tensor:
     """(G, ...) -> (G, ...): the shared group summed over the processes; self-adjoint."""
     if group is None or matrices.shape[0] == reference_images:
         return matrices
@@ -143,10 +143,11 @@ def _differentiable_backward(
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, weight, bias, mean, variance, references, _, *projections = inputs
     norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
-    with torch.autocast(grad_output.device.type, enabled=False):
+    again = torch.is_grad_enabled()
+    with torch.autocast(grad_output.device.type, enabled=False), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=True, allow_unused=True))
+        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))
     return tuple(next(gradients) if need else None for need in needed)
 
 
@@ -154,7 +155,7 @@ def _differentiable_backward(
 
 
 def project_first(
-    x: Tensor, norm: Norm | None, projections: Projections, references: Tensor | None, spec: BlockSpec
+    x: Tensor, norm: Norm | ChannelNorm | None, projections: Projections, references: Tensor | None, spec: BlockSpec
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The block in plain operations around the operators: arguments and results as `AttentionBlock`.
 
@@ -162,7 +163,7 @@ def project_first(
     times.
     """
     heads, scale, reference_images, _, batch_statistics, group, backend = spec
-    z, mean, variance = _features(x, norm, batch_statistics, group)
+    z, mean, variance = features(x, norm, batch_statistics, group)
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (t.to(x.dtype) for t in projections)
 
     def project(weight: Tensor, bias: Tensor) -> Tensor:
@@ -185,22 +186,24 @@ def project_first(
         joined = torch.einsum("rhd,rhe->hde", reference_values, reference_keys)
         state = torch.cat([state[:reference_images] + joined, state[reference_images:]])
         count = torch.cat([count[:reference_images] + references.shape[0], count[reference_images:]])
-    state = _pool_over_processes(state, reference_images, group)
-    count = _pool_over_processes(count, reference_images, group)
+    state = pool_over_processes(state, reference_images, group)
+    count = pool_over_processes(count, reference_images, group)
     matrix = folding.expand_groups(state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0])
     attended = ApplyMatrix.apply(project(query, query_bias), matrix, backend).mT.flatten(1, 2)  # (B, H * D, S)
     y = x + (output @ attended + output_bias[:, None]).reshape(x.shape)
     return (y, mean, variance) if batch_statistics else (y, None, None)
 
 
-def _features(
-    x: Tensor, norm: Norm | None, batch_statistics: bool, group: ProcessGroup | None
+def features(
+    x: Tensor, norm: Norm | ChannelNorm | None, batch_statistics: bool, group: ProcessGroup | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """z, (B, C, S), in x's dtype; and the mean and biased variance that it was made with."""
     z = x.flatten(2)
     if norm is None:
         return z, None, None
     z = z.to(acc_dtype(x.dtype))
+    if isinstance(norm, ChannelNorm):
+        return norms.normalised(z, norm).to(x.dtype), None, None
     mean, variance = norm.mean, norm.variance
     if batch_statistics or mean is None or variance is None:
         mean = z.mean((0, 2))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +21,9 @@ from .backends.eager import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype
+from .modules import AugmentedAttention
+from .normed_block import NormedBlock
 from .planning import H100, project_cost, route
-
-if TYPE_CHECKING:
-    from .modules import AugmentedAttention
 
 
 class Device(NamedTuple):
@@ -168,6 +167,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, or an unknown device.
+        TypeError: neither a block nor a shape.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:
@@ -175,8 +175,13 @@ def explain(
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
+    for given in (module_or_shape, shape):
+        if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
+            raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
     if isinstance(module_or_shape, tuple):
         return _explain_operator(tuple(module_or_shape), dtype, backward, gpu, bandwidth)
+    if not isinstance(module_or_shape, AugmentedAttention):
+        raise TypeError(f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}")
     return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
 
 
@@ -187,8 +192,14 @@ EAGER_WALKS = {
     "moments": (1, 0, 1),
     "attend_to_moments": (1, 1, 1),
     "attend_to_moments_backward": (2, 0, 1),
+    "attend_to_normed": (1, 1, 1),
+    "attend_to_normed_backward": (2, 0, 1),
     "features_backward": (2, 1, 2),
+    "normed_features_backward": (2, 1, 2),
+    "normed_moments": (1, 0, 1),
     "outer_sum": (2, 0, 1),
+    "pivot": (0, 0, 0),
+    "normed_keys": (0, 0, 0),
     "apply_matrix": (1, 1, 1),
     "apply_matrix_backward": (2, 1, 2),
 }
@@ -215,7 +226,8 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
 
         def walk(operator: Any, *arguments: Any) -> Any:
             reads, writes, products = EAGER_WALKS[operator._opname]
-            launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
+            if reads:
+                launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
             if operator._opname == "features_backward" and arguments[4]:  # through BN's mean and variance
                 launches.append(Launch("features_backward", 2, 1))
             return operator(*arguments)
@@ -271,9 +283,8 @@ def _explain_block(
     block: AugmentedAttention, shape: tuple[int, ...] | None, dtype: torch.dtype, backward: bool,
     gpu: Device | None, bandwidth: float,
 ) -> Plan:  # fmt: skip
-    if shape is None or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
-        got = None if shape is None else tuple(shape)
-        raise ValueError(f"shape is {got}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
+    if not isinstance(shape, tuple) or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
+        raise ValueError(f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
     heads, references = block.heads, 0 if block.references is None else block.references.shape[0]
     keys, values = block.key.out_features, block.value.out_features
@@ -283,7 +294,8 @@ def _explain_block(
     projections = [
         meta[f"{name}.{part}"] for name in ("query", "key", "value", "output") for part in ("weight", "bias")
     ]
-    statistics = backward and block.norm is not None
+    channel_norm = block.channel_norm(dtype)
+    statistics = backward and isinstance(block.norm, torch.nn.BatchNorm2d)
     norm = [meta.get(f"norm.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
     if statistics:
         norm[2:] = None, None
@@ -291,11 +303,16 @@ def _explain_block(
     spec = BlockSpec(heads, block.scale, images, 0.0, statistics, None, "triton")  # `_launches` chooses by itself
 
     def call() -> Tensor:
-        return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
+        if channel_norm is None:
+            return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
+        kind, *_, groups = channel_norm
+        return NormedBlock.apply(x, *norm[:2], meta.get("references"), kind, groups, spec, *projections)[0]
 
+    with_kernels = gpu is not None or backend_name() == "triton"
+    whole = with_kernels and channel_norm is not None and channel_norm.kind != "group"
     plan = Plan(
         what=f"AugmentedAttention on {tuple(shape)}, {dtype}, " + ("forward + backward" if backward else "inference"),
-        route=route(channels, keys, values, heads, dtype, device),
+        route=route(channels, keys, values, heads, dtype, device, whole),
         launches=(),
         tensor_bytes=x.nbytes,
         bandwidth=bandwidth,

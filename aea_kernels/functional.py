@@ -6,7 +6,8 @@ Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,15 +16,26 @@ from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
 from .block import AttentionBlock, BlockSpec, project_first
+from .checks import (
+    check,
+    check_features,
+    check_key_value,
+    check_not_traced,
+    check_positions,
+    check_query_key_value,
+    check_summary,
+    check_summary_tensor,
+    is_tensor,
+)
 from .layout import acc_dtype
-from .parameters import Norm, Projections
+from .normed_block import NormedBlock
+from .parameters import ChannelNorm, Norm, Projections
 from .planning import route
 from .summary import KeySummary, Moments, count_like
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -41,7 +53,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
         ValueError: shapes or devices that do not fit together.
         TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
     """
-    _check_query_key_value(query, key, value)
+    check_query_key_value(query, key, value)
     if backend_name() == "naive":
         return naive.linear_attention(query, key, value, scale=scale)
     return attend(query, summarize(key, value), scale=scale)
@@ -62,10 +74,10 @@ def reference_attention(
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_query_key_value(query, key, value)
-    heads, references = key.shape[1], reference_key.shape[-2] if _is_tensor(reference_key, 3) else 0
-    _check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
-    _check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
+    check_query_key_value(query, key, value)
+    heads, references = key.shape[1], reference_key.shape[-2] if is_tensor(reference_key, 3) else 0
+    check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
+    check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
     if backend_name() == "naive":
         return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
     shared = summarize(reference_key[None], reference_value[None])
@@ -87,7 +99,7 @@ def batch_attention(
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_query_key_value(query, key, value)
+    check_query_key_value(query, key, value)
     if backend_name() == "naive":
         if group is not None:
             raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
@@ -109,9 +121,9 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_key_value(key, value)
-    rows = query.shape[-2] if _is_tensor(query, 3) else 0
-    _check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
+    check_key_value(key, value)
+    rows = query.shape[-2] if is_tensor(query, 3) else 0
+    check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
     if backend_name() == "naive":
         return naive.learned_query_attention(query, key, value, scale=scale)
     return attend(query.expand(key.shape[0], *query.shape), summarize(key, value), scale=scale)
@@ -126,7 +138,7 @@ def summarize(key: Tensor, value: Tensor) -> KeySummary:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_key_value(key, value)
+    check_key_value(key, value)
     if backend_name() == "naive":
         wide = acc_dtype(key.dtype)
         state = value.to(wide).mT @ key.to(wide)
@@ -143,7 +155,9 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_positions("query", query, "(B, H, N, E)")
+    check_not_traced()
+    check_positions("query", query, "(B, H, N, E)")
+    check_summary(summary, KeySummary)
     state = summary.state
     batch, heads, _, width = query.shape
     if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
@@ -151,6 +165,7 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
             f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in query"
         )
+    check_summary_tensor(state, "state", query, "query")
     weight = scale / summary.count.clamp(min=1)
     matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
     if backend_name() == "naive":
@@ -164,7 +179,7 @@ def moments(x: Tensor) -> Moments:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
-    _check_features(x)
+    check_features(x)
     if backend_name() == "naive":
         flat = x.flatten(2).to(acc_dtype(x.dtype))
         flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
@@ -174,7 +189,7 @@ def moments(x: Tensor) -> Moments:
 
 def attention_block(
     x: Tensor,
-    norm: Norm | None,
+    norm: Norm | ChannelNorm | None,
     projections: Projections,
     references: Tensor | None,
     *,
@@ -187,7 +202,7 @@ def attention_block(
 
     Args:
         x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
-        norm: BN and ReLU6 before the projections, None for neither.
+        norm: BN and ReLU6 before the projections; or GroupNorm, LayerNorm or RMSNorm without an activation; or None.
         projections: weights (out, in) and biases (out,).
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
@@ -200,8 +215,11 @@ def attention_block(
     Raises:
         ValueError, TypeError: x is not such a feature map.
     """
-    _check_features(x)
+    check_features(x)
     reference_images = x.shape[0] if reference_images is None else reference_images
+    if isinstance(norm, ChannelNorm):
+        y = _normed_block(x, norm, projections, references, heads, scale, reference_images, group)
+        return y, None, None
     batch_statistics = norm is not None and norm.mean is None
     if backend_name() == "naive":
         y = naive.attention_block(
@@ -214,57 +232,47 @@ def attention_block(
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
+    # the block's own Function has first derivatives only; the other route is made of operators that have all of them
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
 
 
-# ---- what is accepted -----------------------------------------------------------------------------------------------
+def _normed_block(
+    x: Tensor,
+    norm: ChannelNorm,
+    projections: Projections,
+    references: Tensor | None,
+    heads: int,
+    scale: float,
+    reference_images: int,
+    group: ProcessGroup | None,
+) -> Tensor:
+    """`attention_block` with a norm of `norms.py`."""
+    kind, weight, bias, eps, groups = norm
+    if backend_name() == "naive":
+        options: dict[str, Any] = {"heads": heads, "scale": scale, "reference_images": reference_images}
+        return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
+    spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
+    keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
+    whole = kind != "group" and spec.backend == "triton"
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
+        with torch.autocast(x.device.type, enabled=False):
+            return project_first(x, norm, projections, references, spec)[0]
+    y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]
+    return y
 
 
-def _is_tensor(argument: object, axes: int) -> bool:
-    return isinstance(argument, Tensor) and argument.dim() == axes
+def oracle_norm(norm: ChannelNorm) -> Callable[[Tensor], Tensor]:
+    """The norm of x (B, C, *spatial) word for word."""
+    kind, weight, bias, eps, groups = norm
 
+    def z_of(x: Tensor) -> Tensor:
+        scale = x.new_ones(x.shape[1]) if weight is None else weight
+        shift = x.new_zeros(x.shape[1]) if bias is None else bias
+        if kind == "group":
+            return naive.group_norm(x, scale, shift, eps, groups)
+        return (naive.layer_norm if kind == "layer" else naive.rms_norm)(x, scale, shift, eps)
 
-def _check_type(name: str, tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
-    if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
-    """One sentence if `tensor` does not have `shape`, or not the dtype and device of `like`."""
-    _check_type(name, tensor)
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {letters} = {shape}")
-    if tensor.dtype != like.dtype:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments")
-    if tensor.device != like.device:
-        raise ValueError(f"{name} is on {tensor.device}, expected {like.device} as the other arguments")
-
-
-def _check_positions(name: str, tensor: Tensor, letters: str) -> None:
-    _check_type(name, tensor)
-    if tensor.dim() != 4:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected four axes {letters}")
-
-
-def _check_key_value(key: Tensor, value: Tensor) -> None:
-    _check_positions("key", key, "(B, H, L, E)")
-    _check_positions("value", value, "(B, H, L, D)")
-    _check("value", value, (*key.shape[:3], value.shape[3]), "(B, H, L, D)", like=key)
-
-
-def _check_query_key_value(query: Tensor, key: Tensor, value: Tensor) -> None:
-    _check_positions("query", query, "(B, H, N, E)")
-    _check_key_value(key, value)
-    batch, heads, _, width = key.shape
-    _check("query", query, (batch, heads, query.shape[2], width), "(B, H, N, E)", like=key)
-
-
-def _check_features(x: Tensor) -> None:
-    _check_type("x", x)
-    if not 3 <= x.dim() <= 5:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")
+    return z_of

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from . import folding, ops
+from . import folding, norms, ops
 from .backends import backend_name
+from .block import features
+from .checks import check_device, check_not_traced, check_size, check_type
 from .functional import attention_block
 from .layout import acc_dtype
-from .parameters import Norm, Projections
+from .parameters import ChannelNorm, Norm, Projections
 from .summary import Moments
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -25,9 +28,9 @@ NORM_MOMENTUM = 0.003
 class AugmentedAttention(nn.Module):
     """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual included.
 
-    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``. In training, BN sees the whole batch,
-    then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the others to each other
-    (Eq. 5). In prediction every image attends to itself and the references.
+    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``, or another norm of x. In training, BN
+    sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the
+    others to each other (Eq. 5). In prediction every image attends to itself and the references.
 
     BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics.
 
@@ -36,24 +39,31 @@ class AugmentedAttention(nn.Module):
     An image too large to be one feature map is attended to exactly in two passes over its tiles: add up ``moments`` of
     all of them, assign the sum to ``keys``, and call the block on each; see `aeanet.inference.tiling`.
 
+    GroupNorm, LayerNorm and RMSNorm cost no pass of their own (`norms.py`). With the Triton kernels and more than 128
+    channels, LayerNorm and RMSNorm take the route through queries, keys and values.
+
     Args:
         channels: C of the feature map.
         heads: attention heads H; key and value channels are split evenly among them.
         references: R, the number of learnable shared references; 0 for none.
         batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is plain self-attention.
         key_channels, value_channels: over all heads; `channels` by default.
-        norm: BN and ReLU6 before the projections.
+        norm: before the projections. "batch": BN and ReLU6, the paper's; "group", "layer" or "rms": GroupNorm, or
+            LayerNorm or RMSNorm over the channels of each position, without an activation; None: nothing. The module
+            of torch.nn is ``block.norm``, and another of these may be put in its place.
+        groups: of channels, in GroupNorm.
         group: process group over which, in training, the batch-aware half pools its keys, and BN its statistics: N
             processes train as one with all their images (batches of one size; a mean over processes is the mean loss).
 
     Attributes:
-        keys: in prediction, attend to these moments (of z, N or 1 images) instead of those of x; None, the default:
-            to x itself.
+        keys: in prediction, attend to these ``moments`` (of N or 1 images) instead of those of x; with GroupNorm they
+            give its mean and variance too. None, the default: to x itself.
 
     Raises:
-        ValueError: a size that is not positive, or channels that the heads do not divide.
+        ValueError: a size that is not positive, channels that the heads or groups do not divide, or an unknown norm.
     """
 
+    norm: nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm | None
     references: nn.Parameter | None
     keys: Moments | None = None
 
@@ -66,23 +76,23 @@ class AugmentedAttention(nn.Module):
         batch_aware: bool = True,
         key_channels: int | None = None,
         value_channels: int | None = None,
-        norm: bool = True,
+        norm: str | None = "batch",
+        groups: int = 32,
         group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         key_channels = channels if key_channels is None else key_channels
         value_channels = channels if value_channels is None else value_channels
         for name, size in {"channels": channels, "heads": heads}.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}, expected at least 1")
-        if references < 0:
-            raise ValueError(f"references is {references}, expected 0 or more")
+            check_size(name, size)
+        check_size("references", references, 0)
         for name, size in {"key_channels": key_channels, "value_channels": value_channels}.items():
-            if size < 1 or size % heads:
+            check_size(name, size)
+            if size % heads:
                 raise ValueError(f"{name} is {size}, expected a positive multiple of heads = {heads}")
         self.channels, self.heads, self.batch_aware, self.group = channels, heads, batch_aware, group
         self.scale = (key_channels // heads) ** -0.5
-        self.norm = nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM) if norm else None
+        self.norm = _norm_module(norm, channels, groups)
         self.query = nn.Linear(channels, key_channels)
         self.key = nn.Linear(channels, key_channels)
         self.value = nn.Linear(channels, value_channels)
@@ -116,7 +126,7 @@ class AugmentedAttention(nn.Module):
         reference_images = x.shape[0] // 2 if self.training and self.batch_aware else x.shape[0]
         y, mean, variance = attention_block(
             x,
-            self._norm(batch_statistics=self.norm is not None and self.norm.training),
+            self._norm(x.dtype),
             self._projections(),
             self.references,
             heads=self.heads,
@@ -124,22 +134,34 @@ class AugmentedAttention(nn.Module):
             reference_images=reference_images,
             group=self.group if self.training else None,
         )
-        if self.norm is not None and mean is not None and variance is not None and x.numel():
+        if isinstance(self.norm, nn.BatchNorm2d) and mean is not None and variance is not None and x.numel():
             processes = 1 if self.group is None else self.group.size()
             update_running_statistics(self.norm, mean, variance, processes * (x.numel() // self.channels))
         return y
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Moments:
+        """`moments` of x, or of its rows and columns `core`: what `keys` takes, added over tiles."""
+        return self.moments(x if core is None else x[(..., *core)])
 
     @torch.no_grad()
     def moments(self, x: Tensor) -> Moments:
         """What the block has to know of the keys in x (N, C, *spatial): moments of z, with BN's running statistics.
 
-        They add over tiles, images and processes; for prediction, no derivatives are recorded.
+        With GroupNorm, which needs the whole image for z, they are those of x, in float64 so as to keep their digits
+        where the mean is large. They add over tiles, images and processes; for prediction, no derivatives are recorded.
 
         Raises:
             ValueError, TypeError: as `forward`.
         """
         self._check(x)
-        return Moments(ops.moments(x, *self._running_norm(), None, x.shape[0], self._primitives()))
+        backend, norm = self._primitives(), self._norm(x.dtype, running=True)
+        if not isinstance(norm, ChannelNorm):
+            return Moments(ops.moments(x, *_tensors(norm), None, x.shape[0], backend))
+        pivot = ops.pivot(x, backend) if norm.kind == "group" else None
+        gram = ops.normed_moments(x, norm.kind, norm.eps, pivot, backend)
+        if pivot is not None:
+            return Moments(norms.shift(gram.double(), pivot.double()))
+        return Moments(norms.transform(gram, norms.affine(norm, gram, None)))
 
     def relevance(self, x: Tensor) -> Tensor:
         """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's running statistics.
@@ -150,39 +172,50 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
-        z = x.flatten(2)
-        if self.norm is not None:
-            norm = self.norm
-            z = nn.functional.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-            z = nn.functional.relu6(z)
-        matrix = self.key(self.references) @ self.query.weight  # (R, C)
-        constant = self.key(self.references) @ self.query.bias  # (R,)
+        z, _, _ = features(x, self._norm(x.dtype, running=True), False, None)
+        matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
+        constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
 
-    @torch.no_grad()
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
+        """`forward` where `keys` are set: with derivatives, where they are recorded, in plain operations."""
+        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+            return self._attend_to_moments(keys, x)
+
+    def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+        if not isinstance(keys, Moments) or keys.gram.dim() != 3:
+            raise ValueError(f"keys are a {type(keys).__name__}, expected the Moments of feature maps, `moments`")
+        check_device("keys.gram", keys.gram, x)
         images, width = keys.gram.shape[0], self.channels + 1
         if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
             raise ValueError(
                 f"keys are of {images} images with {keys.gram.shape[-1] - 1} channels, "
                 f"expected 1 or {len(x)} images with {self.channels} channels"
             )
-        gram = keys.gram.to(acc_dtype(x.dtype))
-        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
-            gram = folding.add_references(gram, self.references, len(gram))
-        norm, eps = self._running_norm()
-        projections, scale = self._projections(), self.scale
-        return ops.attend_to_moments(x, norm, eps, gram, projections, self.heads, scale, self._primitives())[0]
-
-    def _running_norm(self) -> tuple[list[Tensor], float]:
-        norm = self.norm
-        if norm is None:
-            return [], 0.0
-        if norm.running_mean is None or norm.running_var is None:
-            raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
-        return [norm.weight, norm.bias, norm.running_mean, norm.running_var], norm.eps
+        norm, dtype = self._norm(x.dtype, running=True), acc_dtype(x.dtype)
+        gram, pivot, affine = keys.gram.to(dtype), None, None
+        if isinstance(norm, ChannelNorm) and norm.kind == "group":  # keys are of x: first z of the whole image
+            moments = Moments(keys.gram.double())
+            pivot = moments.mean.to(dtype)
+            gram = norms.shift(moments.gram, -pivot.double()).to(dtype)
+            affine = norms.affine(norm, gram, pivot)
+            gram = norms.transform(gram, affine)
+        elif isinstance(norm, ChannelNorm):
+            affine = norms.affine(norm, gram, None)
+        gram = folding.add_references(gram, self.references, len(gram))
+        if transformed() or torch.is_grad_enabled():
+            matrix = folding.expand_groups(folding.fold(gram, self._projections(), self.heads, self.scale), len(x))
+            if pivot is None or affine is None:
+                z = features(x, norm, False, None)[0].to(dtype)
+            else:
+                z = affine[:, 0, :, None] * (x.flatten(2) - pivot[..., None]) + affine[:, 1, :, None]
+            return x + (matrix[..., :-1] @ z + matrix[..., -1:]).reshape(x.shape).to(x.dtype)
+        rest = gram, self._projections(), self.heads, self.scale, self._primitives()
+        if isinstance(norm, ChannelNorm):
+            return ops.attend_to_normed(x, norm.kind, norm.eps, pivot, affine, *rest)[0]
+        return ops.attend_to_moments(x, *_tensors(norm), *rest)[0]
 
     @staticmethod
     def _primitives() -> str:
@@ -194,21 +227,70 @@ class AugmentedAttention(nn.Module):
         return f"{self.channels}, heads={self.heads}, references={references}, batch_aware={self.batch_aware}"
 
     def _check(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor) or x.dim() < 3 or x.shape[1] != self.channels:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"x is {got}, expected (N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes")
+        check_not_traced()
+        check_type("x", x)
+        if not 3 <= x.dim() <= 5 or x.shape[1] != self.channels:
+            expected = f"(N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes"
+            raise ValueError(f"x is {tuple(x.shape)}, expected {expected}")
+        device = self.query.weight.device
+        if x.device != device:
+            raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
-    def _norm(self, *, batch_statistics: bool) -> Norm | None:
+    def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
+        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm."""
         norm = self.norm
-        if norm is None:
-            return None
-        if batch_statistics or norm.running_mean is None or norm.running_var is None:
+        if isinstance(norm, nn.GroupNorm):
+            return ChannelNorm("group", norm.weight, norm.bias, norm.eps, norm.num_groups)
+        if isinstance(norm, nn.LayerNorm):
+            return ChannelNorm("layer", norm.weight, norm.bias, norm.eps, 1)
+        if isinstance(norm, nn.RMSNorm):
+            eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
+            return ChannelNorm("rms", norm.weight, None, eps, 1)
+        return None
+
+    def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
+        """`running`: with BN's running statistics whatever its mode."""
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d):
+            return self.channel_norm(dtype)
+        if norm.running_mean is None or norm.running_var is None:
+            if running:
+                raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
+            return Norm(norm.weight, norm.bias, None, None, norm.eps)
+        if norm.training and not running:
             return Norm(norm.weight, norm.bias, None, None, norm.eps)
         return Norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
     def _projections(self) -> Projections:
         linear = (self.query, self.key, self.value, self.output)
         return Projections(*(t for projection in linear for t in (projection.weight, projection.bias)))
+
+
+def _norm_module(
+    norm: str | None, channels: int, groups: int
+) -> nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm | None:
+    if norm == "group":
+        check_size("groups", groups)
+        if channels % groups:
+            raise ValueError(f"groups is {groups}, expected a divisor of channels = {channels}")
+        return nn.GroupNorm(groups, channels)
+    if norm == "layer":
+        return nn.LayerNorm(channels)
+    if norm == "rms":
+        return nn.RMSNorm(channels)
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+    if norm is not None:
+        raise ValueError(f"norm is {norm!r}, expected 'batch', 'group', 'layer', 'rms' or None")
+    return None
+
+
+def _tensors(norm: Norm | None) -> tuple[list[Tensor], float]:
+    """BN as the primitives take it."""
+    if norm is None:
+        return [], 0.0
+    *tensors, eps = norm
+    return [t for t in tensors if t is not None], eps
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
-"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all: the oracle.
+"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all, and three other families: the oracle.
 
-Everything here materialises the (N x L) map and is written to be read next to the paper. It imports nothing of this
+Everything here materialises the map and is written to be read next to the papers. It imports nothing of this
 package, uses nothing but elementary tensor operations, and is differentiable by plain autograd, in any dtype.
 
 Layout: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D); feature maps x (B, C, *spatial).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -41,6 +43,62 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     return linear_attention(query, key, value, scale=scale)
 
 
+def relu_linear_attention(query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15) -> Tensor:
+    """EfficientViT's ReLU linear attention (Cai et al. 2023, Eq. 2): scores divided by their sum over the keys."""
+    scores = torch.relu(query) @ torch.relu(key).transpose(-2, -1)  # (B, H, N, L)
+    return scores @ value / (scores.sum(-1, keepdim=True) + eps)
+
+
+def efficient_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    memory_key: Tensor | None = None,
+    memory_value: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+) -> Tensor:
+    """Efficient attention (Shen et al. 2021, Eq. 2), softmax of q over channels and of k over positions.
+
+    Memory keys (H, R, E) and values (H, R, D) are prepended to those of every image.
+    """
+    if memory_key is not None and memory_value is not None:
+        key = torch.cat([memory_key.expand(key.shape[0], *memory_key.shape), key], dim=-2)
+        value = torch.cat([memory_value.expand(value.shape[0], *memory_value.shape), value], dim=-2)
+    attention_map = scale * query.softmax(-1) @ key.softmax(-2).transpose(-2, -1)  # (B, H, N, L)
+    return attention_map @ value
+
+
+def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Cross-covariance attention (El-Nouby et al. 2021, Eq. 3): a map of channels on channels, (B, H, E, E)."""
+    query = torch.nn.functional.normalize(query, dim=-2, eps=eps)
+    key = torch.nn.functional.normalize(key, dim=-2, eps=eps)
+    attention_map = (temperature[:, None, None] * (query.transpose(-2, -1) @ key)).softmax(-1)
+    return value @ attention_map.transpose(-2, -1)
+
+
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int) -> Tensor:
+    """x (B, C, *spatial) less the mean of its image and group of channels, by their deviation; weight, bias (C,)."""
+    grouped = x.reshape(x.shape[0], groups, -1)
+    mean = grouped.mean(-1, keepdim=True)
+    variance = ((grouped - mean) ** 2).mean(-1, keepdim=True)
+    normalised = ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape[0], x.shape[1], -1)
+    return (normalised * weight[:, None] + bias[:, None]).reshape(x.shape)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """x (B, C, *spatial) less the mean over the channels of its position, by their deviation; weight, bias (C,)."""
+    away = x - x.mean(1, keepdim=True)
+    normalised = away / ((away**2).mean(1, keepdim=True) + eps).sqrt()
+    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
+
+
+def rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """x (B, C, *spatial) by the root of the mean square over the channels of its position; weight, bias (C,)."""
+    normalised = x / ((x**2).mean(1, keepdim=True) + eps).sqrt()
+    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
+
+
 def _heads(features: Tensor, heads: int) -> Tensor:
     """(B, N, heads * E) -> (B, heads, N, E)."""
     return features.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -48,7 +106,7 @@ def _heads(features: Tensor, heads: int) -> Tensor:
 
 def attention_block(
     x: Tensor,
-    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | None,
+    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | Callable[[Tensor], Tensor] | None,
     projections: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     references: Tensor | None,
     *,
@@ -61,7 +119,7 @@ def attention_block(
     Args:
         x: feature map (B, C, *spatial).
         norm: weight, bias, mean and variance of BN, (C,) each, and its eps; mean and variance None: they come from x.
-            None leaves out BN and ReLU6.
+            A function of x takes the place of BN and ReLU6: ``z = norm(x)``. None leaves them out.
         projections: weight (out, in) and bias (out,) of query, key, value and output.
         references: (R, C) or None, projected by key and value as they are.
         reference_images: how many images, from the first, take the reference branch ``A_R``; the others take
@@ -70,8 +128,8 @@ def attention_block(
     batch, channels = x.shape[:2]
     reference_images = batch if reference_images is None else reference_images
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = projections
-    z = x.flatten(2).transpose(1, 2)  # (B, S, C)
-    if norm is not None:
+    z = (norm(x) if callable(norm) else x).flatten(2).transpose(1, 2)  # (B, S, C)
+    if norm is not None and not callable(norm):
         weight, bias, mean, variance, eps = norm
         if mean is None or variance is None:
             mean = z.mean((0, 1))

@@ -7,7 +7,8 @@ autocast stays outside.
 Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight, bias, mean,
 variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first `reference_images` are groups of one, the
 others one group. Image i belongs to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections`
-are the eight tensors of `parameters.Projections`.
+are the eight tensors of `parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
+"group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from .layout import acc_dtype, empty_features, empty_positions
 _NAMESPACE = library.Library("aea", "DEF")
 
 
-def _operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
+def operator(shapes: Callable[..., Any], *, families: bool = False) -> Callable[..., Any]:
     """Register ``aea::NAME`` with the signature of a function that returns empty results, with their shapes, dtypes and
-    strides; the function of that name in a backend computes them.
+    strides; the function of that name in a backend, or with `families` in the backend's families, computes them.
     """
     name = shapes.__name__
 
     def run(*arguments: Any) -> Any:
         *inputs, backend = arguments
         device = inputs[0].device
-        primitive = getattr(primitives(backend, device), name)
+        primitive = getattr(primitives(backend, device, families=families), name)
         if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)):
             return primitive(*inputs)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -44,9 +45,9 @@ def _operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
     _NAMESPACE.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
     _NAMESPACE.impl(name, run, "CompositeExplicitAutograd")
     library.register_fake(f"aea::{name}", shapes, lib=_NAMESPACE)
-    operator: Callable[..., Any] = getattr(torch.ops.aea, name).default
-    operator.__doc__ = shapes.__doc__
-    return operator
+    registered: Callable[..., Any] = getattr(torch.ops.aea, name).default
+    registered.__doc__ = shapes.__doc__
+    return registered
 
 
 def _empty(x: Tensor, *shape: int) -> Tensor:
@@ -56,13 +57,13 @@ def _empty(x: Tensor, *shape: int) -> Tensor:
 # ---- the block's primitives -----------------------------------------------------------------------------------------
 
 
-@_operator
+@operator
 def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one read of x."""
     return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(x.shape[1], dtype=torch.float64)
 
 
-@_operator
+@operator
 def moments(
     x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int, backend: str
 ) -> Tensor:
@@ -73,7 +74,7 @@ def moments(
     return _empty(x, group_count(x.shape[0], reference_images), x.shape[1] + 1, x.shape[1] + 1)
 
 
-@_operator
+@operator
 def attend_to_moments(
     x: Tensor,
     norm: Sequence[Tensor],
@@ -93,7 +94,7 @@ def attend_to_moments(
     )
 
 
-@_operator
+@operator
 def attend_to_moments_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -116,7 +117,7 @@ def attend_to_moments_backward(
     return [torch.empty_like(gram), references_grad, *(_empty(gram, *p.shape) for p in projections)]
 
 
-@_operator
+@operator
 def features_backward(
     grad_output: Tensor,
     x: Tensor,
@@ -137,7 +138,7 @@ def features_backward(
     return torch.empty_like(x), _empty(x, 2, x.shape[1] if norm else 0)
 
 
-@_operator
+@operator
 def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     """M xh at every position with matrix (G, O, C+1): one read of x, one write.
 
@@ -146,22 +147,105 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     return empty_features(x, matrix.shape[1])
 
 
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+
+
+@operator
+def pivot(x: Tensor, backend: str) -> Tensor:
+    """`norms.pivot`, (B, C): a few positions of x are read."""
+    return _empty(x, *x.shape[:2])
+
+
+@operator
+def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
+    """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
+    return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
+
+
+@operator
+def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
+    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
+    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
+
+
+@operator
+def attend_to_normed(
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """``y = x + M zh``, zh = A uh with A of affine (B, 2, C), M of the keys whose moments are gram (G, C+1, C+1).
+
+    One read, one write. Pivot and affine may be of one image, for all. Returns y like x, and M (G, C, C+1).
+    """
+    return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
+
+
+@operator
+def attend_to_normed_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    matrix: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+    backend: str,
+) -> list[Tensor]:
+    """As `attend_to_moments_backward`, and between its first two results the gradient of affine, (B, 2, C)."""
+    references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
+    affine_grad = _empty(gram, x.shape[0], 2, x.shape[1])
+    return [torch.empty_like(gram), affine_grad, references_grad, *(_empty(gram, *p.shape) for p in projections)]
+
+
+@operator
+def normed_features_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    matrix: Tensor,
+    gram_grad: Tensor,
+    backend: str,
+) -> Tensor:
+    """The gradient of x in ``x + N uh``, N a function of the moments of uh: two reads, one write of x.
+
+    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through LayerNorm or RMSNorm without weight and bias; with a pivot
+    dx = dy + du. matrix: N (B, C, C+1); gram_grad: dG + dG^T (B, C+1, C+1).
+    """
+    return torch.empty_like(x)
+
+
 # ---- the operators' primitives: positions before channels -----------------------------------------------------------
 
 
-@_operator
+@operator
 def outer_sum(a: Tensor, b: Tensor, backend: str) -> Tensor:
     """Sum over positions of a b^T, (B, H, A, E), for a (B, H, N, A), b (B, H, N, E): one read of each."""
     return _empty(a, *a.shape[:2], a.shape[3], b.shape[3])
 
 
-@_operator
+@operator
 def apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
     """M a at every position, (B, H, N, O), for a (B, H, N, A), matrix (B, H, O, A): one read, one write."""
     return empty_positions(a, matrix.shape[2])
 
 
-@_operator
+@operator
 def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
     return empty_positions(a, a.shape[3]), _empty(a, *matrix.shape)

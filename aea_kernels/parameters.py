@@ -20,6 +20,21 @@ class Norm(NamedTuple):
     eps: float
 
 
+class ChannelNorm(NamedTuple):
+    """A norm before the projections without an activation after it: GroupNorm, LayerNorm or RMSNorm, as in PyTorch.
+
+    LayerNorm and RMSNorm run over the channels of each position.
+    """
+
+    kind: str
+    """"group", "layer" or "rms"."""
+    weight: Tensor | None  # (C,); None: ones
+    bias: Tensor | None  # (C,); None: zeros
+    eps: float
+    groups: int
+    """Of channels, in GroupNorm."""
+
+
 class Projections(NamedTuple):
     """The four 1x1 projections: weights (out, in) and biases (out,)."""
 

@@ -7,10 +7,12 @@ and values are 1x1 projections of it. Both are linear in the set of positions: o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+
+from .transforms import Function
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -22,19 +24,32 @@ if torch.distributed.is_available():
     import torch.distributed.nn.functional
 
 
-class _SumOverProcesses(torch.autograd.Function):
+class _SumOverProcesses(Function):
     """Its own adjoint: what every process gains by a change of one of its terms is the sum of what each gains."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, group: ProcessGroup | None) -> Tensor:
-        ctx.group = group
+    def forward(state: Tensor, group: ProcessGroup | None) -> Tensor:
         total = state.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.group = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, dtotal: Tensor) -> tuple[Tensor, None]:
         return sum_over_processes(dtotal, ctx.group), None
+
+    @staticmethod
+    def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+        return sum_over_processes(tangents[0], inputs[1])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], state: Tensor, group: ProcessGroup | None
+    ) -> tuple[Tensor, int | None]:
+        return sum_over_processes(state, group), in_dims[0]
 
 
 def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
@@ -43,8 +58,16 @@ def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
     return total
 
 
+class Summary:
+    """What `sum` adds up."""
+
+    def __radd__(self, other: object) -> Self:
+        """`sum` starts with the number 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+
 @dataclass(frozen=True)
-class KeySummary:
+class KeySummary(Summary):
     """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count`` (B,).
 
     Both in the accumulation dtype: float32, float64 for float64.
@@ -59,7 +82,9 @@ class KeySummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
-        _check_addable(self.state, other.state)
+        if not isinstance(other, KeySummary):
+            return NotImplemented
+        check_addable(self.state, other.state)
         return KeySummary(self.state + other.state, self.count + other.count)
 
     def sum_over_batch(self) -> KeySummary:
@@ -72,7 +97,7 @@ class KeySummary:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(Summary):
     """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and count together."""
 
     gram: Tensor
@@ -93,7 +118,9 @@ class Moments:
         Raises:
             ValueError: moments of different channels or dtypes.
         """
-        _check_addable(self.gram, other.gram)
+        if not isinstance(other, Moments):
+            return NotImplemented
+        check_addable(self.gram, other.gram)
         return Moments(self.gram + other.gram)
 
     def sum_over_batch(self) -> Moments:
@@ -105,7 +132,12 @@ class Moments:
         return Moments(sum_over_processes(self.gram, group))
 
 
-def _check_addable(a: Tensor, b: Tensor) -> None:
+def check_addable(a: Tensor, b: Tensor) -> None:
+    """One sentence if the sums (1 or B, ...) of two summaries do not add."""
+    if a.device != b.device:
+        raise ValueError(f"summaries on {a.device} and {b.device} do not add: bring them to one device")
+    if a.shape[0] != b.shape[0] and 1 not in (a.shape[0], b.shape[0]):
+        raise ValueError(f"summaries of {a.shape[0]} and {b.shape[0]} images do not add: expected as many, or 1")
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"

@@ -9,7 +9,7 @@ from types import ModuleType, TracebackType
 
 import torch
 
-from . import eager
+from . import eager, eager_families
 
 BACKENDS = ("auto", "eager", "triton", "naive")
 _chosen = "auto"
@@ -51,20 +51,22 @@ def backend_name() -> str:
     return "eager" if _chosen == "auto" else _chosen
 
 
-def primitives(name: str, device: torch.device) -> ModuleType:
-    """The module of the primitives of `ops.py` for tensors on `device`; "naive" has none and never asks.
+def primitives(name: str, device: torch.device, *, families: bool = False) -> ModuleType:
+    """The module of the primitives of `ops.py`, or with `families` of `families/ops.py`, for tensors on `device`;
+    "naive" has none and never asks.
 
     Raises:
         RuntimeError: the backend cannot run there.
     """
     if name == "eager":
-        return eager
+        return eager_families if families else eager
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "
             "or TRITON_INTERPRET=1 in the environment before the first import of triton"
         )
     try:
-        return sys.modules.get(f"{__name__}.triton") or import_module(".triton", __name__)
+        module = ".triton.families" if families else ".triton"
+        return sys.modules.get(__name__ + module) or import_module(module, __name__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"backend 'triton' cannot run: {error}") from error

@@ -10,12 +10,12 @@ What each primitive computes, its shapes and its notation stand in `ops.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from .. import folding
+from .. import folding, norms
 from ..layout import acc_dtype, empty_features, empty_positions
 
 BOX_BYTES = 1 << 21
@@ -102,14 +102,6 @@ class _Walk:
         flat = self._flat(i, box)
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
-    def features(self, i: int, box: tuple[slice, ...], affine: tuple[Tensor, Tensor] | None) -> Tensor:
-        """z of map `i` inside `box`, (G, C, N)."""
-        x = self.read(i, box)
-        if affine is None:
-            return x
-        scale, shift = affine
-        return torch.addcmul(shift[:, None], x, scale[:, None], out=self.workspace(i, x)).clamp_(0, 6)
-
     def result(self, i: int, box: tuple[slice, ...]) -> Tensor:
         """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the map allows it."""
         flat = self._flat(i, box)
@@ -134,6 +126,23 @@ def _scale_and_shift(norm: Sequence[Tensor], eps: float, dtype: torch.dtype) -> 
     return scale.to(dtype), (bias - mean * scale).to(dtype)
 
 
+Features = Callable[[_Walk, int, tuple[slice, ...]], Tensor]
+"""What of a map inside a box, (G, C, N), enters products; it may lie in the map's workspace."""
+
+
+def _activated(affine: tuple[Tensor, Tensor] | None) -> Features:
+    """z = x, or with the affine map of BN its ReLU6."""
+
+    def features(walk: _Walk, i: int, box: tuple[slice, ...]) -> Tensor:
+        x = walk.read(i, box)
+        if affine is None:
+            return x
+        scale, shift = affine
+        return torch.addcmul(shift[:, None], x, scale[:, None], out=walk.workspace(i, x)).clamp_(0, 6)
+
+    return features
+
+
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Every box is centred on its own mean before it is squared and the boxes are combined as by Chan, Golub & LeVeque
     (1979), so a large mean costs no digits.
@@ -156,36 +165,40 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
+    per_image = _gram(x, _activated(_scale_and_shift(norm, eps, acc_dtype(x.dtype))))
+    return folding.add_references(folding.sum_groups(per_image, reference_images), references, reference_images)
+
+
+def _gram(x: Tensor, features: Features) -> Tensor:
+    """Moments of z of each image, (B, C+1, C+1)."""
     walk = _Walk(x)
-    affine = _scale_and_shift(norm, eps, walk.dtype)
     batch, channels = x.shape[:2]
     gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
     total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
     for box in walk:
-        z = walk.features(0, box, affine)
+        z = features(walk, 0, box)
         walk.groups(gram, box).baddbmm_(z, z.mT)
         walk.groups(total, box).add_(z.sum(-1, keepdim=True))
     count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
-    per_image = torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
-    return folding.add_references(folding.sum_groups(per_image, reference_images), references, reference_images)
+    return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
 
 
 def attend_to_moments(
     x: Tensor, norm: Sequence[Tensor], eps: float, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     matrix = folding.fold(gram, projections, heads, scale)
-    return _apply(x, norm, eps, matrix, residual=True), matrix
+    features = _activated(_scale_and_shift(norm, eps, acc_dtype(x.dtype)))
+    return _apply(x, features, matrix, residual=True), matrix
 
 
 def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
-    return _apply(x, [], 0.0, matrix, residual=False)
+    return _apply(x, _activated(None), matrix, residual=False)
 
 
-def _apply(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, *, residual: bool) -> Tensor:
+def _apply(x: Tensor, features: Features, matrix: Tensor, *, residual: bool) -> Tensor:
     """M zh, plus x with `residual`, for matrix (G, O, C+1)."""
     y = empty_features(x, matrix.shape[1])
     walk = _Walk(x, y)
-    affine = _scale_and_shift(norm, eps, walk.dtype)
     matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1], matrix[..., -1:]
     for box in walk:
@@ -194,7 +207,7 @@ def _apply(x: Tensor, norm: Sequence[Tensor], eps: float, matrix: Tensor, *, res
             torch.add(walk.read(0, box), walk.groups(constant, box), out=out)
         else:
             out.copy_(walk.groups(constant, box).expand_as(out))
-        out.baddbmm_(walk.groups(linear, box), walk.features(0, box, affine))
+        out.baddbmm_(walk.groups(linear, box), features(walk, 0, box))
         walk.store(1, box, out)
     return y
 
@@ -211,16 +224,21 @@ def attend_to_moments_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
+    per_image = _outer(grad_output, x, _activated(_scale_and_shift(norm, eps, acc_dtype(x.dtype))))
+    matrix_grad = folding.sum_groups(per_image, reference_images)
+    return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+
+
+def _outer(grad_output: Tensor, x: Tensor, features: Features) -> Tensor:
+    """Sum of grad_output zh^T over the positions of each image, (B, O, C+1)."""
     walk = _Walk(grad_output, x)
-    affine = _scale_and_shift(norm, eps, walk.dtype)
     outer = x.new_zeros(x.shape[0], grad_output.shape[1], x.shape[1], dtype=walk.dtype)
     total = x.new_zeros(x.shape[0], grad_output.shape[1], 1, dtype=walk.dtype)
     for box in walk:
-        left, z = walk.read(0, box), walk.features(1, box, affine)
+        left, z = walk.read(0, box), features(walk, 1, box)
         walk.groups(outer, box).baddbmm_(left, z.mT)
         walk.groups(total, box).add_(left.sum(-1, keepdim=True))
-    matrix_grad = folding.sum_groups(torch.cat([outer, total], 2), reference_images)
-    return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    return torch.cat([outer, total], 2)
 
 
 def features_backward(
@@ -238,6 +256,7 @@ def features_backward(
     grad_x = torch.empty_like(x)
     walk = _Walk(grad_output, x, grad_x)
     affine = _scale_and_shift(norm, eps, walk.dtype)
+    features = _activated(affine)
     matrix, gram_grad = folding.expand_groups(matrix, len(x)), folding.expand_groups(gram_grad, len(x))
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
     constant = gram_grad[:, :-1, -1:]
@@ -245,7 +264,7 @@ def features_backward(
     mean = norm[2].to(walk.dtype) if norm else None
     for box in walk:
         above = walk.read(0, box)
-        z = walk.features(1, box, affine)
+        z = features(walk, 1, box)
         dz = torch.baddbmm(
             walk.groups(constant, box), walk.groups(through_moments, box), z, out=walk.workspace(-1, z)
         ).baddbmm_(walk.groups(linear, box), above)
@@ -279,6 +298,101 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
         torch.add(walk.read(0, box), constant[:, None], out=out)
         out.addcmul_(walk.read(1, box), slope[:, None])
         walk.store(0, box, out)
+
+
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+
+
+pivot, normed_keys = norms.pivot, norms.keys
+
+
+def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
+    """u, always in the map's workspace."""
+
+    def features(walk: _Walk, i: int, box: tuple[slice, ...]) -> Tensor:
+        x = walk.read(i, box)
+        out = walk.workspace(i, x)
+        if pivot is not None:
+            return torch.sub(x, walk.groups(pivot[..., None].expand(walk.maps[i].shape[0], -1, 1), box), out=out)
+        return _over_channels(kind, eps, x, out)[0]
+
+    return features
+
+
+def _over_channels(kind: str, eps: float, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """u, x (G, C, N) normalised over channels, in `out`; and the inverse deviation or root mean square (G, 1, N)."""
+    centred = torch.sub(x, x.mean(1, keepdim=True), out=out) if kind == "layer" else x
+    squares = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square_()
+    inverse = squares.div_(x.shape[1]).add_(eps).rsqrt_()
+    return torch.mul(centred, inverse, out=out), inverse
+
+
+def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
+    return _gram(x, _normed(kind, eps, pivot))
+
+
+def attend_to_normed(
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    matrix = folding.fold(gram, projections, heads, scale)
+    composed = norms.compose(folding.expand_groups(matrix, len(affine)), affine)
+    return _apply(x, _normed(kind, eps, pivot), composed, residual=True), matrix
+
+
+def attend_to_normed_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    matrix: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    composed_grad = _outer(grad_output, x, _normed(kind, eps, pivot))
+    matrix_grad, affine_grad = norms.compose_backward(composed_grad, folding.expand_groups(matrix, len(x)), affine)
+    matrix_grad = folding.sum_groups(matrix_grad, reference_images)
+    gram_grad, *rest = folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    return [gram_grad, affine_grad, *rest]
+
+
+def normed_features_backward(
+    grad_output: Tensor, x: Tensor, kind: str, eps: float, pivot: Tensor | None, matrix: Tensor, gram_grad: Tensor
+) -> Tensor:
+    grad_x = torch.empty_like(x)
+    walk = _Walk(grad_output, x, grad_x)
+    features = _normed(kind, eps, pivot)
+    linear, through_moments, constant = matrix[..., :-1].mT, gram_grad[:, :-1, :-1], gram_grad[:, :-1, -1:]
+    for box in walk:
+        above, inverse = walk.read(0, box), None
+        if pivot is None:
+            raw = walk.read(1, box)
+            u, inverse = _over_channels(kind, eps, raw, walk.workspace(1, raw))
+        else:
+            u = features(walk, 1, box)
+        du = torch.baddbmm(
+            walk.groups(constant, box), walk.groups(through_moments, box), u, out=walk.workspace(-1, u)
+        ).baddbmm_(walk.groups(linear, box), above)
+        if inverse is not None:
+            along = torch.linalg.vecdot(du, u, dim=1)[:, None] / x.shape[1]
+            if kind == "layer":
+                du -= du.mean(1, keepdim=True)
+            du = du.addcmul_(u, along, value=-1).mul_(inverse)
+        walk.store(2, box, torch.add(above, du, out=walk.result(2, box)))
+    return grad_x
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------

@@ -21,6 +21,7 @@ from ..modules import AugmentedAttention
 from .symmetry import Element, Group
 
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")
+NORMS = ("batch", "group", "layer", "rms", None)
 Size = int | st.SearchStrategy[int] | None
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -101,10 +102,18 @@ def attention_arguments(
 
 
 @st.composite
-def attention_blocks(draw: Draw, dtype: torch.dtype = torch.float64) -> AugmentedAttention:
-    """A block with weights, biases, BN and running statistics all away from their initial values."""
+def attention_blocks(
+    draw: Draw, dtype: torch.dtype = torch.float64, norms: Sequence[str | None] = NORMS
+) -> AugmentedAttention:
+    """A block with weights, biases, BN and running statistics all away from their initial values.
+
+    Args:
+        norms: to draw from.
+    """
     heads = draw(st.integers(1, 3))
     channels = draw(st.integers(1, 9))
+    norm = draw(st.sampled_from(norms))
+    divisors = [n for n in range(1, channels + 1) if channels % n == 0]
     block = AugmentedAttention(
         channels,
         heads=heads,
@@ -112,15 +121,18 @@ def attention_blocks(draw: Draw, dtype: torch.dtype = torch.float64) -> Augmente
         batch_aware=draw(st.booleans()),
         key_channels=heads * draw(st.integers(1, 4)),
         value_channels=heads * draw(st.integers(1, 4)),
-        norm=draw(st.booleans()),
+        norm=norm,
+        groups=draw(st.sampled_from(divisors)) if norm == "group" else 32,
     )
     seed = draw(st.integers(0, 2**16))
     with torch.no_grad():
         for i, parameter in enumerate(block.parameters()):
             parameter.copy_(normal(*parameter.shape, seed=seed + i) / math.sqrt(channels))
+        if block.norm is not None and not isinstance(block.norm, torch.nn.RMSNorm):
+            block.norm.bias.add_(1.0)
         if block.norm is not None:
             block.norm.weight.add_(1.5)
-            block.norm.bias.add_(1.0)
+        if isinstance(block.norm, torch.nn.BatchNorm2d):
             block.norm.running_mean.copy_(normal(channels, seed=seed + 100))  # type: ignore[union-attr]
             block.norm.running_var.copy_(0.5 + normal(channels, seed=seed + 101).abs())  # type: ignore[union-attr]
     return block.to(dtype)

@@ -21,6 +21,38 @@ class TargetError(UserError):
     """A result whose place is taken by a file that is to be kept."""
 
 
+def restore_images(
+    name: str | Path,
+    images: Iterable[Path],
+    folder: Path,
+    *,
+    tile: str = "auto",
+    compiled: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Restore images by a model, by its run folder or name, in as many processes as there are: see `restore_all`.
+
+    tile: side in px, or "auto". compiled: by `torch.compile`. options: of `inference.files.restore_file`.
+    """
+    from aeanet.distributed import TILES_PATIENCE, all_processes
+    from aeanet.inference.prediction import compile_parts, known_magnification
+    from aeanet.inference.tiling import check_side, reach_of
+    from aeanet.networks.registry import load_model, to_device
+
+    if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
+        fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
+    options["tile"] = None if tile == "auto" else int(tile)
+    with all_processes(TILES_PATIENCE) as group:
+        model = to_device(load_model(name))
+        options["magnification"] = known_magnification(model, options.get("magnification"))
+        if options["tile"] is not None:
+            check_side(options["tile"], reach_of(model))
+        if compiled:
+            compile_parts(model)
+        restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
+
+
 def restore_all(
     model: "Network",
     images: Iterable[Path],

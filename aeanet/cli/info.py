@@ -12,12 +12,16 @@ EXAMPLE = "aeanet info runs/first"
 
 
 def main(
-    path: Annotated[Path, argument("A run folder, a model file, or a micrograph.", metavar="FILE", parser=as_path)],
+    path: Annotated[
+        Path, argument("A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path)
+    ],
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
     from aeanet.io.images.reading import ZARR_SUFFIX
+    from aeanet.networks.registry import model_path
 
+    path = model_path(path)
     if not path.exists():
         fail(f"there is no {path}.")
     suffix = path.suffix.lower()
@@ -27,14 +31,14 @@ def main(
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from aeanet.networks.registry import FORMAT_VERSION, load_model
+    from aeanet.networks.registry import FORMAT_VERSION, SHIPPED_FOLDER, load_model
     from aeanet.training import RUN_FILE, listed_models
 
     folder = path if path.is_dir() else path.parent
     if path.is_dir() and listed_models(path):
         return {"file": str(path), "kind": "run of one model per pair", "models": listed_models(path)}
     model = load_model(path)
-    run = folder / RUN_FILE
+    run = path.with_suffix(".json") if path.parent == SHIPPED_FOLDER else folder / RUN_FILE
     return {
         "file": str(path),
         "kind": "model",

@@ -51,7 +51,28 @@ Pairs = Annotated[
         parser=path,
     ),
 ]
-Run = Annotated[Path, argument("Run folder that `aeanet train` wrote.", metavar="RUN", parser=path)]
+Run = Annotated[
+    Path,
+    argument(
+        "Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.", metavar="RUN", parser=path
+    ),
+]
+Images = Annotated[
+    list[Path],
+    argument(
+        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+        metavar="IMAGE...",
+        parser=path,
+    ),
+]
+Tile = Annotated[
+    str,
+    typer.Option(
+        help="Side of the tiles in px of the result; the result does not depend on it. auto: the whole image if it "
+        "fits into the memory, else the largest tile that does."
+    ),
+]
+Overwrite = Annotated[bool, option("Replace results that are already in the folder.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 
 

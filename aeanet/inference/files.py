@@ -15,10 +15,11 @@ from aeanet.inference.upsampling import upsample_region, upsampled_shape
 from aeanet.io.images import read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model
 
 
 def restore_file(
-    model: Network,
+    model: Network | str,
     image: Path,
     target: Path,
     *,
@@ -35,7 +36,7 @@ def restore_file(
     nor the result is ever in memory as a whole.
 
     Args:
-        model: any network, on any device.
+        model: any network, on any device, or the name of a shipped model, such as "sem".
         image: the LR micrograph.
         target: the result, in the type and range of `image`, with the pixel size divided by the magnification. It
             appears when it is complete.
@@ -49,6 +50,7 @@ def restore_file(
     Raises ImageError for files that cannot be read or written, PredictionError if the magnification is not known,
     TilingError for a tile that is too small, MemoryError if not even the smallest tile fits into the memory.
     """
+    model = load_model(model) if isinstance(model, str) else model
     magnification = known_magnification(model, magnification)
     options: Any = {"magnification": magnification, "precision": precision, "group": group, "progress": progress}
 

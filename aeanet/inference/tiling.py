@@ -2,15 +2,18 @@
 
 A convolution depends on its neighbourhood only, so a tile with a halo of that width has all that it needs. Attention
 depends on the whole image, but only through a sum over its positions (`aea_kernels.Moments`), and sums add over tiles.
-Each attention block therefore needs one more pass: the network runs over all tiles up to that block, and the moments
-are added up. In the last pass the blocks attend to these sums. At the border of the image a tile ends with the image,
-and the network's own padding applies.
+Each attention block therefore needs one more pass: the network runs over all tiles up to that block, and the sums are
+added up. In the last pass the blocks attend to these sums. At the border of the image a tile ends with the image, and
+the network's own padding applies.
+
+Attention blocks are `aea_kernels.AugmentedAttention`, what `aea_kernels.convert` replaces in networks of other people,
+and every other `GlobalBlock`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-import aea_kernels as aea
+from aea_kernels.conversion import is_known_attention
 from aeanet.errors import UserError
 
 Read = Callable[[slice, slice], NDArray]
@@ -29,8 +32,9 @@ TileProgress = Callable[[int, int], None]
 """The number of tiles done and of all tiles, over all passes."""
 
 PROBE = 64  # px, side of the image on which the reach of a network is found; strides must divide it
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
-POINTWISE = (nn.Identity, nn.Dropout, nn.BatchNorm2d, *_ACTIVATIONS, aea.AugmentedAttention)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+_REORDERED = (nn.PixelShuffle, nn.PixelUnshuffle)  # the pixels of a position at the other level
+POINTWISE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, *_ACTIVATIONS, *_REORDERED)
 
 
 class TilingError(UserError):
@@ -41,11 +45,34 @@ class ResultError(UserError):
     """A result that is no image."""
 
 
+class GlobalBlock(Protocol):
+    """A module (N, C, h, w) -> (N, C', h, w) that depends on all positions of its input through a sum, and otherwise
+    on each position or its neighbourhood. It may also have:
+
+    - `reach`, how many positions in each direction the neighbourhood has; 0 without;
+    - `step`, how many positions in each direction are pooled to one key; 1 without, and 0 says that they overlap.
+    """
+
+    keys: Any
+    """None, or the sum that stands in prediction for that of the input."""
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:
+        """The sum over the positions of x, or over the rows and columns `core` of it: a dataclass of tensors with `+`
+        and `all_reduce(group)`. In prediction; no derivatives are needed.
+        """
+
+
+def is_global_block(module: nn.Module) -> bool:
+    """Whether the module has `summarize` and `keys`."""
+    return callable(getattr(module, "summarize", None)) and hasattr(module, "keys")
+
+
 @dataclass(frozen=True)
 class Attention:
-    """An attention block of a network, the pixels per position there, and the halo (px) of the layers before it."""
+    """An attention block of a network, the pixels per position there, and the halo (px) that its sum needs."""
 
-    block: aea.AugmentedAttention
+    block: Any
+    """A `GlobalBlock`."""
     stride: int
     halo: int
 
@@ -70,7 +97,8 @@ def reach_of(model: nn.Module) -> Reach:
     For parallel branches the sum is an upper bound. Only modules are seen: a function in `forward` that depends on the
     whole image, such as a mean over it, is not.
 
-    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or attention that runs twice.
+    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or attention that runs twice
+    or has not been converted.
     """
     halo, stride = 0, 1
     blocks: list[Attention] = []
@@ -78,16 +106,24 @@ def reach_of(model: nn.Module) -> Reach:
     def add(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal halo, stride
         before, after = (-(-PROBE // int(x.shape[-2])) for x in (inputs[0], output))  # px per step
-        if isinstance(layer, aea.AugmentedAttention):
+        if is_global_block(layer):
             if any(attention.block is layer for attention in blocks):
                 raise TilingError("an attention block runs twice in this network, so there are no exact tiles for it.")
-            blocks.append(Attention(layer, before, _round_up(halo, stride)))
+            step = getattr(layer, "step", 1)
+            if step == 0 or PROBE % (before * step):
+                raise TilingError(f"the keys of {type(layer).__name__} are pooled in windows that no tiles fit.")
+            stride = max(stride, before * step)
+            blocks.append(Attention(layer, before, _round_up(halo + _steps(layer) * before, stride)))
         halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
         stride = max(stride, before, after)
 
     parameter = next(model.parameters())
-    inside = {part for m in model.modules() if isinstance(m, aea.AugmentedAttention) for part in m.children()}
-    leaves = [m for m in model.modules() if m not in inside and (isinstance(m, POINTWISE) or not list(m.children()))]
+    inside = {part for m in model.modules() if is_global_block(m) for part in list(m.modules())[1:]}
+    outside = [m for m in model.modules() if m not in inside]
+    for m in outside:
+        if is_known_attention(m) and not is_global_block(m):
+            raise TilingError(f"{type(m).__name__} attends to the whole image and is not converted (aea.convert).")
+    leaves = [m for m in outside if isinstance(m, POINTWISE) or is_global_block(m) or not list(m.children())]
     hooks = [leaf.register_forward_hook(add) for leaf in leaves]
     try:
         # eager: a compiled network would not run the hooks of its layers
@@ -112,7 +148,8 @@ def _steps(layer: nn.Module) -> int:
         return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))
     if isinstance(layer, nn.Upsample) and not layer.align_corners:
         return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
-    if (isinstance(layer, POINTWISE) and not own_statistics) or isinstance(layer, nn.Sequential):  # an empty one
+    local = isinstance(layer, POINTWISE) or is_global_block(layer) or isinstance(layer, nn.Sequential)  # an empty one
+    if local and not own_statistics:
         return 0
     raise TilingError(
         f"it is not known how far the layer {layer} looks, so there are no exact tiles for this network, only whole "
@@ -137,13 +174,17 @@ class Tile:
     core: tuple[slice, slice]
     field: tuple[slice, slice]
 
-    def crop(self, features: Tensor, stride: int) -> Tensor:
-        """Features (N, C, h, w) of the field, `stride` px per position -> of the core."""
+    def core_of(self, stride: int) -> tuple[slice, slice]:
+        """The rows and columns of the core in a map of the field, `stride` px per position."""
         rows, columns = (
             slice((core.start - field.start) // stride, (core.stop - field.start) // stride)
             for core, field in zip(self.core, self.field, strict=True)
         )
-        return features[:, :, rows, columns]
+        return rows, columns
+
+    def crop(self, features: Tensor, stride: int) -> Tensor:
+        """Features (N, C, h, w) of the field, `stride` px per position -> of the core."""
+        return features[(..., *self.core_of(stride))]
 
 
 def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
@@ -235,13 +276,15 @@ def run_tiles(
     with torch.inference_mode(), _attending_to_themselves(blocks):
         for attention, mine in zip(blocks, passes, strict=True):
             block = attention.block
-            gram = torch.zeros(1, block.channels + 1, block.channels + 1, dtype=torch.float64, device=parameter.device)
+            # a process without tiles adds the sum over no positions of any tile
+            first = tiles_of(padded, side, attention.halo)[0]
+            keys: Any = None if mine else _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
             for tile in mine:
                 features = _features_at(model, block, field_of(tile))
-                gram += block.moments(tile.crop(features, attention.stride)).gram
+                summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
+                keys = summary if keys is None else keys + summary
                 step()
-            moments = aea.Moments(gram)
-            block.keys = moments if group is None else moments.all_reduce(group)
+            block.keys = keys if group is None else keys.all_reduce(group)
         for tile in last:
             (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
             rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
@@ -250,6 +293,15 @@ def run_tiles(
                 raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
             write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
             step()
+
+
+EMPTY = slice(0), slice(0)
+"""The rows and columns of no position."""
+
+
+def _wide(summary: Any) -> Any:
+    """A dataclass of tensors in float64, so that the sum over many tiles keeps its digits."""
+    return replace(summary, **{part.name: getattr(summary, part.name).double() for part in fields(summary)})
 
 
 def _agree(group: ProcessGroup | None, *numbers: int) -> None:
@@ -280,7 +332,7 @@ class _ReachedError(Exception):
         self.features = features
 
 
-def _features_at(model: nn.Module, block: nn.Module, image: Tensor) -> Tensor:
+def _features_at(model: nn.Module, block: Any, image: Tensor) -> Tensor:
     """The input of `block` when the network runs on `image`."""
 
     def stop(_block: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from aeanet.networks.base import Network
 
 MODEL_FILE = "model.safetensors"
+SHIPPED = ("sem",)
+"""The models that come with the package, by name; each has a card, NAME.md, and its record, NAME.json."""
+SHIPPED_FOLDER = Path(__file__).parents[1] / "models"
 FORMAT = "aeanet"
 FORMAT_VERSION = "1"
 MOST = 2**20  # the greatest number that an option may be
 NETWORKS = {
     "aeanet": "unet.AEANet",
+    "shuffled": "shuffled.ShuffledUNet",
     "gvtnet": "unet.GVTNet",
     "unet": "unet.UNet",
     "vdsr": "baselines.convolutional.VDSR",
@@ -80,8 +84,10 @@ def short_options(name: str) -> dict[str, Any]:
     return {"residual": True} if "residual" in inspect.signature(network_class(name)).parameters else {}
 
 
-def save_model(model: "Network", path: str | os.PathLike[str]) -> Path:
+def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
     """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
+
+    `half` rounds the weights to float16 (relative error 5e-4), which halves the file; they are float32 when loaded.
 
     The file appears whole or not at all: an earlier model of that name survives a full disk or a killed process.
     Raises OSError, naming the file.
@@ -90,12 +96,23 @@ def save_model(model: "Network", path: str | os.PathLike[str]) -> Path:
     settings = {"config": model.config, "magnification": model.magnification}
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, model.state_dict(), metadata)
+    tensors = model.state_dict()
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    write_tensors(path, tensors, metadata)
     return path
 
 
+def model_path(name: str | os.PathLike[str]) -> Path:
+    """The file of a shipped model (`SHIPPED`) unless there is a file or folder of that name; else the path given."""
+    path = Path(name)
+    return SHIPPED_FOLDER / f"{name}.safetensors" if str(name) in SHIPPED and not path.exists() else path
+
+
 def load_model(path: str | os.PathLike[str]) -> "Network":
-    """The model in a file of `save_model`, or in the run folder that holds one, on the CPU and in evaluation mode.
+    """The model in a file of `save_model`, in the run folder that holds one, or shipped under that name (`SHIPPED`).
+
+    It is on the CPU and in evaluation mode.
 
     Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged: its settings
     must have the right types and ranges, its weights must be finite and have the shapes that belong to them.
@@ -104,10 +121,13 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
 
     from aeanet.networks.base import MAGNIFICATIONS
 
-    path = Path(path)
+    path = model_path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
-        raise ModelError(f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, or such a file.")
+        raise ModelError(
+            f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
+            f"shipped model ({', '.join(SHIPPED)})."
+        )
     found = signature(file)
     if found is not None:
         order = "; the run comes before the images" if found[0].endswith("image") else ""

@@ -196,6 +196,7 @@ class Checkpointer:
         configuration: see `run.configuration`.
         on_save: called with the model, for a copy that outlives a crash.
         on_trouble: see `disk.tolerating`.
+        published: makes the network that is saved as the model; None: it is `model`.
     """
 
     model: Network
@@ -206,6 +207,7 @@ class Checkpointer:
     configuration: dict[str, Any]
     on_save: Callable[[Network], None] | None
     on_trouble: OnTrouble
+    published: Callable[[], Network] | None = None
 
     def after_step(self, now: TrainingProgress, scores: dict[str, float] | None) -> None:
         """Write if it is time. `scores` are the latest on held-back pairs."""
@@ -231,6 +233,6 @@ class Checkpointer:
                     random=random_state(),
                 ).write(self.folder / CHECKPOINT_FILE)
                 if now.step:
-                    save_model(self.model, self.folder / MODEL_FILE)
+                    save_model(self.published() if self.published else self.model, self.folder / MODEL_FILE)
             if self.on_save and now.step:
                 self.on_save(self.model)

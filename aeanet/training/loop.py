@@ -32,6 +32,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     name: str = "aeanet",
+    start: Network | None = None,
     run: RunFolder | None = None,
     held_back: Sequence[RegisteredPair] = (),
     checkpoint_every: Interval = Interval(seconds=60),  # noqa: B008 (frozen)
@@ -56,6 +57,7 @@ def train(
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`crops.split_3x4`).
         recipe: the paper's by default.
         name, options: of `registry.build_model`.
+        start: begin with the weights of this network, whose name and options replace the given ones.
         run: of `open_run`: keep checkpoints, logs and a record of the run there, and go on from its checkpoint if it
             has one. What came of it is written by `save_run`.
         held_back: pairs to restore and to score meanwhile, never trained on.
@@ -75,7 +77,9 @@ def train(
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with own_randomness(recipe.seed), deterministic_algorithms(recipe.deterministic), noting_signals() as signals:
-        model = build_model(name, **options)
+        model = build_model(**start.config) if start is not None else build_model(name, **options)
+        if start is not None:
+            model.load_state_dict(start.state_dict())
         model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
         described = configuration(recipe, model, data.pairs, held_back) if run else {}
         if checkpoint:

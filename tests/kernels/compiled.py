@@ -14,7 +14,7 @@ import random
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
+from aea_kernels import planning
 from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.parameters import Projections
 
@@ -36,6 +37,7 @@ INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
 CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + ["sliced", "wide"]
+NORMS = ["batch", "group", "layer", "rms"]
 SHARED_PER_SM = {"80": 164 * 1024, "90": 228 * 1024, "100": 228 * 1024}
 
 
@@ -90,7 +92,26 @@ def every_primitive(x: Tensor) -> None:
     primitives.apply_matrix_backward(a, a, state)
 
 
-def compiled(case: str, channels: int, dtype: torch.dtype, architecture: str) -> Iterator[tuple[str, int, Any]]:
+def every_normed_primitive(x: Tensor, kind: str) -> None:
+    """All with a norm of `norms.py`."""
+    images, channels = x.shape[:2]
+    width = channels + 1
+    sizes = [(images, channels), (images, 2, channels), (1, width, width), (images, channels, width)]
+    sizes += [(images, width, width)]
+    pivot, affine, gram, matrix, grams = (torch.empty(shape, device="meta") for shape in sizes)
+    square = (channels, channels)
+    weights = [torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))]
+    norm = kind, 1e-5, pivot if kind == "group" else None
+    rest = weights, 2, 0.125
+    primitives.normed_moments(x, *norm)
+    primitives.attend_to_normed(x, *norm, affine, gram, *rest)
+    primitives.attend_to_normed_backward(x, x, *norm, affine, gram, matrix[:1], None, 0, *rest)
+    primitives.normed_features_backward(x, x, *norm, matrix, grams)
+
+
+def compiled(
+    case: str, channels: int, dtype: torch.dtype, architecture: str, norms: Sequence[str] = ("batch",)
+) -> Iterator[tuple[str, int, Any]]:
     """(name, programs asked for on a multiprocessor or 0, compiled kernel), every kernel once."""
     kind, number = ARCHITECTURES[architecture]
     driver.set_active(_NoDevice(kind, number))
@@ -105,7 +126,12 @@ def compiled(case: str, channels: int, dtype: torch.dtype, architecture: str) ->
         found.setdefault(id(result), (name, plan.tiles.programs_per_sm if plan else 0, result))
 
     with launching.recording((number if kind == "cuda" else 90, 132)), instead_of_launch(build):
-        every_primitive(feature_map(case, channels, dtype))
+        x = feature_map(case, channels, dtype)
+        for norm in norms:
+            if norm == "batch":
+                every_primitive(x)
+            elif norm == "group" or channels <= planning.NORMED_CHANNELS:
+                every_normed_primitive(x, norm)
     yield from found.values()
 
 
@@ -178,11 +204,13 @@ def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
     return wanted if dtype == "float32" and ARCHITECTURES[architecture][0] == "cuda" else ["ieee"]
 
 
-def rows(architecture: str, channels: int, dtype: str, precision: str, cases: list[str]) -> Iterator[dict[str, Any]]:
+def rows(
+    architecture: str, channels: int, dtype: str, precision: str, cases: list[str], norms: list[str]
+) -> Iterator[dict[str, Any]]:
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     seen: list[Any] = []  # kept, so that no two have one id
     for case in cases:
-        for name, wanted, kernel in compiled(case, channels, DTYPES[dtype], architecture):
+        for name, wanted, kernel in compiled(case, channels, DTYPES[dtype], architecture, norms):
             if any(kernel is other for other in seen):
                 continue
             seen.append(kernel)
@@ -197,6 +225,7 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
     parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
+    parser.add_argument("--norm", nargs="+", choices=NORMS, default=NORMS)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sizes", type=int, help="only count the kernels that so many image sizes compile")
     chosen = parser.parse_args()
@@ -207,7 +236,7 @@ def main() -> None:
         for channels in chosen.channels:
             for dtype in chosen.dtype:
                 for precision in precisions(architecture, dtype, chosen.precision):
-                    for row in rows(architecture, channels, dtype, precision, chosen.case):
+                    for row in rows(architecture, channels, dtype, precision, chosen.case, chosen.norm):
                         print(json.dumps(row) if chosen.json else line(row), flush=True)
 
 

@@ -135,7 +135,7 @@ def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
 def test_training_splits_the_batch_as_the_paper_does(backend):
     """The first floor(N/2) images see only themselves and the references, the others only each other."""
     torch.manual_seed(0)
-    block = aea.AugmentedAttention(6, references=3, norm=False).double().train()
+    block = aea.AugmentedAttention(6, references=3, norm=None).double().train()
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
     y = block(x)
     for image in range(5):

@@ -24,13 +24,15 @@ def test_the_networks_bottom_at_1280x944():
     assert "45.7 GB" in str(plan)
 
 
-@pytest.mark.parametrize(("norm", "kernels", "boxes"), [(True, 11, 12), (False, 8, 8)])
+@pytest.mark.parametrize(
+    ("norm", "kernels", "boxes"), [("batch", 11, 12), (None, 8, 8), ("group", 8, 8), ("rms", 8, 8)]
+)
 def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kernels, boxes):
     """The eager backend writes dx before it knows what the statistics send back, so one tensor more."""
     for backend, tensors in (("triton", kernels), ("eager", boxes)):
         with aea.use_backend(backend):
             plan = aea.explain(
-                aea.AugmentedAttention(16, norm=norm), (2, 16, 8, 8), backward=True, dtype=torch.bfloat16
+                aea.AugmentedAttention(16, norm=norm, groups=4), (2, 16, 8, 8), backward=True, dtype=torch.bfloat16
             )
         assert plan.reads + plan.writes == tensors
         assert plan.bytes_moved == tensors * 2 * 16 * 64 * 2

@@ -103,9 +103,9 @@ def test_block_inference(monkeypatch, dtype, channels):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("norm", "tensors"), [(True, 11), (False, 8)])
+@pytest.mark.parametrize(("norm", "tensors"), [("batch", 11), (None, 8), ("group", 8), ("layer", 8), ("rms", 8)])
 def test_block_forward_and_backward(monkeypatch, dtype, norm, tensors):
-    block = aea.AugmentedAttention(20, references=3, norm=norm).train()
+    block = aea.AugmentedAttention(20, references=3, norm=norm, groups=4).train()
     x = torch.randn(3, 20, 15, 17).to(dtype).requires_grad_()
     dy = torch.randn_like(x)
     plan = aea.explain(block, x.shape, dtype=dtype, backward=True)

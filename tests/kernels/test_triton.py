@@ -120,7 +120,7 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
         launch(kernel, chosen, device, **arguments)
 
     torch.manual_seed(0)
-    block = aea.AugmentedAttention(channels, references=2, norm=False).eval()
+    block = aea.AugmentedAttention(channels, references=2, norm=None).eval()
     projections = [p.detach() for name, p in block.named_parameters() if name != "references"]
     x = normal(1, channels, 2, 3, dtype=torch.float32)
 

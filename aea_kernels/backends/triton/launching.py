@@ -195,6 +195,20 @@ class Norm(NamedTuple):
     mean: Tensor
     variance: Tensor
     eps: float
+    kind: Any
+    over_channels: Any
+
+
+class Normalisation(NamedTuple):
+    """A norm of `norms.py` as kernels take it: what makes u of x."""
+
+    pivot: Tensor | None
+    """(images, C), contiguous, with GroupNorm."""
+    eps: float
+    kind: Any
+    """"group", "layer" or "rms"."""
+    over_channels: Any
+    """Whether a position needs all its channels."""
 
 
 def in_units(number: int, unit: int) -> int:
@@ -260,12 +274,18 @@ def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
     if not norm:
         return None
     weight, bias, mean, variance = contiguous(norm)
-    return Norm(weight, bias, mean, variance, _constant(eps))
+    return Norm(weight, bias, mean, variance, _constant(eps), _constant("batch"), _constant(False))
 
 
-@lru_cache
-def _constant(number: float) -> Any:
-    return tl.constexpr(number)
+def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
+    """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
+    pivot = None if pivot is None else pivot.expand(x.shape[:2]).contiguous()
+    return Normalisation(pivot, _constant(eps), _constant(kind), _constant(pivot is None))
+
+
+@lru_cache(typed=True)
+def _constant(value: float | str | bool) -> Any:
+    return tl.constexpr(value)
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

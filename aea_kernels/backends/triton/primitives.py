@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import folding
+from ... import folding, norms
 from ...layout import acc_dtype, empty_features, empty_positions
 from ...parameters import Projections
 from ...planning import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
@@ -21,11 +21,14 @@ from . import kernels
 from .launching import (
     FeatureMap,
     Matrix,
+    Norm,
+    Normalisation,
     contiguous,
     feature_map,
     launch,
     launch_over_positions,
     norm_of,
+    normalisation,
     numbers,
     operator_map,
     plan_over_positions,
@@ -83,7 +86,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
     x_map = feature_map(x)
-    partial = _outer(x, x_map, x_map, norm, eps, gram=True)
+    partial = _outer(x, x_map, x_map, norm_of(norm, eps), gram=True)
     return _reduce(partial, reference_images, math.prod(x.shape[2:]), references)
 
 
@@ -92,7 +95,7 @@ def attend_to_moments(
 ) -> tuple[Tensor, Tensor]:
     matrix = _fold(gram.contiguous(), projections, heads, scale)
     y = empty_features(x, matrix.shape[1])
-    _apply(x, feature_map(x), feature_map(y), matrix, norm, eps, residual=True)
+    _apply(x, feature_map(x), feature_map(y), matrix, norm_of(norm, eps), residual=True)
     return y, matrix
 
 
@@ -108,7 +111,7 @@ def attend_to_moments_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    partial = _outer(x, feature_map(grad_output), feature_map(x), norm, eps)
+    partial = _outer(x, feature_map(grad_output), feature_map(x), norm_of(norm, eps))
     matrix_grad = _reduce(partial, reference_images)
     return _fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
 
@@ -130,47 +133,126 @@ def features_backward(
         return grad_x, norm_grad.zero_()
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
 
-    def run(partial: Tensor, *, sums: bool, write: bool, statistics: bool) -> None:
-        plan = plans[write]
-        launch_over_positions(
-            kernels.features_backward_kernel,
-            plan,
-            x,
-            partial if sums else norm_grad,
-            grad_output=maps[0],
-            x=maps[1],
-            norm=norm_of(norm, eps),
-            matrix=matrix,
-            gram_grad=gram_grad,
-            partial=partial,
-            norm_grad=norm_grad,
-            grad_x=maps[2],
-            groups=matrix.shape[0],
-            parts=partial.shape[0],
-            total=images * positions,
-            SUMS=sums,
-            WRITE=write,
-            STATISTICS=statistics,
-            ONE_TILE=plan.one_tile,
-        )
-
-    sizes = channels, channels, images, positions
-    plans = [plan_over_positions("features_backward", *sizes, x, *maps, same=not write) for write in (False, True)]
-    partial = x.new_empty(images * plans[True].splits, *norm_grad.shape, dtype=norm_grad.dtype)
+    splits = plan_over_positions("features_backward", channels, channels, images, positions, x, *maps).splits
+    partial = x.new_empty(images * splits, *norm_grad.shape, dtype=norm_grad.dtype)
+    rest = maps, x, norm_of(norm, eps), matrix, gram_grad
     if not batch_statistics:
-        run(partial, sums=bool(norm), write=True, statistics=False)
+        _features_backward(*rest, partial, norm_grad, sums=bool(norm), write=True)
         return grad_x, _reduce(partial[None], 1)[0] if norm else norm_grad
-    run(partial, sums=True, write=False, statistics=False)
+    _features_backward(*rest, partial, norm_grad, sums=True)
     if len(partial) > MANY_PARTS:
         partial = partial.sum(0, keepdim=True)
-    run(partial, sums=False, write=True, statistics=True)
+    _features_backward(*rest, partial, norm_grad, write=True, statistics=True)
     return grad_x, norm_grad
+
+
+def _features_backward(
+    maps: tuple[FeatureMap, FeatureMap, FeatureMap],
+    x: Tensor,
+    norm: Norm | Normalisation | None,
+    matrix: Tensor,
+    gram_grad: Tensor,
+    partial: Tensor,
+    norm_grad: Tensor,
+    *,
+    sums: bool = False,
+    write: bool = False,
+    statistics: bool = False,
+) -> None:
+    """One pass over grad_output and x; maps: of both, and of grad_x."""
+    images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    plan = plan_over_positions("features_backward", channels, channels, images, positions, x, *maps, same=not write)
+    launch_over_positions(
+        kernels.features_backward_kernel,
+        plan,
+        x,
+        partial if sums else norm_grad,
+        grad_output=maps[0],
+        x=maps[1],
+        norm=norm,
+        matrix=matrix,
+        gram_grad=gram_grad,
+        partial=partial,
+        norm_grad=norm_grad,
+        grad_x=maps[2],
+        groups=matrix.shape[0],
+        parts=partial.shape[0],
+        total=images * positions,
+        SUMS=sums,
+        WRITE=write,
+        STATISTICS=statistics,
+        ONE_TILE=plan.one_tile,
+    )
 
 
 def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
     y = empty_features(x, matrix.shape[1])
     _apply(x, feature_map(x), feature_map(y), matrix)
     return y
+
+
+# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+
+pivot, normed_keys = norms.pivot, norms.keys
+
+
+def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
+    x_map = feature_map(x)
+    partial = _outer(x, x_map, x_map, normalisation(x, kind, eps, pivot), gram=True)
+    return _reduce(partial, len(x), math.prod(x.shape[2:]))
+
+
+def attend_to_normed(
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    matrix = _fold(gram.contiguous(), projections, heads, scale)
+    composed = norms.compose(folding.expand_groups(matrix, len(affine)), affine)
+    y = torch.empty_like(x)
+    _apply(x, feature_map(x), feature_map(y), composed, normalisation(x, kind, eps, pivot), residual=True)
+    return y, matrix
+
+
+def attend_to_normed_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    matrix: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    partial = _outer(x, feature_map(grad_output), feature_map(x), normalisation(x, kind, eps, pivot))
+    matrix_grad, affine_grad = norms.compose_backward(
+        _reduce(partial, len(x)), folding.expand_groups(matrix, len(x)), affine
+    )
+    matrix_grad = folding.sum_groups(matrix_grad, reference_images)
+    gram_grad, *rest = _fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    return [gram_grad, affine_grad, *rest]
+
+
+def normed_features_backward(
+    grad_output: Tensor, x: Tensor, kind: str, eps: float, pivot: Tensor | None, matrix: Tensor, gram_grad: Tensor
+) -> Tensor:
+    grad_x = torch.empty_like(x)
+    if x.numel():
+        maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
+        none = x.new_empty(0, dtype=acc_dtype(x.dtype))
+        _features_backward(maps, x, normalisation(x, kind, eps, pivot), matrix, gram_grad, none, none, write=True)
+    return grad_x
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
@@ -224,8 +306,7 @@ def _outer(
     x: Tensor,
     a_map: FeatureMap,
     x_map: FeatureMap,
-    norm: Sequence[Tensor] = (),
-    eps: float = 0.0,
+    norm: Norm | Normalisation | None = None,
     *,
     gram: bool = False,
     heads: int | None = None,
@@ -245,12 +326,13 @@ def _outer(
         partial,
         a=a_map,
         x=x_map,
-        norm=norm_of(norm, eps),
+        norm=norm,
         partial=partial,
         heads=heads or 1,
         GRAM=gram,
         HOMOGENEOUS=homogeneous,
         ONE_TILE=gram and plan.one_tile,
+        BLOCK_ALL=power_of_two(columns) if isinstance(norm, Normalisation) else plan.tiles.block_k,
     )
     return partial
 
@@ -297,8 +379,7 @@ def _apply(
     x_map: FeatureMap,
     y_map: FeatureMap,
     matrix: Tensor,
-    norm: Sequence[Tensor] = (),
-    eps: float = 0.0,
+    norm: Norm | Normalisation | None = None,
     *,
     residual: bool = False,
     heads: int | None = None,
@@ -315,7 +396,7 @@ def _apply(
         x,
         None,
         x=x_map,
-        norm=norm_of(norm, eps),
+        norm=norm,
         matrix=Matrix(matrix, *matrix.stride()),
         y=y_map,
         heads=heads or 1,

@@ -1,5 +1,8 @@
 """Tiles against the whole image, in float64 to rounding."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,11 @@ from aeanet.inference.prediction import restore
 from aeanet.inference.tiling import Reach, TilingError, reach_of, run_tiles
 from aeanet.networks.registry import build_model
 from aeanet.networks.unet import AEANet
+
+sys.path.append(str(Path(__file__).parents[2] / "kernels" / "conversion"))
+import equality
+import originals_families
+import originals_nonlocal
 
 
 class TwoBlocks(nn.Module):
@@ -198,3 +206,77 @@ def test_an_image_as_large_as_the_tile_is_taken_at_once() -> None:
     seen = []
     tiled(model, image, 101, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 1)]
+
+
+class Converted(nn.Module):
+    """Blocks of other libraries at two levels, made to attend by sums in place."""
+
+    def __init__(self, pooled: bool = True) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.fine = originals_nonlocal.NONLocalBlock2D(4, sub_sample=pooled)
+        self.channels = originals_families.Attention(4, 2, True)
+        self.down = nn.PixelUnshuffle(2)
+        self.scales = originals_families.LiteMLA(16, 16, dim=4)
+        self.act = nn.Hardswish()
+        self.memory = originals_families.LinearAttention(16, heads=2, dim_head=4)
+        self.up = nn.PixelShuffle(2)
+        self.last = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fine(self.first(x))
+        z = z + self.channels(z)
+        w = self.act(self.scales(self.down(z)))
+        return self.last(z + self.up(w + self.memory(w)))
+
+
+@pytest.mark.parametrize(("side", "pooled"), [(40, True), (48, True), (36, False)])
+def test_converted_networks_have_exact_tiles(side: int, pooled: bool) -> None:
+    torch.manual_seed(0)
+    model = equality.randomised(Converted(pooled)).eval()
+    image = np.random.default_rng(0).random((88, 76))
+    assert len(aea.convert(model).replaced) == 4
+    expected = whole(model, image)
+    got = tiled(model, image, side)
+    assert np.abs(got - expected).max() <= 1e-11 * np.abs(expected).max()
+    # without the sums over the whole image, tiles differ
+    assert np.abs(tiled(model, image, side, exact=False) - expected).max() > 1e-5 * np.abs(expected).max()
+
+
+def test_attention_that_is_not_converted_has_no_tiles() -> None:
+    with pytest.raises(TilingError, match="NONLocalBlock2D attends to the whole image and is not converted"):
+        reach_of(Converted())
+    softmax = nn.Sequential(nn.Conv2d(1, 4, 1), originals_nonlocal.Softmax2D(4))
+    aea.convert(softmax, strict=False)
+    with pytest.raises(TilingError, match="Softmax2D attends to the whole image"):
+        reach_of(softmax)
+
+
+def test_overlapping_windows_of_keys_have_no_tiles() -> None:
+    block = originals_nonlocal.NONLocalBlock2D(4)
+    block.g[1] = block.phi[1] = nn.MaxPool2d(3, stride=2)
+    aea.convert(block)
+    with pytest.raises(TilingError, match="pooled in windows that no tiles fit"):
+        reach_of(nn.Sequential(nn.Conv2d(1, 4, 1), block))
+
+
+class PositionMean(nn.Module):
+    """A block of one's own: what the protocol asks for and nothing else."""
+
+    keys: aea.Moments | None = None
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> aea.Moments:
+        return aea.moments(x if core is None else x[(..., *core)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.summarize(x) if self.keys is None else self.keys
+        return x - keys.mean.to(x.dtype)[:, :, None, None]
+
+
+def test_any_block_with_a_sum_and_keys_has_exact_tiles() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), PositionMean(), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    model, image = model.double().eval(), np.random.default_rng(0).random((50, 61))
+    expected = whole(model, image)
+    np.testing.assert_allclose(tiled(model, image, 16), expected, rtol=0, atol=1e-12)
+    assert np.abs(tiled(model, image, 16, exact=False) - expected).max() > 1e-4

@@ -10,6 +10,7 @@ from .tile import (
     load_norm,
     load_tile,
     matmul,
+    over_channels,
     store_tile,
     tile_positions,
     to_dot_dtype,
@@ -36,7 +37,8 @@ def apply_kernel(
 ):
     """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or else the last.
 
-    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position.
+    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position. With a norm
+    over channels BLOCK_A holds all of y's, which are as many as x's.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(y.channels, BLOCK_A)
@@ -53,10 +55,11 @@ def apply_kernel(
         last = m_pointer + rows * matrix.row_stride + x.channels * matrix.column_stride
         constant = tl.load(last, mask=known, other=0.0)
     if ONE_TILE:
-        affine = load_norm(norm, k, x.channels, NUMBERS)
+        affine = load_norm(norm, image, k, x.channels, NUMBERS)
         inside = known[:, None] & (k < x.channels)[None, :]
         m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
 
+    OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
@@ -69,16 +72,20 @@ def apply_kernel(
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            result = matmul(m, activate(raw, affine, norm, NUMBERS), result, NUMBERS)
+            here = over_channels(raw, affine, k, x.channels, norm, NUMBERS)
+            result = matmul(m, activate(raw, here, norm, NUMBERS), result, NUMBERS)
         else:
+            if OVER_CHANNELS:
+                raw = load_tile(x, x_pointer, rows, s)
+                here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
-                affine = load_norm(norm, c, x.channels, NUMBERS)
+                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, NUMBERS)
                 inside = known[:, None] & (c < x.channels)[None, :]
                 m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
                 z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
                 result = matmul(m, z, result, NUMBERS)
-            if RESIDUAL:
+            if RESIDUAL and not OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
         if RESIDUAL:
             result += raw.to(NUMBERS.ACC)

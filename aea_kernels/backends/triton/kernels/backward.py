@@ -10,6 +10,7 @@ from .tile import (
     load_norm,
     load_tile,
     matmul,
+    over_channels,
     positions_of,
     store_tile,
     tile_positions,
@@ -57,6 +58,8 @@ def features_backward_kernel(
 ):
     """dz = (M^T dy + (dG + dG^T) zh) where ReLU6 has slope, over one split of an image.
 
+    With a norm of `norms.py` z is u, and there is no ReLU6. With one over channels BLOCK_A holds all channels.
+
     SUMS: partial[image, split] = sums of dz (x - mean) / deviation and of dz.
     WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are those of x, so the sums
     of all parts flow back through them; the first programs write them to norm_grad.
@@ -76,7 +79,7 @@ def features_backward_kernel(
     dy_pointer, x_pointer = image_pointer(grad_output, image, 1), image_pointer(x, image, 1)
     dx_pointer = image_pointer(grad_x, image, 1)
     constant = tl.load(gram_grad + group * width * width + rows * width + C, mask=known, other=0.0)
-    affine = load_norm(norm, rows, C, NUMBERS)
+    affine = load_norm(norm, image, rows, C, NUMBERS)
     centre, scale, _, deviation = affine
     if ONE_TILE:
         square = known[:, None] & known[None, :]
@@ -96,6 +99,8 @@ def features_backward_kernel(
         weight_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
         bias_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
 
+    ACTIVATED: tl.constexpr = norm is not None and norm.kind == "batch"
+    OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
         s = tile_positions(x, split, steps, 0, BLOCK_S)
@@ -104,6 +109,8 @@ def features_backward_kernel(
         s = tile_positions(x, split, steps, step, BLOCK_S)
         dz = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
         if not ONE_TILE:
+            if OVER_CHANNELS:
+                here = over_channels(load_tile(x, x_pointer, rows, s), affine, rows, C, norm, NUMBERS)
             for start in range(0, C, BLOCK_K):
                 c = start + k
                 square = known[:, None] & (c < C)[None, :]
@@ -114,7 +121,8 @@ def features_backward_kernel(
                 square = known[:, None] & (c < C)[None, :]
                 g = tl.load(g_rows + c[None, :], mask=square, other=0.0)
                 raw = load_tile(x, x_pointer, c, s)
-                dz = matmul(g, activate(raw, load_norm(norm, c, C, NUMBERS), norm, NUMBERS), dz, NUMBERS)
+                part = here if OVER_CHANNELS else load_norm(norm, image, c, C, NUMBERS)
+                dz = matmul(g, activate(raw, part, norm, NUMBERS), dz, NUMBERS)
         if PREFETCH:
             dy = next_dy
             next_dy = load_following_tile(grad_output, dy_pointer, rows, s, step, steps)
@@ -122,21 +130,27 @@ def features_backward_kernel(
             dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(x, x_pointer, rows, s).to(NUMBERS.ACC)
         away = raw if NUMBERS.HALF else raw - centre[:, None]  # from the mean, or the mean is taken into account later
-        z = activate(raw, affine, norm, NUMBERS)
+        now = over_channels(raw, affine, rows, C, norm, NUMBERS)
+        z = activate(raw, now, norm, NUMBERS)
         if SUMS:
             z = tl.where((s < positions_of(x))[None, :], z, 0.0)  # so that dz is zero there too
         if ONE_TILE:
             dz = matmul(m, dy, dz, NUMBERS)
             dz = matmul(g, z, dz, NUMBERS)
         dz += constant[:, None]
-        if norm is not None:
+        if ACTIVATED:
             # z sits on the bounds exactly where ReLU6 has no slope
             dz = tl.where((z <= 0.0) | (z >= 6.0), 0.0, dz)
         if SUMS:
             weight_sum += tl.sum(dz * away, 1)
             bias_sum += tl.sum(dz, 1)
+        if OVER_CHANNELS:
+            along = tl.sum(dz * z, 0) / C
+            if norm.kind == "layer":
+                dz -= (tl.sum(dz, 0) / C)[None, :]
+            dz = (dz - z * along[None, :]) * now[1][None, :]
         if WRITE:
-            if norm is not None:
+            if ACTIVATED:
                 dz *= scale[:, None]
             if STATISTICS:
                 dz += away * slope[:, None] + offset[:, None]

@@ -10,6 +10,7 @@ from .tile import (
     load_norm,
     load_tile,
     matmul,
+    over_channels,
     positions_of,
     tile_positions,
 )
@@ -31,10 +32,12 @@ def outer_kernel(
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
+    BLOCK_ALL: tl.constexpr,
 ):
     """partial = the sum over each split of a z^T, and with HOMOGENEOUS that of a in a last column.
 
     GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels and serves both sides.
+    A norm over channels needs BLOCK_ALL channels of x, all of them; else it is BLOCK_K.
     """
     pid = tl.program_id(0)
     tiles_a, tiles_c = tl.cdiv(a.channels, BLOCK_A), tl.cdiv(x.channels, BLOCK_K)
@@ -44,10 +47,10 @@ def outer_kernel(
     image = pid // (tiles_c * tiles_a * splits)
     rows = tile_a * BLOCK_A + tl.arange(0, BLOCK_A)
     columns = tile_c * BLOCK_K + tl.arange(0, BLOCK_K)
+    everything = tl.arange(0, BLOCK_ALL)
     a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
-    a_norm = norm if GRAM else None
-    affine = load_norm(norm, columns, x.channels, NUMBERS)
-    a_affine = load_norm(a_norm, rows, a.channels, NUMBERS)
+    affine = load_norm(norm, image, columns, x.channels, NUMBERS)
+    a_affine = load_norm(norm if GRAM else None, image, rows, a.channels, NUMBERS)
 
     PREFETCH: tl.constexpr = NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
@@ -66,13 +69,18 @@ def outer_kernel(
             raw = load_tile(x, x_pointer, columns, s)
             if not (GRAM and ONE_TILE):
                 raw_a = load_tile(a, a_pointer, rows, s)
-        z = activate(raw, affine, norm, NUMBERS)
+        whole = raw
+        if BLOCK_ALL != BLOCK_K:
+            whole = load_tile(x, x_pointer, everything, s)
+        z = activate(raw, over_channels(whole, affine, everything, x.channels, norm, NUMBERS), norm, NUMBERS)
         if norm is not None:
             z = tl.where((s < positions_of(x))[None, :], z, 0.0)
         left = z
         if not (GRAM and ONE_TILE):
-            left = activate(raw_a, a_affine, a_norm, NUMBERS)
-            if a_norm is not None:
+            left = raw_a.to(NUMBERS.ACC)
+            if GRAM and norm is not None:
+                left_affine = over_channels(whole, a_affine, everything, x.channels, norm, NUMBERS)
+                left = activate(raw_a, left_affine, norm, NUMBERS)
                 left = tl.where((s < positions_of(x))[None, :], left, 0.0)
         product = matmul(left, tl.trans(z), product, NUMBERS)
         if HOMOGENEOUS:

@@ -89,16 +89,20 @@ def store_tile(x, pointer, values, channels, s):
 
 
 @triton.jit
-def load_norm(norm, channels, C, NUMBERS: tl.constexpr):
+def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
     """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale + shift)``.
 
     Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16 bits have fewer
-    digits than x scale + shift loses, so there the centre is in the shift too.
+    digits than x scale + shift loses, so there the centre is in the shift too. Of GroupNorm there is only the centre,
+    the pivot of the image; a norm over channels has no map of channels.
     """
     if norm is None:
         none = channels.to(NUMBERS.ACC) * 0.0
         return none, none, none, none
-    else:
+    elif norm.kind == "group":
+        centre = tl.load(norm.pivot + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0)
+        return centre, centre, centre, centre
+    elif norm.kind == "batch":
         inside = channels < C
         exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
         centre = exact.to(NUMBERS.ACC)
@@ -110,14 +114,39 @@ def load_norm(norm, channels, C, NUMBERS: tl.constexpr):
         if NUMBERS.HALF:
             shift -= centre * scale
         return centre, scale, shift, deviation
+    else:
+        none = channels.to(NUMBERS.ACC) * 0.0
+        return none, none, none, none
+
+
+@triton.jit
+def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
+    """`affine`; with a norm over channels mean and inverse deviation of every position, from a tile of all channels."""
+    if norm is None or not norm.over_channels:
+        return affine
+    else:
+        away = raw.to(NUMBERS.ACC)
+        number = tl.cast(C, NUMBERS.ACC)
+        centre = tl.zeros((raw.shape[1],), NUMBERS.ACC)
+        if norm.kind == "layer":
+            centre = tl.sum(away, 0) / number
+            away = tl.where((channels < C)[:, None], away - centre[None, :], 0.0)
+        inverse = 1.0 / tl.sqrt(tl.sum(away * away, 0) / number + norm.eps)
+        return centre, inverse, inverse, inverse
 
 
 @triton.jit
 def activate(raw, affine, norm, NUMBERS: tl.constexpr):
-    """z of a tile of x, with the affine map of `load_norm`; not zero where a position is outside."""
+    """z of a tile of x, with the map of `load_norm` and `over_channels`; not zero where a position is outside."""
     raw = raw.to(NUMBERS.ACC)
     if norm is None:
         return raw
+    elif norm.kind == "group":
+        return raw - affine[0][:, None]
+    elif norm.kind == "layer":
+        return (raw - affine[0][None, :]) * affine[1][None, :]
+    elif norm.kind == "rms":
+        return raw * affine[1][None, :]
     else:
         centre, scale, shift, _ = affine
         if NUMBERS.HALF:

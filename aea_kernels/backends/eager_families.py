@@ -1,0 +1,143 @@
+"""The primitives of the families in PyTorch operations: see `eager.py`, whose walk over boxes they share.
+
+What each primitive computes, its shapes and its notation stand in `families/ops.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..layout import empty_positions
+from .eager import _Walk as Walk
+
+
+def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
+    """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
+    walk = Walk(key.mT, value.mT, batch_axes=2)
+    batch, heads, _, width = key.shape
+    sums = key.new_zeros(batch, heads, width, value.shape[3] + 1, dtype=walk.dtype)
+    maximum = key.new_full((batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype)
+    product, total = sums[..., :-1], sums[..., -1:]
+    for box in walk:
+        k, highest = walk.read(0, box), walk.groups(maximum, box)
+        if phi == "exp":
+            largest = torch.maximum(highest, k.amax(-1, keepdim=True))
+            finite = _finite(largest)
+            walk.groups(sums, box).mul_((highest - finite).exp())
+            highest.copy_(largest)
+            mapped = torch.sub(k, finite, out=walk.workspace(-1, k)).exp_()
+        else:
+            mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
+        walk.groups(product, box).baddbmm_(mapped, walk.read(1, box).mT)
+        walk.groups(total, box).add_(mapped.sum(-1, keepdim=True))
+    return sums, maximum[..., 0]
+
+
+def phi_outer_sum_backward(
+    grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str
+) -> tuple[Tensor, Tensor]:
+    grad_key, grad_value = empty_positions(key, key.shape[3]), empty_positions(value, value.shape[3])
+    walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
+    matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
+    finite = _finite(maximum[..., None])
+    for box in walk:
+        k = walk.read(0, box)
+        mapped = walk.workspace(-1, k)
+        if phi == "exp":
+            torch.sub(k, walk.groups(finite, box), out=mapped).exp_()
+        else:
+            torch.clamp(k, min=0, out=mapped)
+        out = walk.result(3, box)
+        walk.store(3, box, torch.bmm(walk.groups(matrix, box).mT, mapped, out=out))
+        through = torch.baddbmm(
+            walk.groups(constant, box), walk.groups(matrix, box), walk.read(1, box), out=walk.workspace(-2, k)
+        )
+        if phi == "exp":
+            through.mul_(mapped)
+        else:
+            torch.ops.aten.threshold_backward.grad_input(through, mapped, 0, grad_input=through)
+        walk.store(2, box, through)
+    return grad_key, grad_value
+
+
+def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
+    y = empty_positions(query, matrix.shape[2])
+    walk = Walk(query.mT, y.mT, batch_axes=2)
+    for box in walk:
+        mapped, total = _mapped(walk, 0, box, divisor, eps)
+        out = walk.result(1, box)
+        walk.store(1, box, torch.bmm(walk.groups(matrix, box), mapped, out=out).div_(total))
+    return y
+
+
+def phi_apply_backward(
+    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """With d the divisor at a position, u = dy / d and c = -phi . M^T u / d: the derivative by phi is M^T u + c times
+    that of d; M gets the sum of u phi^T, what d is made of that of c phi.
+    """
+    grad_query = empty_positions(query, query.shape[3])
+    walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
+    grad_matrix = torch.zeros(matrix.shape, dtype=walk.dtype, device=query.device)
+    grad_divisor = grad_matrix.new_zeros(*query.shape[:2], 0 if divisor is None else query.shape[3], 1)
+    for box in walk:
+        mapped, total = _mapped(walk, 1, box, divisor, eps)
+        above = torch.div(walk.read(0, box), total, out=walk.workspace(0, walk.read(0, box)))
+        through = torch.bmm(walk.groups(matrix, box).mT, above, out=walk.workspace(-2, mapped))
+        common = torch.mul(mapped, through, out=walk.workspace(-3, mapped)).sum(1, keepdim=True).div_(total).neg_()
+        walk.groups(grad_matrix, box).baddbmm_(above, mapped.mT)
+        if divisor is None:
+            through.add_(common).mul_(mapped)
+        else:
+            walk.groups(grad_divisor, box).baddbmm_(mapped, common.mT)
+            through.addcmul_(common.expand_as(through), walk.groups(divisor[..., None], box))
+            torch.ops.aten.threshold_backward.grad_input(through, mapped, 0, grad_input=through)
+        walk.store(2, box, through)
+    return grad_query, grad_matrix, grad_divisor[..., 0]
+
+
+def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    walk = Walk(a.mT, b.mT, batch_axes=2)
+    product = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
+    squares = [t.new_zeros(*t.shape[:2], t.shape[3], 1, dtype=walk.dtype) for t in (a, b)]
+    for box in walk:
+        maps = [walk.read(i, box) for i in range(2)]
+        walk.groups(product, box).baddbmm_(maps[0], maps[1].mT)
+        for total, x in zip(squares, maps, strict=True):
+            walk.groups(total, box).add_(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_())
+    return product, squares[0][..., 0], squares[1][..., 0]
+
+
+def outer_sum_and_squares_backward(
+    grad_product: Tensor, grad_a_squares: Tensor, grad_b_squares: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor]:
+    grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
+    walk = Walk(a.mT, b.mT, grad_a.mT, grad_b.mT, batch_axes=2)
+    sides = [(grad_product, 2 * grad_a_squares[..., None]), (grad_product.mT, 2 * grad_b_squares[..., None])]
+    for box in walk:
+        maps = [walk.read(i, box) for i in range(2)]
+        for i, (matrix, factor) in enumerate(sides):
+            out = walk.result(2 + i, box)
+            torch.mul(maps[i], walk.groups(factor, box), out=out)
+            walk.store(2 + i, box, out.baddbmm_(walk.groups(matrix, box), maps[1 - i]))
+    return grad_a, grad_b
+
+
+def _mapped(
+    walk: Walk, i: int, box: tuple[slice, ...], divisor: Tensor | None, eps: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """phi of map `i` inside `box`, (G, E, N), and what is divided by, (G, 1, N)."""
+    q = walk.read(i, box)
+    mapped = walk.workspace(-1, q)
+    if divisor is None or eps is None:
+        torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_()
+        return mapped, mapped.sum(1, keepdim=True)
+    torch.clamp(q, min=0, out=mapped)
+    weights = walk.groups(divisor[:, :, None], box)  # (G, 1, E)
+    return mapped, torch.baddbmm(walk.groups(eps[..., None, None], box), weights, mapped)
+
+
+def _finite(maximum: Tensor) -> Tensor:
+    """0 where the maximum is -inf, that of no positions, which nothing can be subtracted from."""
+    return maximum.masked_fill(maximum == -torch.inf, 0)

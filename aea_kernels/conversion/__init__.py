@@ -1,0 +1,133 @@
+"""Networks of other people: their attention replaced in place, with the same weights and the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from ..modules import AugmentedAttention
+from . import nonlocal_blocks
+from .processors import LinearAttentionProcessor, ReluAttentionProcessor
+from .recognising import is_converted, looks_like_attention, recognise
+from .replacing import ClassSwap, LeftAloneError
+from .report import Conversion, ConversionReport
+from .table import RECOGNISERS
+
+__all__ = [
+    "Conversion",
+    "ConversionReport",
+    "LinearAttentionProcessor",
+    "ReluAttentionProcessor",
+    "convert",
+    "from_nonlocal",
+    "is_known_attention",
+]
+
+
+def convert(
+    model: nn.Module,
+    *,
+    filter: Callable[[str, nn.Module], bool] | None = None,
+    retrain: bool = False,
+    strict: bool = True,
+) -> ConversionReport:
+    """Replace the attention of a network in place by this library's, wherever the result stays the same.
+
+    A module is found by its class name and its parts, and its results are compared in float64 on random numbers before
+    it is replaced; the library that it comes from is not imported. The objects stay, so do the names in `state_dict`,
+    the parameters in an optimiser, and hooks. The network itself may be such a module.
+
+    Args:
+        model: the network; it is not copied.
+        filter: given the name and the module, whether it may be replaced; by default each may.
+        retrain: replace softmax attention too, by linear attention that starts with its norm and projections. Its
+            results differ, so the network must be trained again.
+        strict: raise if nothing was replaced.
+
+    Returns:
+        A report of every attention-like module: replaced, or left alone and why. It can check the replacements on
+        inputs of yours, and revert them.
+
+    Raises:
+        TypeError: model is no torch.nn.Module.
+        ValueError: with `strict`, nothing was replaced; the network is then as it was.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
+    entries: list[Conversion] = []
+    _search(model, "", entries, set(), filter, retrain)
+    report = ConversionReport(model, entries)
+    if strict and not report.replaced:
+        found = f"; left alone were:\n{report}" if entries else ": it has no module that looks like attention."
+        raise ValueError(f"nothing in {type(model).__name__} was replaced{found}")
+    report.apply()
+    return report
+
+
+def _search(
+    module: nn.Module,
+    path: str,
+    entries: list[Conversion],
+    seen: set[nn.Module],
+    allowed: Callable[[str, nn.Module], bool] | None,
+    retrain: bool,
+) -> None:
+    """Add an entry for each attention-like module under `module`, the outermost that is recognised."""
+    if module in seen:
+        return
+    seen.add(module)
+    name = type(module).__name__
+
+    def left_alone(why: str) -> Conversion:
+        return Conversion(path, name, "left alone", why, module)
+
+    if is_converted(module) or isinstance(module, AugmentedAttention):
+        entries.append(left_alone("it is this library's already"))
+        return
+    found = recognise(module, RECOGNISERS, retrain=retrain)
+    if found is None:
+        before = len(entries)
+        for child_name, child in module.named_children():
+            _search(child, f"{path}.{child_name}" if path else child_name, entries, seen, allowed, retrain)
+        if looks_like_attention(module) and len(entries) == before:
+            entries.append(left_alone("no block that is known has this class name and these parts"))
+        return
+    change, result, why = found
+    if change is not None and allowed is not None and not allowed(path, module):
+        entries.append(left_alone("the filter said no"))
+    else:
+        entries.append(Conversion(path, name, result, why, module, change))
+
+
+def is_known_attention(module: nn.Module) -> bool:
+    """Whether `convert` knows this kind of module, converted or not, whatever it then decides."""
+    return is_converted(module) or any(recogniser.answers_to(module) for recogniser in RECOGNISERS)
+
+
+def from_nonlocal(module: nn.Module) -> AugmentedAttention:
+    """A non-local block in mode `dot_product` as an `AugmentedAttention` of its own, with the same results.
+
+    It has one head, no references and no norm; BN after the output becomes part of the output projection, with its
+    running statistics, as in prediction. `module` stays as it is, and the two share no parameters.
+
+    Args:
+        module: mmcv's `NonLocal1d`, `2d`, `3d`, SlowFast's, pytorchvideo's or AlexHex7's non-local block, converted or
+            not.
+
+    Raises:
+        ValueError: another module, another mode, or subsampled keys.
+    """
+    recognisers = [r for r in RECOGNISERS if r.changes in nonlocal_blocks.SWAPS]
+    try:
+        if isinstance(module, nonlocal_blocks.NonLocal):
+            return nonlocal_blocks.as_augmented_attention(module, type(module))
+        answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
+        if not answering:
+            raise LeftAloneError("it is no non-local block that is known")
+        change = answering[0].change_for(module)
+        if not isinstance(change, ClassSwap) or not issubclass(change.replacement, nonlocal_blocks.NonLocal):
+            raise LeftAloneError("it is no non-local block that is known")
+        return nonlocal_blocks.as_augmented_attention(module, change.replacement)
+    except LeftAloneError as reason:
+        raise ValueError(f"{type(module).__name__} cannot become AugmentedAttention: {reason}") from None

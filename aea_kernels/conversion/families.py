@@ -1,0 +1,325 @@
+"""Blocks of the other families of attention whose keys enter by a sum: `relu_linear_attention`, `efficient_attention`
+and `channel_attention`.
+
+Projections, convolutions and norms are the original's own modules; between them q, k and v are read where they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..families import (
+    ChannelSummary,
+    ReluSummary,
+    SoftmaxSummary,
+    attend_relu,
+    attend_softmax,
+    channel_attention,
+    channel_map,
+    summarize_channels,
+    summarize_relu,
+    summarize_softmax,
+)
+from ..functional import attend
+from ..summary import KeySummary
+from .nonlocal_blocks import folded_output, folds
+from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
+
+
+class MapBlock(Converted):
+    """A block on feature maps (N, C, *spatial), whose sums over positions also add over the tiles of an image."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments go to the original's forward."""
+        if args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        query, key, value = (part.flatten(3).mT for part in self.projected(x))
+        keys = self.cast_keys(query) if self._attends_elsewhere() else self.summary(query, key, value)
+        return self.finish(as_map(self.attend(query, value, keys), x), x)
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:
+        """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over tiles."""
+        projected = self.projected(x)
+        if core is not None:
+            projected = tuple(part[..., core[0], core[1]] for part in projected)
+        return self.summary(*(part.flatten(3).mT for part in projected))
+
+    @property
+    def reach(self) -> int:
+        """How many positions in each direction the convolutions before the attention look."""
+        return 0
+
+    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, (N, H, E, *spatial) each."""
+        raise NotImplementedError
+
+    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
+        raise NotImplementedError
+
+    def attend(self, query: Tensor, value: Tensor, keys: Any) -> Tensor:
+        raise NotImplementedError
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """What comes after the attention, (N, H * D, *spatial) -> the block's result."""
+        raise NotImplementedError
+
+
+# ---- divided by the sum of the scores, queries and keys through ReLU ------------------------------------------------
+
+
+class ReluBlock(Converted):
+    """Queries, keys and values of several scales of a map: each scale has heads of its own and is read where it is."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments go to the original's forward."""
+        if args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        this: Any = self
+        scales = self.scales(x)
+        keys = self.cast_keys(x).sums.chunk(len(scales), 1) if self._attends_elsewhere() else [None] * len(scales)
+        attended = []
+        for (query, key, value), sums in zip(scales, keys, strict=True):
+            summary = summarize_relu(key, value) if sums is None else ReluSummary(sums)
+            attended.append(as_map(attend_relu(query, summary, eps=this.eps), x))
+        return self.finish(torch.cat(attended, 1), x)
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> ReluSummary:
+        """The keys of x (N, C, H, W), or of the rows and columns `core` of it: what adds over tiles."""
+        scales = self.scales(x, core)
+        return ReluSummary(torch.cat([summarize_relu(key, value).sums for _, key, value in scales], 1))
+
+    def scales(self, x: Tensor, core: tuple[slice, slice] | None = None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Queries, keys and values, (N, H, positions, E) each, at every scale of the map or of its part `core`."""
+        width = self.width
+        parts = []
+        for qkv in self.projected(x):
+            inside = qkv if core is None else qkv[(..., *core)]
+            query, key, value = inside.flatten(2).unflatten(1, (-1, 3, width)).unbind(2)
+            parts.append((query.mT, key.mT, value.mT))
+        return parts
+
+    @property
+    def width(self) -> int:
+        """E, the channels of a head."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> int:
+        """How many positions in each direction the convolutions before the attention look."""
+        raise NotImplementedError
+
+    def projected(self, x: Tensor) -> list[Tensor]:
+        """Query, key and value of each head together, (N, H * 3 * E, H, W), at every scale."""
+        raise NotImplementedError
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """What comes after the attention."""
+        raise NotImplementedError
+
+
+class LiteMLA(ReluBlock):
+    """EfficientViT's multi-scale linear attention (Cai et al., ICCV 2023), as its authors and timm have it."""
+
+    @property
+    def width(self) -> int:
+        this: Any = self
+        return this.dim
+
+    def projected(self, x: Tensor) -> list[Tensor]:
+        this: Any = self
+        qkv = this.qkv(x)
+        return [qkv, *(aggregate(qkv) for aggregate in this.aggreg)]
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """In prediction the BN after the projection is part of it."""
+        this: Any = self
+        norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
+        if folds(norm) and (act is None or isinstance(act, nn.Identity)):
+            weight, bias = folded_output(this.proj.conv, norm)
+            return nn.functional.conv2d(attended, weight[..., None, None], bias)
+        return this.proj(attended)
+
+    @property
+    def reach(self) -> int:
+        this: Any = self
+        return reach_of_parallel(this.aggreg)
+
+
+class SanaMultiscale(ReluBlock):
+    """The same in diffusers' DC autoencoder."""
+
+    @property
+    def width(self) -> int:
+        this: Any = self
+        return this.attention_head_dim
+
+    def projected(self, x: Tensor) -> list[Tensor]:
+        this: Any = self
+        channels_last = x.movedim(1, -1)
+        qkv = torch.cat([this.to_q(channels_last), this.to_k(channels_last), this.to_v(channels_last)], -1)
+        qkv = qkv.movedim(-1, 1)
+        return [qkv, *(scale(qkv) for scale in this.to_qkv_multiscale)]
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        this: Any = self
+        y = this.to_out(attended.movedim(1, -1))
+        y = this.norm_out(y).movedim(-1, 1) if this.norm_type == "rms_norm" else this.norm_out(y.movedim(-1, 1))
+        return y + x if this.residual_connection else y
+
+    @property
+    def reach(self) -> int:
+        this: Any = self
+        return reach_of_parallel(this.to_qkv_multiscale)
+
+
+def reach_of_parallel(branches: Any) -> int:
+    """The reach of the widest of several branches of convolutions without stride."""
+    convs = [[part for part in branch.modules() if isinstance(part, nn.Conv2d)] for branch in branches]
+    return max(
+        (sum(conv.dilation[0] * (conv.kernel_size[0] - 1) // 2 for conv in branch) for branch in convs), default=0
+    )
+
+
+def swap_lite_mla(module: Any) -> list[ClassSwap]:
+    return _swap_relu(module, module.kernel_func, LiteMLA)
+
+
+def swap_sana_multiscale(module: Any) -> list[ClassSwap]:
+    processor = type(module.processor).__name__
+    if processor != "SanaMultiscaleAttnProcessor2_0":
+        raise LeftAloneError(f"its processor is {processor}")
+    return _swap_relu(module, module.nonlinearity, SanaMultiscale)
+
+
+def _swap_relu(module: Any, function: Any, replacement: type[ReluBlock]) -> list[ClassSwap]:
+    if not isinstance(function, nn.ReLU):
+        raise LeftAloneError(f"queries and keys go through {type(function).__name__}, not ReLU")
+    if replacement is LiteMLA:
+        pointwise("proj", getattr(module.proj, "conv", None))
+    return [ClassSwap(module, replacement)]
+
+
+# ---- softmax of k over positions, of q over channels ----------------------------------------------------------------
+
+
+class EfficientAttention(MapBlock):
+    """The linear attention of denoising-diffusion U-Nets (lucidrains), with or without memory keys and a norm first."""
+
+    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        this: Any = self
+        norm = getattr(this, "norm", None)
+        qkv = this.to_qkv(x if norm is None else norm(x))
+        return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
+
+    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> SoftmaxSummary:
+        return summarize_softmax(key, value)
+
+    def attend(self, query: Tensor, value: Tensor, keys: SoftmaxSummary) -> Tensor:
+        this: Any = self
+        if hasattr(this, "mem_kv"):  # (2, H, E, R)
+            key, value = this.mem_kv.to(query.dtype).mT[:, None]
+            keys = keys + summarize_softmax(key, value)
+        return attend_softmax(query, keys, scale=this.scale)
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        this: Any = self
+        return this.to_out(attended)
+
+
+class DividedEfficientAttention(EfficientAttention):
+    """Earlier versions, which also divide the values by the number of positions."""
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        return super().finish(attended / x[0, 0].numel(), x)
+
+
+def swap_efficient(module: Any) -> list[ClassSwap]:
+    pointwise("to_qkv", module.to_qkv)
+    return [ClassSwap(module, EfficientAttention), ClassSwap(module, DividedEfficientAttention)]
+
+
+# ---- channels on channels -------------------------------------------------------------------------------------------
+
+
+class TransposedAttention(MapBlock):
+    """Restormer's multi-Dconv head transposed attention, MDTA (Zamir et al., CVPR 2022)."""
+
+    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        this: Any = self
+        return tuple(part.unflatten(1, (this.num_heads, -1)) for part in this.qkv_dwconv(this.qkv(x)).chunk(3, 1))
+
+    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> ChannelSummary:
+        return summarize_channels(query, key)
+
+    def attend(self, query: Tensor, value: Tensor, keys: ChannelSummary) -> Tensor:
+        """With the output projection: it and the maps of all heads are one matrix, applied once at each position."""
+        this: Any = self
+        weight = this.project_out.weight.flatten(1)
+        with torch.autocast(value.device.type, enabled=False):
+            maps = channel_map(keys, this.temperature.flatten())  # (N, H, E, E)
+            heads = weight.to(maps.dtype).unflatten(1, (-1, maps.shape[-1])).transpose(0, 1)  # (H, C, E)
+            matrix = heads @ maps  # (N, H, C, E)
+        state = matrix.transpose(1, 2).flatten(2)[:, None]  # (N, 1, C, H * E)
+        return attend(value.mT.flatten(1, 2).mT[:, None], KeySummary(state, state.new_ones(len(state))))
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        this: Any = self
+        bias = this.project_out.bias
+        return attended if bias is None else attended + bias.to(attended.dtype)[:, None, None]
+
+    @property
+    def reach(self) -> int:
+        this: Any = self
+        return reach_of_parallel([this.qkv_dwconv])
+
+
+class CrossCovariance(Converted):
+    """XCiT's cross-covariance attention, XCA (El-Nouby et al., NeurIPS 2021): tokens (N, positions, C)."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments go to the original's forward."""
+        if args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        this: Any = self
+        query, key, value = this.qkv(x).unflatten(2, (3, this.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = channel_attention(query, key, value, this.temperature.flatten())
+        y = this.proj(attended.transpose(1, 2).flatten(2))
+        return this.proj_drop(y) if hasattr(this, "proj_drop") else y
+
+
+def swap_transposed(module: Any) -> list[ClassSwap]:
+    conv = module.qkv_dwconv
+    if not isinstance(conv, nn.Conv2d) or conv.stride != (1, 1):
+        raise LeftAloneError("qkv_dwconv is no convolution without stride")
+    pointwise("project_out", module.project_out)
+    return [ClassSwap(module, TransposedAttention)]
+
+
+def swap_cross_covariance(module: Any) -> list[ClassSwap]:
+    no_dropout("attn_drop", getattr(module, "attn_drop", None))
+    return [ClassSwap(module, CrossCovariance)]
+
+
+def no_dropout(name: str, dropout: Any) -> None:
+    """Raise LeftAloneError for dropout on the scores, which are never formed."""
+    rate = getattr(dropout, "p", dropout)
+    if isinstance(rate, int | float) and rate > 0:
+        raise LeftAloneError(f"{name} drops {rate:g} of the scores in training, which are never formed here")
+
+
+# ---- to try them on -------------------------------------------------------------------------------------------------
+
+
+def probe_map(module: Any) -> tuple[Tensor]:
+    """A small feature map for the first convolution or linear layer of the module."""
+    first = next(part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear))
+    channels = first.in_features if isinstance(first, nn.Linear) else first.in_channels
+    spatial = (7,) if isinstance(first, nn.Conv1d) else (2, 3, 4) if isinstance(first, nn.Conv3d) else (5, 6)
+    return (torch.randn(2, channels, *spatial, dtype=torch.float64),)
+
+
+def probe_tokens(module: Any) -> tuple[Tensor]:
+    return (torch.randn(2, 7, module.qkv.in_features, dtype=torch.float64),)

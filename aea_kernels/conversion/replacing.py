@@ -1,0 +1,188 @@
+"""How one module is changed in place, and back.
+
+The object stays: its name in the network, its parameters, its entries in `state_dict`, its hooks and every reference to
+it. It only gets another class, one that computes the same from the same submodules and has the original class as a
+base, so `isinstance` and the original's other methods stay too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from types import new_class
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ..layout import acc_dtype
+
+
+class LeftAloneError(Exception):
+    """Why a module is not replaced, in a few words."""
+
+
+class OtherKindError(LeftAloneError):
+    """The module is not of the kind that a recogniser knows, though it has its class name and parts."""
+
+
+class Change(Protocol):
+    """One module's replacement, which can be made and undone."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def label(self) -> str:
+        """What computes now."""
+
+    def apply(self) -> None: ...
+
+    def revert(self) -> None: ...
+
+
+class Converted(nn.Module):
+    """What a converted module computes: a base put before the original class, see `converted_class`."""
+
+    keys: Any = None
+    """In prediction, attend to these summed keys (`summarize`) instead of those of the input; None, the default: to it.
+
+    Summaries of float64 are cast to what the attention works in.
+    """
+
+    def _attends_elsewhere(self) -> bool:
+        if self.keys is not None and self.training:
+            raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+        return self.keys is not None
+
+    def cast_keys(self, like: Tensor) -> Any:
+        """`keys` in the dtype in which maps of the dtype of `like` are summed up."""
+        dtype = acc_dtype(like.dtype)
+        return replace(self.keys, **{part.name: getattr(self.keys, part.name).to(dtype) for part in fields(self.keys)})
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[type, type], Any]:
+        """Pickled as its two bases, which can be imported; the class itself is made when it is needed."""
+        replacement, original = type(self).__bases__
+        return _rebuild, (replacement, original), self.__getstate__()
+
+
+_CLASSES: dict[tuple[type, type], type[nn.Module]] = {}
+
+
+def converted_class(replacement: type[Converted], original: type[nn.Module]) -> type[nn.Module]:
+    """The class with the methods of `replacement`, and of `original` where it has none."""
+    bases = replacement, original
+    if bases not in _CLASSES:
+        own = {"__module__": replacement.__module__, "__doc__": replacement.__doc__}
+        _CLASSES[bases] = new_class(f"Fused{original.__name__}", bases, exec_body=lambda names: names.update(own))
+    return _CLASSES[bases]
+
+
+def _rebuild(replacement: type[Converted], original: type[nn.Module]) -> nn.Module:
+    """An empty object of that class, for pickle and `copy.deepcopy` to fill."""
+    cls = converted_class(replacement, original)
+    return cls.__new__(cls)
+
+
+@dataclass(frozen=True)
+class ClassSwap:
+    """The module computes by `replacement`."""
+
+    module: nn.Module
+    replacement: type[Converted]
+
+    @property
+    def label(self) -> str:
+        return self.replacement.__name__
+
+    def apply(self) -> None:
+        self.module.__class__ = converted_class(self.replacement, type(self.module))
+
+    def revert(self) -> None:
+        self.module.__dict__.pop("keys", None)
+        self.module.__class__ = type(self.module).__bases__[1]
+
+
+@dataclass(frozen=True)
+class NewAttribute:
+    """The module computes by another object in one of its attributes, such as a processor."""
+
+    module: nn.Module
+    name: str
+    value: Any
+    before: Any
+
+    @property
+    def label(self) -> str:
+        return type(self.value).__name__
+
+    def apply(self) -> None:
+        setattr(self.module, self.name, self.value)
+
+    def revert(self) -> None:
+        setattr(self.module, self.name, self.before)
+
+
+_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
+
+
+class Become:
+    """The module takes over class, parameters and parts of another one; its hooks and mode stay its own."""
+
+    def __init__(self, module: nn.Module, other: nn.Module) -> None:
+        self.module = module
+        self._before = type(module), module.__dict__
+        self._after = type(other), {**other.__dict__, **{name: module.__dict__[name] for name in _HOOKS}}
+
+    @property
+    def label(self) -> str:
+        return self._after[0].__name__
+
+    def apply(self) -> None:
+        self._take(*self._after)
+
+    def revert(self) -> None:
+        self._take(*self._before)
+
+    def _take(self, cls: type[nn.Module], attributes: dict[str, Any]) -> None:
+        training = self.module.training
+        self.module.__class__ = cls
+        object.__setattr__(self.module, "__dict__", attributes)
+        self.module.train(training)
+
+
+# ---- what recognisers ask about the parts of a module ---------------------------------------------------------------
+
+
+def pointwise(name: str, conv: Any) -> Any:
+    """`conv` if it is a 1x1 convolution with one weight for every position.
+
+    Raises LeftAloneError otherwise.
+    """
+    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        raise LeftAloneError(f"{name} is a {type(conv).__name__}, not a convolution")
+    wants = {"kernel_size": 1, "stride": 1, "padding": 0, "groups": 1}
+    for attribute, wanted in wants.items():
+        value = getattr(conv, attribute)
+        if any(v != wanted for v in (value if isinstance(value, tuple) else (value,))):
+            raise LeftAloneError(f"{name} has {attribute} {value}, not a 1x1 convolution")
+    return conv
+
+
+def no_hooks_inside(module: nn.Module) -> None:
+    """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is not called."""
+    for name, part in module.named_modules():
+        if name and (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks):
+            raise LeftAloneError(f"{name} has hooks, which would not run")
+
+
+# ---- maps and positions ---------------------------------------------------------------------------------------------
+
+
+def positions(features: Tensor, heads: int) -> Tensor:
+    """(B, H * E, *spatial) -> (B, H, N, E), a view where the strides allow it."""
+    return features.flatten(2).unflatten(1, (heads, -1)).mT
+
+
+def as_map(attended: Tensor, like: Tensor) -> Tensor:
+    """(B, H, N, D) -> (B, H * D, *spatial) with the spatial axes of `like`."""
+    return attended.mT.flatten(1, 2).unflatten(2, like.shape[2:])

@@ -1,0 +1,25 @@
+"""Global attention with other scores whose keys enter by sums over positions too: three families, one file each.
+
+Each is two passes over queries, keys and values, with a summary of the keys between them that adds over tiles, images
+and processes. `ops.py` has the primitives, `autograd.py` their derivatives.
+"""
+
+from .channel import ChannelSummary, attend_channels, channel_attention, channel_map, summarize_channels
+from .efficient import SoftmaxSummary, attend_softmax, efficient_attention, summarize_softmax
+from .relu import ReluSummary, attend_relu, relu_linear_attention, summarize_relu
+
+__all__ = [
+    "ChannelSummary",
+    "ReluSummary",
+    "SoftmaxSummary",
+    "attend_channels",
+    "attend_relu",
+    "attend_softmax",
+    "channel_attention",
+    "channel_map",
+    "efficient_attention",
+    "relu_linear_attention",
+    "summarize_channels",
+    "summarize_relu",
+    "summarize_softmax",
+]

@@ -1,0 +1,102 @@
+"""Linear attention divided by the sum of its scores, queries and keys through ReLU: EfficientViT's LiteMLA, SANA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .. import naive
+from ..backends import backend_name
+from ..checks import check_key_value, check_query, check_query_key_value, check_summary
+from ..layout import acc_dtype
+from ..summary import Summary, check_addable, sum_over_processes
+from .autograd import PhiApply, PhiOuterSum
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+@dataclass(frozen=True)
+class ReluSummary(Summary):
+    """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation dtype."""
+
+    sums: Tensor
+
+    def __add__(self, other: ReluSummary) -> ReluSummary:
+        """The summary of both sets of keys; a batch of 1 joins every image.
+
+        Raises:
+            ValueError: summaries of different heads, widths or dtypes.
+        """
+        if not isinstance(other, ReluSummary):
+            return NotImplemented
+        check_addable(self.sums, other.sums)
+        return ReluSummary(self.sums + other.sums)
+
+    def sum_over_batch(self) -> ReluSummary:
+        """The keys of the whole batch as those of one image, B = 1."""
+        return ReluSummary(self.sums.sum(0, keepdim=True))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> ReluSummary:
+        """The keys of every process of `group`: E x (D+1) numbers a head travel, whatever the image size."""
+        return ReluSummary(sum_over_processes(self.sums, group))
+
+
+def relu_linear_attention(query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15) -> Tensor:
+    """``relu(q) (relu(k)^T v) / (relu(q) . sum of relu(k) + eps)``: linear attention divided by the sum of its scores.
+
+    EfficientViT (Cai et al. 2023, Eq. 2) and SANA (Xie et al. 2024).
+
+    Args:
+        query: (B, H, N, E).
+        key: (B, H, L, E); value: (B, H, L, D).
+        eps: added to the divisor.
+
+    Returns:
+        (B, H, N, D) in the inputs' dtype; zeros where there are no keys.
+
+    Raises:
+        ValueError: shapes or devices that do not fit together.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+    """
+    check_query_key_value(query, key, value)
+    if backend_name() == "naive":
+        return naive.relu_linear_attention(query, key, value, eps=eps)
+    return attend_relu(query, summarize_relu(key, value), eps=eps)
+
+
+def summarize_relu(key: Tensor, value: Tensor) -> ReluSummary:
+    """What `relu_linear_attention` needs of its keys (B, H, L, E) and values (B, H, L, D). Summaries add.
+
+    Raises:
+        ValueError, TypeError: as `relu_linear_attention`.
+    """
+    check_key_value(key, value)
+    if backend_name() == "naive":
+        wide = value.to(acc_dtype(key.dtype))
+        ones = torch.ones_like(wide[..., :1])
+        return ReluSummary(torch.relu(key).to(wide.dtype).mT @ torch.cat([wide, ones], -1))
+    sums, _ = PhiOuterSum.apply(key, value, "relu", backend_name())
+    return ReluSummary(sums)
+
+
+def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> Tensor:
+    """Queries (B, H, N, E) against summarised keys -> (B, H, N, D). A summary of batch 1 serves every image.
+
+    Raises:
+        ValueError, TypeError: as `relu_linear_attention`.
+    """
+    check_summary(summary, ReluSummary)
+    check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
+    sums = summary.sums.expand(query.shape[0], -1, -1, -1)
+    if backend_name() == "naive":
+        scores = torch.relu(query).to(sums.dtype) @ sums
+        return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
+    # sums over many positions are beyond the range of float16, in which products are computed
+    largest = sums[..., -1].detach().amax(-1)  # (B, H)
+    unit = torch.where(largest > 0, largest, 1)
+    sums = sums / unit[..., None, None]
+    return PhiApply.apply(query, sums[..., :-1].mT, sums[..., -1].contiguous(), eps / unit, backend_name())

@@ -1,0 +1,49 @@
+"""`aeanet restore`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeanet.cli.shared import Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.inference.precision import Precision
+
+EXAMPLE = "aeanet restore image.tif"
+MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
+
+
+def main(
+    images: Images,
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", parser=path)] = Path("restored"),
+    magnification: Annotated[
+        float, typer.Option(help="Result px per image px, 1 to 4; 1 takes the noise away and keeps the size.")
+    ] = 2.0,
+    tile: Tile = "auto",
+    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    keep_bar: KeepBar = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
+
+    It was trained on simulated micrographs of many specimens and instruments (aeanet/models/sem.md says how well it
+    does). A model trained on your own pairs does better: `aeanet train PAIRS --from sem`, then `aeanet predict`.
+
+    A result keeps the name, bit depth and range of its image, and states the size of its pixels. PNG, BMP and JPEG
+    become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image that cannot be restored is named with the
+    reason, and the others are restored. A result that is already there is kept unless you give --overwrite.
+    """
+    from aeanet.cli.batch import restore_images
+
+    low, high = MAGNIFICATIONS
+    if not low <= magnification <= high:
+        fail(f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the model was trained.")
+    restore_images(
+        "sem",
+        images,
+        folder,
+        tile=tile,
+        magnification=magnification,
+        precision=precision,
+        keep_bar=keep_bar,
+        overwrite=overwrite,
+    )

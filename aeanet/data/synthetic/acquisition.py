@@ -1,0 +1,224 @@
+"""The settings of a scan: magnification, spot, detector, noise, disturbances, and how they are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+HR_SPOT = 0.6  # HR px: standard deviation of the spot of a good scan at high magnification
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How one low-magnification scan is made. Grey levels are those of 8 bits (0 to 255), whatever `bits` is.
+
+    Attributes:
+        magnification: HR px per LR px along x, 1 to 4. 1 means denoising alone.
+        stretch: the same along y, relative to x, 0.985 to 1.015.
+        registered: whether LR is brought onto the HR grid by the warp of a registration, at a random sub-pixel phase,
+            or by `upsample`.
+        turn: scan rotation and mirroring of the specimen, 0 to 7 (the symmetries of the square).
+        spot: standard deviation of the beam, LR px, 0.27 to 1.3.
+        astigmatism: long over short axis of the beam, 1 to 2; the long axis lies at the angle `axis`, 0 to pi from x.
+        dwell: LR px over which the moving beam is integrated along the line, 0 to 1.
+        binning: the same across lines, 0 to 1 (1 where an image was binned from a finer one).
+        band: share of a pixel's signal that each neighbour on the line gets by the limited bandwidth of the detector,
+            relative to what the pixel keeps, 0 to 0.3. It makes a correlation of 2 b / (1 + 2 b^2) along the line.
+        smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly 0.
+        brightness, contrast: mean and standard deviation of the grey levels of the whole specimen, before clipping.
+        background: grey levels of signal below the darkest point that the black level hides; they only add noise.
+        gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
+        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels, mostly below 2.
+        read: standard deviation of the noise that does not depend on the signal; over the root of `frames`,
+            0 to 45 grey levels, mostly below 5.
+        frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one frame.
+        stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey levels, mostly 0.
+        jitter: standard deviation of the start of a line, LR px, 0 to 0.3. The target does not follow it.
+        vibration: amplitude of slow sinusoidal displacements of lines, LR px, 0 to 2. The target follows it.
+        charging: strength of shadows and tails beside bright bodies along the line, 0 to 0.6; `tail`, their length in
+            HR px. The target shows them.
+        streaks: share of lines with a charging event, a step of brightness that decays along the line, 0 to 0.1.
+        hum: amplitude of an interference along the scan, grey levels, 0 to 6; mostly 0.
+        spikes: share of pixels hit by a discharge, 0 to 0.001.
+        bits: 8 to 16, of the recorded file.
+    """
+
+    magnification: float = 2.0
+    stretch: float = 1.0
+    registered: bool = False
+    turn: int = 0
+    spot: float = 0.43
+    astigmatism: float = 1.0
+    axis: float = 0.0
+    dwell: float = 0.0
+    binning: float = 0.0
+    band: float = 0.15
+    smoothing: float = 0.0
+    brightness: float = 80.0
+    contrast: float = 18.0
+    background: float = 0.0
+    gamma: float = 1.0
+    shot: float = 0.9
+    read: float = 1.0
+    frames: int = 1
+    stripes: float = 0.0
+    jitter: float = 0.07
+    vibration: float = 0.0
+    charging: float = 0.0
+    tail: float = 30.0
+    streaks: float = 0.0
+    hum: float = 0.0
+    spikes: float = 0.0
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.magnification <= 8:
+            raise ValueError(f"magnification is {self.magnification}, wanted 1 to 8.")
+        if not 8 <= self.bits <= 16:
+            raise ValueError(f"bits is {self.bits}, wanted 8 to 16.")
+        if self.frames < 1:
+            raise ValueError(f"frames is {self.frames}, wanted 1 or more.")
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> Acquisition:
+        """Settings drawn over the range of instruments.
+
+        A third are near the instrument of the measured micrographs, the others cover everything else. A magnification
+        of 1 or 2 is drawn in a third of the cases each, any other up to 4 in the rest.
+        """
+        if magnification is None:
+            choice = rng.uniform()
+            magnification = 1.0 if choice < 0.33 else 2.0 if choice < 0.7 else float(rng.uniform(1, 4))
+        return _like_measured(rng, magnification) if rng.uniform() < 0.35 else _of_any_instrument(rng, magnification)
+
+    def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
+        """Variance of the random noise of a pixel, grey levels squared, where the beam gives `signal` grey levels.
+
+        `signal` is counted from zero emission: it includes `background` and is before gamma and clipping. Stripes, hum,
+        streaks, spikes and quantisation are not counted.
+        """
+        lost = 1.0
+        if self.smoothing:
+            weights = smoothing_kernel(self.smoothing)
+            lost = float((weights**2).sum()) ** 2 * self._smoothed_band(weights)
+        return (self.shot * np.maximum(signal, 0) + self.read**2) * (lost / self.frames)
+
+    def _smoothed_band(self, weights: np.ndarray) -> float:
+        """What the band's correlation adds to the variance that a filter along the line leaves."""
+        band = self.band_kernel
+        both = np.convolve(band, weights)
+        return float((both**2).sum() / ((band**2).sum() * (weights**2).sum()))
+
+    @property
+    def band_kernel(self) -> np.ndarray:
+        """The detector's response along the line, (3,) float32, sum 1."""
+        return np.array([self.band, 1, self.band], np.float32) / np.float32(1 + 2 * self.band)
+
+    def spot_axes(self) -> tuple[float, float]:
+        """Standard deviations of the beam along its long and its short axis, HR px."""
+        ratio = math.sqrt(self.astigmatism)
+        return self.spot * self.magnification * ratio, self.spot * self.magnification / ratio
+
+    def target_axes(self) -> tuple[float, float]:
+        """The same for the target: a good scan, but for a defocus that LR does not allow to be undone.
+
+        A blur of up to 0.9 LR px is undone at a magnification of 2, none at 1: an image that is only to be denoised
+        keeps its sharpness (see `shared_blur`).
+        """
+        undone = HR_SPOT + 1.2 * (self.magnification - 1)
+        long, short = (math.sqrt(min(s, HR_SPOT) ** 2 + max(0.0, s**2 - undone**2)) for s in self.spot_axes())
+        return long, short
+
+    @property
+    def shared_blur(self) -> float:
+        """Share of the blur by dwell, binning, band and smoothing that the target has too: 1 at 1x, 0 from 2x on."""
+        return max(0.0, 2 - self.magnification)
+
+
+def smoothing_kernel(sigma: float) -> np.ndarray:
+    """Gaussian weights, (5,) float32, sum 1."""
+    weights = np.exp(-0.5 * (np.arange(-2, 3) / sigma) ** 2)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisition:
+    """Settings around those of eleven micrographs of 640 x 384 px at low magnification, of which were measured:
+
+    mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey level above black
+    0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line 0.25 to 0.31 at a distance of one
+    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails. Edges are as
+    sharp as those of a simulated spot of 0.45 LR px or less.
+    """
+    return Acquisition(
+        magnification=magnification,
+        stretch=float(rng.uniform(0.988, 1.012)),
+        registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.6)),
+        turn=int(rng.integers(8)),
+        spot=float(rng.uniform(0.27, 0.5)) if magnification > 1.2 else float(rng.uniform(0.4, 0.75)),
+        astigmatism=float(1 + rng.exponential(0.06)),
+        axis=float(rng.uniform(0, math.pi)),
+        dwell=float(rng.choice([0.0, rng.uniform(0, 1)])),
+        band=float(rng.uniform(0.1, 0.19)),
+        brightness=float(rng.uniform(55, 110)),
+        contrast=float(rng.uniform(9, 27)),
+        background=float(rng.choice([0.0, rng.exponential(5)])),
+        shot=float(np.exp(rng.uniform(math.log(0.4), math.log(1.8)))),
+        read=float(rng.uniform(0, 2)),
+        jitter=float(rng.uniform(0, 0.12)),
+        vibration=float(rng.uniform(0, 0.3)),
+    )
+
+
+def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquisition:
+    def sometimes(share: float, value: float, otherwise: float = 0.0) -> float:
+        return float(value) if rng.uniform() < share else otherwise
+
+    brightness, contrast = _grey_scale(rng)
+    # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean of the signal.
+    noise = float(np.exp(rng.uniform(math.log(0.3), math.log(45))))
+    noise = min(noise, 2.5 * contrast)
+    constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
+    background = sometimes(0.4, rng.exponential(0.5) * contrast)
+    frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
+    spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
+    return Acquisition(
+        magnification=magnification,
+        stretch=float(rng.uniform(0.985, 1.015)),
+        registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.5)),
+        turn=int(rng.integers(8)),
+        spot=spot,
+        astigmatism=sometimes(0.5, min(1 + rng.exponential(0.25), 2.0), 1.0),
+        axis=float(rng.uniform(0, math.pi)),
+        dwell=sometimes(0.5, rng.uniform()),
+        binning=sometimes(0.25, rng.uniform()),
+        band=sometimes(0.75, rng.uniform(0, 0.3)),
+        smoothing=sometimes(0.12, rng.uniform(0.3, 0.7)),
+        brightness=brightness,
+        contrast=contrast,
+        background=background,
+        gamma=sometimes(0.15, math.exp(rng.uniform(-0.59, 0.59)), 1.0),
+        shot=float((1 - constant) * noise**2 * frames / (2 * contrast + background)),
+        read=math.sqrt(constant * frames) * noise,
+        frames=frames,
+        stripes=sometimes(0.15, min(rng.exponential(0.15) * noise, 6) * math.sqrt(frames)),
+        jitter=sometimes(0.7, rng.uniform(0, 0.3)),
+        vibration=sometimes(0.4, min(rng.exponential(0.4), 2.0)),
+        charging=sometimes(0.2, rng.uniform(0, 0.6)),
+        tail=float(np.exp(rng.uniform(math.log(6), math.log(150)))),
+        streaks=sometimes(0.1, rng.uniform(0, 0.1)),
+        hum=sometimes(0.08, min(rng.uniform(0, 0.5) * noise, 6)),
+        spikes=sometimes(0.05, rng.uniform(0, 0.001)),
+        bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
+    )
+
+
+def _grey_scale(rng: np.random.Generator) -> tuple[float, float]:
+    """Mean and standard deviation: balanced settings, images of low contrast, and ones clipped at black or white."""
+    kind = rng.choice(4, p=(0.6, 0.2, 0.1, 0.1))
+    if kind == 0:
+        return float(rng.uniform(60, 160)), float(rng.uniform(15, 50))
+    if kind == 1:
+        return float(rng.uniform(30, 220)), float(rng.uniform(4, 15))
+    return float(rng.uniform(10, 60) if kind == 2 else rng.uniform(180, 235)), float(rng.uniform(25, 60))

@@ -1,0 +1,118 @@
+"""Specimens made of bodies: particles, porous bodies, both, fibres. Height in px and relative yield, (H, W) float32."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from aeanet.data.synthetic.shapes import (
+    Specimen,
+    crystal,
+    deposit,
+    field,
+    log_uniform,
+    network,
+    polyhedron,
+    rod,
+    sphere,
+    tube,
+)
+
+STOCK = 16  # different bodies in a scene: few, for they take most of the time
+_STOCKS = (sphere, crystal, rod)
+
+
+def bodies(
+    kind: str,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    scale: float = 1.0,
+    *,
+    stock: int = 36,
+    crisp: float = 1.0,
+) -> Specimen:
+    """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with particles on them.
+
+    scale: by which all lengths but those of the finest roughness are multiplied. stock: number of different
+    particles; there are five sixths as many different ligaments. crisp: sharpness of joints and pores, 1 or more.
+    """
+    s, fillet = scale, 0.12 / crisp
+    shapes = [polyhedron(rng) for _ in range(stock)]
+    cluster = field(size, 350 * s, rng)
+    substrate = (8 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
+    surface = substrate.copy()
+    if kind == "porous":
+        tubes = [tube(rng) for _ in range(stock * 5 // 6)]
+        for height in (40, 100):
+            np.maximum(surface, network(size, rng.uniform(70, 110) * s, rng) + height * s, out=surface)
+        deposit(surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng, fillet)
+        deposit(surface, shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3, rng, fillet)
+    else:
+        if kind == "mixed":
+            deposit(surface, shapes, cluster + 1.4, 4.0, (105 * s, 0.2, 60 * s, 170 * s), 0.2, rng, fillet)
+            pores = field(size, 15 * s, rng) + 0.7 * field(size, 45 * s, rng) - 1.3
+            surface -= 60 * s * np.clip(3 * crisp * pores, 0, 1) * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
+        cover = 4.5 if kind == "aggregate" else 0.25
+        deposit(surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet)
+        deposit(surface, shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2, rng, fillet)
+    material = 1 - 0.2 * (surface < substrate + 1).astype(np.float32)
+    for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
+        surface += np.float32(amplitude) * field(size, grain, rng)
+    return surface, material
+
+
+def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
+    """Particles of one habit, of nearly one size or of many: spheres, crystals, rods, or irregular aggregates."""
+    habit = rng.integers(4)
+    if habit == 0:
+        return bodies("aggregate", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5))
+    s = scale
+    stock = [_STOCKS[habit - 1](rng) for _ in range(12)]
+    radius, spread = log_uniform(rng, 12, 70) * s, float(rng.choice([0.03, 0.12, 0.45]))
+    limits = (radius, spread, 0.3 * radius, 3 * radius)
+    surface = (6 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
+    substrate = surface.copy()
+    deposit(surface, stock, field(size, 200 * s, rng) + rng.uniform(-0.5, 2), rng.uniform(0.5, 4), limits, 0.2, rng)
+    material = 1 - np.float32(rng.uniform(0, 0.5)) * (surface < substrate + 1).astype(np.float32)
+    return surface, material
+
+
+def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
+    """A mat of round fibres, one layer above the other; each is a smooth curve of constant width."""
+    radius, spread = log_uniform(rng, 2.5, 22) * scale, rng.uniform(0.0, 0.6)
+    direction, order = rng.uniform(0, math.pi), rng.uniform(0.2, 1.6)
+    surface = (field(size, 60, rng) - 3 * radius).astype(np.float32)
+    length = 1.5 * math.hypot(*size)
+    count = int(np.clip(rng.uniform(0.8, 3) * size[0] * size[1] / (2 * radius * length), 12, 220))
+    steps = np.linspace(-0.5, 0.5, 40)
+    for layer in range(count):
+        r = radius * math.exp(spread * rng.standard_normal())
+        angle = direction + order * rng.standard_normal()
+        bend = np.cumsum(rng.normal(0, 0.05, len(steps)))
+        turned = angle + bend - bend[len(steps) // 2]
+        x = rng.uniform(0, size[1]) + np.cumsum(np.cos(turned)) * length / len(steps)
+        y = rng.uniform(0, size[0]) + np.cumsum(np.sin(turned)) * length / len(steps)
+        x, y = x - x[len(steps) // 2] + rng.uniform(0, size[1]), y - y[len(steps) // 2] + rng.uniform(0, size[0])
+        _lay_fibre(surface, np.column_stack([x, y]), max(r, 1.5), 2.5 * radius * layer / count, rng)
+    return surface, np.ones(size, np.float32)
+
+
+def _lay_fibre(surface: np.ndarray, path: np.ndarray, radius: float, level: float, rng: np.random.Generator) -> None:
+    """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in place."""
+    reach = radius + 3
+    low, high = np.floor(path.min(0) - reach).astype(int), np.ceil(path.max(0) + reach).astype(int) + 1
+    left, top = np.maximum(low, 0)
+    right, bottom = np.minimum(high, surface.shape[::-1])
+    if left >= right or top >= bottom:
+        return
+    canvas = np.full((bottom - top, right - left), 255, np.uint8)
+    points = np.rint((path - (left, top)) * 16).astype(np.int32)
+    cv2.polylines(canvas, [points], False, 0, 1, cv2.LINE_AA, 4)
+    thin = cv2.distanceTransform((canvas > 127).astype(np.uint8), cv2.DIST_L2, 5)
+    thin = cv2.GaussianBlur(thin, (0, 0), 1.0)  # without the steps of the pixels of the axis
+    near = thin < reach
+    round_ = np.sqrt(np.maximum(radius**2 - thin**2, 0)) - 3 * np.maximum(thin - radius, 0)
+    patch = surface[top:bottom, left:right]
+    patch[near] = np.maximum(patch, round_ + np.float32(level))[near]

@@ -1,0 +1,124 @@
+"""A U-Net on a quarter of the positions, for restoration out of the box: no norm, so grey levels pass unchanged.
+
+An LR image interpolated to the grid of HR holds no more than its own pixels, so a 2 x 2 block of it becomes four
+channels of one position (`nn.PixelUnshuffle`) without loss, as in FFDNet (Zhang, Zuo & Zhang 2018). The network then
+costs a quarter and sees twice as far. Without a norm, as in DRUNet (Zhang et al. 2021), it can tell a noisy image from
+a clean one by the strength of its features.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import aea_kernels as aea
+from aeanet.errors import ModelError
+from aeanet.networks.base import Network, check_images
+from aeanet.networks.layers import to_channels_last
+
+AttentionAt = Literal["none", "bottom", "all"]
+
+
+class PlainBlock(nn.Module):
+    """Conv3x3-ReLU-conv3x3 added to the input, at first the identity: (N, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
+
+
+class ShuffledUNet(Network):
+    """The network of the shipped model. It learns what to add to the image, at first nothing.
+
+    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of `unshuffle` times
+    2 ** (levels - 1), the last row or column is repeated, and the result is cut back.
+
+    Args:
+        widths: channels of each level, each at half the resolution of the one before.
+        blocks: residual blocks of each level; all but the lowest have them on the way down and on the way up.
+        unshuffle: side of the square of pixels that becomes the channels of one position.
+        attention: "bottom" adds an attention block to the lowest level, "all" one to each level, on the way up.
+        references: number of learnable references of each attention block.
+
+    Raises ModelError for widths and blocks of different lengths, or a value out of its range.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: Sequence[int] = (2, 2, 2),
+        unshuffle: int = 2,
+        attention: AttentionAt = "none",
+        references: int = 0,
+    ) -> None:
+        if len(widths) != len(blocks) or not widths:
+            raise ModelError(f"widths are {list(widths)} and blocks {list(blocks)}, wanted as many of both.")
+        if min(*widths, *blocks, unshuffle) < 1:
+            raise ModelError(f"widths, blocks and unshuffle are {widths}, {blocks}, {unshuffle}: wanted 1 or more.")
+        if attention not in get_args(AttentionAt):
+            raise ModelError(f"attention is {attention!r}, wanted {' or '.join(map(repr, get_args(AttentionAt)))}.")
+        super().__init__(
+            {
+                "name": "shuffled",
+                "widths": list(widths),
+                "blocks": list(blocks),
+                "unshuffle": unshuffle,
+                "attention": attention,
+                "references": references,
+            }
+        )
+        self.step = unshuffle * 2 ** (len(widths) - 1)
+        self.gather = nn.PixelUnshuffle(unshuffle)
+        self.spread = nn.PixelShuffle(unshuffle)
+        self.first = nn.Conv2d(unshuffle**2, widths[0], 3, padding=1)
+        self.last = nn.Conv2d(widths[0], unshuffle**2, 3, padding=1)
+
+        def level(index: int, *, with_attention: bool) -> nn.Sequential:
+            parts: list[nn.Module] = [PlainBlock(widths[index]) for _ in range(blocks[index])]
+            if with_attention:
+                # for one image each, in training as in prediction: a batch mixes noises and magnifications
+                block = aea.AugmentedAttention(widths[index], heads=2, references=references, batch_aware=False)
+                parts.insert(len(parts) // 2, block)
+            return nn.Sequential(*parts)
+
+        upper = range(len(widths) - 1)
+        self.encoders = nn.ModuleList(level(i, with_attention=False) for i in upper)
+        self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in upper)
+        self.bottom = level(len(widths) - 1, with_attention=attention != "none")
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2) for i in upper)
+        self.decoders = nn.ModuleList(level(i, with_attention=attention == "all") for i in upper)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        for module in self.modules():  # a second time: the first reaches a block before its convolutions
+            if isinstance(module, PlainBlock):
+                nn.init.zeros_(module.conv2.weight)
+            if isinstance(module, aea.AugmentedAttention):
+                nn.init.zeros_(module.output.weight)
+        nn.init.zeros_(self.last.weight)
+        to_channels_last(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_images(image)
+        height, width = image.shape[2:]
+        x = image
+        if height % self.step or width % self.step:
+            x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
+        x = self.first(self.gather(x).contiguous(memory_format=torch.channels_last))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x)
+        for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
+            x = decoder(up(x).add_(skips.pop()))
+        return image + self.spread(self.last(x))[:, :, :height, :width]

@@ -1,0 +1,38 @@
+"""The running average of a network's weights over its latest steps, which restores better than the weights of one."""
+
+import copy
+from typing import Any
+
+import torch
+
+from aeanet.networks.base import Network
+
+DECAY = 0.999
+
+
+class WeightAverage:
+    """Averages the weights after each step of `optimizer`, with less memory in the first steps.
+
+    The averages are part of the optimizer's state, so a checkpoint holds them.
+    """
+
+    def __init__(self, model: Network, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        optimizer.register_step_post_hook(self._update)
+
+    @torch.no_grad()
+    def _update(self, *_: Any) -> None:
+        for parameter, state in self.optimizer.state.items():
+            if "average" not in state:
+                state["average"] = parameter.detach().clone()
+            done = float(state["step"])
+            state["average"].lerp_(parameter, 1 - min(DECAY, done / (done + 10)))
+
+    def network(self) -> Network:
+        """A copy of the network with the averaged weights, on the CPU and in evaluation mode."""
+        averaged = copy.deepcopy(self.model)
+        for mine, parameter in zip(averaged.parameters(), self.model.parameters(), strict=True):
+            state = self.optimizer.state.get(parameter, {})
+            if "average" in state:
+                mine.data.copy_(state["average"])
+        return averaged.cpu().eval()

@@ -1,0 +1,116 @@
+"""The card of a model pretrained on simulated images: what it is, its training data, its scores, its limits."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Scores = Sequence[Mapping[str, Any]]
+
+GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "1x, denoising alone": lambda score: score["magnification"] == 1,
+    "2x": lambda score: score["magnification"] == 2,
+    "other, 1x to 4x": lambda score: score["magnification"] not in (1, 2),
+    "noise below 0.01": lambda score: score["noise"] < 0.01,
+    "noise 0.01 to 0.05": lambda score: 0.01 <= score["noise"] < 0.05,
+    "noise 0.05 and more": lambda score: score["noise"] >= 0.05,
+}
+"""Groups of simulated images; noise is the standard deviation in LR as a share of the range from black to white."""
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Markdown for the record of `pretraining.pretrain`, and whatever was measured since (`benches.ship`)."""
+    model, recipe, scores = record["model"], record["recipe"], record["scores"]
+    options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
+    parts = [
+        f"# {record.get('name', 'A model pretrained on simulated micrographs')}",
+        "Restores electron micrographs: less noise, and up to 4 times the pixels along each side, at once.",
+        "## What it is",
+        f"The network `{model['name']}` ({options or 'its usual options'}), trained by `aeanet pretrain` for "
+        f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px "
+        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): "
+        f"{'relative' if recipe.get('loss') == 'relative' else 'mean absolute'} error, Adam, "
+        f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
+        f"{recipe['seed']}. The weights are the running average of the latest steps, rounded to float16. The record "
+        "beside this card has all settings and versions.",
+        "## What it was trained on",
+        "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens (particles, porous "
+        "bodies, fibres, foams, grains, layers, lithography, polished sections, tissue, dead leaves) and instruments "
+        "(noise from next to none to strong, correlated along the line, blur, astigmatism, brightness and contrast, "
+        "charging, line jitter, vibration; 1x to 4x; 8 to 16 bits). No real image was used for training. A third of "
+        "the settings lie around statistics of real LR images (grey levels, noise against brightness, its "
+        f"correlation). SHA-256 of the simulator's source: `{record['data']['sha256'][:16]}...`",
+        "## Scores",
+    ]
+    if scores.get("simulated"):
+        parts += [
+            "On simulated images held back (160 x 192 px LR), gain over bicubic interpolation:",
+            _simulated_table(scores["simulated"]),
+        ]
+    if "clean" in scores:
+        parts.append(
+            "Do no harm: clean simulated images given at 1x come back at "
+            f"{min(scores['clean']):.1f} dB or more (median {statistics.median(scores['clean']):.1f} dB)."
+        )
+    if "real" in scores:
+        real = scores["real"]
+        psnr, ssim = (statistics.fmean(score[name] for score in real) for name in ("delta_psnr", "delta_ssim"))
+        parts.append(
+            f"On {len(real)} real SEM pairs at 2x, never trained on (registered, whole images without a border of "
+            f"24 px): {psnr:+.2f} dB PSNR and {ssim:+.3f} SSIM over bicubic interpolation."
+        )
+    if "cost" in record:
+        parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
+    if record.get("comparison"):
+        parts += ["## Which network", *_comparison(record["comparison"])]
+    parts += ["## Limits", *record.get("limits", LIMITS)]
+    return "\n\n".join(parts) + "\n"
+
+
+LIMITS = (
+    "- It is a statistical estimate. It can smooth away structure that is weaker than the noise, and what it draws "
+    "below the resolution of the image is a guess: do not measure such details in its results.",
+    "- It knows scanning electron micrographs as the simulator draws them. Photographs, text, diffraction patterns and "
+    "other detectors lie outside.",
+    "- Its results are clean targets of simulated scans, so they can look smoother than a real image of the same kind.",
+    "- A model trained on your own pairs does better on images like them: `aeanet train PAIRS --from sem`.",
+)
+
+
+def _simulated_table(scores: Scores) -> str:
+    lines = ["| images | number | Δ PSNR (dB) | Δ SSIM | worst Δ PSNR (dB) |", "|---|---|---|---|---|"]
+    for title, belongs in {**GROUPS, "all": lambda _: True}.items():
+        group = [score for score in scores if belongs(score)]
+        if group:
+            gains = [score["psnr"] - score["psnr_bicubic"] for score in group]
+            similar = statistics.fmean(score["ssim"] - score["ssim_bicubic"] for score in group)
+            row = (title, len(group), f"{statistics.fmean(gains):+.2f}", f"{similar:+.3f}", f"{min(gains):+.2f}")
+            lines.append(f"| {' | '.join(map(str, row))} |")
+    return "\n".join(lines)
+
+
+def _comparison(entries: Scores) -> list[str]:
+    """A table for each budget: means over the seeds."""
+    parts = []
+    for budget in dict.fromkeys(entry["budget"] for entry in entries):
+        runs = [entry for entry in entries if entry["budget"] == budget]
+        lines = [
+            "| network | seeds | steps | parameters | simulated Δ PSNR (dB) | simulated Δ SSIM | real Δ PSNR (dB) |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in dict.fromkeys(run["network"] for run in runs):
+            own = [run for run in runs if run["network"] == name]
+            steps, psnr, ssim = (
+                statistics.fmean(run[key] for run in own) for key in ("steps", "simulated_psnr", "simulated_ssim")
+            )
+            real = [f"{run['real_psnr']:+.2f}" for run in own if "real_psnr" in run]
+            row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
+            lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
+        parts += [f"Pretrained with a budget of {budget} each (`python -m benches.networks`):", "\n".join(lines)]
+    return parts
+
+
+def _cost(cost: Scores) -> str:
+    return "; ".join(
+        f"{entry['height']} x {entry['width']} px of result in {entry['seconds']:.1f} s and {entry['gib']:.2f} GiB"
+        for entry in cost
+    )

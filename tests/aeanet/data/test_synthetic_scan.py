@@ -1,0 +1,334 @@
+"""Simulated scans against what the settings say: noise, blur, places, ranges, and the same bits for the same seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.registration import phase_cross_correlation
+
+from aeanet.data.synthetic import (
+    HR_SPOT,
+    KINDS,
+    Acquisition,
+    Example,
+    Scene,
+    draw_scene,
+    scan_image,
+    simulate_example,
+    simulate_image,
+)
+from aeanet.data.synthetic.sheet import draw_sheet
+from aeanet.inference.upsampling import upsample
+
+NOISELESS = Acquisition(
+    magnification=1, spot=HR_SPOT, band=0, brightness=120, contrast=40, shot=0, read=0, jitter=0, bits=16
+)
+
+
+def _scene(signal: np.ndarray) -> Scene:
+    """A scene whose signal is in grey levels if brightness and contrast are its own mean and deviation."""
+    return Scene("test", signal.astype(np.float32), float(signal.mean()), float(signal.std()))
+
+
+def _scan(scene: Scene, settings: Acquisition, crop: int, origin: tuple[int, int] = (0, 0), seed: int = 0) -> Example:
+    return simulate_example(scene, settings, np.random.default_rng(seed), origin=origin, crop=crop)
+
+
+def _as_drawn(scene: Scene, **settings: float) -> Acquisition:
+    """Settings in which a signal of 1 is one grey level above `background`, black is 20."""
+    return dataclasses.replace(
+        NOISELESS,
+        brightness=20 + scene.mean,
+        contrast=scene.deviation,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_scenes_with_structure(kind: str) -> None:
+    first, other = (draw_scene(np.random.default_rng(seed), (96, 160), kind) for seed in (3, 4))
+    for scene in (first, other):
+        assert scene.kind == kind
+        assert scene.signal.shape == (96, 160)
+        assert scene.signal.dtype == np.float32
+        assert np.isfinite(scene.signal).all()
+        assert scene.signal.min() >= 0
+        assert scene.deviation > 0.005
+    assert abs(np.corrcoef(first.signal.ravel(), other.signal.ravel())[0, 1]) < 0.6
+
+
+def test_the_kind_is_drawn_if_none_is_given() -> None:
+    assert len({draw_scene(np.random.default_rng(seed), (32, 32)).kind for seed in range(10)}) > 4
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    def example(seed: int) -> Example:
+        rng = np.random.default_rng(seed)
+        return simulate_example(draw_scene(rng, (160, 160)), Acquisition.draw(rng), rng, origin=(9, 20), crop=96)
+
+    first, again, other = example(7), example(7), example(8)
+    assert first.acquisition == again.acquisition != other.acquisition
+    np.testing.assert_array_equal(first.lr, again.lr)
+    np.testing.assert_array_equal(first.hr, again.hr)
+    assert np.abs(first.hr - other.hr).max() > 0.1
+    image, same = (simulate_image(7, (40, 52)) for _ in range(2))
+    np.testing.assert_array_equal(image.lr, same.lr)
+    np.testing.assert_array_equal(image.hr, same.hr)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shot": 0.8, "read": 2.0, "band": 0.15},
+        {"shot": 3.0, "read": 0.0, "band": 0.0, "background": 10.0},
+        {"shot": 4.0, "read": 6.0, "band": 0.3, "frames": 4},
+        {"shot": 0.8, "read": 2.0, "band": 0.25, "smoothing": 0.6},
+    ],
+)
+def test_noise_has_the_variance_and_the_correlation_of_the_settings(settings: dict[str, float]) -> None:
+    levels, side = (10.0, 40.0, 90.0, 170.0), 400
+    scene = _scene(np.repeat(levels, side // 4)[:, None] * np.ones((1, side)))
+    acquisition = _as_drawn(scene, **settings)
+    example = _scan(scene, acquisition, side)
+    band = settings["band"]
+    expected_mean = []
+    for index, level in enumerate(levels):
+        noise = example.lr[index * 100 + 10 : (index + 1) * 100 - 10] * 255 - (20 + level)
+        expected = acquisition.noise_variance(level + acquisition.background)
+        expected_mean.append(expected)
+        assert noise.mean() == pytest.approx(0, abs=5 * math.sqrt(expected / noise.size * 3))
+        assert noise.var() == pytest.approx(expected, rel=0.05)
+        if not acquisition.smoothing:
+            along = (noise[:, 1:] * noise[:, :-1]).mean() / noise.var()
+            two_apart = (noise[:, 2:] * noise[:, :-2]).mean() / noise.var()
+            across = (noise[1:] * noise[:-1]).mean() / noise.var()
+            assert along == pytest.approx(2 * band / (1 + 2 * band**2), abs=0.025)
+            assert two_apart == pytest.approx(band**2 / (1 + 2 * band**2), abs=0.025)
+            assert across == pytest.approx(0, abs=0.025)
+    assert example.noise * 255 == pytest.approx(math.sqrt(np.mean(expected_mean)), rel=0.02)
+
+
+def test_the_noise_of_the_default_settings_is_that_of_measured_micrographs() -> None:
+    # 0.66 to 1.0 grey levels per grey level, a correlation of 0.25 to 0.31 along the line.
+    settings = Acquisition()
+    assert 0.66 < float(settings.noise_variance(100.0) - settings.noise_variance(0.0)) / 100 < 1.0
+    assert 0.25 < 2 * settings.band / (1 + 2 * settings.band**2) < 0.31
+
+
+def _wave(side: int, frequency: tuple[float, float]) -> np.ndarray:
+    """100 + 50 cos(2 pi (fy y + fx x)), frequencies in cycles per px."""
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    return 100 + 50 * np.cos(2 * np.pi * (frequency[0] * y + frequency[1] * x))
+
+
+@pytest.mark.parametrize("magnification", [1.0, 2.0, 3.3])
+@pytest.mark.parametrize("frequency", [(0.0, 0.06), (0.05, 0.0), (0.04, -0.03)])
+def test_lr_is_the_scene_times_the_analytic_transfer_function(
+    magnification: float, frequency: tuple[float, float]
+) -> None:
+    spot, ratio, axis, dwell, binning, band = 0.5, 1.6, 0.7, 0.8, 0.5, 0.2
+    scene = _scene(_wave(240, frequency))
+    settings = _as_drawn(
+        scene,
+        magnification=magnification,
+        spot=spot,
+        astigmatism=ratio,
+        axis=axis,
+        dwell=dwell,
+        binning=binning,
+        band=band,
+    )
+    shape = (int(240 / magnification), int(240 / magnification))
+    lr = scan_image(scene, settings, np.random.default_rng(0), shape).lr * 255
+    fy, fx = np.array(frequency) * magnification  # cycles per LR px
+    along, across = math.cos(axis) * fx + math.sin(axis) * fy, math.cos(axis) * fy - math.sin(axis) * fx
+    transfer = math.exp(-2 * math.pi**2 * spot**2 * (along**2 * ratio + across**2 / ratio))
+    transfer *= (
+        np.sinc(fx * dwell) * np.sinc(fy * binning) * (1 + 2 * band * math.cos(2 * math.pi * fx)) / (1 + 2 * band)
+    )
+    place = magnification * (np.arange(lr.shape[0]) + 0.5) - 0.5
+    phase = 2 * np.pi * (frequency[0] * place[:, None] + frequency[1] * place[None])
+    edge = math.ceil(24 / magnification) + 2  # beyond the edges the scene is mirrored, and the wave is not
+    inner = slice(edge, -edge)
+    np.testing.assert_allclose(lr[inner, inner], (120 + 50 * transfer * np.cos(phase))[inner, inner], atol=0.1)
+
+
+def test_the_target_is_the_scene_under_the_spot_of_a_good_scan() -> None:
+    for frequency in ((0.0, 0.2), (0.15, 0.1)):
+        scene = _scene(_wave(160, frequency))
+        hr = _scan(scene, _as_drawn(scene, magnification=2.0, spot=0.5), 160).hr * 255
+        transfer = math.exp(-2 * math.pi**2 * HR_SPOT**2 * (frequency[0] ** 2 + frequency[1] ** 2))
+        expected = 120 + transfer * (_wave(160, frequency) - 100)
+        np.testing.assert_allclose(hr[24:-24, 24:-24], expected[24:-24, 24:-24], atol=0.1)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+@pytest.mark.parametrize("magnification", [1.0, 1.37, 2.0, 3.0])
+def test_lr_lies_on_the_grid_of_its_target(magnification: float, registered: bool) -> None:
+    # A scene of many small leaves: where there are few, the correlation's window shifts its peak.
+    scene = draw_scene(np.random.default_rng(2), (320, 320), "leaves")
+    settings = dataclasses.replace(NOISELESS, magnification=magnification, registered=registered, stretch=1.01)
+    # A sharper spot at 3x would alias, and what is aliased has no place.
+    settings = dataclasses.replace(settings, vibration=0.8, spot=0.85 if magnification > 1 else 0.6)
+    for turn in (0, 1, 6):
+        settings = dataclasses.replace(settings, turn=turn)
+        example = _scan(scene, settings, 192, (60, 50))
+        window = np.outer(np.hanning(192), np.hanning(192))
+        images = (window * (image - image.mean()) for image in (example.hr, example.lr))
+        shift, _, _ = phase_cross_correlation(*images, upsample_factor=100, normalization=None)
+        assert np.abs(shift).max() < 0.05
+
+
+def test_turns_are_the_symmetries_of_the_square() -> None:
+    scene = draw_scene(np.random.default_rng(2), (128, 128), "polished")
+    plain = _scan(scene, NOISELESS, 128).hr
+    seen = []
+    for turn in range(8):
+        hr = _scan(scene, dataclasses.replace(NOISELESS, turn=turn), 128).hr
+        image = plain.T if turn & 1 else plain
+        image = image[::-1] if turn & 2 else image
+        image = image[:, ::-1] if turn & 4 else image
+        np.testing.assert_allclose(hr, image, atol=2e-3)
+        seen.append(hr)
+    assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_lr_is_interpolated_as_the_program_does_it() -> None:
+    """A crop is that of the whole enlarged image, if its random place on the grid of LR is the same (one in four)."""
+    scene = draw_scene(np.random.default_rng(5), (256, 256), "leaves")
+    settings = dataclasses.replace(NOISELESS, magnification=2.0, spot=0.4)
+    whole = scan_image(scene, settings, np.random.default_rng(0), (128, 128))
+    expected = upsample(whole.lr, 2.0)[64:160, 96:192]
+    crops = [_scan(scene, settings, 96, (64, 96), seed).lr for seed in range(16)]
+    differences = [float(np.abs(crop - expected).max()) for crop in crops]
+    # Not zero: the scene is not limited to its sampling, so its interpolation depends a little on what lies around.
+    assert min(differences) < 0.1 / 255
+    assert 0 < np.sum(np.array(differences) < 5 / 255) < 10
+
+
+def test_a_clean_image_at_1x_is_its_own_target() -> None:
+    scene = draw_scene(np.random.default_rng(3), (160, 160), "mixed")
+    for changes in ({}, {"band": 0.3}, {"spot": 1.3, "dwell": 1.0}, {"spot": 0.4, "smoothing": 0.5}, {"gamma": 0.6}):
+        example = _scan(scene, dataclasses.replace(NOISELESS, **changes), 96, (30, 30))  # type: ignore[arg-type]
+        assert -10 * math.log10(float(((example.lr - example.hr) ** 2).mean())) > 60
+
+
+def test_defocus_at_2x_is_undone_in_the_target_up_to_a_limit() -> None:
+    sharp, soft, lost = (
+        dataclasses.replace(NOISELESS, magnification=2.0, spot=s).target_axes() for s in (0.4, 0.9, 1.3)
+    )
+    assert sharp == pytest.approx((HR_SPOT, HR_SPOT))
+    assert soft == pytest.approx((HR_SPOT, HR_SPOT))
+    assert min(lost) > 1.5
+
+
+def test_disturbed_lines_change_lr_and_not_the_target() -> None:
+    scene = draw_scene(np.random.default_rng(4), (192, 192), "porous")
+    clean = _scan(scene, NOISELESS, 128, (20, 20))
+    for name, value in {"stripes": 3, "jitter": 0.4, "streaks": 0.1, "hum": 4, "spikes": 1e-3, "read": 3}.items():
+        example = _scan(scene, dataclasses.replace(NOISELESS, **{name: value}), 128, (20, 20))
+        np.testing.assert_array_equal(example.hr, clean.hr)
+        assert np.abs(example.lr - clean.lr).max() > 0.01, name
+    stripes = _scan(scene, dataclasses.replace(NOISELESS, stripes=3), 128, (20, 20)).lr - clean.lr
+    assert stripes.mean(axis=1).std() * 255 == pytest.approx(3, rel=0.25)
+    assert (stripes - stripes.mean(axis=1, keepdims=True)).std() * 255 < 0.2
+    for name, value in {"charging": 0.6, "vibration": 1.0}.items():
+        example = _scan(scene, dataclasses.replace(NOISELESS, **{name: value}), 128, (20, 20))
+        assert np.abs(example.hr - clean.hr).max() > 0.05, name
+        np.testing.assert_allclose(example.lr, example.hr, atol=0.02)
+
+
+def test_the_settings_drawn_cover_the_stated_ranges() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [Acquisition.draw(rng) for _ in range(1500)]
+    ranges = {
+        "magnification": (1, 4),
+        "stretch": (0.985, 1.015),
+        "spot": (0.27, 1.3),
+        "astigmatism": (1, 2),
+        "dwell": (0, 1),
+        "binning": (0, 1),
+        "band": (0, 0.3),
+        "smoothing": (0, 0.7),
+        "brightness": (10, 235),
+        "contrast": (4, 60),
+        "gamma": (0.55, 1.82),
+        "charging": (0, 0.6),
+        "streaks": (0, 0.1),
+        "jitter": (0, 0.3),
+        "vibration": (0, 2),
+        "hum": (0, 6),
+        "spikes": (0, 0.001),
+        "bits": (8, 16),
+    }
+    for name, (low, high) in ranges.items():
+        values = np.array([getattr(settings, name) for settings in drawn])
+        assert low <= values.min() <= low + 0.05 * (high - low), name
+        assert high - 0.05 * (high - low) <= values.max() <= high, name
+    for settings in drawn:
+        assert 0 <= settings.shot / settings.frames <= 60
+        assert 0 <= settings.read / math.sqrt(settings.frames) <= 45
+        assert 0 <= settings.stripes / math.sqrt(settings.frames) <= 6
+    magnifications = np.array([settings.magnification for settings in drawn])
+    assert np.mean(magnifications == 1) == pytest.approx(0.33, abs=0.04)
+    assert np.mean(magnifications == 2) == pytest.approx(0.37, abs=0.04)
+    # The noise where the signal is the mean of a usual scene: from nearly none to more than any structure.
+    noise = np.sqrt([float(s.noise_variance(2 * s.contrast + s.background)) for s in drawn])
+    assert np.quantile(noise, 0.03) < 0.8
+    assert np.quantile(noise, 0.97) > 25
+    assert np.mean((noise > 3) & (noise < 8)) > 0.3
+
+
+def test_a_magnification_can_be_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    assert {Acquisition.draw(rng, 2.5).magnification for _ in range(20)} == {2.5}
+
+
+def test_examples_of_all_kinds_and_settings_are_finite_images() -> None:
+    rng = np.random.default_rng(0)
+    for kind in KINDS:
+        scene = draw_scene(rng, (128, 128), kind)
+        for _ in range(12):
+            origin = tuple(rng.integers(0, 128 - 48 + 1, 2).tolist())
+            example = simulate_example(scene, Acquisition.draw(rng), rng, origin=origin, crop=48)
+            assert example.lr.shape == example.hr.shape == (48, 48)
+            assert example.lr.dtype == example.hr.dtype == np.float32
+            assert -0.3 < example.lr.min() <= example.lr.max() < 1.3
+            assert 0 <= example.hr.min() <= example.hr.max() <= 1
+            assert 0 <= example.noise < 0.5
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_whole_images_have_the_bits_and_the_grid_of_the_program(bits: int) -> None:
+    settings = Acquisition(magnification=1.5, stretch=1.01, registered=True, turn=1, bits=bits)
+    image = simulate_image(2, (50, 71), kind="fibres", acquisition=settings)
+    levels = image.lr * (2**bits - 1)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    assert image.lr.shape == (50, 71)
+    assert image.hr.shape == upsample(image.lr, image.magnification).shape
+    assert (image.acquisition.stretch, image.acquisition.registered) == (1.0, False)
+    assert np.corrcoef(image.hr.ravel(), upsample(image.lr, 1.5).ravel())[0, 1] > 0.7
+
+
+def test_what_cannot_be_simulated_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="at least 32 x 32 pixels, got 16 x 64"):
+        draw_scene(rng, (16, 64))
+    with pytest.raises(ValueError, match="kind is 'wood', wanted one of particles"):
+        draw_scene(rng, (32, 32), "wood")
+    with pytest.raises(ValueError, match="crop of 40 px"):
+        _scan(draw_scene(rng, (48, 48)), NOISELESS, 40, (10, 0))
+    for wrong, message in (({"magnification": 0.5}, "1 to 8"), ({"bits": 7}, "8 to 16"), ({"frames": 0}, "1 or more")):
+        with pytest.raises(ValueError, match=message):
+            Acquisition(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_contact_sheet_shows_every_specimen_beside_its_target(tmp_path: Path) -> None:
+    figure = draw_sheet(1, kinds=("layers", "tissue"), columns=2, side=56)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["layers", "", "tissue", ""]
+    assert all("noise" in axis.get_title() for axis in figure.axes)
+    figure.savefig(tmp_path / "sheet.png", dpi=50)

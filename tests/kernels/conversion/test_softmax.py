@@ -1,0 +1,175 @@
+"""Softmax blocks replaced with `retrain=True`: what the original gives when its softmax is a division, in float64."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
+import originals_softmax as originals
+import pytest
+import torch
+from equality import TOLERANCE, deviations, gradients, randomised
+from torch import nn
+
+import aea_kernels as aea
+
+
+def monai(module: str) -> ModuleType:
+    pytest.importorskip("einops", reason="the package einops, which MONAI's attention needs, is not installed")
+    return pytest.importorskip(f"monai.networks.{module}", reason="the package monai is not installed")
+
+
+def monai_block(dimension: int, **options: object) -> nn.Module:
+    return monai("blocks").SpatialAttentionBlock(dimension, 8, norm_num_groups=2, **options)
+
+
+def sablock(**options: object) -> nn.Module:
+    return monai("blocks").SABlock(8, 2, **options)
+
+
+def diffusers_attention(**options: object) -> nn.Module:
+    module = pytest.importorskip(
+        "diffusers.models.attention_processor", reason="the package diffusers is not installed"
+    )
+    return module.Attention(8, heads=2, dim_head=4, **options)
+
+
+BLOCK = {"norm_num_groups": 2, "residual_connection": True, "bias": True}
+MAP, TOKENS = (2, 8, 3, 5), (2, 9, 8)
+CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], type | None]] = {
+    "MONAI 1d": ((2, 8, 9), partial(monai_block, 1), aea.AugmentedAttention),
+    "MONAI 2d, heads": (MAP, partial(monai_block, 2, num_head_channels=4), aea.AugmentedAttention),
+    "MONAI 3d, combined": ((2, 8, 2, 3, 4), partial(monai_block, 3, use_combined_linear=True), aea.AugmentedAttention),
+    "MONAI, no output projection": (MAP, partial(monai_block, 2, include_fc=False), aea.AugmentedAttention),
+    "SABlock": (TOKENS, partial(sablock, qkv_bias=True), aea.AugmentedAttention),
+    "SABlock, wide heads": (TOKENS, partial(sablock, dim_head=6, use_combined_linear=False), aea.AugmentedAttention),
+    "diffusers block": (MAP, partial(diffusers_attention, **BLOCK), aea.AugmentedAttention),
+    "diffusers block on tokens": (TOKENS, partial(diffusers_attention, **BLOCK), aea.AugmentedAttention),
+    "diffusers, rescaled": (MAP, partial(diffusers_attention, rescale_output_factor=2.0, **BLOCK), None),
+    "diffusers tokens": (TOKENS, diffusers_attention, None),
+    "diffusers tokens, norms": (TOKENS, partial(diffusers_attention, qk_norm="layer_norm"), None),
+    "guided diffusion": (MAP, partial(originals.AttentionBlock, 8, 2, groups=4), aea.AugmentedAttention),
+    "guided diffusion, new order": (MAP, partial(originals.AttentionBlock, 8, 2, True, 4), aea.AugmentedAttention),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_starts_from_the_norm_and_the_projections(name: str) -> None:
+    shape, make, cls = CASES[name]
+    original = randomised(make())
+    replaced = copy.deepcopy(original)
+    (entry,) = aea.convert(replaced, retrain=True).modules
+    assert entry.result == "retrain"
+    assert cls is None or isinstance(replaced, cls)
+    x = torch.randn(shape, dtype=torch.float64)
+    with originals.NoSoftmax():
+        y, expected = gradients(original, x)
+    y_replaced, got = gradients(replaced, x)
+    pairs = deviations({"y": y_replaced, "x": got["input"]}, {"y": y, "x": expected["input"]})
+    assert {name: error for name, error in pairs if error > TOLERANCE} == {}
+
+
+def test_reverted_and_applied_again() -> None:
+    block, x = randomised(originals.AttentionBlock(8, 2, groups=4)).eval(), torch.randn(MAP, dtype=torch.float64)
+    seen = []
+    block.register_forward_hook(lambda *_: seen.append(1))
+    network = nn.Sequential(block)
+    with originals.NoSoftmax():
+        expected, names = block(x), list(network.state_dict())
+    report = aea.convert(network, retrain=True)
+    assert network[0] is block
+    assert isinstance(block, aea.AugmentedAttention)
+    assert not block.training
+    torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+    report.revert()
+    assert type(block) is originals.AttentionBlock
+    assert list(network.state_dict()) == names
+    with originals.NoSoftmax():
+        assert torch.equal(network(x), expected)
+    report.apply()
+    torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+    assert len(seen) == 4
+    with pytest.raises(ValueError, match="replaced exactly now, so there is nothing to check"):
+        report.check(x)
+
+
+def test_without_retrain_they_are_left_alone() -> None:
+    block = originals.AttentionBlock(8, groups=4)
+    with pytest.raises(ValueError, match="softmax over positions is no sum over the keys; retrain=True replaces it"):
+        aea.convert(block)
+    assert type(block) is originals.AttentionBlock
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (partial(sablock, dropout_rate=0.1), "drop_weights drops 0.1 of the scores"),
+        (partial(sablock, causal=True, sequence_length=9), "it has causal, which needs the map"),
+        (partial(sablock, save_attn=True), "it has save_attn, which needs the map"),
+        (partial(sablock, rel_pos_embedding="decomposed", input_size=(3, 3)), "rel_positional_embedding"),
+        (partial(sablock, hidden_input_size=6, include_fc=False), "other channels than its input"),
+        (partial(diffusers_attention, cross_attention_dim=4), "attends to the keys of another input"),
+        (partial(diffusers_attention, is_causal=True), "it is causal"),
+        (partial(diffusers_attention, kv_heads=1), "several queries share a head of keys"),
+        (partial(originals.EncoderAttentionBlock, 8), "keys of an encoder"),
+    ],
+)
+def test_what_cannot_be_a_sum_is_left_alone(make: Callable[[], nn.Module], reason: str) -> None:
+    module = make()
+    cls = type(module)
+    (entry,) = aea.convert(module, retrain=True, strict=False).modules
+    assert entry.result == "left alone"
+    assert reason in entry.why
+    assert type(module) is cls
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (sablock, {"x": TOKENS, "attn_mask": (2, 9)}, "attn_mask is given"),
+        (diffusers_attention, {"hidden_states": TOKENS, "attention_mask": (2, 1, 9)}, "attention_mask is given"),
+        (
+            partial(diffusers_attention, **BLOCK),
+            {"hidden_states": TOKENS, "encoder_hidden_states": TOKENS},
+            "encoder_hidden_states is given",
+        ),
+    ],
+)
+def test_a_mask_or_other_keys_are_refused(
+    make: Callable[[], nn.Module], arguments: dict[str, tuple[int, ...]], message: str
+) -> None:
+    module = make()
+    aea.convert(module, retrain=True)
+    with pytest.raises(ValueError, match=message):
+        module(**{name: torch.ones(shape) for name, shape in arguments.items()})
+
+
+def test_cross_attention_by_the_processor() -> None:
+    """Where a user asks for it, the processor takes the keys of another input."""
+    module = randomised(diffusers_attention(cross_attention_dim=4))
+    x, context = torch.randn(TOKENS, dtype=torch.float64), torch.randn(2, 5, 4, dtype=torch.float64)
+    with originals.NoSoftmax():
+        expected = module(x, encoder_hidden_states=context)
+    module.set_processor(aea.LinearAttentionProcessor())
+    torch.testing.assert_close(module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_whole_unet_of_monai_trains() -> None:
+    unet = monai("nets").DiffusionModelUNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=1,
+        channels=(8, 16),
+        attention_levels=(False, True),
+        num_res_blocks=1,
+        num_head_channels=8,
+        norm_num_groups=4,
+    )
+    report = aea.convert(unet, retrain=True)
+    assert {entry.class_name for entry in report.replaced} == {"SpatialAttentionBlock"}
+    assert len(report.replaced) == len(report.modules) > 2
+    y = unet(torch.randn(2, 1, 16, 24), timesteps=torch.tensor([1, 5]))
+    assert y.shape == (2, 1, 16, 24)
+    y.square().sum().backward()
+    blocks = [module for module in unet.modules() if isinstance(module, aea.AugmentedAttention)]
+    assert all(block.norm.weight.grad is not None for block in blocks)
