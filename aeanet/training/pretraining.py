@@ -15,6 +15,7 @@ from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.distributed import process_count
 from aeanet.inference.prediction import super_resolve
 from aeanet.inference.upsampling import upsample
+from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
