@@ -34,7 +34,6 @@ def main(
     file states the height of the specimen.
 
     `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two processes or GPUs.
-    They stop at the first image that cannot be read.
     """
     from aeanet.cli.batch import restore_images
 

@@ -77,10 +77,10 @@ KeepBar = Annotated[bool, option("Keep the information bar of the microscope as 
 
 
 @contextmanager
-def progress_bar(disable: bool = False) -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    disable = disable or not err.is_terminal
+    disable = err.quiet or not err.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
 
@@ -90,6 +90,18 @@ def show(bar: Progress, label: str, share: float) -> None:
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """Of several processes only the first prints within it; an error that leaves it is printed by all."""
+    from aeanet.distributed import rank
+
+    out.quiet = err.quiet = rank() > 0
+    try:
+        yield
+    finally:
+        out.quiet = err.quiet = False
 
 
 def register_pairs(folder: Path) -> "PairSet":

@@ -1,8 +1,7 @@
 """`aeanet train`."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,11 +12,10 @@ from aeanet.cli.options import options_of
 from aeanet.cli.shared import (
     INTERRUPTED,
     Pairs,
-    err,
     fail,
     keep_apart,
+    leading,
     option,
-    out,
     path,
     progress_bar,
     register_pairs,
@@ -112,7 +110,7 @@ def main(
     changes |= {"max_seconds": None if minutes is None else 60 * minutes}
     network = {"name": model, "references": references, "batch_aware": batch_aware, "residual": residual}
     opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
-    with opening as opened, _alone(), all_processes():
+    with opening as opened, leading(), all_processes():
         begun = opened.checkpoint
         default = Recipe() if start is None else Recipe.fine_tuning()
         base = Recipe.short() if quick else begun.recipe if begun else default
@@ -166,18 +164,6 @@ def main(
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Of several processes only the first prints, except for the error that ends one of them."""
-    from aeanet.distributed import rank
-
-    out.quiet = err.quiet = rank() > 0
-    try:
-        yield
-    finally:
-        out.quiet = err.quiet = False
 
 
 def _say_trouble(error: OSError) -> None:
