@@ -1,7 +1,6 @@
 """Training on simulated micrographs without end, for a model that restores images it has no pairs of."""
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from aeanet.distributed import process_count
 from aeanet.inference.prediction import super_resolve
 from aeanet.inference.upsampling import upsample
 from aeanet.io.atomic import write_atomically
+from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
 from aeanet.scoring.metrics import psnr, ssim
@@ -155,7 +155,7 @@ def pretrain(
         "scores": {} if now.interrupted else {"simulated": score_simulated(trained, held_back_images(held_back))},
     }
     if folder:
-        write_atomically(folder / RUN_FILE, (json.dumps(record, indent=2) + "\n").encode())
+        write_json(folder / RUN_FILE, record)
         write_atomically(folder / CARD_FILE, model_card(record).encode())
     return Pretrained(trained, now, record)
 
