@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,10 @@ HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never 
 
 def pretraining_recipe(**changes: Any) -> Recipe:
     """60,000 steps of 16 crops of 96 px, one cycle up to 1e-3: three hours on two cores with bfloat16 products."""
-    settings = {"steps": 60_000, "batch": 16, "crop": 96, "rate": 1e-3, "schedule": "one-cycle"}
-    return Recipe(**(settings | {"precision": "bfloat16"} | changes))
+    recipe = Recipe(
+        steps=60_000, batch=16, crop=96, rate=1e-3, schedule="one-cycle", loss="relative", precision="bfloat16"
+    )
+    return replace(recipe, **changes)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def pretrain(
                 if now.ended or now.step % LOG_EVERY == 0:
                     log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
                 checkpointer.after_step(now, None)
-            batches.close()
+            del batches  # ends the workers
         trained = average.network()
     record = described | {
         "steps_done": now.step,

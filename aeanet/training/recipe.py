@@ -11,6 +11,7 @@ from aeanet.inference.precision import Precision
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
+Loss = Literal["mae", "relative"]
 
 
 class RecipeError(UserError):
@@ -30,6 +31,9 @@ class Recipe:
     the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
     by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
 
+    The relative loss is for data of all strengths of noise: it counts each crop's error as a share of that error, so
+    that nearly clean images weigh as much as noisy ones. Under MAE the noisy ones decide alone.
+
     `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
     time to average that out. Frozen statistics are used in training as they are in prediction.
 
@@ -46,6 +50,7 @@ class Recipe:
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
+    loss: Annotated[Loss, "mae; or relative: mean over the crops of the logarithm of each one's MAE"] = "mae"
     max_seconds: float | None = None
     freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
@@ -64,7 +69,11 @@ class Recipe:
             raise RecipeError(f"betas are {self.betas[0]} and {self.betas[1]}, wanted numbers from 0 to below 1.")
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
-        for name, choices in (("schedule", get_args(Schedule)), ("precision", get_args(Precision))):
+        for name, choices in (
+            ("schedule", get_args(Schedule)),
+            ("loss", get_args(Loss)),
+            ("precision", get_args(Precision)),
+        ):
             if getattr(self, name) not in choices:
                 raise RecipeError(f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}.")
 
@@ -109,9 +118,12 @@ class Recipe:
 
 
 def current_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's record by any version of this program, as this version writes it: "32" and "bf16" were precisions."""
+    """A recipe's record by any version of this program, as this version writes it.
+
+    "32" and "bf16" were precisions, and the loss was MAE.
+    """
     precision = {"32": "float32", "bf16": "bfloat16"}.get(record["precision"], record["precision"])
-    return record | {"precision": precision}
+    return {"loss": "mae"} | record | {"precision": precision}
 
 
 @dataclass(frozen=True)

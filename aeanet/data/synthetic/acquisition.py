@@ -30,16 +30,17 @@ class Acquisition:
         brightness, contrast: mean and standard deviation of the grey levels of the whole specimen, before clipping.
         background: grey levels of signal below the darkest point that the black level hides; they only add noise.
         gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
-        shot: noise variance per grey level of signal, 0 to 20 grey levels (Poisson).
-        read: standard deviation of the noise that does not depend on the signal, 0 to 25 grey levels.
+        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels, mostly below 2.
+        read: standard deviation of the noise that does not depend on the signal; over the root of `frames`,
+            0 to 45 grey levels, mostly below 5.
         frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one frame.
-        stripes: standard deviation of the offset of whole lines, grey levels, 0 to 3.
-        jitter: standard deviation of the start of a line, LR px, 0 to 0.4. The target does not follow it.
+        stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey levels, mostly 0.
+        jitter: standard deviation of the start of a line, LR px, 0 to 0.3. The target does not follow it.
         vibration: amplitude of slow sinusoidal displacements of lines, LR px, 0 to 2. The target follows it.
         charging: strength of shadows and tails beside bright bodies along the line, 0 to 0.6; `tail`, their length in
             HR px. The target shows them.
         streaks: share of lines with a charging event, a step of brightness that decays along the line, 0 to 0.1.
-        hum: amplitude of an interference along the scan, grey levels, 0 to 4.
+        hum: amplitude of an interference along the scan, grey levels, 0 to 6; mostly 0.
         spikes: share of pixels hit by a discharge, 0 to 0.001.
         bits: 8 to 16, of the recorded file.
     """
@@ -201,13 +202,13 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         shot=float((1 - constant) * noise**2 * frames / (2 * contrast + background)),
         read=math.sqrt(constant * frames) * noise,
         frames=frames,
-        stripes=sometimes(0.15, rng.exponential(0.15) * noise),
+        stripes=sometimes(0.15, min(rng.exponential(0.15) * noise, 6) * math.sqrt(frames)),
         jitter=sometimes(0.7, rng.uniform(0, 0.3)),
-        vibration=sometimes(0.4, rng.exponential(0.4)),
+        vibration=sometimes(0.4, min(rng.exponential(0.4), 2.0)),
         charging=sometimes(0.2, rng.uniform(0, 0.6)),
         tail=float(np.exp(rng.uniform(math.log(6), math.log(150)))),
         streaks=sometimes(0.1, rng.uniform(0, 0.1)),
-        hum=sometimes(0.08, rng.uniform(0, 0.5) * noise),
+        hum=sometimes(0.08, min(rng.uniform(0, 0.5) * noise, 6)),
         spikes=sometimes(0.05, rng.uniform(0, 0.001)),
         bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
     )

@@ -260,6 +260,8 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
         "charging": (0, 0.6),
         "streaks": (0, 0.1),
         "jitter": (0, 0.3),
+        "vibration": (0, 2),
+        "hum": (0, 6),
         "spikes": (0, 0.001),
         "bits": (8, 16),
     }
@@ -267,6 +269,10 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
         values = np.array([getattr(settings, name) for settings in drawn])
         assert low <= values.min() <= low + 0.05 * (high - low), name
         assert high - 0.05 * (high - low) <= values.max() <= high, name
+    for settings in drawn:
+        assert 0 <= settings.shot / settings.frames <= 60
+        assert 0 <= settings.read / math.sqrt(settings.frames) <= 45
+        assert 0 <= settings.stripes / math.sqrt(settings.frames) <= 6
     magnifications = np.array([settings.magnification for settings in drawn])
     assert np.mean(magnifications == 1) == pytest.approx(0.33, abs=0.04)
     assert np.mean(magnifications == 2) == pytest.approx(0.37, abs=0.04)
