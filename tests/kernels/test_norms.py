@@ -96,13 +96,14 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
 
 
 @pytest.mark.parametrize(
-    ("norm", "ratio"), [("group", 1.0), ("group", 10.0), ("group", 100.0), ("layer", 1.0), ("layer", 100.0), ("rms", 1.0)]
+    ("norm", "ratio"),
+    [("group", 1.0), ("group", 10.0), ("group", 100.0), ("layer", 1.0), ("layer", 100.0), ("rms", 1.0)],
 )
 def test_error_budget_where_the_mean_is_large(backend, norm, ratio):
     """Mean by deviation, beside PyTorch's own norm in float32. A mean for each channel where the norm removes it; what
     remains of one in z makes all other gradients small.
     """
-    if backend == "triton" and ratio not in (1.0, 100.0):
+    if backend == "triton" and ratio == 10:
         pytest.skip("in the interpreter the extremes")
     block = drawn_block(32, norm, groups=4, references=8).float().train()
     generator = torch.Generator().manual_seed(1)
@@ -126,9 +127,7 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
 
         assert error() < 3e-7
         zero = lambda x: x.new_zeros(x.shape[:2])  # noqa: E731
-        for name in ("eager", "triton.primitives"):
-            monkeypatch.setattr(f"aea_kernels.backends.{name}.pivot", zero)
-        monkeypatch.setattr("aea_kernels.backends.triton.pivot", zero)
+        monkeypatch.setattr(f"aea_kernels.backends.{backend}.pivot", zero)
         assert error() > 1e-5
 
 
