@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
     parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
-    parser.add_argument("--norm", nargs="+", choices=NORMS, default=NORMS)
+    parser.add_argument("--norm", nargs="+", choices=NORMS, default=["batch"])
     parser.add_argument("--families", action="store_true", help="the kernels of the other families, and no others")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sizes", type=int, help="only count the kernels that so many image sizes compile")

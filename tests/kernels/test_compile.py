@@ -13,6 +13,7 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
+from aea_kernels import ops as primitives
 from aea_kernels.parameters import Projections
 
 
@@ -111,7 +112,16 @@ def test_opcheck_of_every_operator(backend, dtype):
     projections = Projections(*(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,))))
     references, gram, matrix = normal(2, 4, seed=6), normal(2, 5, 5, seed=7), normal(2, 4, 5, seed=8)
     a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
+    affine, grams, composed = normal(3, 2, 4, seed=9), normal(3, 5, 5, seed=10), normal(3, 4, 5, seed=11)
+    normed = "group", 1e-5, normal(3, 4, seed=12)
+    rest = list(projections), 2, 0.5
     calls = {
+        ops.pivot: (x,),
+        ops.normed_moments: (x, *normed),
+        ops.normed_keys: (grams, affine, references, 1),
+        ops.attend_to_normed: (x, *normed, affine, gram, *rest),
+        ops.attend_to_normed_backward: (x, x, *normed, affine, gram, matrix, references, 1, *rest),
+        ops.normed_features_backward: (x, x, "layer", 1e-5, None, composed, grams),
         ops.statistics: (x,),
         ops.moments: (x, norm, 1e-5, references, 1),
         ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
@@ -128,7 +138,7 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.outer_sum_and_squares: (a, b),
         ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }
-    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
+    registered = {op.name() for op in vars(primitives).values() if isinstance(op, torch._ops.OpOverload)}
     assert {op._qualified_op_name for op in calls} == registered
     for op, arguments in calls.items():
         library.opcheck(op.default, (*arguments, backend))

@@ -102,9 +102,20 @@ def test_block_inference(monkeypatch, dtype, channels):
     assert traffic.rows() == expected(plan)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("norm", "tensors"), [("batch", 11), (None, 8), ("group", 8), ("layer", 8), ("rms", 8)])
-def test_block_forward_and_backward(monkeypatch, dtype, norm, tensors):
+@pytest.mark.parametrize(
+    ("norm", "dtype", "forward", "tensors"),
+    [
+        ("batch", torch.bfloat16, 4, 11),
+        ("batch", torch.float32, 4, 11),
+        (None, torch.bfloat16, 3, 8),
+        (None, torch.float32, 3, 8),
+        ("group", torch.float32, 3, 8),
+        ("layer", torch.float32, 3, 8),
+        ("rms", torch.bfloat16, 3, 8),
+    ],
+)
+def test_block_forward_and_backward(monkeypatch, norm, dtype, forward, tensors):
+    """Two reads and a write forward, and no pass more with a norm that has no activation."""
     block = aea.AugmentedAttention(20, references=3, norm=norm, groups=4).train()
     x = torch.randn(3, 20, 15, 17).to(dtype).requires_grad_()
     dy = torch.randn_like(x)
@@ -113,6 +124,8 @@ def test_block_forward_and_backward(monkeypatch, dtype, norm, tensors):
     block(x).backward(dy)
     assert plan.reads + plan.writes == tensors
     assert traffic.rows() == expected(plan)
+    until_y = traffic.launches.index("apply_kernel") + 1
+    assert sum(read + written for read, written, _ in traffic.rows()[:until_y]) == forward * x.nbytes
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
