@@ -1,6 +1,6 @@
 """`python -m benches.readme [DEMO_FOLDER]`: put the recorded numbers into README, so that none is typed by hand.
 
-With the folder of an `aeanet demo`, its scores and picture are recorded under `results/` first.
+With the folder of an `aeanet demo`, its scores are recorded under `results/` first.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from aea_kernels.conversion.table import RECOGNISERS
+from aeanet.networks.registry import SHIPPED_FOLDER
 from aeanet.training import Recipe
 
 from . import report
@@ -31,6 +31,8 @@ def main() -> None:
 
 def with_records(text: str) -> str:
     """README's text with what the records under `results/` say between its markers."""
+    text = fill(text, "supported", supported_table())
+    text = fill(text, "sem", sem_sentence(json.loads((SHIPPED_FOLDER / "sem.json").read_text())))
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
     text = fill(text, "tiling", tiling_section(json.loads((RESULTS / "tiling.json").read_text())))
@@ -39,9 +41,6 @@ def with_records(text: str) -> str:
 
 def record_demo(folder: Path) -> None:
     shutil.copy(folder / "demo.json", RESULTS / "demo.json")
-    picture = Image.open(folder / "comparison.png").convert("RGB")
-    picture.thumbnail((1600, 1600), Image.Resampling.LANCZOS)
-    picture.save(RESULTS / "demo.jpg", quality=85)
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -51,6 +50,33 @@ def fill(text: str, name: str, content: str) -> str:
     if found != 1:
         raise ValueError(f"README has {found} places for {name!r}, wanted one")
     return text
+
+
+def supported_table() -> str:
+    """What `aea.convert` recognises."""
+    lines = ["| from | class | replaced by | results |", "|---|---|---|---|"]
+    for known in RECOGNISERS:
+        classes = ", ".join(f"`{name}`" for name in known.classes) + f" {known.only}".rstrip()
+        results = "the same" if known.exact else "others, with `retrain=True`"
+        lines.append(f"| {known.library} | {classes} | `{known.computed_by}` | {results} |")
+    return "\n".join(lines)
+
+
+def sem_sentence(record: dict[str, Any]) -> str:
+    example, scores = record["example"], record["scores"]
+    real = scores.get("real", [])
+    on_real = ""
+    if real:
+        psnr, ssim = (sum(score[name] for score in real) / len(real) for name in ("delta_psnr", "delta_ssim"))
+        on_real = (
+            f" On {len(real)} real SEM pairs, which it was never trained on, it gains {psnr:+.2f} dB and {ssim:+.3f} "
+            "SSIM."
+        )
+    return (
+        f"The simulated image above, which the model has not seen, gains {example['delta_psnr']:+.2f} dB PSNR and "
+        f"{example['delta_ssim']:+.3f} SSIM over bicubic interpolation.{on_real}\n"
+        "[Its card](aeanet/models/sem.md) says what it was trained on, all its scores, and its limits."
+    )
 
 
 def demo_sentence(demo: dict[str, Any]) -> str:

@@ -6,18 +6,26 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from aeanet.inference.prediction import restore
-from aeanet.io.images import read_image
+from aeanet.data.registration import RegisteredPair, RegistrationReport
+from aeanet.data.synthetic import Acquisition, simulate_image
+from aeanet.figures import draw_comparison
+from aeanet.inference.prediction import restore, super_resolve
+from aeanet.inference.upsampling import upsample
+from aeanet.io.images import read_image, write_image
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
+from aeanet.scoring.evaluation import score_region
 from aeanet.scoring.metrics import psnr, ssim
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 
+RESULTS = Path(__file__).parent / "results"
 BORDER = 24  # px of the real pairs that are not scored
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
 _CHILD = """
@@ -25,6 +33,7 @@ import resource, sys, time
 import torch
 torch.set_num_threads(2)
 from pathlib import Path
+from typing import Any
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
 start = time.monotonic()
@@ -52,7 +61,10 @@ def main() -> None:
         "clean": [round(_clean(model, image.hr), 2) for image in images],
     }
     if arguments.pairs:
-        record["scores"]["real"] = _real(model, arguments.pairs)
+        record["scores"]["real"] = score_real(model, arguments.pairs)
+    comparison = RESULTS / "networks.json"
+    record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
+    record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
     file.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
@@ -63,7 +75,8 @@ def _clean(model: Network, image: np.ndarray) -> float:
     return psnr(restore(model, image), image, np.ones(image.shape, bool))
 
 
-def _real(model: Network, folder: Path) -> list[dict[str, object]]:
+def score_real(model: Network, folder: Path) -> list[dict[str, Any]]:
+    """Gains over bicubic interpolation on the registered pairs of a folder, whole images without their border."""
     scores = []
     for path in sorted((folder / "hr").iterdir()):
         lr, hr, mask = (read_image(folder / kind / path.name).pixels for kind in ("lr", "hr", "mask"))
@@ -78,6 +91,25 @@ def _real(model: Network, folder: Path) -> list[dict[str, object]]:
             }
         )
     return scores
+
+
+def _example(model: Network) -> dict[str, float]:
+    """A simulated LR image for README, `example.png`, and the picture of its restoration; its scores."""
+    image = simulate_image(2026, (472, 640), kind="mixed", acquisition=Acquisition(magnification=2.0, shot=1.1))
+    identity = ((2.0, 0.0, 0.5), (0.0, 2.0, 0.5))
+    report = RegistrationReport(0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, identity)  # nothing to register: the grids agree
+    everywhere = np.ones(image.hr.shape, bool)
+    pair = RegisteredPair("simulated", upsample(image.lr, 2), image.hr, everywhere, report)
+    restored = super_resolve(model, image.lr, magnification=2)
+    score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
+    assert score is not None
+    write_image(RESULTS / "example.png", image.lr)
+    with tempfile.TemporaryDirectory() as folder:
+        draw_comparison(Path(folder) / "sem.png", pair, restored, score)
+        picture = Image.open(Path(folder) / "sem.png").convert("RGB")
+    picture.thumbnail((1600, 1600), Image.Resampling.LANCZOS)
+    picture.save(RESULTS / "sem.jpg", quality=85)
+    return {name: round(getattr(score, name), 4) for name in ("delta_psnr", "delta_ssim")}
 
 
 def _cost(file: Path, height: int, width: int, magnification: float) -> dict[str, float]:

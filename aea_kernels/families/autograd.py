@@ -34,14 +34,11 @@ class PhiOuterSum(Function):
         key, value, ctx.phi, ctx.backend = inputs
         _, maximum = output
         ctx.mark_non_differentiable(maximum)
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(key, value, maximum)
 
     @staticmethod
-    def backward(ctx: Any, grad_sums: Tensor | None, _maximum_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_sums: Tensor, _maximum_grad: Tensor) -> tuple[Tensor | None, ...]:
         key, value, maximum = ctx.saved_tensors
-        if grad_sums is None:
-            return None, None, None, None
         if not differentiable():
             return *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend), None, None
         k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)

@@ -111,13 +111,18 @@ def attend_channels(value: Tensor, summary: ChannelSummary, temperature: Tensor,
     check_summary(summary, ChannelSummary)
     check_query(value, summary.products, "products", "(B, H, E, E)", name="value")
     _check_temperature(temperature, value)
+    matrix = channel_map(summary, temperature, eps=eps).expand(value.shape[0], -1, -1, -1)
+    if backend_name() == "naive":
+        return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
+    return ApplyMatrix.apply(value, matrix, backend_name())
+
+
+def channel_map(summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature (H,)."""
     wide = summary.products.dtype
     query_lengths, key_lengths = (_length(s, eps) for s in (summary.query_squares, summary.key_squares))
     scores = summary.products / query_lengths[..., :, None] / key_lengths[..., None, :]
-    matrix = (temperature.to(wide)[:, None, None] * scores).softmax(-1).expand(value.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        return (value.to(wide) @ matrix.mT).to(value.dtype)
-    return ApplyMatrix.apply(value, matrix, backend_name())
+    return (temperature.to(wide)[:, None, None] * scores).softmax(-1)
 
 
 def _length(squares: Tensor, eps: float) -> Tensor:

@@ -42,6 +42,7 @@ class Method:
 AEANET = Method("aeanet", "AEANet", "aeanet", {"references": 64, "batch_aware": True})
 TITLES = {
     "unet": "U-Net",
+    "shuffled": "Shuffled U-Net",
     "gvtnet": "GVTNet",
     "vdsr": "VDSR",
     "edsr": "EDSR",

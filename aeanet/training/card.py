@@ -1,4 +1,4 @@
-"""The card of a model pretrained on simulated images: what it is, what it was trained on, how well it does, its limits."""
+"""The card of a model pretrained on simulated images: what it is, its training data, its scores, its limits."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "## What it is",
         f"The network `{model['name']}` ({options or 'its usual options'}), trained by `aeanet pretrain` for "
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px "
-        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): L1 loss, Adam, "
+        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): "
+        f"{'relative' if recipe.get('loss') == 'relative' else 'mean absolute'} error, Adam, "
         f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
         f"{recipe['seed']}. The weights are the running average of the latest steps, rounded to float16. The record "
         "beside this card has all settings and versions.",
@@ -59,6 +60,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         )
     if "cost" in record:
         parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
+    if record.get("comparison"):
+        parts += ["## Which network", *_comparison(record["comparison"])]
     parts += ["## Limits", *record.get("limits", LIMITS)]
     return "\n\n".join(parts) + "\n"
 
@@ -83,6 +86,27 @@ def _simulated_table(scores: Scores) -> str:
             row = (title, len(group), f"{statistics.fmean(gains):+.2f}", f"{similar:+.3f}", f"{min(gains):+.2f}")
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
+
+
+def _comparison(entries: Scores) -> list[str]:
+    """A table for each budget: means over the seeds."""
+    parts = []
+    for budget in dict.fromkeys(entry["budget"] for entry in entries):
+        runs = [entry for entry in entries if entry["budget"] == budget]
+        lines = [
+            "| network | seeds | steps | parameters | simulated Δ PSNR (dB) | simulated Δ SSIM | real Δ PSNR (dB) |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in dict.fromkeys(run["network"] for run in runs):
+            own = [run for run in runs if run["network"] == name]
+            steps, psnr, ssim = (
+                statistics.fmean(run[key] for run in own) for key in ("steps", "simulated_psnr", "simulated_ssim")
+            )
+            real = [f"{run['real_psnr']:+.2f}" for run in own if "real_psnr" in run]
+            row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
+            lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
+        parts += [f"Pretrained with a budget of {budget} each (`python -m benches.networks`):", "\n".join(lines)]
+    return parts
 
 
 def _cost(cost: Scores) -> str:

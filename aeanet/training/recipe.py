@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from aeanet.errors import UserError
 from aeanet.inference.precision import Precision
 
+MOST = 2**31  # of anything that is counted
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
+Loss = Literal["mae", "relative"]
 
 
 class RecipeError(UserError):
@@ -30,6 +32,9 @@ class Recipe:
     the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
     by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
 
+    The relative loss is for data of all strengths of noise: it counts each crop's error as a share of that error, so
+    that nearly clean images weigh as much as noisy ones. Under MAE the noisy ones decide alone.
+
     `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
     time to average that out. Frozen statistics are used in training as they are in prediction.
 
@@ -46,6 +51,7 @@ class Recipe:
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
+    loss: Annotated[Loss, "mae; or relative: mean over the crops of the logarithm of each one's MAE"] = "mae"
     max_seconds: float | None = None
     freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
@@ -56,15 +62,19 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise RecipeError(f"{name} is {value}, wanted a number above 0.")
+            if value is not None and not 0 < value < MOST:
+                raise RecipeError(f"{name} is {value}, wanted a number above 0 and below {MOST:,}.")
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise RecipeError(f"betas are {self.betas[0]} and {self.betas[1]}, wanted numbers from 0 to below 1.")
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
-        for name, choices in (("schedule", get_args(Schedule)), ("precision", get_args(Precision))):
+        for name, choices in (
+            ("schedule", get_args(Schedule)),
+            ("loss", get_args(Loss)),
+            ("precision", get_args(Precision)),
+        ):
             if getattr(self, name) not in choices:
                 raise RecipeError(f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}.")
 
@@ -109,9 +119,12 @@ class Recipe:
 
 
 def current_record(record: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's record by any version of this program, as this version writes it: "32" and "bf16" were precisions."""
+    """A recipe's record by any version of this program, as this version writes it.
+
+    "32" and "bf16" were precisions, and the loss was MAE.
+    """
     precision = {"32": "float32", "bf16": "bfloat16"}.get(record["precision"], record["precision"])
-    return record | {"precision": precision}
+    return {"loss": "mae"} | record | {"precision": precision}
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ class Interval:
     def __post_init__(self) -> None:
         given = [value for value in (self.steps, self.seconds) if value is not None]
         if len(given) != 1 or not given[0] > 0:
-            raise RecipeError(f"An interval is a number of steps or of seconds above 0, not {self}.")
+            raise RecipeError(f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted above 0.")
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
@@ -134,9 +147,12 @@ class Interval:
             raise RecipeError(
                 f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min or 1h."
             )
+        number = float(found[1])
+        if not 0 < number < MOST:
+            raise RecipeError(f"{text!r} is no interval: wanted a number above 0 and below {MOST:,}.")
         if found[2] is None:
             return cls(steps=int(found[1]))
-        return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
+        return cls(seconds=number * {"s": 1, "min": 60, "h": 3600}[found[2]])
 
     def due(self, step: int, since: float) -> bool:
         """Whether the interval ends at step `step`, `since` seconds after it last ended."""

@@ -1,8 +1,9 @@
 """Endless training batches of simulated micrographs, made by worker processes while the network learns.
 
 The steps are made in rounds. A round draws a few scenes, scans crops of them with settings drawn anew for each, and
-deals these out to its steps. It depends on the seed and its number alone: neither the number of workers nor an
-interruption changes what a step sees.
+deals these out to its steps: first as they are, then once more in another order and upside down, since simulating a
+crop takes as long as learning from it. Crops are not turned: noise is correlated along the lines of the scan. A round
+depends on the seed and its number alone: neither the number of workers nor an interruption changes what a step sees.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from aeanet.data.synthetic import Acquisition, draw_scene, simulate_example
 
 SCENES = 8  # of a round
-STEPS = 64  # of a round: a scene of 512 px then gives 128 crops, which take twice its time
+STEPS = 64  # of a round: a scene of 512 px then gives 64 crops, which take as long as the scene itself
 SIDE = 512  # px of a scene
 
 
@@ -40,11 +41,14 @@ class SimulatedRounds(Dataset[tuple[Tensor, Tensor]]):
         side = max(SIDE, 2 * self.crop)
         scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
         examples = []
-        for number in range(STEPS * self.batch):
+        total = STEPS * self.batch
+        for number in range(-(-total // 2)):
             row, column = rng.integers(side - self.crop + 1, size=2).tolist()
             scene = scenes[number % SCENES]
             examples.append(simulate_example(scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop))
         lr, hr = (np.stack([getattr(example, kind) for example in examples])[:, None] for kind in ("lr", "hr"))
+        again = rng.permutation(len(lr))[: total - len(lr)]
+        lr, hr = (np.concatenate([images, images[again, :, ::-1]]) for images in (lr, hr))
         return torch.from_numpy(lr), torch.from_numpy(hr)
 
 

@@ -14,9 +14,11 @@ from aeanet.training.parallel import average_over_processes
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe, RecipeError
 
+FLOOR = 0.002  # half a grey level of 8 bits: errors below it no longer count in the relative loss
+
 
 class TrainingStep:
-    """Called with a batch and how far the training is, it improves the model once and returns the loss (MAE).
+    """Called with a batch and how far the training is, it improves the model once and returns the MAE.
 
     Args:
         model: on the device to train on, in training mode.
@@ -59,12 +61,22 @@ class TrainingStep:
         return loss
 
     def loss_and_gradients(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The loss; its gradients are left at the weights. No value is read on the CPU, so a CUDA graph can hold it."""
+        """The MAE; the gradients of the recipe's loss are left at the weights.
+
+        No value is read on the CPU, so a CUDA graph can hold it.
+        """
         self.optimizer.zero_grad()  # drops the gradients, so that `backward` writes new ones instead of adding
         with computing_in(self.recipe.precision, lr.device):
-            loss = F.l1_loss(self.forward(lr), hr)
-        loss.backward()
+            restored = self.forward(lr)
+            loss = F.l1_loss(restored, hr)
+            wanted = loss if self.recipe.loss == "mae" else relative_loss(restored, hr)
+        wanted.backward()
         return loss.detach()
+
+
+def relative_loss(restored: Tensor, hr: Tensor) -> Tensor:
+    """Mean over the images (N, 1, H, W) of log(MAE + FLOOR)."""
+    return (restored - hr).abs().mean((1, 2, 3)).add(FLOOR).log().mean()
 
 
 class CapturedPass:

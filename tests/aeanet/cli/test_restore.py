@@ -1,0 +1,84 @@
+"""The shipped model: its file and card, restoration out of the box, and a training that starts from it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from toys import aeanet, simulated_folder
+
+import aeanet as package
+from aeanet.data.synthetic import simulate_image
+from aeanet.inference.prediction import restore, super_resolve
+from aeanet.inference.upsampling import upsample
+from aeanet.networks.registry import SHIPPED, SHIPPED_FOLDER, load_model
+from aeanet.scoring.metrics import psnr
+from aeanet.training.card import model_card
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_is_small_and_its_card_says_what_its_record_says(name: str) -> None:
+    assert (SHIPPED_FOLDER / f"{name}.safetensors").stat().st_size <= 3_000_000
+    record = json.loads((SHIPPED_FOLDER / f"{name}.json").read_text())
+    assert (SHIPPED_FOLDER / f"{name}.md").read_text() == model_card(record)
+    model = load_model(name)
+    assert model.config == record["model"]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = simulate_image(7, (60, 80), kind="mixed", magnification=2.0)
+    for name, values in {
+        "deep.tif": np.rint(image.lr * 65535).astype(np.uint16),
+        "float.tif": image.lr.astype(np.float32),
+    }.items():
+        tifffile.imwrite(tmp_path / name, values)
+        done = aeanet("restore", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        result = tifffile.imread(tmp_path / "restored" / name)
+        assert result.dtype == values.dtype
+        assert result.shape == (120, 160)
+        full = 65535 if values.dtype == np.uint16 else 1
+        expected = super_resolve(load_model("sem"), (values / full).astype(np.float32), magnification=2)
+        assert np.abs(result / full - expected).max() < 2e-3
+    package.restore_file("sem", tmp_path / "deep.tif", tmp_path / "again.tif", magnification=1)
+    assert tifffile.imread(tmp_path / "again.tif").shape == (60, 80)
+    same = aeanet("predict", "sem", tmp_path / "float.tif", "--out", "predicted")
+    assert same.exit_code == 0, same.output
+    np.testing.assert_array_equal(tifffile.imread("predicted/float.tif"), tifffile.imread("restored/float.tif"))
+
+    wrong = aeanet("restore", tmp_path / "deep.tif", "--magnification", "5")
+    assert wrong.exit_code == 1
+    assert "wanted 1 to 4" in wrong.output
+    found = json.loads(aeanet("info", "sem", "--json").stdout)
+    assert found["training"]["name"] == "sem"
+
+
+def test_it_gains_on_noise_and_leaves_a_clean_image() -> None:
+    model = load_model("sem")
+    image = simulate_image(11, (96, 128), kind="porous", magnification=2.0)
+    everywhere = np.ones(image.hr.shape, bool)
+    restored = super_resolve(model, image.lr, magnification=2)
+    bicubic = upsample(image.lr, 2).clip(0, 1)
+    assert psnr(restored, image.hr, everywhere) > psnr(bicubic, image.hr, everywhere)
+    assert psnr(restore(model, image.hr), image.hr, everywhere) >= 45
+
+
+def test_a_training_starts_from_it(tmp_path: Path) -> None:
+    pairs = simulated_folder(tmp_path / "pairs", [0])
+    done = aeanet(
+        *("train", pairs, "--out", tmp_path / "run", "--from", "sem"),
+        *("--steps", "1", "--batch", "2", "--crop", "16", "--rate", "1e-9"),
+    )
+    assert done.exit_code == 0, done.output
+    trained, shipped = load_model(tmp_path / "run"), load_model("sem")
+    assert trained.config == shipped.config
+    for name, tensor in shipped.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], tensor, rtol=0, atol=1e-7)
+
+    other = aeanet("train", pairs, "--out", tmp_path / "other", "--from", "sem", "--model", "unet")
+    assert other.exit_code == 1
+    assert "leave out --model" in other.output

@@ -1,0 +1,85 @@
+"""The network of the shipped model: its layers against plain PyTorch, its identity at first, its tiles."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aeanet.errors import ModelError
+from aeanet.inference.prediction import restore
+from aeanet.inference.tiling import reach_of
+from aeanet.networks.registry import build_model
+
+SMALL = {"widths": [4, 6], "blocks": [1, 1]}
+
+
+def shaken(**options: object) -> torch.nn.Module:
+    """A network whose weights are as of a trained one: all layers take part, the result stays near the image."""
+    torch.manual_seed(0)
+    model = build_model("shuffled", **(SMALL | options)).double().eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def written_out(state: dict[str, Tensor], image: Tensor) -> Tensor:
+    """The network of two levels with a block each, layer by layer, for sides that are multiples of 4."""
+
+    def conv(name: str, x: Tensor, **options: int) -> Tensor:
+        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)
+
+    def block(name: str, x: Tensor) -> Tensor:
+        return x + conv(f"{name}.conv2", conv(f"{name}.conv1", x, padding=1).relu(), padding=1)
+
+    corners = [image[:, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    skip = block("encoders.0.0", conv("first", torch.stack(corners, 1), padding=1))
+    deep = block("bottom.0", conv("downs.0", skip, stride=2))
+    x = F.conv_transpose2d(deep, state["ups.0.weight"], state["ups.0.bias"], stride=2)
+    x = conv("last", block("decoders.0.0", x + skip), padding=1)
+    result = image.clone()
+    for channel, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        result[:, 0, i::2, j::2] += x[:, channel]
+    return result
+
+
+def test_it_is_what_its_layers_say() -> None:
+    model, image = shaken(), torch.rand(2, 1, 20, 28, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), written_out(model.state_dict(), image), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("attention", ["none", "bottom", "all"])
+def test_at_first_it_leaves_the_image_as_it_is(attention: str) -> None:
+    torch.manual_seed(0)
+    model = build_model("shuffled", attention=attention)
+    blocks = [module for module in model.modules() if hasattr(module, "conv2")]
+    assert blocks
+    for block in blocks:
+        x = torch.randn(1, block.conv1.in_channels, 5, 5)
+        assert torch.equal(block(x), x)
+    image = torch.rand(1, 1, 9, 13)
+    assert torch.equal(model.eval()(image), image)
+
+
+@pytest.mark.parametrize("attention", ["none", "bottom", "all"])
+def test_tiles_give_the_whole_image(attention: str) -> None:
+    model = shaken(attention=attention, references=3 if attention == "all" else 0)
+    image = np.random.default_rng(0).uniform(0.3, 0.7, (151, 134))
+    whole = restore(model, image)
+    least = reach_of(model).halo
+    assert np.abs(whole - image).max() > 1e-3
+    np.testing.assert_allclose(restore(model, image, tile=least), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"blocks": [1]}, "wanted as many of both"),
+        ({"unshuffle": 0}, "wanted 1 or more"),
+        ({"attention": "top"}, "attention is 'top'"),
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        build_model("shuffled", **(SMALL | options))

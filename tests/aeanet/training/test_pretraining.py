@@ -1,0 +1,111 @@
+"""Pretraining on simulated images: batches that no interruption changes, averaged weights, record and card."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import aeanet
+
+import aeanet.training.simulated as simulated
+from aeanet.networks.registry import build_model, load_model
+from aeanet.training import Interval, open_run, pretraining
+from aeanet.training.average import DECAY, WeightAverage
+from aeanet.training.card import model_card
+from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
+from aeanet.training.simulated import simulated_batches
+from aeanet.training.step import FLOOR, relative_loss
+
+RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
+TINY = {"widths": [4], "blocks": [1]}
+
+
+@pytest.fixture(autouse=True)
+def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64)):
+        monkeypatch.setattr(simulated, name, value)
+
+
+def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
+    made = simulated_batches(batch=3, crop=24, seed=1, step=step, steps=steps, workers=workers)
+    return [torch.cat(pair) for pair in made]
+
+
+def test_a_step_sees_the_same_whenever_the_training_began_and_whoever_simulates() -> None:
+    whole = batches(0, 6)
+    assert len(whole) == 6
+    assert len({batch.sum().item() for batch in whole}) == 6
+    for ours, theirs in zip(whole[3:], batches(3, 6, workers=1), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def run(folder: Path, *, resume: bool = False, stop_after: int | None = None) -> Pretrained:
+    """Pretrain; `stop_after` leaves by an error after that many steps, as a crash would."""
+
+    def on_step(now: object) -> None:
+        if now.step == stop_after:
+            raise InterruptedError
+
+    with open_run(folder, resume=resume) as opened:
+        every = Interval(steps=2)
+        return pretrain(
+            RECIPE, run=opened, workers=0, held_back=1, checkpoint_every=every, on_step=on_step, name="shuffled", **TINY
+        )
+
+
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "broken", stop_after=5)  # the checkpoint is that of step 4
+    resumed = run(tmp_path / "broken", resume=True)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+        assert torch.equal(tensor, load_model(tmp_path / "broken").state_dict()[name]), name
+    assert whole.record["scores"] == resumed.record["scores"]
+
+    record = json.loads((tmp_path / "broken" / "run.json").read_text())
+    assert record["steps_done"] == 6
+    assert (tmp_path / "broken" / "model.md").read_text() == model_card(record)
+
+
+def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None:
+    restored, hr = torch.zeros(2, 1, 3, 3, requires_grad=True), torch.zeros(2, 1, 3, 3)
+    hr[0], hr[1] = 0.02, 0.2
+    relative_loss(restored, hr).backward()
+    first, second = (restored.grad[i].abs().sum().item() for i in (0, 1))
+    assert first / second == pytest.approx((0.2 + FLOOR) / (0.02 + FLOOR))
+
+
+def test_the_average_is_that_of_the_latest_weights() -> None:
+    model = build_model("shuffled", **TINY)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        optimizer.state[parameter]["step"] = torch.tensor(0.0)
+    average = WeightAverage(model, optimizer)
+    expected, latest = None, None
+    for step in range(1, 4):
+        for parameter in model.parameters():
+            optimizer.state[parameter]["step"] += 1
+            parameter.grad = torch.full_like(parameter, float(step))
+        optimizer.step()
+        latest = next(model.parameters()).detach().double().numpy()
+        share = 1 - min(DECAY, step / (step + 10))
+        expected = latest.copy() if expected is None else expected + share * (latest - expected)
+    found = next(average.network().parameters()).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(found - latest).max() > 1e-2
+
+
+def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "held_back_images", lambda number: held_back_images(1))
+    brief = ["--steps", "2", "--batch", "2", "--crop", "16", "--workers", "0", "--precision", "float32"]
+    done = aeanet("pretrain", "--out", tmp_path / "run", *brief)
+    assert done.exit_code == 0, done.output
+    assert "2 steps" in done.stdout
+    more = aeanet("pretrain", "--out", tmp_path / "run", "--resume")
+    assert more.exit_code == 0, more.output
+    again = aeanet("pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief)
+    assert again.exit_code == 1
+    assert "--attention is an option of the network shuffled" in again.output
+    assert load_model(tmp_path / "run").magnification == 2
