@@ -67,6 +67,7 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
     worst = max(differences.values())
     if not worst <= TOLERANCE:  # also true of NaN
         raise ExportError(f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is written.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return differences
 
