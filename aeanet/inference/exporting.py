@@ -1,6 +1,5 @@
 """Networks as ONNX models, for programs that are not Python: Fiji, napari, C++, web browsers."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from aea_kernels.decompositions import PLAIN
 from aeanet.errors import UserError
 from aeanet.io.atomic import write_atomically
 from aeanet.io.quiet import quietly
+from aeanet.io.text import json_text
 from aeanet.networks.base import Network
 
 OPSET = 20
@@ -37,8 +37,8 @@ class ExportError(UserError):
 def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]:
     """Write a network as an ONNX model that takes images of every size, and compare the two at the sizes of `SIZES`.
 
-    The model has the input "image" and the output "restored", (batch, 1, height, width) in float32, and in its metadata
-    under "aeanet" a JSON record: the network's config and magnification and, in words, what an image is (`CONVENTIONS`).
+    The model has the input "image" and the output "restored", (batch, 1, height, width) in float32. Its metadata have
+    under "aeanet" a JSON record: config and magnification of the network and, in words, what an image is.
 
     Args:
         model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode.
@@ -90,7 +90,7 @@ def _onnx(model: Network) -> bytes:
     proto = exported.model_proto
     record: dict[str, Any] = {"config": model.config, "magnification": model.magnification, **CONVENTIONS}
     entry = proto.metadata_props.add()
-    entry.key, entry.value = "aeanet", json.dumps(record)
+    entry.key, entry.value = "aeanet", json_text(record)
     for tensor in (*proto.graph.input, *proto.graph.output):
         for axis, label in zip(tensor.type.tensor_type.shape.dim, ("batch", None, "height", "width"), strict=True):
             if label is not None:

@@ -1,4 +1,4 @@
-"""torch.func and derivatives in forward mode: every transform of an operator is that of the paper's equation in float64."""
+"""torch.func and forward mode: every transform of an operator is that of its equation, in float64."""
 
 from __future__ import annotations
 

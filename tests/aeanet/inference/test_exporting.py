@@ -83,6 +83,6 @@ def test_a_model_that_differs_is_not_written(
         monkeypatch.setitem(sys.modules, name, sys)
     monkeypatch.setattr(exporting, "_onnx", lambda model: b"model")
     monkeypatch.setattr(exporting, "_difference", lambda model, content, size: difference)
-    with pytest.raises(exporting.ExportError, match="differs from PyTorch by .*: nothing is written"):
+    with pytest.raises(exporting.ExportError, match=r"differs from PyTorch by .*: nothing is written"):
         exporting.export_onnx(build_model("unet"), tmp_path / "a.onnx")
     assert not (tmp_path / "a.onnx").exists()
