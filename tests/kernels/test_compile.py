@@ -122,7 +122,7 @@ def test_exported_in_operations_that_every_exporter_knows(backend):
     model = Both().double().eval()
     for parameter in model.parameters():
         parameter.data.normal_()
-    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.export.export(model, (normal(3, 4, 5, 6, dtype=torch.float64),), dynamic_shapes={"x": dynamic})
     program = program.run_decompositions(decompositions.PLAIN)
     assert not [node for node in program.graph.nodes if str(node.target).startswith("aea.")]
