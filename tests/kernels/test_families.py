@@ -49,7 +49,7 @@ def draw_inputs(family, data, size, dtype=torch.float64):
 
 
 def anchored(function):
-    """With sums of queries and keys, so that gradients are compared on a scale of their own where a quotient has none."""
+    """With sums of queries and keys: gradients that vanish are compared on a scale of one."""
 
     def compute(query, key, *rest):
         return function(query, key, *rest) + query.sum(-1, keepdim=True) + key.sum((2, 3), keepdim=True)
@@ -161,6 +161,16 @@ def test_sums_beyond_the_range_of_float16():
     expected = naive.relu_linear_attention(*(t.double() for t in inputs))
     torch.testing.assert_close(y.double(), expected, rtol=4e-3, atol=0)
     assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), inputs))
+
+
+@pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
+def test_heads_wider_than_a_tile(backend, family):
+    """Kernels walk over the channels of a head in slices, and take several passes backward."""
+    if backend == "eager":
+        pytest.skip("has no tiles of channels")
+    inputs = [normal(1, 1, 21, 130, seed=seed).requires_grad_() for seed in range(3)]
+    shared = (normal(1, seed=4),) if family == "channel" else ()
+    testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)
 
 
 # ---- the ends of the domain -----------------------------------------------------------------------------------------
