@@ -31,7 +31,9 @@ TEST = [
     "pytest-xdist>=3.5",
     "ruff>=0.5",
 ]
-FOREIGN = ["monai>=1.4"]  # a network that the tests of symmetries did not write; none of its own extras
+# Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose non-local blocks are
+# tested where it is installed, is left out: it wants opencv-python, which clashes with opencv-python-headless.
+FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(

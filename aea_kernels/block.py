@@ -163,7 +163,7 @@ def project_first(
     times.
     """
     heads, scale, reference_images, _, batch_statistics, group, backend = spec
-    z, mean, variance = _features(x, norm, batch_statistics, group)
+    z, mean, variance = features(x, norm, batch_statistics, group)
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (t.to(x.dtype) for t in projections)
 
     def project(weight: Tensor, bias: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def project_first(
     return (y, mean, variance) if batch_statistics else (y, None, None)
 
 
-def _features(
+def features(
     x: Tensor, norm: Norm | ChannelNorm | None, batch_statistics: bool, group: ProcessGroup | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """z, (B, C, S), in x's dtype; and the mean and biased variance that it was made with."""

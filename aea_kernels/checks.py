@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
+
+from .layout import acc_dtype
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -17,6 +21,24 @@ def check_type(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
     if tensor.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} has layout {tensor.layout}, expected a dense tensor")
+
+
+def check_size(name: str, size: int, least: int = 1) -> None:
+    """One sentence if a size is no whole number, or too small."""
+    try:
+        number = operator.index(size)
+    except TypeError:
+        raise TypeError(f"{name} is {size!r}, expected a whole number") from None
+    if number < least:
+        raise ValueError(f"{name} is {size}, expected {f'at least {least}' if least else '0 or more'}")
+
+
+def check_not_traced() -> None:
+    """`torch.jit.trace` keeps the number of images and positions of its example, so its result is wrong for others."""
+    if torch.jit.is_tracing():
+        raise RuntimeError("torch.jit.trace records this attention for one size only: use torch.export.export instead")
 
 
 def check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
@@ -41,6 +63,7 @@ def check_positions(name: str, tensor: Tensor, letters: str) -> None:
 
 
 def check_key_value(key: Tensor, value: Tensor) -> None:
+    check_not_traced()
     check_positions("key", key, "(B, H, L, E)")
     check_positions("value", value, "(B, H, L, D)")
     check("value", value, (*key.shape[:3], value.shape[3]), "(B, H, L, D)", like=key)
@@ -54,6 +77,7 @@ def check_query_key_value(query: Tensor, key: Tensor, value: Tensor) -> None:
 
 
 def check_features(x: Tensor) -> None:
+    check_not_traced()
     check_type("x", x)
     if not 3 <= x.dim() <= 5:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")
@@ -61,6 +85,7 @@ def check_features(x: Tensor) -> None:
 
 def check_query(query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query") -> None:
     """One sentence if queries (B, H, N, E) do not fit the `field` of a summary, (1 or B, H, E, any)."""
+    check_not_traced()
     check_positions(name, query, "(B, H, N, E)")
     batch, heads, _, width = query.shape
     if sums.dim() != 4 or sums.shape[0] not in (1, batch) or tuple(sums.shape[1:3]) != (heads, width):
@@ -68,3 +93,19 @@ def check_query(query: Tensor, sums: Tensor, field: str, letters: str, *, name: 
             f"summary.{field} has shape {tuple(sums.shape)}, expected {letters} with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in {name}"
         )
+    check_summary_tensor(sums, field, query, name)
+
+
+def check_summary(summary: object, kind: type) -> None:
+    """One sentence if `summary` is not of that class."""
+    if not isinstance(summary, kind):
+        raise TypeError(f"summary is a {type(summary).__name__}, expected a {kind.__name__}")
+
+
+def check_summary_tensor(sums: Tensor, field: str, query: Tensor, name: str) -> None:
+    """One sentence if the `field` of a summary is not in the accumulation dtype of a query, or elsewhere."""
+    if sums.dtype != acc_dtype(query.dtype):
+        raise TypeError(
+            f"summary.{field} has dtype {sums.dtype}, expected {acc_dtype(query.dtype)} for {name} in {query.dtype}"
+        )
+    check_device(f"summary.{field}", sums, query)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +21,9 @@ from .backends.eager import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype
+from .modules import AugmentedAttention
 from .normed_block import NormedBlock
 from .planning import H100, project_cost, route
-
-if TYPE_CHECKING:
-    from .modules import AugmentedAttention
 
 
 class Device(NamedTuple):
@@ -169,6 +167,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, or an unknown device.
+        TypeError: neither a block nor a shape.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:
@@ -176,8 +175,13 @@ def explain(
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
+    for given in (module_or_shape, shape):
+        if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
+            raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
     if isinstance(module_or_shape, tuple):
         return _explain_operator(tuple(module_or_shape), dtype, backward, gpu, bandwidth)
+    if not isinstance(module_or_shape, AugmentedAttention):
+        raise TypeError(f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}")
     return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
 
 
@@ -279,9 +283,8 @@ def _explain_block(
     block: AugmentedAttention, shape: tuple[int, ...] | None, dtype: torch.dtype, backward: bool,
     gpu: Device | None, bandwidth: float,
 ) -> Plan:  # fmt: skip
-    if shape is None or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
-        got = None if shape is None else tuple(shape)
-        raise ValueError(f"shape is {got}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
+    if not isinstance(shape, tuple) or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
+        raise ValueError(f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
     heads, references = block.heads, 0 if block.references is None else block.references.shape[0]
     keys, values = block.key.out_features, block.value.out_features

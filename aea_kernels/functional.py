@@ -16,7 +16,17 @@ from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
 from .backends import backend_name
 from .block import AttentionBlock, BlockSpec, project_first
-from .checks import check, check_features, check_key_value, check_positions, check_query_key_value, is_tensor
+from .checks import (
+    check,
+    check_features,
+    check_key_value,
+    check_not_traced,
+    check_positions,
+    check_query_key_value,
+    check_summary,
+    check_summary_tensor,
+    is_tensor,
+)
 from .layout import acc_dtype
 from .normed_block import NormedBlock
 from .parameters import ChannelNorm, Norm, Projections
@@ -145,7 +155,9 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     Raises:
         ValueError, TypeError: as `linear_attention`.
     """
+    check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
+    check_summary(summary, KeySummary)
     state = summary.state
     batch, heads, _, width = query.shape
     if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
@@ -153,6 +165,7 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
             f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in query"
         )
+    check_summary_tensor(state, "state", query, "query")
     weight = scale / summary.count.clamp(min=1)
     matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
     if backend_name() == "naive":
@@ -244,7 +257,7 @@ def _normed_block(
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     whole = kind != "group" and spec.backend == "triton"
-    if route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
+    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)[0]
     y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]

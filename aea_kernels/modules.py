@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from . import folding, norms, ops
 from .backends import backend_name
+from .block import features
+from .checks import check_device, check_not_traced, check_size, check_type
 from .functional import attention_block
 from .layout import acc_dtype
 from .parameters import ChannelNorm, Norm, Projections
 from .summary import Moments
+from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -81,12 +84,11 @@ class AugmentedAttention(nn.Module):
         key_channels = channels if key_channels is None else key_channels
         value_channels = channels if value_channels is None else value_channels
         for name, size in {"channels": channels, "heads": heads}.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}, expected at least 1")
-        if references < 0:
-            raise ValueError(f"references is {references}, expected 0 or more")
+            check_size(name, size)
+        check_size("references", references, 0)
         for name, size in {"key_channels": key_channels, "value_channels": value_channels}.items():
-            if size < 1 or size % heads:
+            check_size(name, size)
+            if size % heads:
                 raise ValueError(f"{name} is {size}, expected a positive multiple of heads = {heads}")
         self.channels, self.heads, self.batch_aware, self.group = channels, heads, batch_aware, group
         self.scale = (key_channels // heads) ** -0.5
@@ -170,20 +172,22 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
-        z, norm = x.flatten(2), self._norm(x.dtype, running=True)
-        if isinstance(norm, ChannelNorm):
-            z = norms.normalised(z, norm)
-        elif norm is not None:
-            z = nn.functional.batch_norm(z, norm.mean, norm.variance, norm.weight, norm.bias, eps=norm.eps)
-            z = nn.functional.relu6(z)
-        matrix = self.key(self.references) @ self.query.weight  # (R, C)
-        constant = self.key(self.references) @ self.query.bias  # (R,)
+        z, _, _ = features(x, self._norm(x.dtype, running=True), False, None)
+        matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
+        constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
 
-    @torch.no_grad()
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
+        """`forward` where `keys` are set: with derivatives, where they are recorded, in plain operations."""
+        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+            return self._attend_to_moments(keys, x)
+
+    def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
         if self.training:
             raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+        if not isinstance(keys, Moments) or keys.gram.dim() != 3:
+            raise ValueError(f"keys are a {type(keys).__name__}, expected the Moments of feature maps, `moments`")
+        check_device("keys.gram", keys.gram, x)
         images, width = keys.gram.shape[0], self.channels + 1
         if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
             raise ValueError(
@@ -200,8 +204,14 @@ class AugmentedAttention(nn.Module):
             gram = norms.transform(gram, affine)
         elif isinstance(norm, ChannelNorm):
             affine = norms.affine(norm, gram, None)
-        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
-            gram = folding.add_references(gram, self.references, len(gram))
+        gram = folding.add_references(gram, self.references, len(gram))
+        if transformed() or torch.is_grad_enabled():
+            matrix = folding.expand_groups(folding.fold(gram, self._projections(), self.heads, self.scale), len(x))
+            if pivot is None or affine is None:
+                z = features(x, norm, False, None)[0].to(dtype)
+            else:
+                z = affine[:, 0, :, None] * (x.flatten(2) - pivot[..., None]) + affine[:, 1, :, None]
+            return x + (matrix[..., :-1] @ z + matrix[..., -1:]).reshape(x.shape).to(x.dtype)
         rest = gram, self._projections(), self.heads, self.scale, self._primitives()
         if isinstance(norm, ChannelNorm):
             return ops.attend_to_normed(x, norm.kind, norm.eps, pivot, affine, *rest)[0]
@@ -217,9 +227,14 @@ class AugmentedAttention(nn.Module):
         return f"{self.channels}, heads={self.heads}, references={references}, batch_aware={self.batch_aware}"
 
     def _check(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor) or x.dim() < 3 or x.shape[1] != self.channels:
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"x is {got}, expected (N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes")
+        check_not_traced()
+        check_type("x", x)
+        if not 3 <= x.dim() <= 5 or x.shape[1] != self.channels:
+            expected = f"(N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes"
+            raise ValueError(f"x is {tuple(x.shape)}, expected {expected}")
+        device = self.query.weight.device
+        if x.device != device:
+            raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
     def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
         """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm."""
@@ -255,7 +270,8 @@ def _norm_module(
     norm: str | None, channels: int, groups: int
 ) -> nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm | None:
     if norm == "group":
-        if groups < 1 or channels % groups:
+        check_size("groups", groups)
+        if channels % groups:
             raise ValueError(f"groups is {groups}, expected a divisor of channels = {channels}")
         return nn.GroupNorm(groups, channels)
     if norm == "layer":

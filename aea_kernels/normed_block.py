@@ -15,9 +15,10 @@ from . import folding, norms, ops
 from .autograd import differentiable
 from .block import BlockSpec, pool_over_processes, project_first
 from .parameters import ChannelNorm, Projections
+from .transforms import Function
 
 
-class NormedBlock(torch.autograd.Function):
+class NormedBlock(Function):
     """The block of Fig. 3 with ``z = norm(x)`` in place of BN and ReLU6.
 
     Tensors: x (B, C, *spatial); weight and bias of the norm, (C,) or None; references (R, C) or None; the four
@@ -90,8 +91,9 @@ def _differentiable_backward(
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, _, _, references, _, _, _, *projections = inputs
-    with torch.autocast(grad_output.device.type, enabled=False):
+    again = torch.is_grad_enabled()
+    with torch.autocast(grad_output.device.type, enabled=False), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=True, allow_unused=True))
+        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))
     return tuple(next(gradients) if need else None for need in needed)

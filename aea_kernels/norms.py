@@ -143,7 +143,7 @@ def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
     """The norm of x (B, C, S) in plain operations, differentiable any number of times."""
     weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
     if norm.kind == "group":
-        return torch.nn.functional.group_norm(x, norm.groups, weight, bias, norm.eps)
+        return torch.group_norm(x, norm.groups, weight, bias, norm.eps)
     if norm.kind == "layer":
         return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], weight, bias, norm.eps).mT
     z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT

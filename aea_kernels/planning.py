@@ -52,7 +52,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
 
     Args:
-        kernel: "outer", "apply", "features_backward", "matrix_backward" or "statistics".
+        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics".
         channels: on the wider side.
         mode: of `multiplication`.
         aligned: maps are read 16 bytes at a time.
@@ -74,7 +74,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         return Tiles(64, 64, 32, 4, 1, 2)
     if kernel == "outer":
         return Tiles(block, block, 16, 8, 1 if block == 128 and mode == "ieee" else 2, 1)
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
     return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
 
@@ -85,7 +85,7 @@ def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, arch
     positions = 64 if aligned else 32
     if kernel == "outer":
         return Tiles(block, block, positions, warps, 3, {128: 1, 64: 2}.get(block, 4))
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, 32 if large else 64, warps, 2, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
@@ -109,7 +109,7 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
     positions = 32 if large else 64
     if kernel == "outer":
         return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, positions, warps, stages, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
@@ -194,6 +194,7 @@ def plan_launch(
         "outer": (over_columns * row + over_rows * column - same * row, 0, product),
         "apply": (over_rows * column, row, product),
         "matrix_backward": (row + column, column, 2 * product),
+        "outer_backward": (row + column, row + column, 2 * product),
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[kernel]
     one = over_rows == 1 and over_columns == 1

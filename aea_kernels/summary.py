@@ -7,7 +7,7 @@ and values are 1x1 projections of it. Both are linear in the set of positions: o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -58,8 +58,16 @@ def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
     return total
 
 
+class Summary:
+    """What `sum` adds up."""
+
+    def __radd__(self, other: object) -> Self:
+        """`sum` starts with the number 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+
 @dataclass(frozen=True)
-class KeySummary:
+class KeySummary(Summary):
     """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count`` (B,).
 
     Both in the accumulation dtype: float32, float64 for float64.
@@ -74,6 +82,8 @@ class KeySummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
+        if not isinstance(other, KeySummary):
+            return NotImplemented
         check_addable(self.state, other.state)
         return KeySummary(self.state + other.state, self.count + other.count)
 
@@ -87,7 +97,7 @@ class KeySummary:
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(Summary):
     """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and count together."""
 
     gram: Tensor
@@ -108,6 +118,8 @@ class Moments:
         Raises:
             ValueError: moments of different channels or dtypes.
         """
+        if not isinstance(other, Moments):
+            return NotImplemented
         check_addable(self.gram, other.gram)
         return Moments(self.gram + other.gram)
 
@@ -121,6 +133,11 @@ class Moments:
 
 
 def check_addable(a: Tensor, b: Tensor) -> None:
+    """One sentence if the sums (1 or B, ...) of two summaries do not add."""
+    if a.device != b.device:
+        raise ValueError(f"summaries on {a.device} and {b.device} do not add: bring them to one device")
+    if a.shape[0] != b.shape[0] and 1 not in (a.shape[0], b.shape[0]):
+        raise ValueError(f"summaries of {a.shape[0]} and {b.shape[0]} images do not add: expected as many, or 1")
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"

@@ -24,12 +24,18 @@ class Function(torch.autograd.Function):
         backward(ctx, grad_output) -> gradients      where `autograd.differentiable()`, by ``.apply`` of Functions
         tangent(inputs, tangents) -> tangent         forward mode: by ``.apply`` of Functions and plain operations
         vmap(info, in_dims, *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
+        plain(*inputs) -> output                     instead of these two: plain operations, in place of the Function
 
     torch.compile refuses a Function that has a ``jvp``, so the class itself has none: one derived from it does, and
     takes its place where `transformed()`. Elsewhere a call costs the host what one without all this does.
     """
 
     _in_transforms: ClassVar[type[Function]]
+
+    @classmethod
+    def plain(cls, *inputs: Any) -> Any:
+        """What takes the place of ``.apply`` where `transformed()`."""
+        return super(Function, cls._in_transforms).apply(*inputs)
 
     @staticmethod
     def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
@@ -59,7 +65,7 @@ class Function(torch.autograd.Function):
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
         if transformed():
-            return super(Function, cls._in_transforms).apply(*inputs)
+            return cls.plain(*inputs)
         # torch's own `apply` first looks up the signature of `forward`, which takes longer than all the rest
         inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
         return super(torch.autograd.Function, cls).apply(*inputs)  # type: ignore[misc]

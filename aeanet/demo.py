@@ -22,6 +22,8 @@ from aeanet.scoring.evaluation import Score, score_region
 from aeanet.training import Recipe, TrainingProgress, save_run, train
 
 TRAINING_PAIRS = 5
+RECORD = "demo.json"
+PICTURES = ("lr.png", "lr_bicubic.png", "super_resolved.png", "hr.png", "comparison.png")
 # Two cores do these steps in about two minutes. Slower machines end by the time.
 RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
@@ -64,11 +66,10 @@ def run_demo(
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
     show("Writing the pictures", 0.7)
-    write_image(folder / "lr.png", simulated[-1].lr)
-    write_image(folder / "lr_bicubic.png", unseen.lr)
-    write_image(folder / "super_resolved.png", restored)
-    write_image(folder / "hr.png", unseen.hr)
-    draw_comparison(folder / "comparison.png", unseen, restored, score)
+    *images, comparison = (folder / name for name in PICTURES)
+    for path, pixels in zip(images, (simulated[-1].lr, unseen.lr, restored, unseen.hr), strict=True):
+        write_image(path, pixels)
+    draw_comparison(comparison, unseen, restored, score)
     plan = aea.explain(trained.model.bottom, attention.shape)
     record = score.record() | {
         "steps": trained.steps,
@@ -78,7 +79,7 @@ def run_demo(
         "network_seconds": whole.seconds,
         "map_bytes": plan.map_bytes,
     }
-    write_json(folder / "demo.json", record)
+    write_json(folder / RECORD, record)
     show("Done", 1.0)
     return Group(
         _gain(score), _cost(trained.model, whole, attention, plan), f"The pictures are in {folder}: see comparison.png."

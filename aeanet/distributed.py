@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import ProcessGroup
 
-from aeanet.errors import UserError
+from aeanet.errors import UserError, sentence_or_raise
 
 PATIENCE = timedelta(minutes=10)  # for a process that does not answer, in training: rank 0 also restores pairs
 TILES_PATIENCE = timedelta(days=1)  # in prediction, where a pass over all tiles lies between two exchanges
@@ -17,6 +17,10 @@ TILES_PATIENCE = timedelta(days=1)  # in prediction, where a pass over all tiles
 
 class ProcessError(UserError):
     """Another process of this run has ended."""
+
+
+class AgreedError(UserError):
+    """An error of one process that all processes of its group raise, so that all can go on with something else."""
 
 
 def _launched() -> bool:
@@ -31,6 +35,26 @@ def process_count() -> int:
 def rank() -> int:
     """The number of this process, from 0. Only rank 0 writes files that all share."""
     return int(os.environ["RANK"]) if _launched() else 0
+
+
+@contextmanager
+def agreeing(group: ProcessGroup | None) -> Iterator[None]:
+    """Within it, an error that the user can mend, in any process of `group`, becomes an AgreedError in all of them.
+
+    They wait for each other at its end, and exchange nothing within it. Without a group, errors stay as they are.
+    """
+    sentence: str | None = None
+    try:
+        yield
+    except Exception as error:
+        if group is None:
+            raise
+        sentence = sentence_or_raise(error)
+    if group is not None:
+        said: list[str | None] = [None] * group.size()
+        dist.all_gather_object(said, sentence, group)
+        if any(said):
+            raise AgreedError(next(filter(None, said)))
 
 
 def is_loss_of_process(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 python -m benches --quick          two minutes
 python -m benches                  everything
+python -m benches --suite networks
 python -m benches --device cuda
 """
 
@@ -25,13 +26,15 @@ import torch
 from . import report
 
 HERE = Path(__file__).parent
-KEPT = ("bytes", "status", "error", "attention_share")
+SUITES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py"))
+KEPT = ("bytes", "status", "error", "side", "attention_share")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--suite", help="one of " + ", ".join(SUITES), choices=SUITES, metavar="SUITE")
     parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
     chosen = parser.parse_args()
     if chosen.device != "cpu" and not torch.cuda.is_available():
@@ -46,12 +49,13 @@ def main() -> int:
             f"--benchmark-json={raw}",
             f"--device={chosen.device}",
         ]
-        status = pytest.main([str(HERE), *options, *(["--quick"] if chosen.quick else [])])
+        where = HERE / f"test_{chosen.suite}.py" if chosen.suite else HERE
+        status = pytest.main([str(where), *options, *(["--quick"] if chosen.quick else [])])
         if not raw.exists() or not raw.stat().st_size:
             return int(status)
         record = condense(json.loads(raw.read_text()), chosen.device)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    name = record["name"] + ("-quick" if chosen.quick else "")
+    name = "-".join([record["name"], *filter(None, [chosen.suite, "quick" if chosen.quick else ""])])
     target = chosen.out / f"{name}.json"
     target.write_text(json.dumps(record, indent=1) + "\n")
     print(report.tables(record))
@@ -67,7 +71,7 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
     for entry in raw["benchmarks"]:
         stats, extra = entry["stats"], entry["extra_info"]
         result = {key: extra[key] for key in KEPT if key in extra}
-        if "status" not in result and "error" not in result and not entry["group"].endswith("memory"):
+        if not result.keys() & {"status", "error", "side"} and not entry["group"].endswith("memory"):
             result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
         groups.setdefault(entry["group"], {})[extra["name"]] = result
     cuda = device != "cpu"

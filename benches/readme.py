@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from aea_kernels.conversion.table import RECOGNISERS
 from aeanet.networks.registry import SHIPPED_FOLDER
 from aeanet.training import Recipe
 
@@ -30,6 +31,7 @@ def main() -> None:
 
 def with_records(text: str) -> str:
     """README's text with what the records under `results/` say between its markers."""
+    text = fill(text, "supported", supported_table())
     text = fill(text, "sem", sem_sentence(json.loads((SHIPPED_FOLDER / "sem.json").read_text())))
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
@@ -48,6 +50,16 @@ def fill(text: str, name: str, content: str) -> str:
     if found != 1:
         raise ValueError(f"README has {found} places for {name!r}, wanted one")
     return text
+
+
+def supported_table() -> str:
+    """What `aea.convert` recognises."""
+    lines = ["| from | class | replaced by | results |", "|---|---|---|---|"]
+    for known in RECOGNISERS:
+        classes = ", ".join(f"`{name}`" for name in known.classes) + f" {known.only}".rstrip()
+        results = "the same" if known.exact else "others, with `retrain=True`"
+        lines.append(f"| {known.library} | {classes} | `{known.computed_by}` | {results} |")
+    return "\n".join(lines)
 
 
 def sem_sentence(record: dict[str, Any]) -> str:

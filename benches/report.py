@@ -38,11 +38,12 @@ def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     """Median (or error, or why there is none), spread, memory, and how the first of them there is compares to ours."""
     if "status" in result:
         return [result["status"], "", "", ""]
-    measured = next(key for key in ("median", "error", "bytes") if key in result)
+    measured = next(key for key in ("median", "error", "side", "bytes") if key in result)
     ratio = f"{result[measured] / ours[measured]:.2f}x" if ours.get(measured) else ""
     memory = f"{result['bytes'] / 1e6:.1f} MB" if "bytes" in result else ""
     if measured != "median":
-        return [f"{result['error']:.1e}" if measured == "error" else "", "", memory, ratio]
+        shown = {"error": "{error:.1e}", "side": "{side:,} x {side:,} px", "bytes": ""}[measured]
+        return [shown.format(**result), "", memory, ratio]
     share = f", attention {100 * result['attention_share']:.0f} %" if "attention_share" in result else ""
     return [f"{_time(result['median'])}{share}", f"{100 * result['iqr'] / result['median']:.0f} %", memory, ratio]
 

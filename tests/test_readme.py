@@ -32,6 +32,8 @@ def blocks(kind: str) -> list[str]:
 
 
 PYTHON, LINES = blocks("python"), "".join(blocks("sh")).splitlines()
+FOREIGN = {"monai": ("monai", "einops"), "mmcv": ("mmcv",)}
+"""What a block that imports from such a library needs."""
 PROSE = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
 
@@ -51,6 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("number", [n for n, code in enumerate(PYTHON) if "\ndef test_" not in code])
 def test_a_python_block_runs(number: int, folder: Path) -> None:
+    libraries = [library for library in FOREIGN if f"from {library}" in PYTHON[number]]
+    for package in (package for library in libraries for package in FOREIGN[library]):
+        pytest.importorskip(package, reason=f"the package {package} is not installed", exc_type=ImportError)
     block = folder / "block.py"
     block.write_text(PYTHON[number], encoding="utf-8")
     runpy.run_path(str(block))

@@ -105,7 +105,7 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
         maps = [walk.read(i, box) for i in range(2)]
         walk.groups(product, box).baddbmm_(maps[0], maps[1].mT)
         for total, x in zip(squares, maps, strict=True):
-            walk.groups(total, box).add_(torch.square(x, out=walk.workspace(-1, x)).sum(-1, keepdim=True))
+            walk.groups(total, box).add_(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_())
     return product, squares[0][..., 0], squares[1][..., 0]
 
 

@@ -15,14 +15,17 @@ from ..families import (
     ChannelSummary,
     ReluSummary,
     SoftmaxSummary,
-    attend_channels,
     attend_relu,
     attend_softmax,
     channel_attention,
+    channel_map,
     summarize_channels,
     summarize_relu,
     summarize_softmax,
 )
+from ..functional import attend
+from ..summary import KeySummary
+from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
 
 
@@ -67,27 +70,76 @@ class MapBlock(Converted):
 # ---- divided by the sum of the scores, queries and keys through ReLU ------------------------------------------------
 
 
-class ReluBlock(MapBlock):
-    """Groups of `dim` channels of queries, keys and values, from several scales of the map."""
+class ReluBlock(Converted):
+    """Queries, keys and values of several scales of a map: each scale has heads of its own and is read where it is."""
 
-    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> ReluSummary:
-        return summarize_relu(key, value)
-
-    def attend(self, query: Tensor, value: Tensor, keys: ReluSummary) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments go to the original's forward."""
+        if args or kwargs:
+            return super().forward(x, *args, **kwargs)
         this: Any = self
-        return attend_relu(query, keys, eps=this.eps)
+        scales = self.scales(x)
+        keys = self.cast_keys(x).sums.chunk(len(scales), 1) if self._attends_elsewhere() else [None] * len(scales)
+        attended = []
+        for (query, key, value), sums in zip(scales, keys, strict=True):
+            summary = summarize_relu(key, value) if sums is None else ReluSummary(sums)
+            attended.append(as_map(attend_relu(query, summary, eps=this.eps), x))
+        return self.finish(torch.cat(attended, 1), x)
+
+    def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> ReluSummary:
+        """The keys of x (N, C, H, W), or of the rows and columns `core` of it: what adds over tiles."""
+        scales = self.scales(x, core)
+        return ReluSummary(torch.cat([summarize_relu(key, value).sums for _, key, value in scales], 1))
+
+    def scales(self, x: Tensor, core: tuple[slice, slice] | None = None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Queries, keys and values, (N, H, positions, E) each, at every scale of the map or of its part `core`."""
+        width = self.width
+        parts = []
+        for qkv in self.projected(x):
+            inside = qkv if core is None else qkv[(..., *core)]
+            query, key, value = inside.flatten(2).unflatten(1, (-1, 3, width)).unbind(2)
+            parts.append((query.mT, key.mT, value.mT))
+        return parts
+
+    @property
+    def width(self) -> int:
+        """E, the channels of a head."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> int:
+        """How many positions in each direction the convolutions before the attention look."""
+        raise NotImplementedError
+
+    def projected(self, x: Tensor) -> list[Tensor]:
+        """Query, key and value of each head together, (N, H * 3 * E, H, W), at every scale."""
+        raise NotImplementedError
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """What comes after the attention."""
+        raise NotImplementedError
 
 
 class LiteMLA(ReluBlock):
     """EfficientViT's multi-scale linear attention (Cai et al., ICCV 2023), as its authors and timm have it."""
 
-    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def width(self) -> int:
+        this: Any = self
+        return this.dim
+
+    def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
         qkv = this.qkv(x)
-        return _split(torch.cat([qkv, *(aggregate(qkv) for aggregate in this.aggreg)], 1), this.dim)
+        return [qkv, *(aggregate(qkv) for aggregate in this.aggreg)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        """In prediction the BN after the projection is part of it."""
         this: Any = self
+        norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
+        if folds(norm) and (act is None or isinstance(act, nn.Identity)):
+            weight, bias = (t.to(attended.dtype) for t in folded_output(this.proj.conv, norm))
+            return nn.functional.conv2d(attended, weight[..., None, None], bias)
         return this.proj(attended)
 
     @property
@@ -99,12 +151,17 @@ class LiteMLA(ReluBlock):
 class SanaMultiscale(ReluBlock):
     """The same in diffusers' DC autoencoder."""
 
-    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def width(self) -> int:
+        this: Any = self
+        return this.attention_head_dim
+
+    def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
         channels_last = x.movedim(1, -1)
         qkv = torch.cat([this.to_q(channels_last), this.to_k(channels_last), this.to_v(channels_last)], -1)
         qkv = qkv.movedim(-1, 1)
-        return _split(torch.cat([qkv, *(scale(qkv) for scale in this.to_qkv_multiscale)], 1), this.attention_head_dim)
+        return [qkv, *(scale(qkv) for scale in this.to_qkv_multiscale)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
@@ -116,11 +173,6 @@ class SanaMultiscale(ReluBlock):
     def reach(self) -> int:
         this: Any = self
         return reach_of_parallel(this.to_qkv_multiscale)
-
-
-def _split(qkv: Tensor, width: int) -> tuple[Tensor, ...]:
-    """(N, H * 3 * E, *spatial), each head's query, key and value together -> three of (N, H, E, *spatial)."""
-    return qkv.unflatten(1, (-1, 3 * width)).split(width, 2)
 
 
 def reach_of_parallel(branches: Any) -> int:
@@ -145,6 +197,8 @@ def swap_sana_multiscale(module: Any) -> list[ClassSwap]:
 def _swap_relu(module: Any, function: Any, replacement: type[ReluBlock]) -> list[ClassSwap]:
     if not isinstance(function, nn.ReLU):
         raise LeftAloneError(f"queries and keys go through {type(function).__name__}, not ReLU")
+    if replacement is LiteMLA:
+        pointwise("proj", getattr(module.proj, "conv", None))
     return [ClassSwap(module, replacement)]
 
 
@@ -201,12 +255,20 @@ class TransposedAttention(MapBlock):
         return summarize_channels(query, key)
 
     def attend(self, query: Tensor, value: Tensor, keys: ChannelSummary) -> Tensor:
+        """With the output projection: it and the maps of all heads are one matrix, applied once at each position."""
         this: Any = self
-        return attend_channels(value, keys, this.temperature.flatten())
+        weight = this.project_out.weight.flatten(1)
+        with torch.autocast(value.device.type, enabled=False):
+            maps = channel_map(keys, this.temperature.flatten())  # (N, H, E, E)
+            heads = weight.to(maps.dtype).unflatten(1, (-1, maps.shape[-1])).transpose(0, 1)  # (H, C, E)
+            matrix = heads @ maps  # (N, H, C, E)
+        state = matrix.transpose(1, 2).flatten(2)[:, None]  # (N, 1, C, H * E)
+        return attend(value.mT.flatten(1, 2).mT[:, None], KeySummary(state, state.new_ones(len(state))))
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
-        return this.project_out(attended)
+        bias = this.project_out.bias
+        return attended if bias is None else attended + bias.to(attended.dtype)[:, None, None]
 
     @property
     def reach(self) -> int:
@@ -232,6 +294,7 @@ def swap_transposed(module: Any) -> list[ClassSwap]:
     conv = module.qkv_dwconv
     if not isinstance(conv, nn.Conv2d) or conv.stride != (1, 1):
         raise LeftAloneError("qkv_dwconv is no convolution without stride")
+    pointwise("project_out", module.project_out)
     return [ClassSwap(module, TransposedAttention)]
 
 

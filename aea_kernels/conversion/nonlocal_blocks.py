@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import attend, attention_block, summarize
+from ..layout import acc_dtype
 from ..modules import AugmentedAttention
 from ..parameters import Projections
 from ..summary import KeySummary
@@ -57,11 +58,11 @@ class NonLocal(Converted):
             return super().forward(x, *args, **kwargs)
         parts = self.parts()
         elsewhere = self._attends_elsewhere()
-        if parts.norm is not None and not _folds(parts.norm):
+        if parts.norm is not None and not folds(parts.norm):
             summary = self.cast_keys(x) if elsewhere else self.summarize(x)
             attended = as_map(attend(positions(parts.query(x), 1), summary), x)
             return x + parts.norm(parts.output(attended))
-        weight, bias = _folded_output(parts.output, parts.norm)
+        weight, bias = folded_output(parts.output, parts.norm)
         inner = (parts.query, parts.key_conv, parts.value_conv)
         (query, query_bias), key, value = (_weight_and_bias(conv) for conv in inner)
         if parts.pool is None and not elsewhere:
@@ -194,20 +195,21 @@ def _weight_and_bias(conv: Any) -> tuple[Tensor, Tensor]:
     return weight, weight.new_zeros(len(weight)) if conv.bias is None else conv.bias
 
 
-def _folds(norm: Any) -> bool:
+def folds(norm: Any) -> bool:
     """Whether the norm is a factor and a constant of each channel: BN with its running statistics."""
     return isinstance(norm, BATCH_NORM) and not norm.training and norm.running_mean is not None
 
 
-def _folded_output(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Output projection and the norm after it as one projection."""
+def folded_output(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
+    """Output projection and the BN after it as one projection, in the accumulation dtype; without BN as it is."""
     weight, bias = _weight_and_bias(conv)
     if norm is None:
         return weight, bias
-    factor = (norm.running_var + norm.eps).rsqrt()
+    wide = acc_dtype(weight.dtype)
+    factor = (norm.running_var.to(wide) + norm.eps).rsqrt()
     factor = factor if norm.weight is None else factor * norm.weight
-    shift = (bias - norm.running_mean) * factor
-    return weight * factor[:, None], shift if norm.bias is None else shift + norm.bias
+    shift = (bias.to(wide) - norm.running_mean) * factor
+    return weight.to(wide) * factor[:, None], shift if norm.bias is None else shift + norm.bias
 
 
 def _last_two(value: Any) -> tuple[int, int]:
@@ -236,7 +238,7 @@ def as_augmented_attention(module: Any, replacement: type[NonLocal]) -> Augmente
     # the block multiplies its scores by E ** -0.5, non-local blocks do not
     inner = [(query / block.scale, query_bias / block.scale)]
     inner += [_weight_and_bias(parts.key_conv), _weight_and_bias(parts.value_conv)]
-    inner.append(_folded_output(parts.output, parts.norm))
+    inner.append(folded_output(parts.output, parts.norm))
     linear = (block.query, block.key, block.value, block.output)
     block.to(query.device, query.dtype)
     for layer, (weight, bias) in zip(linear, inner, strict=True):

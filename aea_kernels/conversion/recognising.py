@@ -35,6 +35,8 @@ class Recogniser:
     probe: Callable[[Any], tuple[Any, ...]]
     computed_by: str
     exact: bool = True
+    only: str = ""
+    """Which of these blocks, in words."""
 
     def answers_to(self, module: nn.Module) -> bool:
         names = {cls.__name__ for cls in type(module).__mro__}

@@ -13,6 +13,7 @@ RECOGNISERS = (
         nonlocal_blocks.swap_mmcv,
         families.probe_map,
         "linear_attention",
+        only="in mode `dot_product`",
     ),
     Recogniser(
         "AlexHex7/Non-local_pytorch",
@@ -21,6 +22,7 @@ RECOGNISERS = (
         nonlocal_blocks.swap_alexhex,
         families.probe_map,
         "linear_attention",
+        only="in mode `dot_product`",
     ),
     Recogniser(
         "SlowFast, pytorchvideo",
@@ -29,6 +31,7 @@ RECOGNISERS = (
         nonlocal_blocks.swap_slowfast,
         families.probe_map,
         "linear_attention",
+        only="in mode `dot_product`",
     ),
     Recogniser(
         "EfficientViT, timm",
@@ -53,6 +56,7 @@ RECOGNISERS = (
         processors.swap_sana,
         processors.probe_tokens,
         "relu_linear_attention",
+        only="with SANA's processors",
     ),
     Recogniser(
         "denoising-diffusion-pytorch",
@@ -100,10 +104,21 @@ RECOGNISERS = (
         "diffusers",
         ("Attention",),
         ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
-        softmax.become_diffusers,
+        softmax.become_diffusers_block,
         processors.probe_tokens,
-        "AugmentedAttention, linear_attention",
+        "AugmentedAttention",
         exact=False,
+        only="with GroupNorm and residual",
+    ),
+    Recogniser(
+        "diffusers",
+        ("Attention",),
+        ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
+        softmax.swap_softmax_processor,
+        processors.probe_tokens,
+        "linear_attention",
+        exact=False,
+        only="of other self-attention",
     ),
     Recogniser(
         "guided-diffusion",

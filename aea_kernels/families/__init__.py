@@ -4,7 +4,7 @@ Each is two passes over queries, keys and values, with a summary of the keys bet
 and processes. `ops.py` has the primitives, `autograd.py` their derivatives.
 """
 
-from .channel import ChannelSummary, attend_channels, channel_attention, summarize_channels
+from .channel import ChannelSummary, attend_channels, channel_attention, channel_map, summarize_channels
 from .efficient import SoftmaxSummary, attend_softmax, efficient_attention, summarize_softmax
 from .relu import ReluSummary, attend_relu, relu_linear_attention, summarize_relu
 
@@ -16,6 +16,7 @@ __all__ = [
     "attend_relu",
     "attend_softmax",
     "channel_attention",
+    "channel_map",
     "efficient_attention",
     "relu_linear_attention",
     "summarize_channels",

@@ -1,7 +1,7 @@
 """The primitives of the families as torch.autograd.Functions.
 
 First derivatives run on the fused primitives; a backward that must itself be differentiable runs on plain operations,
-with copies of the feature maps' size.
+with copies of the feature maps' size. So does all that torch.func transforms.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..autograd import differentiable
+from ..layout import acc_dtype
+from ..transforms import Function
 from . import ops
 
 
@@ -20,7 +22,7 @@ def phi_of(x: Tensor, maximum: Tensor | None) -> Tensor:
     return torch.relu(x) if maximum is None else (x - maximum).exp()
 
 
-class PhiOuterSum(torch.autograd.Function):
+class PhiOuterSum(Function):
     """`ops.phi_outer_sum`: key (B, H, L, E), value (B, H, L, D) -> sums (B, H, E, D+1), maximum, not differentiable."""
 
     @staticmethod
@@ -32,14 +34,11 @@ class PhiOuterSum(torch.autograd.Function):
         key, value, ctx.phi, ctx.backend = inputs
         _, maximum = output
         ctx.mark_non_differentiable(maximum)
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(key, value, maximum)
 
     @staticmethod
-    def backward(ctx: Any, grad_sums: Tensor | None, _maximum_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_sums: Tensor, _maximum_grad: Tensor) -> tuple[Tensor | None, ...]:
         key, value, maximum = ctx.saved_tensors
-        if grad_sums is None:
-            return None, None, None, None
         if not differentiable():
             return *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend), None, None
         k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)
@@ -48,8 +47,16 @@ class PhiOuterSum(torch.autograd.Function):
         grad_key = slope * (v @ grad_sums[..., :-1].mT + grad_sums[:, :, None, :, -1])
         return grad_key.to(key.dtype), (phi @ grad_sums[..., :-1]).to(value.dtype), None, None
 
+    @staticmethod
+    def plain(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
+        k, v = (t.to(acc_dtype(key.dtype)) for t in (key, value))
+        lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
+        maximum = torch.cat([lowest, k.detach()], 2).amax(2) if phi == "exp" else k.new_empty(*k.shape[:2], 0)
+        scores = phi_of(k, _finite(maximum)[:, :, None] if phi == "exp" else None)
+        return scores.mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
 
-class PhiApply(torch.autograd.Function):
+
+class PhiApply(Function):
     """`ops.phi_apply`: query (B, H, N, E), matrix (B, H, D, E), divisor (B, H, E) or None -> (B, H, N, D)."""
 
     @staticmethod
@@ -81,8 +88,17 @@ class PhiApply(torch.autograd.Function):
         grad_divisor = None if divisor is None else (common * phi).sum(-2)
         return grad_query.to(query.dtype), above.mT @ phi, grad_divisor, None, None
 
+    @staticmethod
+    def plain(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None, backend: str) -> Tensor:
+        q = query.to(matrix.dtype)
+        if divisor is None or eps is None:
+            return (q.softmax(-1) @ matrix.mT).to(query.dtype)
+        phi = phi_of(q, None)
+        total = (phi * divisor[:, :, None]).sum(-1, keepdim=True) + eps[:, :, None, None]
+        return (phi @ matrix.mT / total).to(query.dtype)
 
-class OuterSumAndSquares(torch.autograd.Function):
+
+class OuterSumAndSquares(Function):
     """`ops.outer_sum_and_squares`: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), (B, H, A), (B, H, E)."""
 
     @staticmethod
@@ -106,6 +122,11 @@ class OuterSumAndSquares(torch.autograd.Function):
             grad_b = (wide_a @ product + 2 * wide_b * b_squares[:, :, None]).to(b.dtype)
         needs_a, needs_b, _ = ctx.needs_input_grad
         return grad_a if needs_a else None, grad_b if needs_b else None, None
+
+    @staticmethod
+    def plain(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+        wide_a, wide_b = (t.to(acc_dtype(a.dtype)) for t in (a, b))
+        return wide_a.mT @ wide_b, wide_a.square().sum(-2), wide_b.square().sum(-2)
 
 
 def _finite(maximum: Tensor) -> Tensor:

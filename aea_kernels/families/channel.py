@@ -11,9 +11,9 @@ from torch import Tensor
 from .. import naive
 from ..autograd import ApplyMatrix
 from ..backends import backend_name
-from ..checks import check, check_device, check_positions, check_query, check_type
+from ..checks import check, check_device, check_not_traced, check_positions, check_query, check_summary, check_type
 from ..layout import acc_dtype
-from ..summary import check_addable, sum_over_processes
+from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import OuterSumAndSquares
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ChannelSummary:
+class ChannelSummary(Summary):
     """Sums over positions: ``products`` of q k^T, (B, H, E, E), ``query_squares`` and ``key_squares``, (B, H, E)."""
 
     products: Tensor
@@ -34,6 +34,8 @@ class ChannelSummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
+        if not isinstance(other, ChannelSummary):
+            return NotImplemented
         check_addable(self.products, other.products)
         return ChannelSummary(
             self.products + other.products,
@@ -74,6 +76,7 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
         ValueError: shapes or devices that do not fit together.
         TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
     """
+    check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
     check("value", value, tuple(query.shape), "(B, H, N, E)", like=query)
@@ -89,6 +92,7 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
     Raises:
         ValueError, TypeError: as `channel_attention`.
     """
+    check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
     if backend_name() == "naive":
@@ -104,15 +108,21 @@ def attend_channels(value: Tensor, summary: ChannelSummary, temperature: Tensor,
     Raises:
         ValueError, TypeError: as `channel_attention`.
     """
+    check_summary(summary, ChannelSummary)
     check_query(value, summary.products, "products", "(B, H, E, E)", name="value")
     _check_temperature(temperature, value)
+    matrix = channel_map(summary, temperature, eps=eps).expand(value.shape[0], -1, -1, -1)
+    if backend_name() == "naive":
+        return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
+    return ApplyMatrix.apply(value, matrix, backend_name())
+
+
+def channel_map(summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature (H,)."""
     wide = summary.products.dtype
     query_lengths, key_lengths = (_length(s, eps) for s in (summary.query_squares, summary.key_squares))
     scores = summary.products / query_lengths[..., :, None] / key_lengths[..., None, :]
-    matrix = (temperature.to(wide)[:, None, None] * scores).softmax(-1).expand(value.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        return (value.to(wide) @ matrix.mT).to(value.dtype)
-    return ApplyMatrix.apply(value, matrix, backend_name())
+    return (temperature.to(wide)[:, None, None] * scores).softmax(-1)
 
 
 def _length(squares: Tensor, eps: float) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import naive
 from ..backends import backend_name
-from ..checks import check, check_key_value, check_query, check_query_key_value, is_tensor
+from ..checks import check, check_key_value, check_query, check_query_key_value, check_summary, is_tensor
 from ..layout import acc_dtype
-from ..summary import check_addable, sum_over_processes
+from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SoftmaxSummary:
+class SoftmaxSummary(Summary):
     """``sums`` = sum over positions of exp(k - maximum) (v, 1)^T, (B, H, E, D+1), and ``maximum`` (B, H, E) of k.
 
     The maximum is -inf where there are no keys. It is no function of the keys for autograd: nothing that divides the
@@ -36,6 +36,8 @@ class SoftmaxSummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
+        if not isinstance(other, SoftmaxSummary):
+            return NotImplemented
         check_addable(self.sums, other.sums)
         maximum = torch.maximum(self.maximum, other.maximum)
         return SoftmaxSummary(self._relative_to(maximum) + other._relative_to(maximum), maximum)
@@ -127,6 +129,7 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     Raises:
         ValueError, TypeError: as `efficient_attention`.
     """
+    check_summary(summary, SoftmaxSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
     sums, normaliser = summary.sums[..., :-1], summary.sums[..., -1:]
     matrix = scale * sums / torch.where(normaliser > 0, normaliser, 1)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import naive
 from ..backends import backend_name
-from ..checks import check_key_value, check_query, check_query_key_value
+from ..checks import check_key_value, check_query, check_query_key_value, check_summary
 from ..layout import acc_dtype
-from ..summary import check_addable, sum_over_processes
+from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ReluSummary:
+class ReluSummary(Summary):
     """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation dtype."""
 
     sums: Tensor
@@ -31,6 +31,8 @@ class ReluSummary:
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
+        if not isinstance(other, ReluSummary):
+            return NotImplemented
         check_addable(self.sums, other.sums)
         return ReluSummary(self.sums + other.sums)
 
@@ -87,6 +89,7 @@ def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> T
     Raises:
         ValueError, TypeError: as `relu_linear_attention`.
     """
+    check_summary(summary, ReluSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
     sums = summary.sums.expand(query.shape[0], -1, -1, -1)
     if backend_name() == "naive":

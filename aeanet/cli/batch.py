@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeanet.cli.shared import fail, progress_bar, say, show, warn
+from aeanet.cli.shared import fail, leading, progress_bar, say, show, warn
 from aeanet.errors import UserError, sentence_or_raise
 from aeanet.io.atomic import make_folder
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 NAMED = 20  # images that the last sentence names
 
 
-class ResultError(UserError):
-    """A result that would replace a file which is to be kept."""
+class TargetError(UserError):
+    """A result whose place is taken by a file that is to be kept."""
 
 
 def restore_images(
@@ -40,10 +40,10 @@ def restore_images(
     from aeanet.inference.tiling import check_side, reach_of
     from aeanet.networks.registry import load_model, to_device
 
-    if tile != "auto" and not tile.isdecimal():
+    if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
-    with all_processes(TILES_PATIENCE) as group:
+    with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))
         options["magnification"] = known_magnification(model, options.get("magnification"))
         if options["tile"] is not None:
@@ -74,29 +74,29 @@ def restore_all(
         images: LR micrographs; a path given twice is restored once.
         folder: for the results (`io.images.result_name`); it is made if it is not there.
         overwrite: replace results that are already there.
-        group: processes that share the tiles of each image. They stop at the first image that cannot be restored.
+        group: processes that share the tiles of each image; an error of one of them is one of all.
         options: of `inference.files.restore_file`.
 
     An error that is a defect of aeanet is raised again after the last image.
     """
-    from aeanet.distributed import rank
+    from aeanet.distributed import agreeing
     from aeanet.inference.files import restore_file
 
     images = list(dict.fromkeys(images))
     taken: dict[Path, Path] = {}
     outcome = Outcome()
     make_folder(folder)
-    with progress_bar(disable=rank() > 0) as bar:
+    with progress_bar() as bar:
         for index, image in enumerate(images):
 
             def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
                 show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / len(images))
 
             with outcome.of(image, alone=group is None):
-                target = _target(image, folder, images, taken, overwrite)
+                with agreeing(group):
+                    target = _target(image, folder, images, taken, overwrite)
                 restore_file(model, image, target, group=group, progress=on_tile, **options)
-                if not rank():
-                    say(str(target))
+                say(str(target))
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
 
@@ -110,11 +110,13 @@ class Outcome:
 
     @contextmanager
     def of(self, image: Path, *, alone: bool = True) -> Iterator[None]:
-        """Within it, an error is told and noted; not `alone`, it is raised: other processes cannot go on without it."""
+        """Within it, an error is told and noted; not `alone`, only one on which all processes agreed (`agreeing`)."""
+        from aeanet.distributed import AgreedError
+
         try:
             yield
         except Exception as error:
-            if not alone:
+            if not alone and not isinstance(error, AgreedError):
                 raise
             self.failed.append(str(image))
             try:
@@ -137,26 +139,27 @@ class Outcome:
 
 
 def _target(image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool) -> Path:
-    """Where the result of an image goes; `taken` has the results before it. Raises ResultError, OSError."""
+    """Where the result of an image goes; `taken` has the results before it. Raises TargetError, OSError."""
     from aeanet.io.images import result_name
 
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:
-        raise ResultError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
+        raise TargetError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
     if target.exists():
-        if any(_same_file(other, target) for other in images):
-            raise ResultError(
+        if any(same_file(other, target) for other in images):
+            raise TargetError(
                 f"{image} is not restored: its result {target} would replace an input image; choose another folder "
                 "with --out."
             )
         if not overwrite:
-            raise ResultError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
+            raise TargetError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
     return target
 
 
-def _same_file(path: Path, other: Path) -> bool:
+def same_file(path: Path, other: Path) -> bool:
+    """Whether both are there and are one file."""
     try:
         return path.samefile(other)
-    except OSError:  # it cannot be reached, so it is not the other, which can
+    except OSError:
         return False

@@ -7,8 +7,10 @@ from aeanet.cli.shared import (
     Pairs,
     argument,
     fail,
+    keep_apart,
     option,
     out,
+    path,
     progress_bar,
     register_pairs,
     say,
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 
 Samples = Annotated[
     Path | None,
-    option("Text file in which each line names the pairs that show one sample; intervals are then over samples."),
+    option(
+        "Text file in which each line names the pairs that show one sample; intervals are then over samples.",
+        parser=path,
+    ),
 ]
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
@@ -42,10 +47,13 @@ def main(
         argument(
             "Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
             metavar="RUN...",
+            parser=path,
         ),
     ],
     folder: Pairs,
-    results: Annotated[Path | None, option("Folder for evaluation.json and a picture of each pair.", "--out")] = None,
+    results: Annotated[
+        Path | None, option("Folder for evaluation.json and a picture of each pair.", "--out", parser=path)
+    ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
 ) -> None:
@@ -63,6 +71,7 @@ def main(
 
     single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
     if results:
+        keep_apart(results, folder)
         make_folder(results)
     data = register_pairs(folder)
     sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, argument, fail, option, progress_bar, say, show, warn
-from aeanet.errors import sentence_or_raise
+from aeanet.cli.shared import KeepBar, Run, argument, fail, option, path, progress_bar, say, show
 from aeanet.io.atomic import make_folder, write_atomically
+from aeanet.io.text import visible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,8 +17,10 @@ EXAMPLE = "aeanet heatmaps runs/first images/*.tif --out relevance"
 
 def main(
     run: Run,
-    images: Annotated[list[Path], argument("LR micrographs, as for `aeanet predict`.", metavar="IMAGE...")],
-    folder: Annotated[Path, option("Folder for the results.", "--out")],
+    images: Annotated[
+        list[Path], argument("LR micrographs, as for `aeanet predict`.", metavar="IMAGE...", parser=path)
+    ],
+    folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
 ) -> None:
@@ -33,9 +35,10 @@ def main(
 
     import numpy as np
 
+    from aeanet.cli.batch import Outcome, same_file
     from aeanet.figures import draw_heatmaps, render
     from aeanet.inference.prediction import known_magnification
-    from aeanet.inference.relevance import most_varied, relevance_maps
+    from aeanet.inference.relevance import check_references, most_varied, relevance_maps
     from aeanet.inference.upsampling import upsample
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
@@ -46,19 +49,21 @@ def main(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         fail(f"two images are named {twice}: show them in different folders.")
+    check_references(model)
+    figure = folder / "heatmaps.png"
+    if any(same_file(image, figure) for image in images):
+        fail(f"the figure {figure} would replace an input image: choose another folder with --out.")
     make_folder(folder)
+    outcome = Outcome()
     shown: dict[str, NDArray] = {}
     maps: list[NDArray] = []
     with progress_bar() as bar:
         for done, image in enumerate(images):
             show(bar, f"Looking at {image.name}", done / len(images))
-            try:
+            with outcome.of(image):
                 enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
-            except Exception as error:
-                warn(sentence_or_raise(error))
-                continue
-            maps.append(relevance_maps(model, enlarged))
-            shown[image.stem] = enlarged
+                maps.append(relevance_maps(model, enlarged))
+                shown[visible(image.stem)] = enlarged
         show(bar, "Drawing", 1.0)
         chosen = most_varied(maps, number) if maps else []
         for name, relevance in zip(shown, maps, strict=True):
@@ -67,8 +72,6 @@ def main(
             write_atomically(folder / f"{name}.npz", buffer.getvalue())
             say(str(folder / f"{name}.npz"))
         if shown:
-            figure = folder / "heatmaps.png"
             write_atomically(figure, render(lambda: draw_heatmaps(list(shown), list(shown.values()), maps, chosen)))
             say(str(figure))
-    if len(shown) < len(images):
-        fail(f"{len(images) - len(shown)} of {len(images)} images could not be shown.")
+    outcome.end(len(images), "shown")

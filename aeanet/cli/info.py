@@ -1,18 +1,20 @@
 """`aeanet info`."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from aeanet.cli.shared import argument, fail, option, say
-from aeanet.io.text import json_text
+from aeanet.cli.shared import path as as_path
+from aeanet.io.text import json_text, read_json
 
 EXAMPLE = "aeanet info runs/first"
 
 
 def main(
-    path: Annotated[Path, argument("A run folder, a model file, sem, or a micrograph.", metavar="FILE")],
+    path: Annotated[
+        Path, argument("A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path)
+    ],
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
@@ -37,10 +39,6 @@ def _model(path: Path) -> dict[str, Any]:
         return {"file": str(path), "kind": "run of one model per pair", "models": listed_models(path)}
     model = load_model(path)
     run = path.with_suffix(".json") if path.parent == SHIPPED_FOLDER else folder / RUN_FILE
-    try:
-        training = json.loads(run.read_bytes()) if run.is_file() else None
-    except ValueError as error:
-        fail(f"{run} is damaged: {error}.")
     return {
         "file": str(path),
         "kind": "model",
@@ -48,7 +46,7 @@ def _model(path: Path) -> dict[str, Any]:
         "model": model.config,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "magnification": model.magnification,
-        "training": training,
+        "training": read_json(run) if run.is_file() else None,
     }
 
 

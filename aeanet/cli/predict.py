@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import Images, KeepBar, Overwrite, Run, Tile, option
+from aeanet.cli.shared import Images, KeepBar, Overwrite, Run, Tile, option, path
 from aeanet.inference.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
@@ -14,9 +14,9 @@ EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 def main(
     run: Run,
     images: Images,
-    folder: Annotated[Path, option("Folder for the results.", "--out")],
+    folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     tile: Tile = "auto",
-    magnification: Annotated[float | None, option("Result px per image px (as in the training).")] = None,
+    magnification: Annotated[float | None, option("Result px per image px, 0.9 to 16 (as in the training).")] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     compiled: Annotated[
         bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
@@ -34,7 +34,6 @@ def main(
     file states the height of the specimen.
 
     `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two processes or GPUs.
-    They stop at the first image that cannot be read.
     """
     from aeanet.cli.batch import restore_images
 

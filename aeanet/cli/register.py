@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from aeanet.cli.shared import Pairs, fail, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, keep_apart, option, out, path, progress_bar, register_pairs, say, show, warn
 from aeanet.errors import sentence_or_raise
 from aeanet.io.atomic import make_folder
 from aeanet.io.text import json_text, write_json
@@ -20,7 +20,7 @@ EXAMPLE = "aeanet register pairs/ --out aligned"
 
 def main(
     folder: Pairs,
-    results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out")],
+    results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out", parser=path)],
     as_json: Annotated[bool, option("Print registration.json instead of a table.", "--json")] = False,
 ) -> None:
     """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
@@ -32,8 +32,7 @@ def main(
     from aeanet.data.pairs import find_pairs
 
     parts = {part: results / part for part in ("lr", "hr", "mask")}
-    if results.resolve() == folder.resolve():
-        fail(f"{results} holds the original pairs: choose another folder with --out.")
+    keep_apart(results, folder)
     originals = {files.name: files for files in find_pairs(folder)}
     for part in parts.values():
         make_folder(part)

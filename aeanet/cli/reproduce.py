@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.evaluate import Samples
-from aeanet.cli.shared import Pairs, fail, option, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import Pairs, fail, keep_apart, option, path, progress_bar, register_pairs, say, show, warn
 from aeanet.io.atomic import make_folder
 
 EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-pairs 2"
@@ -14,7 +14,7 @@ EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-
 
 def main(
     folder: Pairs,
-    report: Annotated[Path, option("Folder of the report.", "--out")],
+    report: Annotated[Path, option("Folder of the report.", "--out", parser=path)],
     budget: Annotated[
         float,
         typer.Option(
@@ -34,7 +34,7 @@ def main(
     methods: Annotated[
         str, typer.Option(help="Methods of Table 1, with commas; any of the models of `aeanet train`.")
     ] = "unet,gvtnet,aeanet",
-    seeds: Annotated[int, typer.Option(min=1, help="Train each network with this many seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Train each network with this many seeds.")] = 1,
     folds: Annotated[int, typer.Option(min=2, help="Parts into which the samples are split, for unseen samples.")] = 4,
     samples: Samples = None,
 ) -> None:
@@ -54,6 +54,7 @@ def main(
     if process_count() > 1:
         fail("reproduce runs as one process: start it without torchrun.")
     recipe = recipe_for(budget)
+    keep_apart(report, folder)
     make_folder(report)
     data = register_pairs(folder)
     names = {pair.name for pair in data.pairs} | data.refused.keys()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Images, KeepBar, Overwrite, Tile, fail
+from aeanet.cli.shared import Images, KeepBar, Overwrite, Tile, fail, path
 from aeanet.inference.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
@@ -14,7 +14,7 @@ MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
 
 def main(
     images: Images,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("restored"),
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", parser=path)] = Path("restored"),
     magnification: Annotated[
         float, typer.Option(help="Result px per image px, 1 to 4; 1 takes the noise away and keeps the size.")
     ] = 2.0,

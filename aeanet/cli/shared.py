@@ -26,6 +26,13 @@ err = Console(stderr=True, **_AS_IT_IS)
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
+def path(text: str) -> Path:
+    """A path as the user gave it; no text is none, where `Path` would take the folder that the user is in."""
+    if not text:
+        raise typer.BadParameter("it is empty, a path is wanted.")
+    return Path(text)
+
+
 def option(text: str, *names: str, **settings: Any) -> Any:
     """An option with its help, which states the default where that is needed."""
     return typer.Option(*names, help=text, show_default=False, **settings)
@@ -39,16 +46,23 @@ def argument(text: str, **settings: Any) -> Any:
 Pairs = Annotated[
     Path,
     argument(
-        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).", metavar="PAIRS"
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
+        metavar="PAIRS",
+        parser=path,
     ),
 ]
 Run = Annotated[
-    Path, argument("Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.", metavar="RUN")
+    Path,
+    argument(
+        "Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.", metavar="RUN", parser=path
+    ),
 ]
 Images = Annotated[
     list[Path],
     argument(
-        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.", metavar="IMAGE..."
+        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+        metavar="IMAGE...",
+        parser=path,
     ),
 ]
 Tile = Annotated[
@@ -63,10 +77,10 @@ KeepBar = Annotated[bool, option("Keep the information bar of the microscope as 
 
 
 @contextmanager
-def progress_bar(disable: bool = False) -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    disable = disable or not err.is_terminal
+    disable = err.quiet or not err.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
 
@@ -76,6 +90,18 @@ def show(bar: Progress, label: str, share: float) -> None:
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """Of several processes only the first prints within it; an error that leaves it is printed by all."""
+    from aeanet.distributed import rank
+
+    out.quiet = err.quiet = rank() > 0
+    try:
+        yield
+    finally:
+        out.quiet = err.quiet = False
 
 
 def register_pairs(folder: Path) -> "PairSet":
@@ -89,6 +115,12 @@ def register_pairs(folder: Path) -> "PairSet":
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")
     return data
+
+
+def keep_apart(results: Path, pairs: Path) -> None:
+    """End the command if its results would lie among the original pairs."""
+    if results.resolve() in {part.resolve() for part in (pairs, pairs / "lr", pairs / "hr")}:
+        fail(f"{results} holds the original pairs: choose another folder with --out.")
 
 
 def say(sentence: str) -> None:

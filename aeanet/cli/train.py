@@ -1,8 +1,7 @@
 """`aeanet train`."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import INTERRUPTED, Pairs, err, fail, option, out, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import (
+    INTERRUPTED,
+    Pairs,
+    fail,
+    keep_apart,
+    leading,
+    option,
+    path,
+    progress_bar,
+    register_pairs,
+    say,
+    show,
+    warn,
+)
 from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
@@ -24,13 +36,14 @@ if TYPE_CHECKING:
 else:
     NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
 
+MOST_MINUTES = 10_000_000  # 19 years
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
 @options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
-    run: Annotated[Path, option("Run folder to write.", "--out")],
+    run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
     quick: Annotated[
         bool, option("A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.", "--quick")
     ] = False,
@@ -44,9 +57,10 @@ def main(
             "Begin with the weights of this model: a run folder, or sem, which comes with aeanet; then by default "
             "1,000 steps of 16 crops of 96 px, one cycle up to 3e-4.",
             "--from",
+            parser=path,
         ),
     ] = None,
-    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0)] = None,
+    references: Annotated[int | None, option("Learnable references of the attention (64).", min=0, max=2**20)] = None,
     batch_aware: Annotated[bool | None, option("Let half of each batch attend to one another (yes).")] = None,
     residual: Annotated[
         bool | None, option("Learn what to add to the image, not the image (with --quick: yes).")
@@ -86,6 +100,9 @@ def main(
     one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
     if one_per_pair and validate is not None:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
+    if minutes is not None and not 0 < minutes < MOST_MINUTES:
+        fail(f"--minutes is {minutes:g}, wanted a number above 0 and below {MOST_MINUTES:,}.")
+    keep_apart(run, folder)
     often = {
         "checkpoint_every": training.Interval.parse(checkpoint_every),
         "validate_every": training.Interval.parse(validate_every),
@@ -93,7 +110,7 @@ def main(
     changes |= {"max_seconds": None if minutes is None else 60 * minutes}
     network = {"name": model, "references": references, "batch_aware": batch_aware, "residual": residual}
     opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
-    with opening as opened, _alone(), all_processes():
+    with opening as opened, leading(), all_processes():
         begun = opened.checkpoint
         default = Recipe() if start is None else Recipe.fine_tuning()
         base = Recipe.short() if quick else begun.recipe if begun else default
@@ -147,18 +164,6 @@ def main(
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Of several processes only the first prints, except for the error that ends one of them."""
-    from aeanet.distributed import rank
-
-    out.quiet = err.quiet = rank() > 0
-    try:
-        yield
-    finally:
-        out.quiet = err.quiet = False
 
 
 def _say_trouble(error: OSError) -> None:

@@ -1,5 +1,6 @@
 """The LR/HR pairs in a folder: found, read and registered."""
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +9,10 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from aeanet.data.registration import RegisteredPair, RegistrationError, register_pair
-from aeanet.errors import PairError
+from aeanet.data.registration import RegisteredPair, register_pair
+from aeanet.errors import PairError, sentence_or_raise
 from aeanet.io.images import SUFFIXES, ImageError, Micrograph, read_image
+from aeanet.io.text import visible
 
 PairProgress = Callable[[int, int, str], None]
 
@@ -77,8 +79,10 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
     """
     total = len(data.pairs)
     if isinstance(which, float | int):
-        number = int(which) if which >= 1 else max(1, round(which * total))
-        if not which > 0 or (which > 1 and which != number):
+        number = 0
+        if 0 < which < math.inf:
+            number = int(which) if which >= 1 else max(1, round(which * total))
+        if not number or (which > 1 and which != number):
             raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
@@ -105,7 +109,7 @@ def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
         wanted = {"LR": f"{folder}/{{}}10000.*", "HR": f"{folder}/{{}}20000.*"}
     pairs, incomplete = [], {}
     for key in sorted({*lr, *hr}):
-        name = key.rstrip("_- ") or folder.resolve().name
+        name = visible(key.rstrip("_- ") or folder.resolve().name)
         found = {"LR": lr.get(key, []), "HR": hr.get(key, [])}
         for label, files in found.items():
             if not files:
@@ -148,8 +152,8 @@ def _register(
     for done, (name, read) in enumerate(sources, start=1):
         try:
             found.pairs.append(register_pair(*read(), name=name))
-        except (ImageError, RegistrationError) as error:
-            found.refused[name] = str(error)
+        except Exception as error:
+            found.refused[name] = sentence_or_raise(error)
         if progress is not None:
             progress(done, total, name)
     return found

@@ -24,6 +24,9 @@ MAX_ANISOTROPY = 1.15
 MIN_VALID = 0.2
 MIN_CORRELATION = 0.5
 MAX_RESIDUAL = 1.0  # LR px
+SAME = 60.0  # dB; two exposures of one field never agree so well
+
+_COPY = "LR and HR are the same image, or one was computed from the other: two exposures of one field are wanted."
 
 _FEATURES = 3000
 _FAST_THRESHOLDS = (20, 10, 5)  # grey levels of 255; the lower ones for images of little contrast
@@ -75,7 +78,7 @@ class RegisteredPair:
 def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair:
     """Find where LR lies on HR, and interpolate it bicubically there. The intensities of LR are not changed.
 
-    `lr` and `hr` are (H, W) in [0, 1], each of any size. LR may show a larger or a smaller field than HR. The same
+    `lr` and `hr` are (H, W) from 0 to 1, each of any size. LR may show a larger or a smaller field than HR. The same
     input gives the same bits. Raises RegistrationError with the reason if the result cannot be trusted.
     """
     lr, hr = _checked("LR", lr), _checked("HR", hr)
@@ -84,9 +87,14 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
             raise RegistrationError(
                 f"{label} has {image.shape[0]} x {image.shape[1]} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
             )
-    matrix, matches, inliers = _match(lr, hr)
-    _check_plausible(matrix)
-    matrix = _refine(lr, hr, matrix)
+    if np.array_equal(lr, hr):
+        raise RegistrationError(_COPY)
+    try:
+        matrix, matches, inliers = _match(lr, hr)
+        _check_plausible(matrix)
+        matrix = _refine(lr, hr, matrix)
+    except (cv2.error, np.linalg.LinAlgError) as error:
+        raise RegistrationError(f"LR and HR cannot be registered: {' '.join(str(error).split())}.") from error
     _check_plausible(matrix)
     registered, mask = _warp(lr, matrix, hr.shape), _valid(lr.shape, matrix, hr.shape)
     if mask.mean() < MIN_VALID:
@@ -104,13 +112,16 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
             f"After registration LR and HR are still {residual:.1f} HR px apart in the median, at most "
             f"{MAX_RESIDUAL * _magnification(matrix):.1f} is wanted: the distortion is not an affine one."
         )
+    after = psnr(registered, hr, mask)
+    if after > SAME:
+        raise RegistrationError(_COPY)
     report = RegistrationReport(
         matches=matches,
         inliers=inliers,
         magnification=_magnification(matrix),
         residual=residual,
         psnr_before=_psnr_before(lr, hr, _magnification(matrix)),
-        psnr_after=psnr(registered, hr, mask),
+        psnr_after=after,
         valid_fraction=float(mask.mean()),
         matrix=tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[arg-type]
     )
@@ -123,6 +134,9 @@ def _checked(label: str, image: NDArray) -> Image:
         raise RegistrationError(f"{label} must be one grey image (H, W), got shape {image.shape}.")
     if not np.isfinite(image).all():
         raise RegistrationError(f"{label} holds NaN or infinite values; all pixels must be finite.")
+    low, high = float(image.min()), float(image.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise RegistrationError(f"{label} has intensities from {low:g} to {high:g}, wanted 0 to 1.")
     return image
 
 

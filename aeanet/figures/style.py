@@ -31,6 +31,7 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
         "grid.color": faint,
         "grid.linewidth": 0.6,
         "legend.frameon": False,
+        "text.parse_math": False,  # names of files may hold dollars
     }
     buffer = BytesIO()
     options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 4}} if kind == "webp" else {}

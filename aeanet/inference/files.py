@@ -1,12 +1,14 @@
 """Restoration from file to file: at once where the memory allows it, else in exact tiles."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from torch.distributed import ProcessGroup
 
+from aeanet.distributed import agreeing
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.prediction import known_magnification, super_resolve
@@ -47,7 +49,8 @@ def restore_file(
         group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
         progress: told after every tile.
 
-    Raises ImageError for files that cannot be read or written, PredictionError if the magnification is not known,
+    Of several processes, an error of one that the user can mend is an AgreedError in all. Raises ImageError for files
+    that cannot be read or written, PredictionError if the magnification is not known,
     TilingError for a tile that is too small, MemoryError if not even the smallest tile fits into the memory.
     """
     model = load_model(model) if isinstance(model, str) else model
@@ -58,13 +61,17 @@ def restore_file(
         enlarged = upsampled_shape(shape, magnification)
         return largest_tile(model, enlarged, precision, group) if tile is None else tile
 
-    if (shape := shape_by_regions(image)) is not None:
+    with agreeing(group):
+        shape = shape_by_regions(image)
+        source = read_image(image, keep_bar=keep_bar) if shape is None else None
+    if source is None:
+        assert shape is not None
         super_resolve_mosaic(model, image, target, tile=side(shape), **options)
         return
-    source = read_image(image, keep_bar=keep_bar)
     result = super_resolve(model, source.pixels, tile=side(source.pixels.shape), **options)
-    if group is None or group.rank() == 0:
-        write_image(target, result, like=source, magnification=magnification)
+    with agreeing(group):
+        if group is None or group.rank() == 0:
+            write_image(target, result, like=source, magnification=magnification)
 
 
 def super_resolve_mosaic(
@@ -84,7 +91,9 @@ def super_resolve_mosaic(
     and errors are those of `restore_file`.
     """
     magnification = known_magnification(model, magnification)
-    with open_mosaic(image) as source:
+    with ExitStack() as stack:
+        with agreeing(group):
+            source = stack.enter_context(open_mosaic(image))
         shape = upsampled_shape(source.shape, magnification)
         whole = tile is None or tile >= max(shape)
         tile = max(shape) if tile is None or whole else check_side(tile, reach_of(model))

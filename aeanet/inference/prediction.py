@@ -1,6 +1,6 @@
 """Restoration of images in memory, at once or in exact tiles."""
 
-import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from aeanet.errors import UserError
 from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import TileProgress, run_tiles
 from aeanet.inference.upsampling import upsample
-from aeanet.networks.base import Network
+from aeanet.networks.base import MAGNIFICATIONS, Network
 
 
 class PredictionError(UserError):
@@ -100,13 +100,14 @@ def super_resolve(
 
 
 def known_magnification(model: Network, given: float | None) -> float:
-    """The magnification given, else the model's. Raises PredictionError if there is neither, or it is not above 0."""
+    """The magnification given, else the model's. Raises PredictionError if there is neither, or it is out of range."""
     magnification = model.magnification if given is None else given
     if magnification is None:
         raise PredictionError("the model does not know its magnification: give one, for instance magnification=2.")
-    if not 0 < magnification < math.inf:
-        raise PredictionError(f"magnification is {magnification}, wanted a number above 0.")
-    return magnification
+    least, most = MAGNIFICATIONS
+    if not isinstance(magnification, Real) or not least <= magnification <= most:
+        raise PredictionError(f"magnification is {magnification}, wanted a number from {least:g} to {most:g}.")
+    return float(magnification)
 
 
 def compile_parts(model: nn.Module) -> None:

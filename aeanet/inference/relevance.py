@@ -18,18 +18,24 @@ class RelevanceError(UserError):
     """A model without shared references."""
 
 
-def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
-    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H / 4), ceil(W / 4)).
-
-    Each position of the attention at the bottom of the network stands for 4 x 4 pixels.
-    Raises RelevanceError if the model has no references.
-    """
+def check_references(model: Network) -> aea.AugmentedAttention:
+    """The attention of a model that has shared references. Raises RelevanceError if it has none."""
     block = getattr(model, "bottom", None)
     if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(
             f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
             "take an aeanet trained with references."
         )
+    return block
+
+
+def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
+    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H / 4), ceil(W / 4)).
+
+    Each position of the attention at the bottom of the network stands for 4 x 4 pixels.
+    Raises RelevanceError if the model has no references.
+    """
+    block = check_references(model)
     found: list[torch.Tensor] = []
     hook = block.register_forward_pre_hook(lambda block, inputs: found.append(block.relevance(inputs[0])))
     try:

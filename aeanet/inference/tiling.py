@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from aea_kernels.conversion import is_known_attention
+from aeanet.distributed import agreeing
 from aeanet.errors import UserError
 
 Read = Callable[[slice, slice], NDArray]
@@ -39,6 +40,10 @@ POINTWISE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, *_ACTIVATION
 
 class TilingError(UserError):
     """A network that has no exact tiles, or a tile that is too small."""
+
+
+class ResultError(UserError):
+    """A result that is no image."""
 
 
 class GlobalBlock(Protocol):
@@ -196,7 +201,12 @@ def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
 
 
 def check_side(side: int, reach: Reach) -> int:
-    """The side of a tile, rounded down to a multiple of the stride. Raises TilingError if it is less than the halo."""
+    """The side of a tile, rounded down to a multiple of the stride.
+
+    Raises TilingError if it is no whole number, or less than the halo.
+    """
+    if not isinstance(side, int):
+        raise TilingError(f"the side of a tile is {side!r}, wanted a whole number of pixels.")
     least = max(reach.halo, reach.stride)
     if side < least:
         raise TilingError(
@@ -230,7 +240,8 @@ def run_tiles(
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
-    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles.
+    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles. Raises
+    ResultError if the network makes values that are not finite.
     """
     height, width = shape
     whole = side is None or side >= max(shape)
@@ -268,19 +279,28 @@ def run_tiles(
             block = attention.block
             # a process without tiles adds the sum over no positions of any tile
             first = tiles_of(padded, side, attention.halo)[0]
-            keys: Any = None if mine else _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
-            for tile in mine:
-                features = _features_at(model, block, field_of(tile))
-                summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
-                keys = summary if keys is None else keys + summary
-                step()
+            keys: Any = None
+            with agreeing(group):
+                if not mine:
+                    keys = _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
+                for tile in mine:
+                    features = _features_at(model, block, field_of(tile))
+                    summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
+                    keys = summary if keys is None else keys + summary
+                    step()
             block.keys = keys if group is None else keys.all_reduce(group)
-        for tile in last:
-            (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
-            rows, columns = slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width))
-            result = result[: rows.stop - rows.start, : columns.stop - columns.start]
-            write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
-            step()
+        with agreeing(group):
+            for tile in last:
+                (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
+                rows, columns = (
+                    slice(rows.start, min(rows.stop, height)),
+                    slice(columns.start, min(columns.stop, width)),
+                )
+                result = result[: rows.stop - rows.start, : columns.stop - columns.start]
+                if not torch.isfinite(result).all():
+                    raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
+                write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
+                step()
 
 
 EMPTY = slice(0), slice(0)

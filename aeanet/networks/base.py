@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+MAGNIFICATIONS = (0.9, 16.0)  # of a model, or asked for: from the least at which pairs register on
+
 
 class Network(nn.Module):
     """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.

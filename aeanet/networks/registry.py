@@ -15,9 +15,14 @@ import safetensors
 
 from aeanet.errors import ModelError
 from aeanet.io.atomic import read_tensors, write_tensors
+from aeanet.io.signatures import signature
 from aeanet.io.text import json_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from aeanet.networks.base import Network
 
 MODEL_FILE = "model.safetensors"
@@ -26,6 +31,7 @@ SHIPPED = ("sem",)
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models"
 FORMAT = "aeanet"
 FORMAT_VERSION = "1"
+MOST = 2**20  # the greatest number that an option may be
 NETWORKS = {
     "aeanet": "unet.AEANet",
     "shuffled": "shuffled.ShuffledUNet",
@@ -49,14 +55,28 @@ def network_class(name: str) -> "type[Network]":
 
 
 def build_model(name: str, **options: Any) -> "Network":
-    """A new network by its name in `NETWORKS`; `options` are those of its class. Raises ModelError."""
+    """A new network by its name in `NETWORKS`; `options` are those of its class.
+
+    Raises ModelError for an option that it does not have, or a value of another type or out of range.
+    """
     network = network_class(name)
     known = inspect.signature(network).parameters
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             has = f"its options are {', '.join(known)}" if known else "it has none"
             raise ModelError(f"the model {name!r} has no option {option!r}; {has}.")
+        _check_option(option, value, type(known[option].default))
     return network(**options)
+
+
+def _check_option(name: str, value: Any, wanted: type) -> None:
+    """Options are switches and numbers: of references, which may be none, of patches, of pixels."""
+    least = 0 if name == "references" else 1
+    if wanted not in (bool, int):
+        return
+    if type(value) is not wanted or (wanted is int and not least <= value <= MOST):
+        said = "True or False" if wanted is bool else f"a whole number from {least} to {MOST}"
+        raise ModelError(f"the option {name} is {value!r}, wanted {said}.")
 
 
 def short_options(name: str) -> dict[str, Any]:
@@ -94,8 +114,13 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
 
     It is on the CPU and in evaluation mode.
 
-    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged.
+    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged: its settings
+    must have the right types and ranges, its weights must be finite and have the shapes that belong to them.
     """
+    import torch
+
+    from aeanet.networks.base import MAGNIFICATIONS
+
     path = model_path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
@@ -103,6 +128,10 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
             f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
             f"shipped model ({', '.join(SHIPPED)})."
         )
+    found = signature(file)
+    if found is not None:
+        order = "; the run comes before the images" if found[0].endswith("image") else ""
+        raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.")
     try:
         metadata, tensors = read_tensors(file)
     except safetensors.SafetensorError as error:
@@ -116,12 +145,37 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
         )
     try:
         settings = json.loads(metadata["settings"])
-        model = build_model(**settings["config"])
+        config, magnification = settings["config"], settings["magnification"]
+        with torch.device("meta"):  # without memory, so that no damaged number asks for more than there is
+            _check_tensors(tensors, build_model(**config).state_dict())
+        model = build_model(**config)
         model.load_state_dict(tensors)
-        model.magnification = settings["magnification"]
+    except ModelError as error:
+        raise ModelError(f"{file} is damaged: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
+    least, most = MAGNIFICATIONS
+    if magnification is not None and not (type(magnification) in (int, float) and least <= magnification <= most):
+        raise ModelError(f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to {most:g}.")
+    model.magnification = magnification
     return model.eval()
+
+
+def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
+    """Raise ModelError unless these are the finite tensors of a network, whose own are `wanted`."""
+    if differing := sorted(tensors.keys() ^ wanted.keys()):
+        raise ModelError(f"the tensor {differing[0]} is {'missing' if differing[0] in wanted else 'none of its own'}.")
+    for name, own in wanted.items():
+        tensor = tensors[name]
+        if tensor.shape != own.shape:
+            raise ModelError(f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(own.shape)}.")
+        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
+            kind = "floating point" if own.is_floating_point() else "integers"
+            raise ModelError(f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}.")
+        if not tensor.to(own.dtype).isfinite().all():
+            raise ModelError(f"the tensor {name} holds NaN or infinite numbers.")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ModelError(f"the tensor {name} holds negative variances.")
 
 
 def to_device(model: "Network") -> "Network":

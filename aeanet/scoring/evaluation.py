@@ -65,7 +65,8 @@ class Score:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Score":
         parts = [record[part] and cls.from_record(record[part]) for part in ("foreground", "background")]
-        return cls(record["name"], *(float(record[field]) for field in _MEASURED), *parts)
+        measured = {field: float(record[field]) for field in _MEASURED}
+        return cls(record["name"], foreground=parts[0], background=parts[1], **measured)
 
     @classmethod
     def mean(cls, name: str, scores: Sequence["Score"]) -> "Score":

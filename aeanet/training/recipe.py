@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from aeanet.errors import UserError
 from aeanet.inference.precision import Precision
 
+MOST = 2**31  # of anything that is counted
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
@@ -61,8 +62,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise RecipeError(f"{name} is {value}, wanted a number above 0.")
+            if value is not None and not 0 < value < MOST:
+                raise RecipeError(f"{name} is {value}, wanted a number above 0 and below {MOST:,}.")
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -136,7 +137,7 @@ class Interval:
     def __post_init__(self) -> None:
         given = [value for value in (self.steps, self.seconds) if value is not None]
         if len(given) != 1 or not given[0] > 0:
-            raise RecipeError(f"An interval is a number of steps or of seconds above 0, not {self}.")
+            raise RecipeError(f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted above 0.")
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
@@ -146,9 +147,12 @@ class Interval:
             raise RecipeError(
                 f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min or 1h."
             )
+        number = float(found[1])
+        if not 0 < number < MOST:
+            raise RecipeError(f"{text!r} is no interval: wanted a number above 0 and below {MOST:,}.")
         if found[2] is None:
             return cls(steps=int(found[1]))
-        return cls(seconds=float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]])
+        return cls(seconds=number * {"s": 1, "min": 60, "h": 3600}[found[2]])
 
     def due(self, step: int, since: float) -> bool:
         """Whether the interval ends at step `step`, `since` seconds after it last ended."""

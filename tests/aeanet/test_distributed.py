@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import tifffile
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import zarr
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from toys import lively_network, tiles_alone, uneven_noise
@@ -147,22 +149,51 @@ DIES = "import os, aea_kernels as aea; aea.AugmentedAttention.moments = lambda *
 RUNS = "from aeanet.cli import main; main()"
 
 
+def ranks_of(*codes: str, command: Sequence[object]) -> list[subprocess.Popen[str]]:
+    """A process for each code, as `torchrun` starts them, with a command line of aeanet."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    processes = []
+    for rank, code in enumerate(codes):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(codes), "MASTER_ADDR": "127.0.0.1"}
+        environment = os.environ | {name: str(value) for name, value in ranks.items()}
+        environment |= {"MASTER_PORT": str(port), "COLUMNS": "300", "OMP_NUM_THREADS": "1"}
+        words = [sys.executable, "-c", code, *map(str, command)]
+        processes.append(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
+    return processes
+
+
 def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> None:
     model = network("aeanet").float()
     model.magnification = 2.0
     save_model(model, tmp_path / "run" / "model.safetensors")
     write_image(tmp_path / "image.png", np.random.default_rng(0).random((64, 64)))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     command = ["predict", tmp_path / "run", tmp_path / "image.png", "--out", tmp_path / "out", "--tile", "40"]
-    processes = []
-    for rank, code in enumerate((RUNS, DIES + RUNS)):
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = os.environ | {name: str(value) for name, value in ranks.items()} | {"COLUMNS": "300"}
-        options = {"env": environment, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen([sys.executable, "-c", code, *map(str, command)], **options))
+    processes = ranks_of(RUNS, DIES + RUNS, command=command)
     errors = [process.communicate(timeout=100)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 9], errors
     assert "Another process of this run has ended" in errors[0]
     assert "Traceback" not in errors[0]
     assert os.listdir(tmp_path / "out") == []
+
+
+def test_an_image_that_one_process_cannot_restore_does_not_end_the_others(tmp_path: Path) -> None:
+    """Two processes; the second cannot write the first result, and neither can read the second image."""
+    model = network("aeanet").float()
+    model.magnification = 2.0
+    save_model(model, tmp_path / "run" / "model.safetensors")
+    for name in ("a.zarr", "c.png"):
+        pixels = np.random.default_rng(0).random((40, 40))
+        zarr.create_array(tmp_path / name, data=pixels) if name == "a.zarr" else write_image(tmp_path / name, pixels)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    fails = "import aeanet.io.mosaics.writing as w\ndef fail(*_): raise OSError(28, 'No space left on device')\n"
+    command = ["predict", tmp_path / "run", *(tmp_path / name for name in ("a.zarr", "b.png", "c.png"))]
+    command += ["--out", tmp_path / "out", "--tile", "40"]
+    processes = ranks_of(RUNS, fails + "w._ZarrFile.write = fail\n" + RUNS, command=command)
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert "a.zarr cannot be written: No space left on device." in errors[0]
+    assert "b.png cannot be read as an image" in errors[0]
+    assert errors[0].strip().splitlines()[-1].startswith("2 of 3 images could not be restored: ")
+    assert errors[1] == ""
+    assert os.listdir(tmp_path / "out") == ["c.png"]

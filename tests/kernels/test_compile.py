@@ -13,6 +13,7 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
+from aea_kernels import ops as primitives
 from aea_kernels.parameters import Projections
 
 
@@ -51,11 +52,18 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
         torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
 
 
-def test_operators_in_one_graph_for_every_size(backend):
-    def function(q, k, v):
-        shared = k[0, :, :3], v[0, :, :3]
-        return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
+def first_family(q, k, v):
+    shared = k[0, :, :3], v[0, :, :3]
+    return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
 
+
+def other_families(q, k, v):
+    softmax = aea.efficient_attention(q, k, v, k[0, :, :3], v[0, :, :3], scale=0.5)
+    return softmax + aea.relu_linear_attention(q, k, v) + aea.channel_attention(q, k, v, q[0, :, 0, 0])
+
+
+@pytest.mark.parametrize("function", [first_family, other_families])
+def test_operators_in_one_graph_for_every_size(backend, function):
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
@@ -104,7 +112,16 @@ def test_opcheck_of_every_operator(backend, dtype):
     projections = Projections(*(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,))))
     references, gram, matrix = normal(2, 4, seed=6), normal(2, 5, 5, seed=7), normal(2, 4, 5, seed=8)
     a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
+    affine, grams, composed = normal(3, 2, 4, seed=9), normal(3, 5, 5, seed=10), normal(3, 4, 5, seed=11)
+    normed = "group", 1e-5, normal(3, 4, seed=12)
+    rest = list(projections), 2, 0.5
     calls = {
+        ops.pivot: (x,),
+        ops.normed_moments: (x, *normed),
+        ops.normed_keys: (grams, affine, references, 1),
+        ops.attend_to_normed: (x, *normed, affine, gram, *rest),
+        ops.attend_to_normed_backward: (x, x, *normed, affine, gram, matrix, references, 1, *rest),
+        ops.normed_features_backward: (x, x, "layer", 1e-5, None, composed, grams),
         ops.statistics: (x,),
         ops.moments: (x, norm, 1e-5, references, 1),
         ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
@@ -114,8 +131,14 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.outer_sum: (a, b),
         ops.apply_matrix: (b, normal(2, 3, 6, 5)),
         ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
+        ops.phi_outer_sum: (a, b, "exp"),
+        ops.phi_outer_sum_backward: (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp"),
+        ops.phi_apply: (b, normal(2, 3, 6, 5), None, None),
+        ops.phi_apply_backward: (a, b, normal(2, 3, 4, 5), normal(2, 3, 5).square(), normal(2, 3).square()),
+        ops.outer_sum_and_squares: (a, b),
+        ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }
-    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
+    registered = {op.name() for op in vars(primitives).values() if isinstance(op, torch._ops.OpOverload)}
     assert {op._qualified_op_name for op in calls} == registered
     for op, arguments in calls.items():
         library.opcheck(op.default, (*arguments, backend))

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.io.images.micrograph import fraction
+
 TOLERANCES = (0, 8)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
 HEIGHTS = (0.015, 0.25)  # of the image
 MIN_ROWS = 12
@@ -29,7 +31,7 @@ def find_bar(image: NDArray) -> int:
     rows = int(image.shape[0] * HEIGHTS[1]) + 1
     if high == low or rows <= MIN_ROWS:
         return 0
-    strip = (image[-rows:].astype(np.float64) - low) * (255 / (high - low))
+    strip = 255 * fraction(image[-rows:], low, high)
     least = max(MIN_ROWS, int(image.shape[0] * HEIGHTS[0]))
     for tolerance in TOLERANCES:
         uniform = np.array([_most_common(row, tolerance)[1] for row in strip]) / strip.shape[1]

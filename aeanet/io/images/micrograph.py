@@ -1,5 +1,6 @@
 """A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its kind."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ class GreyScale:
 
     def to_raw(self, pixels: NDArray) -> NDArray:
         """Pixels, clipped to [0, 1], as values."""
-        values = np.clip(pixels.astype(np.float64), 0, 1) * (self.high - self.low) + self.low
+        half = _halved(self.low, self.high)
+        low, high = self.low * half, self.high * half
+        values = (np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low).clip(low, high) / half
         return values.astype(self.dtype) if self.dtype.kind == "f" else np.rint(values).astype(self.dtype)
 
 
@@ -93,7 +96,18 @@ class Micrograph(GreyScale):
 
 def to_pixels(values: NDArray, low: float, high: float) -> NDArray[np.float32]:
     """Values of an image as pixels: 0 is black and 1 is white."""
-    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
+    return fraction(values, low, high).astype(np.float32)
+
+
+def fraction(values: NDArray, low: float, high: float) -> NDArray[np.float64]:
+    """0 for `low` and 1 for `high`, also where their difference is not a finite float64."""
+    half = _halved(low, high)
+    return (values.astype(np.float64) * half - low * half) / (high * half - low * half)
+
+
+def _halved(low: float, high: float) -> float:
+    """The factor with which the difference of two numbers is finite: 1/2 for the largest float64, else 1."""
+    return 1.0 if math.isfinite(high - low) else 0.5
 
 
 def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
@@ -116,4 +130,14 @@ def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = N
         return 0.0, 4095.0 if dtype.itemsize == 2 and most < 4096 else float(limits.max)
     if dtype.kind == "f" and least >= 0 and most <= 1:
         return 0.0, 1.0
-    return least, most if most > least else least + 1
+    return (least, most) if most > least else _around(dtype, least)
+
+
+def _around(dtype: np.dtype, value: float) -> tuple[float, float]:
+    """Black and white of an image that has one value throughout: it is black, or white where the type has none above.
+
+    They are 1 apart, or further where floats are not so close.
+    """
+    most = float(np.finfo(dtype).max if dtype.kind == "f" else np.iinfo(dtype).max)
+    apart = max(1.0, abs(value) * 2**-20) if dtype.kind == "f" else 1.0
+    return (value, value + apart) if value <= most - apart else (value - apart, value)

@@ -23,11 +23,16 @@ from aeanet.io.images.micrograph import (
     value_range,
 )
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
+from aeanet.io.signatures import signature
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIX = ".zarr"  # read by `mosaics` alone
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *microscopes.SUFFIXES)
+
+MOST_PIXELS_PER_BYTE = 2**14  # no compression reaches that; a damaged header can state any size
+
+THUMBNAIL = 256  # px, the greatest side of one
 
 # Pillow refuses images of many pixels, and mosaics of micrographs have more. OpenCV's limit of 2^30 pixels remains.
 Image.MAX_IMAGE_PIXELS = None
@@ -40,6 +45,17 @@ _TIFF_KINDS = {
     "is_imagej": "ImageJ TIFF",
 }
 
+
+# Endings that a file with the signature of another may have: PNG, BMP and JPEG are told apart by their content, and
+# formats without a signature of their own may begin with any bytes.
+_MAY_BEGIN: dict[str, tuple[str, ...]] = {
+    ".png": RASTER_SUFFIXES,
+    ".jpg": RASTER_SUFFIXES,
+    ".bmp": (*RASTER_SUFFIXES, *microscopes.SUFFIXES),
+    ".pkl": microscopes.SUFFIXES,
+    ".tif": TIFF_SUFFIXES,
+    ".h5": (".emd",),
+}
 
 # ITU-R BT.601, the weights of Pillow and OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -70,13 +86,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
         raise ImageError(
             f"{path} is not an image of a known kind: a name ending in one of {', '.join(SUFFIXES)} is wanted."
         )
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}.") from error
-    if empty:
-        raise ImageError(f"{path} is empty (0 bytes).")
+    check_file(path)
     with decoding(path):
         decoded = _decode(path)
     raw = decoded.raw.astype(WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
@@ -92,6 +102,25 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind)
 
 
+def check_file(path: Path) -> None:
+    """Raise ImageError unless `path` is a file with content that can be read, and of the kind that its name says."""
+    try:
+        if path.exists() and not path.is_file():  # to open a named pipe would wait for its other end
+            what = "a directory" if path.is_dir() else "a pipe or a device"
+            raise ImageError(f"{path} cannot be read: it is {what}, not a file.")
+        found = signature(path)
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if empty:
+        raise ImageError(f"{path} is empty (0 bytes).")
+    if found is None or path.suffix.lower() in _MAY_BEGIN.get(found[1], ()):
+        return
+    kind, own = found
+    advice = f"give it a name that ends in {own}" if own in SUFFIXES else "that is not read here"
+    raise ImageError(f"{path} is not what its name says but a {kind}: {advice}.")
+
+
 def _decode(path: Path) -> _Decoded:
     suffix = path.suffix.lower()
     if suffix in RASTER_SUFFIXES:
@@ -105,28 +134,52 @@ def _decode(path: Path) -> _Decoded:
 def _decode_raster(content: bytes) -> NDArray:
     """PNG, BMP, JPEG -> (H, W) or (H, W, 3) in RGB order, in the file's own depth."""
     try:
-        image = Image.open(BytesIO(content))
+        image = Image.open(BytesIO(content), formats=("PNG", "JPEG", "BMP"))
     except UnidentifiedImageError:
-        raise ValueError("it is none of the kinds known here, or damaged") from None
+        raise ValueError("its beginning is that of no PNG, JPEG or BMP") from None
     with image:
+        if image.width * image.height > MOST_PIXELS_PER_BYTE * len(content):
+            raise ValueError(f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it states")
         image.load()  # refuses damaged files, of which OpenCV would write to the terminal; but it cuts colour to 8 bits
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
-        raise ValueError("its kind is not supported")
+        raise ValueError("it has no end, or is of a rare kind")
     return raw if raw.ndim == 2 else raw[..., 2::-1]
 
 
 def _decode_tiff(path: Path) -> _Decoded:
     """The image of a TIFF; colour tables are applied, and white is always the high value."""
     with tifffile.TiffFile(path) as file:
-        pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
-        images = max(len(pages), (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
-        if images != 1:
-            raise NotOneImageError(f"it holds {images} images, one is wanted")
+        page = one_page(file)
         kind = next((name for flag, name in _TIFF_KINDS.items() if getattr(file, flag)), "TIFF")
-        return _Decoded(
-            _tiff_values(pages[0]), kind, pixel_size_of_tiff(file), specimen_rows(file), significant_bits(file)
-        )
+        return _Decoded(_tiff_values(page), kind, pixel_size_of_tiff(file), specimen_rows(file), significant_bits(file))
+
+
+def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also for an odd page."""
+    pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
+    largest = max(pages, key=lambda page: page.size) if pages else None
+    pages = [page for page in pages if largest is None or page is largest or not _is_thumbnail(page, largest)]
+    images = max(len(pages), (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
+    if images != 1:
+        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (len(pages) > 4)
+        described = f" ({', '.join(sizes)})" if sizes else ""
+        raise NotOneImageError(f"it holds {images} images{described}, one is wanted")
+    (page,) = pages
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and (page.dtype is None or page.dtype.kind not in "ub"):
+        raise NotOneImageError(f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such")
+    held, stored = page.size * (1 if page.dtype is None else page.dtype.itemsize), sum(page.databytecounts)
+    if held > MOST_PIXELS_PER_BYTE * stored or 0 in page.databytecounts:
+        raise ValueError(f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it states")
+    return page
+
+
+def _is_thumbnail(page: tifffile.TiffPage, of: tifffile.TiffPage) -> bool:
+    """Whether a page that is not marked as such is a small copy of another: of its shape, at most half as wide."""
+    width, height = page.imagewidth, page.imagelength
+    if max(width, height) > THUMBNAIL or 2 * width > of.imagewidth:
+        return False
+    return abs(height - width * of.imagelength / of.imagewidth) <= 1
 
 
 def _tiff_values(page: tifffile.TiffPage) -> NDArray:

@@ -13,11 +13,14 @@ import zarr
 from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import WIDER, GreyScale, ImageError, decoding, to_pixels, value_range
-from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
+from aeanet.io.images.reading import MOST_PIXELS_PER_BYTE, TIFF_SUFFIXES, ZARR_SUFFIX, check_file, one_page
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
 ZARR_BITS = "significant_bits"  # our own attribute: OME-Zarr, unlike OME-TIFF, has none for the bits of the values
+
+
+_ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray"}
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
     """
     if path.suffix.lower() == ZARR_SUFFIX:
-        _check_exists(path)
+        _check_folder(path)
         with decoding(path):
             return _open_zarr(path)[0].shape[-2:]
-    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
+    check_file(path)
     with decoding(path), tifffile.TiffFile(path) as file:
-        page = file.pages.first
+        page: Any = one_page(file)
         return (page.imagelength, page.imagewidth) if page.imagelength * page.imagewidth > LARGE else None
 
 
@@ -69,8 +73,8 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
 
     Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
     """
-    _check_exists(path)
     if path.suffix.lower() == ZARR_SUFFIX:
+        _check_folder(path)
         with decoding(path):
             array, pixel_size, bits = _open_zarr(path)
 
@@ -79,6 +83,7 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
 
         yield _mosaic(path, array.shape, array.dtype, pixel_size, plane, bits)
         return
+    check_file(path)
     with ExitStack() as stack:
         with decoding(path):
             file = stack.enter_context(tifffile.TiffFile(path))
@@ -94,20 +99,20 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
         yield _mosaic(path, page.shape, page.dtype, size, raw, bits, specimen_rows(file))
 
 
-def _check_exists(path: Path) -> None:
-    if not path.exists():
-        raise ImageError(f"{path} cannot be read: there is no such file.")
+def _check_folder(path: Path) -> None:
+    """Raise ImageError unless `path` is a folder that holds Zarr's metadata."""
+    try:
+        here = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read as a Zarr folder: {error.strerror or error}.") from error
+    if not here & _ZARR_METADATA:
+        raise ImageError(f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is in it.")
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
-    pages: list[Any] = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
-    if len(pages) != 1:
-        raise ImageError(f"{path} holds {len(pages)} images, one is wanted.")
-    page = pages[0]
+    page: Any = one_page(file)
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
         raise ImageError(f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted.")
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype.kind != "u":
-        raise ImageError(f"{path} holds {page.dtype} values of which 0 is white: only unsigned integers can be such.")
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise ImageError(f"{path} has a colour table, and a large image must be grey: save it as grey first.")
     end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
@@ -146,6 +151,9 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
         node = zarr.open_array(path / level["path"], mode="r")
     if node.ndim < 2 or any(length != 1 for length in node.shape[:-2]) or node.dtype.kind not in "uif":
         raise ImageError(f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted.")
+    pixels = math.prod(node.shape)
+    if pixels > LARGE and pixels > MOST_PIXELS_PER_BYTE * (stored := node.nbytes_stored()):
+        raise ImageError(f"{path} is damaged: {stored:,} bytes cannot hold the {pixels:,} pixels it states.")
     return node, pixel_size, bits
 
 

@@ -69,21 +69,22 @@ def create_mosaic(
     Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
     that of a folder which is no image.
     """
+    from aeanet.distributed import agreeing  # imports PyTorch, which whoever writes a mosaic has in use
+
     path = path.resolve()  # of a link, the image that it points to is replaced
     partial = path.with_name(f".{path.name}.partial")
     leads = group is None or group.rank() == 0
     kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
     with ExitStack() as stack:
-        if leads:
-            with encoding(path):
+        with agreeing(group), encoding(path):
+            if leads:
                 _check_target(path)
                 stack.enter_context(_locked(path))
                 stack.callback(_remove, partial)
                 _remove(partial)
                 _check_room(path, math.prod(shape) * like.dtype.itemsize)
                 kind.create(partial, shape, like, pixel_size, tile)
-        _wait_for_all(group)
-        with encoding(path):
+        with agreeing(group), encoding(path):
             file = kind(partial)
             stack.callback(file.release)
 
@@ -92,13 +93,11 @@ def create_mosaic(
                 file.write(rows.start, columns.start, like.to_raw(pixels))
 
         yield write
-        with encoding(path):
+        with agreeing(group), encoding(path):
             file.close()
-        _wait_for_all(group)
-        if leads:
-            with encoding(path):
+        with agreeing(group), encoding(path):
+            if leads:
                 _put_in_place(partial, path)
-        _wait_for_all(group)
 
 
 def _check_target(path: Path) -> None:
@@ -137,13 +136,6 @@ def _put_in_place(partial: Path, path: Path) -> None:
         os.replace(path, old)
     os.replace(partial, path)
     _remove(old)
-
-
-def _wait_for_all(group: "ProcessGroup | None") -> None:
-    if group is not None:
-        import torch
-
-        torch.distributed.barrier(group)
 
 
 def _remove(path: Path) -> None:

@@ -211,7 +211,7 @@ def test_tiles_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("magnification", ["0", "-1", "inf", "nan"])
 def test_a_magnification_that_cannot_be(run: Path, pairs: Path, tmp_path: Path, magnification: str) -> None:
     options = ["--out", tmp_path / "out", "--magnification", magnification]
-    assert_one_sentence(aeanet("predict", run, pairs / "lr" / "0.png", *options), "wanted a number above 0")
+    assert_one_sentence(aeanet("predict", run, pairs / "lr" / "0.png", *options), "wanted a number from 0.9 to 16")
 
 
 def test_a_model_that_does_not_know_its_magnification(pairs: Path, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_one_sentence_for_wrong_folders_and_files(run: Path, pairs: Path, tmp_pa
     assert_one_sentence(aeanet("train", tmp_path / "nowhere", "--out", tmp_path / "new"), "nowhere is not a folder")
     assert_one_sentence(aeanet("evaluate", tmp_path / "empty", pairs), "there is no model at")
     (tmp_path / "file").write_bytes(b"")
-    assert_one_sentence(aeanet("train", pairs, "--out", tmp_path / "file"), "file cannot be read or written")
+    assert_one_sentence(aeanet("train", pairs, "--out", tmp_path / "file"), "file cannot be made a folder")
     assert_one_sentence(
         aeanet("predict", tmp_path / "file", pairs / "lr" / "0.png", "--out", tmp_path / "o"), "damaged"
     )

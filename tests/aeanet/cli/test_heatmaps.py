@@ -92,7 +92,7 @@ def test_bad_images_and_models(tmp_path: Path) -> None:
     result = heatmaps(tmp_path / "run", tmp_path / "broken.png", tmp_path / "good.png", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "broken.png" in result.stderr
-    assert result.stderr.strip().splitlines()[-1] == "1 of 2 images could not be shown."
+    assert result.stderr.strip().splitlines()[-1] == f"1 of 2 images could not be shown: {tmp_path / 'broken.png'}."
     assert (tmp_path / "out" / "good.npz").exists()
     plain = build_model("unet")
     plain.magnification = 2.0

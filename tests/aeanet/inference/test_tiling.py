@@ -28,9 +28,9 @@ class TwoBlocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, 4, 5, padding=4, dilation=2)
-        self.fine = aea.AugmentedAttention(4, references=2)
+        self.fine = aea.AugmentedAttention(4, references=2, norm="group", groups=2)
         self.down = nn.AvgPool2d(2)
-        self.coarse = aea.AugmentedAttention(4, heads=1, references=0)
+        self.coarse = aea.AugmentedAttention(4, heads=1, references=0, norm="layer")
         self.middle = nn.Conv2d(4, 4, 3, padding=1)
         self.up = nn.Upsample(scale_factor=2)
         self.last = nn.Conv2d(4, 1, 3, padding=1)

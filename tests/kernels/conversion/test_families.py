@@ -120,7 +120,7 @@ class OwnNorm(originals.LiteMLA):
         (partial(OwnNorm, 6, 6, dim=3), "computes something else"),
         (partial(originals.LiteMLA, 6, 6, dim=3, kernel_func=nn.GELU), "go through GELU, not ReLU"),
         (partial(originals.XCA, 6, 2, attn_drop=0.1), "attn_drop drops 0.1 of the scores in training"),
-        (partial(sana, "AttnProcessor2_0"), "AttnProcessor2_0 is none of SANA's linear attention"),
+        (partial(sana, "AttnProcessor2_0"), "softmax over positions is no sum over the keys"),
     ],
 )
 def test_what_looks_alike_is_left_alone(make: Callable[[], nn.Module], reason: str) -> None:

@@ -1,0 +1,308 @@
+"""GroupNorm, LayerNorm and RMSNorm before the attention, against torch's own modules around the paper's equations."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+from strategies import blocks, for_all, spatial_shapes, tensors
+from test_block import block_as_function
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import gradcheck, gradgradcheck
+
+import aea_kernels as aea
+from aea_kernels import naive, norms, testing
+from aea_kernels.functional import attention_block
+from aea_kernels.parameters import ChannelNorm, Projections
+
+KINDS = ("group", "layer", "rms")
+
+
+def drawn_block(channels: int, norm: str, seed: int = 0, **options) -> aea.AugmentedAttention:
+    """With no parameter at its initial value."""
+    torch.manual_seed(seed)
+    options = {"references": 3, "groups": 2} | options
+    block = aea.AugmentedAttention(channels, norm=norm, **options).double()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=channels**-0.5)
+    return block
+
+
+def with_torch_norm(block: aea.AugmentedAttention):
+    """The block as a function of x and its parameters: the norm is torch's module, then Eqs. 4 and 5 with the map."""
+
+    def run(x, *parameters):
+        named = dict(zip([name for name, _ in block.named_parameters()], parameters, strict=True))
+
+        def norm(x):
+            mine = {name.removeprefix("norm."): p for name, p in named.items() if name.startswith("norm.")}
+            if isinstance(block.norm, nn.GroupNorm):
+                return torch.func.functional_call(block.norm, mine, (x,))
+            return torch.func.functional_call(block.norm, mine, (x.movedim(1, -1),)).movedim(-1, 1)
+
+        names = [f"{name}.{part}" for name in ("query", "key", "value", "output") for part in ("weight", "bias")]
+        return naive.attention_block(
+            x,
+            None if block.norm is None else norm,
+            tuple(named[name] for name in names),
+            named.get("references"),
+            heads=block.heads,
+            scale=block.scale,
+            reference_images=len(x) // 2 if block.training and block.batch_aware else len(x),
+        )
+
+    return run
+
+
+def assume_varied(block: aea.AugmentedAttention, x: torch.Tensor) -> None:
+    """What the norm divides by is not small: there its derivative cancels, in torch's own modules too."""
+    if isinstance(block.norm, nn.GroupNorm):
+        spread = x.detach().reshape(len(x), block.norm.num_groups, -1).var(-1, correction=0)
+    elif isinstance(block.norm, nn.LayerNorm):
+        spread = x.detach().var(1, correction=0)
+    else:
+        spread = x.detach().square().mean(1)
+    assume(spread.min() > 1e-2)
+
+
+@for_all(
+    block=blocks(norms=KINDS),
+    batch=st.sampled_from([1, 2, 3, 5]),
+    spatial=spatial_shapes(),
+    training=st.booleans(),
+    backend_or_oracle=st.sampled_from(["backend", "backend", "naive"]),
+    data=st.data(),
+)
+def test_output_and_every_gradient(backend, block, batch, spatial, training, backend_or_oracle, data):
+    x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
+    assume_varied(block, x)
+    block.train(training)
+    ours = backend if backend_or_oracle == "backend" else "naive"
+    testing.assert_parity(
+        block_as_function(block, ours), with_torch_norm(block), x, *block.parameters(), tolerance=1e-9
+    )
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(3, 6, affine=False, eps=1e-3), nn.LayerNorm(6, bias=False, eps=0.1)])
+def test_another_module_may_take_the_place_of_the_norm(backend, norm):
+    block = drawn_block(6, "group").train()
+    block.norm = norm.double()
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64, requires_grad=True)
+    testing.assert_parity(
+        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("norm", "ratio"),
+    [("group", 1.0), ("group", 10.0), ("group", 100.0), ("layer", 1.0), ("layer", 100.0), ("rms", 1.0)],
+)
+def test_error_budget_where_the_mean_is_large(backend, norm, ratio):
+    """Mean by deviation, beside PyTorch's own norm in float32. A mean for each channel where the norm removes it; what
+    remains of one in z makes all other gradients small.
+    """
+    if backend == "triton" and ratio == 10:
+        pytest.skip("in the interpreter the extremes")
+    block = drawn_block(32, norm, groups=4, references=8).float().train()
+    generator = torch.Generator().manual_seed(1)
+    means = 1 + (torch.rand(1, 32, 1, 1, generator=generator) if norm == "group" else 0)
+    x = (ratio * means + torch.randn(3, 32, 12, 15, generator=generator)).requires_grad_()
+    testing.assert_within_error_budget(
+        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters()
+    )
+
+
+def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
+    """At mean / deviation = 100, of an output as large as x: about 2e-7 with the pivot."""
+    block = drawn_block(16, "group", groups=4).float().eval()
+    with torch.no_grad():
+        block.output.weight.mul_(100)
+        x = 100 + torch.randn(2, 16, 12, 15, generator=torch.Generator().manual_seed(1))
+
+        def error() -> float:
+            exact = with_torch_norm(block)(x.double(), *(p.double() for p in block.parameters()))
+            return float((block(x) - exact).norm() / exact.norm())
+
+        assert error() < 3e-7
+        zero = lambda x: x.new_zeros(x.shape[:2])  # noqa: E731
+        monkeypatch.setattr(f"aea_kernels.backends.{backend}.pivot", zero)
+        assert error() > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("norm", KINDS)
+def test_error_budget_of_16_bits(backend, norm, dtype):
+    if backend == "triton" and dtype == torch.float16:
+        pytest.skip("in the interpreter one of the two, whose kernels are the same")
+    block = drawn_block(16, norm, groups=4).to(dtype).train()
+    generator = torch.Generator().manual_seed(2)
+    x = (3 + torch.randn(3, 16, 9, 11, generator=generator)).to(dtype).requires_grad_()
+    testing.assert_within_error_budget(
+        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters()
+    )
+
+
+@pytest.mark.parametrize("norm", KINDS)
+@pytest.mark.parametrize("ratio", [0.0, 100.0])
+def test_tiles_know_the_whole_image_by_its_moments(backend, norm, ratio):
+    if backend == "triton" and ratio == 0.0:
+        pytest.skip("in the interpreter the harder of the two")
+    block = drawn_block(6, norm).eval()
+    x = ratio + torch.randn(2, 6, 9, 12, dtype=torch.float64)
+    whole = block(x)
+    parts = [x[..., :5], x[..., 5:6], x[..., 6:]]
+    summaries = [block.summarize(part) for part in parts]
+    block.keys = sum(summaries[1:], summaries[0])
+    tiled = torch.cat([block(part) for part in parts], -1)
+    torch.testing.assert_close(tiled, whole, rtol=1e-11, atol=1e-11)
+    block.float()  # the same from float32 tiles, to float32's digits
+    summaries = [block.summarize(part.float()) for part in parts]
+    block.keys = sum(summaries[1:], summaries[0])
+    tiled = torch.cat([block(part.float()) for part in parts], -1)
+    torch.testing.assert_close(tiled.double(), whole, rtol=2e-6, atol=1e-5 + 1e-6 * ratio)
+
+
+@pytest.mark.parametrize("norm", KINDS)
+@pytest.mark.parametrize("reference_images", [0, 1, 3])
+def test_first_and_second_derivatives(backend, norm, reference_images):
+    if backend == "triton" and reference_images != 1:
+        pytest.skip("in the interpreter one split of the batch, with images of both branches")
+    channels, width = 4, 4
+
+    def function(x, weight, bias, *rest):
+        *projections, references = rest
+        given = ChannelNorm(norm, weight, bias, 1e-3, 2)
+        return attention_block(
+            x, given, Projections(*projections), references, heads=2, scale=0.7, reference_images=reference_images
+        )[0]
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, channels, 2, 2), (channels,), (channels,)]
+    shapes += [(width, channels), (width,)] * 3 + [(channels, width), (channels,), (2, channels)]
+    inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+    assert gradcheck(function, inputs, nondet_tol=0, fast_mode=True)
+    if backend == "eager":
+        assert gradgradcheck(function, inputs, nondet_tol=0, fast_mode=True)
+
+
+@pytest.mark.parametrize("norm", KINDS)
+def test_one_graph_for_every_size_forward_and_backward(backend, norm):
+    if backend == "triton" and norm != "group":
+        pytest.skip("what is compiled does not depend on the backend; in the interpreter one norm")
+    block = drawn_block(8, norm).float().train()
+    counter = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=counter)
+    graphs = set()
+    for batch, height, width in [(4, 5, 6), (3, 7, 4), (6, 5, 9)]:
+        x = torch.randn(batch, 8, height, width, requires_grad=True)
+        outputs = [(y := module(x), *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])) for module in
+                   (compiled, block)]  # fmt: skip
+        for ours, expected in zip(*outputs, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+        graphs.add(counter.frame_count)
+    assert len(graphs) == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("norm", KINDS)
+def test_export_with_dynamic_sizes(backend, norm):
+    block = drawn_block(8, norm).float().eval()
+    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    program = torch.export.export(block, (torch.randn(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
+    x = torch.randn(5, 8, 9, 12)
+    torch.testing.assert_close(program.module()(x), block(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm", KINDS)
+def test_autocast_does_not_lower_the_precision_of_sums(backend, norm):
+    block = drawn_block(8, norm).float().train()
+    x = torch.randn(4, 8, 6, 6, requires_grad=True)
+    plain = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
+    for a, b in zip(lowered, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm", KINDS)
+def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(norm):
+    block = drawn_block(8, norm).float().train()
+    x = torch.randn(4, 8, 40, 40, requires_grad=True)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        block(x)
+    large = [t for t in kept if t.numel() >= x.numel() // 8]
+    assert [t.data_ptr() for t in large] == [x.data_ptr()]
+
+
+@pytest.mark.parametrize("norm", KINDS)
+@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3)])
+def test_an_empty_feature_map_gives_an_empty_feature_map(backend, norm, shape):
+    block = aea.AugmentedAttention(4, norm=norm, groups=2).train()
+    x = torch.empty(shape, requires_grad=True)
+    y = block(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == shape
+    assert block.eval().summarize(x).gram.isfinite().all()
+
+
+@pytest.mark.parametrize("norm", KINDS)
+def test_relevance_is_query_times_reference_key(norm):
+    block = drawn_block(6, norm).eval()
+    x = torch.randn(2, 6, 4, 5, dtype=torch.float64)
+    z = block.norm(x).movedim(1, -1) if norm == "group" else block.norm(x.movedim(1, -1))
+    expected = torch.einsum("bhwe,re->brhw", block.query(z), block.key(block.references))
+    torch.testing.assert_close(block.relevance(x), expected)
+
+
+def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
+    """LayerNorm and RMSNorm need all channels of a position in one tile; GroupNorm does not."""
+    for norm in KINDS:
+        plan = aea.explain(aea.AugmentedAttention(160, norm=norm), (1, 160, 9, 9))
+        assert plan.route == ("project" if backend == "triton" and norm != "group" else "fold")
+    block = drawn_block(160, "layer", heads=1)
+    x = torch.randn(1, 160, 3, 5, dtype=torch.float64, requires_grad=True)
+    testing.assert_parity(
+        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+    )
+
+
+def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
+    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    for norm in KINDS:
+        block = drawn_block(6, norm).train()
+        x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
+        testing.assert_parity(
+            block_as_function(block, "eager"), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+        )
+
+
+def test_the_pivot_of_a_constant_channel_is_exact():
+    x = torch.full((2, 3, 7, 5), 0.1) * torch.tensor([1.0, 30.0, 1e4])[:, None, None]
+    assert torch.equal(norms.pivot(x), x[:, :, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": True}, "norm is True, expected 'batch', 'group', 'layer', 'rms' or None"),
+        ({"norm": "instance"}, "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None"),
+        ({"norm": "group"}, "groups is 32, expected a divisor of channels = 48"),
+        ({"norm": "group", "groups": 0}, "groups is 0, expected a divisor of channels = 48"),
+    ],
+)
+def test_a_wrong_norm_is_named_in_one_sentence(options, message):
+    with pytest.raises(ValueError, match="expected") as error:
+        aea.AugmentedAttention(48, **options)
+    assert str(error.value) == message
+
+
+def test_parameters_are_those_of_the_modules_of_torch():
+    for norm, module in [("group", nn.GroupNorm(8, 48)), ("layer", nn.LayerNorm(48)), ("rms", nn.RMSNorm(48))]:
+        block = aea.AugmentedAttention(48, norm=norm, groups=8)
+        assert type(block.norm) is type(module)
+        assert str(block.norm) == str(module)
+        copy.deepcopy(block).norm.load_state_dict(module.state_dict())
