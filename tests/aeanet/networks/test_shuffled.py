@@ -76,7 +76,7 @@ def test_tiles_give_the_whole_image(attention: str) -> None:
     ("options", "sentence"),
     [
         ({"blocks": [1]}, "wanted as many of both"),
-        ({"unshuffle": 0}, "wanted 1 or more"),
+        ({"blocks": [1, 0]}, "wanted 1 or more"),
         ({"attention": "top"}, "attention is 'top'"),
     ],
 )
