@@ -82,7 +82,7 @@ def score_real(model: Network, folder: Path) -> list[dict[str, Any]]:
     """Gains over bicubic interpolation on the registered pairs of a folder, whole images without their border."""
     scores = []
     for path in sorted((folder / "hr").iterdir()):
-        lr, hr, mask = (read_image(folder / kind / path.name).pixels for kind in ("lr", "hr", "mask"))
+        lr, hr, mask = (read_image(folder / kind / path.name, keep_bar=True).pixels for kind in ("lr", "hr", "mask"))
         inside = np.zeros(hr.shape, bool)
         inside[BORDER:-BORDER, BORDER:-BORDER] = mask[BORDER:-BORDER, BORDER:-BORDER] > 0
         restored, bicubic = restore(model, lr), lr.clip(0, 1)
