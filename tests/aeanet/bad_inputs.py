@@ -127,7 +127,7 @@ CASES: dict[str, Case] = {
     "a zip as tif": image("a.tif", put("a.tif", ZIP), "but a zip archive"),
     # images that are not one grey image of finite values
     "NaN": image("a.tif", tiff("a.tif", NOT_FINITE), "holds NaN or infinite values"),
-    "infinity": image("a.tif", tiff("a.tif", FLOATS / 0), "holds NaN or infinite values"),
+    "infinity": image("a.tif", tiff("a.tif", np.full((12, 16), np.inf, np.float32)), "holds NaN or infinite values"),
     "complex": image("a.tif", tiff("a.tif", GREY.astype(np.complex64)), "holds complex64 values"),
     "a stack": image("a.tif", pages("a.tif", GREY, GREY, GREY), "holds 3 images (16 x 12, 16 x 12, 16 x 12)"),
     "two pages": image("a.tif", pages("a.tif", GREY, GREY[:5]), "holds 2 images (16 x 12, 16 x 5)"),
@@ -168,7 +168,7 @@ CASES: dict[str, Case] = {
     "a bmp as png": odd_image("a.png", put("a.png", BMP)),
     "an umlaut": odd_image("Größe µ.png", picture("Größe µ.png")),
     "a name that is no UTF-8": odd_image("a\udce9.png", picture("a\udce9.png")),
-    "a name like markup": odd_image("[/red] :smile:.png", picture("[/red] :smile:.png")),
+    "a name like markup": odd_image("[red] :smile: [b.png", picture("[red] :smile: [b.png")),
     "control characters": odd_image("a\x1b[31m\n.png", picture("a\x1b[31m\n.png")),
     # where results go
     "one image twice": Case(picture("a.png"), "predict RUN a.png a.png GOOD --out out", 0, ""),

@@ -170,7 +170,7 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> 
     write_image(tmp_path / "image.png", np.random.default_rng(0).random((64, 64)))
     command = ["predict", tmp_path / "run", tmp_path / "image.png", "--out", tmp_path / "out", "--tile", "40"]
     processes = ranks_of(RUNS, DIES + RUNS, command=command)
-    errors = [process.communicate(timeout=100)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 9], errors
     assert "Another process of this run has ended" in errors[0]
     assert "Traceback" not in errors[0]
