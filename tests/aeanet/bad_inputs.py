@@ -203,7 +203,9 @@ CASES: dict[str, Case] = {
     "magnification 1e300": option_of("predict RUN GOOD --out out --magnification 1e300", "is 1e+300, wanted a number"),
     "magnification nan": option_of("predict RUN GOOD --out out --magnification nan", "is nan, wanted a number"),
     "magnification inf": option_of("predict RUN GOOD --out out --magnification inf", "is inf, wanted a number"),
-    "magnification two": option_of("predict RUN GOOD --out out --magnification two", "not a valid float", 2),
+    "magnification two": option_of(
+        "predict RUN GOOD --out out --magnification two", "Invalid value for '--magnification'", 2
+    ),
     "precision float8": option_of("predict RUN GOOD --out out --precision float8", "is not one of", 2),
     "no image": option_of("predict RUN --out out", "Missing argument", 2),
     "no run": option_of("predict '' GOOD --out out", "it is empty, a path is wanted", 2),
