@@ -52,12 +52,19 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
 
     Args:
-        kernel: "outer", "apply", "features_backward", "matrix_backward" or "statistics".
+        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics"; with "phi_"
+            before it, what it computes for the other families.
         channels: on the wider side.
         mode: of `multiplication`.
         aligned: maps are read 16 bytes at a time.
         architecture: 80, 90 or 100 for sm_80, sm_90, sm_100.
     """
+    if kernel.startswith("phi_"):
+        tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
+        if tiles.block_a == 128 and architecture < 90 and kernel != "phi_apply":
+            # maxima, sums and exponentials are held in registers too
+            return tiles._replace(block_s=max(16, tiles.block_s // 2))
+        return tiles
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
     sliced = channels > block  # channels are summed over in slices
     if kernel == "statistics":
@@ -74,7 +81,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         return Tiles(64, 64, 32, 4, 1, 2)
     if kernel == "outer":
         return Tiles(block, block, 16, 8, 1 if block == 128 and mode == "ieee" else 2, 1)
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
     return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
 
@@ -85,7 +92,7 @@ def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, arch
     positions = 64 if aligned else 32
     if kernel == "outer":
         return Tiles(block, block, positions, warps, 3, {128: 1, 64: 2}.get(block, 4))
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, 32 if large else 64, warps, 2, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
@@ -109,7 +116,7 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
     positions = 32 if large else 64
     if kernel == "outer":
         return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
-    if kernel == "matrix_backward":
+    if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, positions, warps, stages, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
@@ -182,7 +189,8 @@ def plan_launch(
         block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
     )
     over_rows, over_columns = -(-rows // tiles.block_a), -(-columns // tiles.block_k)
-    programs = over_rows * over_columns if kernel == "outer" else over_rows
+    shape = kernel.removeprefix("phi_")
+    programs = over_rows * over_columns if shape == "outer" else over_rows
     splits, steps = split_positions(positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1])
     product, row, column = (
         2 * images * positions * rows * columns,
@@ -194,8 +202,9 @@ def plan_launch(
         "outer": (over_columns * row + over_rows * column - same * row, 0, product),
         "apply": (over_rows * column, row, product),
         "matrix_backward": (row + column, column, 2 * product),
+        "outer_backward": (row + column, row + column, 2 * product),
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
-    }[kernel]
+    }[shape]
     one = over_rows == 1 and over_columns == 1
     return Launch(kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops)
 

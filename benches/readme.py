@@ -57,9 +57,8 @@ def supported_table() -> str:
     lines = ["| from | class | replaced by | results |", "|---|---|---|---|"]
     for known in RECOGNISERS:
         classes = ", ".join(f"`{name}`" for name in known.classes) + f" {known.only}".rstrip()
-        operators = ", ".join(f"`{name}`" for name in known.computed_by.split(", "))
         results = "the same" if known.exact else "others, with `retrain=True`"
-        lines.append(f"| {known.library} | {classes} | {operators} | {results} |")
+        lines.append(f"| {known.library} | {classes} | `{known.computed_by}` | {results} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import attend, attention_block, summarize
+from ..layout import acc_dtype
 from ..modules import AugmentedAttention
 from ..parameters import Projections
 from ..summary import KeySummary
@@ -200,14 +201,15 @@ def folds(norm: Any) -> bool:
 
 
 def folded_output(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Output projection and the norm after it as one projection."""
+    """Output projection and the BN after it as one projection, in the accumulation dtype; without BN as it is."""
     weight, bias = _weight_and_bias(conv)
     if norm is None:
         return weight, bias
-    factor = (norm.running_var + norm.eps).rsqrt()
+    wide = acc_dtype(weight.dtype)
+    factor = (norm.running_var.to(wide) + norm.eps).rsqrt()
     factor = factor if norm.weight is None else factor * norm.weight
-    shift = (bias - norm.running_mean) * factor
-    return weight * factor[:, None], shift if norm.bias is None else shift + norm.bias
+    shift = (bias.to(wide) - norm.running_mean) * factor
+    return weight.to(wide) * factor[:, None], shift if norm.bias is None else shift + norm.bias
 
 
 def _last_two(value: Any) -> tuple[int, int]:

@@ -31,10 +31,6 @@ class Change(Protocol):
     @property
     def module(self) -> nn.Module: ...
 
-    @property
-    def label(self) -> str:
-        """What computes now."""
-
     def apply(self) -> None: ...
 
     def revert(self) -> None: ...
@@ -90,10 +86,6 @@ class ClassSwap:
     module: nn.Module
     replacement: type[Converted]
 
-    @property
-    def label(self) -> str:
-        return self.replacement.__name__
-
     def apply(self) -> None:
         self.module.__class__ = converted_class(self.replacement, type(self.module))
 
@@ -110,10 +102,6 @@ class NewAttribute:
     name: str
     value: Any
     before: Any
-
-    @property
-    def label(self) -> str:
-        return type(self.value).__name__
 
     def apply(self) -> None:
         setattr(self.module, self.name, self.value)
@@ -132,10 +120,6 @@ class Become:
         self.module = module
         self._before = type(module), module.__dict__
         self._after = type(other), {**other.__dict__, **{name: module.__dict__[name] for name in _HOOKS}}
-
-    @property
-    def label(self) -> str:
-        return self._after[0].__name__
 
     def apply(self) -> None:
         self._take(*self._after)

@@ -99,8 +99,25 @@ def become_guided_block(module: Any) -> list[Change]:
 SOFTMAX = ("AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor", "SlicedAttnProcessor")
 
 
-def become_diffusers(module: Any) -> list[Change]:
-    """diffusers' `Attention`: a block with its GroupNorm and residual as a whole, otherwise its processor."""
+def become_diffusers_block(module: Any) -> list[Change]:
+    """diffusers' `Attention` with its GroupNorm and residual, as in its U-Nets and autoencoders."""
+    _check_diffusers(module)
+    others = (module.spatial_norm, module.norm_q, module.norm_k)
+    if module.group_norm is None or not module.residual_connection or module.rescale_output_factor != 1:
+        raise OtherKindError("it has no GroupNorm and residual")
+    if any(norm is not None for norm in others) or module.to_out[1].p > 0 or not module.scale_qk:
+        raise OtherKindError("it has parts that AugmentedAttention has not")
+    rows = [_rows(part) for part in (module.to_q, module.to_k, module.to_v, module.to_out[0])]
+    return [Become(module, _augmented(HiddenStatesAttention, module.group_norm, rows, module.heads))]
+
+
+def swap_softmax_processor(module: Any) -> list[Change]:
+    """Every other self-attention of diffusers, as in its transformers."""
+    _check_diffusers(module)
+    return [NewAttribute(module, "processor", LinearAttentionProcessor(), module.processor)]
+
+
+def _check_diffusers(module: Any) -> None:
     processor = type(module.processor).__name__
     if processor in SANA:
         raise OtherKindError("it has no softmax")
@@ -112,12 +129,6 @@ def become_diffusers(module: Any) -> list[Change]:
         raise LeftAloneError("it is causal, or has keys of another input besides its own")
     if module.to_k.out_features != module.to_q.out_features:
         raise LeftAloneError("several queries share a head of keys")
-    others = (module.spatial_norm, module.norm_q, module.norm_k)
-    whole = module.group_norm is not None and module.residual_connection and module.rescale_output_factor == 1
-    if not whole or any(norm is not None for norm in others) or module.to_out[1].p > 0 or not module.scale_qk:
-        return [NewAttribute(module, "processor", LinearAttentionProcessor(), module.processor)]
-    rows = [_rows(part) for part in (module.to_q, module.to_k, module.to_v, module.to_out[0])]
-    return [Become(module, _augmented(HiddenStatesAttention, module.group_norm, rows, module.heads))]
 
 
 # ---- the new block --------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """Training on simulated micrographs without end, for a model that restores images it has no pairs of."""
 
 import hashlib
+import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +30,7 @@ from aeanet.training.logs import LOG_EVERY, open_logs
 from aeanet.training.parallel import training_device
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
 from aeanet.training.randomness import own_randomness, set_random_state
-from aeanet.training.recipe import Interval, Recipe
+from aeanet.training.recipe import Interval, Recipe, RecipeError
 from aeanet.training.run import BINDING_VERSIONS, RUN_FILE, RunFolder
 from aeanet.training.simulated import simulated_batches
 from aeanet.training.step import TrainingStep
@@ -87,12 +89,15 @@ def pretrain(
         held_back: number of simulated images for the scores.
         checkpoint_every, on_step, on_trouble: as in `loop.train`.
 
-    Raises ModelError as `build_model`, RecipeError if the loss stops being a finite number, CheckpointError if the run
+    Raises ModelError as `build_model`, RecipeError if the loss stops being a finite number or there are several
+    processes, CheckpointError if the run
     was begun in another way.
     """
+    if process_count() > 1:
+        raise RecipeError("Pretraining runs in one process: begin it without torchrun, and give it more workers.")
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
-    with own_randomness(recipe.seed), noting_signals() as signals:
+    with own_randomness(recipe.seed), _cores_beside(workers), noting_signals() as signals:
         model = build_model(**start.config) if start is not None else build_model(name, **options)
         if start is not None:
             model.load_state_dict(start.state_dict())
@@ -139,20 +144,31 @@ def pretrain(
                     log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
                 checkpointer.after_step(now, None)
             del batches  # ends the workers
-        trained = average.network()
+        trained, threads = average.network(), torch.get_num_threads()
     record = described | {
         "steps_done": now.step,
         "interrupted": now.interrupted,
         "seconds": round(now.seconds, 1),
         "loss": round(now.loss, 6),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "scores": {} if now.interrupted else {"simulated": score_simulated(trained, held_back_images(held_back))},
     }
     if folder:
         write_json(folder / RUN_FILE, record)
         write_atomically(folder / CARD_FILE, model_card(record).encode())
     return Pretrained(trained, now, record)
+
+
+@contextmanager
+def _cores_beside(workers: int) -> Iterator[None]:
+    """Within it, PyTorch leaves a core to each worker, and itself has at least one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def configuration(recipe: Recipe, model: Network) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from triton.runtime import driver
 
 import aea_kernels as aea
 from aea_kernels import planning
-from aea_kernels.backends.triton import launching, primitives
+from aea_kernels.backends.triton import families, launching, primitives
 from aea_kernels.parameters import Projections
 
 ARCHITECTURES = {"80": ("cuda", 80), "90": ("cuda", 90), "100": ("cuda", 100), "gfx942": ("hip", "gfx942")}
@@ -109,6 +109,22 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
     primitives.normed_features_backward(x, x, *norm, matrix, grams)
 
 
+def every_family_primitive(x: Tensor) -> None:
+    """All of the other families, for heads as wide as x has channels."""
+    a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
+    matrix, divisor, eps = (
+        a.new_empty(2, 2, *shape, dtype=torch.float32) for shape in (x.shape[1:2] * 2, x.shape[1:2], ())
+    )
+    for phi in ("relu", "exp"):
+        sums, maximum = families.phi_outer_sum(a, a, phi)
+        families.phi_outer_sum_backward(sums, a, a, maximum, phi)
+        divided_by = (divisor, eps) if phi == "relu" else (None, None)
+        families.phi_apply(a, matrix, *divided_by)
+        families.phi_apply_backward(a, a, matrix, *divided_by)
+    sums = families.outer_sum_and_squares(a, a)
+    families.outer_sum_and_squares_backward(*sums, a, a)
+
+
 def compiled(
     case: str, channels: int, dtype: torch.dtype, architecture: str, norms: Sequence[str] = ("batch",)
 ) -> Iterator[tuple[str, int, Any]]:
@@ -130,6 +146,8 @@ def compiled(
         for norm in norms:
             if norm == "batch":
                 every_primitive(x)
+            elif norm == "families":
+                every_family_primitive(x)
             elif norm == "group" or channels <= planning.NORMED_CHANNELS:
                 every_normed_primitive(x, norm)
     yield from found.values()
@@ -225,18 +243,20 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
     parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
-    parser.add_argument("--norm", nargs="+", choices=NORMS, default=NORMS)
+    parser.add_argument("--norm", nargs="+", choices=NORMS, default=["batch"])
+    parser.add_argument("--families", action="store_true", help="the kernels of the other families, and no others")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sizes", type=int, help="only count the kernels that so many image sizes compile")
     chosen = parser.parse_args()
     if chosen.sizes:
         print(json.dumps(kernels_over_sizes(chosen.sizes)))
         return
+    norms = ["families"] if chosen.families else chosen.norm
     for architecture in chosen.architecture:
         for channels in chosen.channels:
             for dtype in chosen.dtype:
                 for precision in precisions(architecture, dtype, chosen.precision):
-                    for row in rows(architecture, channels, dtype, precision, chosen.case, chosen.norm):
+                    for row in rows(architecture, channels, dtype, precision, chosen.case, norms):
                         print(json.dumps(row) if chosen.json else line(row), flush=True)
 
 

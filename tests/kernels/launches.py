@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aea_kernels.backends.triton import launching, primitives
+from aea_kernels.backends.triton import families, launching, primitives
 
 launch = launching.launch
 
@@ -15,7 +15,7 @@ launch = launching.launch
 def instead_of_launch(function: Callable[..., Any]) -> Iterator[None]:
     """`function` takes the arguments of `launching.launch`."""
     try:
-        launching.launch = primitives.launch = function
+        launching.launch = primitives.launch = families.launch = function
         yield
     finally:
-        launching.launch = primitives.launch = launch
+        launching.launch = primitives.launch = families.launch = launch

@@ -13,6 +13,8 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
+from aea_kernels import decompositions
+from aea_kernels import ops as primitives
 from aea_kernels.parameters import Projections
 
 
@@ -51,11 +53,18 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
         torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
 
 
-def test_operators_in_one_graph_for_every_size(backend):
-    def function(q, k, v):
-        shared = k[0, :, :3], v[0, :, :3]
-        return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
+def first_family(q, k, v):
+    shared = k[0, :, :3], v[0, :, :3]
+    return aea.reference_attention(q, k, v, *shared, scale=0.5) + aea.batch_attention(q, k, v)
 
+
+def other_families(q, k, v):
+    softmax = aea.efficient_attention(q, k, v, k[0, :, :3], v[0, :, :3], scale=0.5)
+    return softmax + aea.relu_linear_attention(q, k, v) + aea.channel_attention(q, k, v, q[0, :, 0, 0])
+
+
+@pytest.mark.parametrize("function", [first_family, other_families])
+def test_operators_in_one_graph_for_every_size(backend, function):
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
@@ -95,6 +104,35 @@ def test_export_with_dynamic_sizes(backend):
         torch.testing.assert_close(program.module()(normal(*shape)), block(normal(*shape)), rtol=0, atol=0)
 
 
+def test_exported_in_operations_that_every_exporter_knows(backend):
+    """For every size, and as the equations say."""
+    if backend == "triton":
+        pytest.skip("what replaces the operators does not depend on the backend")
+
+    class Both(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = aea.AugmentedAttention(4, references=3)
+
+        def forward(self, x):
+            q = self.block(x).flatten(2).mT[:, None]
+            return aea.linear_attention(q, q, q)
+
+    torch.manual_seed(0)
+    model = Both().double().eval()
+    for parameter in model.parameters():
+        parameter.data.normal_()
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    program = torch.export.export(model, (normal(3, 4, 5, 6, dtype=torch.float64),), dynamic_shapes={"x": dynamic})
+    program = program.run_decompositions(decompositions.PLAIN)
+    assert not [node for node in program.graph.nodes if str(node.target).startswith("aea.")]
+    for shape in [(2, 4, 3, 7), (4, 4, 2, 2)]:
+        x = normal(*shape, dtype=torch.float64)
+        with aea.use_backend("naive"):
+            expected = model(x)
+        torch.testing.assert_close(program.module()(x), expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck_of_every_operator(backend, dtype):
     """Schema, fake results against real ones, functionalisation with dynamic shapes."""
@@ -104,7 +142,16 @@ def test_opcheck_of_every_operator(backend, dtype):
     projections = Projections(*(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,))))
     references, gram, matrix = normal(2, 4, seed=6), normal(2, 5, 5, seed=7), normal(2, 4, 5, seed=8)
     a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
+    affine, grams, composed = normal(3, 2, 4, seed=9), normal(3, 5, 5, seed=10), normal(3, 4, 5, seed=11)
+    normed = "group", 1e-5, normal(3, 4, seed=12)
+    rest = list(projections), 2, 0.5
     calls = {
+        ops.pivot: (x,),
+        ops.normed_moments: (x, *normed),
+        ops.normed_keys: (grams, affine, references, 1),
+        ops.attend_to_normed: (x, *normed, affine, gram, *rest),
+        ops.attend_to_normed_backward: (x, x, *normed, affine, gram, matrix, references, 1, *rest),
+        ops.normed_features_backward: (x, x, "layer", 1e-5, None, composed, grams),
         ops.statistics: (x,),
         ops.moments: (x, norm, 1e-5, references, 1),
         ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
@@ -114,8 +161,14 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.outer_sum: (a, b),
         ops.apply_matrix: (b, normal(2, 3, 6, 5)),
         ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
+        ops.phi_outer_sum: (a, b, "exp"),
+        ops.phi_outer_sum_backward: (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp"),
+        ops.phi_apply: (b, normal(2, 3, 6, 5), None, None),
+        ops.phi_apply_backward: (a, b, normal(2, 3, 4, 5), normal(2, 3, 5).square(), normal(2, 3).square()),
+        ops.outer_sum_and_squares: (a, b),
+        ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }
-    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aea::")}
+    registered = {op.name() for op in vars(primitives).values() if isinstance(op, torch._ops.OpOverload)}
     assert {op._qualified_op_name for op in calls} == registered
     for op, arguments in calls.items():
         library.opcheck(op.default, (*arguments, backend))

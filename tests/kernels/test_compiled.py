@@ -17,25 +17,38 @@ from compiled import line
 SHARED_LIMITS = {"80": 163 * 1024, "90": 227 * 1024, "100": 227 * 1024, "gfx942": 64 * 1024}
 """Bytes that a program may have."""
 TENSOR_CORES = {"80": {"mma.sync"}, "90": {"wgmma.mma_async"}, "100": {"tcgen05.mma", "mma.sync"}, "gfx942": {"v_mfma"}}
-PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward"}
+PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward", "outer_backward"}
 LARGE = PRODUCTS | {"statistics"}
 """They read feature maps."""
 ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
 ALIGNMENTS = ["--case", "nchw-16", "nchw-1", "channels_last-16"]
+EVERY_NORM = ["--norm", "batch", "group", "layer", "rms"]
 SELECTION = {
-    "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
-    "90": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-8", "nchw-4", "nchw-1"]],
-    "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
+    "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "batch", "layer"]],
+    "90": [
+        ["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-8", "nchw-4", "nchw-1"],
+        ["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "group", "layer"],
+        ["--families", "--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"],
+    ],
+    "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "batch", "layer"]],
     "gfx942": [["--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 EVERYTHING = {
-    "80": [["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS]],
+    "80": [
+        ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
+        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+    ],
     "90": [
         ["--dtype", "bfloat16"],
         ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
+        ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
+        ["--families", "--channels", "32", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
         ["--channels", "32", "64", "128", "--dtype", "float32", "--precision", "ieee", "tf32", *ALIGNMENTS],
     ],
-    "100": [["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS]],
+    "100": [
+        ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
+        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+    ],
     "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 """Options of `compiled.py`, a list for each run."""

@@ -24,6 +24,15 @@ OPERATORS = {
         aea.learned_query_attention,
         lambda: [normal(2, 3, 2), normal(2, 2, 4, 2), normal(2, 2, 4, 3)],
     ),
+    "relu": (aea.relu_linear_attention, lambda: [normal(2, 1, 4, 3), normal(2, 1, 5, 3), normal(2, 1, 5, 2)]),
+    "efficient": (
+        aea.efficient_attention,
+        lambda: [normal(2, 1, 3, 2), normal(2, 1, 4, 2), normal(2, 1, 4, 3), normal(1, 3, 2), normal(1, 3, 3)],
+    ),
+    "channel": (
+        aea.channel_attention,
+        lambda: [normal(2, 1, 4, 3), normal(2, 1, 4, 3, seed=1), normal(2, 1, 4, 3, seed=2), normal(1)],
+    ),
     "moments": (lambda x: aea.moments(x).gram, lambda: [normal(2, 3, 2, 2)]),
 }
 

@@ -95,16 +95,20 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
     )
 
 
-@pytest.mark.parametrize("ratio", [1.0, 10.0, 100.0])
-@pytest.mark.parametrize("norm", KINDS)
+@pytest.mark.parametrize(
+    ("norm", "ratio"),
+    [("group", 1.0), ("group", 10.0), ("group", 100.0), ("layer", 1.0), ("layer", 100.0), ("rms", 1.0)],
+)
 def test_error_budget_where_the_mean_is_large(backend, norm, ratio):
-    """Mean by deviation of every channel; beside PyTorch's own norm in float32."""
-    if backend == "triton" and ratio != 100.0:
-        pytest.skip("in the interpreter the hardest ratio")
-    block = drawn_block(16, norm, groups=4).float().train()
+    """Mean by deviation, beside PyTorch's own norm in float32. A mean for each channel where the norm removes it; what
+    remains of one in z makes all other gradients small.
+    """
+    if backend == "triton" and ratio == 10:
+        pytest.skip("in the interpreter the extremes")
+    block = drawn_block(32, norm, groups=4, references=8).float().train()
     generator = torch.Generator().manual_seed(1)
-    means = ratio * (1 + torch.rand(1, 16, 1, 1, generator=generator))
-    x = (means + torch.randn(3, 16, 12, 15, generator=generator)).requires_grad_()
+    means = 1 + (torch.rand(1, 32, 1, 1, generator=generator) if norm == "group" else 0)
+    x = (ratio * means + torch.randn(3, 32, 12, 15, generator=generator)).requires_grad_()
     testing.assert_within_error_budget(
         block_as_function(block, backend), with_torch_norm(block), x, *block.parameters()
     )
@@ -123,9 +127,7 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
 
         assert error() < 3e-7
         zero = lambda x: x.new_zeros(x.shape[:2])  # noqa: E731
-        for name in ("eager", "triton.primitives"):
-            monkeypatch.setattr(f"aea_kernels.backends.{name}.pivot", zero)
-        monkeypatch.setattr("aea_kernels.backends.triton.pivot", zero)
+        monkeypatch.setattr(f"aea_kernels.backends.{backend}.pivot", zero)
         assert error() > 1e-5
 
 
@@ -144,6 +146,7 @@ def test_error_budget_of_16_bits(backend, norm, dtype):
 
 @pytest.mark.parametrize("norm", KINDS)
 @pytest.mark.parametrize("ratio", [0.0, 100.0])
+@torch.no_grad()
 def test_tiles_know_the_whole_image_by_its_moments(backend, norm, ratio):
     if backend == "triton" and ratio == 0.0:
         pytest.skip("in the interpreter the harder of the two")
@@ -289,7 +292,7 @@ def test_the_pivot_of_a_constant_channel_is_exact():
         ({"norm": True}, "norm is True, expected 'batch', 'group', 'layer', 'rms' or None"),
         ({"norm": "instance"}, "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None"),
         ({"norm": "group"}, "groups is 32, expected a divisor of channels = 48"),
-        ({"norm": "group", "groups": 0}, "groups is 0, expected a divisor of channels = 48"),
+        ({"norm": "group", "groups": 0}, "groups is 0, expected at least 1"),
     ],
 )
 def test_a_wrong_norm_is_named_in_one_sentence(options, message):

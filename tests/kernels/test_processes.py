@@ -9,19 +9,33 @@ import torch.multiprocessing as mp
 
 import aea_kernels as aea
 
+NORMS = ("batch", "group")
+
 
 def inputs():
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(4, 2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
 
 
-def block_and_images():
+def block_and_images(norm: str):
     torch.manual_seed(0)
-    block = aea.AugmentedAttention(6, references=2).double().train()
+    block = aea.AugmentedAttention(6, references=2, norm=norm, groups=2).double().train()
     torch.nn.init.uniform_(block.norm.weight, 0.5, 2)
     torch.nn.init.normal_(block.norm.bias)
     x = 3 + torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return block, x.requires_grad_()
+
+
+def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
+    """Outputs of the images with the keys of all processes, and their gradients by q, k and v; keys far apart."""
+    q, k, v = inputs = [t.detach()[images].requires_grad_() for t in (q, k + 20 * torch.arange(4).view(4, 1, 1, 1), v)]
+    outputs = [
+        aea.attend_relu(q, pool(aea.summarize_relu(k, v).sum_over_batch())),
+        aea.attend_softmax(q, pool(aea.summarize_softmax(k, v).sum_over_batch())),
+        aea.attend_channels(v, pool(aea.summarize_channels(q, k).sum_over_batch()), torch.ones(2).double()),
+    ]
+    gradients = torch.autograd.grad(sum(y.square().sum() for y in outputs), inputs)
+    return [t.detach() for t in (*outputs, *gradients)]
 
 
 def rank_main(rank: int, folder: str, backend: str) -> None:
@@ -34,21 +48,28 @@ def rank_main(rank: int, folder: str, backend: str) -> None:
     y = aea.batch_attention(q, k, v, group=group)
     y.square().sum().backward()
     moments = aea.moments(q.movedim(1, 2).flatten(2)).sum_over_batch().all_reduce(group)
+    families = other_families(*tensors, mine, lambda summary: summary.all_reduce(group))
 
-    block, x = block_and_images()
-    block.group = group
-    images = [rank, 2 + rank]  # the first takes the references, the second the batch
-    y_block = block(x[images])
-    y_block.square().sum().backward()
+    blocks = {}
+    for norm in NORMS:
+        block, x = block_and_images(norm)
+        block.group = group
+        images = [rank, 2 + rank]  # the first takes the references, the second the batch
+        y_block = block(x[images])
+        y_block.square().sum().backward()
+        blocks[norm] = {
+            "y": y_block.detach(),
+            "x": x.grad[images],
+            "parameters": [p.grad for p in block.parameters()],
+            "buffers": dict(block.named_buffers()),
+        }
     torch.save(
         {
             "y": y.detach(),
             "gradients": [t.grad[mine] for t in tensors],
             "moments": moments.gram.detach(),
-            "y_block": y_block.detach(),
-            "x": x.grad[images],
-            "parameters": [p.grad for p in block.parameters()],
-            "buffers": dict(block.named_buffers()),
+            "families": families,
+            "blocks": blocks,
         },
         Path(folder) / f"{rank}.pt",
     )
@@ -68,14 +89,20 @@ def test_two_ranks_are_one(backend):
         torch.testing.assert_close(torch.cat([r["gradients"][i] for r in ranks]), t.grad)
     moments = aea.moments(tensors[0].movedim(1, 2).flatten(2)).sum_over_batch()
     torch.testing.assert_close(ranks[0]["moments"], moments.gram)
+    for found, expected in zip(
+        zip(*(r["families"] for r in ranks), strict=True), other_families(*tensors), strict=True
+    ):
+        torch.testing.assert_close(torch.cat(found), expected)
 
-    block, x = block_and_images()
-    y = block(x)
-    y.square().sum().backward()
-    torch.testing.assert_close(torch.stack([r["y_block"] for r in ranks], 1).flatten(0, 1), y)
-    torch.testing.assert_close(torch.stack([r["x"] for r in ranks], 1).flatten(0, 1), x.grad)
-    for i, parameter in enumerate(block.parameters()):
-        torch.testing.assert_close(ranks[0]["parameters"][i] + ranks[1]["parameters"][i], parameter.grad)
-    for name, buffer in block.named_buffers():
-        for rank in ranks:
-            torch.testing.assert_close(rank["buffers"][name], buffer)
+    for norm in NORMS:
+        block, x = block_and_images(norm)
+        y = block(x)
+        y.square().sum().backward()
+        found = [rank["blocks"][norm] for rank in ranks]
+        torch.testing.assert_close(torch.stack([r["y"] for r in found], 1).flatten(0, 1), y)
+        torch.testing.assert_close(torch.stack([r["x"] for r in found], 1).flatten(0, 1), x.grad)
+        for i, parameter in enumerate(block.parameters()):
+            torch.testing.assert_close(found[0]["parameters"][i] + found[1]["parameters"][i], parameter.grad)
+        for name, buffer in block.named_buffers():
+            for rank in found:
+                torch.testing.assert_close(rank["buffers"][name], buffer)

@@ -11,7 +11,7 @@ import torch
 from launches import launch
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import launching, primitives
+from aea_kernels.backends.triton import families, launching, primitives
 from aea_kernels.explain import Plan
 
 # a GPU's loads cannot be counted, and where Triton is missing there are none
@@ -55,7 +55,7 @@ class Traffic:
             self._count("written", pointers, mask)
             return store(pointers, value, mask, *rest)
 
-        for module in (launching, primitives):
+        for module in (launching, primitives, families):
             monkeypatch.setattr(module, "launch", recorded)
         monkeypatch.setattr(interpreter, "create_masked_load", counting_load)
         monkeypatch.setattr(interpreter, "create_masked_store", counting_store)
@@ -102,9 +102,20 @@ def test_block_inference(monkeypatch, dtype, channels):
     assert traffic.rows() == expected(plan)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("norm", "tensors"), [("batch", 11), (None, 8), ("group", 8), ("layer", 8), ("rms", 8)])
-def test_block_forward_and_backward(monkeypatch, dtype, norm, tensors):
+@pytest.mark.parametrize(
+    ("norm", "dtype", "forward", "tensors"),
+    [
+        ("batch", torch.bfloat16, 4, 11),
+        ("batch", torch.float32, 4, 11),
+        (None, torch.bfloat16, 3, 8),
+        (None, torch.float32, 3, 8),
+        ("group", torch.float32, 3, 8),
+        ("layer", torch.float32, 3, 8),
+        ("rms", torch.bfloat16, 3, 8),
+    ],
+)
+def test_block_forward_and_backward(monkeypatch, norm, dtype, forward, tensors):
+    """Two reads and a write forward, and no pass more with a norm that has no activation."""
     block = aea.AugmentedAttention(20, references=3, norm=norm, groups=4).train()
     x = torch.randn(3, 20, 15, 17).to(dtype).requires_grad_()
     dy = torch.randn_like(x)
@@ -113,6 +124,8 @@ def test_block_forward_and_backward(monkeypatch, dtype, norm, tensors):
     block(x).backward(dy)
     assert plan.reads + plan.writes == tensors
     assert traffic.rows() == expected(plan)
+    until_y = traffic.launches.index("apply_kernel") + 1
+    assert sum(read + written for read, written, _ in traffic.rows()[:until_y]) == forward * x.nbytes
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -127,6 +140,23 @@ def test_operators_move_4_tensors_and_7_more(monkeypatch, dtype):
     assert moved[:forward].sum() == 4
     assert moved.sum() == 11
     assert sorted(traffic.rows()) == sorted(expected(plan))
+
+
+@pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
+def test_the_other_families_move_as_much(monkeypatch, family):
+    q, k, v = (torch.randn(2, 2, 190, 24).to(torch.bfloat16).requires_grad_() for _ in range(3))
+    dy = torch.randn_like(q)
+    attention = {
+        "relu": aea.relu_linear_attention,
+        "efficient": aea.efficient_attention,
+        "channel": lambda q, k, v: aea.channel_attention(q, k, v, torch.ones(2)),
+    }[family]
+    traffic = Traffic(monkeypatch, q)
+    attention(q, k, v).backward(dy)
+    moved = np.array(traffic.rows())[:, :2].sum(1) / q.nbytes
+    forward = traffic.launches.index("apply_kernel") + 1
+    assert moved[:forward].sum() == 4
+    assert moved.sum() == 11
 
 
 def test_the_count_notices_a_read_too_many(monkeypatch):

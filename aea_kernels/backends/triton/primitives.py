@@ -289,7 +289,10 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
         matrix=Matrix(matrix, *matrix.stride()),
         grad_a=maps[2],
         partial=partial,
+        divisor=None,
+        eps=None,
         heads=heads,
+        PHI="none",
     )
     return grad_a, _reduce(partial, len(partial)).unflatten(0, a.shape[:2])
 
@@ -328,9 +331,11 @@ def _outer(
         x=x_map,
         norm=norm,
         partial=partial,
+        maxima=None,
         heads=heads or 1,
         GRAM=gram,
         HOMOGENEOUS=homogeneous,
+        PHI="none",
         ONE_TILE=gram and plan.one_tile,
         BLOCK_ALL=power_of_two(columns) if isinstance(norm, Normalisation) else plan.tiles.block_k,
     )
@@ -356,8 +361,10 @@ def _reduce(
         partial.device,
         workspace=result.nbytes,
         partial=partial,
+        maxima=None,
         references=partial if references is None else references.contiguous(),
         result=result,
+        maximum=None,
         A=rows,
         W=width,
         references_number=0 if references is None else references.shape[0],
@@ -399,10 +406,13 @@ def _apply(
         norm=norm,
         matrix=Matrix(matrix, *matrix.stride()),
         y=y_map,
+        divisor=None,
+        eps=None,
         heads=heads or 1,
         groups=matrix.shape[0],
         HOMOGENEOUS=homogeneous,
         RESIDUAL=residual,
+        PHI="none",
         ONE_TILE=plan.one_tile,
     )
 

@@ -70,6 +70,7 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
         "halve_every": 7,
         "betas": [0.8, 0.99],
         "epsilon": 1e-7,
+        "loss": "relative",
         "freeze": 0.9,
         "seed": 4,
         "precision": "bfloat16",

@@ -28,9 +28,9 @@ class TwoBlocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, 4, 5, padding=4, dilation=2)
-        self.fine = aea.AugmentedAttention(4, references=2)
+        self.fine = aea.AugmentedAttention(4, references=2, norm="group", groups=2)
         self.down = nn.AvgPool2d(2)
-        self.coarse = aea.AugmentedAttention(4, heads=1, references=0)
+        self.coarse = aea.AugmentedAttention(4, heads=1, references=0, norm="layer")
         self.middle = nn.Conv2d(4, 4, 3, padding=1)
         self.up = nn.Upsample(scale_factor=2)
         self.last = nn.Conv2d(4, 1, 3, padding=1)
@@ -258,6 +258,17 @@ def test_overlapping_windows_of_keys_have_no_tiles() -> None:
     aea.convert(block)
     with pytest.raises(TilingError, match="pooled in windows that no tiles fit"):
         reach_of(nn.Sequential(nn.Conv2d(1, 4, 1), block))
+
+
+def test_a_norm_over_the_image_in_a_block_has_no_tiles() -> None:
+    block = originals_families.LinearAttention(4, heads=2, dim_head=4)
+    block.to_out[1] = nn.GroupNorm(1, 4)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), block)
+    assert aea.convert(model).replaced
+    with pytest.raises(TilingError, match="GroupNorm in an attention block depends on more than one position"):
+        reach_of(model)
+    block.to_out[1] = nn.Conv2d(4, 4, 5, padding=2)
+    assert reach_of(model).halo == 2
 
 
 class PositionMean(nn.Module):

@@ -77,6 +77,7 @@ def test_tiles_give_the_whole_image(attention: str) -> None:
     [
         ({"blocks": [1]}, "wanted as many of both"),
         ({"unshuffle": 0}, "unshuffle is 0, wanted a whole number from 1"),
+        ({"blocks": [1, 0]}, "wanted 1 or more"),
         ({"attention": "top"}, "attention is 'top'"),
     ],
 )

@@ -271,7 +271,7 @@ def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_names_and_options_are_named() -> None:
-    with pytest.raises(ModelError, match=r"no model 'vgg'; the models are aeanet, gvtnet, unet"):
+    with pytest.raises(ModelError, match=r"no model 'vgg'; the models are aeanet, shuffled, gvtnet, unet"):
         build_model("vgg")
     with pytest.raises(ModelError, match="'unet' has no option 'references'; its options are residual"):
         build_model("unet", references=4)

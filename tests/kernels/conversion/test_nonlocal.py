@@ -91,6 +91,26 @@ def test_sizes(
     assert_exact(module, x, training=training)
 
 
+def test_parametrised_weights_are_read_as_they_are() -> None:
+    """Spectral normalisation, in prediction: the convolutions themselves are not called."""
+    original = randomised(originals.NONLocalBlock2D(4, sub_sample=False))
+    nn.utils.parametrizations.spectral_norm(original.theta)
+    assert_exact(original, torch.randn(2, 4, 3, 5, dtype=torch.float64), training=False)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_under_autocast_the_result_is_that_of_autocast(pooled: bool) -> None:
+    original = originals.NONLocalBlock2D(4, sub_sample=pooled).eval()
+    nn.init.normal_(original.W[1].weight)
+    x = torch.randn(2, 4, 6, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = original(x)
+        aea.convert(original)
+        got = original(x)
+    assert got.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=2e-2, atol=2e-2)
+
+
 def test_the_map_is_still_to_be_had() -> None:
     original = randomised(originals.NONLocalBlock2D(4, sub_sample=False))
     x = torch.randn(1, 4, 3, 5, dtype=torch.float64)

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .phi import divided_by, highest_channel, load_divisor, phi_of_queries
 from .tile import (
     activate,
     image_pointer,
@@ -23,12 +24,15 @@ def apply_kernel(
     norm,  # Norm of x, or None
     matrix,  # Matrix (groups, A, C), or (groups, A, C + 1) with HOMOGENEOUS
     y,  # FeatureMap (B, A, S)
+    divisor,  # (B, C), with PHI "relu"
+    eps,  # (B,), with PHI "relu"
     heads,
     groups,
     splits,
     steps,
     HOMOGENEOUS: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    PHI: tl.constexpr,
     ONE_TILE: tl.constexpr,
     NUMBERS: tl.constexpr,
     BLOCK_A: tl.constexpr,
@@ -39,6 +43,8 @@ def apply_kernel(
 
     ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position. With a norm
     over channels BLOCK_A holds all of y's, which are as many as x's.
+    PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the sum of phi(x) over
+    the channels for "exp", which makes it the softmax.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(y.channels, BLOCK_A)
@@ -59,6 +65,8 @@ def apply_kernel(
         inside = known[:, None] & (k < x.channels)[None, :]
         m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
 
+    if PHI != "none":
+        weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
@@ -73,8 +81,15 @@ def apply_kernel(
             else:
                 raw = load_tile(x, x_pointer, k, s)
             here = over_channels(raw, affine, k, x.channels, norm, NUMBERS)
-            result = matmul(m, activate(raw, here, norm, NUMBERS), result, NUMBERS)
+            z = activate(raw, here, norm, NUMBERS)
+            if PHI != "none":
+                z = phi_of_queries(z, None, k, x.channels, PHI)
+                total = divided_by(z, weights, PHI)
+            result = matmul(m, z, result, NUMBERS)
         else:
+            if PHI != "none":
+                total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
+                highest = highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
             if OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
                 here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)
@@ -84,9 +99,17 @@ def apply_kernel(
                 inside = known[:, None] & (c < x.channels)[None, :]
                 m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
                 z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
+                if PHI != "none":
+                    weights, _ = load_divisor(divisor, eps, image, c, x.channels, PHI)
+                    z = phi_of_queries(z, highest, c, x.channels, PHI)
+                    total += divided_by(z, weights, PHI)
                 result = matmul(m, z, result, NUMBERS)
             if RESIDUAL and not OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
+        if PHI == "relu":
+            total += least
+        if PHI != "none":
+            result /= total[None, :]
         if RESIDUAL:
             result += raw.to(NUMBERS.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)

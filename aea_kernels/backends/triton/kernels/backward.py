@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .phi import divided_by, load_divisor, phi_of_queries, relu
 from .tile import (
     activate,
     image_pointer,
@@ -169,10 +170,13 @@ def matrix_backward_kernel(
     a,  # FeatureMap (B, A, S)
     matrix,  # Matrix (B, D, A)
     grad_a,  # FeatureMap (B, A, S)
-    partial,  # (B, splits, D, A)
+    partial,  # (B, splits, D, A), or with PHI "relu" (B, splits, D + 1, A)
+    divisor,  # (B, A), with PHI "relu"
+    eps,  # (B,), with PHI "relu"
     heads,
     splits,
     steps,
+    PHI: tl.constexpr,
     NUMBERS: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -180,7 +184,9 @@ def matrix_backward_kernel(
 ):
     """grad_a = M^T dy, and partial = the sum over each split of dy a^T.
 
-    One tile holds all channels of dy, and one those of a.
+    One tile holds all channels of dy, and one those of a. With PHI as in `apply_kernel`, u = dy / (what is divided by)
+    takes the place of dy, phi(a) that of a, and what is divided by has the gradient c = -phi(a) . M^T u / (itself); the
+    last row of partial is the sum of c phi(a).
     """
     pid = tl.program_id(0)
     split = pid % splits
@@ -194,12 +200,100 @@ def matrix_backward_kernel(
     m_pointers = m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride  # of M^T
     m = tl.load(m_pointers, mask=inside, other=0.0)
     product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    if PHI != "none":
+        weights, least = load_divisor(divisor, eps, image, columns, a.channels, PHI)
+    if PHI == "relu":
+        sums = tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC)
     for step in range(steps):
         s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
-        product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, NUMBERS)
-        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        if PHI == "none":
+            product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, NUMBERS)
+            da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        else:
+            phi = phi_of_queries(load_tile(a, a_pointer, columns, s).to(NUMBERS.ACC), None, columns, a.channels, PHI)
+            total = divided_by(phi, weights, PHI)
+            if PHI == "relu":
+                total += least
+            inverse = tl.where(s < positions_of(a), 1.0 / total, 0.0)
+            product = matmul(dy, tl.trans(phi * inverse[None, :]), product, NUMBERS)
+            da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS) * inverse[None, :]
+            common = -tl.sum(phi * da, 0) * inverse
+            if PHI == "relu":
+                sums += phi * common[None, :]
+                da = tl.where(phi > 0.0, da + weights[:, None] * common[None, :], 0.0)
+            else:
+                da = phi * (da + common[None, :])
         store_tile(grad_a, da_pointer, da, columns, s)
-    partial += (image.to(tl.int64) * splits + split) * grad_output.channels * a.channels
+    height = grad_output.channels + 1 if PHI == "relu" else grad_output.channels
+    partial += (image.to(tl.int64) * splits + split) * height * a.channels
     inside = (rows < grad_output.channels)[:, None] & (columns < a.channels)[None, :]
     tl.store(partial + rows[:, None] * a.channels + columns[None, :], product, mask=inside)
+    if PHI == "relu":
+        last = partial + grad_output.channels * a.channels + columns
+        tl.store(last, tl.sum(sums, 1), mask=columns < a.channels)
+
+
+@triton.jit(do_not_specialize=["splits", "steps"])
+def outer_backward_kernel(
+    a,  # FeatureMap (B, A, S)
+    b,  # FeatureMap (B, C, S)
+    matrix,  # Matrix (B, A, C)
+    maximum,  # (B, A), with PHI "exp"
+    a_constant,  # (B, A)
+    b_constant,  # (B, C), with PHI "squares"
+    grad_a,  # FeatureMap (B, A, S)
+    grad_b,  # FeatureMap (B, C, S)
+    heads,
+    splits,
+    steps,
+    PHI: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """The derivative of `outer_kernel` with PHI: grad_a = phi'(a) (M b + a_constant) and grad_b = M^T phi(a).
+
+    PHI "squares": grad_a = M b + a_constant a, and grad_b = M^T a + b_constant b. One tile holds all channels of a, and
+    one those of b.
+    """
+    pid = tl.program_id(0)
+    split = pid % splits
+    image = pid // splits
+    rows = tl.arange(0, BLOCK_A)
+    columns = tl.arange(0, BLOCK_K)
+    a_pointer, b_pointer = image_pointer(a, image, heads), image_pointer(b, image, heads)
+    da_pointer, db_pointer = image_pointer(grad_a, image, heads), image_pointer(grad_b, image, heads)
+    wide = image.to(tl.int64)
+    m_pointer = matrix.pointer + wide * matrix.group_stride
+    known_a, known_b = rows < a.channels, columns < b.channels
+    m_pointers = m_pointer + rows[:, None] * matrix.row_stride + columns[None, :] * matrix.column_stride
+    m = to_dot_dtype(tl.load(m_pointers, mask=known_a[:, None] & known_b[None, :], other=0.0), NUMBERS)
+    m_pointers = m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride
+    m_transposed = to_dot_dtype(tl.load(m_pointers, mask=known_a[None, :] & known_b[:, None], other=0.0), NUMBERS)
+    constant = tl.load(a_constant + wide * a.channels + rows, mask=known_a, other=0.0)
+    if PHI == "squares":
+        other_constant = tl.load(b_constant + wide * b.channels + columns, mask=known_b, other=0.0)
+    if PHI == "exp":
+        centre = tl.load(maximum + wide * a.channels + rows, mask=known_a, other=0.0)
+        centre = tl.where(centre == float("-inf"), 0.0, centre)
+    for step in range(steps):
+        s = tile_positions(a, split, steps, step, BLOCK_S)
+        raw = load_tile(b, b_pointer, columns, s)
+        phi = load_tile(a, a_pointer, rows, s).to(NUMBERS.ACC)
+        if PHI == "relu":
+            phi = relu(phi)
+        if PHI == "exp":
+            phi = tl.exp(phi - centre[:, None])
+        da = matmul(m, raw, tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        db = matmul(m_transposed, phi, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        if PHI == "squares":
+            da += constant[:, None] * phi
+            db += other_constant[:, None] * raw.to(NUMBERS.ACC)
+        elif PHI == "relu":
+            da = tl.where(phi > 0.0, da + constant[:, None], 0.0)
+        else:
+            da = phi * (da + constant[:, None])
+        store_tile(grad_a, da_pointer, da, rows, s)
+        store_tile(grad_b, db_pointer, db, columns, s)

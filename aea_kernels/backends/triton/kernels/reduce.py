@@ -7,8 +7,10 @@ import triton.language as tl
 @triton.jit(do_not_specialize=["references_number", "positions", "images", "reference_images", "splits", "moments"])
 def reduce_splits_kernel(
     partial,  # (images, splits, A, W)
+    maxima,  # (images, splits, A), or None
     references,  # (references_number, A), of any dtype
     result,  # (groups, A, W); with `moments` (groups, W, W)
+    maximum,  # (groups, A), or None
     A,
     W,
     references_number,
@@ -26,6 +28,7 @@ def reduce_splits_kernel(
 
     The first `reference_images` images are groups of one, the others one group. `moments`: partial holds the first C
     rows of moments (C, C + 1); the last row and the moments of the references are added, these to every group of one.
+    `maxima`: row r of a part is relative to exp(maxima[part, r]), that of the result to exp(maximum[group, r]).
     """
     tiles_w = tl.cdiv(W, BLOCK)
     tiles = tl.cdiv(A, BLOCK) * tiles_w
@@ -38,12 +41,26 @@ def reduce_splits_kernel(
     parts = members * splits
     area = A.to(tl.int64) * W
     part = tl.arange(0, BLOCK_P)
+    if maxima is not None:
+        maxima += tl.minimum(group, reference_images) * splits * A
+        highest = tl.full((BLOCK,), float("-inf"), NUMBERS.ACC)
+        for start in range(0, parts, BLOCK_P):
+            known = (start + part < parts)[:, None] & (rows < A)[None, :]
+            found = tl.load(maxima + (start + part)[:, None] * A + rows[None, :], mask=known, other=float("-inf"))
+            highest = tl.maximum(highest, tl.max(found, 0))
+        tl.store(maximum + group * A + rows, highest, mask=(rows < A) & (tile % tiles_w == 0))
+        highest = tl.where(highest == float("-inf"), 0.0, highest)
     pointers = partial + tl.minimum(group, reference_images) * splits * area
     pointers = pointers + part[:, None, None] * area + (rows[:, None] * W + columns[None, :])[None]
     lanes = tl.zeros((BLOCK_P, BLOCK, BLOCK), NUMBERS.ACC)
     for start in range(0, parts, BLOCK_P):
         known = (start + part < parts)[:, None, None] & inside[None]
-        lanes += tl.load(pointers, mask=known, other=0.0)
+        values = tl.load(pointers, mask=known, other=0.0)
+        if maxima is not None:
+            known = (start + part < parts)[:, None] & (rows < A)[None, :]
+            found = tl.load(maxima + (start + part)[:, None] * A + rows[None, :], mask=known, other=float("-inf"))
+            values *= tl.exp(found - highest[None, :])[:, :, None]
+        lanes += values
         pointers += BLOCK_P * area
     total = tl.sum(lanes, 0)
 

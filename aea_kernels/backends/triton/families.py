@@ -1,0 +1,283 @@
+"""The primitives of `families/ops.py` as Triton kernels: those of `primitives.py`, with phi before the products.
+
+Sums are fused where a tile holds all channels of a head. Wider heads take plain operations, with copies, around the
+kernels of the first family in their backward passes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...layout import acc_dtype, empty_positions
+from ...planning import Launch
+from . import kernels
+from .launching import FeatureMap, Matrix, launch, launch_over_positions, numbers, operator_map, plan_over_positions
+from .primitives import apply_matrix, outer_sum
+
+
+def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
+    batch, heads, positions, width = key.shape
+    shape, dtype = (batch, heads, width, value.shape[3] + 1), acc_dtype(key.dtype)
+    if 0 in (batch, heads, positions, width, value.shape[3]):
+        return _sums_of_few(key, value, phi)
+    maps = operator_map(key), operator_map(value)
+    plan = _plan("phi_outer", key, *maps)
+    partial = key.new_empty(batch * heads, plan.splits, *shape[2:], dtype=dtype)
+    maxima = key.new_empty(batch * heads, plan.splits, width, dtype=dtype) if phi == "exp" else None
+    _outer(plan, key, *maps, partial, maxima, heads, phi)
+    sums, maximum = _reduce(partial, maxima)
+    maximum = key.new_empty(batch * heads, 0, dtype=dtype) if maximum is None else maximum
+    return sums.view(shape), maximum.view(batch, heads, -1)
+
+
+def phi_outer_sum_backward(
+    grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str
+) -> tuple[Tensor, Tensor]:
+    matrix, constant = grad_sums[..., :-1], grad_sums[..., -1].contiguous()
+    grads = _outer_backward(key, value, matrix, maximum, constant, None, phi)
+    if grads is not None:
+        return grads
+    mapped, slope = _phi_and_slope(key, maximum[:, :, None] if phi == "exp" else None)
+    grad_key = slope * (apply_matrix(value, matrix) + constant[:, :, None])
+    return _like(key, grad_key), apply_matrix(_like(key, mapped), matrix.mT)
+
+
+def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
+    heads = query.shape[1]
+    y = empty_positions(query, matrix.shape[2])
+    if query.numel() * matrix.shape[2] == 0:
+        return y.zero_()
+    maps, matrix = (operator_map(query), operator_map(y)), matrix.flatten(0, 1)
+    plan = _plan("phi_apply", query, maps[1], maps[0], *maps)
+    launch_over_positions(
+        kernels.apply_kernel,
+        plan,
+        query,
+        None,
+        x=maps[0],
+        norm=None,
+        matrix=Matrix(matrix, *matrix.stride()),
+        y=maps[1],
+        divisor=None if divisor is None else divisor.contiguous(),
+        eps=None if eps is None else eps.contiguous(),
+        heads=heads,
+        groups=matrix.shape[0],
+        HOMOGENEOUS=False,
+        RESIDUAL=False,
+        PHI="exp" if divisor is None else "relu",
+        ONE_TILE=plan.one_tile,
+    )
+    return y
+
+
+def phi_apply_backward(
+    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, heads, _, width = query.shape
+    outputs, grad_query = matrix.shape[2], empty_positions(query, width)
+    maps = operator_map(grad_output), operator_map(query), operator_map(grad_query)
+    plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
+    if not plan.one_tile or query.numel() * outputs == 0:
+        return _phi_apply_backward_in_steps(grad_output, query, matrix, divisor, eps)
+    phi = "exp" if divisor is None else "relu"
+    rows = outputs + (phi == "relu")
+    partial = query.new_empty(batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype))
+    flat = matrix.flatten(0, 1)
+    launch_over_positions(
+        kernels.matrix_backward_kernel,
+        plan,
+        query,
+        partial,
+        grad_output=maps[0],
+        a=maps[1],
+        matrix=Matrix(flat, *flat.stride()),
+        grad_a=maps[2],
+        partial=partial,
+        divisor=None if divisor is None else divisor.contiguous(),
+        eps=None if eps is None else eps.contiguous(),
+        heads=heads,
+        PHI=phi,
+    )
+    sums, _ = _reduce(partial)
+    sums = sums.view(batch, heads, rows, width)
+    divisor_grad = sums.new_empty(batch, heads, 0) if divisor is None else sums[:, :, outputs].clone()
+    return grad_query, sums[:, :, :outputs].contiguous(), divisor_grad
+
+
+def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch, heads, positions, width = a.shape
+    columns, dtype = b.shape[3], acc_dtype(a.dtype)
+    if 0 in (batch, heads, positions, width, columns):
+        wide_a, wide_b = a.to(dtype), b.to(dtype)
+        return wide_a.mT @ wide_b, wide_a.square().sum(-2), wide_b.square().sum(-2)
+    maps = operator_map(a), operator_map(b)
+    plan = _plan("phi_outer", a, *maps)
+    partial = a.new_empty(batch * heads, plan.splits, width + 1, columns + 1, dtype=dtype)
+    _outer(plan, a, *maps, partial, None, heads, "squares")
+    sums = _reduce(partial)[0].view(batch, heads, width + 1, columns + 1)
+    return (
+        sums[:, :, :-1, :-1].contiguous(),
+        sums[:, :, :-1, -1].contiguous(),
+        sums[:, :, -1, :-1].contiguous(),
+    )
+
+
+def outer_sum_and_squares_backward(
+    grad_product: Tensor, grad_a_squares: Tensor, grad_b_squares: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor]:
+    constants = 2 * grad_a_squares.contiguous(), 2 * grad_b_squares.contiguous()
+    grads = _outer_backward(a, b, grad_product, None, *constants, "squares")
+    if grads is not None:
+        return grads
+    grad_a = apply_matrix(b, grad_product) + constants[0][:, :, None] * a
+    grad_b = apply_matrix(a, grad_product.mT) + constants[1][:, :, None] * b
+    return _like(a, grad_a), _like(b, grad_b)
+
+
+# ---- launches -------------------------------------------------------------------------------------------------------
+
+
+def _plan(kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *maps: FeatureMap) -> Launch:
+    images, positions = x.shape[0] * x.shape[1], x.shape[2]
+    return plan_over_positions(
+        kernel, rows.channels, columns.channels, images, positions, x, *(maps or (rows, columns))
+    )
+
+
+def _outer(
+    plan: Launch, a: Tensor, a_map: FeatureMap, x_map: FeatureMap, partial: Tensor, maxima: Tensor | None, heads: int,
+    phi: str,
+) -> None:  # fmt: skip
+    launch_over_positions(
+        kernels.outer_kernel,
+        plan,
+        a,
+        partial,
+        a=a_map,
+        x=x_map,
+        norm=None,
+        partial=partial,
+        maxima=maxima,
+        heads=heads,
+        GRAM=False,
+        HOMOGENEOUS=True,
+        PHI=phi,
+        ONE_TILE=False,
+        BLOCK_ALL=plan.tiles.block_k,
+    )
+
+
+def _reduce(partial: Tensor, maxima: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Partial sums (images, splits, A, W) joined over the splits, (images, A, W), and their maxima, (images, A)."""
+    images, splits, rows, width = partial.shape
+    if splits == 1:
+        return partial[:, 0], None if maxima is None else maxima[:, 0]
+    result = partial.new_empty(images, rows, width)
+    maximum = None if maxima is None else partial.new_empty(images, rows)
+    launch(
+        kernels.reduce_splits_kernel,
+        images * -(-rows // 16) * -(-width // 16),
+        partial.device,
+        workspace=result.nbytes + (0 if maximum is None else maximum.nbytes),
+        partial=partial,
+        maxima=maxima,
+        references=partial,
+        result=result,
+        maximum=maximum,
+        A=rows,
+        W=width,
+        references_number=0,
+        positions=0,
+        images=images,
+        reference_images=images,
+        splits=splits,
+        moments=0,
+        NUMBERS=numbers(partial.dtype, "ieee"),
+        BLOCK_P=32,
+        BLOCK_R=64,
+        BLOCK=16,
+    )
+    return result, maximum
+
+
+def _outer_backward(
+    a: Tensor, b: Tensor, matrix: Tensor, maximum: Tensor | None, a_constant: Tensor, b_constant: Tensor | None,
+    phi: str,
+) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """The gradients of both maps in one pass; None where a tile does not hold all channels."""
+    grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
+    maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
+    plan = _plan("phi_outer_backward", a, maps[0], maps[1], *maps)
+    if a.numel() * b.numel() == 0:
+        return grad_a.zero_(), grad_b.zero_()
+    if not plan.one_tile:
+        return None
+    flat = matrix.flatten(0, 1)
+    launch_over_positions(
+        kernels.outer_backward_kernel,
+        plan,
+        a,
+        None,
+        a=maps[0],
+        b=maps[1],
+        matrix=Matrix(flat, *flat.stride()),
+        maximum=maximum.contiguous() if maximum is not None and phi == "exp" else None,
+        a_constant=a_constant,
+        b_constant=b_constant,
+        grad_a=maps[2],
+        grad_b=maps[3],
+        heads=a.shape[1],
+        PHI=phi,
+    )
+    return grad_a, grad_b
+
+
+# ---- heads without positions, and wider than a tile -----------------------------------------------------------------
+
+
+def _sums_of_few(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
+    """`phi_outer_sum` where an axis is empty."""
+    shape, dtype = (*key.shape[:2], key.shape[3]), acc_dtype(key.dtype)
+    lowest = key.new_full((*key.shape[:2], 1, key.shape[3]), -torch.inf, dtype=dtype)
+    maximum = torch.cat([lowest, key.to(dtype)], 2).amax(2) if phi == "exp" else lowest[:, :, 0, :0]
+    mapped, _ = _phi_and_slope(key, maximum[:, :, None] if phi == "exp" else None)
+    sums = key.new_zeros(*shape, value.shape[3] + 1, dtype=dtype)
+    sums[..., -1] = mapped.sum(2)
+    return sums, maximum
+
+
+def _phi_and_slope(x: Tensor, maximum: Tensor | None) -> tuple[Tensor, Tensor]:
+    """phi and its derivative in the accumulation dtype: "exp" with a maximum, else "relu"."""
+    x = x.to(acc_dtype(x.dtype))
+    if maximum is None:
+        return torch.relu(x), (x > 0).to(x.dtype)
+    mapped = (x - maximum.masked_fill(maximum == -torch.inf, 0)).exp()
+    return mapped, mapped
+
+
+def _phi_apply_backward_in_steps(
+    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    if divisor is None or eps is None:
+        mapped = query.to(matrix.dtype).softmax(-1)
+        through = apply_matrix(grad_output, matrix.mT)
+        grad_query = mapped * (through - (mapped * through).sum(-1, keepdim=True))
+        return (
+            _like(query, grad_query),
+            outer_sum(grad_output, _like(query, mapped)),
+            matrix.new_empty(*matrix.shape[:2], 0),
+        )
+    mapped, slope = _phi_and_slope(query, None)
+    weights = divisor[:, :, None]
+    total = (mapped * weights).sum(-1, keepdim=True) + eps[:, :, None, None]
+    through = apply_matrix(grad_output, matrix.mT) / total
+    common = -(mapped * through).sum(-1, keepdim=True) / total
+    grad_query = slope * (through + common * weights)
+    grad_matrix = outer_sum(grad_output, _like(query, mapped / total))
+    return _like(query, grad_query), grad_matrix, (common * mapped).sum(-2)
+
+
+def _like(x: Tensor, values: Tensor) -> Tensor:
+    """The values in x's dtype and layout."""
+    return empty_positions(x, values.shape[3]).copy_(values)

@@ -1,0 +1,7 @@
+"""How far to trust a restored image: its noise, its distance from the training images, and what was taken away."""
+
+from aeanet.inference.trust.noise import Noise, estimate_noise
+from aeanet.inference.trust.reference import Reference
+from aeanet.inference.trust.report import TrustReport, assess, write_residual
+
+__all__ = ["Noise", "Reference", "TrustReport", "assess", "estimate_noise", "write_residual"]

@@ -1,0 +1,156 @@
+"""Which statistics the images have on which a model was trained, and how far those of another image lie outside.
+
+The statistics of simulated images are told from those of images with faults (`faults`) by kernel ridge regression with
+a Gaussian kernel: -1 near images like those of training, 1 near images with faults, about 0 far from both. So an image
+unlike anything seen is unusual too. The limit follows from leave-one-out values, which the regression has in closed
+form (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 5.12). Four fifths of the false alarms
+are left to it, one fifth to the numbers of the residual.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.errors import ModelError
+from aeanet.io.atomic import write_atomically
+
+FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
+LEAST_IMAGES = 20  # of either kind
+_WIDTH = 0.01  # of the kernel: exp(-width * squared distance)
+_RIDGE = 0.1
+_TAIL = 0.01  # share of the training images beyond each limit of one number
+_LEAST_SPREAD = 0.05  # of a number, so that one that hardly varies in training is not divided by next to nothing
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Limits of several numbers: a deviation is the distance beyond them in units of their distance.
+
+    Attributes:
+        low, high: one for each number.
+    """
+
+    low: list[float]
+    high: list[float]
+
+    @classmethod
+    def fit(cls, values: NDArray) -> "Scale":
+        low, high = (np.quantile(values, share, axis=0) for share in (_TAIL, 1 - _TAIL))
+        return cls(low.tolist(), high.tolist())
+
+    def deviations(self, values: NDArray) -> NDArray:
+        """(N, D) -> (N, D); 0 within the limits."""
+        low, high = np.array(self.low), np.array(self.high)
+        return np.maximum(np.maximum(low - values, values - high), 0) / np.maximum(high - low, _LEAST_SPREAD)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What images like those of training have.
+
+    Attributes:
+        names: of the D statistics (`statistics.describe`).
+        centre, spread: of each, median and half the distance of the 16th and 84th percentile.
+        usual: limits of each.
+        points: (P, D): statistics of images like those of training and of others, as `_compressed`. weights: (P,) of
+            the regression on them.
+        limit: of its value.
+        residual_names, residual: the numbers of `residual.residual` and their limits.
+        residual_limit: of the greatest deviation among them.
+        images: how many images like those of training it is from.
+    """
+
+    names: list[str]
+    centre: list[float]
+    spread: list[float]
+    usual: Scale
+    points: list[list[float]]
+    weights: list[float]
+    limit: float
+    residual_names: list[str]
+    residual: Scale
+    residual_limit: float
+    images: int
+
+    def distance(self, vectors: NDArray) -> NDArray:
+        """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
+        kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points))
+        return (kernel @ np.array(self.weights) + 1) / (self.limit + 1)
+
+    def residual_distance(self, numbers: NDArray) -> NDArray:
+        """The same for the numbers of residuals, (N, 4)."""
+        return self.residual.deviations(np.atleast_2d(numbers)).max(1) / self.residual_limit
+
+    def unusual(self, vector: NDArray) -> list[str]:
+        """The names of the statistics (D,) beyond their limits, the farthest first; else of the one farthest out."""
+        deviations = self.usual.deviations(vector[None])[0]
+        order = np.argsort(-deviations, kind="stable")
+        beyond = [self.names[i] for i in order if deviations[i] > 0]
+        return beyond or [self.names[int(np.abs(self._compressed(vector[None])[0]).argmax())]]
+
+    def _compressed(self, vectors: NDArray) -> NDArray:
+        """Statistics in units of their spread, on a scale that is linear near the centre and logarithmic far away."""
+        values = (vectors - np.array(self.centre)) / np.array(self.spread)
+        return np.sign(values) * np.log1p(np.abs(values))
+
+    def write(self, path: Path) -> None:
+        """JSON. Raises OSError, naming the file."""
+        text = json.dumps(asdict(self), allow_nan=False)
+        short = json.loads(text, parse_float=lambda number: float(f"{float(number):.4g}"))
+        write_atomically(path, (json.dumps(short, allow_nan=False, separators=(",", ":")) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Reference":
+        """Undo `write`. Raises ModelError, in one sentence, for a file that is damaged or of another version."""
+        try:
+            record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**{**record, **{name: Scale(**record[name]) for name in ("usual", "residual")}})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is damaged, or was written by another version: {error}.") from error
+
+
+def fit_reference(
+    names: list[str], usual: NDArray, others: NDArray, residual_names: list[str], residuals: NDArray
+) -> Reference:
+    """A reference from the statistics of images like those of training (N, D) and of others (M, D).
+
+    `residuals` (K, 4) are what a model takes away from some of the first. Raises ValueError for fewer than 20 images.
+    """
+    if min(len(usual), len(others), len(residuals)) < LEAST_IMAGES:
+        raise ValueError(f"at least {LEAST_IMAGES} images of each kind are wanted, got {len(usual)} and {len(others)}.")
+    low, middle, high = np.quantile(usual, (0.16, 0.5, 0.84), axis=0)
+    spread = np.maximum((high - low) / 2, 0.02)
+    empty = Reference(
+        names=names,
+        centre=middle.tolist(),
+        spread=spread.tolist(),
+        usual=Scale.fit(usual),
+        points=[],
+        weights=[],
+        limit=0.0,
+        residual_names=residual_names,
+        residual=Scale.fit(residuals),
+        residual_limit=1.0,
+        images=len(usual),
+    )
+    points = empty._compressed(np.concatenate([usual, others]))
+    target = np.repeat([-1.0, 1.0], (len(usual), len(others)))
+    share = np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)  # both kinds count alike
+    inverse = np.linalg.inv(_kernel(points, points) + _RIDGE * np.diag(share))
+    weights = inverse @ target
+    left_out = (target - weights / np.diag(inverse))[: len(usual)]
+    limit = max(float(np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)), -0.9)
+    deviations = empty.residual.deviations(residuals).max(1)
+    residual_limit = max(float(np.quantile(deviations, 1 - 0.2 * FALSE_ALARMS)), 0.05)
+    kept = {"points": points.tolist(), "weights": weights.tolist(), "limit": limit, "residual_limit": residual_limit}
+    return Reference(**{**vars(empty), **kept})
+
+
+def _kernel(first: NDArray, second: NDArray) -> NDArray:
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
+    return np.exp(-_WIDTH * np.maximum(squares, 0))

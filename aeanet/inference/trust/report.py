@@ -1,0 +1,153 @@
+"""The word on how far to trust a restored image."""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.inference.trust.noise import Noise
+from aeanet.inference.trust.reference import Reference
+from aeanet.inference.trust.residual import Residual, residual
+from aeanet.inference.trust.statistics import SMALLEST, describe
+from aeanet.io.images import Micrograph, write_image
+from aeanet.networks.base import Network
+
+REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
+"""What the images have on which the shipped model was trained."""
+_NAMED = 2  # statistics that a warning names
+_RESIDUAL_RANGE = 4.0  # the picture of the residual goes from minus to plus so many standard deviations
+
+
+@dataclass(frozen=True)
+class TrustReport:
+    """What a restoration found.
+
+    Attributes:
+        noise: of the image.
+        distance: of the image's statistics from those of training, over the limit: above 1 is unusual. None where it
+            cannot be told.
+        residual_distance: the same of what was taken away.
+        unusual: statistics beyond their limits in training, by name, the most unusual first.
+        taken: what was taken away; None where it cannot be told.
+        warnings: a sentence for each thing that is unusual. Empty: nothing is.
+    """
+
+    noise: Noise
+    distance: float | None = None
+    residual_distance: float | None = None
+    unusual: list[str] = field(default_factory=list)
+    taken: Residual | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Plain data that strict JSON takes; None for what is not known."""
+        noise = {name: _finite(value) for name, value in vars(self.noise).items()}
+        numbers = {} if self.taken is None else {name: _finite(v) for name, v in self.taken.numbers.items()}
+        return {
+            "noise": noise,
+            "distance": _finite(self.distance),
+            "residual_distance": _finite(self.residual_distance),
+            "unusual": self.unusual,
+            "residual": numbers,
+            "warnings": self.warnings,
+        }
+
+    def summary(self) -> str:
+        """One line on the noise, for a terminal."""
+        if not math.isfinite(self.noise.sd):
+            return "The noise cannot be told."
+        along = f", neighbours on a line correlate by {self.noise.along:.2f}" if abs(self.noise.along) > 0.1 else ""
+        usual = self.distance is not None and not self.warnings
+        return f"Noise {self.noise.sd:.1%} of the range{along}." + (" Nothing unusual." if usual else "")
+
+
+def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None) -> TrustReport:
+    """Say how far to trust what a model made of an image. It never raises an error for the contents of an image.
+
+    Args:
+        model: the network. Without `reference` only one trained on simulated images is compared with its training.
+        image: (H, W) in [0, 1], as recorded, before it was enlarged.
+        restored: the result, on the same or a finer grid of the same field.
+        reference: statistics of the training images; by default those of the shipped model.
+    """
+    image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
+    if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
+        size = " x ".join(map(str, image.shape))
+        return _unknown(f"The image of {size} px is too small to be compared with those of the training.")
+    if not (np.isfinite(image).all() and np.isfinite(restored).all()):
+        return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
+    reference = shipped_reference() if reference is None else reference
+    statistics = describe(image)
+    taken = residual(image, restored, statistics.noise)
+    if reference is None:
+        return TrustReport(statistics.noise, taken=taken)
+    distance = float(reference.distance(statistics.vector())[0])
+    numbers = np.array(list(taken.numbers.values()))
+    residual_distance = float(reference.residual_distance(numbers)[0])
+    unusual = reference.unusual(statistics.vector())
+    warnings = []
+    if distance > 1:
+        warnings.append(_unlike_training(unusual))
+    if residual_distance > 1:
+        worst = int(reference.residual.deviations(numbers[None])[0].argmax())
+        high = numbers[worst] > reference.residual.high[worst]
+        warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
+    return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings)
+
+
+_NOT_NOISE = {
+    "strength": (
+        "Less was taken away than the noise of the image: it may still be noisy.",
+        "More was taken away than the noise of the image: structure may be among it.",
+    ),
+    "low": (
+        "What was taken away has fewer slow changes than noise has.",
+        "What was taken away has slow changes that noise has not: shading or structure may be lost.",
+    ),
+    "structure": (
+        "Less was taken away at edges than elsewhere: noise may remain there.",
+        "What was taken away is strongest where the specimen has structure: details may be lost.",
+    ),
+    "left": (
+        "The result has less fine grain than results of the training images.",
+        "The result still has a fine grain like the noise of the image.",
+    ),
+}
+"""What a residual says whose number is below or above its limits."""
+
+
+def _unlike_training(unusual: list[str]) -> str:
+    return (
+        "The image is unlike those that the model was trained on, so do not rely on the result (most unusual: "
+        f"{' and '.join(unusual[:_NAMED])})."
+    )
+
+
+def _unknown(warning: str) -> TrustReport:
+    return TrustReport(Noise(*(math.nan,) * 5), warnings=[warning])
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 6)
+
+
+@lru_cache(maxsize=1)
+def shipped_reference() -> Reference | None:
+    """The statistics that come with the shipped model; None where there are none."""
+    return Reference.read(REFERENCE_FILE) if REFERENCE_FILE.is_file() else None
+
+
+def write_residual(path: Path, taken: Residual) -> float:
+    """Write what was taken away as a 16-bit picture, (H, W) of the image; returns the half width of its range.
+
+    Mid-grey is 0; black and white are minus and plus four standard deviations, in shares of the image's range. Raises
+    ImageError if it cannot be written.
+    """
+    half = max(_RESIDUAL_RANGE * float(taken.image.std()), 1e-4)
+    like = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint16), 0.0, 65535.0)
+    write_image(path, 0.5 + taken.image / (2 * half), like=like)
+    return half

@@ -1,0 +1,65 @@
+"""`python -m benches.denoising PAIRS`: what a user would pick instead, each with its best strength, against networks.
+
+python -m benches.denoising pairs/                     the methods without training, and the shipped model
+python -m benches.denoising pairs/ --train work/       also fine-tuned for two minutes, and from scratch (hours)
+python -m benches.denoising pairs/ --methods bm3d      one method
+python -m benches.denoising --curve                    gain against the strength of the noise, on simulated images
+
+What is in the record already is not computed again, so a run that was stopped goes on. BM3D needs
+`pip install -e '.[compare]'`; its package is not for commercial use.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+from aeanet.data.pairs import load_pairs
+
+from ..__main__ import commit
+from .curve import draw, measure
+from .methods import METHODS
+from .networks import score_network, train_both
+from .scores import Scores, raw_images, score_method
+from .table import table
+
+RESULTS = Path(__file__).parents[1] / "results"
+RECORD = RESULTS / "denoising.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, nargs="?", help="folder of pairs, not registered")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--model", default="sem", help="the shipped model, by name, run folder or file; '' for none")
+    parser.add_argument("--train", type=Path, help="folder for the networks trained here")
+    parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--record", type=Path, default=RECORD)
+    chosen = parser.parse_args()
+    if chosen.curve:
+        found = measure(chosen.model, chosen.record.with_name("noise-curve.json"))
+        print(draw(found, chosen.record.with_name("noise-curve.png")))
+    if chosen.pairs is None:
+        return
+    scores = Scores.read(chosen.record)
+    pairs = load_pairs(chosen.pairs).pairs
+    scores.about |= {"commit": commit(), "pairs": len(pairs)}
+    raw = raw_images(chosen.pairs, pairs)
+    if chosen.model:
+        score_network(scores, "the shipped model", chosen.model, pairs)
+    for name in chosen.methods:
+        if name == "bm3d" and find_spec("bm3d") is None:
+            print("BM3D is left out: pip install -e '.[compare]' installs it (not for commercial use).")
+            continue
+        for line in score_method(scores, name, pairs, raw):
+            print(line, flush=True)
+    if chosen.train:
+        for title, run in train_both(chosen.model, pairs, chosen.train).items():
+            score_network(scores, title, run, pairs)
+    scores.write()
+    print(table(scores))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""`python -m benches.trust [PAIRS]`: how often the warnings come, on images like those of training and on others.
+
+python -m benches.trust --learn 300          first learn anew what the training images are like, for the shipped model
+python -m benches.trust pairs/               with the LR images of real pairs, on which no warning is expected
+
+Writes `results/trust.json` and prints the table of the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.data.pairs import find_pairs
+from aeanet.inference.prediction import super_resolve
+from aeanet.inference.trust import Reference, assess
+from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
+from aeanet.inference.trust.learning import Example, reference_statistics, simulated
+from aeanet.inference.trust.report import REFERENCE_FILE
+from aeanet.inference.upsampling import upsample
+from aeanet.io.atomic import write_atomically
+from aeanet.io.images import read_image
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model
+
+RECORD = Path(__file__).parent / "results" / "trust.json"
+TESTED_FROM = 2_500_000_000  # seeds of simulated images from which nothing was learned
+LIKE_TRAINING, REAL = "simulated, as in training", "real pairs, LR"
+PHOTOGRAPHS = ("astronaut", "camera", "moon", "hubble_deep_field", "retina", "gravel", "colorwheel", "horse")
+PAGES = ("page", "text")
+PARTS = 2  # of each photograph, besides the whole
+TRUTH_KEPT = ("noise beyond the range", "checkered detector", "columns of a detector", "salt and pepper", "lost lines")
+
+
+def lines_repeated(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
+    """Every line two or three times."""
+    step = int(rng.integers(2, 4))
+    return np.repeat(image[::step], step, 0)[: len(image)]
+
+
+def sharpened(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
+    """An unsharp mask of two to six times the detail."""
+    return image + rng.uniform(2, 6) * (image - cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 2)))
+
+
+def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
+    """Printed: black and white dots on a grid of 4 px."""
+    dots = np.argsort(np.argsort(rng.random(16))).reshape(4, 4) / 16
+    rows, columns = (length // 4 + 1 for length in image.shape)
+    return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(np.float32)
+
+
+NEVER_SEEN = {"repeated lines": lines_repeated, "sharpened": sharpened, "printed in dots": halftone}
+"""Faults from which nothing was learned."""
+
+
+def cases(each: int, pairs: Path | None) -> Iterator[tuple[str, str, NDArray[np.float32], float, NDArray | None]]:
+    """Group, kind, image, magnification and, where the fault leaves it, the clean target."""
+    rng = np.random.default_rng(1)
+    for index in range(5 * each):
+        found = simulated(index, first=TESTED_FROM)
+        yield LIKE_TRAINING, found.kind, found.lr, found.magnification, found.hr
+    for number, kind in enumerate(FAULTS):
+        for index in range(each):
+            found = simulated(1000 + number * each + index, first=TESTED_FROM)
+            truth = found.hr if kind in TRUTH_KEPT else None
+            yield "faults learned, other images", kind, faulty(found.lr, kind, rng), found.magnification, truth
+    for number, (kind, fault) in enumerate(NEVER_SEEN.items()):
+        for index in range(each):
+            found = simulated(5000 + number * each + index, first=TESTED_FROM)
+            yield "faults never seen", kind, eight_bits(fault(found.lr, rng)), found.magnification, None
+    for names, kind in ((PHOTOGRAPHS, "photographs"), (PAGES, "printed pages")):
+        for photograph in photographs(names).values():
+            parts = [photograph_crop(photograph, (192, 256), rng) for _ in range(PARTS)]
+            for part in [photograph, *parts]:
+                yield "pictures never seen", kind, part, 1.0, None
+    for files in find_pairs(pairs) if pairs else ():
+        yield REAL, REAL, read_image(files.lr).pixels, 2.0, None
+
+
+def measure(model: Network, reference: Reference, each: int, pairs: Path | None) -> dict[str, Any]:
+    """Kind by kind: how many images, how many warned of, and by which of the two warnings."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for group, kind, image, magnification, truth in cases(each, pairs):
+        restored = super_resolve(model, image, magnification=magnification)
+        report = assess(model, image, restored, reference=reference)
+        title = group if group == LIKE_TRAINING else kind
+        entry = kinds.setdefault(
+            title, {"group": group, "images": 0, "warned": 0, "unlike": 0, "taken": 0, "gains": []}
+        )
+        unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
+        entry["images"] += 1
+        entry["warned"] += bool(report.warnings)
+        entry["unlike"] += unlike
+        entry["taken"] += taken
+        if truth is not None:
+            before = float(np.mean((upsample(image, magnification).clip(0, 1) - truth) ** 2))
+            after = float(np.mean((restored - truth) ** 2))
+            error = 10 * np.log10(max(after, 1e-9))
+            entry["gains"].append([bool(report.warnings), round(10 * np.log10(max(before, 1e-9)) - error, 3), error])
+    return {"kinds": kinds, "learned_from": reference.images}
+
+
+def share(kinds: list[dict[str, Any]]) -> tuple[int, int]:
+    return sum(kind["warned"] for kind in kinds), sum(kind["images"] for kind in kinds)
+
+
+def card_section(record: dict[str, Any]) -> str:
+    """The table of the model card, and how large the error is where there is a warning."""
+    lines = ["| images | warned of | of | |", "|---|---|---|---|"]
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for title, kind in record["kinds"].items():
+        groups.setdefault(kind["group"], []).append((title, kind))
+    for group, members in groups.items():
+        warned, number = share([kind for _, kind in members])
+        name = "" if len(members) == 1 else f"**{group}**"
+        if name:
+            lines.append(f"| {name} | {warned} | {number} | {warned / number:.0%} |")
+        lines += [f"| {t} | {k['warned']} | {k['images']} | {k['warned'] / k['images']:.0%} |" for t, k in members]
+    outside = [kind for kind in record["kinds"].values() if kind["group"] not in (LIKE_TRAINING, REAL)]
+    (hits, number), (false, usual) = share(outside), share([record["kinds"][LIKE_TRAINING]])
+    text = (
+        f"`aeanet restore` warns of {hits / number:.0%} of {number} images that lie outside the training, and of "
+        f"{false / usual:.0%} of {usual} that do not (`python -m benches.trust`)."
+    )
+    gains = [gain for kind in record["kinds"].values() for gain in kind["gains"]]
+    errors = [[gain[2] for gain in gains if gain[0] is warned] for warned in (False, True)]
+    if all(errors):
+        calm, alarmed = (10 ** (statistics.median(found) / 20) for found in errors)
+        text += (
+            f" Where there is a warning the median error of the result against the truth is {alarmed:.1%} of the "
+            f"range, elsewhere {calm:.1%}."
+        )
+    return text + "\n\n" + "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, nargs="?", help="folder of real pairs")
+    parser.add_argument("--model", default="sem", help="name, run folder or file")
+    parser.add_argument("--learn", type=int, metavar="N", help="learn from N simulated images, and keep it")
+    parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, help="where it is kept")
+    parser.add_argument("--each", type=int, default=12, help="images of each kind")
+    parser.add_argument("--out", type=Path, default=RECORD)
+    chosen = parser.parse_args()
+    model = load_model(chosen.model)
+    if chosen.learn:
+        drawn = [simulated(index) for index in range(chosen.learn)]
+        examples = [Example(found.lr, found.magnification) for found in drawn]
+        reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(chosen.reference)
+    record = {"model": str(chosen.model), **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs)}
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(chosen.out, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    print(card_section(record))
+
+
+if __name__ == "__main__":
+    main()

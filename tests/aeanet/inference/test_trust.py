@@ -1,0 +1,205 @@
+"""The word on how far to trust a result: the noise against the truth, and warnings where they belong."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from toys import lively_network
+
+from aeanet.data.synthetic import WholeImage, simulate_image
+from aeanet.errors import ModelError
+from aeanet.inference.trust import Noise, Reference, assess, estimate_noise, write_residual
+from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photographs
+from aeanet.inference.trust.learning import Example, reference_statistics
+from aeanet.inference.trust.reference import fit_reference
+from aeanet.inference.trust.report import shipped_reference
+from aeanet.inference.trust.residual import residual
+from aeanet.inference.trust.statistics import SMALLEST, describe
+from aeanet.io.images import read_image
+
+MODEL = lively_network("unet")
+
+
+@pytest.fixture(scope="module")
+def images() -> list[WholeImage]:
+    return [simulate_image(seed, (128, 160), magnification=1.0) for seed in range(36)]
+
+
+@pytest.fixture(scope="module")
+def reference(images: list[WholeImage]) -> Reference:
+    """Learned from few images, as if the truth were what a model restores."""
+    rng = np.random.default_rng(0)
+    found = [describe(image.lr) for image in images]
+    others = [describe(faulty(image.lr, list(FAULTS)[i % len(FAULTS)], rng)) for i, image in enumerate(images)]
+    taken = [residual(i.lr, i.hr, s.noise).numbers for i, s in zip(images, found, strict=True)]
+    vectors = [np.array([s.vector() for s in group]) for group in (found, others)]
+    return fit_reference(list(found[0].values), *vectors, list(taken[0]), np.array([[*t.values()] for t in taken]))
+
+
+def smooth(seed: int = 0, shape: tuple[int, int] = (160, 200)) -> NDArray[np.float64]:
+    field = cv2.GaussianBlur(np.random.default_rng(seed).standard_normal(shape), (0, 0), 6)
+    return 0.45 + 0.12 * field / field.std()
+
+
+def noise_along_lines(shape: tuple[int, ...], seed: int, band: float = 0.2) -> NDArray[np.float64]:
+    """Standard deviation 1; neighbours on a line correlate by 2 band / (1 + 2 band^2)."""
+    kernel = np.array([[band, 1, band]])
+    white = np.random.default_rng(seed).standard_normal(shape)
+    return cv2.filter2D(white, -1, kernel / np.sqrt((kernel**2).sum()))
+
+
+@pytest.mark.parametrize("sd", [0.01, 0.04, 0.15])
+@pytest.mark.parametrize("band", [0.0, 0.2])
+def test_the_noise_of_a_smooth_image_is_found_within_a_tenth(sd: float, band: float) -> None:
+    clean = smooth()
+    noise = estimate_noise(clean + sd * noise_along_lines(clean.shape, 1, band))
+    assert noise.sd == pytest.approx(sd, rel=0.1)
+    assert noise.along == pytest.approx(2 * band / (1 + 2 * band**2), abs=0.08)
+    if sd > 0.01:  # weaker noise does not hide the specimen's own correlation
+        assert abs(noise.across) < 0.15
+
+
+def test_shot_noise_grows_with_the_brightness() -> None:
+    clean = smooth(shape=(400, 400))
+    noise = estimate_noise(clean + np.sqrt(0.004 * clean) * np.random.default_rng(1).standard_normal(clean.shape))
+    assert noise.slope == pytest.approx(0.004, rel=0.3)
+    assert noise.variance(np.array([0.5]))[0] == pytest.approx(0.002, rel=0.15)
+
+
+def test_the_noise_of_simulated_images_is_found(images: list[WholeImage]) -> None:
+    strong = [image for image in images if image.noise > 0.015 and not image.acquisition.smoothing]
+    ratios = np.array([estimate_noise(image.lr).sd / image.noise for image in strong])
+    assert len(ratios) >= 10
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+    assert np.mean(np.abs(ratios - 1) < 0.2) >= 0.75
+
+
+def test_new_images_like_those_learned_are_seldom_warned_of_and_most_faults_are(reference: Reference) -> None:
+    rng = np.random.default_rng(7)
+    others = [simulate_image(seed, (128, 160), magnification=1.0).lr for seed in range(500, 530)]
+    usual = np.array([describe(image).vector() for image in others])
+    kinds = list(FAULTS)
+    outside = [describe(faulty(image, kinds[i % len(kinds)], rng)).vector() for i, image in enumerate(others)]
+    false, hits = (np.mean(reference.distance(vectors) > 1) for vectors in (usual, np.array(outside)))
+    assert false <= 0.2, "three standard deviations above 5 % for 30 images"
+    assert hits >= 0.7
+
+
+def test_every_fault_is_an_image_of_eight_bits_that_is_described(images: list[WholeImage]) -> None:
+    for kind in FAULTS:
+        image = faulty(images[0].lr, kind, np.random.default_rng(2))
+        assert image.shape == images[0].lr.shape
+        assert np.array_equal(image, eight_bits(image)), kind
+        assert np.isfinite(describe(image).vector()).all(), kind
+
+
+def test_noise_alone_that_was_taken_away_looks_like_noise() -> None:
+    clean = smooth()
+    noise = Noise(sd=0.05, slope=0.0, offset=0.0025, along=0.37, across=0.0)
+    found = residual(clean + 0.05 * noise_along_lines(clean.shape, 3), clean, noise)
+    assert np.abs(list(found.numbers.values())).max() < 0.15, found.numbers
+
+
+def test_structure_that_was_taken_away_shows() -> None:
+    cells = (np.indices((160, 200)) // 40).sum(0) % 2
+    clean = 0.4 + 0.2 * cells
+    image = clean + 0.03 * noise_along_lines(clean.shape, 3)
+    noise = Noise(sd=0.03, slope=0.0, offset=0.0009, along=0.37, across=0.0)
+    good, bad = (residual(image, result, noise).numbers for result in (clean, cv2.GaussianBlur(image, (0, 0), 4)))
+    assert abs(good["strength"]) < 0.05 < 0.1 < bad["strength"]
+    assert abs(good["structure"]) < 0.2 < bad["structure"]
+    kept = residual(image, image, noise).numbers
+    assert kept["strength"] < -0.5
+    assert kept["left"] > 0.2
+
+
+def test_a_blur_of_the_image_is_not_taken_for_lost_structure() -> None:
+    """A result is sharper than its image, which a 5 x 5 filter explains."""
+    clean = np.clip(smooth() + 0.2 * ((np.indices((160, 200)) // 16).sum(0) % 2), 0, 1)
+    image = cv2.GaussianBlur(clean, (0, 0), 0.8) + 0.03 * noise_along_lines(clean.shape, 4)
+    noise = Noise(sd=0.03, slope=0.0, offset=0.0009, along=0.37, across=0.0)
+    assert np.abs(list(residual(image, clean, noise).numbers.values())).max() < 0.2
+
+
+def test_a_result_on_a_finer_grid_is_compared_on_that_of_the_image() -> None:
+    clean = smooth(shape=(240, 320))
+    image = cv2.resize(clean, (160, 120), interpolation=cv2.INTER_AREA) + 0.05 * noise_along_lines((120, 160), 5)
+    found = residual(image, clean, Noise(0.05, 0.0, 0.0025, 0.37, 0.0))
+    assert found.image.shape == (120, 160)
+    assert abs(found.numbers["strength"]) < 0.1
+
+
+def test_a_report_warns_in_sentences_and_is_strict_json(images: list[WholeImage], reference: Reference) -> None:
+    """What was learned here are images restored to the truth, so a result that removes nothing is unusual."""
+    report = assess(MODEL, images[3].lr, images[3].hr, reference=reference)
+    assert json.loads(json.dumps(report.record(), allow_nan=False))["warnings"] == report.warnings
+    assert "%" in report.summary()
+    text = faulty(images[3].lr, "text", np.random.default_rng(0))
+    warned = assess(MODEL, text, cv2.GaussianBlur(text, (0, 0), 3), reference=reference)
+    assert warned.distance is not None
+    assert warned.distance > 1
+    assert warned.unusual[0] in warned.warnings[0]
+    assert len(warned.warnings) == 2
+    assert all(sentence.endswith(".") for sentence in warned.warnings)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((80, 90), np.nan),
+        np.full((80, 90), 0.5),
+        np.zeros((80, 90)),
+        np.zeros((3, 3)),
+        np.zeros((0, 5)),
+        np.where(np.arange(7200).reshape(80, 90) == 40, np.inf, 0.3),
+        np.tile(np.arange(90) % 2, (80, 1)),
+    ],
+    ids=["NaN", "constant", "black", "tiny", "empty", "infinite", "stripes"],
+)
+def test_odd_images_get_a_report_and_no_traceback(image: NDArray, reference: Reference) -> None:
+    report = assess(MODEL, image, image, reference=reference)
+    assert report.warnings, "none of them is an image to be restored"
+    json.dumps(report.record(), allow_nan=False)
+    assert report.summary()
+
+
+def test_the_picture_of_a_residual_has_0_at_mid_grey(tmp_path: Path) -> None:
+    clean = smooth()
+    noise = (0.05 * noise_along_lines(clean.shape, 3)).astype(np.float32)
+    found = residual(clean + noise, clean, Noise(0.05, 0.0, 0.0025, 0.37, 0.0))
+    half = write_residual(tmp_path / "residual.tif", found)
+    back = read_image(tmp_path / "residual.tif")
+    assert back.dtype == np.uint16
+    values = (back.pixels - 0.5) * 2 * half
+    within = np.abs(found.image) < half
+    assert within.mean() > 0.99
+    np.testing.assert_allclose(values[within], found.image[within], atol=half / 20_000)
+
+
+def test_learning_writes_what_reading_gives_back(images: list[WholeImage], tmp_path: Path) -> None:
+    examples = [Example(image.lr[:SMALLEST, :SMALLEST], 1.0) for image in images[:22]]
+    learned = reference_statistics(MODEL, examples, residuals=20)
+    learned.write(tmp_path / "trust.json")
+    read = Reference.read(tmp_path / "trust.json")
+    vectors = np.array([describe(example.image).vector() for example in examples])
+    np.testing.assert_allclose(read.distance(vectors), learned.distance(vectors), atol=0.02)
+    with pytest.raises(ValueError, match="at least 20 images"):
+        reference_statistics(MODEL, examples[:5])
+    (tmp_path / "trust.json").write_text('{"names": []}')
+    with pytest.raises(ModelError, match="damaged"):
+        Reference.read(tmp_path / "trust.json")
+
+
+@pytest.mark.skipif(shipped_reference() is None, reason="no reference comes with the package")
+def test_the_shipped_reference_tells_photographs_and_faults_from_simulated_images() -> None:
+    shipped = shipped_reference()
+    assert shipped is not None
+    rng = np.random.default_rng(4)
+    base = [simulate_image(seed, (160, 192)).lr for seed in range(900, 912)]
+    assert np.mean([shipped.distance(describe(image).vector())[0] > 1 for image in base]) <= 0.25
+    outside = [faulty(image, kind, rng) for image, kind in zip(base, FAULTS, strict=False)]
+    outside += photographs(("camera", "moon", "astronaut", "page")).values()
+    assert np.mean([shipped.distance(describe(image).vector())[0] > 1 for image in outside]) >= 0.75
