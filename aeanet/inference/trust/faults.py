@@ -164,6 +164,12 @@ def smeared(image: Image, rng: np.random.Generator) -> NDArray:
     return cv2.filter2D(image, -1, np.ascontiguousarray(kernel) / len(kernel)) + noise
 
 
+def sharpened(image: Image, rng: np.random.Generator) -> NDArray:
+    """An unsharp mask of two to six times the detail."""
+    detail = image - cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 2))
+    return image + np.float32(rng.uniform(2, 6)) * detail
+
+
 FAULTS: dict[str, Fault] = {
     "noise beyond the range": strong_noise,
     "noise alone": noise_alone,
@@ -183,6 +189,7 @@ FAULTS: dict[str, Fault] = {
     "fluorescence": fluorescent,
     "interlaced lines": interlaced,
     "smeared by motion": smeared,
+    "sharpened": sharpened,
 }
 
 
