@@ -34,6 +34,7 @@ TEST = [
 # Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose non-local blocks are
 # tested where it is installed, is left out: it wants opencv-python, which clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
+EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
@@ -55,7 +56,7 @@ setup(
         "torch>=2.11",
         "triton>=3.6; platform_system == 'Linux'",
     ],
-    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH},
+    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH, "export": EXPORT},
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],
         "pytest11": ["pytest_equivariance = pytest_equivariance"],

@@ -70,9 +70,9 @@ class NormedBlock(Function):
             grad_output, x, norm.kind, eps, pivot, affine, keys, matrix, references, reference_images, projections,
             heads, scale, backend,
         )  # fmt: skip
-        keys_grad = folding.expand_groups(pool_over_processes(keys_grad, reference_images, group), len(x))
+        keys_grad = folding.expand_groups(pool_over_processes(keys_grad, reference_images, group), x.shape[0])
         gram_grad, weight_grad, bias_grad = norms.backward(norm, gram, pivot, affine, keys_grad, affine_grad)
-        composed = norms.compose(folding.expand_groups(matrix, len(x)), affine)
+        composed = norms.compose(folding.expand_groups(matrix, x.shape[0]), affine)
         grad_x = ops.normed_features_backward(grad_output, x, norm.kind, eps, pivot, composed, gram_grad, backend)
         return (
             grad_x,

@@ -19,6 +19,7 @@ from torch import Tensor
 from . import folding
 from .layout import acc_dtype
 from .parameters import ChannelNorm
+from .transforms import transformed
 
 PIVOT_POSITIONS = 4
 """Along each axis, of which a pivot is the mean."""
@@ -92,7 +93,7 @@ def affine(norm: ChannelNorm, gram: Tensor, pivot: Tensor | None) -> Tensor:
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if pivot is None:
-        return torch.stack([weight, bias]).expand(len(gram), 2, channels)
+        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
     offset, variance = statistics(gram, pivot, norm.groups)
     scale = weight * (variance + norm.eps).rsqrt().repeat_interleave(channels // norm.groups, 1)
     return torch.stack([scale, bias + scale * offset], 1).to(gram.dtype)
@@ -144,7 +145,12 @@ def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
     weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
     if norm.kind == "group":
         return torch.group_norm(x, norm.groups, weight, bias, norm.eps)
-    if norm.kind == "layer":
+    if norm.kind == "layer" and transformed():  # torch's forward-mode derivative of layer_norm has none of its own
+        centred = x - x.mean(1, keepdim=True)
+        z = centred * (centred.square().mean(1, keepdim=True) + norm.eps).rsqrt()
+        z = z if weight is None else z * weight[:, None]
+    elif norm.kind == "layer":
         return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], weight, bias, norm.eps).mT
-    z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT
+    else:
+        z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT
     return z if bias is None else z + bias[:, None]

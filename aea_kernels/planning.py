@@ -52,12 +52,19 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
 
     Args:
-        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics".
+        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics"; with "phi_"
+            before it, what it computes for the other families.
         channels: on the wider side.
         mode: of `multiplication`.
         aligned: maps are read 16 bytes at a time.
         architecture: 80, 90 or 100 for sm_80, sm_90, sm_100.
     """
+    if kernel.startswith("phi_"):
+        tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
+        if tiles.block_a == 128 and architecture < 90 and kernel != "phi_apply":
+            # maxima, sums and exponentials are held in registers too
+            return tiles._replace(block_s=max(16, tiles.block_s // 2))
+        return tiles
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
     sliced = channels > block  # channels are summed over in slices
     if kernel == "statistics":
@@ -182,7 +189,8 @@ def plan_launch(
         block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
     )
     over_rows, over_columns = -(-rows // tiles.block_a), -(-columns // tiles.block_k)
-    programs = over_rows * over_columns if kernel == "outer" else over_rows
+    shape = kernel.removeprefix("phi_")
+    programs = over_rows * over_columns if shape == "outer" else over_rows
     splits, steps = split_positions(positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1])
     product, row, column = (
         2 * images * positions * rows * columns,
@@ -196,7 +204,7 @@ def plan_launch(
         "matrix_backward": (row + column, column, 2 * product),
         "outer_backward": (row + column, row + column, 2 * product),
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
-    }[kernel]
+    }[shape]
     one = over_rows == 1 and over_columns == 1
     return Launch(kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops)
 

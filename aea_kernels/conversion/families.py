@@ -29,6 +29,12 @@ from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
 
 
+def reach_of_convolutions(module: nn.Module) -> int:
+    """The sum over all convolutions without stride in a module: of parallel ones an upper bound."""
+    convs = [part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    return sum(conv.dilation[-1] * (conv.kernel_size[-1] - 1) // 2 for conv in convs)
+
+
 class MapBlock(Converted):
     """A block on feature maps (N, C, *spatial), whose sums over positions also add over the tiles of an image."""
 
@@ -49,8 +55,8 @@ class MapBlock(Converted):
 
     @property
     def reach(self) -> int:
-        """How many positions in each direction the convolutions before the attention look."""
-        return 0
+        """How many positions in each direction its convolutions look."""
+        return reach_of_convolutions(self)
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values, (N, H, E, *spatial) each."""
@@ -108,8 +114,8 @@ class ReluBlock(Converted):
 
     @property
     def reach(self) -> int:
-        """How many positions in each direction the convolutions before the attention look."""
-        raise NotImplementedError
+        """How many positions in each direction its convolutions look."""
+        return reach_of_convolutions(self)
 
     def projected(self, x: Tensor) -> list[Tensor]:
         """Query, key and value of each head together, (N, H * 3 * E, H, W), at every scale."""
@@ -142,11 +148,6 @@ class LiteMLA(ReluBlock):
             return nn.functional.conv2d(attended, weight[..., None, None], bias)
         return this.proj(attended)
 
-    @property
-    def reach(self) -> int:
-        this: Any = self
-        return reach_of_parallel(this.aggreg)
-
 
 class SanaMultiscale(ReluBlock):
     """The same in diffusers' DC autoencoder."""
@@ -168,19 +169,6 @@ class SanaMultiscale(ReluBlock):
         y = this.to_out(attended.movedim(1, -1))
         y = this.norm_out(y).movedim(-1, 1) if this.norm_type == "rms_norm" else this.norm_out(y.movedim(-1, 1))
         return y + x if this.residual_connection else y
-
-    @property
-    def reach(self) -> int:
-        this: Any = self
-        return reach_of_parallel(this.to_qkv_multiscale)
-
-
-def reach_of_parallel(branches: Any) -> int:
-    """The reach of the widest of several branches of convolutions without stride."""
-    convs = [[part for part in branch.modules() if isinstance(part, nn.Conv2d)] for branch in branches]
-    return max(
-        (sum(conv.dilation[0] * (conv.kernel_size[0] - 1) // 2 for conv in branch) for branch in convs), default=0
-    )
 
 
 def swap_lite_mla(module: Any) -> list[ClassSwap]:
@@ -269,11 +257,6 @@ class TransposedAttention(MapBlock):
         this: Any = self
         bias = this.project_out.bias
         return attended if bias is None else attended + bias.to(attended.dtype)[:, None, None]
-
-    @property
-    def reach(self) -> int:
-        this: Any = self
-        return reach_of_parallel([this.qkv_dwconv])
 
 
 class CrossCovariance(Converted):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from aeanet.cli import demo, evaluate, heatmaps, info, predict, pretrain, register, reproduce, restore, train
+from aeanet.cli import demo, evaluate, export, heatmaps, info, predict, pretrain, register, reproduce, restore, train
 from aeanet.cli.shared import one_sentence
 from aeanet.cli.streams import prepare_streams
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (restore, demo, register, train, predict, evaluate, heatmaps, reproduce, pretrain, info):
+for _module in (restore, demo, register, train, predict, evaluate, heatmaps, export, reproduce, pretrain, info):
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(
         one_sentence()(_module.main)
     )

@@ -62,7 +62,8 @@ def prepare_streams() -> tuple[Stream, Stream]:
             os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (for good)
-        stream.reconfigure(errors="aeanet.plain")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="aeanet.plain")
         setattr(sys, name, Stream(stream))
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)

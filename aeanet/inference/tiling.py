@@ -37,6 +37,8 @@ _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.S
 _REORDERED = (nn.PixelShuffle, nn.PixelUnshuffle)  # the pixels of a position at the other level
 POINTWISE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, *_ACTIVATIONS, *_REORDERED)
 
+SUMMED_UP = (nn.Conv2d, nn.Linear, nn.MaxPool2d)  # in an attention block, which answers for them by `reach` and `step`
+
 
 class TilingError(UserError):
     """A network that has no exact tiles, or a tile that is too small."""
@@ -118,6 +120,12 @@ def reach_of(model: nn.Module) -> Reach:
         halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
         stride = max(stride, before, after)
 
+    def check(part: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+        if not _is_local(part, inputs[0]):
+            raise TilingError(
+                f"{type(part).__name__} in an attention block depends on more than one position at a time."
+            )
+
     parameter = next(model.parameters())
     inside = {part for m in model.modules() if is_global_block(m) for part in list(m.modules())[1:]}
     outside = [m for m in model.modules() if m not in inside]
@@ -126,6 +134,8 @@ def reach_of(model: nn.Module) -> Reach:
             raise TilingError(f"{type(m).__name__} attends to the whole image and is not converted (aea.convert).")
     leaves = [m for m in outside if isinstance(m, POINTWISE) or is_global_block(m) or not list(m.children())]
     hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+    parts = [m for m in inside if not (list(m.children()) or isinstance(m, SUMMED_UP))]
+    hooks += [part.register_forward_hook(check) for part in parts]
     try:
         # eager: a compiled network would not run the hooks of its layers
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
@@ -134,6 +144,20 @@ def reach_of(model: nn.Module) -> Reach:
         for hook in hooks:
             hook.remove()
     return Reach(_round_up(halo, stride), stride, tuple(blocks))
+
+
+def _is_local(part: nn.Module, x: Tensor) -> bool:
+    """Whether the result at all other positions stays when x (N, C, h, w) or (N, h, w, C) changes at one of them."""
+    for one in ((0, slice(None), 0, 0), (0, 0, 0, slice(None)))[: 2 if x.dim() == 4 else 0]:
+        before = torch.rand_like(x)
+        after = before.clone()
+        after[one] += 100
+        change = part.forward(after) - part.forward(before)
+        if change.shape == x.shape:
+            change[one] = 0
+            if change.abs().max() < 1e-4:
+                return True
+    return False
 
 
 def _steps(layer: nn.Module) -> int:

@@ -128,13 +128,13 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
             f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
             f"shipped model ({', '.join(SHIPPED)})."
         )
-    found = signature(file)
-    if found is not None:
-        order = "; the run comes before the images" if found[0].endswith("image") else ""
-        raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.")
     try:
         metadata, tensors = read_tensors(file)
     except safetensors.SafetensorError as error:
+        found = signature(file)
+        if found is not None:
+            order = "; the run comes before the images" if found[0].endswith("image") else ""
+            raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.") from error
         raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}.")

@@ -23,7 +23,7 @@ from aeanet.errors import UserError
 from aeanet.io.images import read_image, write_image
 from aeanet.io.mosaics import open_mosaic
 from aeanet.io.pixel_size import PixelSize, ome_metadata
-from aeanet.training import Checkpoint
+from aeanet.training.checkpoint import Checkpoint
 
 EXAMPLES = 30 if settings.default.derandomize else 2000
 DEEP = GREY.astype(np.uint16) * 257
@@ -93,6 +93,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
+    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")  # imports what all cases need
     return folder
 
 

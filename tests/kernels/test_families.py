@@ -58,15 +58,15 @@ def anchored(function):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@for_all(size=sizes, data=st.data())
+@for_all(interpreted=3, size=sizes, data=st.data())
 def test_output_and_every_gradient(family, size, data):
     inputs = draw_inputs(family, data, size)
     testing.assert_parity(anchored(OPERATORS[family]), anchored(oracle(family)), *inputs, tolerance=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("family", FAMILIES)
-@for_all(interpreted=3, size=sizes, data=st.data())
+@pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
+@for_all(interpreted=1, size=sizes, data=st.data())
 def test_error_budget(family, dtype, size, data):
     more = {"queries": 30, "keys": 30, "key_width": 4, "value_width": 4}  # errors enough to average
     size = size | {name: size[name] + number for name, number in more.items()}
@@ -82,7 +82,7 @@ def test_error_budget(family, dtype, size, data):
 
 
 @pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
-@for_all(interpreted=2, data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
+@for_all(interpreted=1, data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
 def test_equivariant_to_permutations(family, data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     weights = [normal(2, 3, 4, seed=seed) for seed in range(3)]
@@ -109,7 +109,7 @@ def summarize_and_attend(family, heads=1):
 
 
 @pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
-@for_all(interpreted=3, data=st.data(), positions=st.integers(1, 70), magnitude=st.sampled_from([0.0, 30.0, 1e4]))
+@for_all(interpreted=2, data=st.data(), positions=st.integers(1, 70), magnitude=st.sampled_from([0.0, 30.0, 1e4]))
 def test_summaries_of_splits_are_that_of_the_whole(family, data, positions, magnitude):
     """Of any split, also into nothing; keys of the parts may be far apart, and gradients go through the sum."""
     query, key, value = (data.draw(tensors((2, 1, positions, 3), requires_grad=True)) for _ in range(3))
@@ -171,6 +171,27 @@ def test_heads_wider_than_a_tile(backend, family):
     inputs = [normal(1, 1, 21, 130, seed=seed).requires_grad_() for seed in range(3)]
     shared = (normal(1, seed=4),) if family == "channel" else ()
     testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)
+
+
+def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch, backend):
+    if backend == "eager":
+        pytest.skip("its operations have no workspaces of their own")
+    inputs = [normal(1, 2, 70, 5, seed=seed, dtype=torch.float32).requires_grad_() for seed in range(3)]
+
+    def run():
+        y = aea.relu_linear_attention(*inputs) + aea.efficient_attention(*inputs)
+        y = y + aea.channel_attention(*inputs, inputs[0][0, :, 0, 0].detach())
+        return [y, *torch.autograd.grad(y.square().sum(), inputs)]
+
+    clean = run()
+    allocate = torch.Tensor.new_empty
+
+    def poisoned(*arguments, **options):
+        fresh = allocate(*arguments, **options)
+        return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    assert all(torch.equal(a, b) for a, b in zip(clean, run(), strict=True))
 
 
 # ---- the ends of the domain -----------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     if 0 in (batch, heads, positions, width, value.shape[3]):
         return _sums_of_few(key, value, phi)
     maps = operator_map(key), operator_map(value)
-    plan = _plan("outer", key, *maps)
+    plan = _plan("phi_outer", key, *maps)
     partial = key.new_empty(batch * heads, plan.splits, *shape[2:], dtype=dtype)
     maxima = key.new_empty(batch * heads, plan.splits, width, dtype=dtype) if phi == "exp" else None
     _outer(plan, key, *maps, partial, maxima, heads, phi)
@@ -49,7 +49,7 @@ def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor
     if query.numel() * matrix.shape[2] == 0:
         return y.zero_()
     maps, matrix = (operator_map(query), operator_map(y)), matrix.flatten(0, 1)
-    plan = _plan("apply", query, maps[1], maps[0], *maps)
+    plan = _plan("phi_apply", query, maps[1], maps[0], *maps)
     launch_over_positions(
         kernels.apply_kernel,
         plan,
@@ -77,7 +77,7 @@ def phi_apply_backward(
     batch, heads, _, width = query.shape
     outputs, grad_query = matrix.shape[2], empty_positions(query, width)
     maps = operator_map(grad_output), operator_map(query), operator_map(grad_query)
-    plan = _plan("matrix_backward", query, maps[0], maps[1], *maps)
+    plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
     if not plan.one_tile or query.numel() * outputs == 0:
         return _phi_apply_backward_in_steps(grad_output, query, matrix, divisor, eps)
     phi = "exp" if divisor is None else "relu"
@@ -112,8 +112,8 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
         wide_a, wide_b = a.to(dtype), b.to(dtype)
         return wide_a.mT @ wide_b, wide_a.square().sum(-2), wide_b.square().sum(-2)
     maps = operator_map(a), operator_map(b)
-    plan = _plan("outer", a, *maps)
-    partial = a.new_zeros(batch * heads, plan.splits, width + 1, columns + 1, dtype=dtype)
+    plan = _plan("phi_outer", a, *maps)
+    partial = a.new_empty(batch * heads, plan.splits, width + 1, columns + 1, dtype=dtype)
     _outer(plan, a, *maps, partial, None, heads, "squares")
     sums = _reduce(partial)[0].view(batch, heads, width + 1, columns + 1)
     return (
@@ -208,7 +208,7 @@ def _outer_backward(
     """The gradients of both maps in one pass; None where a tile does not hold all channels."""
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
-    plan = _plan("outer_backward", a, maps[0], maps[1], *maps)
+    plan = _plan("phi_outer_backward", a, maps[0], maps[1], *maps)
     if a.numel() * b.numel() == 0:
         return grad_a.zero_(), grad_b.zero_()
     if not plan.one_tile:

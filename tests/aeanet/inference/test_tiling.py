@@ -260,6 +260,17 @@ def test_overlapping_windows_of_keys_have_no_tiles() -> None:
         reach_of(nn.Sequential(nn.Conv2d(1, 4, 1), block))
 
 
+def test_a_norm_over_the_image_in_a_block_has_no_tiles() -> None:
+    block = originals_families.LinearAttention(4, heads=2, dim_head=4)
+    block.to_out[1] = nn.GroupNorm(1, 4)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), block)
+    assert aea.convert(model).replaced
+    with pytest.raises(TilingError, match="GroupNorm in an attention block depends on more than one position"):
+        reach_of(model)
+    block.to_out[1] = nn.Conv2d(4, 4, 5, padding=2)
+    assert reach_of(model).halo == 2
+
+
 class PositionMean(nn.Module):
     """A block of one's own: what the protocol asks for and nothing else."""
 

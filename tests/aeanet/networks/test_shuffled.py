@@ -76,7 +76,8 @@ def test_tiles_give_the_whole_image(attention: str) -> None:
     ("options", "sentence"),
     [
         ({"blocks": [1]}, "wanted as many of both"),
-        ({"unshuffle": 0}, "wanted 1 or more"),
+        ({"unshuffle": 0}, "unshuffle is 0, wanted a whole number from 1"),
+        ({"blocks": [1, 0]}, "wanted 1 or more"),
         ({"attention": "top"}, "attention is 'top'"),
     ],
 )

@@ -251,7 +251,7 @@ def test_damaged_and_newer_models_are_refused(tmp_path: Path) -> None:
         load_model(file)
     for settings_text in ("{", "{}", json.dumps({"config": {"name": "unet"}, "magnification": None})):
         safetensors.torch.save_file(tensors, file, metadata | {"settings": settings_text})
-        with pytest.raises(ModelError, match="do not fit its configuration"):
+        with pytest.raises(ModelError, match=r"is damaged: (its weights do not fit|the tensor .* is missing)"):
             load_model(file)
 
 

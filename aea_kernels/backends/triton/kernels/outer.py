@@ -120,6 +120,8 @@ def outer_kernel(
     if PHI == "squares":
         last = (columns < x.channels) & (tile_a == 0)
         tl.store(partial + a.channels * width + columns, tl.sum(squares, 1), mask=last)
+        if pid % (tiles_a * tiles_c) == 0:
+            tl.store(partial + a.channels * width + x.channels, 0.0)
     if PHI == "exp":
         maxima += (image.to(tl.int64) * splits + split) * a.channels
         tl.store(maxima + rows, highest, mask=(rows < a.channels) & (tile_c == 0))
