@@ -132,7 +132,7 @@ def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray"
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
     """Where the residual of a result goes; None, with a warning, if a file is there that is to be kept."""
     file = target.with_name(f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}")
-    if file.exists() and (not overwrite or any(_same_file(image, file) for image in images)):
+    if file.exists() and (not overwrite or any(same_file(image, file) for image in images)):
         warn(f"{file} is already there and is kept.")
         return None
     return file
