@@ -35,6 +35,7 @@ TEST = [
 # tested where it is installed, is left out: it wants opencv-python, which clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
+COMPARE = ["bm3d>=4.0.3"]  # for benches.denoising; not for commercial use, so nothing else imports it
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(

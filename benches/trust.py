@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,11 +45,6 @@ def lines_repeated(image: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     return np.repeat(image[::step], step, 0)[: len(image)]
 
 
-def sharpened(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
-    """An unsharp mask of two to six times the detail."""
-    return image + rng.uniform(2, 6) * (image - cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 2)))
-
-
 def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
     """Printed: black and white dots on a grid of 4 px."""
     dots = np.argsort(np.argsort(rng.random(16))).reshape(4, 4) / 16
@@ -58,7 +52,7 @@ def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
     return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(np.float32)
 
 
-NEVER_SEEN = {"repeated lines": lines_repeated, "sharpened": sharpened, "printed in dots": halftone}
+NEVER_SEEN = {"repeated lines": lines_repeated, "printed in dots": halftone}
 """Faults from which nothing was learned."""
 
 

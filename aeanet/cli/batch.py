@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeanet.cli.shared import fail, leading, progress_bar, say, show, warn
+from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
 from aeanet.errors import UserError, sentence_or_raise
 from aeanet.io.atomic import make_folder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch.distributed import ProcessGroup
 
     from aeanet.networks.base import Network
@@ -59,6 +60,8 @@ def restore_all(
     folder: Path,
     *,
     overwrite: bool = False,
+    trust: bool = False,
+    residual: bool = False,
     group: "ProcessGroup | None" = None,
     **options: Any,
 ) -> None:
@@ -74,6 +77,8 @@ def restore_all(
         images: LR micrographs; a path given twice is restored once.
         folder: for the results (`io.images.result_name`); it is made if it is not there.
         overwrite: replace results that are already there.
+        trust: say of each image how noisy it is, and warn of what is unusual (`inference.trust`).
+        residual: write what was taken away beside each result, as NAME-residual.
         group: processes that share the tiles of each image; an error of one of them is one of all.
         options: of `inference.files.restore_file`.
 
@@ -95,10 +100,42 @@ def restore_all(
             with outcome.of(image, alone=group is None):
                 with agreeing(group):
                     target = _target(image, folder, images, taken, overwrite)
-                restore_file(model, image, target, group=group, progress=on_tile, **options)
+
+                picture = _residual_file(target, images, overwrite) if residual else None
+
+                def on_result(
+                    pixels: "NDArray", result: "NDArray", name: str = image.name, picture: Path | None = picture
+                ) -> None:
+                    say_trust(name, model, pixels, result, picture)
+
+                told = on_result if trust or residual else None
+                restore_file(model, image, target, group=group, progress=on_tile, on_result=told, **options)
                 say(str(target))
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
+
+
+def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None) -> None:
+    """Say how noisy an image is, warn of what is unusual, and write what was taken away to `picture`."""
+    from aeanet.inference.trust import assess, write_residual
+    from aeanet.inference.trust.residual import residual
+
+    found = assess(model, image, restored)
+    note(f"{name}: {found.summary()}")
+    for sentence in found.warnings:
+        warn(f"{name}: {sentence}")
+    if picture is not None and found.taken is not None:
+        half = write_residual(picture, residual(image, restored, found.noise))
+        note(f"{picture}: what was taken away; mid-grey is 0, white is {half:.2%} of the range.")
+
+
+def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
+    """Where the residual of a result goes; None, with a warning, if a file is there that is to be kept."""
+    file = target.with_name(f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}")
+    if file.exists() and (not overwrite or any(same_file(image, file) for image in images)):
+        warn(f"{file} is already there and is kept.")
+        return None
+    return file
 
 
 class Outcome:

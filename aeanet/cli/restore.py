@@ -20,6 +20,9 @@ def main(
     ] = 2.0,
     tile: Tile = "auto",
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0.")
+    ] = False,
     keep_bar: KeepBar = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -27,6 +30,9 @@ def main(
 
     It was trained on simulated micrographs of many specimens and instruments (aeanet/models/sem.md says how well it
     does). A model trained on your own pairs does better: `aeanet train PAIRS --from sem`, then `aeanet predict`.
+
+    It says how noisy each image is, and warns where the image is unlike those that the model was trained on, or where
+    what was taken away does not look like noise.
 
     A result keeps the name, bit depth and range of its image, and states the size of its pixels. PNG, BMP and JPEG
     become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image that cannot be restored is named with the
@@ -46,4 +52,6 @@ def main(
         precision=precision,
         keep_bar=keep_bar,
         overwrite=overwrite,
+        trust=True,
+        residual=residual,
     )

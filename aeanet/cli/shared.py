@@ -128,6 +128,11 @@ def say(sentence: str) -> None:
     out.print("\n".join(map(visible, sentence.split("\n"))), soft_wrap=True)
 
 
+def note(sentence: str) -> None:
+    """Say something beside the results."""
+    err.print(visible(sentence), soft_wrap=True)
+
+
 def warn(sentence: str) -> None:
     err.print(visible(sentence), style="yellow", soft_wrap=True)
 

@@ -1,6 +1,6 @@
 """Restoration from file to file: at once where the memory allows it, else in exact tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
+_MIDDLE = 1024  # px
+
 
 def restore_file(
     model: Network | str,
@@ -31,6 +33,7 @@ def restore_file(
     keep_bar: bool = False,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
+    on_result: Callable[[NDArray, NDArray], None] | None = None,
 ) -> None:
     """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
 
@@ -48,6 +51,8 @@ def restore_file(
         keep_bar: keep the information bar of the microscope as part of the image.
         group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
         progress: told after every tile.
+        on_result: called with the image and the result, both (H, W) in [0, 1], once the file is there; with the middle
+            of both for an image that is read by regions. Of several processes only the first calls it.
 
     Of several processes, an error of one that the user can mend is an AgreedError in all. Raises ImageError for files
     that cannot be read or written, PredictionError if the magnification is not known,
@@ -67,11 +72,25 @@ def restore_file(
     if source is None:
         assert shape is not None
         super_resolve_mosaic(model, image, target, tile=side(shape), **options)
+        if on_result and (group is None or group.rank() == 0):
+            on_result(*_middle(image, target))
         return
     result = super_resolve(model, source.pixels, tile=side(source.pixels.shape), **options)
     with agreeing(group):
         if group is None or group.rank() == 0:
             write_image(target, result, like=source, magnification=magnification)
+            if on_result:
+                on_result(source.pixels, result)
+
+
+def _middle(image: Path, target: Path) -> tuple[NDArray, NDArray]:
+    """The middle of an image that is read by regions, at most 1024 px a side, and of its result."""
+    with open_mosaic(image) as source, open_mosaic(target) as result:
+        spans = [(max(length - _MIDDLE, 0) // 2, min(length, _MIDDLE)) for length in source.shape]
+        scales = [larger / length for larger, length in zip(result.shape, source.shape, strict=True)]
+        small = [slice(start, start + side) for start, side in spans]
+        large = [slice(round(s.start * k), round(s.stop * k)) for s, k in zip(small, scales, strict=True)]
+        return source.read(small[0], small[1]), result.read(large[0], large[1])
 
 
 def super_resolve_mosaic(

@@ -17,10 +17,10 @@ def rows(scores: Scores) -> list[Row]:
     """Title, pair name -> gain (dB, SSIM) on the whole image, and with which strength."""
     found: list[Row] = []
     for name, method in METHODS.items():
-        if name not in scores.whole:
+        if name not in scores.windows:
             continue
         place, fixed = scores.place_and_strength(name)
-        by_strength = {float(strength): gains for strength, gains in scores.whole[name].get(place, {}).items()}
+        by_strength = {float(strength): gains for strength, gains in scores.whole.get(name, {}).get(place, {}).items()}
         where = "LR, then interpolated" if place == "LR" else "interpolated LR"
         if fixed in by_strength:
             found.append((f"{method.title}, best fixed strength", by_strength[fixed], f"{fixed:g}, on {where}"))
@@ -33,6 +33,10 @@ def rows(scores: Scores) -> list[Row]:
                 best[pair] = max(known.values(), key=lambda gain: gain[0])
         if best:
             found.append((f"{method.title}, best strength for each image", best, f"on {where}"))
+        if method.costly and not by_strength and str(fixed) in tried:
+            found.append(
+                (f"{method.title}, best fixed strength, middle only", tried[str(fixed)], f"{fixed:g}, on {where}")
+            )
     found += [(title, gains, "") for title, gains in scores.models.items()]
     return found
 
@@ -50,7 +54,7 @@ def table(scores: Scores) -> str:
         trained = "fine-tuned" in title or "scratch" in title
         psnr, ssim = (_mean(gains, names, index) for index in (0, 1))
         whole = ("", "") if trained else (f"{psnr:+.2f}", f"{ssim:+.3f}")
-        partial = "" if len(gains) >= len(names) or trained else f" ({len(gains)} pairs)"
+        partial = "" if trained or len(gains) >= len(names) else f" ({len(gains)} pairs)"
         lines.append(f"| {title}{partial} | {' | '.join(whole)} | {_mean(gains, others, 0):+.2f} | {strength} |")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ def strong_noise(image: Image, rng: np.random.Generator) -> NDArray:
 
 def noise_alone(image: Image, rng: np.random.Generator) -> NDArray:
     """Noise without a specimen: Gaussian or Poisson, white, blurred or correlated along the line."""
-    noise = _white(image, rng)
+    noise: NDArray = _white(image, rng)
     kind = rng.integers(4)
     if kind == 1:
         noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 1.5))
@@ -70,7 +70,7 @@ def compressed(image: Image, rng: np.random.Generator) -> NDArray:
     """JPEG of low quality."""
     levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     content = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(5, 40))])[1]
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), np.float32) / 255
 
 
 def salt_and_pepper(image: Image, rng: np.random.Generator) -> NDArray:
@@ -164,6 +164,12 @@ def smeared(image: Image, rng: np.random.Generator) -> NDArray:
     return cv2.filter2D(image, -1, np.ascontiguousarray(kernel) / len(kernel)) + noise
 
 
+def sharpened(image: Image, rng: np.random.Generator) -> NDArray:
+    """An unsharp mask of two to six times the detail."""
+    detail = image - cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 2))
+    return image + np.float32(rng.uniform(2, 6)) * detail
+
+
 FAULTS: dict[str, Fault] = {
     "noise beyond the range": strong_noise,
     "noise alone": noise_alone,
@@ -183,6 +189,7 @@ FAULTS: dict[str, Fault] = {
     "fluorescence": fluorescent,
     "interlaced lines": interlaced,
     "smeared by motion": smeared,
+    "sharpened": sharpened,
 }
 
 

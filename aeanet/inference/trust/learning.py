@@ -17,6 +17,7 @@ from aeanet.networks.base import Network
 Progress = Callable[[int, int], None]
 SEED = 2_000_000_000  # of the first image; those of training have smaller seeds
 _SHAPES = ((144, 192), (192, 256), (256, 320))
+_FAULTS = 2  # images with faults for each without
 _PHOTOGRAPHS = 0.25  # of the faulty images
 
 
@@ -41,7 +42,7 @@ def reference_statistics(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reference:
-    """The statistics of images like those of training, of as many with faults, and of what a model takes away.
+    """The statistics of images like those of training, of twice as many with faults, and of what a model takes away.
 
     Args:
         model: the network as it will be used.
@@ -64,11 +65,12 @@ def reference_statistics(
             taken = residual(example.image, restored, found.noise).numbers
             number_names = list(taken)
             numbers.append(list(taken.values()))
-        if pictures and rng.uniform() < _PHOTOGRAPHS:
-            other = photograph_crop(pictures[rng.integers(len(pictures))], example.image.shape, rng)
-        else:
-            other = faulty(example.image, kinds[index % len(kinds)], rng)
-        others.append(describe(other).vector())
+        for turn in range(_FAULTS):
+            if pictures and rng.uniform() < _PHOTOGRAPHS:
+                other = photograph_crop(pictures[rng.integers(len(pictures))], example.image.shape, rng)
+            else:
+                other = faulty(example.image, kinds[(_FAULTS * index + turn) % len(kinds)], rng)
+            others.append(describe(other).vector())
         if progress:
             progress(index + 1, len(images))
     return fit_reference(names, np.array(usual), np.array(others), number_names, np.array(numbers))

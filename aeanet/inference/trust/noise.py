@@ -71,6 +71,12 @@ def _median_share(along: float) -> float:
     return (1 - 2 / (9 * freedom)) ** 3
 
 
+def squared_gradient(image: NDArray) -> NDArray:
+    """(H, W), by Sobel's filter."""
+    along, across = (np.asarray(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)) for dx in (1, 0))
+    return along * along + across * across
+
+
 def _block_means(values: NDArray) -> NDArray:
     rows, columns = (length // _BLOCK for length in values.shape)
     blocks = values[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
@@ -79,7 +85,7 @@ def _block_means(values: NDArray) -> NDArray:
 
 def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:
     """Which blocks have the least structure among those of their brightness, (rows, columns); and the brightness."""
-    gradient = sum(cv2.Sobel(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) ** 2 for dx in (0, 1))
+    gradient = squared_gradient(smooth)
     level, structure = _block_means(smooth), _block_means(gradient)
     order = np.argsort(level, axis=None, kind="stable")
     flat = np.zeros(level.size, bool)

@@ -18,6 +18,7 @@ from aeanet.networks.base import Network
 
 REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
+_LARGEST = 1024  # px a side of what is assessed
 _NAMED = 2  # statistics that a warning names
 _RESIDUAL_RANGE = 4.0  # the picture of the residual goes from minus to plus so many standard deviations
 
@@ -71,7 +72,8 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     Args:
         model: the network. Without `reference` only one trained on simulated images is compared with its training.
         image: (H, W) in [0, 1], as recorded, before it was enlarged.
-        restored: the result, on the same or a finer grid of the same field.
+        restored: the result, on the same or a finer grid of the same field. Of images of more than 1024 px a side the
+            middle is assessed.
         reference: statistics of the training images; by default those of the shipped model.
     """
     image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
@@ -81,6 +83,7 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     if not (np.isfinite(image).all() and np.isfinite(restored).all()):
         return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
     reference = shipped_reference() if reference is None else reference
+    image, restored = _middle(image, restored)
     statistics = describe(image)
     taken = residual(image, restored, statistics.noise)
     if reference is None:
@@ -97,6 +100,16 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
         high = numbers[worst] > reference.residual.high[worst]
         warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
     return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings)
+
+
+def _middle(image: NDArray, restored: NDArray) -> tuple[NDArray, NDArray]:
+    """The middle of both, at most 1024 px a side of the image."""
+    small, large = [], []
+    for length, larger in zip(image.shape, restored.shape, strict=True):
+        start, side = max(length - _LARGEST, 0) // 2, min(length, _LARGEST)
+        small.append(slice(start, start + side))
+        large.append(slice(round(start * larger / length), round((start + side) * larger / length)))
+    return image[tuple(small)], restored[tuple(large)]
 
 
 _NOT_NOISE = {

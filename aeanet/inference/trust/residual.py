@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.inference.trust.noise import Noise, estimate_noise
+from aeanet.inference.trust.noise import Noise, estimate_noise, squared_gradient
 
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count
@@ -38,7 +38,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     image = np.ascontiguousarray(image, np.float32)
     same = np.ascontiguousarray(restored, np.float32)
     if same.shape != image.shape:
-        same = cv2.resize(same, image.shape[::-1], interpolation=cv2.INTER_AREA)
+        same = np.asarray(cv2.resize(same, image.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
     blurred = _blurred_alike(same, image)
     taken = image - blurred
     inner = (slice(_EDGE, -_EDGE),) * 2
@@ -92,7 +92,7 @@ def _slow(unit: NDArray) -> float:
 
 def _structure(unit: NDArray, brightness: NDArray) -> float:
     """Correlation, over blocks, of the logarithms of the residual's variance and of the result's squared gradient."""
-    gradient = sum(cv2.Sobel(brightness, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) ** 2 for dx in (0, 1))
+    gradient = squared_gradient(brightness)
     first, second = np.log(_blocks(unit * unit) + 1e-3).ravel(), np.log(_blocks(gradient) + 1e-7).ravel()
     if first.std() < 1e-6 or second.std() < 1e-6:
         return 0.0

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from toys import lively_network
 
+from aeanet.cli.batch import restore_all
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.errors import ModelError
 from aeanet.inference.trust import Noise, Reference, assess, estimate_noise, write_residual
@@ -18,7 +19,7 @@ from aeanet.inference.trust.reference import fit_reference
 from aeanet.inference.trust.report import shipped_reference
 from aeanet.inference.trust.residual import residual
 from aeanet.inference.trust.statistics import SMALLEST, describe
-from aeanet.io.images import read_image
+from aeanet.io.images import read_image, write_image
 
 MODEL = lively_network("unet")
 
@@ -191,6 +192,25 @@ def test_learning_writes_what_reading_gives_back(images: list[WholeImage], tmp_p
     (tmp_path / "trust.json").write_text('{"names": []}')
     with pytest.raises(ModelError, match="damaged"):
         Reference.read(tmp_path / "trust.json")
+
+
+def test_the_command_says_the_noise_warns_and_writes_the_residual(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = smooth()
+    write_image(tmp_path / "a.png", clean + 0.05 * noise_along_lines(clean.shape, 3))
+    restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", trust=True, residual=True, magnification=1.0)
+    told = capsys.readouterr()
+    assert "a.png: Noise 5." in told.err.replace("4.9", "5.").replace("4.8", "5.")
+    assert "mid-grey is 0" in told.err
+    picture = read_image(tmp_path / "out" / "a-residual.png")
+    assert picture.pixels.shape == clean.shape
+    assert picture.dtype == np.uint16
+    restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", overwrite=True, residual=True, magnification=1.0)
+    (tmp_path / "out" / "a.png").unlink()
+    capsys.readouterr()
+    restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", residual=True, magnification=1.0)
+    assert "is already there and is kept" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shipped_reference() is None, reason="no reference comes with the package")
