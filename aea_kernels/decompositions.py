@@ -23,7 +23,11 @@ from .parameters import Norm
 
 def _features(x: Tensor, norm: Sequence[Tensor], eps: float) -> Tensor:
     """z, (B, C, S), in the accumulation dtype."""
-    z, _, _ = features(x, Norm(*norm, eps) if norm else None, False, None)
+    known = None
+    if norm:
+        weight, bias, mean, variance = norm
+        known = Norm(weight, bias, mean, variance, eps)
+    z, _, _ = features(x, known, False, None)
     return z.to(acc_dtype(x.dtype))
 
 

@@ -45,6 +45,7 @@ print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of `aeanet pretrain`")
+    parser.add_argument("--start", type=Path, help="run folder of the training that it began from, if any")
     parser.add_argument("--name", default="sem")
     parser.add_argument("--pairs", type=Path, help="folder of `aeanet register`, whose pairs are scored")
     parser.add_argument("--images", type=int, default=36, help="simulated images to score")
@@ -55,6 +56,8 @@ def main() -> None:
     model = load_model(file)
     images = held_back_images(arguments.images)
     record["name"] = arguments.name
+    if arguments.start:
+        record["start"] = json.loads((arguments.start / RUN_FILE).read_bytes())
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     record["scores"] = {
         "simulated": score_simulated(model, images),
@@ -72,14 +75,14 @@ def main() -> None:
 
 
 def _clean(model: Network, image: np.ndarray) -> float:
-    return psnr(restore(model, image), image, np.ones(image.shape, bool))
+    return psnr(super_resolve(model, image, magnification=1), image, np.ones(image.shape, bool))
 
 
 def score_real(model: Network, folder: Path) -> list[dict[str, Any]]:
     """Gains over bicubic interpolation on the registered pairs of a folder, whole images without their border."""
     scores = []
     for path in sorted((folder / "hr").iterdir()):
-        lr, hr, mask = (read_image(folder / kind / path.name).pixels for kind in ("lr", "hr", "mask"))
+        lr, hr, mask = (read_image(folder / kind / path.name, keep_bar=True).pixels for kind in ("lr", "hr", "mask"))
         inside = np.zeros(hr.shape, bool)
         inside[BORDER:-BORDER, BORDER:-BORDER] = mask[BORDER:-BORDER, BORDER:-BORDER] > 0
         restored, bicubic = restore(model, lr), lr.clip(0, 1)

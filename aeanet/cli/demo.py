@@ -21,9 +21,7 @@ def main(
 
     taken = [name for name in PICTURES if (folder / name).exists()]
     if taken and not (folder / RECORD).exists():
-        fail(
-            f"{folder / taken[0]} is not of an earlier demo, which would replace it: choose another folder with --out."
-        )
+        fail(f"the demo would replace {folder / taken[0]}, which is none of its own: choose another folder with --out.")
     make_folder(folder)
     with progress_bar() as bar:
         report = run_demo(folder, lambda label, share: show(bar, label, share))

@@ -37,7 +37,7 @@ def draw_heatmaps(
         wspace=gap / width,
         hspace=gap / float(np.mean(heights)),
     )
-    *axes, scales = figure.subplots(len(heights), columns, height_ratios=heights)
+    *axes, scales = figure.subplots(len(heights), columns, height_ratios=heights, squeeze=False)
     scales[0].set_axis_off()
     for name, image, line in zip(names, images, axes, strict=True):
         show_image(line[0], image, grey_limits(image))

@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 from aeanet.distributed import agreeing
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.precision import Precision, computing_in
-from aeanet.inference.prediction import known_magnification, super_resolve
+from aeanet.inference.prediction import at_magnification, known_magnification, super_resolve
 from aeanet.inference.tiling import TileProgress, check_side, reach_of, run_tiles
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
 from aeanet.io.images import read_image, write_image
@@ -124,5 +124,6 @@ def super_resolve_mosaic(
         with (
             create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
             computing_in(precision, next(model.parameters()).device),
+            at_magnification(model, magnification),
         ):
             run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)

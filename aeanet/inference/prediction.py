@@ -1,5 +1,7 @@
 """Restoration of images in memory, at once or in exact tiles."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 
 import numpy as np
@@ -94,9 +96,20 @@ def super_resolve(
     _check_image(image)
     _check_range(image)
     magnification = known_magnification(model, magnification)
-    return restore(
-        model, upsample(image, magnification), tile=tile, precision=precision, group=group, progress=progress
-    )
+    with at_magnification(model, magnification):
+        return restore(
+            model, upsample(image, magnification), tile=tile, precision=precision, group=group, progress=progress
+        )
+
+
+@contextmanager
+def at_magnification(model: Network, magnification: float) -> Iterator[None]:
+    """Within it, a network that asks for the magnification is told this one."""
+    before, model.magnification = model.magnification, magnification
+    try:
+        yield
+    finally:
+        model.magnification = before
 
 
 def known_magnification(model: Network, given: float | None) -> float:

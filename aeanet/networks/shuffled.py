@@ -33,8 +33,15 @@ class PlainBlock(nn.Module):
         return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
 
 
+KNOTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # log2 of the magnifications between which scales and shifts are interpolated
+
+
 class ShuffledUNet(Network):
     """The network of the shipped model. It learns what to add to the image, at first nothing.
+
+    It is told the magnification: interpolated noise at 4x looks like fine structure at 1x, and only that tells them
+    apart. The channels of each level are scaled and shifted by numbers that are linear in log2 of the magnification
+    between `KNOTS`. It is `magnification`, 2 where that is None, or, in training, that of each image in `scales`.
 
     Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of `unshuffle` times
     2 ** (levels - 1), the last row or column is repeated, and the result is cut back.
@@ -73,6 +80,7 @@ class ShuffledUNet(Network):
                 "references": references,
             }
         )
+        self.scales: Tensor | None = None
         self.step = unshuffle * 2 ** (len(widths) - 1)
         self.gather = nn.PixelUnshuffle(unshuffle)
         self.spread = nn.PixelShuffle(unshuffle)
@@ -87,6 +95,7 @@ class ShuffledUNet(Network):
                 parts.insert(len(parts) // 2, block)
             return nn.Sequential(*parts)
 
+        self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
         upper = range(len(widths) - 1)
         self.encoders = nn.ModuleList(level(i, with_attention=False) for i in upper)
         self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in upper)
@@ -112,13 +121,29 @@ class ShuffledUNet(Network):
         x = image
         if height % self.step or width % self.step:
             x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
-        x = self.first(self.gather(x).contiguous(memory_format=torch.channels_last))
+        weights = self._knots(image)
+        x = self._told(0, self.first(self.gather(x).contiguous(memory_format=torch.channels_last)), weights)
         skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
+        for level, (encoder, down) in enumerate(zip(self.encoders, self.downs, strict=True), start=1):
             x = encoder(x)
             skips.append(x)
-            x = down(x)
+            x = self._told(level, down(x), weights)
         x = self.bottom(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x).add_(skips.pop()))
         return image + self.spread(self.last(x))[:, :, :height, :width]
+
+    def _knots(self, image: Tensor) -> Tensor:
+        """The weight of each knot for each image, (N or 1, knots)."""
+        if self.training and self.scales is not None:
+            given = self.scales.to(image)
+        else:
+            given = image.new_tensor([self.magnification or 2.0])
+        place = given.log2().clamp(KNOTS[0], KNOTS[-1])
+        step = KNOTS[1] - KNOTS[0]
+        return (1 - (place[:, None] - image.new_tensor(KNOTS)).abs() / step).clamp(min=0)
+
+    def _told(self, level: int, x: Tensor, weights: Tensor) -> Tensor:
+        """x (N, C, H, W) of a level, scaled and shifted as the magnification wants it."""
+        scale, shift = (weights @ self.tables[level]).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift

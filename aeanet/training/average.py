@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from aeanet.networks.base import Network
+from aeanet.networks.shuffled import ShuffledUNet
 
 DECAY = 0.999
 
@@ -35,4 +36,6 @@ class WeightAverage:
             state = self.optimizer.state.get(parameter, {})
             if "average" in state:
                 mine.data.copy_(state["average"])
+        if isinstance(averaged, ShuffledUNet):
+            averaged.scales = None
         return averaged.cpu().eval()

@@ -19,26 +19,24 @@ GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 
 def model_card(record: Mapping[str, Any]) -> str:
     """Markdown for the record of `pretraining.pretrain`, and whatever was measured since (`benches.ship`)."""
-    model, recipe, scores = record["model"], record["recipe"], record["scores"]
+    model, scores = record["model"], record["scores"]
     options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
     parts = [
         f"# {record.get('name', 'A model pretrained on simulated micrographs')}",
         "Restores electron micrographs: less noise, and up to 4 times the pixels along each side, at once.",
         "## What it is",
-        f"The network `{model['name']}` ({options or 'its usual options'}), trained by `aeanet pretrain` for "
-        f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px "
-        f"({record['seconds'] / 60:.0f} minutes on {record['device']}, {record['threads']} thread(s)): "
-        f"{'relative' if recipe.get('loss') == 'relative' else 'mean absolute'} error, Adam, "
-        f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
-        f"{recipe['seed']}. The weights are the running average of the latest steps, rounded to float16. The record "
-        "beside this card has all settings and versions.",
+        f"The network `{model['name']}` ({options or 'its usual options'}). It is told the magnification. "
+        "Its weights are the running average of the latest steps, rounded to float16 in the shipped file.",
+        "Trained by `aeanet pretrain` with Adam: "
+        + "; then ".join(_course(stage) for stage in (record.get("start"), record) if stage)
+        + ". The record beside this card has all settings and versions.",
         "## What it was trained on",
         "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens (particles, porous "
         "bodies, fibres, foams, grains, layers, lithography, polished sections, tissue, dead leaves) and instruments "
         "(noise from next to none to strong, correlated along the line, blur, astigmatism, brightness and contrast, "
         "charging, line jitter, vibration; 1x to 4x; 8 to 16 bits). No real image was used for training. A third of "
         "the settings lie around statistics of real LR images (grey levels, noise against brightness, its "
-        f"correlation). SHA-256 of the simulator's source: `{record['data']['sha256'][:16]}...`",
+        "correlation). The simulator is named by the SHA-256 of its source.",
         "## Scores",
     ]
     if scores.get("simulated"):
@@ -74,6 +72,19 @@ LIMITS = (
     "- Its results are clean targets of simulated scans, so they can look smoother than a real image of the same kind.",
     "- A model trained on your own pairs does better on images like them: `aeanet train PAIRS --from sem`.",
 )
+
+
+def _course(record: Mapping[str, Any]) -> str:
+    """A training, in words."""
+    recipe = record["recipe"]
+    loss = "relative" if recipe.get("loss") == "relative" else "mean absolute"
+    ended = ", ended early," if record["interrupted"] else ""
+    return (
+        f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px{ended} in "
+        f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss} error, "
+        f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
+        f"{recipe['seed']}, simulator `{record['data']['sha256'][:12]}`"
+    )
 
 
 def _simulated_table(scores: Scores) -> str:

@@ -21,6 +21,7 @@ from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
+from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.scoring.metrics import psnr, ssim
 from aeanet.training.average import WeightAverage
 from aeanet.training.card import model_card
@@ -137,7 +138,10 @@ def pretrain(
             )
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
-                now = meter.after_step(step(*next(batches), now))
+                lr, hr, magnifications = next(batches)
+                if isinstance(model, ShuffledUNet):
+                    model.scales = magnifications
+                now = meter.after_step(step(lr, hr, now))
                 if on_step:
                     on_step(now)
                 if now.ended or now.step % LOG_EVERY == 0:

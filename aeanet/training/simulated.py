@@ -21,8 +21,12 @@ STEPS = 64  # of a round: a scene of 512 px then gives 64 crops, which take as l
 SIDE = 512  # px of a scene
 
 
-class SimulatedRounds(Dataset[tuple[Tensor, Tensor]]):
-    """Round i: LR on the grid of HR and the clean target, (steps * batch, 1, crop, crop) float32 each.
+Batch = tuple[Tensor, Tensor, Tensor]
+"""LR on the grid of HR and the clean target, (N, 1, crop, crop) each, and the magnifications, (N,)."""
+
+
+class SimulatedRounds(Dataset[Batch]):
+    """Round i: the batches of its steps, one after the other, as one; float32.
 
     Args:
         batch, crop, seed: as in `recipe.Recipe`.
@@ -36,7 +40,7 @@ class SimulatedRounds(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.rounds
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng((self.seed, self.first + index))
         side = max(SIDE, 2 * self.crop)
         scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
@@ -49,13 +53,13 @@ class SimulatedRounds(Dataset[tuple[Tensor, Tensor]]):
         lr, hr = (np.stack([getattr(example, kind) for example in examples])[:, None] for kind in ("lr", "hr"))
         again = rng.permutation(len(lr))[: total - len(lr)]
         lr, hr = (np.concatenate([images, images[again, :, ::-1]]) for images in (lr, hr))
-        return torch.from_numpy(lr), torch.from_numpy(hr)
+        magnifications = np.array([example.magnification for example in examples], np.float32)
+        magnifications = np.concatenate([magnifications, magnifications[again]])
+        return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
 
 
-def simulated_batches(
-    *, batch: int, crop: int, seed: int, step: int, steps: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches (lr, hr), (batch, 1, crop, crop) each, of the steps from `step` to `steps`.
+def simulated_batches(*, batch: int, crop: int, seed: int, step: int, steps: int, workers: int) -> Iterator[Batch]:
+    """The batches of the steps from `step` to `steps`.
 
     workers: processes that make them; 0 makes them in this one, when they are needed.
     """
@@ -64,11 +68,11 @@ def simulated_batches(
     loader = DataLoader(
         rounds, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None, worker_init_fn=_alone
     )
-    for index, (lr, hr) in enumerate(loader, start=first):
+    for index, (lr, hr, magnifications) in enumerate(loader, start=first):
         for within in range(STEPS):
             if step <= index * STEPS + within < steps:
                 part = slice(within * batch, (within + 1) * batch)
-                yield lr[part], hr[part]
+                yield lr[part], hr[part], magnifications[part]
 
 
 def _alone(_worker: int) -> None:

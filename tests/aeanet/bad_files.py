@@ -179,7 +179,7 @@ def pair(lr: NDArray, hr: NDArray, name: str = "a") -> Make:
 
 
 @contextmanager
-def within_seconds(seconds: int = 10, waiting: int = 120) -> Iterator[None]:
+def within_seconds(seconds: int = 20, waiting: int = 200) -> Iterator[None]:
     """Fail after so many seconds of this process's own work, or of anything: others may keep the machine busy."""
 
     def late(_number: int, _frame: object) -> NoReturn:

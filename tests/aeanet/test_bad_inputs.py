@@ -21,7 +21,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     model()(folder)
     picture("good.png")(folder)
-    field = simulate_pair(0, shape=(120, 160))
+    field = simulate_pair(0, shape=(236, 320))
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))

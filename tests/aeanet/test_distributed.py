@@ -170,7 +170,7 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> 
     write_image(tmp_path / "image.png", np.random.default_rng(0).random((64, 64)))
     command = ["predict", tmp_path / "run", tmp_path / "image.png", "--out", tmp_path / "out", "--tile", "40"]
     processes = ranks_of(RUNS, DIES + RUNS, command=command)
-    errors = [process.communicate(timeout=100)[1] for process in processes]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 9], errors
     assert "Another process of this run has ended" in errors[0]
     assert "Traceback" not in errors[0]
@@ -190,7 +190,7 @@ def test_an_image_that_one_process_cannot_restore_does_not_end_the_others(tmp_pa
     command = ["predict", tmp_path / "run", *(tmp_path / name for name in ("a.zarr", "b.png", "c.png"))]
     command += ["--out", tmp_path / "out", "--tile", "40"]
     processes = ranks_of(RUNS, fails + "w._ZarrFile.write = fail\n" + RUNS, command=command)
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1], errors
     assert "a.zarr cannot be written: No space left on device." in errors[0]
     assert "b.png cannot be read as an image" in errors[0]

@@ -15,6 +15,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import aea_kernels as aea
 from aea_kernels import decompositions
 from aea_kernels import ops as primitives
+from aea_kernels.families import ops as families
 from aea_kernels.parameters import Projections
 
 
@@ -168,7 +169,8 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.outer_sum_and_squares: (a, b),
         ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }
-    registered = {op.name() for op in vars(primitives).values() if isinstance(op, torch._ops.OpOverload)}
+    defined = (op for module in (primitives, families) for op in vars(module).values())
+    registered = {op.name() for op in defined if isinstance(op, torch._ops.OpOverload)}
     assert {op._qualified_op_name for op in calls} == registered
     for op, arguments in calls.items():
         library.opcheck(op.default, (*arguments, backend))

@@ -192,12 +192,13 @@ def test_first_and_second_derivatives(backend, norm, reference_images):
 def test_one_graph_for_every_size_forward_and_backward(backend, norm):
     if backend == "triton" and norm != "group":
         pytest.skip("what is compiled does not depend on the backend; in the interpreter one norm")
-    block = drawn_block(8, norm).float().train()
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(8, references=3, norm=norm, groups=2).train()
     counter = CompileCounterWithBackend("aot_eager")
     torch._dynamo.reset()
     compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
-    for batch, height, width in [(4, 5, 6), (3, 7, 4), (6, 5, 9)]:
+    for batch, height, width in [(4, 5, 6), (3, 7, 4)]:
         x = torch.randn(batch, 8, height, width, requires_grad=True)
         outputs = [(y := module(x), *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])) for module in
                    (compiled, block)]  # fmt: skip

@@ -160,7 +160,9 @@ def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
     largest = max(pages, key=lambda page: page.size) if pages else None
     pages = [page for page in pages if largest is None or page is largest or not _is_thumbnail(page, largest)]
-    images = max(len(pages), (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
+    images = len(pages)
+    if pages:
+        images = max(images, (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
     if images != 1:
         sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (len(pages) > 4)
         described = f" ({', '.join(sizes)})" if sizes else ""

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aeanet.errors import ModelError
-from aeanet.inference.prediction import restore
+from aeanet.inference.prediction import restore, super_resolve
 from aeanet.inference.tiling import reach_of
+from aeanet.inference.upsampling import upsample
 from aeanet.networks.registry import build_model
 
 SMALL = {"widths": [4, 6], "blocks": [1, 1]}
@@ -23,7 +24,7 @@ def shaken(**options: object) -> torch.nn.Module:
     return model
 
 
-def written_out(state: dict[str, Tensor], image: Tensor) -> Tensor:
+def written_out(state: dict[str, Tensor], image: Tensor, magnifications: list[float]) -> Tensor:
     """The network of two levels with a block each, layer by layer, for sides that are multiples of 4."""
 
     def conv(name: str, x: Tensor, **options: int) -> Tensor:
@@ -32,9 +33,16 @@ def written_out(state: dict[str, Tensor], image: Tensor) -> Tensor:
     def block(name: str, x: Tensor) -> Tensor:
         return x + conv(f"{name}.conv2", conv(f"{name}.conv1", x, padding=1).relu(), padding=1)
 
+    def told(level: int, x: Tensor) -> Tensor:
+        table = state[f"tables.{level}"].numpy()
+        places = np.log2(magnifications).clip(0, 2)
+        numbers = np.stack([np.interp(places, [0, 0.5, 1, 1.5, 2], column) for column in table.T], axis=1)
+        scale, shift = torch.from_numpy(numbers)[:, :, None, None].chunk(2, dim=1)
+        return x * (1 + scale) + shift
+
     corners = [image[:, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    skip = block("encoders.0.0", conv("first", torch.stack(corners, 1), padding=1))
-    deep = block("bottom.0", conv("downs.0", skip, stride=2))
+    skip = block("encoders.0.0", told(0, conv("first", torch.stack(corners, 1), padding=1)))
+    deep = block("bottom.0", told(1, conv("downs.0", skip, stride=2)))
     x = F.conv_transpose2d(deep, state["ups.0.weight"], state["ups.0.bias"], stride=2)
     x = conv("last", block("decoders.0.0", x + skip), padding=1)
     result = image.clone()
@@ -45,8 +53,25 @@ def written_out(state: dict[str, Tensor], image: Tensor) -> Tensor:
 
 def test_it_is_what_its_layers_say() -> None:
     model, image = shaken(), torch.rand(2, 1, 20, 28, dtype=torch.float64)
+    state = model.state_dict()
     with torch.no_grad():
-        torch.testing.assert_close(model(image), written_out(model.state_dict(), image), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(model(image), written_out(state, image, [2, 2]), rtol=1e-12, atol=1e-12)
+        model.magnification = 3.0
+        torch.testing.assert_close(model(image), written_out(state, image, [3, 3]), rtol=1e-12, atol=1e-12)
+        model.train().scales = torch.tensor([1.2, 5])
+        torch.testing.assert_close(model(image), written_out(state, image, [1.2, 5]), rtol=1e-6, atol=1e-6)
+
+
+def test_prediction_tells_the_magnification_that_it_is_given() -> None:
+    model = shaken()
+    image = np.random.default_rng(0).uniform(0.4, 0.6, (12, 16))
+    results = []
+    for magnification in (1.0, 2.0):
+        results.append(super_resolve(model, image, magnification=magnification))
+        assert model.magnification is None
+    model.magnification = 1.0
+    np.testing.assert_array_equal(restore(model, upsample(image, 1)), results[0])
+    assert np.abs(restore(model, upsample(image, 2)) - results[1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("attention", ["none", "bottom", "all"])

@@ -29,7 +29,7 @@ def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
     made = simulated_batches(batch=3, crop=24, seed=1, step=step, steps=steps, workers=workers)
-    return [torch.cat(pair) for pair in made]
+    return [torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made]
 
 
 def test_a_step_sees_the_same_whenever_the_training_began_and_whoever_simulates() -> None:
