@@ -57,7 +57,7 @@ setup(
         "torch>=2.11",
         "triton>=3.6; platform_system == 'Linux'",
     ],
-    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH, "export": EXPORT},
+    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH, "compare": COMPARE, "export": EXPORT},
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],
         "pytest11": ["pytest_equivariance = pytest_equivariance"],
