@@ -65,6 +65,11 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 LIMITS = (
+    "- It can take dense regular patterns with a period of a few pixels, such as arrays of holes, for noise and remove "
+    "them, even from a clean image: that is the worst case of the table. Nearly clean images may lose some tenths of "
+    "a dB or more; where there is no noise, leave them as they are.",
+    "- Which network is best at equal budgets, and what attention adds, is not yet shown: `python -m benches.networks` "
+    "measures it. This model has no attention.",
     "- It is a statistical estimate. It can smooth away structure that is weaker than the noise, and what it draws "
     "below the resolution of the image is a guess: do not measure such details in its results.",
     "- It knows scanning electron micrographs as the simulator draws them. Photographs, text, diffraction patterns and "

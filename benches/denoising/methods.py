@@ -59,7 +59,10 @@ METHODS = {
     "tv": Method(
         "total variation",
         _total_variation,
-        {"LR": (0.02, 0.025, 0.03, 0.036, 0.043, 0.052), "interpolated": (0.025, 0.03, 0.036, 0.043, 0.052, 0.062)},
+        {
+            "LR": (0.02, 0.025, 0.03, 0.036, 0.043, 0.052),
+            "interpolated": (0.021, 0.025, 0.03, 0.036, 0.043, 0.052, 0.062),
+        },
     ),
     "nlm": Method(
         "non-local means",
