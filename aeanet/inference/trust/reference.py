@@ -1,7 +1,7 @@
 """Which statistics the images have on which a model was trained, and how far those of another image lie outside.
 
 The statistics of simulated images are told from those of images with faults (`faults`) by kernel ridge regression with
-a Gaussian kernel: -1 near images like those of training, 1 near images with faults, about 0 far from both. So an image
+a Gaussian kernel: -1 near images like those of training, 1 near images with faults and far from both. So an image
 unlike anything seen is unusual too. The limit follows from leave-one-out values, which the regression has in closed
 form (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 5.12). Four fifths of the false alarms
 are left to it, one fifth to the numbers of the residual.
@@ -21,6 +21,7 @@ from aeanet.io.atomic import write_atomically
 
 FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
 LEAST_IMAGES = 20  # of either kind
+_FAR = 1.0  # the value far from all that was learned
 _WIDTH = 0.01  # of the kernel: exp(-width * squared distance)
 _RIDGE = 0.1
 _TAIL = 0.01  # share of the training images beyond each limit of one number
@@ -80,7 +81,7 @@ class Reference:
     def distance(self, vectors: NDArray) -> NDArray:
         """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
         kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points))
-        return (kernel @ np.array(self.weights) + 1) / (self.limit + 1)
+        return (_FAR + kernel @ np.array(self.weights) + 1) / (self.limit + 1)
 
     def residual_distance(self, numbers: NDArray) -> NDArray:
         """The same for the numbers of residuals, (N, 4)."""
@@ -139,11 +140,11 @@ def fit_reference(
         images=len(usual),
     )
     points = empty._compressed(np.concatenate([usual, others]))
-    target = np.repeat([-1.0, 1.0], (len(usual), len(others)))
+    target = np.repeat([-1.0, 1.0], (len(usual), len(others))) - _FAR
     share = np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)  # both kinds count alike
     inverse = np.linalg.inv(_kernel(points, points) + _RIDGE * np.diag(share))
     weights = inverse @ target
-    left_out = (target - weights / np.diag(inverse))[: len(usual)]
+    left_out = (_FAR + target - weights / np.diag(inverse))[: len(usual)]
     limit = max(float(np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)), -0.9)
     deviations = empty.residual.deviations(residuals).max(1)
     residual_limit = max(float(np.quantile(deviations, 1 - 0.2 * FALSE_ALARMS)), 0.05)
