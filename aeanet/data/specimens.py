@@ -18,6 +18,8 @@ def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
 
     Raises SampleError if the file cannot be read, names a pair twice, or names one that is not among `known`.
     """
+    if path.exists() and not path.is_file():  # to open a named pipe would wait for its other end
+        raise SampleError(f"{path} cannot be read as a list of samples: it is not a file.")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

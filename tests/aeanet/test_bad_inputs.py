@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bad_files import assert_no_part_of_a_file, model, picture, within_seconds
@@ -63,10 +64,10 @@ def test_a_file_without_permission(name: str, good: Path, tmp_path: Path, monkey
     path.write_bytes(b"secret")
     opened = Path.open
 
-    def forbidden(file: Path, *arguments: str) -> object:
+    def forbidden(file: Path, *arguments: Any, **options: Any) -> object:
         if file == path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
-        return opened(file, *arguments)
+        return opened(file, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", forbidden)
     result = aeanet("predict", good / "run", path, good / "good.png", "--out", tmp_path / "out")
