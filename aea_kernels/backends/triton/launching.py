@@ -17,6 +17,7 @@ from torch import Tensor
 from ... import planning
 from ...layout import acc_dtype
 from ...planning import Launch, multiplication
+from .kernels import tile
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -196,7 +197,9 @@ class Norm(NamedTuple):
     variance: Tensor
     eps: float
     kind: Any
+    """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
+    """Whether a position needs all its channels."""
 
 
 class Normalisation(NamedTuple):
@@ -206,7 +209,7 @@ class Normalisation(NamedTuple):
     """(images, C), contiguous, with GroupNorm."""
     eps: float
     kind: Any
-    """"group", "layer" or "rms"."""
+    """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
     """Whether a position needs all its channels."""
 
@@ -274,18 +277,24 @@ def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
     if not norm:
         return None
     weight, bias, mean, variance = contiguous(norm)
-    return Norm(weight, bias, mean, variance, _constant(eps), _constant("batch"), _constant(False))
+    return Norm(weight, bias, mean, variance, _constant(eps), *_kind("batch"))
 
 
 def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
     """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
     pivot = None if pivot is None else pivot.expand(x.shape[:2]).contiguous()
-    return Normalisation(pivot, _constant(eps), _constant(kind), _constant(pivot is None))
+    return Normalisation(pivot, _constant(eps), *_kind(kind))
 
 
-@lru_cache(typed=True)
-def _constant(value: float | str | bool) -> Any:
+@lru_cache
+def _constant(value: float) -> Any:
     return tl.constexpr(value)
+
+
+@lru_cache
+def _kind(name: str) -> tuple[Any, Any]:
+    """`kind` and `over_channels` of a norm."""
+    return getattr(tile, name.upper()), tl.constexpr(name in ("layer", "rms"))
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -5,6 +5,8 @@ import triton.language as tl
 
 from .phi import divided_by, load_divisor, phi_of_queries, relu
 from .tile import (
+    BATCH,
+    LAYER,
     activate,
     image_pointer,
     load_following_tile,
@@ -100,7 +102,7 @@ def features_backward_kernel(
         weight_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
         bias_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
 
-    ACTIVATED: tl.constexpr = norm is not None and norm.kind == "batch"
+    ACTIVATED: tl.constexpr = norm is not None and norm.kind == BATCH
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
     if PREFETCH:
@@ -147,7 +149,7 @@ def features_backward_kernel(
             bias_sum += tl.sum(dz, 1)
         if OVER_CHANNELS:
             along = tl.sum(dz * z, 0) / C
-            if norm.kind == "layer":
+            if norm.kind == LAYER:
                 dz -= (tl.sum(dz, 0) / C)[None, :]
             dz = (dz - z * along[None, :]) * now[1][None, :]
         if WRITE:

@@ -11,6 +11,9 @@ tile, in `steps` steps.
 import triton
 import triton.language as tl
 
+BATCH, GROUP, LAYER, RMS = (tl.constexpr(number) for number in range(4))
+"""Kinds of norms: Triton 3.6 compares no tuple with None that holds a string."""
+
 
 @triton.jit
 def to_int64(index, WIDE: tl.constexpr):
@@ -99,10 +102,10 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
     if norm is None:
         none = channels.to(NUMBERS.ACC) * 0.0
         return none, none, none, none
-    elif norm.kind == "group":
+    elif norm.kind == GROUP:
         centre = tl.load(norm.pivot + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0)
         return centre, centre, centre, centre
-    elif norm.kind == "batch":
+    elif norm.kind == BATCH:
         inside = channels < C
         exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
         centre = exact.to(NUMBERS.ACC)
@@ -128,7 +131,7 @@ def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
         away = raw.to(NUMBERS.ACC)
         number = tl.cast(C, NUMBERS.ACC)
         centre = tl.zeros((raw.shape[1],), NUMBERS.ACC)
-        if norm.kind == "layer":
+        if norm.kind == LAYER:
             centre = tl.sum(away, 0) / number
             away = tl.where((channels < C)[:, None], away - centre[None, :], 0.0)
         inverse = 1.0 / tl.sqrt(tl.sum(away * away, 0) / number + norm.eps)
@@ -141,11 +144,11 @@ def activate(raw, affine, norm, NUMBERS: tl.constexpr):
     raw = raw.to(NUMBERS.ACC)
     if norm is None:
         return raw
-    elif norm.kind == "group":
+    elif norm.kind == GROUP:
         return raw - affine[0][:, None]
-    elif norm.kind == "layer":
+    elif norm.kind == LAYER:
         return (raw - affine[0][None, :]) * affine[1][None, :]
-    elif norm.kind == "rms":
+    elif norm.kind == RMS:
         return raw * affine[1][None, :]
     else:
         centre, scale, shift, _ = affine
