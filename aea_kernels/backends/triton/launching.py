@@ -205,8 +205,8 @@ class Norm(NamedTuple):
 class Normalisation(NamedTuple):
     """A norm of `norms.py` as kernels take it: what makes u of x."""
 
-    pivot: Tensor | None
-    """(images, C), contiguous, with GroupNorm."""
+    pivot: Tensor
+    """(images, C), contiguous, with GroupNorm; else any tensor."""
     eps: float
     kind: Any
     """A number of `kernels.tile`, as a constexpr."""
@@ -282,7 +282,8 @@ def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
 
 def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
     """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
-    pivot = None if pivot is None else pivot.expand(x.shape[:2]).contiguous()
+    # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel reads
+    pivot = x if pivot is None else pivot.expand(x.shape[:2]).contiguous()
     return Normalisation(pivot, _constant(eps), *_kind(kind))
 
 
