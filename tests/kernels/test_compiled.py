@@ -36,18 +36,18 @@ SELECTION = {
 EVERYTHING = {
     "80": [
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
-        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+        ["--families", "--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
     ],
     "90": [
         ["--dtype", "bfloat16"],
         ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
-        ["--families", "--channels", "32", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
         ["--channels", "32", "64", "128", "--dtype", "float32", "--precision", "ieee", "tf32", *ALIGNMENTS],
     ],
     "100": [
-        ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
-        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+        ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
+        ["--channels", "64", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
     ],
     "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
