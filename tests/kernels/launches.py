@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aea_kernels.backends.triton import families, launching, primitives
+import pytest
+
+from aea_kernels.backends.triton import algebra, families, launching, primitives, products
 
 launch = launching.launch
+MODULES = (algebra, families, launching, primitives, products)
+"""All that hold it by name."""
 
 
 @contextmanager
 def instead_of_launch(function: Callable[..., Any]) -> Iterator[None]:
     """`function` takes the arguments of `launching.launch`."""
-    try:
-        launching.launch = primitives.launch = families.launch = function
+    with pytest.MonkeyPatch.context() as patch:
+        for module in MODULES:
+            patch.setattr(module, "launch", function)
         yield
-    finally:
-        launching.launch = primitives.launch = families.launch = launch

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import folding, norms
 from ...layout import acc_dtype, empty_features, empty_positions
-from ...parameters import Projections
-from ...planning import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 from . import kernels
+from .algebra import fold, fold_backward
 from .launching import (
     FeatureMap,
     Matrix,
     Norm,
     Normalisation,
-    contiguous,
     feature_map,
     launch,
     launch_over_positions,
@@ -33,6 +30,7 @@ from .launching import (
     operator_map,
     plan_over_positions,
 )
+from .products import apply, outer, reduce_splits
 
 MANY_PARTS = 2048
 """Partial sums of BN's gradients that every program may add up by itself; more are added up beforehand."""
@@ -86,16 +84,16 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
     x_map = feature_map(x)
-    partial = _outer(x, x_map, x_map, norm_of(norm, eps), gram=True)
-    return _reduce(partial, reference_images, math.prod(x.shape[2:]), references)
+    partial = outer(x, x_map, x_map, norm_of(norm, eps), gram=True)
+    return reduce_splits(partial, reference_images, math.prod(x.shape[2:]), references)
 
 
 def attend_to_moments(
     x: Tensor, norm: Sequence[Tensor], eps: float, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    matrix = _fold(gram.contiguous(), projections, heads, scale)
+    matrix = fold(gram.contiguous(), projections, heads, scale)
     y = empty_features(x, matrix.shape[1])
-    _apply(x, feature_map(x), feature_map(y), matrix, norm_of(norm, eps), residual=True)
+    apply(x, feature_map(x), feature_map(y), matrix, norm_of(norm, eps), residual=True)
     return y, matrix
 
 
@@ -111,9 +109,9 @@ def attend_to_moments_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    partial = _outer(x, feature_map(grad_output), feature_map(x), norm_of(norm, eps))
-    matrix_grad = _reduce(partial, reference_images)
-    return _fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    partial = outer(x, feature_map(grad_output), feature_map(x), norm_of(norm, eps))
+    matrix_grad = reduce_splits(partial, reference_images)
+    return fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
 
 
 def features_backward(
@@ -138,7 +136,7 @@ def features_backward(
     rest = maps, x, norm_of(norm, eps), matrix, gram_grad
     if not batch_statistics:
         _features_backward(*rest, partial, norm_grad, sums=bool(norm), write=True)
-        return grad_x, _reduce(partial[None], 1)[0] if norm else norm_grad
+        return grad_x, reduce_splits(partial[None], 1)[0] if norm else norm_grad
     _features_backward(*rest, partial, norm_grad, sums=True)
     if len(partial) > MANY_PARTS:
         partial = partial.sum(0, keepdim=True)
@@ -187,7 +185,7 @@ def _features_backward(
 
 def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
     y = empty_features(x, matrix.shape[1])
-    _apply(x, feature_map(x), feature_map(y), matrix)
+    apply(x, feature_map(x), feature_map(y), matrix)
     return y
 
 
@@ -198,8 +196,8 @@ pivot, normed_keys = norms.pivot, norms.keys
 
 def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
     x_map = feature_map(x)
-    partial = _outer(x, x_map, x_map, normalisation(x, kind, eps, pivot), gram=True)
-    return _reduce(partial, len(x), math.prod(x.shape[2:]))
+    partial = outer(x, x_map, x_map, normalisation(x, kind, eps, pivot), gram=True)
+    return reduce_splits(partial, len(x), math.prod(x.shape[2:]))
 
 
 def attend_to_normed(
@@ -213,10 +211,10 @@ def attend_to_normed(
     heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    matrix = _fold(gram.contiguous(), projections, heads, scale)
+    matrix = fold(gram.contiguous(), projections, heads, scale)
     composed = norms.compose(folding.expand_groups(matrix, len(affine)), affine)
     y = torch.empty_like(x)
-    _apply(x, feature_map(x), feature_map(y), composed, normalisation(x, kind, eps, pivot), residual=True)
+    apply(x, feature_map(x), feature_map(y), composed, normalisation(x, kind, eps, pivot), residual=True)
     return y, matrix
 
 
@@ -235,12 +233,12 @@ def attend_to_normed_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    partial = _outer(x, feature_map(grad_output), feature_map(x), normalisation(x, kind, eps, pivot))
+    partial = outer(x, feature_map(grad_output), feature_map(x), normalisation(x, kind, eps, pivot))
     matrix_grad, affine_grad = norms.compose_backward(
-        _reduce(partial, len(x)), folding.expand_groups(matrix, len(x)), affine
+        reduce_splits(partial, len(x)), folding.expand_groups(matrix, len(x)), affine
     )
     matrix_grad = folding.sum_groups(matrix_grad, reference_images)
-    gram_grad, *rest = _fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    gram_grad, *rest = fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
     return [gram_grad, affine_grad, *rest]
 
 
@@ -259,13 +257,13 @@ def normed_features_backward(
 
 
 def outer_sum(a: Tensor, b: Tensor) -> Tensor:
-    partial = _outer(a, operator_map(a), operator_map(b), heads=a.shape[1])
-    return _reduce(partial, len(partial)).unflatten(0, a.shape[:2])
+    partial = outer(a, operator_map(a), operator_map(b), heads=a.shape[1])
+    return reduce_splits(partial, len(partial)).unflatten(0, a.shape[:2])
 
 
 def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
     y = empty_positions(a, matrix.shape[2])
-    _apply(a, operator_map(a), operator_map(y), matrix.flatten(0, 1), heads=a.shape[1])
+    apply(a, operator_map(a), operator_map(y), matrix.flatten(0, 1), heads=a.shape[1])
     return y
 
 
@@ -294,209 +292,4 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
         heads=heads,
         PHI="none",
     )
-    return grad_a, _reduce(partial, len(partial)).unflatten(0, a.shape[:2])
-
-
-# ---- the two shapes of work, and the sums between them --------------------------------------------------------------
-
-
-def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:
-    """Images and positions of a feature map x (B, C, *spatial), or with `heads` of x (B, H, N, E)."""
-    return (x.shape[0], math.prod(x.shape[2:])) if heads is None else (x.shape[0] * heads, x.shape[2])
-
-
-def _outer(
-    x: Tensor,
-    a_map: FeatureMap,
-    x_map: FeatureMap,
-    norm: Norm | Normalisation | None = None,
-    *,
-    gram: bool = False,
-    heads: int | None = None,
-) -> Tensor:
-    """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where there are `heads`."""
-    rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
-    images, positions = _extent(x, heads)
-    width, dtype = columns + homogeneous, acc_dtype(x.dtype)
-    if images * positions * rows * columns == 0:
-        return x.new_zeros(images, 1, rows, width, dtype=dtype)
-    plan = plan_over_positions("outer", rows, columns, images, positions, x, a_map, x_map, same=gram)
-    partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
-    launch_over_positions(
-        kernels.outer_kernel,
-        plan,
-        x,
-        partial,
-        a=a_map,
-        x=x_map,
-        norm=norm,
-        partial=partial,
-        maxima=None,
-        heads=heads or 1,
-        GRAM=gram,
-        HOMOGENEOUS=homogeneous,
-        PHI="none",
-        ONE_TILE=gram and plan.one_tile,
-        BLOCK_ALL=power_of_two(columns) if isinstance(norm, Normalisation) else plan.tiles.block_k,
-    )
-    return partial
-
-
-def _reduce(
-    partial: Tensor, reference_images: int, positions: int | None = None, references: Tensor | None = None
-) -> Tensor:
-    """Partial sums (images, splits, A, W) joined over the splits and the images of each group, (groups, A, W).
-
-    With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all.
-    """
-    images, splits, rows, width = partial.shape
-    moments = positions is not None
-    groups = folding.group_count(images, reference_images)
-    if splits == 1 and groups == images and not moments:
-        return partial[:, 0]
-    result = partial.new_empty(groups, rows + moments, width)
-    launch(
-        kernels.reduce_splits_kernel,
-        groups * -(-rows // 16) * -(-width // 16),
-        partial.device,
-        workspace=result.nbytes,
-        partial=partial,
-        maxima=None,
-        references=partial if references is None else references.contiguous(),
-        result=result,
-        maximum=None,
-        A=rows,
-        W=width,
-        references_number=0 if references is None else references.shape[0],
-        positions=positions or 0,
-        images=images,
-        reference_images=reference_images,
-        splits=splits,
-        moments=int(moments),
-        NUMBERS=numbers(partial.dtype, "ieee"),
-        BLOCK_P=32,
-        BLOCK_R=64,
-        BLOCK=16,
-    )
-    return result
-
-
-def _apply(
-    x: Tensor,
-    x_map: FeatureMap,
-    y_map: FeatureMap,
-    matrix: Tensor,
-    norm: Norm | Normalisation | None = None,
-    *,
-    residual: bool = False,
-    heads: int | None = None,
-) -> None:
-    """matrix (groups, O, C+1), or where there are `heads` (images, O, C)."""
-    rows, columns, homogeneous = y_map.channels, x_map.channels, heads is None
-    images, positions = _extent(x, heads)
-    if images * positions * rows * columns == 0:
-        return
-    plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
-    launch_over_positions(
-        kernels.apply_kernel,
-        plan,
-        x,
-        None,
-        x=x_map,
-        norm=norm,
-        matrix=Matrix(matrix, *matrix.stride()),
-        y=y_map,
-        divisor=None,
-        eps=None,
-        heads=heads or 1,
-        groups=matrix.shape[0],
-        HOMOGENEOUS=homogeneous,
-        RESIDUAL=residual,
-        PHI="none",
-        ONE_TILE=plan.one_tile,
-    )
-
-
-# ---- the C x C algebra ----------------------------------------------------------------------------------------------
-
-
-def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, Any] | None:
-    """The arguments that the kernels of the C x C algebra share; None where they are too wide for kernels."""
-    keys, values = projections.key_bias.shape[0] // heads, projections.value_bias.shape[0] // heads
-    sizes = {"C": gram.shape[1] - 1, "O": projections.output_bias.shape[0], "E": keys, "D": values}
-    if max(sizes.values()) > FOLD_CHANNELS:
-        return None
-    blocks = {f"BLOCK_{name}": power_of_two(size) for name, size in sizes.items()}
-    return (
-        sizes
-        | blocks
-        | {
-            "device": gram.device,
-            "warps": 8 if sizes["C"] > 32 else 4,
-            "stages": 2,
-            "gram": gram,
-            "weights": projections,
-            "heads": heads,
-            "NUMBERS": numbers(gram.dtype, "ieee"),
-        }
-    )
-
-
-def _fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    weights = Projections(*contiguous(projections))
-    shared = _algebra(gram, weights, heads)
-    if shared is None:
-        return folding.fold(gram, projections, heads, scale)
-    matrix = gram.new_empty(gram.shape[0], weights.output_bias.shape[0], gram.shape[2])
-    launch(
-        kernels.fold_kernel,
-        gram.shape[0] * -(-gram.shape[2] // 8),
-        workspace=matrix.nbytes,
-        matrix=matrix,
-        SCALE=scale,
-        BLOCK=8,
-        **shared,
-    )
-    return matrix
-
-
-def _fold_backward(
-    matrix_grad: Tensor,
-    gram: Tensor,
-    references: Tensor | None,
-    reference_images: int,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-) -> list[Tensor]:
-    groups, number = gram.shape[0], 0 if references is None else references.shape[0]
-    weights = Projections(*contiguous(projections))
-    shared = _algebra(gram, weights, heads)
-    if shared is None or not 0 < groups <= FOLD_GROUPS:
-        return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
-    shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
-    scores = gram.new_empty(2, groups, heads, shared["D"], shared["E"])
-    launch(
-        kernels.scores_kernel,
-        2 * groups * heads * -(-shared["E"] // 16),
-        workspace=scores.nbytes,
-        scores=scores,
-        SCALE=scale,
-        **shared,
-    )
-    gram_grad, references_grad = torch.empty_like(gram), gram.new_empty(0 if references is None else references.shape)
-    weights_grad = Projections(*(gram.new_empty(p.shape) for p in projections))
-    launch(
-        kernels.fold_backward_kernel,
-        (groups + 4 * heads) * -(-gram.shape[2] // 16) + -(-number // 16),
-        workspace=sum(t.nbytes for t in (gram_grad, references_grad, *weights_grad)),
-        scores=scores,
-        references=gram if references is None else references.contiguous(),
-        gram_grad=gram_grad,
-        references_grad=references_grad,
-        weights_grad=weights_grad,
-        reference_images=min(reference_images, groups),
-        references_number=number,
-        **shared,
-    )
-    return [gram_grad, references_grad, *weights_grad]
+    return grad_a, reduce_splits(partial, len(partial)).unflatten(0, a.shape[:2])

@@ -1,0 +1,97 @@
+"""Launches of the C x C algebra of `folding.py` between the passes; what is too wide for kernels stays there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import folding
+from ...parameters import Projections
+from ...planning import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
+from . import kernels
+from .launching import contiguous, launch, numbers
+
+
+def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, Any] | None:
+    """The arguments that the kernels of the C x C algebra share; None where they are too wide for kernels."""
+    keys, values = projections.key_bias.shape[0] // heads, projections.value_bias.shape[0] // heads
+    sizes = {"C": gram.shape[1] - 1, "O": projections.output_bias.shape[0], "E": keys, "D": values}
+    if max(sizes.values()) > FOLD_CHANNELS:
+        return None
+    blocks = {f"BLOCK_{name}": power_of_two(size) for name, size in sizes.items()}
+    return (
+        sizes
+        | blocks
+        | {
+            "device": gram.device,
+            "warps": 8 if sizes["C"] > 32 else 4,
+            "stages": 2,
+            "gram": gram,
+            "weights": projections,
+            "heads": heads,
+            "NUMBERS": numbers(gram.dtype, "ieee"),
+        }
+    )
+
+
+def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
+    weights = Projections(*contiguous(projections))
+    shared = _algebra(gram, weights, heads)
+    if shared is None:
+        return folding.fold(gram, projections, heads, scale)
+    matrix = gram.new_empty(gram.shape[0], weights.output_bias.shape[0], gram.shape[2])
+    launch(
+        kernels.fold_kernel,
+        gram.shape[0] * -(-gram.shape[2] // 8),
+        workspace=matrix.nbytes,
+        matrix=matrix,
+        SCALE=scale,
+        BLOCK=8,
+        **shared,
+    )
+    return matrix
+
+
+def fold_backward(
+    matrix_grad: Tensor,
+    gram: Tensor,
+    references: Tensor | None,
+    reference_images: int,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+) -> list[Tensor]:
+    groups, number = gram.shape[0], 0 if references is None else references.shape[0]
+    weights = Projections(*contiguous(projections))
+    shared = _algebra(gram, weights, heads)
+    if shared is None or not 0 < groups <= FOLD_GROUPS:
+        return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
+    scores = gram.new_empty(2, groups, heads, shared["D"], shared["E"])
+    launch(
+        kernels.scores_kernel,
+        2 * groups * heads * -(-shared["E"] // 16),
+        workspace=scores.nbytes,
+        scores=scores,
+        SCALE=scale,
+        **shared,
+    )
+    gram_grad, references_grad = torch.empty_like(gram), gram.new_empty(0 if references is None else references.shape)
+    weights_grad = Projections(*(gram.new_empty(p.shape) for p in projections))
+    launch(
+        kernels.fold_backward_kernel,
+        (groups + 4 * heads) * -(-gram.shape[2] // 16) + -(-number // 16),
+        workspace=sum(t.nbytes for t in (gram_grad, references_grad, *weights_grad)),
+        scores=scores,
+        references=gram if references is None else references.contiguous(),
+        gram_grad=gram_grad,
+        references_grad=references_grad,
+        weights_grad=weights_grad,
+        reference_images=min(reference_images, groups),
+        references_number=number,
+        **shared,
+    )
+    return [gram_grad, references_grad, *weights_grad]
