@@ -19,7 +19,7 @@ _chosen = "auto"
 class use_backend:
     """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or ``"naive"``.
 
-    "auto" is eager: the Triton kernels agree with it in the interpreter but have yet to run on a device.
+    "auto" is eager: the Triton kernels agree with it in the interpreter, but not yet in all tests on a device.
 
     As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
     ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend of its forward pass.

@@ -33,7 +33,7 @@ class Recogniser:
     """Attributes that tell this block from others of the same class name."""
     changes: Callable[[Any], Sequence[Change]]
     probe: Callable[[Any], tuple[Any, ...]]
-    computed_by: str
+    operators: str
     exact: bool = True
     only: str = ""
     """Which of these blocks, in words."""
@@ -76,7 +76,7 @@ class Recogniser:
                 return change
         raise LeftAloneError(
             f"it computes something else: on random numbers its results differ by {min(errors):.0e} from "
-            f"{self.computed_by}"
+            f"{self.operators}"
         )
 
 
@@ -103,9 +103,9 @@ def recognise(
             (others if isinstance(reason, OtherKindError) else reasons).append(str(reason))
             continue
         if recogniser.exact:
-            return change, "exact", recogniser.computed_by
+            return change, "exact", recogniser.operators
         if retrain:
-            return change, "retrain", recogniser.computed_by
+            return change, "retrain", recogniser.operators
         reasons.append("softmax over positions is no sum over the keys; retrain=True replaces it, to be trained again")
     return None, "left alone", "; ".join(dict.fromkeys(reasons or others))
 

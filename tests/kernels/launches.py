@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from aea_kernels.backends.triton import algebra, families, launching, primitives, products
+from aea_kernels.backends.triton import algebra, launching, primitives, products
 
 launch = launching.launch
-MODULES = (algebra, families, launching, primitives, products)
+MODULES = (algebra, launching, primitives, products)
 """All that hold it by name."""
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from ...layout import acc_dtype, empty_positions
 from ...planning import Launch
 from . import kernels
-from .launching import FeatureMap, Matrix, launch, launch_over_positions, numbers, operator_map, plan_over_positions
+from .launching import FeatureMap, Matrix, launch_over_positions, operator_map, plan_over_positions
 from .primitives import apply_matrix, outer_sum
+from .products import launch_matrix_backward, launch_reduction
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
@@ -83,22 +84,7 @@ def phi_apply_backward(
     phi = "exp" if divisor is None else "relu"
     rows = outputs + (phi == "relu")
     partial = query.new_empty(batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype))
-    flat = matrix.flatten(0, 1)
-    launch_over_positions(
-        kernels.matrix_backward_kernel,
-        plan,
-        query,
-        partial,
-        grad_output=maps[0],
-        a=maps[1],
-        matrix=Matrix(flat, *flat.stride()),
-        grad_a=maps[2],
-        partial=partial,
-        divisor=None if divisor is None else divisor.contiguous(),
-        eps=None if eps is None else eps.contiguous(),
-        heads=heads,
-        PHI=phi,
-    )
+    launch_matrix_backward(plan, query, maps, matrix, partial, divisor=divisor, eps=eps, phi=phi)
     sums, _ = _reduce(partial)
     sums = sums.view(batch, heads, rows, width)
     divisor_grad = sums.new_empty(batch, heads, 0) if divisor is None else sums[:, :, outputs].clone()
@@ -175,29 +161,7 @@ def _reduce(partial: Tensor, maxima: Tensor | None = None) -> tuple[Tensor, Tens
         return partial[:, 0], None if maxima is None else maxima[:, 0]
     result = partial.new_empty(images, rows, width)
     maximum = None if maxima is None else partial.new_empty(images, rows)
-    launch(
-        kernels.reduce_splits_kernel,
-        images * -(-rows // 16) * -(-width // 16),
-        partial.device,
-        workspace=result.nbytes + (0 if maximum is None else maximum.nbytes),
-        partial=partial,
-        maxima=maxima,
-        references=partial,
-        result=result,
-        maximum=maximum,
-        A=rows,
-        W=width,
-        references_number=0,
-        positions=0,
-        images=images,
-        reference_images=images,
-        splits=splits,
-        moments=0,
-        NUMBERS=numbers(partial.dtype, "ieee"),
-        BLOCK_P=32,
-        BLOCK_R=64,
-        BLOCK=16,
-    )
+    launch_reduction(partial, result, maxima=maxima, maximum=maximum, reference_images=images)
     return result, maximum
 
 

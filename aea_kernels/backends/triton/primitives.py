@@ -18,7 +18,6 @@ from . import kernels
 from .algebra import fold, fold_backward
 from .launching import (
     FeatureMap,
-    Matrix,
     Norm,
     Normalisation,
     feature_map,
@@ -30,7 +29,7 @@ from .launching import (
     operator_map,
     plan_over_positions,
 )
-from .products import apply, outer, reduce_splits
+from .products import apply, launch_matrix_backward, outer, reduce_splits
 
 MANY_PARTS = 2048
 """Partial sums of BN's gradients that every program may add up by itself; more are added up beforehand."""
@@ -276,20 +275,5 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
     if not plan.one_tile or a.numel() * outputs == 0:
         return apply_matrix(grad_output, matrix.mT), outer_sum(grad_output, a)
     partial = a.new_empty(batch * heads, plan.splits, outputs, width, dtype=acc_dtype(a.dtype))
-    matrix = matrix.flatten(0, 1)
-    launch_over_positions(
-        kernels.matrix_backward_kernel,
-        plan,
-        a,
-        partial,
-        grad_output=maps[0],
-        a=maps[1],
-        matrix=Matrix(matrix, *matrix.stride()),
-        grad_a=maps[2],
-        partial=partial,
-        divisor=None,
-        eps=None,
-        heads=heads,
-        PHI="none",
-    )
+    launch_matrix_backward(plan, a, maps, matrix, partial)
     return grad_a, reduce_splits(partial, len(partial)).unflatten(0, a.shape[:2])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ... import folding
 from ...layout import acc_dtype
-from ...planning import power_of_two
+from ...planning import Launch, power_of_two
 from . import kernels
 from .launching import (
     FeatureMap,
@@ -77,16 +77,35 @@ def reduce_splits(
     if splits == 1 and groups == images and not moments:
         return partial[:, 0]
     result = partial.new_empty(groups, rows + moments, width)
+    launch_reduction(partial, result, references=references, positions=positions, reference_images=reference_images)
+    return result
+
+
+def launch_reduction(
+    partial: Tensor,
+    result: Tensor,
+    *,
+    maxima: Tensor | None = None,
+    maximum: Tensor | None = None,
+    references: Tensor | None = None,
+    positions: int | None = None,
+    reference_images: int,
+) -> None:
+    """Partial sums (images, splits, A, W) -> result (groups, A, W), or moments of `positions` (groups, W, W).
+
+    With `maxima` (images, splits, A), which the sums are relative to, they are joined into `maximum` (images, A).
+    """
+    images, splits, rows, width = partial.shape
     launch(
         kernels.reduce_splits_kernel,
-        groups * -(-rows // 16) * -(-width // 16),
+        result.shape[0] * -(-rows // 16) * -(-width // 16),
         partial.device,
-        workspace=result.nbytes,
+        workspace=result.nbytes + (0 if maximum is None else maximum.nbytes),
         partial=partial,
-        maxima=None,
+        maxima=maxima,
         references=partial if references is None else references.contiguous(),
         result=result,
-        maximum=None,
+        maximum=maximum,
         A=rows,
         W=width,
         references_number=0 if references is None else references.shape[0],
@@ -94,13 +113,47 @@ def reduce_splits(
         images=images,
         reference_images=reference_images,
         splits=splits,
-        moments=int(moments),
+        moments=int(positions is not None),
         NUMBERS=numbers(partial.dtype, "ieee"),
         BLOCK_P=32,
         BLOCK_R=64,
         BLOCK=16,
     )
-    return result
+
+
+def launch_matrix_backward(
+    plan: Launch,
+    a: Tensor,
+    maps: tuple[FeatureMap, FeatureMap, FeatureMap],
+    matrix: Tensor,
+    partial: Tensor,
+    *,
+    divisor: Tensor | None = None,
+    eps: Tensor | None = None,
+    phi: str = "none",
+) -> None:
+    """Both gradients of M phi(a), for a (B, H, N, A); `maps` are those of its gradient above, of a and of a's gradient.
+
+    Args:
+        matrix: (B, H, O, A).
+        partial: (B * H, splits, O, A), one row more with phi "relu"; gets the sums over each split.
+    """
+    flat = matrix.flatten(0, 1)
+    launch_over_positions(
+        kernels.matrix_backward_kernel,
+        plan,
+        a,
+        partial,
+        grad_output=maps[0],
+        a=maps[1],
+        matrix=Matrix(flat, *flat.stride()),
+        grad_a=maps[2],
+        partial=partial,
+        divisor=None if divisor is None else divisor.contiguous(),
+        eps=None if eps is None else eps.contiguous(),
+        heads=a.shape[1],
+        PHI=phi,
+    )
 
 
 def apply(

@@ -16,6 +16,7 @@ from aea_kernels.conversion.comparing import InFloat64
 
 
 def diffusers_processors():
+    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
     return pytest.importorskip("diffusers.models.attention_processor", reason="the package diffusers is not installed")
 
 
