@@ -8,10 +8,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from launches import launch
+from launches import MODULES, launch
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import families, launching, primitives
+from aea_kernels.backends.triton import launching
 from aea_kernels.explain import Plan
 
 # a GPU's loads cannot be counted, and where Triton is missing there are none
@@ -55,7 +55,7 @@ class Traffic:
             self._count("written", pointers, mask)
             return store(pointers, value, mask, *rest)
 
-        for module in (launching, primitives, families):
+        for module in MODULES:
             monkeypatch.setattr(module, "launch", recorded)
         monkeypatch.setattr(interpreter, "create_masked_load", counting_load)
         monkeypatch.setattr(interpreter, "create_masked_store", counting_store)
