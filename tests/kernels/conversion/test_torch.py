@@ -12,7 +12,7 @@ import originals_nonlocal as nonlocal_blocks
 import pytest
 import torch
 from equality import gradients, randomised
-from test_families import sana, sana_multiscale
+from test_converted_families import sana, sana_multiscale
 from test_nonlocal import mmcv_block
 from torch import nn
 
