@@ -68,7 +68,11 @@ def simulated_batches(*, batch: int, crop: int, seed: int, step: int, steps: int
     loader = DataLoader(
         rounds, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None, worker_init_fn=_alone
     )
-    for index, (lr, hr, magnifications) in enumerate(loader, start=first):
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends OpenCV's threads: a worker that is forked while there are some waits for them forever
+    rounds_made = iter(loader)
+    cv2.setNumThreads(threads)
+    for index, (lr, hr, magnifications) in enumerate(rounds_made, start=first):
         for within in range(STEPS):
             if step <= index * STEPS + within < steps:
                 part = slice(within * batch, (within + 1) * batch)

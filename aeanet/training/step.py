@@ -14,7 +14,7 @@ from aeanet.training.parallel import average_over_processes
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe, RecipeError
 
-FLOOR = 0.002  # half a grey level of 8 bits: errors below it no longer count in the relative loss
+FLOOR = 0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in the relative loss
 
 
 class TrainingStep:

@@ -185,16 +185,14 @@ class _Scan:
         spot = np.exp(np.float32(-2 * np.pi**2) * ((along * axes[0]) ** 2 + (across * axes[1]) ** 2))
         return spot * (np.sinc(self._fx * dwell) * np.sinc(self._fy * binning)).astype(np.float32)
 
-    def _filters(self, share: float) -> np.ndarray:
-        """Transfer function of this share of the detector's band and of the software's smoothing."""
+    def _filters(self) -> np.ndarray:
+        """Transfer function of the detector's band and of the software's smoothing for a scan at HR's pixels."""
         a = self.acquisition
-        (my, mx), band = self.scale, share * a.band
-        transfer = (1 + 2 * band * np.cos(2 * np.pi * mx * self._fx)) / (1 + 2 * band)
+        transfer = (1 + 2 * a.band * np.cos(2 * np.pi * self._fx)) / (1 + 2 * a.band)
         if a.smoothing:
-            weights = smoothing_kernel(share * a.smoothing)
-            for frequency in (mx * self._fx, my * self._fy):
-                waves = (w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2))
-                transfer = transfer * sum(waves)
+            weights = smoothing_kernel(a.smoothing)
+            for frequency in (self._fx, self._fy):
+                transfer = transfer * sum(w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2))
         return transfer.astype(np.float32)
 
     def _displacements(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,14 +218,10 @@ class _Scan:
         return lines.real @ wave.real - lines.imag @ wave.imag
 
     def target(self) -> np.ndarray:
-        """The clean image (H, W) in [0, 1] on the HR grid."""
+        """The clean image (H, W) in [0, 1] on the HR grid: a scan there by the same instrument, without noise."""
         y, x = (np.arange(length, dtype=np.float64) for length in self.shape)
-        a, shared = self.acquisition, self.acquisition.shared_blur
-        spectrum = self._spectrum * self._transfer(
-            a.target_axes(), shared * a.dwell * self.scale[1], shared * a.binning * self.scale[0]
-        )
-        if shared:
-            spectrum *= self._filters(shared)
+        a = self.acquisition
+        spectrum = self._spectrum * self._transfer(a.target_axes(), a.dwell, a.binning) * self._filters()
         moved_y, moved_x = self._displacements(y + self.corner[0])
         grey = self._evaluate(spectrum, y + moved_y, x, moved_x)
         return np.clip(self._displayed(np.maximum(grey, -a.background)), 0, 1).astype(np.float32)

@@ -57,9 +57,10 @@ def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> S
 
 def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """Lines and spaces, contact holes, or wires of a circuit: rough edges, side walls, residues."""
-    kind = rng.integers(3)
+    kind = rng.choice(3, p=(0.3, 0.4, 0.3))
     roughness = field(size, log_uniform(rng, 4, 40), rng) * np.float32(rng.uniform(0.1, 1.5))
-    pitch = log_uniform(rng, 14, 120) * max(scale, 0.6)
+    # Dense arrays of holes are what a network most easily takes for noise.
+    pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)
     if kind == 0:
         distance = _lines(size, pitch, rng)
     elif kind == 1:

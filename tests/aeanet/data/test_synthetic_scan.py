@@ -244,7 +244,7 @@ def test_disturbed_lines_change_lr_and_not_the_target() -> None:
 
 def test_the_settings_drawn_cover_the_stated_ranges() -> None:
     rng = np.random.default_rng(0)
-    drawn = [Acquisition.draw(rng) for _ in range(1500)]
+    drawn = [Acquisition.draw(rng) for _ in range(3000)]
     ranges = {
         "magnification": (1, 4),
         "stretch": (0.985, 1.015),
