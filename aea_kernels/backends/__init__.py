@@ -9,7 +9,7 @@ from types import ModuleType, TracebackType
 
 import torch
 
-from . import eager, eager_families
+from . import eager
 
 BACKENDS = ("auto", "eager", "triton", "naive")
 _chosen = "auto"
@@ -59,7 +59,7 @@ def primitives(name: str, device: torch.device, *, families: bool = False) -> Mo
         RuntimeError: the backend cannot run there.
     """
     if name == "eager":
-        return eager_families if families else eager
+        return eager.families if families else eager
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "
