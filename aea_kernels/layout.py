@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -21,3 +23,10 @@ def empty_positions(a: Tensor, channels: int) -> Tensor:
     if a.stride(2) == 1 and a.stride(3) != 1:
         return a.new_empty(*a.shape[:2], channels, a.shape[2]).mT
     return a.new_empty(*a.shape[:3], channels)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Autocast off; where it is off already, entering another context would take longer than a small product."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -49,16 +49,20 @@ def _merge_spatial(x: Tensor, batch_axes: int) -> Tensor:
 
 
 class Walk:
-    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in."""
+    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in.
 
-    def __init__(self, *maps: Tensor, batch_axes: int = 1) -> None:
+    `share`: boxes hold that part of `BOX_BYTES`, for several workspaces that are computed in one after the other.
+    """
+
+    def __init__(self, *maps: Tensor, batch_axes: int = 1, share: int = 1) -> None:
         merged = [_merge_spatial(x, batch_axes) for x in maps]
         self.maps = merged if all(x.dim() == batch_axes + 2 for x in merged) else list(maps)
         self.batch_axes = batch_axes
         self.dtype = acc_dtype(maps[0].dtype)
         self.extents = (*self.maps[0].shape[:batch_axes], *self.maps[0].shape[batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
-        self.positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
+        self.positions = max(64, BOX_BYTES // (share * channels * self.dtype.itemsize))
+        self._one_box = math.prod(self.extents) <= self.positions
         self._workspaces: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[tuple[slice, ...]]:
@@ -66,35 +70,40 @@ class Walk:
 
     def groups(self, matrices: Tensor, box: tuple[slice, ...]) -> Tensor:
         """What belongs to the box, (G, O, C), of one matrix an image, (*batch, O, C): a view."""
-        return matrices[box[: self.batch_axes]].flatten(0, self.batch_axes - 1)
+        part = matrices if self._one_box else matrices[box[: self.batch_axes]]
+        return part if self.batch_axes == 1 else part.flatten(0, self.batch_axes - 1)
 
     def _part(self, i: int, box: tuple[slice, ...]) -> Tensor:
+        if self._one_box:
+            return self.maps[i]
         return self.maps[i][(*box[: self.batch_axes], slice(None), *box[self.batch_axes :])]
 
-    def _flat(self, i: int, box: tuple[slice, ...]) -> Tensor:
-        """Map `i` inside `box` as (G, C, N): a view, or a copy of this box where the strides allow none."""
-        part, axes = self._part(i, box), self.batch_axes
+    def _flat(self, part: Tensor) -> Tensor:
+        """A part of a map as (G, C, N): a view, or a copy of this box where the strides allow none."""
+        axes = self.batch_axes
         return part.reshape(math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :]))
 
     def workspace(self, i: int, like: Tensor) -> Tensor:
         """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost."""
         if i not in self._workspaces or self._workspaces[i].numel() < like.numel():
             self._workspaces[i] = torch.empty(like.numel(), dtype=self.dtype, device=like.device)
+        flat = self._workspaces[i]
+        flat = flat if flat.numel() == like.numel() else flat[: like.numel()]
         groups, channels, positions = like.shape
-        flat = self._workspaces[i][: like.numel()]
         if like.stride(1) == 1 and like.stride(2) != 1:
             return flat.view(groups, positions, channels).mT
         return flat.view(groups, channels, positions)
 
     def read(self, i: int, box: tuple[slice, ...]) -> Tensor:
         """Map `i` inside `box`, (G, C, N), in the accumulation dtype."""
-        flat = self._flat(i, box)
+        flat = self._flat(self._part(i, box))
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
     def result(self, i: int, box: tuple[slice, ...]) -> Tensor:
         """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the map allows it."""
-        flat = self._flat(i, box)
-        in_place = flat.dtype == self.dtype and flat.data_ptr() == self._part(i, box).data_ptr()
+        part = self._part(i, box)
+        flat = self._flat(part)
+        in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()
         return flat if in_place else self.workspace(i, flat)
 
     def store(self, i: int, box: tuple[slice, ...], values: Tensor) -> None:
