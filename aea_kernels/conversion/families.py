@@ -241,9 +241,7 @@ class DividedEfficientAttention(EfficientAttention):
 
     def attend(self, query: Tensor, value: Tensor, keys: Any) -> Tensor:
         divided = keys.sums[..., :-1] / keys.count[:, None, None, None].clamp(min=1)
-        return super().attend(
-            query, value, SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum)
-        )
+        return super().attend(query, value, SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum))
 
 
 def swap_efficient(module: Any) -> list[ClassSwap]:

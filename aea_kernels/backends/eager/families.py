@@ -8,7 +8,6 @@ from torch import Tensor
 from ...layout import empty_positions
 from .walking import Walk
 
-
 SHARE = 4
 """Part of the cache for a box, beside which several workspaces must find place."""
 
@@ -24,7 +23,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
         if phi == "exp":
             highest, largest = walk.groups(maximum, box), k.amax(-1, keepdim=True)
             largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
-            if box[-1].start > 0:
+            if not walk.begins(box):
                 torch.maximum(largest, highest, out=largest)
                 sums_here.mul_((highest - largest).exp_())
             highest.copy_(largest)
@@ -73,8 +72,8 @@ def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor
 def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """With d the divisor at a position, p = phi / d, u = M^T dy and c = p . u: the derivative by phi is u / d, less c / d
-    times that of d; M gets the sum of dy p^T, what d is made of that of -c p.
+    """With d the divisor at a position, p = phi / d, u = M^T dy and c = p . u: the derivative by phi is u / d, less
+    c / d times that of d; M gets the sum of dy p^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2, share=SHARE)
@@ -123,9 +122,7 @@ def outer_sum_and_squares_backward(
     return grad_a, grad_b
 
 
-def _mapped(
-    walk: Walk, i: int, box: tuple[slice, ...], divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _mapped(walk: Walk, i: int, box: int, divisor: Tensor | None, eps: Tensor | None) -> tuple[Tensor, Tensor]:
     """phi of map `i` inside `box`, (G, E, N), and one over what it is divided by, (G, 1, N)."""
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
