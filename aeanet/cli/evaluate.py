@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from aeanet.cli.earlier import check_place
 from aeanet.cli.shared import (
+    Overwrite,
     Pairs,
     argument,
     fail,
@@ -38,6 +40,7 @@ Samples = Annotated[
         parser=path,
     ),
 ]
+RECORD = "evaluation.json"
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
 
@@ -56,13 +59,15 @@ def main(
     ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.
 
     Foreground and background are the pixels above and below Otsu's threshold on HR. Means have a 95 % interval over
     pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used are
-    named, and the others are scored.
+    named, and the others are scored. Results that are already there are kept unless you give --overwrite.
     """
+    from aeanet.data.pairs import find_pairs
     from aeanet.data.specimens import read_samples
     from aeanet.figures import draw_comparison
     from aeanet.networks.registry import load_model, to_device
@@ -72,6 +77,8 @@ def main(
     single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
     if results:
         keep_apart(results, folder)
+        for name in (RECORD, *(f"{pair.name}.png" for pair in find_pairs(folder))):
+            check_place(results / name, overwrite=overwrite)
         make_folder(results)
     data = register_pairs(folder)
     sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
@@ -102,7 +109,7 @@ def main(
         **scores.record(),
     }
     if results:
-        write_json(results / "evaluation.json", record)
+        write_json(results / RECORD, record)
     if as_json:
         say(json_text(record, indent=2))
     else:
