@@ -78,7 +78,8 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
 
 def _by_group(t: Tensor, groups: int) -> Tensor:
     """(B, C) as (B, groups, C / groups)."""
-    return torch.unflatten(t, 1, (groups, -1))  # the method's own text is traced where a default device is set, and fails
+    # where a default device is set torch.compile traces the text of the method, and fails
+    return torch.unflatten(t, 1, (groups, -1))
 
 
 def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor]:
