@@ -13,8 +13,8 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
-from aea_kernels import planning
 from aea_kernels import ops as primitives
+from aea_kernels import planning
 from aea_kernels.families import ops as families
 from aea_kernels.parameters import Projections
 
