@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from aeanet.cli.earlier import check_place
 from aeanet.cli.shared import (
+    Overwrite,
     Pairs,
     argument,
     fail,
@@ -41,6 +43,7 @@ Samples = Annotated[
         parser=path,
     ),
 ]
+RECORD = "evaluation.json"
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
 
@@ -59,6 +62,7 @@ def main(
     ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.
 
@@ -66,6 +70,7 @@ def main(
     pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used are
     named, and the others are scored. With the shipped model, or one that began from it, pairs whose LR is unlike its
     training or whose results need a second look are warned of, as `aeanet restore` does.
+    Results that are already there are kept unless you give --overwrite.
     """
     from aeanet.data.pairs import find_pairs
     from aeanet.data.specimens import read_samples
@@ -79,6 +84,8 @@ def main(
     single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
     if results:
         keep_apart(results, folder)
+        for name in (RECORD, *(f"{pair.name}.png" for pair in find_pairs(folder))):
+            check_place(results / name, overwrite=overwrite)
         make_folder(results)
     data = register_pairs(folder)
     sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
@@ -122,7 +129,7 @@ def main(
         **scores.record(),
     }
     if results:
-        write_json(results / "evaluation.json", record)
+        write_json(results / RECORD, record)
     if as_json:
         say(json_text(record, indent=2))
     else:

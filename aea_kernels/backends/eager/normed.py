@@ -29,7 +29,10 @@ def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
 
 def _over_channels(kind: str, eps: float, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     """u, x (G, C, N) normalised over channels, in `out`; and the inverse deviation or root mean square (G, 1, N)."""
-    centred = torch.sub(x, x.mean(1, keepdim=True), out=out) if kind == "layer" else x
+    centred = x
+    if kind == "layer":
+        centred = torch.sub(x, x.mean(1, keepdim=True), out=out)
+        centred -= centred.mean(1, keepdim=True)  # what rounding left in the mean, which all channels share
     squares = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square_()
     inverse = squares.div_(x.shape[1]).add_(eps).rsqrt_()
     return torch.mul(centred, inverse, out=out), inverse

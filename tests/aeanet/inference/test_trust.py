@@ -22,6 +22,7 @@ from aeanet.inference.trust.report import shipped_reference
 from aeanet.inference.trust.residual import residual
 from aeanet.inference.trust.statistics import SMALLEST, describe
 from aeanet.io.images import read_image, write_image
+from aeanet.io.text import RecordError
 
 MODEL = lively_network("unet")
 
@@ -211,9 +212,18 @@ def test_learning_writes_what_reading_gives_back(images: list[WholeImage], tmp_p
     np.testing.assert_allclose(read.distance(vectors), learned.distance(vectors), atol=0.02)
     with pytest.raises(ValueError, match="at least 20 images"):
         reference_statistics(MODEL, examples[:5])
-    (tmp_path / "trust.json").write_text('{"names": []}')
-    with pytest.raises(ModelError, match="damaged"):
-        Reference.read(tmp_path / "trust.json")
+    text = (tmp_path / "trust.json").read_text()
+    assert text.count("\n") == 1
+    for bad, error in (
+        ('{"names": []}', ModelError),
+        (json.dumps(json.loads(text) | {"limit": "NaN"}), ModelError),
+        ("{", RecordError),
+    ):
+        (tmp_path / "trust.json").write_text(bad)
+        with pytest.raises(error, match="damaged"):
+            Reference.read(tmp_path / "trust.json")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        replace(learned, limit=float("nan"))
 
 
 def test_the_command_says_the_noise_warns_and_writes_the_residual(
@@ -232,7 +242,7 @@ def test_the_command_says_the_noise_warns_and_writes_the_residual(
     (tmp_path / "out" / "a.png").unlink()
     capsys.readouterr()
     restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", residual=True, magnification=1.0)
-    assert "is already there and is kept" in capsys.readouterr().err
+    assert "a-residual.png is already there; replace it with --overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shipped_reference() is None, reason="no reference comes with the package")
