@@ -35,8 +35,19 @@ class NormedBlock(Function):
         kind: str,
         groups: int,
         spec: BlockSpec,
-        *projections: Tensor,
+        query_weight: Tensor,
+        query_bias: Tensor,
+        key_weight: Tensor,
+        key_bias: Tensor,
+        value_weight: Tensor,
+        value_bias: Tensor,
+        output_weight: Tensor,
+        output_bias: Tensor,
     ) -> tuple[Tensor | None, ...]:
+        # one by one: without gradients torch.compile counts the parameters to tell whether the first is a context
+        projections = (
+            query_weight, query_bias, key_weight, key_bias, value_weight, value_bias, output_weight, output_bias
+        )  # fmt: skip
         heads, scale, reference_images, eps, _, group, backend = spec
         norm = ChannelNorm(kind, weight, bias, eps, groups)
         pivot = ops.pivot(x, backend) if kind == "group" else None

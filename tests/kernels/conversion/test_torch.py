@@ -9,6 +9,7 @@ from pathlib import Path
 
 import originals_families as families
 import originals_nonlocal as nonlocal_blocks
+import originals_softmax as softmax_blocks
 import pytest
 import torch
 from equality import gradients, randomised
@@ -50,6 +51,16 @@ def test_compiled_without_a_break(converted: tuple[nn.Module, torch.Tensor]) -> 
     torch.testing.assert_close(y_compiled, y, rtol=1e-12, atol=1e-12)
     got = {name.removeprefix("_orig_mod."): gradient for name, gradient in got.items()}
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_retrained_block_is_compiled_for_prediction() -> None:
+    """Without gradients torch.compile traces the Function's forward by itself."""
+    module, x = softmax_blocks.AttentionBlock(6, 2, groups=3).double().eval(), torch.randn(MAP, dtype=torch.float64)
+    aea.convert(module, retrain=True)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x), module(x), rtol=1e-12, atol=1e-12)
 
 
 def test_exported(converted: tuple[nn.Module, torch.Tensor]) -> None:
