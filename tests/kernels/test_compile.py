@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
 from aea_kernels import ops as primitives
+from aea_kernels import planning
 from aea_kernels.families import ops as families
 from aea_kernels.parameters import Projections
 
@@ -51,6 +52,25 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     assert len(graphs) == 1
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
+
+
+def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
+    """Which route depends on how float32 is multiplied there."""
+    if backend == "triton":
+        pytest.skip("it does not depend on the backend")
+    gpu = torch.device("cuda")
+
+    def function(x):
+        return x + (1 if planning.route(128, 8, 8, 2, torch.float32, gpu) == "project" else 2)
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    x, before = torch.zeros(1), torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "medium", "highest"):
+            torch.set_float32_matmul_precision(precision)
+            assert torch.equal(compiled(x), function(x))
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def first_family(q, k, v):
