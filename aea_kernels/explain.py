@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .backends import backend_name, resolved, use_backend
 from .backends.eager.walking import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
+from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
 from .layout import acc_dtype
 from .modules import AugmentedAttention
@@ -149,6 +150,7 @@ def explain(
     module_or_shape: AugmentedAttention | tuple[int, ...],
     shape: tuple[int, ...] | None = None,
     *,
+    operator: Callable[..., Tensor] = linear_attention,
     dtype: torch.dtype = torch.float32,
     backward: bool = False,
     device: str | None = None,
@@ -158,7 +160,9 @@ def explain(
 
     Args:
         module_or_shape: an `AugmentedAttention`, with the `shape` (N, C, *spatial) of its input; or the shape
-            (B, H, N, E) of query, key and value of `linear_attention`.
+            (B, H, N, E) of query, key and value of an operator.
+        operator: with a shape alone, `linear_attention`, `relu_linear_attention`, `efficient_attention` or
+            `channel_attention`.
         dtype: of the input.
         backward: count forward and backward of a training step; else one forward in inference.
         device: plan the Triton kernels for a GPU of this name, one of `DEVICES`, which need not be there. None: plan
@@ -166,7 +170,7 @@ def explain(
         bandwidth: bytes a second, for the floor; by default that of the device, or 3.35 TB/s, an H100's.
 
     Raises:
-        ValueError: a shape that does not fit, or an unknown device.
+        ValueError: a shape that does not fit, an unknown device, or another operator.
         TypeError: neither a block nor a shape.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
@@ -179,7 +183,7 @@ def explain(
         if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
             raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
     if isinstance(module_or_shape, tuple):
-        return _explain_operator(tuple(module_or_shape), dtype, backward, gpu, bandwidth)
+        return _explain_operator(operator, tuple(module_or_shape), dtype, backward, gpu, bandwidth)
     if not isinstance(module_or_shape, AugmentedAttention):
         raise TypeError(f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}")
     return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
@@ -198,6 +202,12 @@ EAGER_WALKS = {
     "normed_features_backward": (2, 1, 2),
     "normed_moments": (1, 0, 1),
     "outer_sum": (2, 0, 1),
+    "outer_sum_and_squares": (2, 0, 1),
+    "outer_sum_and_squares_backward": (2, 2, 2),
+    "phi_apply": (1, 1, 1),
+    "phi_apply_backward": (2, 1, 2),
+    "phi_outer_sum": (2, 0, 1),
+    "phi_outer_sum_backward": (2, 2, 2),
     "pivot": (0, 0, 0),
     "normed_keys": (0, 0, 0),
     "apply_matrix": (1, 1, 1),
@@ -236,13 +246,14 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
             call()
         return launches
     try:
-        primitives = import_module(".backends.triton.primitives", __package__)
+        modules = [import_module(f".backends.triton.{name}", __package__) for name in ("primitives", "families")]
         launching = import_module(".backends.triton.launching", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"kernels cannot be planned: {error}") from error
 
     def run(operator: Any, *arguments: Any) -> Any:
-        return getattr(primitives, operator._opname)(*arguments[:-1])
+        module = next(module for module in modules if hasattr(module, operator._opname))
+        return getattr(module, operator._opname)(*arguments[:-1])
 
     with launching.recording(gpu and (gpu.architecture, gpu.multiprocessors)) as recorded, _Primitives(run):
         call()
@@ -330,24 +341,33 @@ def _explain_block(
     return replace(plan, launches=(Launch("plain operations", reads, times * 4, flops),), saved_bytes=saved)
 
 
+OPERATORS = (linear_attention, relu_linear_attention, efficient_attention, channel_attention)
+
+
 def _explain_operator(
-    shape: tuple[int, ...], dtype: torch.dtype, backward: bool, gpu: Device | None, bandwidth: float
-) -> Plan:
+    operator: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.dtype, backward: bool, gpu: Device | None,
+    bandwidth: float,
+) -> Plan:  # fmt: skip
+    if operator not in OPERATORS:
+        expected = ", ".join(known.__name__ for known in OPERATORS)
+        raise ValueError(f"operator is {getattr(operator, '__name__', operator)!r}, expected one of {expected}")
     if len(shape) != 4:
         raise ValueError(f"shape is {shape}, expected (B, H, N, E) of query, key and value")
     batch, heads, positions, width = shape
     query, key, value = (torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward) for _ in range(3))
+    side = width if operator is channel_attention else positions
+    others = [torch.empty(heads, device="meta")] if operator is channel_attention else []  # its temperature
     plan = Plan(
-        what=f"linear_attention on {shape}, {dtype}, " + ("forward + backward" if backward else "inference"),
+        what=f"{operator.__name__} on {shape}, {dtype}, " + ("forward + backward" if backward else "inference"),
         route="summary",
         launches=(),
         tensor_bytes=query.nbytes,
         bandwidth=bandwidth,
         saved_bytes=0,
         boxes_bytes=0,
-        map_bytes=batch * heads * positions * positions * dtype.itemsize,
+        map_bytes=batch * heads * side * side * dtype.itemsize,
     )
-    return _count(plan, lambda: linear_attention(query, key, value), [], query, width, backward, gpu)
+    return _count(plan, lambda: operator(query, key, value, *others), others, query, width, backward, gpu)
 
 
 def _bytes(number: float) -> str:

@@ -27,7 +27,7 @@ from .checks import (
     check_summary_tensor,
     is_tensor,
 )
-from .layout import acc_dtype
+from .layout import acc_dtype, without_autocast
 from .normed_block import NormedBlock
 from .parameters import ChannelNorm, Norm, Projections
 from .planning import route
@@ -167,10 +167,14 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
         )
     check_summary_tensor(state, "state", query, "query")
     weight = scale / summary.count.clamp(min=1)
-    matrix = (state * weight[:, None, None, None]).expand(batch, -1, -1, -1)
+    return apply_matrix(query, (state * weight[:, None, None, None]).expand(batch, -1, -1, -1))
+
+
+def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
+    """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
     if backend_name() == "naive":
-        return (query.to(matrix.dtype) @ matrix.mT).to(query.dtype)
-    return ApplyMatrix.apply(query, matrix, backend_name())
+        return (a.to(matrix.dtype) @ matrix.mT).to(a.dtype)
+    return ApplyMatrix.apply(a, matrix, backend_name())
 
 
 def moments(x: Tensor) -> Moments:
@@ -234,7 +238,7 @@ def attention_block(
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     # the block's own Function has first derivatives only; the other route is made of operators that have all of them
     if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return project_first(x, norm, projections, references, spec)
     return AttentionBlock.apply(x, *tensors, references, spec, *projections)
 
@@ -258,7 +262,7 @@ def _normed_block(
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     whole = kind != "group" and resolved(spec.backend, x.device) == "triton"
     if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             return project_first(x, norm, projections, references, spec)[0]
     y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]
     return y

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -24,3 +26,10 @@ def empty_positions(a: Tensor, channels: int) -> Tensor:
         # not a view of an empty tensor: forward mode gives no tangent of another layout to a view
         return a.new_empty_strided((batch, heads, positions, channels), (heads * plane, plane, 1, positions))
     return a.new_empty(batch, heads, positions, channels)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Autocast off; where it is off already, entering another context would take longer than a small product."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

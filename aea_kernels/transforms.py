@@ -73,6 +73,8 @@ class Function(torch.autograd.Function):
     def apply(cls, *inputs: Any) -> Any:
         if transformed():
             return cls.plain(*inputs)
+        if not torch.is_grad_enabled():
+            return cls.forward(*inputs)  # nothing to remember
         # torch's own `apply` first looks up the signature of `forward`, which takes longer than all the rest
         inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
         return super(torch.autograd.Function, cls).apply(*inputs)  # type: ignore[misc]

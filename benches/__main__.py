@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import pytest
@@ -71,6 +72,10 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
     for entry in raw["benchmarks"]:
         stats, extra = entry["stats"], entry["extra_info"]
         result = {key: extra[key] for key in KEPT if key in extra}
+        if "seconds" in extra:
+            quarters = quantiles(extra["seconds"], n=4)
+            stats = {"median": quarters[1], "iqr": quarters[2] - quarters[0], "min": min(extra["seconds"])}
+            stats["rounds"] = len(extra["seconds"])
         if not result.keys() & {"status", "error", "side"} and not entry["group"].endswith("memory"):
             result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
         groups.setdefault(entry["group"], {})[extra["name"]] = result

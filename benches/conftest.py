@@ -64,15 +64,21 @@ class Race:
         finally:
             gc.collect()
 
-    def record(self, group: str, name: str, **values: float) -> None:
-        """Numbers that are not times."""
-        self.benchmark.group = group
-        if not all(map(math.isfinite, values.values())):
-            self.benchmark.extra_info["name"] = name
-            self._give_up("wrong: not finite")
+    def record(self, group: str, name: str, **values: Any) -> None:
+        """Numbers that were measured elsewhere; a list under "seconds" is of repeated times."""
+        numbers = [n for value in values.values() for n in (value if isinstance(value, list) else [value])]
+        if not all(map(math.isfinite, numbers)):
+            self.give_up(group, name, "wrong: not finite")
             return
+        self.benchmark.group = group
         self.benchmark.extra_info.update(name=name, **values)
         self.benchmark.pedantic(lambda: None, rounds=1)
+
+    def give_up(self, group: str, name: str, status: str) -> None:
+        """There is no number, and why."""
+        self.benchmark.group = group
+        self.benchmark.extra_info["name"] = name
+        self._give_up(status)
 
     def _measure(self, function: Callable[..., Any], inputs: Sequence[Any]) -> None:
         turn = 0

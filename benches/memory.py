@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 
 @cache
@@ -35,6 +36,17 @@ def resident_peak(call: Callable[[], Any]) -> tuple[int, Any]:
     before = _status("VmRSS")
     result = call()
     return max(0, _status("VmHWM") - before), result
+
+
+def side_within(budget: float, sides: Sequence[int], peaks: Sequence[float]) -> int:
+    """Where the polynomial in the number of positions through these peaks reaches the budget."""
+    powers = torch.tensor([[float(side) ** (2 * i) for i in range(len(sides))] for side in sides], dtype=torch.float64)
+    constant, linear, *square = torch.linalg.solve(powers, torch.tensor(peaks, dtype=torch.float64)).tolist()
+    room = budget - constant
+    if not square:
+        return int((room / linear) ** 0.5)
+    # the root that stays finite as the square vanishes
+    return int((2 * room / (linear + (linear**2 + 4 * square[0] * room) ** 0.5)) ** 0.5)
 
 
 def _status(field: str) -> int:

@@ -36,6 +36,8 @@ def with_records(text: str) -> str:
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
     text = fill(text, "gpu", gpu_section(json.loads((RESULTS / "NVIDIA-H200-quick.json").read_text())))
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
+    networks = RESULTS / "cpu-networks.json"
+    text = fill(text, "networks", networks_section(json.loads(networks.read_text())) if networks.exists() else "")
     text = fill(text, "tiling", tiling_section(json.loads((RESULTS / "tiling.json").read_text())))
     return fill(text, "reproduce", reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())))
 
@@ -120,6 +122,17 @@ def bench_section(record: dict[str, Any]) -> str:
         f"product reordered; *bare products* are X X^T and M X, nothing else. Time grows with the number of positions "
         f"to the power {slope:.2f}.\n\n{report.table(record, bottom)}\n\n"
         f"![Time and memory against image side](benches/results/{record['name']}-scaling.png)"
+    )
+
+
+def networks_section(record: dict[str, Any]) -> str:
+    return (
+        f"Measured in one run, in turn, on a CPU ({record['device']}, {record['threads']} threads, torch "
+        f"{record['torch']}, float32, `python -m benches --suite networks` at {record['commit']}): whole networks with "
+        "their attention and with this library's, memory beyond network and image, the largest square image within "
+        "8 GB (extrapolated), and how many times as fast single blocks are, forward / forward + backward, on maps of "
+        "so many positions. MONAI's DiffusionModelUNet is converted with `retrain=True`.\n\n"
+        f"{report.conversions(record)}"
     )
 
 

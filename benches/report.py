@@ -56,6 +56,37 @@ def _time(milliseconds: float) -> str:
     return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"
 
 
+def conversions(record: dict[str, Any], before: str = "before") -> str:
+    """Whole networks and single blocks before and after `aea_kernels.convert`, of the suite networks."""
+    lines = [
+        "| network | image | pass | time before | converted | memory before | converted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sides = ["| network | largest image before | converted |", "|---|---|---|"]
+    blocks: dict[str, dict[str, list[str]]] = {}
+    for group, results in record["groups"].items():
+        suite, name, *rest = group.split(" | ")
+        pair = [results.get(contender, {"status": "not measured"}) for contender in (before, OURS)]
+        if suite == "network" and rest[0].startswith("largest"):
+            cells = [r.get("status") or f"{r['side']:,} x {r['side']:,}" for r in pair]
+            sides.append(f"| {name} | {' | '.join(cells)} |")
+        elif suite == "network":
+            times = [r.get("status") or _time(r["median"]) for r in pair]
+            memory = [f"{r['bytes'] / 1e6:,.0f} MB" if "bytes" in r else "" for r in pair]
+            lines.append(f"| {' | '.join([name, *rest, *times, *memory])} |")
+        elif suite == "conversion":
+            cells = blocks.setdefault(name, {}).setdefault(rest[0], [])
+            reason = pair[0].get("status") or pair[1].get("status")
+            if reason not in cells:
+                cells.append(reason or f"{pair[0]['median'] / pair[1]['median']:.2f}x")
+    sizes = list(dict.fromkeys(size for of_sizes in blocks.values() for size in of_sizes))
+    single = [f"| block | {' | '.join(sizes)} |", f"|{'---|' * (len(sizes) + 1)}"]
+    for name, of_sizes in blocks.items():
+        row = [" / ".join(of_sizes.get(size, [])) for size in sizes]
+        single.append(f"| {' | '.join([name, *row])} |")
+    return "\n\n".join("\n".join(table) for table in (lines, sides, single) if len(table) > 2)
+
+
 def scaling(record: dict[str, Any], key: str = "median") -> dict[str, list[tuple[int, float]]]:
     """Contender -> (side, ms, or bytes for the key "bytes") of every image side that ran."""
     curves: dict[str, list[tuple[int, float]]] = {}

@@ -1,129 +1,189 @@
-"""Whole networks before and after `aea_kernels.convert`: time, memory, and the largest image in a given memory."""
+"""Whole networks and single blocks before and after `aea_kernels.convert`: time, memory, and the largest image in a
+given memory.
+
+Both run in turn, so whatever else the machine does meets both. On a CPU each whole network has a process of its own.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from .conftest import Race, check, copies, normal
-from .contenders import OURS, Unavailable
+import aea_kernels as aea
+
+from .conftest import Race, Wrong, check, normal
+from .contenders import OURS, Unavailable, fits_in_memory
 from .known_networks import CASES, Case, build
-from .memory import measure, resident_peak
+from .known_networks.blocks import BLOCKS, Block
+from .memory import measure, resident_peak, side_within
 
 thorough = pytest.mark.thorough
 BEFORE = "before"
-NAMES = (OURS, BEFORE)
-STEP = (512, 512)
-"""Size of the image of a forward and backward pass, where the case has none smaller."""
+NAMES = (BEFORE, OURS)
+QUICK = (128, 128)
+"""Size of the image with --quick."""
 BUDGET = 8e9
 """Bytes for the largest image."""
+SIDES = (64, 128, 256)
+"""Of the maps that single blocks are given, positions."""
 
-cases = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 names = pytest.mark.parametrize("name", NAMES)
+directions = pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
 
 
-def runner(network: torch.nn.Module, backward: bool) -> Callable[[torch.Tensor], Any]:
+def runner(network: nn.Module, backward: bool) -> Callable[[torch.Tensor], Any]:
     def forward(x: torch.Tensor) -> Any:
         with torch.inference_mode():
             return network(x)
 
     def forward_backward(x: torch.Tensor) -> None:
         network.zero_grad()
-        network(x).square().mean().backward()
+        network(x.detach().requires_grad_()).square().mean().backward()
 
     return forward_backward if backward else forward
 
 
-def size_of(case: Case, backward: bool) -> tuple[int, int]:
-    return min(case.size, STEP) if backward else case.size
-
-
-def compare(case: Case, network: torch.nn.Module, device: torch.device) -> None:
+@cache
+def compare(case: Case) -> None:
     """Raises Wrong where an exact conversion has not the result of the original in float64."""
-    if case.retrain:
-        return
-    x = normal(1, 1, 64, 96, dtype=torch.float32, device=device)
-    with torch.no_grad():
-        exact = build(case, converted=False).to(device).double()(x.double())
-        check(network(x), exact)
+    if not case.retrain:
+        x = normal(1, 1, 64, 96, dtype=torch.float32, device=torch.device("cpu"))
+        with torch.no_grad():
+            check(build(case, converted=True)(x), build(case, converted=False).double()(x.double()))
 
 
-@cases
-@pytest.mark.parametrize("backward", [False, pytest.param(True, marks=thorough)], ids=["forward", "forward + backward"])
+def report(race: Race, group: str, name: str, find: Callable[[], dict[str, Any]]) -> None:
+    """Record what `find` measures, or why it cannot."""
+    try:
+        race.record(group, name, **find())
+    except (Unavailable, Wrong) as reason:
+        race.give_up(group, name, str(reason))
+
+
+# ---- whole networks -------------------------------------------------------------------------------------------------
+
+GROUPS = [
+    *((case, case.size, False) for case in CASES),
+    *((case, case.step, True) for case in CASES),
+    # also where a denoising-diffusion U-Net is most often used
+    *((case, (512, 512), False) for case in CASES if "denoising" in case.name),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "size", "backward"),
+    [pytest.param(*group, marks=thorough if group[2] or group[1] == (512, 512) else ()) for group in GROUPS],
+)
 @names
-def test_network(race: Race, case: Case, backward: bool, name: str) -> None:
-    height, width = size_of(case, backward)
-    direction = "forward + backward" if backward else "forward"
+def test_network(
+    race: Race, case: Case, size: tuple[int, int], backward: bool, name: str, pytestconfig: pytest.Config
+) -> None:
+    """Time, and memory beyond the network and the image."""
+    size = min(size, QUICK) if pytestconfig.getoption("--quick") else size
+    height, width = size
+    group = f"network | {case.name} | {height}x{width} | {'forward + backward' if backward else 'forward'}"
+    if race.device.type == "cpu":
+        report(race, group, name, lambda: in_turn(CASES.index(case), size, backward)[name])
+        return
 
     def prepare() -> tuple[Any, list[Any]]:
+        compare(case)
         network = build(case, converted=name == OURS).to(race.device)
-        if name == OURS:
-            compare(case, network, race.device)
-        inputs = [
-            (normal(1, 1, height, width, dtype=torch.float32, device=race.device, seed=i),)
-            for i in range(min(4, copies(4 * height * width)))
-        ]
-        return runner(network, backward), inputs
+        return runner(network, backward), [(normal(1, 1, *size, dtype=torch.float32, device=race.device),)]
 
-    race.run(f"network | {case.name} | {height}x{width} | {direction}", name, prepare)
+    race.run(group, name, prepare)
+
+
+@cache
+def in_turn(case: int, size: tuple[int, int], backward: bool) -> dict[str, dict[str, Any]]:
+    """Bytes and milliseconds of both, each in its process; short calls are repeated."""
+    compare(CASES[case])
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
+    peak = dict.fromkeys(NAMES, 0)
+    while min(map(len, seconds.values())) < 2 or (len(seconds[OURS]) < 9 and sum(seconds[BEFORE]) < 3):
+        for name in NAMES:
+            nbytes, elapsed = measure(name, cost_of, case, size, backward)
+            peak[name] = max(peak[name], nbytes)
+            seconds[name].append(elapsed)
+    return {name: {"bytes": peak[name], "seconds": seconds[name]} for name in NAMES}
+
+
+@cache
+def network_of(case: int, converted: bool) -> nn.Module:
+    """The network, warmed up: libraries load, threads start."""
+    network = build(CASES[case], converted=converted)
+    runner(network, backward=True)(torch.zeros(1, 1, 64, 64))
+    return network
+
+
+def cost_of(name: str, case: int, size: tuple[int, int], backward: bool) -> tuple[int, float]:
+    """Peak of resident memory in bytes, and seconds."""
+    network = network_of(case, name == OURS)
+    network.zero_grad()
+    x = normal(1, 1, *size, dtype=torch.float32, device=torch.device("cpu"))
+    begun = time.perf_counter()
+    peak, _ = resident_peak(lambda: runner(network, backward)(x))
+    return peak, time.perf_counter() - begun
 
 
 @thorough
-@cases
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
-@names
-def test_memory(race: Race, case: Case, backward: bool, name: str) -> None:
-    """Peak resident memory beyond the network and the image."""
-    if race.device.type != "cpu":
-        # only a CPU's memory needs a process of its own to be measured
-        pytest.skip("the allocator's peak is in every group of the other tests")
-    height, width = size_of(case, backward)
-    direction = "forward + backward" if backward else "forward"
-    group = f"network | {case.name} | {height}x{width} | {direction} | memory"
-    record(race, group, name, "bytes", lambda: measure(name, peak_of, CASES.index(case), (height, width), backward))
-
-
-@thorough
-@cases
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 @names
 def test_largest_image(race: Race, case: Case, name: str) -> None:
-    """Pixels of the largest square image whose forward pass stays within the budget."""
+    """Side of the square image whose forward pass takes the budget."""
     if race.device.type != "cpu":
         # only a CPU's memory needs a process of its own to be measured
         pytest.skip("the allocator's peak is in every group of the other tests")
     group = f"network | {case.name} | largest side within {BUDGET / 1e9:.0f} GB"
-    record(race, group, name, "side", lambda: measure(name, largest_side, CASES.index(case)))
-
-
-def record(race: Race, group: str, name: str, what: str, find: Callable[[], int]) -> None:
-    try:
-        race.record(group, name, **{what: find()})
-    except Unavailable as reason:
-        race.benchmark.group = group
-        race.benchmark.extra_info.update(name=name, status=str(reason))
-        race.benchmark.pedantic(lambda: None, rounds=1)
-
-
-def peak_of(name: str, case: int, size: tuple[int, int], backward: bool) -> int:
-    network = build(CASES[case], converted=name == OURS)
-    run = runner(network, backward)
-    run(torch.zeros(1, 1, 64, 64))  # libraries load, threads start
-    network.zero_grad()
-    x = normal(1, 1, *size, dtype=torch.float32, device=torch.device("cpu"))
-    return resident_peak(lambda: run(x))[0]
+    report(race, group, name, lambda: {"side": largest_side(name, CASES.index(case))})
 
 
 def largest_side(name: str, case: int) -> int:
-    """The side grows by a quarter until the peak is beyond the budget; then the last two are interpolated in area."""
-    side, peak = 0, 0
-    following = 256
-    while True:
-        larger = peak_of(name, case, (following, following), backward=False)
-        if larger >= BUDGET:
-            share = (BUDGET - peak) / (larger - peak)
-            return int((side**2 + share * (following**2 - side**2)) ** 0.5)
-        side, peak = following, larger
-        following = -(-side * 5 // 4 // 32) * 32
+    """Extrapolated: the peak is a constant, a term for each position, and with a map one for each pair of them."""
+    terms = 3 if CASES[case].has_map and name == BEFORE else 2
+    sides = CASES[case].sides[:terms]
+    peaks = [measure(name, cost_of, case, (side, side), False)[0] for side in sides]
+    return side_within(BUDGET, sides, peaks)
+
+
+# ---- single blocks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
+@pytest.mark.parametrize("side", [pytest.param(side, marks=thorough if side > 64 else ()) for side in SIDES])
+@directions
+@names
+def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -> None:
+    if race.device.type != "cpu":
+        # what GPUs gain is measured on whole networks
+        pytest.skip("blocks are timed on a CPU")
+    group = f"conversion | {block.name} | {side}x{side} | {'forward + backward' if backward else 'forward'}"
+    report(race, group, name, lambda: {"seconds": blocks_in_turn(block, side, backward, race.seconds)[name]})
+
+
+@cache
+def blocks_in_turn(block: Block, side: int, backward: bool, least_seconds: float) -> dict[str, list[float]]:
+    """Seconds of both, in one process."""
+    if block.has_map:
+        fits_in_memory(4 * side**4 * (4 if backward else 2), torch.device("cpu"))
+    runs = {}
+    for name in NAMES:
+        torch.manual_seed(0)
+        module = block.build().train(backward)
+        if name == OURS:
+            aea.convert(module)
+        runs[name] = runner(module, backward)
+    x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
+    while len(seconds[OURS]) < 4 or (len(seconds[OURS]) < 50 and sum(seconds[BEFORE]) < least_seconds):
+        for name in NAMES:
+            begun = time.perf_counter()
+            runs[name](x)
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: found[1:] for name, found in seconds.items()}

@@ -6,6 +6,7 @@ Projections, convolutions and norms are the original's own modules; between them
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ from ..families import (
     summarize_relu,
     summarize_softmax,
 )
-from ..functional import attend
-from ..summary import KeySummary
+from ..functional import apply_matrix
+from ..layout import without_autocast
+from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
 
@@ -217,11 +219,29 @@ class EfficientAttention(MapBlock):
         return this.to_out(attended)
 
 
+@dataclass(frozen=True)
+class DividedSummary(SoftmaxSummary):
+    """`SoftmaxSummary`, and of how many positions, ``count`` (B,)."""
+
+    count: Tensor
+
+    def __add__(self, other: SoftmaxSummary) -> SoftmaxSummary:
+        if not isinstance(other, DividedSummary):
+            return NotImplemented
+        joined = super().__add__(other)
+        return DividedSummary(joined.sums, joined.maximum, self.count + other.count)
+
+
 class DividedEfficientAttention(EfficientAttention):
     """Earlier versions, which also divide the values by the number of positions."""
 
-    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
-        return super().finish(attended / x[0, 0].numel(), x)
+    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> DividedSummary:
+        keys = summarize_softmax(key, value)
+        return DividedSummary(keys.sums, keys.maximum, count_like(keys.sums, key.shape[2]))
+
+    def attend(self, query: Tensor, value: Tensor, keys: Any) -> Tensor:
+        divided = keys.sums[..., :-1] / keys.count[:, None, None, None].clamp(min=1)
+        return super().attend(query, value, SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum))
 
 
 def swap_efficient(module: Any) -> list[ClassSwap]:
@@ -246,12 +266,11 @@ class TransposedAttention(MapBlock):
         """With the output projection: it and the maps of all heads are one matrix, applied once at each position."""
         this: Any = self
         weight = this.project_out.weight.flatten(1)
-        with torch.autocast(value.device.type, enabled=False):
+        with without_autocast(value.device):
             maps = channel_map(keys, this.temperature.flatten())  # (N, H, E, E)
-            heads = weight.to(maps.dtype).unflatten(1, (-1, maps.shape[-1])).transpose(0, 1)  # (H, C, E)
-            matrix = heads @ maps  # (N, H, C, E)
-        state = matrix.transpose(1, 2).flatten(2)[:, None]  # (N, 1, C, H * E)
-        return attend(value.mT.flatten(1, 2).mT[:, None], KeySummary(state, state.new_ones(len(state))))
+            heads = weight.to(maps.dtype).unflatten(1, maps.shape[1:3]).transpose(0, 1)  # (H, C, E)
+            matrix = (heads @ maps).transpose(1, 2).flatten(2)  # (N, C, H * E)
+        return apply_matrix(value.mT.flatten(1, 2).mT[:, None], matrix[:, None])
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self

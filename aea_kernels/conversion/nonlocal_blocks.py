@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import attend, attention_block, summarize
-from ..layout import acc_dtype
+from ..layout import acc_dtype, without_autocast
 from ..modules import AugmentedAttention
 from ..parameters import Projections
 from ..summary import KeySummary
@@ -69,7 +69,7 @@ class NonLocal(Converted):
             projections = Projections(query, query_bias, *key, *value, weight, bias)
             return attention_block(x, None, projections, None, heads=1, scale=1.0)[0]
         summary = self.cast_keys(x) if elsewhere else self.summarize(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             wide = [t.to(summary.state.dtype) for t in (weight, bias, query, query_bias)]
             weight, bias, query, query_bias = wide
             applied = weight @ summary.state[:, 0]  # (B, C, E)

@@ -121,8 +121,8 @@ def channel_map(summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e
     """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature (H,)."""
     wide = summary.products.dtype
     query_lengths, key_lengths = (_length(s, eps) for s in (summary.query_squares, summary.key_squares))
-    scores = summary.products / query_lengths[..., :, None] / key_lengths[..., None, :]
-    return (temperature.to(wide)[:, None, None] * scores).softmax(-1)
+    rows = temperature.to(wide)[:, None] / query_lengths
+    return (summary.products * rows[..., :, None] / key_lengths[..., None, :]).softmax(-1)
 
 
 def _length(squares: Tensor, eps: float) -> Tensor:

@@ -132,7 +132,8 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     check_summary(summary, SoftmaxSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
     sums, normaliser = summary.sums[..., :-1], summary.sums[..., -1:]
-    matrix = scale * sums / torch.where(normaliser > 0, normaliser, 1)
+    # the greatest key adds 1 to its normaliser, which is thus less only where there are no keys
+    matrix = sums * (scale / normaliser.clamp(min=0.5))
     matrix = matrix.mT.expand(query.shape[0], -1, -1, -1)  # (B, H, D, E)
     if backend_name() == "naive":
         return (query.to(matrix.dtype).softmax(-1) @ matrix.mT).to(query.dtype)

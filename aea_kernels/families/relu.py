@@ -99,4 +99,6 @@ def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> T
     largest = sums[..., -1].detach().amax(-1)  # (B, H)
     unit = torch.where(largest > 0, largest, 1)
     sums = sums / unit[..., None, None]
-    return PhiApply.apply(query, sums[..., :-1].mT, sums[..., -1].contiguous(), eps / unit, backend_name())
+    least = torch.finfo(sums.dtype).tiny if eps > 0 else 0.0  # one over it is finite
+    eps_of_head = (eps / unit).clamp(min=least)
+    return PhiApply.apply(query, sums[..., :-1].mT, sums[..., -1].contiguous(), eps_of_head, backend_name())

@@ -30,6 +30,12 @@ class Case:
     """Its attention is softmax: replaced, it computes another function and must be trained again."""
     size: tuple[int, int] = (944, 1280)
     """Of the image: the whole one, or what the network reaches with its own attention."""
+    step: tuple[int, int] = (512, 512)
+    """Of the image of a forward and backward pass."""
+    has_map: bool = False
+    """Its own attention forms the map of positions by positions."""
+    sides: tuple[int, ...] = (256, 512)
+    """Of the square images from whose memory that of larger ones is extrapolated; with a map three of them."""
 
 
 class Grey(nn.Module):
@@ -58,7 +64,8 @@ def _own(module: str, name: str) -> Callable[[], nn.Module]:
     return lambda: getattr(import_module(f"{__name__}.{module}"), name)()
 
 
-def _foreign(module: str) -> Any:
+def foreign(module: str) -> Any:
+    """A module of a library that need not be there: raises Unavailable."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -70,14 +77,14 @@ def basic_unet() -> nn.Module:
     from .nonlocal_block import NONLocalBlock2D
 
     features = (32, 32, 64, 128, 256, 32)
-    network = _foreign("monai.networks.nets").BasicUNet(2, 1, 1, features=features)
+    network = foreign("monai.networks.nets").BasicUNet(2, 1, 1, features=features)
     network.down_4 = WithNonLocal(network.down_4, NONLocalBlock2D(features[4]))
     return network
 
 
 def diffusion_model_unet() -> nn.Module:
     """MONAI's DiffusionModelUNet, softmax attention at its two lower levels."""
-    network = _foreign("monai.networks.nets").DiffusionModelUNet(
+    network = foreign("monai.networks.nets").DiffusionModelUNet(
         spatial_dims=2,
         in_channels=1,
         out_channels=1,
@@ -90,10 +97,18 @@ def diffusion_model_unet() -> nn.Module:
 
 
 CASES = (
-    Case("MONAI BasicUNet + non-local", basic_unet),
-    Case("MONAI DiffusionModelUNet", diffusion_model_unet, retrain=True, size=(256, 256)),
+    Case("MONAI BasicUNet + non-local", basic_unet, has_map=True, sides=(512, 1024, 1536)),
+    Case(
+        "MONAI DiffusionModelUNet",
+        diffusion_model_unet,
+        retrain=True,
+        size=(256, 256),
+        step=(256, 256),
+        has_map=True,
+        sides=(128, 192, 256),
+    ),
     Case("denoising-diffusion U-Net", _own("diffusion", "DiffusionUNet")),
-    Case("Restormer", _own("restormer", "Restormer")),
+    Case("Restormer", _own("restormer", "Restormer"), step=(256, 256)),
     Case("EfficientViT segmentation", _own("efficientvit", "SegmentationNetwork")),
 )
 

@@ -9,6 +9,7 @@ import torch
 from benches import report
 from benches.conftest import Race, Wrong, check, copies
 from benches.contenders import OPERATORS, Unavailable, fits_in_memory
+from benches.memory import side_within
 
 
 @pytest.fixture
@@ -94,6 +95,35 @@ def test_tables_hold_times_ratios_and_reasons():
     assert "| bottom float32 memory | plain eager |  |  | 30.0 MB | 30.00x |" in text
     assert "its map needs 45.6 GB" in text
     assert "| bfloat16 | plain eager | 2.0e-03 |  |  | 2.00x |" in text
+
+
+def test_tables_of_networks_hold_what_was_before_and_is_now():
+    groups = {
+        "network | U-Net | 512x512 | forward": {
+            "before": {"median": 3000.0, "iqr": 1.0, "bytes": 3e8},
+            "aea": {"median": 900.0, "iqr": 1.0, "bytes": 1.5e8},
+        },
+        "network | other | 512x512 | forward": {key: {"status": "monai is missing"} for key in ("before", "aea")},
+        "network | U-Net | largest side within 8 GB": {"before": {"side": 1500}, "aea": {"side": 2100}},
+        "conversion | MDTA | 64x64 | forward": {"before": {"median": 3.0}, "aea": {"median": 2.0}},
+        "conversion | MDTA | 64x64 | forward + backward": {"before": {"median": 3.0}, "aea": {"median": 2.0}},
+        "conversion | MDTA | 128x128 | forward": {"before": {"status": "its map needs 9 GB"}, "aea": {"median": 1.0}},
+    }
+    text = report.conversions({"groups": groups})
+    assert "| U-Net | 512x512 | forward | 3.00 s | 900.0 ms | 300 MB | 150 MB |" in text
+    assert "| other | 512x512 | forward | monai is missing | monai is missing |" in text
+    assert "| U-Net | 1,500 x 1,500 | 2,100 x 2,100 |" in text
+    assert "| block | 64x64 | 128x128 |" in text
+    assert "| MDTA | 1.50x / 1.50x | its map needs 9 GB |" in text
+
+
+def test_the_largest_image_is_where_memory_reaches_the_budget():
+    def peak(side, square):
+        return 1e7 + 2e3 * side**2 + square * side**4
+
+    for square, sides in ((0.0, (256, 512)), (0.25, (128, 192, 256))):
+        side = side_within(8e9, sides, [peak(s, square) for s in sides])
+        assert peak(side, square) <= 8e9 < peak(side + 1, square)
 
 
 def test_the_slope_of_linear_time_is_one_and_of_the_map_two():

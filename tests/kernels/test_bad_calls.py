@@ -76,6 +76,7 @@ CASES = {
     "sum with a number": (lambda: 1 + SUMMARY, "unsupported operand type(s) for +: 'int' and 'KeySummary'"),
     "negative shape": (lambda: aea.explain((1, 1, -3, 4)), "shape is (1, 1, -3, 4), expected whole numbers, 0 or more"),
     "fractional shape": (lambda: aea.explain(block(), (1, 4, 3.5, 3)), "shape is (1, 4, 3.5, 3), expected whole"),
+    "unknown operator": (lambda: aea.explain((1, 1, 3, 4), operator=aea.summarize), "operator is 'summarize', exp"),
     "shape that is none": (lambda: aea.explain(block(), 5), "shape is 5, expected (N, 4, *spatial)"),
     "neither block nor shape": (lambda: aea.explain(torch.nn.ReLU(), (1, 4, 3)), "expected an AugmentedAttention or a"),
     "traced block": (lambda: torch.jit.trace(block(), X), "torch.jit.trace records this attention for one size only"),

@@ -8,6 +8,7 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels import backends, planning
+from aea_kernels.explain import OPERATORS
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
@@ -39,8 +40,9 @@ def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kerne
 
 
 def test_operators_move_4_tensors_and_7_more():
-    assert aea.explain((1, 2, 100, 64)).bytes_moved == 4 * 2 * 100 * 64 * 4
-    assert aea.explain((1, 2, 100, 64), backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
+    for operator in OPERATORS:
+        assert aea.explain((1, 2, 100, 64), operator=operator).bytes_moved == 4 * 2 * 100 * 64 * 4
+        assert aea.explain((1, 2, 100, 64), operator=operator, backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
 
 
 def test_wrong_shapes_are_named():

@@ -146,17 +146,20 @@ def test_operators_move_4_tensors_and_7_more(monkeypatch, dtype):
 def test_the_other_families_move_as_much(monkeypatch, family):
     q, k, v = (torch.randn(2, 2, 190, 24).to(torch.bfloat16).requires_grad_() for _ in range(3))
     dy = torch.randn_like(q)
-    attention = {
+    operator = {
         "relu": aea.relu_linear_attention,
         "efficient": aea.efficient_attention,
-        "channel": lambda q, k, v: aea.channel_attention(q, k, v, torch.ones(2)),
+        "channel": aea.channel_attention,
     }[family]
+    plan = aea.explain(tuple(q.shape), operator=operator, dtype=q.dtype, backward=True)
+    temperature = [torch.ones(2)] if family == "channel" else []
     traffic = Traffic(monkeypatch, q)
-    attention(q, k, v).backward(dy)
+    operator(q, k, v, *temperature).backward(dy)
     moved = np.array(traffic.rows())[:, :2].sum(1) / q.nbytes
     forward = traffic.launches.index("apply_kernel") + 1
     assert moved[:forward].sum() == 4
     assert moved.sum() == 11
+    assert sorted(traffic.rows()) == sorted(expected(plan))
 
 
 def test_the_count_notices_a_read_too_many(monkeypatch):

@@ -25,7 +25,7 @@ def scale_and_shift(norm: Sequence[Tensor], eps: float, dtype: torch.dtype) -> t
 def activated(affine: tuple[Tensor, Tensor] | None) -> Features:
     """z = x, or with the affine map of BN its ReLU6."""
 
-    def features(walk: Walk, i: int, box: tuple[slice, ...]) -> Tensor:
+    def features(walk: Walk, i: int, box: int) -> Tensor:
         x = walk.read(i, box)
         if affine is None:
             return x

@@ -8,26 +8,30 @@ from torch import Tensor
 from ...layout import empty_positions
 from .walking import Walk
 
+SHARE = 4
+"""Part of the cache for a box, beside which several workspaces must find place."""
+
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
     """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
-    walk = Walk(key.mT, value.mT, batch_axes=2)
+    walk = Walk(key.mT, value.mT, batch_axes=2, share=SHARE)
     batch, heads, _, width = key.shape
     sums = key.new_zeros(batch, heads, width, value.shape[3] + 1, dtype=walk.dtype)
     maximum = key.new_full((batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype)
-    product, total = sums[..., :-1], sums[..., -1:]
     for box in walk:
-        k, highest = walk.read(0, box), walk.groups(maximum, box)
+        k, sums_here = walk.read(0, box), walk.groups(sums, box)
         if phi == "exp":
-            largest = torch.maximum(highest, k.amax(-1, keepdim=True))
-            finite = _finite(largest)
-            walk.groups(sums, box).mul_((highest - finite).exp())
+            highest, largest = walk.groups(maximum, box), k.amax(-1, keepdim=True)
+            largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
+            if not walk.begins(box):
+                torch.maximum(largest, highest, out=largest)
+                sums_here.mul_((highest - largest).exp_())
             highest.copy_(largest)
-            mapped = torch.sub(k, finite, out=walk.workspace(-1, k)).exp_()
+            mapped = torch.sub(k, largest, out=walk.workspace(-1, k)).exp_()
         else:
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
-        walk.groups(product, box).baddbmm_(mapped, walk.read(1, box).mT)
-        walk.groups(total, box).add_(mapped.sum(-1, keepdim=True))
+        sums_here[..., :-1].baddbmm_(mapped, walk.read(1, box).mT)
+        sums_here[..., -1:].add_(mapped.sum(-1, keepdim=True))
     return sums, maximum[..., 0]
 
 
@@ -35,21 +39,18 @@ def phi_outer_sum_backward(
     grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str
 ) -> tuple[Tensor, Tensor]:
     grad_key, grad_value = empty_positions(key, key.shape[3]), empty_positions(value, value.shape[3])
-    walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
+    walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2, share=SHARE)
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
-    finite = _finite(maximum[..., None])
+    finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
     for box in walk:
-        k = walk.read(0, box)
+        k, matrix_here = walk.read(0, box), walk.groups(matrix, box)
         mapped = walk.workspace(-1, k)
         if phi == "exp":
             torch.sub(k, walk.groups(finite, box), out=mapped).exp_()
         else:
             torch.clamp(k, min=0, out=mapped)
-        out = walk.result(3, box)
-        walk.store(3, box, torch.bmm(walk.groups(matrix, box).mT, mapped, out=out))
-        through = torch.baddbmm(
-            walk.groups(constant, box), walk.groups(matrix, box), walk.read(1, box), out=walk.workspace(-2, k)
-        )
+        walk.store(3, box, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, box)))
+        through = torch.baddbmm(walk.groups(constant, box), matrix_here, walk.read(1, box), out=walk.result(2, box))
         if phi == "exp":
             through.mul_(mapped)
         else:
@@ -60,36 +61,36 @@ def phi_outer_sum_backward(
 
 def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
     y = empty_positions(query, matrix.shape[2])
-    walk = Walk(query.mT, y.mT, batch_axes=2)
+    walk = Walk(query.mT, y.mT, batch_axes=2, share=SHARE)
     for box in walk:
-        mapped, total = _mapped(walk, 0, box, divisor, eps)
-        out = walk.result(1, box)
-        walk.store(1, box, torch.bmm(walk.groups(matrix, box), mapped, out=out).div_(total))
+        mapped, inverse = _mapped(walk, 0, box, divisor, eps)
+        out = torch.bmm(walk.groups(matrix, box), mapped, out=walk.result(1, box))
+        walk.store(1, box, out.mul_(inverse))
     return y
 
 
 def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """With d the divisor at a position, u = dy / d and c = -phi . M^T u / d: the derivative by phi is M^T u + c times
-    that of d; M gets the sum of u phi^T, what d is made of that of c phi.
+    """With d the divisor at a position, p = phi / d, u = M^T dy and c = p . u: the derivative by phi is u / d, less
+    c / d times that of d; M gets the sum of dy p^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
-    walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
+    walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2, share=SHARE)
     grad_matrix = torch.zeros(matrix.shape, dtype=walk.dtype, device=query.device)
     grad_divisor = grad_matrix.new_zeros(*query.shape[:2], 0 if divisor is None else query.shape[3], 1)
     for box in walk:
-        mapped, total = _mapped(walk, 1, box, divisor, eps)
-        above = torch.div(walk.read(0, box), total, out=walk.workspace(0, walk.read(0, box)))
-        through = torch.bmm(walk.groups(matrix, box).mT, above, out=walk.workspace(-2, mapped))
-        common = torch.mul(mapped, through, out=walk.workspace(-3, mapped)).sum(1, keepdim=True).div_(total).neg_()
-        walk.groups(grad_matrix, box).baddbmm_(above, mapped.mT)
+        mapped, inverse = _mapped(walk, 1, box, divisor, eps)
+        share, above = mapped.mul_(inverse), walk.read(0, box)
+        through = torch.bmm(walk.groups(matrix, box).mT, above, out=walk.result(2, box))
+        common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
+        walk.groups(grad_matrix, box).baddbmm_(above, share.mT)
         if divisor is None:
-            through.add_(common).mul_(mapped)
+            through.sub_(common).mul_(share)
         else:
-            walk.groups(grad_divisor, box).baddbmm_(mapped, common.mT)
-            through.addcmul_(common.expand_as(through), walk.groups(divisor[..., None], box))
-            torch.ops.aten.threshold_backward.grad_input(through, mapped, 0, grad_input=through)
+            walk.groups(grad_divisor, box).baddbmm_(share, common.mT, alpha=-1)
+            through.addcmul_(common.expand_as(through), walk.groups(divisor[..., None], box), value=-1).mul_(inverse)
+            torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
         walk.store(2, box, through)
     return grad_query, grad_matrix, grad_divisor[..., 0]
 
@@ -121,20 +122,13 @@ def outer_sum_and_squares_backward(
     return grad_a, grad_b
 
 
-def _mapped(
-    walk: Walk, i: int, box: tuple[slice, ...], divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """phi of map `i` inside `box`, (G, E, N), and what is divided by, (G, 1, N)."""
+def _mapped(walk: Walk, i: int, box: int, divisor: Tensor | None, eps: Tensor | None) -> tuple[Tensor, Tensor]:
+    """phi of map `i` inside `box`, (G, E, N), and one over what it is divided by, (G, 1, N)."""
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
     if divisor is None or eps is None:
         torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_()
-        return mapped, mapped.sum(1, keepdim=True)
+        return mapped, mapped.sum(1, keepdim=True).reciprocal_()
     torch.clamp(q, min=0, out=mapped)
     weights = walk.groups(divisor[:, :, None], box)  # (G, 1, E)
-    return mapped, torch.baddbmm(walk.groups(eps[..., None, None], box), weights, mapped)
-
-
-def _finite(maximum: Tensor) -> Tensor:
-    """0 where the maximum is -inf, that of no positions, which nothing can be subtracted from."""
-    return maximum.masked_fill(maximum == -torch.inf, 0)
+    return mapped, torch.baddbmm(walk.groups(eps[..., None, None], box), weights, mapped).reciprocal_()

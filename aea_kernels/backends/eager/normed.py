@@ -17,7 +17,7 @@ pivot, normed_keys = norms.pivot, norms.keys
 def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
     """u, always in the map's workspace."""
 
-    def features(walk: Walk, i: int, box: tuple[slice, ...]) -> Tensor:
+    def features(walk: Walk, i: int, box: int) -> Tensor:
         x = walk.read(i, box)
         out = walk.workspace(i, x)
         if pivot is not None:

@@ -12,7 +12,7 @@ from ... import folding
 from ...layout import empty_features
 from .walking import Walk
 
-Features = Callable[[Walk, int, tuple[slice, ...]], Tensor]
+Features = Callable[[Walk, int, int], Tensor]
 """What of a map inside a box, (G, C, N), enters products; it may lie in the map's workspace."""
 
 

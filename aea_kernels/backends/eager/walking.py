@@ -14,90 +14,111 @@ BOX_BYTES = 1 << 21
 """Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
 
 
-def _boxes(extents: tuple[int, ...], positions: int) -> Iterator[tuple[slice, ...]]:
-    """Boxes of at most `positions` elements that tile `extents`, each contiguous in row-major order, in that order."""
-    if 0 in extents:
-        return
-    axis, inner = len(extents), 1
-    while axis > 0 and inner * extents[axis - 1] <= positions:
-        axis -= 1
-        inner *= extents[axis]
-    whole = tuple(slice(0, extent) for extent in extents)
-    if axis == 0:
-        yield whole
-        return
-    axis -= 1
-    step = max(1, positions // inner)
-    for outer in range(math.prod(extents[:axis])):
-        singles, rest = [], outer
-        for extent in reversed(extents[:axis]):
-            rest, i = divmod(rest, extent)
-            singles.append(slice(i, i + 1))
-        for start in range(0, extents[axis], step):
-            stop = min(start + step, extents[axis])
-            yield (*reversed(singles), slice(start, stop), *whole[axis + 1 :])
-
-
-def _merge_spatial(x: Tensor, batch_axes: int) -> Tensor:
-    """(*batch, C, S) as a view where the strides allow it, else x as it is."""
-    if x.dim() == batch_axes + 2:
+def _merged(x: Tensor, batch_axes: int) -> Tensor:
+    """(*batch, C, *spatial) as a view (G, C, S) where the strides allow it, else x as it is."""
+    if x.dim() == 3:
         return x
+    batch, (channels, *spatial) = x.shape[:batch_axes], x.shape[batch_axes:]
     try:
-        return x.view(*x.shape[: batch_axes + 1], math.prod(x.shape[batch_axes + 1 :]))
+        return x.view(math.prod(batch), channels, math.prod(spatial))
     except RuntimeError:
         return x
 
 
 class Walk:
-    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in."""
+    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in.
 
-    def __init__(self, *maps: Tensor, batch_axes: int = 1) -> None:
-        merged = [_merge_spatial(x, batch_axes) for x in maps]
-        self.maps = merged if all(x.dim() == batch_axes + 2 for x in merged) else list(maps)
-        self.batch_axes = batch_axes
+    Boxes tile batch and space in row-major order, each contiguous in it. They are numbered in that order.
+
+    Args:
+        maps: (*batch, C, *spatial) each.
+        batch_axes: how many axes the batch has.
+        share: boxes hold this part of `BOX_BYTES`, for several workspaces that are computed in one after the other.
+    """
+
+    def __init__(self, *maps: Tensor, batch_axes: int = 1, share: int = 1) -> None:
+        merged = [_merged(x, batch_axes) for x in maps]
+        whole = all(x.dim() == 3 for x in merged)
+        self.maps = merged if whole else list(maps)
         self.dtype = acc_dtype(maps[0].dtype)
-        self.extents = (*self.maps[0].shape[:batch_axes], *self.maps[0].shape[batch_axes + 1 :])
+        self._matrix_axes, self._batch_axes = batch_axes, 1 if whole else batch_axes
+        shape = self.maps[0].shape
+        extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
-        self.positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
+        positions = max(64, BOX_BYTES // (share * channels * self.dtype.itemsize))
+        axis, inner = len(extents), 1
+        while axis > 0 and inner * extents[axis - 1] <= positions:
+            axis -= 1
+            inner *= extents[axis]
+        # axes from `axis` on are whole in every box, the one before is parted, the others are one by one
+        steps = [1] * (axis - 1) + [max(1, positions // max(1, inner))] * (axis > 0) + list(extents[axis:])
+        counts = [-(-extent // max(1, step)) for extent, step in zip(extents, steps, strict=True)]
+        self._parted = [
+            (i, step, count) for i, (step, count) in enumerate(zip(steps, counts, strict=True)) if count > 1
+        ]
+        self._boxes = math.prod(counts)
+        self._boxes_of_images = math.prod(counts[self._batch_axes :])
+        self._parts: dict[int, list[Tensor]] = {}
         self._workspaces: dict[int, Tensor] = {}
 
-    def __iter__(self) -> Iterator[tuple[slice, ...]]:
-        return _boxes(self.extents, self.positions)
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._boxes))
 
-    def groups(self, matrices: Tensor, box: tuple[slice, ...]) -> Tensor:
+    def begins(self, box: int) -> bool:
+        """Whether it is the first box of its images."""
+        return box % self._boxes_of_images == 0
+
+    def groups(self, matrices: Tensor, box: int) -> Tensor:
         """What belongs to the box, (G, O, C), of one matrix an image, (*batch, O, C): a view."""
-        return matrices[box[: self.batch_axes]].flatten(0, self.batch_axes - 1)
+        if self._batch_axes < self._matrix_axes:
+            matrices = matrices.flatten(0, self._matrix_axes - 1)
+        images = box // self._boxes_of_images
+        for axis, step, count in reversed(self._parted):
+            if axis < self._batch_axes:
+                images, i = divmod(images, count)
+                matrices = matrices.narrow(axis, i * step, min(step, matrices.shape[axis] - i * step))
+        return matrices if self._batch_axes == 1 else matrices.flatten(0, self._batch_axes - 1)
 
-    def _part(self, i: int, box: tuple[slice, ...]) -> Tensor:
-        return self.maps[i][(*box[: self.batch_axes], slice(None), *box[self.batch_axes :])]
+    def _part(self, i: int, box: int) -> Tensor:
+        """Map `i` inside `box`: a view."""
+        if i not in self._parts:
+            parts = [self.maps[i]]
+            for axis, step, _ in self._parted:
+                parts = [p for part in parts for p in part.split(step, axis + (axis >= self._batch_axes))]
+            self._parts[i] = parts
+        return self._parts[i][box]
 
-    def _flat(self, i: int, box: tuple[slice, ...]) -> Tensor:
-        """Map `i` inside `box` as (G, C, N): a view, or a copy of this box where the strides allow none."""
-        part, axes = self._part(i, box), self.batch_axes
+    def _flat(self, part: Tensor) -> Tensor:
+        """A part of a map as (G, C, N): a view, or a copy of this box where the strides allow none."""
+        if part.dim() == 3:
+            return part
+        axes = self._batch_axes
         return part.reshape(math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :]))
 
     def workspace(self, i: int, like: Tensor) -> Tensor:
         """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost."""
         if i not in self._workspaces or self._workspaces[i].numel() < like.numel():
             self._workspaces[i] = torch.empty(like.numel(), dtype=self.dtype, device=like.device)
+        flat = self._workspaces[i]
+        flat = flat if flat.numel() == like.numel() else flat[: like.numel()]
         groups, channels, positions = like.shape
-        flat = self._workspaces[i][: like.numel()]
         if like.stride(1) == 1 and like.stride(2) != 1:
             return flat.view(groups, positions, channels).mT
         return flat.view(groups, channels, positions)
 
-    def read(self, i: int, box: tuple[slice, ...]) -> Tensor:
+    def read(self, i: int, box: int) -> Tensor:
         """Map `i` inside `box`, (G, C, N), in the accumulation dtype."""
-        flat = self._flat(i, box)
+        flat = self._flat(self._part(i, box))
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
-    def result(self, i: int, box: tuple[slice, ...]) -> Tensor:
+    def result(self, i: int, box: int) -> Tensor:
         """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the map allows it."""
-        flat = self._flat(i, box)
-        in_place = flat.dtype == self.dtype and flat.data_ptr() == self._part(i, box).data_ptr()
+        part = self._part(i, box)
+        flat = self._flat(part)
+        in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()
         return flat if in_place else self.workspace(i, flat)
 
-    def store(self, i: int, box: tuple[slice, ...], values: Tensor) -> None:
+    def store(self, i: int, box: int, values: Tensor) -> None:
         part = self._part(i, box)
         if values.data_ptr() != part.data_ptr():
             part.copy_(values.reshape(part.shape))

@@ -77,7 +77,7 @@ def plan_over_positions(
 
 
 def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `written` is the workspace that it fills."""
+    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces that it fills."""
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
@@ -87,7 +87,7 @@ def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tens
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
     }
-    workspace = 0 if written is None else written.nbytes
+    workspace = sum(t.nbytes for t in (written, arguments.get("maxima")) if t is not None)
     launch(
         kernel,
         plan.programs,

@@ -100,6 +100,20 @@ def test_cross_attention_of_sana_equals_the_original() -> None:
         torch.testing.assert_close(module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"])
+def test_keys_add_over_tiles(name: str) -> None:
+    """Of the projected map: rows of the whole attend to the sum of both halves' keys."""
+    shape, make = CASES[name]
+    module, x = randomised(make()).eval(), torch.randn(shape, dtype=torch.float64)
+    aea.convert(module)
+    expected = module(x)
+    columns = slice(0, x.shape[3])
+    module.keys = module.summarize(x, (slice(0, 3), columns)) + module.summarize(x, (slice(3, 5), columns))
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-10)
+    if name == "earlier LinearAttention":  # without a neighbourhood
+        torch.testing.assert_close(module(x[:, :, :2]), expected[:, :, :2], rtol=1e-10, atol=1e-10)
+
+
 def test_a_mask_goes_to_the_original() -> None:
     module, x = randomised(originals.XCA(6, 2)), torch.randn(TOKENS, dtype=torch.float64)
     mask = torch.arange(9) < 4
