@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .backends import backend_name, use_backend
-from .backends.eager import BOX_BYTES
+from .backends import backend_name, resolved, use_backend
+from .backends.eager.walking import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype
@@ -308,7 +308,7 @@ def _explain_block(
         kind, *_, groups = channel_norm
         return NormedBlock.apply(x, *norm[:2], meta.get("references"), kind, groups, spec, *projections)[0]
 
-    with_kernels = gpu is not None or backend_name() == "triton"
+    with_kernels = gpu is not None or resolved(backend_name(), device) == "triton"
     whole = with_kernels and channel_norm is not None and channel_norm.kind != "group"
     plan = Plan(
         what=f"AugmentedAttention on {tuple(shape)}, {dtype}, " + ("forward + backward" if backward else "inference"),
@@ -321,7 +321,8 @@ def _explain_block(
         map_bytes=positions * (references + positions) * heads * batch * dtype.itemsize,
     )
     if plan.route == "fold":
-        return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
+        with use_backend("triton" if with_kernels else "eager"):
+            return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
     # around the operators stand PyTorch's own operations: counted in the gross, and backward as twice the forward pass
     cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
     reads, flops = times * (cost.numbers / channels - 4), round(times * cost.flops * batch * positions)

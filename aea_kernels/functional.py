@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import naive
 from .autograd import ApplyMatrix, MomentsOf, OuterSum
-from .backends import backend_name
+from .backends import backend_name, resolved
 from .block import AttentionBlock, BlockSpec, project_first
 from .checks import (
     check,
@@ -256,7 +256,7 @@ def _normed_block(
         return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    whole = kind != "group" and spec.backend == "triton"
+    whole = kind != "group" and resolved(spec.backend, x.device) == "triton"
     if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
         with torch.autocast(x.device.type, enabled=False):
             return project_first(x, norm, projections, references, spec)[0]

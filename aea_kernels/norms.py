@@ -76,15 +76,21 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
     return folding.add_references(per_group, references, reference_images)
 
 
+def _by_group(t: Tensor, groups: int) -> Tensor:
+    """(B, C) as (B, groups, C / groups)."""
+    # where a default device is set torch.compile traces the text of the method, and fails
+    return torch.unflatten(t, 1, (groups, -1))
+
+
 def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """GroupNorm's: pivot less mean of x (B, C), and biased variance (B, groups); float64."""
     count = gram[:, -1, -1].double().clamp(min=1)[:, None]  # (B, 1)
     means = gram[:, :-1, -1].double() / count  # of u
     squares = gram.diagonal(dim1=1, dim2=2)[:, :-1].double() / count
-    of_x = (means + pivot.double()).unflatten(1, (groups, -1)).mean(-1, keepdim=True)
-    offset = (pivot.double().unflatten(1, (groups, -1)) - of_x).flatten(1)
+    of_x = _by_group(means + pivot.double(), groups).mean(-1, keepdim=True)
+    offset = (_by_group(pivot.double(), groups) - of_x).flatten(1)
     spread = squares + 2 * offset * means + offset**2
-    return offset, spread.unflatten(1, (groups, -1)).mean(-1).clamp(min=0)
+    return offset, _by_group(spread, groups).mean(-1).clamp(min=0)
 
 
 def affine(norm: ChannelNorm, gram: Tensor, pivot: Tensor | None) -> Tensor:
@@ -129,8 +135,8 @@ def backward(
     both = scale_grad + constant_grad * offset  # float64 from here on
     weighted = both if norm.weight is None else both * norm.weight
     number = gram[:, -1, -1].double().clamp(min=1)[:, None] * per_group
-    variance_grad = -0.5 * inverse**3 * weighted.unflatten(1, (norm.groups, -1)).sum(-1) / number
-    mean_grad = -(constant_grad * affine[:, 0]).double().unflatten(1, (norm.groups, -1)).sum(-1) / number
+    variance_grad = -0.5 * inverse**3 * _by_group(weighted, norm.groups).sum(-1) / number
+    mean_grad = -_by_group((constant_grad * affine[:, 0]).double(), norm.groups).sum(-1) / number
     variance_grad, mean_grad = (t.repeat_interleave(per_group, 1) for t in (variance_grad, mean_grad))  # (B, C)
     gram_grad.diagonal(dim1=1, dim2=2)[:, :-1].add_(2 * variance_grad)
     sums_grad = (mean_grad + 2 * variance_grad * offset).to(gram.dtype)

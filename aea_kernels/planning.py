@@ -216,7 +216,7 @@ def plan_launch(
 
 # ---- the route of a block -------------------------------------------------------------------------------------------
 
-BALANCE = {"16-bit": 300.0, "tf32": 150.0, "tf32x3": 50.0, "ieee": 20.0, "cpu": 10.0}
+BALANCE = {"16-bit": 300.0, "tf32": 150.0, "ieee": 20.0, "cpu": 10.0}
 """FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an ordinary CPU."""
 
 
@@ -257,7 +257,11 @@ def route(
     """
     if whole and channels > NORMED_CHANNELS:
         return "project"
-    return _route(channels, keys, values, heads, dtype, "cpu" if device.type == "cpu" else multiplication(dtype))
+    mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
+    # torch.compile can trace this question, which `multiplication` does not ask
+    if mode == "ieee" and dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
+        mode = "tf32"
+    return _route(channels, keys, values, heads, dtype, mode)
 
 
 @lru_cache

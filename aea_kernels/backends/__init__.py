@@ -9,9 +9,11 @@ from types import ModuleType, TracebackType
 
 import torch
 
-from . import eager, eager_families
+from . import eager
 
 BACKENDS = ("auto", "eager", "triton", "naive")
+AUTO_ON_CUDA = "eager"
+"""Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed on one."""
 _chosen = "auto"
 """A plain global, for the whole process: torch.compile guards on it, which it cannot on a context variable."""
 
@@ -19,7 +21,8 @@ _chosen = "auto"
 class use_backend:
     """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or ``"naive"``.
 
-    "auto" is eager: the Triton kernels agree with it in the interpreter, but not yet in all tests on a device.
+    "auto" is eager, for tensors on a CUDA device `AUTO_ON_CUDA`: the Triton kernels agree with eager in the
+    interpreter, but not yet in all tests on a device.
 
     As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
     ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend of its forward pass.
@@ -47,8 +50,13 @@ class use_backend:
 
 
 def backend_name() -> str:
-    """The backend that computes now: what was asked for, "auto" resolved."""
-    return "eager" if _chosen == "auto" else _chosen
+    """What was asked for: one of `BACKENDS`."""
+    return _chosen
+
+
+def resolved(name: str, device: torch.device) -> str:
+    """Who computes for tensors on `device` where `name` was asked for: "eager", "triton" or "naive"."""
+    return name if name != "auto" else AUTO_ON_CUDA if device.type == "cuda" else "eager"
 
 
 def primitives(name: str, device: torch.device, *, families: bool = False) -> ModuleType:
@@ -58,8 +66,9 @@ def primitives(name: str, device: torch.device, *, families: bool = False) -> Mo
     Raises:
         RuntimeError: the backend cannot run there.
     """
+    name = resolved(name, device)
     if name == "eager":
-        return eager_families if families else eager
+        return eager.families if families else eager
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "

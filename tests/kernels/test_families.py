@@ -201,7 +201,7 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
     if backend == "triton":
         pytest.skip("only the eager backend walks over boxes")
     inputs = [normal(3, 2, 1000, 5, seed=seed).requires_grad_() for seed in range(3)]
-    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     for family in ("relu", "efficient", "channel"):
         shared = (normal(2, seed=4),) if family == "channel" else ()
         testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)

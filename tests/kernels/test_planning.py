@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import aea_kernels as aea
-from aea_kernels import planning
+from aea_kernels import backends, planning
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
@@ -60,9 +60,19 @@ def test_a_backend_is_chosen_for_a_block_of_code_or_from_then_on(monkeypatch):
     assert calls == [1]
 
 
+def test_auto_asks_for_one_backend_on_cuda_and_for_eager_elsewhere(monkeypatch):
+    monkeypatch.setattr(backends, "AUTO_ON_CUDA", "triton")
+    names = [backends.resolved("auto", torch.device(device)) for device in ("cpu", "cuda", "meta")]
+    assert names == ["eager", "triton", "eager"]
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    pytest.importorskip("triton", reason="the package triton is not installed")
+    assert backends.primitives("auto", torch.device("cuda")).__name__.endswith(".triton")
+    assert backends.primitives("auto", torch.device("cpu")) is backends.eager
+
+
 def test_a_backend_that_cannot_run_raises(monkeypatch):
-    q = torch.randn(1, 1, 3, 2)
-    monkeypatch.delenv("TRITON_INTERPRET")
+    q = torch.randn(1, 1, 3, 2, device="cpu")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with aea.use_backend("triton"), pytest.raises(RuntimeError, match="'triton' cannot run on cpu: it needs a CUDA"):
         aea.linear_attention(q, q, q)
     monkeypatch.setenv("TRITON_INTERPRET", "1")

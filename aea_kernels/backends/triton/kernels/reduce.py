@@ -39,7 +39,7 @@ def reduce_splits_kernel(
     inside = (rows < A)[:, None] & (columns < W)[None, :]
     members = tl.where(group < reference_images, 1, images - reference_images)
     parts = members * splits
-    area = A.to(tl.int64) * W
+    area = tl.cast(A, tl.int64) * W  # A is no tensor where it is 1
     part = tl.arange(0, BLOCK_P)
     if maxima is not None:
         maxima += tl.minimum(group, reference_images) * splits * A
