@@ -61,7 +61,8 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     """
     if kernel.startswith("phi_"):
         tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
-        if tiles.block_a == 128 and architecture < 90 and kernel != "phi_apply":
+        full = kernel == "phi_outer" if architecture >= 100 else architecture < 90 and kernel != "phi_apply"
+        if tiles.block_a == 128 and full:
             # maxima, sums and exponentials are held in registers too
             return tiles._replace(block_s=max(16, tiles.block_s // 2))
         if kernel == "phi_outer" and mode == "tf32" and tiles.block_a == 64 and architecture >= 100:

@@ -105,8 +105,10 @@ def test_moments_are_sums_of_homogeneous_outer_products(size, data):
     torch.testing.assert_close(moments.sum_over_batch().gram, oracle(x).sum(0, keepdim=True))
 
 
-def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
+def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
     """Every path through many boxes: inner axes whole, outer axes one by one."""
+    if backend == "triton":
+        pytest.skip("only the eager backend walks over boxes")
     q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
     expected = naive.linear_attention(q, k, v)
     monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
