@@ -9,18 +9,21 @@ A new operator takes the form that `transforms.Function` describes, as `OuterSum
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import ops
-from .transforms import Function, fold_batch, transformed, unfold_batch
+from .transforms import Function, fold_batch, in_legacy_vmap, transformed, unfold_batch
 
 
-def differentiable() -> bool:
+def differentiable(grad_output: Tensor | None) -> bool:
     """Whether the running backward pass must have derivatives in turn, or is transformed by torch.func."""
-    return not torch.compiler.is_compiling() and (torch.is_grad_enabled() or transformed())
+    if torch.compiler.is_compiling():
+        return False
+    return torch.is_grad_enabled() or transformed() or in_legacy_vmap(grad_output)
 
 
 class OuterSum(Function):
@@ -38,7 +41,7 @@ class OuterSum(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        apply = ApplyMatrix.apply if differentiable() else ops.apply_matrix
+        apply = ApplyMatrix.apply if differentiable(grad_output) else ops.apply_matrix
         grad_a = apply(b, grad_output, ctx.backend) if ctx.needs_input_grad[0] else None
         grad_b = apply(a, grad_output.mT, ctx.backend) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b, None
@@ -70,9 +73,10 @@ class ApplyMatrix(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         a, matrix = ctx.saved_tensors
         needs_a, needs_matrix, _ = ctx.needs_input_grad
-        if needs_a and needs_matrix and not differentiable():
+        if needs_a and needs_matrix and not differentiable(grad_output):
             return *ops.apply_matrix_backward(grad_output, a, matrix, ctx.backend), None
-        apply, outer = (ApplyMatrix.apply, OuterSum.apply) if differentiable() else (ops.apply_matrix, ops.outer_sum)
+        functions, primitives = (ApplyMatrix.apply, OuterSum.apply), (ops.apply_matrix, ops.outer_sum)
+        apply, outer = functions if differentiable(grad_output) else primitives
         grad_a = apply(grad_output, matrix.mT, ctx.backend) if needs_a else None
         return grad_a, outer(grad_output, a, ctx.backend) if needs_matrix else None, None
 
@@ -107,7 +111,7 @@ class MomentsOf(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         matrix = (grad_output + grad_output.mT)[:, :-1]  # (B, C, C+1)
-        if not differentiable():
+        if not differentiable(grad_output):
             return ops.apply_to_features(x, matrix, ctx.backend), None
         flat = x.flatten(2).to(matrix.dtype)
         return (matrix[..., :-1] @ flat + matrix[..., -1:]).reshape(x.shape).to(x.dtype), None
@@ -115,7 +119,9 @@ class MomentsOf(Function):
     @staticmethod
     def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
         (x, backend), (dx, _) = inputs, tangents
-        flat, dflat = (t.flatten(2).mT[:, None] for t in (x, dx))  # (B, 1, S, C): positions before channels
+        batch, channels = x.shape[:2]
+        # (B, 1, S, C): positions before channels; `flatten` is unknown to the vmap of torch.autograd
+        flat, dflat = (t.reshape(batch, channels, math.prod(x.shape[2:])).mT[:, None] for t in (x, dx))
         outer = OuterSum.apply(dflat, flat, backend)[:, 0]  # sum of dx x^T
         total = dflat.sum(2, dtype=outer.dtype).mT  # (B, C, 1)
         half = torch.nn.functional.pad(torch.cat([outer, total], 2), (0, 0, 0, 1))  # sum of (dx, 0) xh^T

@@ -76,7 +76,7 @@ class AttentionBlock(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, variance, references, *projections, gram, matrix = ctx.saved_tensors
         heads, scale, reference_images, eps, batch_statistics, group, backend = ctx.spec
-        if differentiable():
+        if differentiable(grad_output):
             inputs = (x, weight, bias, mean, variance, references, None, *projections)
             return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, ctx.spec)
         norm = _norm(weight, bias, mean, variance)

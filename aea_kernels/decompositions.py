@@ -1,4 +1,4 @@
-"""The block in prediction and the operators in operations that every exporter knows: matrix products and sums.
+"""The blocks in prediction and all operators in operations that every exporter knows: matrix products and sums.
 
     program = torch.export.export(model.eval(), (x,), dynamic_shapes=...)
     program = program.run_decompositions(aea_kernels.decompositions.PLAIN)
@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import folding, ops
+from . import folding, norms, ops
 from .block import features
+from .families import ops as family_ops
+from .families.autograd import OuterSumAndSquares, PhiApply, PhiOuterSum
 from .layout import acc_dtype
-from .parameters import Norm
+from .parameters import ChannelNorm, Norm
 
 
 def _features(x: Tensor, norm: Sequence[Tensor], eps: float) -> Tensor:
@@ -34,9 +36,14 @@ def _features(x: Tensor, norm: Sequence[Tensor], eps: float) -> Tensor:
 def _moments(
     x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int, backend: str
 ) -> Tensor:
-    z = _features(x, norm, eps)
-    z = torch.cat([z, torch.ones_like(z[:, :1])], 1)
-    return folding.add_references(folding.sum_groups(z @ z.mT, reference_images), references, reference_images)
+    gram = _gram(_features(x, norm, eps))
+    return folding.add_references(folding.sum_groups(gram, reference_images), references, reference_images)
+
+
+def _gram(z: Tensor) -> Tensor:
+    """Moments of z (B, C, S), (B, C+1, C+1)."""
+    zh = torch.cat([z, torch.ones_like(z[:, :1])], 1)
+    return zh @ zh.mT
 
 
 def _attend_to_moments(
@@ -50,9 +57,55 @@ def _attend_to_moments(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     matrix = folding.fold(gram, projections, heads, scale)
-    each = folding.expand_groups(matrix, x.shape[0])
-    attended = each[..., :-1] @ _features(x, norm, eps) + each[..., -1:]
-    return x + attended.reshape(x.shape).to(x.dtype), matrix
+    return _add(x, folding.expand_groups(matrix, x.shape[0]), _features(x, norm, eps)), matrix
+
+
+def _add(x: Tensor, matrix: Tensor, z: Tensor) -> Tensor:
+    """``x + M zh``, with matrix M (B, C, C+1) and z (B, C, S)."""
+    attended = matrix[..., :-1] @ z + matrix[..., -1:]
+    return x + attended.reshape(x.shape).to(x.dtype)
+
+
+def _pivot(x: Tensor, backend: str) -> Tensor:
+    """The mean of x over its positions: any number near it will do."""
+    flat = x.flatten(2).to(acc_dtype(x.dtype))
+    first = flat[..., :1]
+    return (first + (flat - first).mean(-1, keepdim=True))[..., 0]
+
+
+def _normed_features(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
+    """u of `norms.py`, (B, C, S), in the accumulation dtype."""
+    flat = x.flatten(2).to(acc_dtype(x.dtype))
+    if pivot is not None:
+        return flat - pivot[..., None]
+    return norms.normalised(flat, ChannelNorm(kind, None, None, eps, 1))
+
+
+def _normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
+    return _gram(_normed_features(x, kind, eps, pivot))
+
+
+def _normed_keys(
+    gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str
+) -> Tensor:
+    return norms.keys(gram, affine, references, reference_images)
+
+
+def _attend_to_normed(
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    affine: Tensor,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    matrix = folding.fold(gram, projections, heads, scale)
+    composed = norms.compose(folding.expand_groups(matrix, x.shape[0]), affine)
+    return _add(x, composed, _normed_features(x, kind, eps, pivot)), matrix
 
 
 def _outer_sum(a: Tensor, b: Tensor, backend: str) -> Tensor:
@@ -69,5 +122,12 @@ PLAIN: dict[Any, Callable[..., Any]] = {
     ops.attend_to_moments: _attend_to_moments,
     ops.outer_sum: _outer_sum,
     ops.apply_matrix: _apply_matrix,
+    ops.pivot: _pivot,
+    ops.normed_moments: _normed_moments,
+    ops.normed_keys: _normed_keys,
+    ops.attend_to_normed: _attend_to_normed,
+    family_ops.phi_outer_sum: PhiOuterSum.plain,
+    family_ops.phi_apply: PhiApply.plain,
+    family_ops.outer_sum_and_squares: OuterSumAndSquares.plain,
 }
 """What `torch.export.ExportedProgram.run_decompositions` takes: each operator, and what computes it."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backends import backend_name, resolved, use_backend
-from .backends.eager import BOX_BYTES
+from .backends.eager.walking import BOX_BYTES
 from .block import AttentionBlock, BlockSpec
 from .functional import linear_attention
 from .layout import acc_dtype

@@ -36,7 +36,9 @@ def expand_groups(per_group: Tensor, images: int) -> Tensor:
     """(G, ...) -> (B, ...), the adjoint of `sum_groups`: every image gets the matrix of its group."""
     if per_group.shape[0] == images:
         return per_group
-    return torch.cat([per_group, per_group[-1:].expand(images - per_group.shape[0], *per_group.shape[1:])])
+    # one more than needed, so at least two: torch.compile builds graphs apart for expanding to one and to more
+    shared = per_group[-1:].expand(images - per_group.shape[0] + 1, *per_group.shape[1:])
+    return torch.cat([per_group, shared])[:images]
 
 
 def homogeneous(features: Tensor) -> Tensor:

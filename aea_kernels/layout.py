@@ -18,6 +18,9 @@ def empty_features(x: Tensor, channels: int) -> Tensor:
 
 def empty_positions(a: Tensor, channels: int) -> Tensor:
     """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one."""
+    batch, heads, positions, _ = a.shape
     if a.stride(2) == 1 and a.stride(3) != 1:
-        return a.new_empty(*a.shape[:2], channels, a.shape[2]).mT
-    return a.new_empty(*a.shape[:3], channels)
+        plane = channels * positions
+        # not a view of an empty tensor: forward mode gives no tangent of another layout to a view
+        return a.new_empty_strided((batch, heads, positions, channels), (heads * plane, plane, 1, positions))
+    return a.new_empty(batch, heads, positions, channels)

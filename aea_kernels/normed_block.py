@@ -63,7 +63,7 @@ class NormedBlock(Function):
             return (None,) * 15
         heads, scale, reference_images, eps, _, group, backend = ctx.spec
         norm = ChannelNorm(ctx.kind, weight, bias, eps, ctx.groups)
-        if differentiable():
+        if differentiable(grad_output):
             inputs = (x, weight, bias, references, None, None, None, *projections)
             return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, norm, ctx.spec)
         keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_normed_backward(

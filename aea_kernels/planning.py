@@ -64,6 +64,8 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         if tiles.block_a == 128 and architecture < 90 and kernel != "phi_apply":
             # maxima, sums and exponentials are held in registers too
             return tiles._replace(block_s=max(16, tiles.block_s // 2))
+        if kernel == "phi_outer" and mode == "tf32" and tiles.block_a == 64 and architecture >= 100:
+            return tiles._replace(block_s=32, programs_per_sm=2)  # has no norm over channels, and spills of 16
         return tiles
     block = min(128, 1 << max(4, (channels - 1).bit_length()))
     sliced = channels > block  # channels are summed over in slices
@@ -115,6 +117,8 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
     stages = 2 if architecture >= 90 else 1
     positions = 32 if large else 64
     if kernel == "outer":
+        if block == 64 and architecture >= 100:
+            return Tiles(64, 64, 16, 8, 2, 4)  # of 32 positions ptxas spills with a norm over channels
         return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
     if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, positions, warps, stages, 1 if large else 2)

@@ -14,6 +14,13 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def in_legacy_vmap(tensor: Tensor | None) -> bool:
+    """Whether a tensor is of a batch in PyTorch's first vmap, which `torch.autograd` has for ``vectorize=True`` and
+    ``is_grads_batched=True``.
+    """
+    return tensor is not None and torch._C._functorch.is_legacy_batchedtensor(tensor)
+
+
 class Function(torch.autograd.Function):
     """A `torch.autograd.Function` in the form that torch.func needs, with derivatives in forward mode.
 
@@ -21,7 +28,7 @@ class Function(torch.autograd.Function):
 
         forward(*inputs) -> output                   calls a primitive of `ops.py`; there is no ctx
         setup_context(ctx, inputs, output)           ctx.save_for_backward(...), and ctx.NAME for what is not a tensor
-        backward(ctx, grad_output) -> gradients      where `autograd.differentiable()`, by ``.apply`` of Functions
+        backward(ctx, grad_output) -> gradients      where `autograd.differentiable`, by ``.apply`` of Functions
         tangent(inputs, tangents) -> tangent         forward mode: by ``.apply`` of Functions and plain operations
         vmap(info, in_dims, *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
         plain(*inputs) -> output                     instead of these two: plain operations, in place of the Function

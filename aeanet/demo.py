@@ -16,14 +16,15 @@ from aeanet.inference.prediction import restore
 from aeanet.inference.timing import Timing, timed
 from aeanet.io.images import write_image
 from aeanet.io.text import write_json
-from aeanet.networks.registry import short_options
+from aeanet.networks.registry import MODEL_FILE, short_options
 from aeanet.networks.unet import AEANet
 from aeanet.scoring.evaluation import Score, score_region
-from aeanet.training import Recipe, TrainingProgress, save_run, train
+from aeanet.training import RUN_FILE, Recipe, TrainingProgress, save_run, train
 
 TRAINING_PAIRS = 5
-RECORD = "demo.json"
+RECORD, RUN = "demo.json", "run"
 PICTURES = ("lr.png", "lr_bicubic.png", "super_resolved.png", "hr.png", "comparison.png")
+FILES = (RECORD, *PICTURES, f"{RUN}/{MODEL_FILE}", f"{RUN}/{RUN_FILE}")
 # Two cores do these steps in about two minutes. Slower machines end by the time.
 RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
@@ -55,7 +56,7 @@ def run_demo(
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
     trained = train(seen, recipe, on_step=on_step, **short_options("aeanet"))
-    save_run(folder / "run", trained, recipe, PairSet(seen, {}))
+    save_run(folder / RUN, trained, recipe, PairSet(seen, {}))
     if trained.interrupted:
         raise KeyboardInterrupt
     show("Restoring the unseen image", 0.0)

@@ -34,6 +34,7 @@ def with_records(text: str) -> str:
     text = fill(text, "supported", supported_table())
     text = fill(text, "sem", sem_sentence(json.loads((SHIPPED_FOLDER / "sem.json").read_text())))
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
+    text = fill(text, "gpu", gpu_section(json.loads((RESULTS / "NVIDIA-H200-quick.json").read_text())))
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
     text = fill(text, "tiling", tiling_section(json.loads((RESULTS / "tiling.json").read_text())))
     return fill(text, "reproduce", reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())))
@@ -86,6 +87,26 @@ def demo_sentence(demo: dict[str, Any]) -> str:
         f"simulated image gains {demo['delta_psnr']:+.2f} dB PSNR and {demo['delta_ssim']:+.3f} SSIM over bicubic\n"
         f"interpolation. Its attention over {demo['positions']:,} positions took {demo['attention_seconds']:.3f} s; "
         f"the materialised map alone would have needed {demo['map_bytes'] / 1e9:.1f} GB."
+    )
+
+
+def gpu_section(record: dict[str, Any]) -> str:
+    groups = [group for group in record["groups"] if group.startswith("operator | bottom | float32 | forward")]
+    absent = {
+        name: result["status"]
+        for group in groups
+        for name, result in record["groups"][group].items()
+        if "status" in result
+    }
+    (inference,) = (results["aeanet"] for group, results in record["groups"].items() if group.startswith("model | inf"))
+    return (
+        f"Equation 4 at the network's bottom for a 1280x944 image (236 x 320 positions, 128 channels, 2 heads, 64 "
+        f"references, float32) on one {record['device']}, torch {record['torch']}, triton {record['triton']}, "
+        f"`python -m benches --device cuda --quick` at {record['commit']}, before any tuning. *Plain eager* is PyTorch "
+        f"with the product reordered. The whole AEANet takes {inference['median']:.1f} ms and "
+        f"{inference['bytes'] / 2**30:.2f} GiB for 1280 x 944 px. Not measured: "
+        f"{'; '.join(f'{name} ({why})' for name, why in absent.items())}.\n\n"
+        f"{report.table(record, groups, only_measured=True)}"
     )
 
 

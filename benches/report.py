@@ -22,12 +22,14 @@ def tables(record: dict[str, Any]) -> str:
     return "\n\n".join(f"### {suite}\n\n{table(record, groups)}" for suite, groups in suites.items())
 
 
-def table(record: dict[str, Any], groups: list[str]) -> str:
-    """Every contender against ours, in the same run; those that could not run with the reason."""
+def table(record: dict[str, Any], groups: list[str], *, only_measured: bool = False) -> str:
+    """Every contender against ours, in the same run; those that could not run with the reason, unless left out."""
     lines = ["| case | contender | median | spread | memory | against aea |", "|---|---|---|---|---|---|"]
     for group in groups:
         results = record["groups"][group]
         for name, result in results.items():
+            if only_measured and "status" in result:
+                continue
             note = f" ({OTHER_FUNCTIONS[name]})" if name in OTHER_FUNCTIONS else ""
             cells = [" ".join(group.split(" | ")[1:]), name + note, *_cells(result, results.get(OURS, {}))]
             lines.append(f"| {' | '.join(cells)} |")
@@ -49,6 +51,8 @@ def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
 
 
 def _time(milliseconds: float) -> str:
+    if milliseconds < 1:
+        return f"{1000 * milliseconds:.0f} µs"
     return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.2f} s"
 
 

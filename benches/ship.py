@@ -25,6 +25,9 @@ from aeanet.training.card import model_card
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 
+from .trust import RECORD as TRUST_RECORD
+from .trust import card_section
+
 RESULTS = Path(__file__).parent / "results"
 BORDER = 24  # px of the real pairs that are not scored
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
@@ -45,7 +48,9 @@ print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of `aeanet pretrain`")
-    parser.add_argument("--start", type=Path, help="run folder of the training that it began from, if any")
+    parser.add_argument(
+        "--start", type=Path, nargs="*", default=[], help="run folders of the trainings before it, first to last"
+    )
     parser.add_argument("--name", default="sem")
     parser.add_argument("--pairs", type=Path, help="folder of `aeanet register`, whose pairs are scored")
     parser.add_argument("--images", type=int, default=36, help="simulated images to score")
@@ -56,8 +61,7 @@ def main() -> None:
     model = load_model(file)
     images = held_back_images(arguments.images)
     record["name"] = arguments.name
-    if arguments.start:
-        record["start"] = json.loads((arguments.start / RUN_FILE).read_bytes())
+    record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     record["scores"] = {
         "simulated": score_simulated(model, images),
@@ -67,6 +71,8 @@ def main() -> None:
         record["scores"]["real"] = score_real(model, arguments.pairs)
     comparison = RESULTS / "networks.json"
     record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
+    if TRUST_RECORD.exists():
+        record["trust"] = card_section(json.loads(TRUST_RECORD.read_text()))
     record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]

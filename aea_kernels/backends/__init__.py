@@ -9,7 +9,7 @@ from types import ModuleType, TracebackType
 
 import torch
 
-from . import eager, eager_families
+from . import eager
 
 BACKENDS = ("auto", "eager", "triton", "naive")
 AUTO_ON_CUDA = "eager"
@@ -68,7 +68,7 @@ def primitives(name: str, device: torch.device, *, families: bool = False) -> Mo
     """
     name = resolved(name, device)
     if name == "eager":
-        return eager_families if families else eager
+        return eager.families if families else eager
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "

@@ -39,7 +39,7 @@ class PhiOuterSum(Function):
     @staticmethod
     def backward(ctx: Any, grad_sums: Tensor, _maximum_grad: Tensor) -> tuple[Tensor | None, ...]:
         key, value, maximum = ctx.saved_tensors
-        if not differentiable():
+        if not differentiable(grad_sums):
             return *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend), None, None
         k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)
         phi = phi_of(k, _finite(maximum)[:, :, None] if ctx.phi == "exp" else None)
@@ -71,7 +71,7 @@ class PhiApply(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, matrix, divisor, eps = ctx.saved_tensors
-        if not differentiable():
+        if not differentiable(grad_output):
             *grads, grad_divisor = ops.phi_apply_backward(grad_output, query, matrix, divisor, eps, ctx.backend)
             return *grads, None if divisor is None else grad_divisor, None, None
         q, above = query.to(matrix.dtype), grad_output.to(matrix.dtype)
@@ -114,7 +114,7 @@ class OuterSumAndSquares(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
         product, a_squares, b_squares = grads
-        if not differentiable():
+        if not differentiable(product):
             grad_a, grad_b = ops.outer_sum_and_squares_backward(*grads, a, b, ctx.backend)
         else:
             wide_a, wide_b = a.to(product.dtype), b.to(product.dtype)

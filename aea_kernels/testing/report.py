@@ -97,7 +97,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, which `load` reads."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""

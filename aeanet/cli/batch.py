@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aeanet.cli.earlier import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
-from aeanet.errors import UserError, sentence_or_raise
+from aeanet.errors import sentence_or_raise
 from aeanet.io.atomic import make_folder
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from aeanet.networks.base import Network
 
 NAMED = 20  # images that the last sentence names
-
-
-class TargetError(UserError):
-    """A result whose place is taken by a file that is to be kept."""
 
 
 def restore_images(
@@ -132,8 +129,10 @@ def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray"
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
     """Where the residual of a result goes; None, with a warning, if a file is there that is to be kept."""
     file = target.with_name(f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}")
-    if file.exists() and (not overwrite or any(same_file(image, file) for image in images)):
-        warn(f"{file} is already there and is kept.")
+    try:
+        check_place(file, overwrite=overwrite, inputs=images)
+    except TargetError as error:
+        warn(f"What was taken away is not written: {error}")
         return None
     return file
 
@@ -183,20 +182,8 @@ def _target(image: Path, folder: Path, images: list[Path], taken: dict[Path, Pat
     first = taken.setdefault(target, image)
     if first != image:
         raise TargetError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
-    if target.exists():
-        if any(same_file(other, target) for other in images):
-            raise TargetError(
-                f"{image} is not restored: its result {target} would replace an input image; choose another folder "
-                "with --out."
-            )
-        if not overwrite:
-            raise TargetError(f"{image} is not restored: {target} is already there; replace it with --overwrite.")
-    return target
-
-
-def same_file(path: Path, other: Path) -> bool:
-    """Whether both are there and are one file."""
     try:
-        return path.samefile(other)
-    except OSError:
-        return False
+        check_place(target, overwrite=overwrite, inputs=images)
+    except TargetError as error:
+        raise TargetError(f"{image} is not restored: {error}") from None
+    return target

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import fail, out, path, progress_bar, show
+from aeanet.cli.earlier import check_place
+from aeanet.cli.shared import Overwrite, out, path, progress_bar, show
 from aeanet.io.atomic import make_folder
 
 EXAMPLE = "aeanet demo --out aeanet-demo"
@@ -15,13 +16,16 @@ def main(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the pictures and the model.", parser=path)] = Path(
         "aeanet-demo"
     ),
+    overwrite: Overwrite = False,
 ) -> None:
-    """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen, and show the gain."""
-    from aeanet.demo import PICTURES, RECORD, run_demo
+    """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen, and show the gain.
 
-    taken = [name for name in PICTURES if (folder / name).exists()]
-    if taken and not (folder / RECORD).exists():
-        fail(f"the demo would replace {folder / taken[0]}, which is none of its own: choose another folder with --out.")
+    Results that are already there are kept unless you give --overwrite.
+    """
+    from aeanet.demo import FILES, run_demo
+
+    for name in FILES:
+        check_place(folder / name, overwrite=overwrite)
     make_folder(folder)
     with progress_bar() as bar:
         report = run_demo(folder, lambda label, share: show(bar, label, share))

@@ -1,9 +1,13 @@
 """`aeanet evaluate`."""
 
+import statistics
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from aeanet.cli.earlier import check_place
 from aeanet.cli.shared import (
+    Overwrite,
     Pairs,
     argument,
     fail,
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aeanet.data.registration import RegisteredPair
+    from aeanet.networks.base import Network
     from aeanet.scoring import evaluation
 
     OnPair = Callable[[RegisteredPair, NDArray, evaluation.Score | None], None]
@@ -38,6 +43,7 @@ Samples = Annotated[
         parser=path,
     ),
 ]
+RECORD = "evaluation.json"
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
 
@@ -56,15 +62,21 @@ def main(
     ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.
 
     Foreground and background are the pixels above and below Otsu's threshold on HR. Means have a 95 % interval over
     pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used are
-    named, and the others are scored.
+    named, and the others are scored. With the shipped model, or one that began from it, pairs whose LR is unlike its
+    training or whose results need a second look are warned of, as `aeanet restore` does.
+    Results that are already there are kept unless you give --overwrite.
     """
+    from aeanet.data.pairs import find_pairs
     from aeanet.data.specimens import read_samples
     from aeanet.figures import draw_comparison
+    from aeanet.inference.trust import assess_pair
+    from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
     from aeanet.scoring import evaluation
     from aeanet.training import listed_models
@@ -72,16 +84,28 @@ def main(
     single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
     if results:
         keep_apart(results, folder)
+        for name in (RECORD, *(f"{pair.name}.png" for pair in find_pairs(folder))):
+            check_place(results / name, overwrite=overwrite)
         make_folder(results)
     data = register_pairs(folder)
     sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
     evaluations: list[evaluation.Evaluation] = []
+    lr_files = {files.name: files.lr for files in find_pairs(folder)}
+    warnings: dict[str, list[str]] = {}
     done = 0
     with progress_bar() as bar:
         show(bar, "Restoring", 0.0)
 
-        def on_pair(pair: "RegisteredPair", restored: "NDArray", score: "evaluation.Score | None") -> None:
+        def on_pair(
+            pair: "RegisteredPair",
+            restored: "NDArray",
+            score: "evaluation.Score | None",
+            model: "Network | None" = None,
+        ) -> None:
             nonlocal done
+            if model is not None and score and not evaluations:
+                found = assess_pair(model, read_image(lr_files[pair.name]).pixels, pair, restored)
+                warnings[pair.name] = found.warnings
             done += 1
             if results and score and not evaluations:
                 draw_comparison(results / f"{pair.name}.png", pair, restored, score)
@@ -89,7 +113,9 @@ def main(
 
         for run in runs:
             if run in single:
-                evaluations.append(evaluation.evaluate(single[run], data.pairs, on_pair=on_pair))
+                evaluations.append(
+                    evaluation.evaluate(single[run], data.pairs, on_pair=partial(on_pair, model=single[run]))
+                )
             else:
                 evaluations.append(by_own_models(run, data.pairs, on_pair))
     scores = evaluation.Evaluation.average(evaluations)
@@ -98,11 +124,12 @@ def main(
     record = {
         "runs": [str(run) for run in runs],
         "refused": data.refused,
+        "warnings": warnings,
         "intervals": evaluation.intervals(evaluations, sample_of),
         **scores.record(),
     }
     if results:
-        write_json(results / "evaluation.json", record)
+        write_json(results / RECORD, record)
     if as_json:
         say(json_text(record, indent=2))
     else:
@@ -110,6 +137,18 @@ def main(
         gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))
         if gain and ssim:
             say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
+        for name, sentences in warnings.items():
+            for sentence in sentences:
+                warn(f"{name}: {sentence}")
+        if warned := {name for name, sentences in warnings.items() if sentences}:
+            say(where_the_errors_are(scores, warned))
+
+
+def where_the_errors_are(scores: "evaluation.Evaluation", warned: set[str]) -> str:
+    """A sentence: the PSNR of the pairs that are warned of, beside that of the others."""
+    groups = [[score.psnr for score in scores.pairs if (score.name in warned) is flag] for flag in (True, False)]
+    there, elsewhere = (f"{statistics.fmean(group):.2f} dB" if group else "unknown" for group in groups)
+    return f"Warned of {len(groups[0])} of {len(scores.pairs)} pairs: mean PSNR {there} there, {elsewhere} elsewhere."
 
 
 def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.shared import KeepBar, Run, argument, fail, option, path, progress_bar, say, show
+from aeanet.cli.earlier import check_place
+from aeanet.cli.shared import KeepBar, Overwrite, Run, argument, fail, option, path, progress_bar, say, show
 from aeanet.io.atomic import make_folder, write_atomically
 from aeanet.io.text import visible
 
@@ -23,19 +24,20 @@ def main(
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show where in images the learned shared references are relevant.
 
     heatmaps.png shows the references that differ most. The first has the largest variance over the images, each further
     one the largest share of its variance that those before it do not explain linearly. NAME.npz holds all references:
     `relevance` (references, rows, columns), with a position for each 4 x 4 px of the restored image, and `shown`, the
-    references in the figure, in its order.
+    references in the figure, in its order. Results that are already there are kept unless you give --overwrite.
     """
     from io import BytesIO
 
     import numpy as np
 
-    from aeanet.cli.batch import Outcome, same_file
+    from aeanet.cli.batch import Outcome
     from aeanet.figures import draw_heatmaps, render
     from aeanet.inference.prediction import known_magnification
     from aeanet.inference.relevance import check_references, most_varied, relevance_maps
@@ -45,14 +47,14 @@ def main(
 
     model = to_device(load_model(run))
     magnification = known_magnification(model, None)
-    names = [image.stem for image in images]
+    names = [visible(image.stem) for image in images]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         fail(f"two images are named {twice}: show them in different folders.")
     check_references(model)
     figure = folder / "heatmaps.png"
-    if any(same_file(image, figure) for image in images):
-        fail(f"the figure {figure} would replace an input image: choose another folder with --out.")
+    for file in (figure, *(folder / f"{name}.npz" for name in names)):
+        check_place(file, overwrite=overwrite, inputs=images)
     make_folder(folder)
     outcome = Outcome()
     shown: dict[str, NDArray] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import INTERRUPTED, fail, option, progress_bar, say, show, warn
+from aeanet.cli.shared import INTERRUPTED, Minutes, fail, option, path, progress_bar, say, seconds_of, show, warn
 from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
@@ -26,12 +26,12 @@ EXAMPLE = "aeanet pretrain --out runs/sem --minutes 180"
 
 @options_of(Recipe, "Recipe (in brackets: the paper's; without options 60,000 steps of 16 crops of 96 px)")
 def main(
-    run: Annotated[Path, option("Run folder to write.", "--out")],
-    minutes: Annotated[float | None, option("Stop after this many minutes.")] = None,
+    run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
+    minutes: Minutes = None,
     model: Annotated[NetworkName, typer.Option(help="Network.")] = "shuffled",
     attention: Annotated[AttentionAt | None, option("Attention blocks of `shuffled` (none).")] = None,
     start: Annotated[
-        Path | None, option("Begin with the weights of this model: a run folder or file.", "--from")
+        Path | None, option("Begin with the weights of this model: a run folder or file.", "--from", parser=path)
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
     resume: Annotated[bool, option("Go on from the latest checkpoint.", "--resume")] = False,
@@ -49,9 +49,9 @@ def main(
 
     if attention is not None and model != "shuffled":
         fail(f"--attention is an option of the network shuffled, not of {model}.")
+    changes |= {"max_seconds": seconds_of(minutes)}
     with open_run(run, resume=resume, overwrite=overwrite) as opened, progress_bar() as bar:
         begun = opened.checkpoint
-        changes |= {"max_seconds": None if minutes is None else 60 * minutes}
         given = {name: value for name, value in changes.items() if value is not None}
         recipe = replace(begun.recipe if begun else pretraining_recipe(), **given)
         new = {"name": model} | short_options(model) | ({} if attention is None else {"attention": attention})

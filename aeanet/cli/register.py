@@ -4,7 +4,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from aeanet.cli.shared import Pairs, fail, keep_apart, option, out, path, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.earlier import check_place
+from aeanet.cli.shared import (
+    Overwrite,
+    Pairs,
+    fail,
+    keep_apart,
+    option,
+    out,
+    path,
+    progress_bar,
+    register_pairs,
+    say,
+    show,
+    warn,
+)
 from aeanet.errors import sentence_or_raise
 from aeanet.io.atomic import make_folder
 from aeanet.io.text import json_text, write_json
@@ -15,6 +29,7 @@ if TYPE_CHECKING:
     from aeanet.data.pairs import PairFiles, PairSet
     from aeanet.data.registration import RegisteredPair
 
+RECORD = "registration.json"
 EXAMPLE = "aeanet register pairs/ --out aligned"
 
 
@@ -22,18 +37,23 @@ def main(
     folder: Pairs,
     results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out", parser=path)],
     as_json: Annotated[bool, option("Print registration.json instead of a table.", "--json")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
 
     They are TIFF files of the bit depth of the originals: `lr/NAME.tif` is interpolated bicubically, `hr/NAME.tif` is
     unchanged, `mask/NAME.tif` is white where there is LR data. The other commands of aeanet register by themselves and
-    take the original pairs. Pairs that cannot be used are named with the reason, and the others are written.
+    take the original pairs. Pairs that cannot be used are named with the reason, and the others are written. Results
+    that are already there are kept unless you give --overwrite.
     """
     from aeanet.data.pairs import find_pairs
 
     parts = {part: results / part for part in ("lr", "hr", "mask")}
-    keep_apart(results, folder)
+    for place in (results, *parts.values()):
+        keep_apart(place, folder)
     originals = {files.name: files for files in find_pairs(folder)}
+    for target in (results / RECORD, *(part / f"{name}.tif" for name in originals for part in parts.values())):
+        check_place(target, overwrite=overwrite)
     for part in parts.values():
         make_folder(part)
     data = register_pairs(folder)
@@ -49,7 +69,7 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
     record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
-    write_json(results / "registration.json", record)
+    write_json(results / RECORD, record)
     if as_json:
         say(json_text(record, indent=2))
     else:

@@ -5,8 +5,21 @@ from typing import Annotated
 
 import typer
 
+from aeanet.cli.earlier import check_place
 from aeanet.cli.evaluate import Samples
-from aeanet.cli.shared import Pairs, fail, keep_apart, option, path, progress_bar, register_pairs, say, show, warn
+from aeanet.cli.shared import (
+    Overwrite,
+    Pairs,
+    fail,
+    keep_apart,
+    option,
+    path,
+    progress_bar,
+    register_pairs,
+    say,
+    show,
+    warn,
+)
 from aeanet.io.atomic import make_folder
 
 EXAMPLE = "aeanet reproduce pairs/ --out report --budget 0.003 --pairs 6 --self-pairs 2"
@@ -37,6 +50,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Train each network with this many seeds.")] = 1,
     folds: Annotated[int, typer.Option(min=2, help="Parts into which the samples are split, for unseen samples.")] = 4,
     samples: Samples = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train and score, on your pairs, the networks that the paper's tables and figures need, and write a report.
 
@@ -45,11 +59,12 @@ def main(
 
     The report is one page, index.html, that needs no other file. Beside it are report.md, tables/, figures/,
     results.json, and each network. A stopped run goes on when started again: networks that were trained with the same
-    settings on the same data are kept.
+    settings on the same data are kept. Where the folder holds results of other settings or data, the command ends,
+    unless you give --overwrite.
     """
     from aeanet.data.specimens import read_samples
     from aeanet.distributed import process_count
-    from aeanet.reproduce import SECTIONS, Study, recipe_for, run_study, write_report
+    from aeanet.reproduce import SECTIONS, Study, recipe_for, replaced_files, run_study, write_report
 
     if process_count() > 1:
         fail("reproduce runs as one process: start it without torchrun.")
@@ -70,6 +85,8 @@ def main(
         samples=read_samples(samples, names) if samples else {},
         residual=budget < 1,
     )
+    for file in replaced_files(study, report):
+        check_place(file, overwrite=overwrite)
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))
         show(bar, "Writing the report", 1.0)

@@ -72,8 +72,17 @@ Tile = Annotated[
         "fits into the memory, else the largest tile that does."
     ),
 ]
-Overwrite = Annotated[bool, option("Replace results that are already in the folder.", "--overwrite")]
+Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
+Minutes = Annotated[float | None, option("Stop after this many minutes.")]
+MOST_MINUTES = 10_000_000  # 19 years
+
+
+def seconds_of(minutes: float | None) -> float | None:
+    """What --minutes asks for, in seconds; a number that cannot be ends the command."""
+    if minutes is not None and not 0 < minutes < MOST_MINUTES:
+        fail(f"--minutes is {minutes:g}, wanted a number above 0 and below {MOST_MINUTES:,}.")
+    return None if minutes is None else 60 * minutes
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 from aeanet.cli.options import options_of
 from aeanet.cli.shared import (
     INTERRUPTED,
+    Minutes,
     Pairs,
     fail,
     keep_apart,
@@ -20,6 +21,7 @@ from aeanet.cli.shared import (
     progress_bar,
     register_pairs,
     say,
+    seconds_of,
     show,
     warn,
 )
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 else:
     NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
 
-MOST_MINUTES = 10_000_000  # 19 years
 EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 
 
@@ -47,7 +48,7 @@ def main(
     quick: Annotated[
         bool, option("A short recipe: 2,000 steps of 16 crops of 64 px, one cycle up to 2e-3.", "--quick")
     ] = False,
-    minutes: Annotated[float | None, option("Stop after this many minutes.")] = None,
+    minutes: Minutes = None,
     model: Annotated[
         NetworkName | None, option("Network; lbnlm and srsw look up patches in a library (aeanet).")
     ] = None,
@@ -100,14 +101,12 @@ def main(
     one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
     if one_per_pair and validate is not None:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
-    if minutes is not None and not 0 < minutes < MOST_MINUTES:
-        fail(f"--minutes is {minutes:g}, wanted a number above 0 and below {MOST_MINUTES:,}.")
+    changes |= {"max_seconds": seconds_of(minutes)}
     keep_apart(run, folder)
     often = {
         "checkpoint_every": training.Interval.parse(checkpoint_every),
         "validate_every": training.Interval.parse(validate_every),
     }
-    changes |= {"max_seconds": None if minutes is None else 60 * minutes}
     network = {"name": model, "references": references, "batch_aware": batch_aware, "residual": residual}
     opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
     with opening as opened, leading(), all_processes():

@@ -25,9 +25,11 @@ def visible(text: str) -> str:
 def json_text(record: Any, indent: int | None = None) -> str:
     """Strict JSON in ASCII (RFC 8259), which has no NaN and no infinity.
 
-    These become the texts "NaN", "Infinity" and "-Infinity", from which `float` makes the same numbers again.
+    These become the texts "NaN", "Infinity" and "-Infinity", from which `float` makes the same numbers again. Without
+    `indent` all is on one line, without spaces.
     """
-    return json.dumps(_strict(record), indent=indent, allow_nan=False)
+    separators = (",", ":") if indent is None else None
+    return json.dumps(_strict(record), indent=indent, separators=separators, allow_nan=False)
 
 
 def _strict(value: Any) -> Any:
@@ -42,9 +44,9 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, record: Any) -> None:
-    """Write a record as strict JSON, whole or not at all. Raises OSError, naming the file."""
-    write_atomically(path, (json_text(record, indent=2) + "\n").encode())
+def write_json(path: Path, record: Any, indent: int | None = 2) -> None:
+    """Write a record as strict JSON (`json_text`), whole or not at all. Raises OSError, naming the file."""
+    write_atomically(path, (json_text(record, indent) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

@@ -2,6 +2,15 @@
 
 from aeanet.reproduce.page import write_report
 from aeanet.reproduce.plan import SECTIONS, ReproduceError, Study, recipe_for
-from aeanet.reproduce.run import Results, run_study
+from aeanet.reproduce.run import Results, replaced_files, run_study
 
-__all__ = ["SECTIONS", "ReproduceError", "Results", "Study", "recipe_for", "run_study", "write_report"]
+__all__ = [
+    "SECTIONS",
+    "ReproduceError",
+    "Results",
+    "Study",
+    "recipe_for",
+    "replaced_files",
+    "run_study",
+    "write_report",
+]

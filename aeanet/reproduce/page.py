@@ -18,13 +18,11 @@ from aeanet.io.text import write_json
 from aeanet.networks.baselines import Library
 from aeanet.networks.registry import network_class
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
-from aeanet.reproduce.run import Results
+from aeanet.reproduce.run import PAGE, RECORD, Results
 from aeanet.reproduce.table import Table
 from aeanet.reproduce.tables import build_tables
 from aeanet.scoring.confidence import EXPLANATION, Estimate
 from aeanet.scoring.evaluation import improvement
-
-PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
     for table in tables:
         write_atomically(folder / "tables" / f"{table.key}.csv", table.csv().encode())
     record = _record(study, results, tables) | {"facts": facts}
-    write_json(folder / "results.json", record)
+    write_json(folder / RECORD, record)
     for template, name in (("report.md.j2", "report.md"), ("page.html.j2", PAGE)):
         write_atomically(folder / name, environment.get_template(template).render(content).encode())
     return folder / PAGE

@@ -18,7 +18,7 @@ from aeanet.inference.relevance import most_varied, relevance_maps
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, load_model, to_device
 from aeanet.reproduce.plan import AEANET, TILED, Experiment, ReproduceError, Strategy, Study
-from aeanet.reproduce.store import Store
+from aeanet.reproduce.store import RESULT_FILE, Store
 from aeanet.scoring.evaluation import Evaluation, evaluate
 from aeanet.training import (
     CHECKPOINT_FILE,
@@ -31,6 +31,7 @@ from aeanet.training import (
     train,
 )
 
+PAGE, RECORD = "index.html", "results.json"  # of the report
 PROTOCOL = 1  # raise it when results of earlier versions no longer are what this program measures
 SHOWN_CROPS = 4
 SHOWN_IMAGES = 3
@@ -66,6 +67,18 @@ class Results:
     crops: list[CropRow] = field(default_factory=list)
     relevance: Relevance | None = None
     curves: list[Curve] = field(default_factory=list)
+
+
+def replaced_files(study: Study, folder: Path) -> list[Path]:
+    """What `run_study` and `write_report` would replace though it is not of this study.
+
+    These are results of experiments with other settings or data, and a page where there is no report.
+    """
+    store = Store(folder)
+    kept = [(store.folder(e.key) / RESULT_FILE, store.recall(e.key, _settings(study, e))) for e in study.experiments]
+    others = [file for file, result in kept if result is None and file.exists()]
+    page = folder / PAGE
+    return others + ([page] if page.exists() and not (folder / RECORD).exists() else [])
 
 
 def run_study(study: Study, folder: Path, show: Show) -> Results:

@@ -28,7 +28,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"The network `{model['name']}` ({options or 'its usual options'}). It is told the magnification. "
         "Its weights are the running average of the latest steps, rounded to float16 in the shipped file.",
         "Trained by `aeanet pretrain` with Adam: "
-        + "; then ".join(_course(stage) for stage in (record.get("start"), record) if stage)
+        + "; then ".join(_course(stage) for stage in [*record.get("start", []), record])
         + ". The record beside this card has all settings and versions.",
         "## What it was trained on",
         "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens (particles, porous "
@@ -60,6 +60,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
     if record.get("comparison"):
         parts += ["## Which network", *_comparison(record["comparison"])]
+    if "trust" in record:
+        parts += ["## Warnings", record["trust"]]
     parts += ["## Limits", *record.get("limits", LIMITS)]
     return "\n\n".join(parts) + "\n"
 

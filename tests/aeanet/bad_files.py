@@ -48,6 +48,11 @@ def directory(name: str) -> Make:
     return lambda folder: (folder / name).mkdir(parents=True)
 
 
+def folder_of(name: str) -> Make:
+    """The folder that a file is to lie in."""
+    return lambda folder: (folder / name).parent.mkdir(parents=True, exist_ok=True)
+
+
 def pipe(name: str) -> Make:
     return lambda folder: os.mkfifo(folder / name)
 

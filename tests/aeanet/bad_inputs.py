@@ -19,6 +19,7 @@ from bad_files import (
     directory,
     edited,
     encoded,
+    folder_of,
     group,
     link,
     model,
@@ -73,6 +74,12 @@ def option_of(command: str, says: str, code: int = 1) -> Case:
 
 def bad_model(make: Callable[[Path], object], says: str) -> Case:
     return Case(make, "predict run GOOD --out out", 1, says)
+
+
+def earlier(command: str, *files: str) -> Case:
+    """A command that would replace one of the files that are there."""
+    makes = [both(folder_of(file), put(file, b"mine")) for file in files]
+    return Case(both(*makes), command, 1, f"{files[-1]} is already there; replace it with --overwrite.")
 
 
 def _fill(value: complex, dtype: torch.dtype = torch.float32) -> Callable[[dict[str, torch.Tensor]], object]:
@@ -191,6 +198,28 @@ CASES: dict[str, Case] = {
     "below a file": Case(put("out", b""), "predict RUN GOOD --out out/b", 1, "cannot be made a folder: a file"),
     "where nothing can be written": option_of("predict RUN GOOD --out /proc/a", "cannot be used as a folder"),
     "a folder with a long name": option_of(f"predict RUN GOOD --out {'a' * 300}", "File name too long"),
+    "earlier scores": earlier("evaluate RUN PAIRS --out out", "out/evaluation.json"),
+    "an earlier picture of scores": earlier("evaluate RUN PAIRS --out out", "out/a.png"),
+    "an earlier registration": earlier("register PAIRS --out out", "out/registration.json"),
+    "an earlier aligned image": earlier("register PAIRS --out out", "out/lr/a.tif"),
+    "an earlier mask": earlier("register PAIRS --out out", "out/mask/a.tif"),
+    "an earlier ONNX file": earlier("export RUN --onnx a.onnx", "a.onnx"),
+    "an earlier page": earlier("reproduce PAIRS --out out --only table1 --budget 1e-5", "out/index.html"),
+    "scores to be replaced": Case(
+        both(directory("out"), put("out/evaluation.json", b"")),
+        "evaluate RUN PAIRS --out out --overwrite",
+        0,
+        "bicubic",
+    ),
+    "a registration to be replaced": Case(
+        both(directory("out"), put("out/registration.json", b"")),
+        "register PAIRS --out out --overwrite",
+        0,
+        "1 aligned",
+    ),
+    "another file in the folder": Case(
+        both(directory("out"), put("out/b.png", b"")), "evaluate RUN PAIRS --out out --json", 0, '"refused": {}'
+    ),
     # options of predict
     "tile 0": option_of("predict RUN GOOD --out out --tile 0", "a tile of 0 px is too small"),
     "tile -1": option_of("predict RUN GOOD --out out --tile -1", "--tile is '-1', wanted a number of pixels"),
@@ -289,6 +318,12 @@ CASES: dict[str, Case] = {
     "a run among the LR images": option_of("train PAIRS --out PAIRS/lr", "holds the original pairs"),
     "scores among the HR images": option_of("evaluate RUN PAIRS --out PAIRS/hr", "holds the original pairs"),
     "a report among the pairs": option_of("reproduce PAIRS --out PAIRS", "holds the original pairs"),
+    "aligned beside the originals": Case(
+        both(directory("lr"), put("lr/a10000.png", PNG), put("lr/a20000.png", PNG)),
+        "register lr --out .",
+        1,
+        "lr holds the original pairs",
+    ),
     "aligned among the originals": option_of("register PAIRS --out PAIRS/lr", "holds the original pairs"),
     "samples that are not there": option_of("evaluate RUN PAIRS --samples a.txt", "a.txt cannot be read as a list"),
     "a pipe as samples": Case(pipe("a.txt"), "evaluate RUN PAIRS --samples a.txt", 1, "a.txt cannot be read as a list"),
@@ -323,6 +358,10 @@ CASES: dict[str, Case] = {
     "a checkpoint of an odd model": Case(
         checkpoint(configuration={"recipe": {}}), "train PAIRS --out run --resume", 1, "its parts do not fit together"
     ),
+    "pretrain without a folder": option_of("pretrain --out ''", "it is empty, a path is wanted", 2),
+    "pretrain for -1 minutes": option_of("pretrain --out run --minutes -1", "--minutes is -1, wanted a number above 0"),
+    "pretrain over a model": Case(model(), "pretrain --out run", 1, "run already holds a model"),
+    "export without a file": option_of("export RUN --onnx ''", "it is empty, a path is wanted", 2),
     "budget nan": option_of("reproduce PAIRS --out out --budget nan", "is no step at all"),
     "only a part that is none": option_of("reproduce PAIRS --out out --only fig9 --budget 0.001", "fig9"),
     "heatmaps without references": Case(
@@ -334,12 +373,31 @@ CASES: dict[str, Case] = {
         1,
         "would replace an input image",
     ),
+    "an earlier figure": Case(
+        both(model(network="aeanet", references=2), picture("a.png"), put("heatmaps.png", b"mine")),
+        "heatmaps run a.png --out .",
+        1,
+        "heatmaps.png is already there; replace it with --overwrite.",
+    ),
+    "earlier maps": Case(
+        both(model(network="aeanet", references=2), picture("a.png"), put("a.npz", b"mine")),
+        "heatmaps run a.png --out .",
+        1,
+        "a.npz is already there; replace it with --overwrite.",
+    ),
+    "maps to be replaced": Case(
+        both(model(network="aeanet", references=2), picture("a.png"), put("a.npz", b"mine")),
+        "heatmaps run a.png --out . --overwrite",
+        0,
+        "heatmaps.png",
+    ),
     "heatmaps beside a bad image": Case(
         both(model(network="aeanet", references=2), picture("a.png"), put("b.png", b"")),
         "heatmaps run b.png a.png --out out",
         1,
         "1 of 2 images could not be shown: b.png.",
     ),
-    "a demo over pictures": Case(picture("lr.png"), "demo --out .", 1, "the demo would replace lr.png"),
+    "a demo over pictures": earlier("demo --out out", "out/lr.png"),
+    "a demo over a model": earlier("demo --out out", "out/run/model.safetensors"),
     "a demo in a file": Case(put("demo", b""), "demo --out demo", 1, "demo cannot be made a folder: a file"),
 }

@@ -1,6 +1,8 @@
 """Files of microscope makers: EMD by rosettasciio, and others, which it only reads, put together byte by byte."""
 
+import base64
 import struct
+import zlib
 from pathlib import Path
 
 import h5py
@@ -9,23 +11,35 @@ import rsciio.emd
 from numpy.typing import NDArray
 
 
-def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str) -> bytes:
-    """A DigitalMicrograph 3 file of one uint16 image: a tree of big-endian tags with little-endian data."""
+def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str, version: int = 3) -> bytes:
+    """A DigitalMicrograph 3 file of one uint16 image: a tree of big-endian tags with little-endian data.
+
+    Version 4 has lengths of 8 bytes instead of 4, and states how long each tag is.
+    """
+    whole = {3: "I", 4: "Q"}[version]
+
+    def lengths(*values: int) -> bytes:
+        return struct.pack(f">{len(values)}{whole}", *values)
+
+    def stated(content: bytes) -> bytes:
+        return lengths(len(content)) if version == 4 else b""
 
     def tag(name: str, *parts: bytes) -> bytes:
-        return struct.pack(">BH", 21, len(name)) + name.encode() + b"%%%%" + b"".join(parts)
+        content = b"%%%%" + b"".join(parts)
+        return struct.pack(">BH", 21, len(name)) + name.encode() + stated(content) + content
 
     def number(name: str, code: int, pack: str, value: float) -> bytes:
-        return tag(name, struct.pack(">II", 1, code), struct.pack(f"<{pack}", value))
+        return tag(name, lengths(1, code), struct.pack(f"<{pack}", value))
 
     def array(name: str, code: int, values: bytes, count: int) -> bytes:
-        return tag(name, struct.pack(">IIII", 3, 20, code, count), values)
+        return tag(name, lengths(3, 20, code, count), values)
 
     def content(*tags: bytes) -> bytes:
-        return struct.pack(">BBI", 0, 0, len(tags)) + b"".join(tags)
+        return lengths(len(tags)) + b"".join(tags)
 
     def group(name: str, *tags: bytes) -> bytes:
-        return struct.pack(">BH", 20, len(name)) + name.encode() + content(*tags)
+        inside = content(*tags)
+        return struct.pack(">BH", 20, len(name)) + name.encode() + b"\0\0" + stated(inside) + inside
 
     def axis(scale: float, unit: str) -> list[bytes]:
         units = array("Units", 4, unit.encode("utf-16-le"), len(unit))
@@ -44,8 +58,12 @@ def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str) -> byte
         number("PixelDepth", 5, "I", 2),
     )
     title = array("Name", 4, "grains".encode("utf-16-le"), 6)
-    root = content(group("ImageList", group("", data, group("ImageTags"), title)))
-    return struct.pack(">III", 3, len(root), 1) + root
+    root = b"\0\0" + content(group("ImageList", group("", data, group("ImageTags"), title)))
+    return struct.pack(">I", version) + lengths(len(root)) + struct.pack(">I", 1) + root
+
+
+def dm4(image: NDArray[np.uint16], size: tuple[float, float], unit: str) -> bytes:
+    return dm3(image, size, unit, version=4)
 
 
 def mrc(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "Å", samples: int = 1) -> bytes:
@@ -65,6 +83,45 @@ def ser(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "m") -
     data = element + image[::-1].astype("<u2").tobytes()
     offsets = struct.pack("<II", start + 8, start + 8 + len(data))
     return header + struct.pack("<II", start, 1) + dimension + offsets + data + struct.pack("<HHI", 0x4152, 0, 0)
+
+
+def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm") -> bytes:
+    """A Bruker file of one uint16 image beside an empty map of spectra; the format measures in µm.
+
+    It is a file system: chunks, a tree of its files in the first, each file's list of chunks, and their content.
+    """
+    chunk, usable = 4096, 4096 - 32
+    layers = base64.b64encode(zlib.compress(b"<L/>")).decode()
+    height, width = image.shape
+    pixels = base64.b64encode(image.astype("<u2").tobytes()).decode()
+    header = f"""<X><ClassInstance Type="TRTSpectrumDatabase" Name="a">
+<Header><Date>26.11.2026</Date><Time>12:00:00</Time><FileVersion>1</FileVersion></Header>
+<ClassInstance Type="TRTSEMData"><HV>15.0</HV><DX>{size[0]}</DX><DY>{size[1]}</DY></ClassInstance>
+<ClassInstance Type="TRTSEMStageData"><X>0.0</X></ClassInstance>
+<ClassInstance Type="TRTDSPConfiguration"><LineAverage>1</LineAverage><PixelAverage>1</PixelAverage>
+<PixelTime>1</PixelTime></ClassInstance>
+<ClassInstance Type="TRTImageData"><Width>{width}</Width><Height>{height}</Height><ItemSize>2</ItemSize>
+<PlaneCount>1</PlaneCount><Plane0><Description>SE</Description><Data>{pixels}</Data></Plane0></ClassInstance>
+<LineCounter>(1,)</LineCounter><ChCount>2</ChCount><DetectorCount>1</DetectorCount>
+<SpectrumData0><ClassInstance Type="TRTSpectrum"><TRTHeaderedClass>
+<ClassInstance Type="TRTSpectrumHardwareHeader"><Amplification>20000.0</Amplification></ClassInstance>
+<ClassInstance Type="TRTDetectorHeader"><Type>X</Type><DetLayers>{layers}</DetLayers></ClassInstance>
+<ClassInstance Type="TRTESMAHeader"><PrimaryEnergy>15.0</PrimaryEnergy>
+<ElevationAngle>35.0</ElevationAngle></ClassInstance></TRTHeaderedClass>
+<ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs><CalibLin>0.01</CalibLin></ClassInstance>
+<Channels>0,1,2</Channels></ClassInstance></SpectrumData0></ClassInstance></X>""".encode()
+    files = {b"SpectrumData0": struct.pack("<ii", height, width).ljust(0x1A0, b"\0"), b"HeaderData": header}
+    tree = struct.pack("<iQ24xIi176x?3x256s32x", 0, 0, 0, -1, True, b"EDSDatabase")
+    content = b""
+    for name, data in files.items():
+        parts = [data[i : i + usable] for i in range(0, len(data), usable)]
+        first = 2 + len(content) // chunk
+        tree += struct.pack("<iQ24xIi176x?3x256s32x", first, len(data), 0, 0, False, name)
+        for part in (struct.pack(f"<{len(parts)}I", *range(first + 1, first + 1 + len(parts))), *parts):
+            content += bytes(32) + part.ljust(usable, b"\0")
+    start = b"AAMVHFSS".ljust(0x124, b"\0") + struct.pack("<fI", 2.4, chunk)
+    start = start.ljust(0x140, b"\0") + struct.pack("<III", 1, 1 + len(files), 2 + len(content) // chunk)
+    return start.ljust(0x118 + chunk, b"\0") + bytes(32) + tree.ljust(usable, b"\0") + content
 
 
 def emd(path: Path, *images: NDArray, unit: str = "nm", scale: float = 0.5, navigate: int = 0) -> Path:

@@ -15,7 +15,7 @@ import tifffile
 from bad_files import GREY, array, assert_no_part_of_a_file, checkpoint, encoded, model, picture, tiff, within_seconds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from microscope_files import dm3, emd, mrc, ser
+from microscope_files import bcf, dm3, dm4, emd, mrc, ser
 from toys import aeanet
 
 from aeanet.data.synthetic import simulate_pair
@@ -48,6 +48,8 @@ IMAGES: dict[str, Callable[[Path], object]] = {
     "palette.tif": tiff("palette.tif", GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16)),
     "a.mrc": lambda folder: (folder / "a.mrc").write_bytes(mrc(DEEP, (5.0, 5.0))),
     "a.dm3": lambda folder: (folder / "a.dm3").write_bytes(dm3(DEEP, (0.5, 0.5), "nm")),
+    "a.dm4": lambda folder: (folder / "a.dm4").write_bytes(dm4(DEEP, (0.5, 0.5), "nm")),
+    "a.bcf": lambda folder: (folder / "a.bcf").write_bytes(bcf(DEEP, (0.5, 0.5))),
     "a.ser": lambda folder: (folder / "a.ser").write_bytes(ser(DEEP, (1e-9, 1e-9))),
     "a.emd": lambda folder: emd(folder / "a.emd", DEEP),
     "a.zarr": array("a.zarr", DEEP, chunks=(8, 8)),

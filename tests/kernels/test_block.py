@@ -136,7 +136,7 @@ def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
-    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     testing.assert_parity(
         block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-10
     )

@@ -13,8 +13,8 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
-from aea_kernels import decompositions, planning
 from aea_kernels import ops as primitives
+from aea_kernels import planning
 from aea_kernels.families import ops as families
 from aea_kernels.parameters import Projections
 
@@ -122,35 +122,6 @@ def test_export_with_dynamic_sizes(backend):
     program = torch.export.export(block, (normal(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
     for shape in [(3, 8, 6, 5), (5, 8, 9, 12)]:
         torch.testing.assert_close(program.module()(normal(*shape)), block(normal(*shape)), rtol=0, atol=0)
-
-
-def test_exported_in_operations_that_every_exporter_knows(backend):
-    """For every size, and as the equations say."""
-    if backend == "triton":
-        pytest.skip("what replaces the operators does not depend on the backend")
-
-    class Both(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.block = aea.AugmentedAttention(4, references=3)
-
-        def forward(self, x):
-            q = self.block(x).flatten(2).mT[:, None]
-            return aea.linear_attention(q, q, q)
-
-    torch.manual_seed(0)
-    model = Both().double().eval()
-    for parameter in model.parameters():
-        parameter.data.normal_()
-    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    program = torch.export.export(model, (normal(3, 4, 5, 6, dtype=torch.float64),), dynamic_shapes={"x": dynamic})
-    program = program.run_decompositions(decompositions.PLAIN)
-    assert not [node for node in program.graph.nodes if str(node.target).startswith("aea.")]
-    for shape in [(2, 4, 3, 7), (4, 4, 2, 2)]:
-        x = normal(*shape, dtype=torch.float64)
-        with aea.use_backend("naive"):
-            expected = model(x)
-        torch.testing.assert_close(program.module()(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

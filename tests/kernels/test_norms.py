@@ -67,19 +67,20 @@ def assume_varied(block: aea.AugmentedAttention, x: torch.Tensor) -> None:
     assume(spread.min() > 1e-2)
 
 
+@pytest.mark.parametrize("norm", KINDS)
 @for_all(
-    block=blocks(norms=KINDS),
+    interpreted=2,
     batch=st.sampled_from([1, 2, 3, 5]),
     spatial=spatial_shapes(),
     training=st.booleans(),
-    backend_or_oracle=st.sampled_from(["backend", "backend", "naive"]),
     data=st.data(),
 )
-def test_output_and_every_gradient(backend, block, batch, spatial, training, backend_or_oracle, data):
+def test_output_and_every_gradient(backend, norm, batch, spatial, training, data):
+    block = data.draw(blocks(norms=[norm]))
+    ours = "naive" if backend == "eager" and data.draw(st.integers(0, 3)) == 0 else backend
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
     assume_varied(block, x)
     block.train(training)
-    ours = backend if backend_or_oracle == "backend" else "naive"
     testing.assert_parity(
         block_as_function(block, ours), with_torch_norm(block), x, *block.parameters(), tolerance=1e-9
     )
@@ -95,22 +96,25 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
     )
 
 
-@pytest.mark.parametrize(
-    ("norm", "ratio"),
-    [("group", 1.0), ("group", 10.0), ("group", 100.0), ("layer", 1.0), ("layer", 100.0), ("rms", 1.0)],
-)
-def test_error_budget_where_the_mean_is_large(backend, norm, ratio):
-    """Mean by deviation, beside PyTorch's own norm in float32. A mean for each channel where the norm removes it; what
-    remains of one in z makes all other gradients small.
-    """
-    if backend == "triton" and ratio == 10:
-        pytest.skip("in the interpreter the extremes")
-    block = drawn_block(32, norm, groups=4, references=8).float().train()
+@pytest.mark.parametrize("ratio", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+@pytest.mark.parametrize("norm", KINDS)
+def test_error_budget_where_the_mean_is_large(backend, norm, spread, ratio):
+    """Mean by deviation, beside PyTorch's own norm in float32; `spread` of the means between channels."""
+    if backend == "triton" and (ratio < 100 or (norm, spread) not in {("group", 1.0), ("layer", 0.0)}):
+        pytest.skip("in the interpreter the hardest of each kernel's own arithmetic")
+    draws = 4 if backend == "eager" else 1  # a bias alone has too few numbers for errors to average
+    blocks = [drawn_block(32, norm, seed=seed, groups=4, references=8).float().train() for seed in range(draws)]
     generator = torch.Generator().manual_seed(1)
-    means = 1 + (torch.rand(1, 32, 1, 1, generator=generator) if norm == "group" else 0)
-    x = (ratio * means + torch.randn(3, 32, 12, 15, generator=generator)).requires_grad_()
+    means = 1 + spread * torch.rand(draws, 1, 32, 1, 1, generator=generator)
+    x = (ratio * means + torch.randn(draws, 3, 32, 12, 15, generator=generator)).requires_grad_()
+    every = [torch.stack(p).detach().requires_grad_() for p in zip(*(b.parameters() for b in blocks), strict=True)]
+
+    def of_each_draw(function):
+        return lambda *inputs: torch.stack([function(*each) for each in zip(*inputs, strict=True)])
+
     testing.assert_within_error_budget(
-        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters()
+        of_each_draw(block_as_function(blocks[0], backend)), of_each_draw(with_torch_norm(blocks[0])), x, *every
     )
 
 
@@ -134,8 +138,8 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("norm", KINDS)
 def test_error_budget_of_16_bits(backend, norm, dtype):
-    if backend == "triton" and dtype == torch.float16:
-        pytest.skip("in the interpreter one of the two, whose kernels are the same")
+    if backend == "triton" and (dtype == torch.float16 or norm == "rms"):
+        pytest.skip("in the interpreter one of two dtypes and one of two norms over channels")
     block = drawn_block(16, norm, groups=4).to(dtype).train()
     generator = torch.Generator().manual_seed(2)
     x = (3 + torch.randn(3, 16, 9, 11, generator=generator)).to(dtype).requires_grad_()
@@ -168,8 +172,8 @@ def test_tiles_know_the_whole_image_by_its_moments(backend, norm, ratio):
 @pytest.mark.parametrize("norm", KINDS)
 @pytest.mark.parametrize("reference_images", [0, 1, 3])
 def test_first_and_second_derivatives(backend, norm, reference_images):
-    if backend == "triton" and reference_images != 1:
-        pytest.skip("in the interpreter one split of the batch, with images of both branches")
+    if backend == "triton":
+        pytest.skip("first derivatives are held against the oracle; second ones are those of operators")
     channels, width = 4, 4
 
     def function(x, weight, bias, *rest):
@@ -190,15 +194,15 @@ def test_first_and_second_derivatives(backend, norm, reference_images):
 
 @pytest.mark.parametrize("norm", KINDS)
 def test_one_graph_for_every_size_forward_and_backward(backend, norm):
-    if backend == "triton" and norm != "group":
-        pytest.skip("what is compiled does not depend on the backend; in the interpreter one norm")
+    if backend == "triton":
+        pytest.skip("what is compiled does not depend on the backend")
     torch.manual_seed(0)
     block = aea.AugmentedAttention(8, references=3, norm=norm, groups=2).train()
     counter = CompileCounterWithBackend("aot_eager")
     torch._dynamo.reset()
     compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
-    for batch, height, width in [(4, 5, 6), (3, 7, 4)]:
+    for batch, height, width in [(4, 5, 6), (3, 7, 4), (6, 5, 9)]:
         x = torch.randn(batch, 8, height, width, requires_grad=True)
         outputs = [(y := module(x), *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])) for module in
                    (compiled, block)]  # fmt: skip
@@ -211,15 +215,19 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm):
 
 @pytest.mark.parametrize("norm", KINDS)
 def test_export_with_dynamic_sizes(backend, norm):
+    if backend == "triton" and norm != "group":
+        pytest.skip("what is exported does not depend on the backend; in the interpreter one norm")
     block = drawn_block(8, norm).float().eval()
     sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     program = torch.export.export(block, (torch.randn(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
-    x = torch.randn(5, 8, 9, 12)
+    x = torch.randn(5, 8, 7, 4)
     torch.testing.assert_close(program.module()(x), block(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("norm", KINDS)
 def test_autocast_does_not_lower_the_precision_of_sums(backend, norm):
+    if backend == "triton":
+        pytest.skip("the operators turn autocast off before they call a backend")
     block = drawn_block(8, norm).float().train()
     x = torch.randn(4, 8, 6, 6, requires_grad=True)
     plain = torch.autograd.grad(block(x).square().sum(), [x, *block.parameters()])
@@ -230,7 +238,9 @@ def test_autocast_does_not_lower_the_precision_of_sums(backend, norm):
 
 
 @pytest.mark.parametrize("norm", KINDS)
-def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(norm):
+def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backend, norm):
+    if backend == "triton":
+        pytest.skip("what is kept does not depend on the backend")
     block = drawn_block(8, norm).float().train()
     x = torch.randn(4, 8, 40, 40, requires_grad=True)
     kept: list[torch.Tensor] = []
@@ -273,7 +283,7 @@ def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
 
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
-    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     for norm in KINDS:
         block = drawn_block(6, norm).train()
         x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()

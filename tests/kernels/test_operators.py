@@ -109,7 +109,7 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
     """Every path through many boxes: inner axes whole, outer axes one by one."""
     q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
     expected = naive.linear_attention(q, k, v)
-    monkeypatch.setattr("aea_kernels.backends.eager.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)
 
 

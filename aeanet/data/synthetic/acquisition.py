@@ -178,7 +178,8 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     brightness, contrast = _grey_scale(rng)
     # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean of the signal.
     noise = float(np.exp(rng.uniform(math.log(0.3), math.log(45))))
-    noise = 0.0 if rng.uniform() < 0.05 else min(noise, 2.5 * contrast)  # a clean image is to stay as it is
+    clean = rng.uniform() < (0.2 if magnification == 1 else 0.05)  # a clean image is to stay as it is
+    noise = 0.0 if clean else min(noise, 2.5 * contrast)
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))

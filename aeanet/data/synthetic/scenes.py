@@ -30,7 +30,7 @@ _MAKERS: dict[str, Make] = {
     "leaves": dead_leaves,
 }
 KINDS = tuple(_MAKERS)
-_SHARES = np.array([2, 2, 2, 1, 1, 1, 1, 1.5, 1, 1, 1.5])  # of the draws; bodies are what is looked at most
+_SHARES = np.array([2, 2, 2, 1, 1, 1, 1, 2, 1, 1, 1.5])  # of the draws; bodies are what is looked at most
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> S
 
 def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """Lines and spaces, contact holes, or wires of a circuit: rough edges, side walls, residues."""
-    kind = rng.choice(3, p=(0.3, 0.4, 0.3))
+    kind = rng.choice(3, p=(0.25, 0.5, 0.25))
     roughness = field(size, log_uniform(rng, 4, 40), rng) * np.float32(rng.uniform(0.1, 1.5))
     # Dense arrays of holes are what a network most easily takes for noise.
     pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)

@@ -2,6 +2,6 @@
 
 from aeanet.inference.trust.noise import Noise, estimate_noise
 from aeanet.inference.trust.reference import Reference
-from aeanet.inference.trust.report import TrustReport, assess, write_residual
+from aeanet.inference.trust.report import TrustReport, assess, assess_pair, write_residual
 
-__all__ = ["Noise", "Reference", "TrustReport", "assess", "estimate_noise", "write_residual"]
+__all__ = ["Noise", "Reference", "TrustReport", "assess", "assess_pair", "estimate_noise", "write_residual"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.errors import ModelError
-from aeanet.io.atomic import write_atomically
+from aeanet.io.text import RecordError, json_text, read_json, write_json
 
 FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
 LEAST_IMAGES = 20  # of either kind
@@ -64,6 +64,8 @@ class Reference:
         residual_names, residual: the numbers of `residual.residual` and their limits.
         residual_limit: of the greatest deviation among them.
         images: how many images like those of training it is from.
+
+    Raises ValueError if a number is NaN or infinite.
     """
 
     names: list[str]
@@ -77,6 +79,13 @@ class Reference:
     residual: Scale
     residual_limit: float
     images: int
+
+    def __post_init__(self) -> None:
+        limits = [self.limit, self.residual_limit, *self.usual.low, *self.usual.high]
+        limits += [*self.residual.low, *self.residual.high]
+        for numbers in (self.centre, self.spread, self.points, self.weights, limits):
+            if not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():
+                raise ValueError("a number of it is NaN or infinite")
 
     def distance(self, vectors: NDArray) -> NDArray:
         """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
@@ -100,17 +109,18 @@ class Reference:
         return np.sign(values) * np.log1p(np.abs(values))
 
     def write(self, path: Path) -> None:
-        """JSON. Raises OSError, naming the file."""
-        text = json.dumps(asdict(self), allow_nan=False)
-        short = json.loads(text, parse_float=lambda number: float(f"{float(number):.4g}"))
-        write_atomically(path, (json.dumps(short, allow_nan=False, separators=(",", ":")) + "\n").encode())
+        """JSON on one line, numbers of four digits. Raises OSError, naming the file."""
+        short = json.loads(json_text(asdict(self)), parse_float=lambda number: float(f"{float(number):.4g}"))
+        write_json(path, short, indent=None)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Reference":
-        """Undo `write`. Raises ModelError, in one sentence, for a file that is damaged or of another version."""
+        """Undo `write`. Raises ModelError or RecordError for a file that is damaged or of another version."""
         try:
-            record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            record: dict[str, Any] = read_json(Path(path))
             return cls(**{**record, **{name: Scale(**record[name]) for name in ("usual", "residual")}})
+        except RecordError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged, or was written by another version: {error}.") from error
 

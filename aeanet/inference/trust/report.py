@@ -6,15 +6,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.data.registration import RegisteredPair
 from aeanet.inference.trust.noise import Noise
 from aeanet.inference.trust.reference import Reference
 from aeanet.inference.trust.residual import Residual, residual
 from aeanet.inference.trust.statistics import SMALLEST, describe
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
+from aeanet.networks.shuffled import ShuffledUNet
 
 REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
@@ -70,7 +73,7 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     """Say how far to trust what a model made of an image. It never raises an error for the contents of an image.
 
     Args:
-        model: the network. Without `reference` only one trained on simulated images is compared with its training.
+        model: the network. Without `reference` only one of the shipped model's kind is compared with its training.
         image: (H, W) in [0, 1], as recorded, before it was enlarged.
         restored: the result, on the same or a finer grid of the same field. Of images of more than 1024 px a side the
             middle is assessed.
@@ -82,7 +85,8 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
         return _unknown(f"The image of {size} px is too small to be compared with those of the training.")
     if not (np.isfinite(image).all() and np.isfinite(restored).all()):
         return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
-    reference = shipped_reference() if reference is None else reference
+    if reference is None and isinstance(model, ShuffledUNet):
+        reference = shipped_reference()
     image, restored = _middle(image, restored)
     statistics = describe(image)
     taken = residual(image, restored, statistics.noise)
@@ -100,6 +104,24 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
         high = numbers[worst] > reference.residual.high[worst]
         warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
     return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings)
+
+
+def assess_pair(model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray) -> TrustReport:
+    """As `assess`, for a pair: `lr` (H, W) as recorded, `restored` on the grid of HR; of the field that they share."""
+    matrix = np.array(pair.report.matrix)
+    height, width = restored.shape
+    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]])
+    x, y = (cv2.invertAffineTransform(matrix) @ corners.T).round(6)
+    left, top = max(math.ceil(max(x[0], x[2])), 0), max(math.ceil(max(y[0], y[1])), 0)
+    image = lr[top : math.floor(min(y[2], y[3])) + 1, left : math.floor(min(x[1], x[3])) + 1]
+    if 0 in image.shape:
+        return _unknown("The image and its HR share no field, so nothing can be said of its restoration.")
+    matrix[:, 2] += matrix[:, :2] @ (left, top)
+    fine = np.asarray(restored, np.float32)
+    if (sigma := 0.4 * math.sqrt(max(pair.report.magnification**2 - 1, 0))) > 0:
+        fine = cv2.GaussianBlur(fine, (0, 0), sigma)  # so that nothing is folded onto the coarser grid
+    same = cv2.warpAffine(fine, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return assess(model, image, same)
 
 
 def _middle(image: NDArray, restored: NDArray) -> tuple[NDArray, NDArray]:

@@ -93,7 +93,9 @@ def _slow(unit: NDArray) -> float:
 def _structure(unit: NDArray, brightness: NDArray) -> float:
     """Correlation, over blocks, of the logarithms of the residual's variance and of the result's squared gradient."""
     gradient = squared_gradient(brightness)
-    first, second = np.log(_blocks(unit * unit) + 1e-3).ravel(), np.log(_blocks(gradient) + 1e-7).ravel()
+    # In float32 the rounding of a constant's mean would pass for a deviation.
+    energies = (_blocks(np.square(unit, dtype=np.float64)) + 1e-3, _blocks(gradient.astype(np.float64)) + 1e-7)
+    first, second = (np.log(energy).ravel() for energy in energies)
     if first.std() < 1e-6 or second.std() < 1e-6:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.io.images.bruker import check_tree
 from aeanet.io.images.micrograph import NotOneImageError
 from aeanet.io.pixel_size import PixelSize
 
@@ -40,8 +41,11 @@ def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
 
 
 def _load(module: str, path: Path) -> list[dict[str, Any]]:
-    """All signals of a file. Their data are read only when needed, unless they are in colour."""
+    """All signals of a file, of a Bruker file all images. Data are read only when needed, unless they are in colour."""
     read = import_module(module).file_reader
+    if module == "rsciio.bruker":
+        check_tree(path)
+        return read(os.fspath(path), select_type="image")
     try:
         return read(os.fspath(path), lazy=True)
     except (NotImplementedError, ValueError):

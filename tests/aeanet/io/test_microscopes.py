@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from microscope_files import dm3, emd, mrc, ser
+from microscope_files import bcf, dm3, dm4, emd, mrc, ser
 from toys import aeanet
 
 from aeanet.io.images import SUFFIXES, ImageError, PixelSize, read_image, result_name, write_image
@@ -20,6 +21,9 @@ from aeanet.networks.registry import build_model, save_model
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(0, 65536, (20, 30)).astype(np.uint16)
+
+
+BCF_TREE = 0x138 + 4096  # where that of `microscope_files.bcf` begins
 
 
 def refusal(path: Path) -> str:
@@ -37,6 +41,8 @@ def refusal(path: Path) -> str:
     [
         (dm3, (0.5, 0.25), "nm", PixelSize(0.5, 0.25, "nm")),
         (dm3, (0.5, 0.5), "µm", PixelSize(0.5, 0.5, "µm")),
+        (dm4, (0.5, 0.25), "nm", PixelSize(0.5, 0.25, "nm")),
+        (bcf, (0.5, 0.25), "µm", PixelSize(0.5, 0.25, "µm")),
         (mrc, (5.0, 2.5), "Å", PixelSize(0.5, 0.25, "nm")),
         (ser, (2e-9, 4e-9), "m", PixelSize(2, 4, "nm")),
     ],
@@ -109,7 +115,7 @@ def test_mrc_without_calibration(tmp_path: Path, cell: tuple[float, float], samp
     assert read_image(tmp_path / "a.mrc").pixel_size is None
 
 
-@pytest.mark.parametrize("build", [dm3, mrc, ser, emd])
+@pytest.mark.parametrize("build", [dm3, dm4, mrc, ser, bcf, emd])
 def test_damaged_files_are_refused(
     tmp_path: Path, build: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +125,26 @@ def test_damaged_files_are_refused(
         path.write_bytes(content)
         refusal(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("place", "pack", "number", "reason"),
+    [
+        (0x144, "<I", 2**31, "the tree of the files in it is damaged"),
+        (0x128, "<I", 33, "the tree of the files in it is damaged"),
+        (0x140, "<I", 2**31, "the tree of the files in it is cut short"),
+        (BCF_TREE + 40, "<i", 0, "folders in it lie in one another"),
+        (BCF_TREE + 512 + 40, "<i", -2, "folders in it lie in one another or nowhere"),
+        (BCF_TREE + 512 + 4, "<Q", 2**30, "it states files that are longer than itself"),
+    ],
+)
+def test_a_bruker_file_that_would_never_be_read_to_its_end(
+    tmp_path: Path, place: int, pack: str, number: int, reason: str
+) -> None:
+    content = bytearray(bcf(DEEP, (0.5, 0.5)))
+    struct.pack_into(pack, content, place, number)
+    (tmp_path / "a.bcf").write_bytes(content)
+    assert reason in refusal(tmp_path / "a.bcf")
 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
-"""The primitives of the families in PyTorch operations: see `eager.py`, whose walk over boxes they share.
-
-What each primitive computes, its shapes and its notation stand in `families/ops.py`.
-"""
+"""The families' primitives: what each computes, its shapes and its notation stand in `families/ops.py`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..layout import empty_positions
-from .eager import _Walk as Walk
+from ...layout import empty_positions
+from .walking import Walk
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
