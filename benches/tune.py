@@ -1,9 +1,9 @@
-"""`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; what is faster is written down.
+"""`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the faster are kept.
 
 For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and programs a
 multiprocessor. A row that spills registers, or asks for more programs than fit, is none. The winners go to
-`aea_kernels/tiles.json`, which `planning` reads, all times to `benches/results/tune-smNN.json`. What stands there is not
-timed again, so that an interrupted sweep goes on where it was.
+`aea_kernels/tiles.json`, which `planning` reads, all times to `benches/results/tune-smNN.json`. What stands there
+is not timed again, so that an interrupted sweep goes on where it was.
 """
 
 from __future__ import annotations
