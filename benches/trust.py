@@ -1,6 +1,6 @@
 """`python -m benches.trust [PAIRS]`: how often the warnings come, on images like those of training and on others.
 
-python -m benches.trust --learn 300          first learn anew what the training images are like, for the shipped model
+python -m benches.trust --learn 600          first learn anew what the training images are like, for the shipped model
 python -m benches.trust pairs/               with the LR images of real pairs, on which no warning is expected
 
 Writes `results/trust.json` and prints the table of the model card.

@@ -22,7 +22,7 @@ from aeanet.io.text import RecordError, json_text, read_json, write_json
 FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
 LEAST_IMAGES = 20  # of either kind
 _FAR = 1.0  # the value far from all that was learned
-_WIDTH = 0.01  # of the kernel: exp(-width * squared distance)
+_WIDTH = 0.02  # of the kernel: exp(-width * squared distance); as _RIDGE, the best by leave-one-out
 _RIDGE = 0.1
 _TAIL = 0.01  # share of the training images beyond each limit of one number
 _LEAST_SPREAD = 0.05  # of a number, so that one that hardly varies in training is not divided by next to nothing
@@ -59,7 +59,7 @@ class Reference:
         centre, spread: of each, median and half the distance of the 16th and 84th percentile.
         usual: limits of each.
         points: (P, D): statistics of images like those of training and of others, as `_compressed`. weights: (P,) of
-            the regression on them.
+            the regression on them. width: of its kernel.
         limit: of its value.
         residual_names, residual: the numbers of `residual.residual` and their limits.
         residual_limit: of the greatest deviation among them.
@@ -74,6 +74,7 @@ class Reference:
     usual: Scale
     points: list[list[float]]
     weights: list[float]
+    width: float
     limit: float
     residual_names: list[str]
     residual: Scale
@@ -89,7 +90,7 @@ class Reference:
 
     def distance(self, vectors: NDArray) -> NDArray:
         """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
-        kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points))
+        kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points), self.width)
         return (_FAR + kernel @ np.array(self.weights) + 1) / (self.limit + 1)
 
     def residual_distance(self, numbers: NDArray) -> NDArray:
@@ -143,6 +144,7 @@ def fit_reference(
         usual=Scale.fit(usual),
         points=[],
         weights=[],
+        width=_WIDTH,
         limit=0.0,
         residual_names=residual_names,
         residual=Scale.fit(residuals),
@@ -152,7 +154,7 @@ def fit_reference(
     points = empty._compressed(np.concatenate([usual, others]))
     target = np.repeat([-1.0, 1.0], (len(usual), len(others))) - _FAR
     share = np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)  # both kinds count alike
-    inverse = np.linalg.inv(_kernel(points, points) + _RIDGE * np.diag(share))
+    inverse = np.linalg.inv(_kernel(points, points, _WIDTH) + _RIDGE * np.diag(share))
     weights = inverse @ target
     left_out = (_FAR + target - weights / np.diag(inverse))[: len(usual)]
     limit = max(float(np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)), -0.9)
@@ -162,6 +164,6 @@ def fit_reference(
     return Reference(**{**vars(empty), **kept})
 
 
-def _kernel(first: NDArray, second: NDArray) -> NDArray:
+def _kernel(first: NDArray, second: NDArray, width: float) -> NDArray:
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
-    return np.exp(-_WIDTH * np.maximum(squares, 0))
+    return np.exp(-width * np.maximum(squares, 0))
