@@ -213,8 +213,9 @@ def plan_launch(
     """
     launched = kernel, max(rows, columns), mode, aligned
     tiles = tiles_for(*launched, device[0])
-    if row := measured_rows(device[0]).get(row_name(*launched)):
-        tiles = Tiles(tiles.block_a, tiles.block_k, *row)
+    measured = measured_rows(device[0]).get(row_name(*launched))
+    if measured:
+        tiles = Tiles(tiles.block_a, tiles.block_k, *measured)
     tiles = tiles._replace(
         block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
     )
