@@ -49,7 +49,10 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     py_modules=["pytest_equivariance"],
-    package_data={"aea_kernels": ["py.typed"], "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2", "models/*"]},
+    package_data={
+        "aea_kernels": ["py.typed", "tiles.json"],
+        "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2", "models/*"],
+    },
     install_requires=[
         "lazy-loader>=0.4",
         "numpy>=1.26",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+MEASURED = Path(__file__).with_name("tiles.json")
+"""What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and programs."""
 
 H100 = (90, 132)
 """Architecture and number of multiprocessors, for which launches are planned where no GPU is at hand."""
@@ -46,10 +51,10 @@ class Tiles(NamedTuple):
 
 
 def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
-    """The table of tile sizes: nothing is tuned at run time.
+    """The table of tile sizes by reasoning: nothing is tuned at run time.
 
     Chosen so that no kernel spills registers or exceeds shared memory on sm_80, sm_90 and sm_100, for which
-    `tests/kernels/test_compiled.py` builds them all. No entry has been tuned by measurement yet.
+    `tests/kernels/test_compiled.py` builds them all. `MEASURED` takes its place where it has a row.
 
     Args:
         kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics"; with "phi_"
@@ -61,13 +66,14 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     """
     if kernel.startswith("phi_"):
         tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
-        if tiles.block_a == 128 and architecture < 90 and kernel != "phi_apply":
+        full = kernel == "phi_outer" if architecture >= 100 else architecture < 90 and kernel != "phi_apply"
+        if tiles.block_a == 128 and full:
             # maxima, sums and exponentials are held in registers too
             return tiles._replace(block_s=max(16, tiles.block_s // 2))
         if kernel == "phi_outer" and mode == "tf32" and tiles.block_a == 64 and architecture >= 100:
             return tiles._replace(block_s=32, programs_per_sm=2)  # has no norm over channels, and spills of 16
         return tiles
-    block = min(128, 1 << max(4, (channels - 1).bit_length()))
+    block = channel_block(channels)
     sliced = channels > block  # channels are summed over in slices
     if kernel == "statistics":
         stages = 3 if aligned else 2
@@ -86,6 +92,24 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
     return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
+
+
+def channel_block(channels: int) -> int:
+    """Channels of a tile, of so many."""
+    return min(128, power_of_two(channels))
+
+
+def row_name(kernel: str, channels: int, mode: str, aligned: bool) -> str:
+    """Which row of `MEASURED` serves a launch; arguments as in `tiles_for`."""
+    block = channel_block(channels)
+    return f"{kernel} {block}{'+' if channels > block else ''} {mode}{' aligned' if aligned else ''}"
+
+
+@lru_cache
+def measured_rows(architecture: int) -> dict[str, list[int]]:
+    """The rows of `MEASURED` for an architecture: block_s, warps, stages, programs_per_sm of `Tiles`."""
+    rows: dict[str, list[int]] = json.loads(MEASURED.read_text()).get(str(architecture), {})
+    return rows
 
 
 def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, architecture: int) -> Tiles:
@@ -188,7 +212,11 @@ def plan_launch(
         device: architecture and number of multiprocessors.
         same: both sides of an outer product are one feature map, or no result is written by "features_backward".
     """
-    tiles = tiles_for(kernel, max(rows, columns), mode, aligned, device[0])
+    launched = kernel, max(rows, columns), mode, aligned
+    tiles = tiles_for(*launched, device[0])
+    measured = measured_rows(device[0]).get(row_name(*launched))
+    if measured:
+        tiles = Tiles(tiles.block_a, tiles.block_k, *measured)
     tiles = tiles._replace(
         block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
     )

@@ -25,6 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: left out by --quick")
+    # float32 in convolutions too: every contender computes with the digits that it is checked for
+    torch.backends.cudnn.allow_tf32 = False
 
 
 class Wrong(Exception):

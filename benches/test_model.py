@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,9 +18,26 @@ thorough = pytest.mark.thorough
 NETWORKS = ["aeanet", pytest.param("gvtnet", marks=thorough), pytest.param("unet", marks=thorough)]
 
 
+@pytest.fixture
+def arithmetic(precision: str, race: Race) -> Iterator[None]:
+    """float32, float32 by TF32 products, or bfloat16 where autocast says so."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("medium" if precision == "tf32" else before[0])
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    with torch.autocast(race.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
+        yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("captured", [False, pytest.param(True, marks=thorough)], ids=["calls", "CUDA graph"])
+@pytest.mark.parametrize("precision", ["float32", *(pytest.param(p, marks=thorough) for p in ("tf32", "bfloat16"))])
 @pytest.mark.parametrize("training", [False, pytest.param(True, marks=thorough)], ids=["inference", "training step"])
-def test_model(race: Race, name: str, training: bool) -> None:
+def test_model(race: Race, name: str, training: bool, precision: str, captured: bool) -> None:
+    if race.device.type == "cpu" and (captured or precision != "float32"):
+        pytest.skip("TF32, graphs and fast 16 bits are a GPU's")
     torch.manual_seed(0)
     model = build_model(name).to(race.device).train(training)
     shape = (8, 1, 128, 128) if training else (1, 1, 944, 1280)
@@ -40,8 +58,6 @@ def test_model(race: Race, name: str, training: bool) -> None:
             for _ in range(2):  # the first call warms up
                 run(x)
         race.benchmark.extra_info["attention_share"] = part.seconds / whole.seconds
-    race.run(
-        f"model | {'training step, 8 of 128 x 128' if training else 'inference, 1280 x 944'}",
-        name,
-        lambda: (run, [(x,)]),
-    )
+    case = ["training step, 8 of 128 x 128" if training else "inference, 1280 x 944"]
+    case += [precision] * (precision != "float32") + ["CUDA graph"] * captured
+    race.run(f"model | {', '.join(case)}", name, lambda: (run, [(x,)]), captured=captured)

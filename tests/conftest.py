@@ -33,3 +33,4 @@ def pytest_configure(config):
         os.environ["TRITON_INTERPRET"] = "1"
     else:
         torch.set_default_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in PyTorch's matrix products

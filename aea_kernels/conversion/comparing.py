@@ -71,16 +71,16 @@ def own_numbers(module: nn.Module) -> dict[str, Tensor]:
 
 def random_numbers(module: nn.Module) -> dict[str, Tensor]:
     """Others in their place: a projection that starts as zero would hide what comes before it."""
-    generator = torch.Generator().manual_seed(0)
+    options: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64, "device": "cpu"}
     numbers = {}
     for name, tensor in own_numbers(module).items():
         if not tensor.is_floating_point():
             numbers[name] = tensor
         elif tensor.dim() > 1:
             fan_in = max(1, tensor[0].numel())
-            numbers[name] = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) / fan_in**0.5
+            numbers[name] = torch.randn(tensor.shape, **options) / fan_in**0.5
         else:
-            numbers[name] = 0.5 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+            numbers[name] = 0.5 + torch.rand(tensor.shape, **options)
     return numbers
 
 
@@ -93,7 +93,7 @@ def run(
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)
         try:
-            with torch.autocast("cpu", enabled=False), InFloat64():
+            with torch.device("cpu"), torch.autocast("cpu", enabled=False), InFloat64():
                 inner = {f"inner.{name}": tensor.clone() for name, tensor in numbers.items()}
                 return torch.func.functional_call(_Forward(module), inner, args, kwargs)
         finally:

@@ -6,13 +6,17 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+import torch
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from aea_kernels.testing.strategies import attention_blocks as blocks
 from aea_kernels.testing.strategies import normal, spatial_shapes, tensors
 
-__all__ = ["EXAMPLES", "blocks", "for_all", "normal", "spatial_shapes", "tensors"]
+__all__ = ["EXAMPLES", "HERE", "blocks", "for_all", "normal", "spatial_shapes", "tensors"]
+
+HERE = torch.empty(0).device
+"""Where the tests run."""
 
 EXAMPLES = {"eager": 40, "triton": 6}
 """Of every property; the interpreter is a thousand times slower than a kernel."""
@@ -23,9 +27,13 @@ def for_all(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """`hypothesis.given` with as many examples as suit the backend under test: `interpreted` for "triton"."""
     examples = EXAMPLES | {"triton": interpreted}
+    # on a GPU every smaller example may compile for seconds, hundreds of them to shrink one failure
+    phases = [phase for phase in Phase if phase != Phase.shrink or HERE.type == "cpu"]
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
-        runs = {name: settings(max_examples=n)(given(**strategies)(test)) for name, n in examples.items()}
+        runs = {
+            name: settings(max_examples=n, phases=phases)(given(**strategies)(test)) for name, n in examples.items()
+        }
         fixtures = dict(inspect.signature(runs["eager"]).parameters)
         named = "backend" in fixtures
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from strategies import HERE
 
 import aea_kernels as aea
 
@@ -39,9 +40,9 @@ CASES = {
     "whole numbers": (lambda: block().moments(X.long()), "x has dtype torch.int64, expected one of"),
     "relevance of whole numbers": (lambda: block().relevance(X.long()), "x has dtype torch.int64, expected one of"),
     "complex numbers": (lambda: aea.moments(X + 0j), "x has dtype torch.complex64, expected one of"),
-    "map without memory": (lambda: block()(meta(X)), "x is on meta, expected cpu as the weights of the block"),
-    "weights without memory": (lambda: meta(block())(X), "x is on cpu, expected meta as the weights of the block"),
-    "query without memory": (lambda: aea.linear_attention(meta(Q), Q, Q), "query is on meta, expected cpu as the"),
+    "map without memory": (lambda: block()(meta(X)), f"x is on meta, expected {HERE} as the weights of the block"),
+    "weights without memory": (lambda: meta(block())(X), f"x is on {HERE}, expected meta as the weights of the block"),
+    "query without memory": (lambda: aea.linear_attention(meta(Q), Q, Q), f"query is on meta, expected {HERE} as the"),
     "no map": (lambda: block()([1.0]), "x is a list, expected a torch.Tensor"),
     "four spatial axes": (lambda: block().moments(X[..., None, None]), "x is (2, 4, 3, 3, 1, 1), expected (N, 4, *sp"),
     "key of another width": (lambda: aea.linear_attention(Q, Q[..., :2], Q), "query has shape (2, 2, 4, 3), expected"),
@@ -51,7 +52,7 @@ CASES = {
     "groups": (lambda: block(norm="group", groups=2.0), "groups is 2.0, expected a whole number"),
     "keys that are none": (lambda: with_keys(SUMMARY), "keys are a KeySummary, expected the Moments of feature maps"),
     "keys of other channels": (lambda: with_keys(aea.moments(X[:, :3])), "keys are of 2 images with 3 channels, exp"),
-    "keys elsewhere": (lambda: with_keys(aea.moments(meta(X))), "keys.gram is on meta, expected cpu as the other"),
+    "keys elsewhere": (lambda: with_keys(aea.moments(meta(X))), f"keys.gram is on meta, expected {HERE} as the other"),
     "no summary": (lambda: aea.attend(Q, Q), "summary is a Tensor, expected a KeySummary"),
     "summary of another kind": (lambda: aea.attend(Q, aea.moments(X)), "summary is a Moments, expected a KeySummary"),
     "summary of a family": (lambda: aea.attend_relu(Q, SUMMARY), "summary is a KeySummary, expected a ReluSummary"),
@@ -64,14 +65,17 @@ CASES = {
         lambda: aea.attend_relu(Q.double(), aea.summarize_relu(Q, Q)),
         "summary.sums has dtype torch.float32, expected torch.float64 for query in torch.float64",
     ),
-    "summary elsewhere": (lambda: aea.attend(meta(Q), SUMMARY), "summary.state is on cpu, expected meta as the other"),
+    "summary elsewhere": (
+        lambda: aea.attend(meta(Q), SUMMARY),
+        f"summary.state is on {HERE}, expected meta as the other",
+    ),
     "sum of dtypes": (lambda: SUMMARY + aea.summarize(Q.double(), Q.double()), "(2, 2, 3, 3) in torch.float32 and (2"),
     "sum of widths": (lambda: SUMMARY + aea.summarize(Q[..., :2], Q), "(2, 2, 3, 3) in torch.float32 and (2, 2, 3, 2"),
     "sum of batches": (
         lambda: SUMMARY + aea.summarize(torch.cat([Q, Q]), torch.cat([Q, Q])),
         "summaries of 2 and 4 images do not add: expected as many, or 1",
     ),
-    "sum of devices": (lambda: SUMMARY + aea.summarize(meta(Q), meta(Q)), "summaries on cpu and meta do not add"),
+    "sum of devices": (lambda: SUMMARY + aea.summarize(meta(Q), meta(Q)), f"summaries on {HERE} and meta do not add"),
     "sum of kinds": (lambda: SUMMARY + aea.moments(X), "unsupported operand type(s) for +: 'KeySummary' and 'Moments'"),
     "sum with a number": (lambda: 1 + SUMMARY, "unsupported operand type(s) for +: 'int' and 'KeySummary'"),
     "negative shape": (lambda: aea.explain((1, 1, -3, 4)), "shape is (1, 1, -3, 4), expected whole numbers, 0 or more"),

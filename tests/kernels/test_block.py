@@ -133,6 +133,8 @@ def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, off
 
 
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
+    if backend == "triton":
+        pytest.skip("only the eager backend walks over boxes")
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
@@ -218,7 +220,7 @@ def test_autocast_does_not_lower_the_precision_of_sums(backend):
     x = torch.randn(2, 16, 12, 12, requires_grad=True)
     twin = copy.deepcopy(block)
     plain = torch.autograd.grad(block(x).sum(), x)[0]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         torch.testing.assert_close(torch.autograd.grad(twin(x).sum(), x)[0], plain, rtol=0, atol=0)
 
 

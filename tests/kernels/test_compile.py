@@ -37,6 +37,8 @@ def output_and_gradients(module, x):
 @pytest.mark.parametrize("norm_frozen", [False, True])
 def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     """fullgraph, and neither a new image size nor a new batch compiles again."""
+    if backend == "triton" and norm_frozen:
+        pytest.skip("what is compiled does not depend on the backend; in the interpreter one graph")
     torch.manual_seed(0)
     block = aea.AugmentedAttention(8, references=3).train()
     block.norm.train(not norm_frozen)
@@ -85,6 +87,8 @@ def other_families(q, k, v):
 
 @pytest.mark.parametrize("function", [first_family, other_families])
 def test_operators_in_one_graph_for_every_size(backend, function):
+    if backend == "triton" and function is other_families:
+        pytest.skip("what is compiled does not depend on the backend; in the interpreter one graph")
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
     graphs = set()
@@ -127,6 +131,8 @@ def test_export_with_dynamic_sizes(backend):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck_of_every_operator(backend, dtype):
     """Schema, fake results against real ones, functionalisation with dynamic shapes."""
+    if backend == "triton" and dtype == torch.float32:
+        pytest.skip("in the interpreter the dtype that sums are not in")
     ops = torch.ops.aea
     x = normal(3, 4, 5, 6, dtype=dtype).to(memory_format=torch.channels_last)
     norm = [normal(4, seed=1), normal(4, seed=2), normal(4, seed=3), normal(4, seed=4).square()]
@@ -168,6 +174,8 @@ def test_opcheck_of_every_operator(backend, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_compiled_is_autocast_eager(backend, dtype):
+    if backend == "triton":
+        pytest.skip("the operators turn autocast off before they call a backend")
     block = aea.AugmentedAttention(8, references=3).train()
     twin = copy.deepcopy(block)
     x = normal(4, 8, 5, 6).requires_grad_()

@@ -22,15 +22,12 @@ LARGE = PRODUCTS | {"statistics"}
 """They read feature maps."""
 ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
 ALIGNMENTS = ["--case", "nchw-16", "nchw-1", "channels_last-16"]
+ALIGNED = ["--case", "nchw-16", "channels_last-16"]
 EVERY_NORM = ["--norm", "batch", "group", "layer", "rms"]
 SELECTION = {
-    "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "batch", "layer"]],
-    "90": [
-        ["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-8", "nchw-4", "nchw-1"],
-        ["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "group", "layer"],
-        ["--families", "--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"],
-    ],
-    "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "--norm", "batch", "layer"]],
+    "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
+    "90": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-1", "--norm", "batch", "layer"]],
+    "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
     "gfx942": [["--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 EVERYTHING = {
@@ -42,12 +39,17 @@ EVERYTHING = {
         ["--dtype", "bfloat16"],
         ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
-        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
+        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
+        ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
+        ["--families", "--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
         ["--channels", "32", "64", "128", "--dtype", "float32", "--precision", "ieee", "tf32", *ALIGNMENTS],
     ],
     "100": [
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
         ["--channels", "64", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
+        ["--channels", "64", "--dtype", "float32", "--precision", "tf32", *ALIGNED, *EVERY_NORM],
+        ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
+        ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
     ],
     "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }

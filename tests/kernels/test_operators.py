@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import strategies as st
-from strategies import for_all, normal, tensors
+from strategies import HERE, for_all, normal, tensors
 
 import aea_kernels as aea
 from aea_kernels import naive, testing
@@ -105,8 +105,10 @@ def test_moments_are_sums_of_homogeneous_outer_products(size, data):
     torch.testing.assert_close(moments.sum_over_batch().gram, oracle(x).sum(0, keepdim=True))
 
 
-def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch):
+def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
     """Every path through many boxes: inner axes whole, outer axes one by one."""
+    if backend == "triton":
+        pytest.skip("only the eager backend walks over boxes")
     q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
     expected = naive.linear_attention(q, k, v)
     monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
@@ -133,7 +135,10 @@ def test_nothing_in_gives_nothing_or_zeros_out(empty):
         ({"value": torch.randn(2, 3, 8, 5)}, "value has shape (2, 3, 8, 5), expected (B, H, L, D) = (2, 3, 7, 5)"),
         ({"key": torch.zeros(2, 3, 7, 5, dtype=torch.int64)}, "key has dtype torch.int64, expected one of"),
         ({"query": torch.zeros(2, 3, 4, 5, dtype=torch.float16)}, "query has dtype torch.float16, expected torch.floa"),
-        ({"query": torch.zeros(2, 3, 4, 5, device="meta")}, "query is on meta, expected cpu as the other arguments"),
+        (
+            {"query": torch.zeros(2, 3, 4, 5, device="meta")},
+            f"query is on meta, expected {HERE} as the other arguments",
+        ),
         ({"key": [1.0]}, "key is a list, expected a torch.Tensor"),
     ],
 )

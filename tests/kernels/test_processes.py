@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from strategies import HERE, normal
 
 import aea_kernels as aea
 
@@ -13,8 +14,7 @@ NORMS = ("batch", "group")
 
 
 def inputs():
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(4, 2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
+    return [normal(4, 2, 6, 3, seed=seed).requires_grad_() for seed in range(3)]
 
 
 def block_and_images(norm: str):
@@ -22,7 +22,7 @@ def block_and_images(norm: str):
     block = aea.AugmentedAttention(6, references=2, norm=norm, groups=2).double().train()
     torch.nn.init.uniform_(block.norm.weight, 0.5, 2)
     torch.nn.init.normal_(block.norm.bias)
-    x = 3 + torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = 3 + normal(4, 6, 5, seed=1)
     return block, x.requires_grad_()
 
 
@@ -38,7 +38,8 @@ def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
     return [t.detach() for t in (*outputs, *gradients)]
 
 
-def rank_main(rank: int, folder: str, backend: str) -> None:
+def rank_main(rank: int, folder: str, backend: str, device: torch.device) -> None:
+    torch.set_default_device(device)
     aea.use_backend(backend)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     group = dist.group.WORLD
@@ -79,7 +80,7 @@ def rank_main(rank: int, folder: str, backend: str) -> None:
 
 def test_two_ranks_are_one(backend):
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(rank_main, (folder, backend), nprocs=2)
+        mp.spawn(rank_main, (folder, backend, HERE), nprocs=2)
         ranks = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
     tensors = inputs()
     y = aea.batch_attention(*tensors)

@@ -82,7 +82,7 @@ class Reference:
     images: int
 
     def __post_init__(self) -> None:
-        limits = [self.limit, self.residual_limit, *self.usual.low, *self.usual.high]
+        limits = [self.width, self.limit, self.residual_limit, *self.usual.low, *self.usual.high]
         limits += [*self.residual.low, *self.residual.high]
         for numbers in (self.centre, self.spread, self.points, self.weights, limits):
             if not np.isfinite(np.asarray(numbers, dtype=np.float64)).all():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import aea_kernels as aea
+from aea_kernels.testing.strategies import normal
 
 TOLERANCE = 1e-10
 
@@ -26,7 +27,7 @@ def gradients(module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The result, and the gradients of input and parameters for a fixed random gradient of the result."""
     x = x.clone().requires_grad_()
     y = module(x)
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    weights = normal(*y.shape, dtype=y.dtype, seed=1)
     names, parameters = zip(*module.named_parameters(), strict=True)
     found = torch.autograd.grad((y * weights).sum(), (x, *parameters), allow_unused=True)
     return y.detach(), {n: g for n, g in zip(("input", *names), found, strict=True) if g is not None}

@@ -103,7 +103,7 @@ def test_under_autocast_the_result_is_that_of_autocast(pooled: bool) -> None:
     original = originals.NONLocalBlock2D(4, sub_sample=pooled).eval()
     nn.init.normal_(original.W[1].weight)
     x = torch.randn(2, 4, 6, 8)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         expected = original(x)
         aea.convert(original)
         got = original(x)

@@ -18,6 +18,7 @@ from test_nonlocal import mmcv_block
 from torch import nn
 
 import aea_kernels as aea
+from aea_kernels.testing.strategies import normal
 
 MAP, TOKENS = (2, 6, 4, 6), (2, 9, 6)
 MODULES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
@@ -110,7 +111,7 @@ def test_in_a_process_group(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
     try:
         parallel = nn.parallel.DistributedDataParallel(network)
-        weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+        weights = normal(*y.shape, dtype=y.dtype, seed=1)
         (parallel(x) * weights).sum().backward()
     finally:
         torch.distributed.destroy_process_group()

@@ -16,6 +16,7 @@ from aea_kernels.testing import (
     scale,
     translations,
 )
+from aea_kernels.testing.strategies import normal
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def network():
     return nn.Sequential(*layers)
 
 
-X = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+X = normal(2, 1, 16, 16, dtype=torch.float32).sigmoid()
 
 
 def test_own_and_accumulated_errors_are_what_they_say(network):

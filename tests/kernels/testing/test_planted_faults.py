@@ -14,6 +14,7 @@ from aea_kernels.testing import (
     permutations,
     translations,
 )
+from aea_kernels.testing.strategies import normal
 
 
 class SelfAttention(nn.Module):
@@ -78,7 +79,7 @@ def network(*faulty, groups=d4):
     return averaged_kernels(nn.Sequential(*layers, nn.Conv2d(4, 1, 1)), groups).eval()
 
 
-X = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+X = normal(1, 1, 12, 12, dtype=torch.float32)
 
 
 def faults(model, group, x=X):

@@ -16,6 +16,7 @@ from aea_kernels.testing import (
     permutations,
     translations,
 )
+from aea_kernels.testing.strategies import normal
 
 NETWORKS = 1000 if os.environ.get("AEANET_THOROUGH") else 60
 GROUPS = {"permutations": permutations, "d4": d4, "translations": translations(4, circular=True)}
@@ -108,19 +109,17 @@ def networks(draw, group):
         else:
             layers.append(LOCAL[name]("circular" if group == "translations" else "zeros"))
     network = nn.Sequential(*layers)
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    seed = draw(st.integers(0, 2**16))
     size = draw(st.sampled_from([0.1, 1.0, 3.0]))
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(
-                size * torch.randn(parameter.shape, generator=generator) / max(parameter[0].numel(), 1) ** 0.5
-            )
+        for i, parameter in enumerate(network.parameters()):
+            parameter.copy_(size * normal(*parameter.shape, seed=seed + i) / max(parameter[0].numel(), 1) ** 0.5)
     if group == "d4":
         network = averaged_kernels(network, d4)
     images, training = draw(st.integers(1, 3)), draw(st.booleans())
     sides = draw(st.sampled_from([(8, 8), (8, 12), (16, 8)]))
     dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.float64]))
-    x = torch.randn(images, CHANNELS, *sides, generator=generator).to(dtype)
+    x = normal(images, CHANNELS, *sides, dtype=dtype, seed=seed + 100)
     return network.to(dtype).train(training), x
 
 

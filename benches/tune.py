@@ -1,0 +1,272 @@
+"""`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the faster are kept.
+
+For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and programs a
+multiprocessor. A row that spills registers, or asks for more programs than fit, is none. The winners go to
+`aea_kernels/tiles.json`, which `planning` reads, all times to `benches/results/tune-smNN.json`. What stands there
+is not timed again, so that an interrupted sweep goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import aea_kernels as aea
+from aea_kernels import planning
+
+from .conftest import capture, copies
+
+Row = tuple[int, int, int, int]
+"""block_s, warps, stages, programs_per_sm of `planning.Tiles`."""
+
+SIZES = {32: (944, 1280), 64: (944, 1280), 128: (236, 320)}
+MODES = [("bfloat16", "highest"), ("float32", "medium"), ("float32", "highest")]
+KERNELS = ("outer", "apply", "features_backward", "statistics", "matrix_backward")
+GAIN = 0.97
+"""A row takes the place of the planned one where its time is at most this part."""
+
+
+class Case(NamedTuple):
+    """Feature maps (1, channels, *SIZES[channels]), in NCHW and in channels_last."""
+
+    kernel: str
+    channels: int
+    dtype: str
+    precision: str
+    """As `torch.set_float32_matmul_precision` takes it."""
+
+    @property
+    def mode(self) -> str:
+        return "16-bit" if self.dtype != "float32" else planning.PRECISIONS[self.precision]
+
+    @property
+    def name(self) -> str:
+        return planning.row_name(self.kernel, self.channels, self.mode, aligned=True)
+
+
+CASES = [
+    Case(kernel, channels, *mode)
+    for mode in MODES
+    for channels in (128, 64, 32)
+    for kernel in KERNELS
+    if (kernel, mode[1]) != ("statistics", "medium")  # no products: as with "highest"
+]
+
+
+def candidates(planned: Row) -> Iterator[Row]:
+    """The planned row first, then its neighbours."""
+    yield planned
+    for block_s in (planned[0] // 2, planned[0], 2 * planned[0]):
+        for warps in (4, 8):
+            for stages in (1, 2, 3, 4):
+                for programs in (1, 2, 3, 4):
+                    row = block_s, warps, stages, programs
+                    if 16 <= block_s <= 128 and row != planned:
+                        yield row
+
+
+def sweep(
+    cases: list[Case], timer: Callable[[Case, Row], float], architecture: int, log: Path, deadline: float = math.inf
+) -> bool:
+    """Time the candidates of every case that is not in `log`, and write the log and `planning.MEASURED` after each.
+
+    Args:
+        timer: microseconds of a case with a row; infinite where the row is none.
+        deadline: of `time.monotonic`.
+
+    Returns:
+        Whether nothing is left.
+    """
+    done: dict[str, Any] = json.loads(log.read_text()) if log.exists() else {}
+    for case in cases:
+        if case.name in done:
+            continue
+        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
+        planned = (tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)
+        times: dict[Row, float] = {}
+        for row in candidates(planned):
+            if time.monotonic() > deadline:
+                return False
+            times[row] = timer(case, row)
+        best = min(times, key=lambda row: times[row])
+        chosen = best if times[best] <= GAIN * times[planned] else planned
+        found = {str(list(row)): round(us, 2) for row, us in times.items() if math.isfinite(us)}
+        done[case.name] = {"planned": planned, "chosen": chosen, "microseconds": found}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(json.dumps(done, indent=1) + "\n")
+        write_rows(architecture, done)
+        print(f"{case.name}: {planned} {times[planned]:.1f} us -> {chosen} {times[chosen]:.1f} us", flush=True)
+    return True
+
+
+def write_rows(architecture: int, done: dict[str, Any]) -> None:
+    table = json.loads(planning.MEASURED.read_text())
+    table[str(architecture)] = {
+        name: entry["chosen"] for name, entry in sorted(done.items()) if entry["chosen"] != entry["planned"]
+    }
+    planning.MEASURED.write_text(json.dumps(table, indent=1) + "\n")
+
+
+# ---- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+def plan_with(case: Case, row: Row) -> None:
+    """Every launch of the case takes this row from now on."""
+    architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
+    torch.set_float32_matmul_precision(case.precision)
+    planning.measured_rows(architecture)[case.name] = list(row)
+    planning.plan_launch.cache_clear()
+
+
+def _launching() -> Any:
+    from aea_kernels.backends.triton import launching
+
+    return launching
+
+
+@lru_cache(maxsize=1)
+def calls(case: Case, size: tuple[int, int]) -> list[Callable[[], Any]]:
+    """The case on as many inputs as no cache holds, each in both layouts."""
+    from aea_kernels.backends.triton import primitives, products
+
+    launching, channels = _launching(), case.channels
+    norm = [torch.ones(channels), torch.zeros(channels), torch.zeros(channels).double(), torch.ones(channels).double()]
+    norm = [t.cuda() for t in norm]
+    matrix = torch.randn(1, channels, channels + 1, device="cuda") / channels
+    grams = torch.randn(1, channels + 1, channels + 1, device="cuda") / channels
+
+    def outer(x: torch.Tensor) -> None:
+        maps = launching.feature_map(x), launching.feature_map(x)
+        products.outer(x, *maps, launching.norm_of(norm, 1e-5), gram=True)
+        products.outer(x, *maps, launching.norm_of(norm, 1e-5))
+
+    def apply(x: torch.Tensor) -> None:
+        maps = launching.feature_map(x), launching.feature_map(torch.empty_like(x))
+        products.apply(x, *maps, matrix, launching.norm_of(norm, 1e-5), residual=True)
+
+    def matrix_backward(x: torch.Tensor) -> None:
+        a = x.flatten(2).mT[:, None]
+        primitives.apply_matrix_backward(a, a, matrix[:, None, :, :channels])
+
+    run = {
+        "outer": outer,
+        "apply": apply,
+        "statistics": primitives.statistics,
+        "features_backward": lambda x: primitives.features_backward(x, x, norm, 1e-5, True, matrix, grams),
+        "matrix_backward": matrix_backward,
+    }[case.kernel]
+    shape = (1, channels, *size)
+    inputs = []
+    for i in range(max(2, min(8, copies(math.prod(shape) * getattr(torch, case.dtype).itemsize)))):
+        x = torch.randn(shape, device="cuda").to(getattr(torch, case.dtype))
+        inputs.append(x if i % 2 == 0 else x.to(memory_format=torch.channels_last))
+    return [lambda x=x: run(x) for x in inputs]
+
+
+def built(case: Case) -> dict[int, Any]:
+    """The compiled kernels of this case's name so far, with their registers and shared memory."""
+    from aea_kernels.backends.triton import kernels
+
+    caches = getattr(kernels, f"{case.kernel}_kernel").device_caches
+    return {id(kernel): kernel for cache in caches.values() for kernel in cache[0].values()}
+
+
+_fitting: dict[tuple[Case, Row], int] = {}
+
+
+def programs_that_fit(case: Case, row: Row) -> int:
+    """On a multiprocessor, of the row's kernels; 0 where they cannot run, or spill registers."""
+    key = case, (*row[:3], 1)
+    if key not in _fitting:
+        before = built(case)
+        plan_with(*key)
+        try:
+            for call in calls(case, SIZES[case.channels])[:2]:
+                call()
+            torch.cuda.synchronize()
+        except Exception as error:  # too much shared memory, say: a result too
+            print(f"{case.name} {row}: {type(error).__name__}")
+            return _fitting.setdefault(key, 0)
+        gpu = torch.cuda.get_device_properties()
+        new = [kernel for i, kernel in built(case).items() if i not in before]
+        places = [gpu.max_threads_per_multi_processor // (32 * row[1])]
+        for kernel in new:
+            registers = -(-kernel.n_regs // 8) * 8 * 32 * row[1]
+            places.append(gpu.regs_per_multiprocessor // registers)
+            places.append(gpu.shared_memory_per_multiprocessor // (kernel.metadata.shared + 1024))
+        _fitting[key] = 0 if any(kernel.n_spills for kernel in new) else min(places)
+    return _fitting[key]
+
+
+def microseconds(case: Case, row: Row) -> float:
+    """Median time of the case on one input, from memory, as a CUDA graph; infinite where the row is none."""
+    if row[3] > programs_that_fit(case, row):
+        return math.inf
+    plan_with(case, row)
+    several = calls(case, SIZES[case.channels])
+    replay, graphs = capture(lambda: [call() for call in several], [()])
+    times = []
+    for _ in range(8):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        replay(*graphs[0])
+        end.record()
+        torch.cuda.synchronize()
+        times.append(1e3 * begin.elapsed_time(end) / len(several))
+    return statistics.median(times[1:])
+
+
+def compile_row(job: tuple[Case, Row]) -> None:
+    """In a process of its own: the compiler's cache holds the row's kernels from then on."""
+    plan_with(*job)
+    try:
+        for call in calls(job[0], (16, 16)):
+            call()
+    except Exception:  # whoever times the row says why
+        return
+
+
+def compile_all(cases: list[Case], architecture: int) -> None:
+    jobs: dict[tuple[Case, Row], None] = {}
+    for case in cases:
+        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
+        for row in candidates((tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)):
+            jobs[case, (*row[:3], 1)] = None
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 2), mp_context=context) as pool:
+        list(pool.map(compile_row, jobs, chunksize=8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the times")
+    chosen = parser.parse_args()
+    if chosen.device != "cuda" or not torch.cuda.is_available():
+        sys.exit("benches.tune times kernels on a CUDA device, and PyTorch sees none")
+    deadline = time.monotonic() + 60 * chosen.minutes
+    architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
+    log = chosen.out / f"tune-sm{architecture}.json"
+    done = json.loads(log.read_text()) if log.exists() else {}
+    with aea.use_backend("triton"):
+        compile_all([case for case in CASES if case.name not in done], architecture)
+        whole = sweep(CASES, microseconds, architecture, log, deadline)
+    print("all cases are timed" if whole else "time is up; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The sweep of tile rows with a timer that makes its times up; on a machine without a GPU it ends in one sentence."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from aea_kernels import planning
+from benches import tune
+
+CASES = [tune.Case("outer", 128, "bfloat16", "highest"), tune.Case("statistics", 64, "float32", "highest")]
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "MEASURED", tmp_path / "tiles.json")
+    planning.MEASURED.write_text('{"80": {"apply 64 tf32 aligned": [32, 4, 1, 2]}}')
+    forget()
+    yield planning.MEASURED
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    planning.measured_rows.cache_clear()
+    planning.plan_launch.cache_clear()
+
+
+def plan_of(kernel, channels, mode):
+    return planning.plan_launch(kernel, channels, channels, 1, 9000, mode, True, (90, 132)).tiles
+
+
+def made_up(best, calls):
+    """`best` takes 50 us, what is planned 100, and everything else does not run."""
+
+    def timer(case, row):
+        calls.append((case, row))
+        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, 90)
+        planned = (tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)
+        return 50.0 if (case.kernel, row) == best else 100.0 if row == planned else math.inf
+
+    return timer
+
+
+def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, capsys):
+    before = plan_of("statistics", 64, "ieee")
+    log, calls = tmp_path / "log.json", []
+    assert tune.sweep(CASES, made_up(("outer", (32, 4, 2, 1)), calls), 90, log)
+    assert json.loads(table.read_text()) == {
+        "80": {"apply 64 tf32 aligned": [32, 4, 1, 2]},
+        "90": {"outer 128 16-bit aligned": [32, 4, 2, 1]},
+    }
+    forget()
+    assert plan_of("outer", 128, "16-bit") == planning.Tiles(128, 128, 32, 4, 2, 1)
+    assert plan_of("statistics", 64, "ieee") == before
+    assert "(64, 8, 3, 1) 100.0 us -> (32, 4, 2, 1) 50.0 us" in capsys.readouterr().out
+    calls.clear()
+    assert tune.sweep(CASES, made_up(None, calls), 90, log)
+    assert calls == []
+
+
+def test_a_gain_within_the_noise_changes_nothing(table, tmp_path):
+    assert tune.sweep(CASES, lambda case, row: 98.0 if row[1] == 4 else 100.0, 90, tmp_path / "log.json")
+    assert json.loads(table.read_text())["90"] == {}
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(table, tmp_path, monkeypatch):
+    now, calls = iter(range(10**6)), []
+    monkeypatch.setattr(tune.time, "monotonic", lambda: next(now))
+    several = len(list(tune.candidates((64, 8, 3, 1))))
+    log = tmp_path / "log.json"
+    assert not tune.sweep(CASES, made_up(None, calls), 90, log, deadline=several + 3)
+    assert {case for case, _ in calls} == set(CASES)
+    calls.clear()
+    assert tune.sweep(CASES, made_up(None, calls), 90, log)
+    assert {case for case, _ in calls} == {CASES[1]}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_ends_in_one_sentence():
+    run = subprocess.run([sys.executable, "-m", "benches.tune"], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "benches.tune times kernels on a CUDA device, and PyTorch sees none\n"
