@@ -184,6 +184,8 @@ def test_tiles_know_the_whole_image_by_its_moments(backend, data):
 
 
 def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backend):
+    if backend == "triton":
+        pytest.skip("what is kept does not depend on the backend")
     block = aea.AugmentedAttention(8, references=4).train()
     x = torch.randn(4, 8, 40, 40, requires_grad=True)
     kept: list[torch.Tensor] = []
