@@ -117,7 +117,7 @@ def assess_pair(model: Network, lr: NDArray, pair: RegisteredPair, restored: NDA
     if 0 in image.shape:
         return _unknown("The image and its HR share no field, so nothing can be said of its restoration.")
     matrix[:, 2] += matrix[:, :2] @ (left, top)
-    fine = np.asarray(restored, np.float32)
+    fine: NDArray = np.asarray(restored, np.float32)
     if (sigma := 0.4 * math.sqrt(max(pair.report.magnification**2 - 1, 0))) > 0:
         fine = np.asarray(
             cv2.GaussianBlur(fine, (0, 0), sigma), np.float32
