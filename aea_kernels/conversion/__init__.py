@@ -42,7 +42,8 @@ def convert(
         model: the network; it is not copied.
         filter: given the name and the module, whether it may be replaced; by default each may.
         retrain: replace softmax attention too, by linear attention that starts with its norm and projections. Its
-            results differ, so the network must be trained again.
+            results differ, so the network must be trained again. `AugmentedAttention` has other names in `state_dict`;
+            it loads them, and the original's too, which it translates.
         strict: raise if nothing was replaced.
 
     Returns:

@@ -5,13 +5,12 @@ Their norm and projections are where the training starts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..modules import AugmentedAttention
+from .checkpoints import Rows, Sources, origin_of
 from .families import no_dropout
 from .processors import SANA, LinearAttentionProcessor
 from .replacing import Become, Change, LeftAloneError, NewAttribute, OtherKindError, pointwise
@@ -54,30 +53,26 @@ def _no(name: str, argument: Tensor | None) -> None:
 
 def become_monai_block(module: Any) -> list[Change]:
     """MONAI's `SpatialAttentionBlock`: GroupNorm, `SABlock`, residual."""
-    rows, heads = _of_sablock(module.attn)
-    return [Become(module, _augmented(AugmentedAttention, module.norm, rows, heads))]
+    sources = {"norm": Rows("norm"), **_of_sablock(module.attn, "attn.")}
+    return [Become(module, _augmented(AugmentedAttention, module, sources, module.attn.num_heads))]
 
 
 def become_sablock(module: Any) -> list[Change]:
     """MONAI's `SABlock` alone."""
-    rows, heads = _of_sablock(module)
-    return [Become(module, _augmented(TokenAttention, None, rows, heads))]
+    return [Become(module, _augmented(TokenAttention, module, _of_sablock(module, ""), module.num_heads))]
 
 
-def _of_sablock(module: Any) -> tuple[list[tuple[Tensor, Tensor]], int]:
-    """Weights and biases of queries, keys, values and the output, and the number of heads."""
+def _of_sablock(module: Any, prefix: str) -> Sources:
     no_dropout("drop_weights", module.drop_weights)
     for name, wanted in {"causal": False, "save_attn": False, "rel_positional_embedding": None}.items():
         if getattr(module, name, wanted) not in (wanted, None):
             raise LeftAloneError(f"it has {name}, which needs the map of scores")
     no_dropout("drop_output", module.drop_output)
     if module.use_combined_linear:
-        inner = _parted(*_rows(module.qkv), 3)
+        inner = _parted(f"{prefix}qkv")
     else:
-        inner = [_rows(part) for part in (module.to_q, module.to_k, module.to_v)]
-    identity = torch.eye(len(inner[2][0]), dtype=inner[2][0].dtype, device=inner[2][0].device)
-    output = (identity, identity.new_zeros(len(identity))) if not module.include_fc else _rows(module.out_proj)
-    return [*inner, output], module.num_heads
+        inner = {"query": Rows(f"{prefix}to_q"), "key": Rows(f"{prefix}to_k"), "value": Rows(f"{prefix}to_v")}
+    return {**inner, "output": Rows(f"{prefix}out_proj") if module.include_fc else None}
 
 
 def become_guided_block(module: Any) -> list[Change]:
@@ -86,14 +81,13 @@ def become_guided_block(module: Any) -> list[Change]:
     if hasattr(module, "encoder_kv"):
         raise LeftAloneError("it also attends to the keys of an encoder")
     heads = module.attention.n_heads
-    weight, bias = _rows(pointwise("qkv", module.qkv))
-    if order == "QKVAttentionLegacy":  # each head's queries, keys and values together
-        weight = weight.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
-        bias = bias.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten()
-    elif order != "QKVAttention":
+    if order not in ("QKVAttention", "QKVAttentionLegacy"):
         raise LeftAloneError(f"its attention is {order}")
-    rows = [*_parted(weight, bias, 3), _rows(pointwise("proj_out", module.proj_out))]
-    return [Become(module, _augmented(AugmentedAttention, module.norm, rows, heads))]
+    for name in ("qkv", "proj_out"):
+        pointwise(name, getattr(module, name))
+    inner = _parted("qkv", heads if order == "QKVAttentionLegacy" else 1)
+    sources = {"norm": Rows("norm"), **inner, "output": Rows("proj_out")}
+    return [Become(module, _augmented(AugmentedAttention, module, sources, heads))]
 
 
 SOFTMAX = ("AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor", "SlicedAttnProcessor")
@@ -107,8 +101,9 @@ def become_diffusers_block(module: Any) -> list[Change]:
         raise OtherKindError("it has no GroupNorm and residual")
     if any(norm is not None for norm in others) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
-    rows = [_rows(part) for part in (module.to_q, module.to_k, module.to_v, module.to_out[0])]
-    return [Become(module, _augmented(HiddenStatesAttention, module.group_norm, rows, module.heads))]
+    names = {"norm": "group_norm", "query": "to_q", "key": "to_k", "value": "to_v", "output": "to_out.0"}
+    sources: Sources = {own: Rows(name) for own, name in names.items()}
+    return [Become(module, _augmented(HiddenStatesAttention, module, sources, module.heads))]
 
 
 def swap_softmax_processor(module: Any) -> list[Change]:
@@ -134,26 +129,23 @@ def _check_diffusers(module: Any) -> None:
 # ---- the new block --------------------------------------------------------------------------------------------------
 
 
-def _rows(layer: Any) -> tuple[Tensor, Tensor]:
-    """Weight (out, in) and bias (out,) of a linear layer or 1x1 convolution."""
-    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        raise LeftAloneError(f"{type(layer).__name__} is not a projection")
-    weight = layer.weight.detach().flatten(1)
-    return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+def _parted(layer: str, groups: int = 1) -> Sources:
+    """Queries, keys and values of one layer: one after another, or so in each of its heads, `groups` of them."""
+    return {own: Rows(layer, part, 3, groups) for part, own in enumerate(("query", "key", "value"))}
 
 
-def _parted(weight: Tensor, bias: Tensor, parts: int) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(weight.chunk(parts), bias.chunk(parts), strict=True))
+def _augmented(cls: type[AugmentedAttention], module: Any, sources: Sources, heads: int) -> AugmentedAttention:
+    """Plain self-attention that starts from the original's GroupNorm, if it has one, and its projections.
 
-
-@torch.no_grad()
-def _augmented(
-    cls: type[AugmentedAttention], norm: Any, rows: Sequence[tuple[Tensor, Tensor]], heads: int
-) -> AugmentedAttention:
-    """Plain self-attention that starts from a GroupNorm (or None) and from the rows of the four projections."""
-    if norm is not None and (not isinstance(norm, nn.GroupNorm) or norm.weight is None):
+    It loads checkpoints of the original too.
+    """
+    of_norm = sources.get("norm")
+    norm = None if of_norm is None else getattr(module, of_norm.layer)
+    if of_norm is not None and (not isinstance(norm, nn.GroupNorm) or norm.weight is None):
         raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
-    query, _, value, output = (weight for weight, _ in rows)
+    origin, parameters = origin_of(module, sources)
+    start = origin.translated(parameters)
+    query, value, output = (start[f"{name}.weight"] for name in ("query", "value", "output"))
     channels = query.shape[1]
     if output.shape[0] != channels:
         raise LeftAloneError("its output has other channels than its input")
@@ -167,11 +159,9 @@ def _augmented(
         norm=None if norm is None else "group",
         groups=1 if norm is None else norm.num_groups,
     ).to(query.device, query.dtype)
-    for layer, (weight, bias) in zip((block.query, block.key, block.value, block.output), rows, strict=True):
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    if isinstance(block.norm, nn.GroupNorm) and isinstance(norm, nn.GroupNorm):
-        block.norm.weight.copy_(norm.weight)
-        block.norm.bias.copy_(norm.bias)
+    block.load_state_dict(start)
+    if isinstance(block.norm, nn.GroupNorm) and norm is not None:
         block.norm.eps = norm.eps
+    # without the module as its first argument, since another object takes this block's parts over (`Become`)
+    block._register_load_state_dict_pre_hook(origin)
     return block

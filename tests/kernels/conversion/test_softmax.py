@@ -1,6 +1,7 @@
 """Softmax blocks replaced with `retrain=True`: what the original gives when its softmax is a division, in float64."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -67,6 +68,47 @@ def test_it_starts_from_the_norm_and_the_projections(name: str) -> None:
     y_replaced, got = gradients(replaced, x)
     pairs = deviations({"y": y_replaced, "x": got["input"]}, {"y": y, "x": expected["input"]})
     assert {name: error for name, error in pairs if error > TOLERANCE} == {}
+
+
+RENAMED = [name for name, (_, _, cls) in CASES.items() if cls is not None]
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_checkpoint_from_before_the_conversion_loads(name: str) -> None:
+    """As if the network that it is from had been converted; so it does into a copy and into what was pickled."""
+    make = CASES[name][1]
+    original, network = (nn.ModuleDict({"block": randomised(make())}) for _ in range(2))
+    checkpoint = copy.deepcopy(original.state_dict())
+    for converted in (original, network):
+        aea.convert(converted, retrain=True)
+    own, expected = copy.deepcopy(network.state_dict()), original.state_dict()
+    assert not torch.equal(own["block.query.weight"], expected["block.query.weight"])
+    for loaded in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        names = list(checkpoint)
+        loaded.load_state_dict(checkpoint)
+        assert list(checkpoint) == names
+        torch.testing.assert_close(loaded.state_dict(), expected, rtol=0, atol=0)
+        loaded.load_state_dict(own)
+        torch.testing.assert_close(loaded.state_dict(), own, rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
+    block = randomised(originals.AttentionBlock(8, 2, groups=4))
+    checkpoint = copy.deepcopy(block.state_dict())
+    report = aea.convert(block, retrain=True)
+    before = copy.deepcopy(block.state_dict())
+    wider = originals.AttentionBlock(16, 2, groups=4).state_dict()
+    with pytest.raises(RuntimeError, match=r"qkv.weight: it is \(48, 16, 1\) in the checkpoint, but was \(24, 8, 1\)"):
+        block.load_state_dict(wider)
+    without = {name: weight for name, weight in checkpoint.items() if name != "qkv.bias"}
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"qkv.weight"'):
+        block.load_state_dict(without)
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"other"'):
+        block.load_state_dict({**checkpoint, "other": torch.zeros(1)})
+    block.load_state_dict(before)
+    report.revert()
+    block.load_state_dict(checkpoint)
+    assert torch.equal(block.qkv.weight, checkpoint["qkv.weight"])
 
 
 def test_reverted_and_applied_again() -> None:
