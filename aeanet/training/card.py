@@ -17,6 +17,10 @@ GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 """Groups of simulated images; noise is the standard deviation in LR as a share of the range from black to white."""
 
 
+VISIBLE = 54.2
+"""dB of PSNR: an error of half a grey level of 8 bits. An image above it has nothing to gain that can be seen."""
+
+
 def model_card(record: Mapping[str, Any]) -> str:
     """Markdown for the record of `pretraining.pretrain`, and whatever was measured since (`benches.ship`)."""
     model, scores = record["model"], record["scores"]
@@ -42,8 +46,13 @@ def model_card(record: Mapping[str, Any]) -> str:
     if scores.get("simulated"):
         parts += [
             "On simulated images held back (160 x 192 px LR), gain over bicubic interpolation:",
-            _simulated_table(scores["simulated"]),
+            _simulated_table([score for score in scores["simulated"] if score["psnr_bicubic"] < VISIBLE]),
         ]
+        if clean := [score["psnr"] for score in scores["simulated"] if score["psnr_bicubic"] >= VISIBLE]:
+            parts.append(
+                f"{len(clean)} more are clean already, with an error below half a grey level of 8 bits "
+                f"({VISIBLE} dB): their results have {min(clean):.1f} dB or more."
+            )
     if "clean" in scores:
         parts.append(
             "Do no harm: clean simulated images given at 1x come back at "
@@ -67,9 +76,10 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 LIMITS = (
-    "- It can take dense regular patterns with a period of a few pixels, such as arrays of holes, for noise and remove "
-    "them, even from a clean image: that is the worst case of the table. Nearly clean images may lose some tenths of "
-    "a dB or more; where there is no noise, leave them as they are.",
+    "- It can take dense regular patterns with a period of three or four pixels of the image, such as arrays of holes, "
+    "for noise and remove them: that is the worst case of the table.",
+    "- An image at 1x whose noise is below half a grey level of 8 bits is clean already, and its result can be further "
+    "from the truth than it is, if only by less than can be seen: leave such an image as it is.",
     "- Which network is best at equal budgets, and what attention adds, is not yet shown: `python -m benches.networks` "
     "measures it. This model has no attention.",
     "- It is a statistical estimate. It can smooth away structure that is weaker than the noise, and what it draws "

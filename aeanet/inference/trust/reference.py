@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from aeanet.errors import ModelError
 from aeanet.io.text import RecordError, json_text, read_json, write_json
 
-FALSE_ALARMS = 0.05  # share of images like those of training that get a warning
+FALSE_ALARMS = 0.04  # share of images like those of training that get a warning, so that it stays below 5 % elsewhere
 LEAST_IMAGES = 20  # of either kind
 _FAR = 1.0  # the value far from all that was learned
 _WIDTH = 0.02  # of the kernel: exp(-width * squared distance); as _RIDGE, the best by leave-one-out
