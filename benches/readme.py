@@ -18,6 +18,8 @@ from aeanet.training import Recipe
 
 from . import report
 from .__main__ import HERE
+from .denoising.scores import Scores
+from .denoising.table import section
 
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
@@ -35,6 +37,7 @@ def with_records(text: str) -> str:
     text = fill(text, "sem", sem_sentence(json.loads((SHIPPED_FOLDER / "sem.json").read_text())))
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
     text = fill(text, "gpu", gpu_section(json.loads((RESULTS / "NVIDIA-H200-quick.json").read_text())))
+    text = fill(text, "denoising", denoising_section())
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
     networks = RESULTS / "cpu-networks.json"
     text = fill(text, "networks", networks_section(json.loads(networks.read_text())) if networks.exists() else "")
@@ -90,6 +93,13 @@ def demo_sentence(demo: dict[str, Any]) -> str:
         f"interpolation. Its attention over {demo['positions']:,} positions took {demo['attention_seconds']:.3f} s; "
         f"the materialised map alone would have needed {demo['map_bytes'] / 1e9:.1f} GB."
     )
+
+
+def denoising_section() -> str:
+    curve = (
+        "![Gain over the noisy image against its noise: the model in the box and BM3D](benches/results/noise-curve.png)"
+    )
+    return f"{section(Scores.read(RESULTS / 'denoising.json'))}\n\n{curve}"
 
 
 def gpu_section(record: dict[str, Any]) -> str:
