@@ -31,7 +31,7 @@ def rows(scores: Scores) -> list[Row]:
             judged = sum(pair in gains for gains in tried.values()) > 1 if method.costly else len(known) > 1
             if known and judged:
                 best[pair] = max(known.values(), key=lambda gain: gain[0])
-        if best:
+        if len(best) == len(scores.bicubic):
             found.append((f"{method.title}, best strength for each image", best, f"on {where}"))
         if method.costly and not by_strength and str(fixed) in tried:
             found.append(
