@@ -74,14 +74,9 @@ def main(
     """
     from aeanet.data.pairs import find_pairs
     from aeanet.data.specimens import read_samples
-    from aeanet.figures import draw_comparison
-    from aeanet.inference.trust import assess_pair
-    from aeanet.io.images import read_image
-    from aeanet.networks.registry import load_model, to_device
     from aeanet.scoring import evaluation
-    from aeanet.training import listed_models
 
-    single = {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
+    models = single_models(runs)
     if results:
         keep_apart(results, folder)
         for name in (RECORD, *(f"{pair.name}.png" for pair in find_pairs(folder))):
@@ -89,35 +84,7 @@ def main(
         make_folder(results)
     data = register_pairs(folder)
     sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
-    evaluations: list[evaluation.Evaluation] = []
-    lr_files = {files.name: files.lr for files in find_pairs(folder)}
-    warnings: dict[str, list[str]] = {}
-    done = 0
-    with progress_bar() as bar:
-        show(bar, "Restoring", 0.0)
-
-        def on_pair(
-            pair: "RegisteredPair",
-            restored: "NDArray",
-            score: "evaluation.Score | None",
-            model: "Network | None" = None,
-        ) -> None:
-            nonlocal done
-            if model is not None and score and not evaluations:
-                found = assess_pair(model, read_image(lr_files[pair.name]).pixels, pair, restored)
-                warnings[pair.name] = found.warnings
-            done += 1
-            if results and score and not evaluations:
-                draw_comparison(results / f"{pair.name}.png", pair, restored, score)
-            show(bar, f"Restored {pair.name}", done / (len(runs) * len(data.pairs)))
-
-        for run in runs:
-            if run in single:
-                evaluations.append(
-                    evaluation.evaluate(single[run], data.pairs, on_pair=partial(on_pair, model=single[run]))
-                )
-            else:
-                evaluations.append(by_own_models(run, data.pairs, on_pair))
+    evaluations, warnings = score_all(runs, models, folder, data.pairs, results)
     scores = evaluation.Evaluation.average(evaluations)
     if not scores.subimages:
         fail("No pair was scored by all runs: there is nothing to report.")
@@ -142,6 +109,58 @@ def main(
                 warn(f"{name}: {sentence}")
         if warned := {name for name, sentences in warnings.items() if sentences}:
             say(where_the_errors_are(scores, warned))
+
+
+def single_models(runs: list[Path]) -> "dict[Path, Network]":
+    """The networks of those runs that have one for all pairs."""
+    from aeanet.networks.registry import load_model, to_device
+    from aeanet.training import listed_models
+
+    return {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
+
+
+def score_all(
+    runs: list[Path],
+    models: "dict[Path, Network]",
+    folder: Path,
+    pairs: "list[RegisteredPair]",
+    results: Path | None,
+) -> "tuple[list[evaluation.Evaluation], dict[str, list[str]]]":
+    """An evaluation of each run; of the first, pictures in `results`, and what is to be warned of, by pair."""
+    from aeanet.data.pairs import find_pairs
+    from aeanet.figures import draw_comparison
+    from aeanet.inference.trust import assess_pair
+    from aeanet.io.images import read_image
+    from aeanet.scoring import evaluation
+
+    evaluations: list[evaluation.Evaluation] = []
+    lr_files = {files.name: files.lr for files in find_pairs(folder)}
+    warnings: dict[str, list[str]] = {}
+    done = 0
+    with progress_bar() as bar:
+        show(bar, "Restoring", 0.0)
+
+        def on_pair(
+            pair: "RegisteredPair",
+            restored: "NDArray",
+            score: "evaluation.Score | None",
+            model: "Network | None" = None,
+        ) -> None:
+            nonlocal done
+            if model is not None and score and not evaluations:
+                found = assess_pair(model, read_image(lr_files[pair.name]).pixels, pair, restored)
+                warnings[pair.name] = found.warnings
+            done += 1
+            if results and score and not evaluations:
+                draw_comparison(results / f"{pair.name}.png", pair, restored, score)
+            show(bar, f"Restored {pair.name}", done / (len(runs) * len(pairs)))
+
+        for run in runs:
+            if run in models:
+                evaluations.append(evaluation.evaluate(models[run], pairs, on_pair=partial(on_pair, model=models[run])))
+            else:
+                evaluations.append(by_own_models(run, pairs, on_pair))
+    return evaluations, warnings
 
 
 def where_the_errors_are(scores: "evaluation.Evaluation", warned: set[str]) -> str:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from toys import lively_network, report
+from toys import aeanet, lively_network, report, simulated_folder
 
 from aeanet.cli.batch import restore_all
 from aeanet.data.registration import RegisteredPair
@@ -243,6 +243,19 @@ def test_the_command_says_the_noise_warns_and_writes_the_residual(
     capsys.readouterr()
     restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", residual=True, magnification=1.0)
     assert "a-residual.png is already there; replace it with --overwrite" in capsys.readouterr().err
+
+
+def test_evaluation_shows_that_warnings_come_where_the_errors_are(tmp_path: Path) -> None:
+    pairs = simulated_folder(tmp_path / "pairs", range(2))
+    lr = read_image(pairs / "lr" / "1.png").pixels
+    write_image(pairs / "lr" / "1.png", faulty(lr, "JPEG of low quality", np.random.default_rng(0)))
+    done = aeanet("evaluate", "sem", pairs, "--out", tmp_path / "scores")
+    assert done.exit_code == 0, done.output
+    assert "1: The image is unlike those that the model was trained on" in done.stderr
+    record = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    assert [bool(record["warnings"][name]) for name in ("0", "1")] == [False, True]
+    calm, warned = (f"{pair['psnr']:.2f} dB" for pair in record["pairs"])
+    assert f"Warned of 1 of 2 pairs: mean PSNR {warned} there, {calm} elsewhere." in done.stdout
 
 
 @pytest.mark.skipif(shipped_reference() is None, reason="no reference comes with the package")
