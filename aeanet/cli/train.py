@@ -56,7 +56,7 @@ def main(
         Path | None,
         option(
             "Begin with the weights of this model: a run folder, or sem, which comes with aeanet; then by default "
-            "1,000 steps of 16 crops of 96 px, one cycle up to 3e-4.",
+            "1,000 steps of 16 crops of 96 px, one cycle up to 1e-4.",
             "--from",
             parser=path,
         ),

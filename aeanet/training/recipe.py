@@ -89,8 +89,8 @@ class Recipe:
 
     @classmethod
     def fine_tuning(cls, **changes: Any) -> "Recipe":
-        """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96 x 96, up to 3e-4."""
-        return replace(cls(steps=1_000, batch=16, crop=96, rate=3e-4, schedule="one-cycle"), **changes)
+        """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96 x 96, up to 1e-4."""
+        return replace(cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle"), **changes)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
