@@ -64,7 +64,7 @@ def supported_table() -> str:
     for known in RECOGNISERS:
         classes = ", ".join(f"`{name}`" for name in known.classes) + f" {known.only}".rstrip()
         results = "the same" if known.exact else "others, with `retrain=True`"
-        row = known.library, classes, f"`{known.operators}`", results
+        row = known.package, classes, f"`{known.operators}`", results
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 

@@ -36,7 +36,6 @@ import resource, sys, time
 import torch
 torch.set_num_threads(2)
 from pathlib import Path
-from typing import Any
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
 start = time.monotonic()

@@ -60,7 +60,7 @@ def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dt
     case = request.node.callspec.id.split("-")[0]
     if race.device.type == "cpu" and case.startswith("full") and dtype != torch.float32:
         # a round of the slowest contender takes up to minutes there
-        pytest.skip("minutes on a CPU")
+        pytest.skip("16 bits at the full size take minutes a round on a CPU")
 
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | {str(dtype).removeprefix('torch.')} | {direction}"
@@ -74,7 +74,7 @@ def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dt
 def test_captured(race: Race, request: Any, shape: tuple[int, ...], backward: bool, name: str) -> None:
     if race.device.type != "cuda":
         # only a GPU has graphs of launches
-        pytest.skip("CUDA graphs need a GPU")
+        pytest.skip("only a GPU has CUDA graphs")
     case = request.node.callspec.id.split("-")[0]
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | bfloat16 | CUDA graph | {direction}"
@@ -86,7 +86,7 @@ def test_memory(race: Race, name: str) -> None:
     """Peak resident memory of forward and backward beyond input, output and their gradients."""
     if race.device.type != "cpu":
         # only a CPU's memory needs a process of its own to be measured
-        pytest.skip("the allocator's peak is in every group of the other tests")
+        pytest.skip("on a GPU the peak of memory is in every group of the other tests")
     race.record("block | bottom | float32 | memory", name, bytes=measure(name, peak_of_training))
 
 

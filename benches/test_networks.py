@@ -139,7 +139,7 @@ def test_largest_image(race: Race, case: Case, name: str) -> None:
     """Side of the square image whose forward pass takes the budget."""
     if race.device.type != "cpu":
         # only a CPU's memory needs a process of its own to be measured
-        pytest.skip("the allocator's peak is in every group of the other tests")
+        pytest.skip("on a GPU the peak of memory is in every group of the other tests")
     group = f"network | {case.name} | largest side within {BUDGET / 1e9:.0f} GB"
     report(race, group, name, lambda: {"side": largest_side(name, CASES.index(case))})
 
@@ -162,7 +162,7 @@ def largest_side(name: str, case: int) -> int:
 def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -> None:
     if race.device.type != "cpu":
         # what GPUs gain is measured on whole networks
-        pytest.skip("blocks are timed on a CPU")
+        pytest.skip("single blocks are timed on a CPU; on a GPU whole networks are")
     group = f"conversion | {block.name} | {side}x{side} | {'forward + backward' if backward else 'forward'}"
     report(race, group, name, lambda: {"seconds": blocks_in_turn(block, side, backward, race.seconds)[name]})
 

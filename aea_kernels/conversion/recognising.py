@@ -27,7 +27,7 @@ class Recogniser:
     are tried, or raises LeftAloneError. `probe` returns arguments on which an exact one is tried.
     """
 
-    library: str
+    package: str
     classes: tuple[str, ...]
     parts: tuple[str, ...]
     """Attributes that tell this block from others of the same class name."""

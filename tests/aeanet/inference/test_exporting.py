@@ -31,9 +31,10 @@ def saved(folder: Path, name: str = "aeanet", **options: object) -> Path:
 
 def test_an_exported_network_restores_images_of_every_size_as_the_papers(tmp_path: Path) -> None:
     """ONNX Runtime against the equations with the map, in float64."""
-    # an extra that only those need who write ONNX models
     onnx, runtime = (
-        pytest.importorskip(name, reason="the extra export is not installed") for name in ("onnx", "onnxruntime")
+        # an extra that only those need who write ONNX models
+        pytest.importorskip(name, reason="the extra export is not installed")
+        for name in ("onnx", "onnxruntime")
     )
     # PyTorch's exporter needs it, and without it there is nothing to test
     pytest.importorskip("onnxscript", reason="the extra export is not installed")
