@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 import torch
 
+from aeanet.io.text import write_json
+
 from . import report
 
 HERE = Path(__file__).parent
@@ -58,7 +60,7 @@ def main() -> int:
     chosen.out.mkdir(parents=True, exist_ok=True)
     name = "-".join([record["name"], *filter(None, [chosen.suite, "quick" if chosen.quick else ""])])
     target = chosen.out / f"{name}.json"
-    target.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(target, record, 1)
     print(report.tables(record))
     for figure in report.figures(record, chosen.out, name):
         print(figure)

@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model
 from aeanet.training import open_run
 from aeanet.training.checkpoint import CHECKPOINT_FILE
@@ -76,7 +77,7 @@ def main() -> None:
             if arguments.pairs:
                 real = score_real(model, arguments.pairs)
                 entry |= {f"real_{n}": statistics.fmean(s[f"delta_{n}"] for s in real) for n in ("psnr", "ssim")}
-            RECORD.write_text(json.dumps([*entries, entry], indent=1) + "\n")
+            write_json(RECORD, [*entries, entry], 1)
             print(entry, flush=True)
 
 

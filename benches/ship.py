@@ -17,6 +17,7 @@ from aeanet.figures import draw_comparison
 from aeanet.inference.prediction import restore, super_resolve
 from aeanet.inference.upsampling import upsample
 from aeanet.io.images import read_image, write_image
+from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
@@ -75,7 +76,7 @@ def main() -> None:
     record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
-    file.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(file.with_suffix(".json"), record, 1)
     file.with_suffix(".md").write_text(model_card(record))
 
 

@@ -9,7 +9,6 @@ Writes `results/tiling.json` and, with a model, `results/tiling.png`.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -31,6 +30,7 @@ from aeanet.inference.files import super_resolve_mosaic
 from aeanet.inference.memory import bytes_per_pixel
 from aeanet.inference.prediction import restore
 from aeanet.inference.tiling import reach_of
+from aeanet.io.text import json_text, write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model, load_model
 from aeanet.reproduce.run import MARGIN
@@ -58,8 +58,8 @@ def main() -> None:
     if chosen.run and chosen.pairs:
         record["quality"] = quality(load_model(chosen.run), chosen.pairs)
         draw(record["quality"], chosen.out / "tiling.png")
-    (chosen.out / "tiling.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    write_json(chosen.out / "tiling.json", record, 1)
+    print(json_text(record, 1))
 
 
 def times() -> dict[str, float]:

@@ -9,7 +9,6 @@ Writes `results/trust.json` and prints the table of the model card.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photograph
 from aeanet.inference.trust.learning import Example, reference_statistics, simulated
 from aeanet.inference.trust.report import REFERENCE_FILE
 from aeanet.inference.upsampling import upsample
-from aeanet.io.atomic import write_atomically
 from aeanet.io.images import read_image
+from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
@@ -152,7 +151,7 @@ def main() -> None:
         reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(chosen.reference)
     record = {"model": str(chosen.model), **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs)}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(chosen.out, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    write_json(chosen.out, record, 1)
     print(card_section(record))
 
 

@@ -26,6 +26,7 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels import planning
+from aeanet.io.text import write_json
 
 from .conftest import capture, copies
 
@@ -106,7 +107,7 @@ def sweep(
         found = {str(list(row)): round(us, 2) for row, us in times.items() if math.isfinite(us)}
         done[case.name] = {"planned": planned, "chosen": chosen, "microseconds": found}
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(json.dumps(done, indent=1) + "\n")
+        write_json(log, done, 1)
         write_rows(architecture, done)
         print(f"{case.name}: {planned} {times[planned]:.1f} us -> {chosen} {times[chosen]:.1f} us", flush=True)
     return True
@@ -117,7 +118,7 @@ def write_rows(architecture: int, done: dict[str, Any]) -> None:
     table[str(architecture)] = {
         name: entry["chosen"] for name, entry in sorted(done.items()) if entry["chosen"] != entry["planned"]
     }
-    planning.MEASURED.write_text(json.dumps(table, indent=1) + "\n")
+    write_json(planning.MEASURED, table, 1)
 
 
 # ---- on a GPU -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 
 from aeanet.data.synthetic import Acquisition, simulate_image
 from aeanet.inference.prediction import super_resolve
-from aeanet.io.atomic import write_atomically
+from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model, to_device
 
 from .methods import METHODS
@@ -36,7 +36,7 @@ def measure(model: str, path: Path) -> dict[str, Any]:
             tried = [METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS]
             gains["bm3d"].append(max(_gain(image.lr, result, image.hr) for result in tried))
             gains["shipped"].append(_gain(image.lr, super_resolve(network, image.lr, magnification=1.0), image.hr))
-        write_atomically(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+        write_json(path, found, 1)
         print(level, {name: round(statistics.fmean(values), 2) for name, values in gains.items()}, flush=True)
     return found
 

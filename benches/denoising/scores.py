@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aeanet.data.pairs import find_pairs
 from aeanet.data.registration import RegisteredPair
-from aeanet.io.atomic import write_atomically
 from aeanet.io.images import read_image
+from aeanet.io.text import write_json
 from aeanet.scoring.evaluation import Score, score_region
 
 from .methods import METHODS, PLACES, Method, Place
@@ -53,7 +53,7 @@ class Scores:
     def write(self) -> None:
         kept = {name: getattr(self, name) for name in ("about", "bicubic", "models", "windows", "whole")}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, (json.dumps(kept, indent=1, allow_nan=False) + "\n").encode())
+        write_json(self.path, kept, 1)
 
     def place_and_strength(self, method: str) -> tuple[Place, float]:
         """Where a method is applied and its fixed strength: the best mean PSNR gain on the windows it was tuned on."""
