@@ -16,7 +16,7 @@ from aeanet.networks.base import Network
 
 OPSET = 20
 """Of ONNX 1.15 and newer, and what PyTorch writes without a conversion."""
-EXPORTABLE = ("aeanet", "gvtnet", "unet", "vdsr", "edsr", "rcan")
+EXPORTABLE = ("aeanet", "gvtnet", "unet", "vdsr", "edsr", "shuffled", "rcan")
 SIZES = ((1, 32, 48), (2, 53, 38), (1, 21, 87))
 """Batch, height and width of the images on which an exported model is compared with PyTorch."""
 TOLERANCE = 1e-5
@@ -41,7 +41,8 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
     under "aeanet" a JSON record: config and magnification of the network and, in words, what an image is.
 
     Args:
-        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode.
+        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode. One that is told the magnification
+            keeps in the file the one that it has.
         path: of the file, which appears whole or not at all.
 
     Returns:

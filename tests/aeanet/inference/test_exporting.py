@@ -62,6 +62,14 @@ def test_an_exported_network_restores_images_of_every_size_as_the_papers(tmp_pat
         assert np.abs(restored - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_the_shipped_model_is_exported(tmp_path: Path) -> None:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        # an extra that only those need who write ONNX models
+        pytest.importorskip(name, reason="the extra export is not installed")
+    assert max(exporting.export_onnx(load_model("sem"), tmp_path / "sem.onnx").values()) <= 1e-5
+    assert (tmp_path / "sem.onnx").is_file()
+
+
 def test_what_looks_patches_up_is_refused(tmp_path: Path) -> None:
     model = build_model("lbnlm")
     with pytest.raises(exporting.ExportError, match=r"^the model 'lbnlm' looks patches up in a library.*or rcan\.$"):
