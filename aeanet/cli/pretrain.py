@@ -33,6 +33,13 @@ def main(
     start: Annotated[
         Path | None, option("Begin with the weights of this model: a run folder or file.", "--from", parser=path)
     ] = None,
+    blocks: Annotated[
+        tuple[int, int, int] | None,
+        option(
+            "Residual blocks of the three levels of `shuffled` (2 2 2). Beside --from: at least those of that model; "
+            "the blocks added change nothing at first."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
     resume: Annotated[bool, option("Go on from the latest checkpoint.", "--resume")] = False,
     overwrite: Annotated[bool, option("Replace the run that is in the folder.", "--overwrite")] = False,
@@ -44,25 +51,33 @@ def main(
     checkpoint before a crash, as if nothing had happened.
     """
     from aeanet.networks.registry import load_model, short_options
+    from aeanet.networks.shuffled import deepened
     from aeanet.training import open_run
     from aeanet.training.pretraining import pretrain, pretraining_recipe
 
-    if attention is not None and model != "shuffled":
-        fail(f"--attention is an option of the network shuffled, not of {model}.")
+    given = {"attention": attention, "blocks": None if blocks is None else list(blocks)}
+    special = {name: value for name, value in given.items() if value is not None}
+    for name in special:
+        if model != "shuffled":
+            fail(f"--{name} is an option of the network shuffled, not of {model}.")
     changes |= {"max_seconds": seconds_of(minutes)}
     with open_run(run, resume=resume, overwrite=overwrite) as opened, progress_bar() as bar:
         begun = opened.checkpoint
-        given = {name: value for name, value in changes.items() if value is not None}
-        recipe = replace(begun.recipe if begun else pretraining_recipe(), **given)
-        new = {"name": model} | short_options(model) | ({} if attention is None else {"attention": attention})
-        options = begun.configuration["model"] if begun else new
+        recipe = replace(
+            begun.recipe if begun else pretraining_recipe(),
+            **{name: value for name, value in changes.items() if value is not None},
+        )
+        options = begun.configuration["model"] if begun else {"name": model} | short_options(model) | special
+        network = None if start is None or begun else load_model(start)
+        if network is not None and blocks is not None:
+            network = deepened(network, blocks)
 
         def on_step(now: "training.TrainingProgress") -> None:
             show(bar, f"Step {now.step:,}, loss {now.loss:.4f}", now.used)
 
         done = pretrain(
             recipe,
-            start=None if start is None or begun else load_model(start),
+            start=network,
             run=opened,
             workers=workers,
             on_step=on_step,

@@ -147,3 +147,21 @@ class ShuffledUNet(Network):
         """x (N, C, H, W) of a level, scaled and shifted as the magnification wants it."""
         scale, shift = (weights @ self.tables[level]).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
         return x * (1 + scale) + shift
+
+
+def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
+    """A network with `blocks` residual blocks a level that computes what `model` does: those added are the identity.
+
+    Raises ModelError for another network, fewer blocks than before, or a model with attention, whose place in its level
+    depends on their number.
+    """
+    if not isinstance(model, ShuffledUNet) or model.config["attention"] != "none":
+        raise ModelError("only the network shuffled without attention can get more blocks.")
+    before = model.config["blocks"]
+    if len(blocks) != len(before) or any(new < old for new, old in zip(blocks, before, strict=True)):
+        raise ModelError(f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of {before}.")
+    options = {name: value for name, value in model.config.items() if name != "name"}
+    deeper = ShuffledUNet(**options | {"blocks": blocks})
+    deeper.load_state_dict(deeper.state_dict() | model.state_dict())
+    deeper.magnification = model.magnification
+    return deeper
