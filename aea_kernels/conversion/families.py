@@ -18,14 +18,13 @@ from ..families import (
     SoftmaxSummary,
     attend_relu,
     attend_softmax,
-    channel_attention,
     channel_map,
     summarize_channels,
     summarize_relu,
     summarize_softmax,
 )
 from ..functional import apply_matrix
-from ..layout import without_autocast
+from ..layout import acc_dtype, without_autocast
 from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
@@ -244,9 +243,43 @@ class DividedEfficientAttention(EfficientAttention):
         return super().attend(query, value, SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum))
 
 
+class UnitNormedEfficientAttention(EfficientAttention):
+    """Where both norms are ``x / |x| * g * sqrt(C)`` over the C channels of a position.
+
+    They are computed here, as PyTorch's norm over an axis that is not the innermost takes longer than the attention.
+    The first g is part of the projection.
+    """
+
+    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        this: Any = self
+        conv, factor = this.to_qkv, this.norm.g * x.shape[1] ** 0.5
+        unit = of_length_one(x).to(torch.promote_types(x.dtype, factor.dtype))
+        qkv = nn.functional.conv2d(unit, conv.weight * factor, conv.bias)
+        return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
+
+    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
+        this: Any = self
+        projection, norm = this.to_out
+        y = projection(attended)
+        factor = norm.g * y.shape[1] ** 0.5
+        return (of_length_one(y) * factor).to(torch.promote_types(y.dtype, factor.dtype))
+
+
+def of_length_one(x: Tensor) -> Tensor:
+    """``torch.nn.functional.normalize(x, dim=1)`` in the accumulation dtype."""
+    wide = x.to(acc_dtype(x.dtype))
+    return wide * wide.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()
+
+
 def swap_efficient(module: Any) -> list[ClassSwap]:
     pointwise("to_qkv", module.to_qkv)
-    return [ClassSwap(module, EfficientAttention), ClassSwap(module, DividedEfficientAttention)]
+    kinds = [EfficientAttention, DividedEfficientAttention]
+    output = module.to_out
+    if isinstance(module.to_qkv, nn.Conv2d) and isinstance(output, nn.Sequential) and len(output) == 2:
+        norms = getattr(module, "norm", None), output[1]
+        if all(type(norm).__name__ == "RMSNorm" and hasattr(norm, "g") for norm in norms):
+            kinds.insert(0, UnitNormedEfficientAttention)
+    return [ClassSwap(module, kind) for kind in kinds]
 
 
 # ---- channels on channels -------------------------------------------------------------------------------------------
@@ -268,8 +301,7 @@ class TransposedAttention(MapBlock):
         weight = this.project_out.weight.flatten(1)
         with without_autocast(value.device):
             maps = channel_map(keys, this.temperature.flatten())  # (N, H, E, E)
-            heads = weight.to(maps.dtype).unflatten(1, maps.shape[1:3]).transpose(0, 1)  # (H, C, E)
-            matrix = (heads @ maps).transpose(1, 2).flatten(2)  # (N, C, H * E)
+            matrix = projected_maps(weight, maps)
         return apply_matrix(value.mT.flatten(1, 2).mT[:, None], matrix[:, None])
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
@@ -286,10 +318,20 @@ class CrossCovariance(Converted):
         if args or kwargs:
             return super().forward(x, *args, **kwargs)
         this: Any = self
-        query, key, value = this.qkv(x).unflatten(2, (3, this.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = channel_attention(query, key, value, this.temperature.flatten())
-        y = this.proj(attended.transpose(1, 2).flatten(2))
+        query, key, value = this.qkv(x).chunk(3, 2)
+        heads = (part.unflatten(2, (this.num_heads, -1)).transpose(1, 2) for part in (query, key))
+        with without_autocast(x.device):
+            maps = channel_map(summarize_channels(*heads), this.temperature.flatten())
+            matrix = projected_maps(this.proj.weight, maps).to(value.dtype).mT
+        bias = value.new_zeros(()) if this.proj.bias is None else this.proj.bias
+        y = torch.baddbmm(bias, value, matrix)
         return this.proj_drop(y) if hasattr(this, "proj_drop") else y
+
+
+def projected_maps(weight: Tensor, maps: Tensor) -> Tensor:
+    """The output projection (C, H * E) after the maps of all heads (N, H, E, E): one matrix an image, (N, C, H * E)."""
+    heads = weight.to(maps.dtype).unflatten(1, maps.shape[1:3]).transpose(0, 1)  # (H, C, E)
+    return (heads @ maps).transpose(1, 2).flatten(2)
 
 
 def swap_transposed(module: Any) -> list[ClassSwap]:
@@ -302,6 +344,8 @@ def swap_transposed(module: Any) -> list[ClassSwap]:
 
 def swap_cross_covariance(module: Any) -> list[ClassSwap]:
     no_dropout("attn_drop", getattr(module, "attn_drop", None))
+    if not isinstance(module.proj, nn.Linear):
+        raise LeftAloneError(f"proj is a {type(module.proj).__name__}, not a linear layer")
     return [ClassSwap(module, CrossCovariance)]
 
 

@@ -6,15 +6,12 @@ import torch
 from torch import Tensor
 
 from ...layout import empty_positions
-from .walking import Walk
-
-SHARE = 4
-"""Part of the cache for a box, beside which several workspaces must find place."""
+from .walking import Walk, sum_of_squares
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
     """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
-    walk = Walk(key.mT, value.mT, batch_axes=2, share=SHARE)
+    walk = Walk(key.mT, value.mT, batch_axes=2)
     batch, heads, _, width = key.shape
     sums = key.new_zeros(batch, heads, width, value.shape[3] + 1, dtype=walk.dtype)
     maximum = key.new_full((batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype)
@@ -39,7 +36,7 @@ def phi_outer_sum_backward(
     grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str
 ) -> tuple[Tensor, Tensor]:
     grad_key, grad_value = empty_positions(key, key.shape[3]), empty_positions(value, value.shape[3])
-    walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2, share=SHARE)
+    walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
     finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
     for box in walk:
@@ -61,7 +58,7 @@ def phi_outer_sum_backward(
 
 def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
     y = empty_positions(query, matrix.shape[2])
-    walk = Walk(query.mT, y.mT, batch_axes=2, share=SHARE)
+    walk = Walk(query.mT, y.mT, batch_axes=2)
     for box in walk:
         mapped, inverse = _mapped(walk, 0, box, divisor, eps)
         out = torch.bmm(walk.groups(matrix, box), mapped, out=walk.result(1, box))
@@ -76,7 +73,7 @@ def phi_apply_backward(
     c / d times that of d; M gets the sum of dy p^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
-    walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2, share=SHARE)
+    walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
     grad_matrix = torch.zeros(matrix.shape, dtype=walk.dtype, device=query.device)
     grad_divisor = grad_matrix.new_zeros(*query.shape[:2], 0 if divisor is None else query.shape[3], 1)
     for box in walk:
@@ -103,7 +100,7 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
         maps = [walk.read(i, box) for i in range(2)]
         walk.groups(product, box).baddbmm_(maps[0], maps[1].mT)
         for total, x in zip(squares, maps, strict=True):
-            walk.groups(total, box).add_(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_())
+            walk.groups(total, box).add_(sum_of_squares(x, -1))
     return product, squares[0][..., 0], squares[1][..., 0]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ... import folding, norms
 from .products import Features, apply_affine, gram_of, outer_of
-from .walking import Walk
+from .walking import Walk, sum_of_squares
 
 pivot, normed_keys = norms.pivot, norms.keys
 
@@ -33,8 +33,7 @@ def _over_channels(kind: str, eps: float, x: Tensor, out: Tensor) -> tuple[Tenso
     if kind == "layer":
         centred = torch.sub(x, x.mean(1, keepdim=True), out=out)
         centred -= centred.mean(1, keepdim=True)  # what rounding left in the mean, which all channels share
-    squares = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square_()
-    inverse = squares.div_(x.shape[1]).add_(eps).rsqrt_()
+    inverse = sum_of_squares(centred, 1).div_(x.shape[1]).add_(eps).rsqrt_()
     return torch.mul(centred, inverse, out=out), inverse
 
 

@@ -25,6 +25,13 @@ def _merged(x: Tensor, batch_axes: int) -> Tensor:
         return x
 
 
+def sum_of_squares(x: Tensor, axis: int) -> Tensor:
+    """Over one axis, which stays with size 1. PyTorch's norm is fast over the innermost axis only."""
+    if x.stride(axis) == 1:
+        return torch.linalg.vector_norm(x, dim=axis, keepdim=True).square_()
+    return x.square().sum(axis, keepdim=True)
+
+
 class Walk:
     """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in.
 
@@ -33,10 +40,9 @@ class Walk:
     Args:
         maps: (*batch, C, *spatial) each.
         batch_axes: how many axes the batch has.
-        share: boxes hold this part of `BOX_BYTES`, for several workspaces that are computed in one after the other.
     """
 
-    def __init__(self, *maps: Tensor, batch_axes: int = 1, share: int = 1) -> None:
+    def __init__(self, *maps: Tensor, batch_axes: int = 1) -> None:
         merged = [_merged(x, batch_axes) for x in maps]
         whole = all(x.dim() == 3 for x in merged)
         self.maps = merged if whole else list(maps)
@@ -45,7 +51,7 @@ class Walk:
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
-        positions = max(64, BOX_BYTES // (share * channels * self.dtype.itemsize))
+        positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
         axis, inner = len(extents), 1
         while axis > 0 and inner * extents[axis - 1] <= positions:
             axis -= 1
