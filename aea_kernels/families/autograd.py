@@ -57,45 +57,45 @@ class PhiOuterSum(Function):
 
 
 class PhiApply(Function):
-    """`ops.phi_apply`: query (B, H, N, E), matrix (B, H, D, E), divisor (B, H, E) or None -> (B, H, N, D)."""
+    """`ops.phi_apply`: query (B, H, N, E), matrix (B, H, E, D), or (B, H, E, D+1) for "relu" -> (B, H, N, D)."""
 
     @staticmethod
-    def forward(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None, backend: str) -> Tensor:
-        return ops.phi_apply(query, matrix, divisor, eps, backend)
+    def forward(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
+        return ops.phi_apply(query, matrix, phi, eps, backend)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        query, matrix, divisor, eps, ctx.backend = inputs
-        ctx.save_for_backward(query, matrix, divisor, eps)
+        query, matrix, ctx.phi, ctx.eps, ctx.backend = inputs
+        ctx.save_for_backward(query, matrix)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        query, matrix, divisor, eps = ctx.saved_tensors
+        query, matrix = ctx.saved_tensors
         if not differentiable(grad_output):
-            *grads, grad_divisor = ops.phi_apply_backward(grad_output, query, matrix, divisor, eps, ctx.backend)
-            return *grads, None if divisor is None else grad_divisor, None, None
+            grads = ops.phi_apply_backward(grad_output, query, matrix, ctx.phi, ctx.eps, ctx.backend)
+            return *grads, None, None, None
         q, above = query.to(matrix.dtype), grad_output.to(matrix.dtype)
-        if divisor is None or eps is None:
-            phi = phi_of(q, q.detach().amax(-1, keepdim=True))
-            slope, weights, total = phi, torch.ones_like(matrix[:, :, 0]), phi.sum(-1, keepdim=True)
+        if ctx.phi == "exp":
+            phi = slope = phi_of(q, q.detach().amax(-1, keepdim=True))
+            linear, weights, total = matrix, torch.ones_like(matrix[..., :1]), phi.sum(-1, keepdim=True)
         else:
-            phi, slope, weights = phi_of(q, None), (q > 0).to(q.dtype), divisor
-            total = (phi * weights[:, :, None]).sum(-1, keepdim=True) + eps[:, :, None, None]
+            phi, slope = phi_of(q, None), (q > 0).to(q.dtype)
+            linear, weights = matrix[..., :-1], matrix[..., -1:]
+            total = phi @ weights + ctx.eps
         above = above / total
-        through = above @ matrix  # (B, H, N, E)
+        through = above @ linear.mT  # (B, H, N, E)
         common = -(phi * through).sum(-1, keepdim=True) / total
-        grad_query = slope * (through + common * weights[:, :, None])
-        grad_divisor = None if divisor is None else (common * phi).sum(-2)
-        return grad_query.to(query.dtype), above.mT @ phi, grad_divisor, None, None
+        grad_query = slope * (through + common * weights.mT)
+        above = above if ctx.phi == "exp" else torch.cat([above, common], -1)
+        return grad_query.to(query.dtype), phi.mT @ above, None, None, None
 
     @staticmethod
-    def plain(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None, backend: str) -> Tensor:
+    def plain(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
         q = query.to(matrix.dtype)
-        if divisor is None or eps is None:
-            return (q.softmax(-1) @ matrix.mT).to(query.dtype)
-        phi = phi_of(q, None)
-        total = (phi * divisor[:, :, None]).sum(-1, keepdim=True) + eps[:, :, None, None]
-        return (phi @ matrix.mT / total).to(query.dtype)
+        if phi == "exp":
+            return (q.softmax(-1) @ matrix).to(query.dtype)
+        scores = phi_of(q, None) @ matrix
+        return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
 
 
 class OuterSumAndSquares(Function):

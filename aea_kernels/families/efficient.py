@@ -134,7 +134,7 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     sums, normaliser = summary.sums[..., :-1], summary.sums[..., -1:]
     # the greatest key adds 1 to its normaliser, which is thus less only where there are no keys
     matrix = sums * (scale / normaliser.clamp(min=0.5))
-    matrix = matrix.mT.expand(query.shape[0], -1, -1, -1)  # (B, H, D, E)
+    matrix = matrix.expand(query.shape[0], -1, -1, -1)  # (B, H, E, D)
     if backend_name() == "naive":
-        return (query.to(matrix.dtype).softmax(-1) @ matrix.mT).to(query.dtype)
-    return PhiApply.apply(query, matrix, None, None, backend_name())
+        return (query.to(matrix.dtype).softmax(-1) @ matrix).to(query.dtype)
+    return PhiApply.apply(query, matrix, "exp", 0.0, backend_name())

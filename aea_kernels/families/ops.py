@@ -49,27 +49,26 @@ def phi_outer_sum_backward(
 
 
 @_family_operator
-def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None, backend: str) -> Tensor:
-    """``M phi(q) / (divisor . phi(q) + eps)`` at every position: one read, one write.
+def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
+    """``phi(q) M / divisor`` at every position: one read, one write.
 
     Args:
-        query: (B, H, N, E); matrix: (B, H, D, E).
-        divisor: (B, H, E), and eps (B, H), for "relu"; both None: phi is "exp", and what is divided by is the sum of
-            phi(q), so M is applied to the softmax of q over its channels.
+        query: (B, H, N, E).
+        matrix: (B, H, E, D) for "exp", where the divisor is the sum of phi(q), so M is applied to the softmax of q over
+            its channels; (B, H, E, D+1) for "relu", where the divisor is the last column of ``phi(q) M``, plus eps.
 
     Returns:
         (B, H, N, D) in query's dtype.
     """
-    return empty_positions(query, matrix.shape[2])
+    return empty_positions(query, matrix.shape[3] - (phi == "relu"))
 
 
 @_family_operator
 def phi_apply_backward(
-    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None, backend: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `phi_apply`: like query, matrix, divisor, the last (B, H, 0) without one. Two reads, one write."""
-    divisor_grad = _empty(query, *query.shape[:2], 0) if divisor is None else _empty(query, *divisor.shape)
-    return empty_positions(query, query.shape[3]), _empty(query, *matrix.shape), divisor_grad
+    grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `phi_apply` like query and matrix: two reads, one write."""
+    return empty_positions(query, query.shape[3]), _empty(query, *matrix.shape)
 
 
 @_family_operator

@@ -95,10 +95,5 @@ def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> T
     if backend_name() == "naive":
         scores = torch.relu(query).to(sums.dtype) @ sums
         return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
-    # sums over many positions are beyond the range of float16, in which products are computed
-    largest = sums[..., -1].detach().amax(-1)  # (B, H)
-    unit = torch.where(largest > 0, largest, 1)
-    sums = sums / unit[..., None, None]
-    least = torch.finfo(sums.dtype).tiny if eps > 0 else 0.0  # one over it is finite
-    eps_of_head = (eps / unit).clamp(min=least)
-    return PhiApply.apply(query, sums[..., :-1].mT, sums[..., -1].contiguous(), eps_of_head, backend_name())
+    least = max(eps, torch.finfo(sums.dtype).tiny) if eps > 0 else 0.0  # one over it is finite
+    return PhiApply.apply(query, sums, "relu", least, backend_name())

@@ -114,15 +114,12 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
 def every_family_primitive(x: Tensor) -> None:
     """All of the other families, for heads as wide as x has channels."""
     a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
-    matrix, divisor, eps = (
-        a.new_empty(2, 2, *shape, dtype=torch.float32) for shape in (x.shape[1:2] * 2, x.shape[1:2], ())
-    )
     for phi in ("relu", "exp"):
         sums, maximum = families.phi_outer_sum(a, a, phi)
         families.phi_outer_sum_backward(sums, a, a, maximum, phi)
-        divided_by = (divisor, eps) if phi == "relu" else (None, None)
-        families.phi_apply(a, matrix, *divided_by)
-        families.phi_apply_backward(a, a, matrix, *divided_by)
+        matrix = sums if phi == "relu" else sums[..., :-1]
+        families.phi_apply(a, matrix, phi, 0.1)
+        families.phi_apply_backward(a, a, matrix, phi, 0.1)
     sums = families.outer_sum_and_squares(a, a)
     families.outer_sum_and_squares_backward(*sums, a, a)
 

@@ -160,8 +160,8 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
         ops.phi_outer_sum: (a, b, "exp"),
         ops.phi_outer_sum_backward: (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp"),
-        ops.phi_apply: (b, normal(2, 3, 6, 5), None, None),
-        ops.phi_apply_backward: (a, b, normal(2, 3, 4, 5), normal(2, 3, 5).square(), normal(2, 3).square()),
+        ops.phi_apply: (b, normal(2, 3, 5, 6), "exp", 0.0),
+        ops.phi_apply_backward: (a, b, normal(2, 3, 5, 5).square(), "relu", 0.1),
         ops.outer_sum_and_squares: (a, b),
         ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
     }

@@ -56,40 +56,41 @@ def phi_outer_sum_backward(
     return grad_key, grad_value
 
 
-def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
-    y = empty_positions(query, matrix.shape[2])
+def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
+    y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
     walk = Walk(query.mT, y.mT, batch_axes=2)
     for box in walk:
-        mapped, inverse = _mapped(walk, 0, box, divisor, eps)
-        out = torch.bmm(walk.groups(matrix, box), mapped, out=walk.result(1, box))
+        mapped, inverse, linear = _mapped(walk, 0, box, walk.groups(matrix, box), phi, eps)
+        out = torch.bmm(linear.mT, mapped, out=walk.result(1, box))
         walk.store(1, box, out.mul_(inverse))
     return y
 
 
 def phi_apply_backward(
-    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """With d the divisor at a position, p = phi / d, u = M^T dy and c = p . u: the derivative by phi is u / d, less
-    c / d times that of d; M gets the sum of dy p^T, what d is made of that of -c p.
+    grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float
+) -> tuple[Tensor, Tensor]:
+    """With d the divisor at a position, p = phi / d, u = M dy and c = p . u: the derivative by phi is u / d, less c / d
+    times that of d; M gets the sum of p dy^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
     grad_matrix = torch.zeros(matrix.shape, dtype=walk.dtype, device=query.device)
-    grad_divisor = grad_matrix.new_zeros(*query.shape[:2], 0 if divisor is None else query.shape[3], 1)
     for box in walk:
-        mapped, inverse = _mapped(walk, 1, box, divisor, eps)
+        matrix_here, grad_here = walk.groups(matrix, box), walk.groups(grad_matrix, box)
+        mapped, inverse, linear = _mapped(walk, 1, box, matrix_here, phi, eps)
         share, above = mapped.mul_(inverse), walk.read(0, box)
-        through = torch.bmm(walk.groups(matrix, box).mT, above, out=walk.result(2, box))
+        through = torch.bmm(linear, above, out=walk.result(2, box))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
-        walk.groups(grad_matrix, box).baddbmm_(above, share.mT)
-        if divisor is None:
+        if phi == "exp":
+            grad_here.baddbmm_(share, above.mT)
             through.sub_(common).mul_(share)
         else:
-            walk.groups(grad_divisor, box).baddbmm_(share, common.mT, alpha=-1)
-            through.addcmul_(common.expand_as(through), walk.groups(divisor[..., None], box), value=-1).mul_(inverse)
+            grad_here[..., :-1].baddbmm_(share, above.mT)
+            grad_here[..., -1:].baddbmm_(share, common.mT, alpha=-1)
+            through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(inverse)
             torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
         walk.store(2, box, through)
-    return grad_query, grad_matrix, grad_divisor[..., 0]
+    return grad_query, grad_matrix
 
 
 def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,13 +120,12 @@ def outer_sum_and_squares_backward(
     return grad_a, grad_b
 
 
-def _mapped(walk: Walk, i: int, box: int, divisor: Tensor | None, eps: Tensor | None) -> tuple[Tensor, Tensor]:
-    """phi of map `i` inside `box`, (G, E, N), and one over what it is divided by, (G, 1, N)."""
+def _mapped(walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """phi of map `i` inside `box`, (G, E, N), one over what it is divided by, (G, 1, N), and M, (G, E, D)."""
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
-    if divisor is None or eps is None:
+    if phi == "exp":
         torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_()
-        return mapped, mapped.sum(1, keepdim=True).reciprocal_()
+        return mapped, mapped.sum(1, keepdim=True).reciprocal_(), matrix
     torch.clamp(q, min=0, out=mapped)
-    weights = walk.groups(divisor[:, :, None], box)  # (G, 1, E)
-    return mapped, torch.baddbmm(walk.groups(eps[..., None, None], box), weights, mapped).reciprocal_()
+    return mapped, torch.bmm(matrix[..., -1:].mT, mapped).add_(eps).reciprocal_(), matrix[..., :-1]

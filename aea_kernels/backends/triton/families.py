@@ -44,12 +44,13 @@ def phi_outer_sum_backward(
     return _like(key, grad_key), apply_matrix(_like(key, mapped), matrix.mT)
 
 
-def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None) -> Tensor:
+def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
     heads = query.shape[1]
-    y = empty_positions(query, matrix.shape[2])
-    if query.numel() * matrix.shape[2] == 0:
+    y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
+    if query.numel() * y.shape[3] == 0:
         return y.zero_()
-    maps, matrix = (operator_map(query), operator_map(y)), matrix.flatten(0, 1)
+    linear, divisor, least, _ = _in_range(matrix, phi, eps)
+    maps, flat = (operator_map(query), operator_map(y)), linear.flatten(0, 1)
     plan = _plan("phi_apply", query, maps[1], maps[0], *maps)
     launch_over_positions(
         kernels.apply_kernel,
@@ -58,37 +59,35 @@ def phi_apply(query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor
         None,
         x=maps[0],
         norm=None,
-        matrix=Matrix(matrix, *matrix.stride()),
+        matrix=Matrix(flat, *flat.stride()),
         y=maps[1],
-        divisor=None if divisor is None else divisor.contiguous(),
-        eps=None if eps is None else eps.contiguous(),
+        divisor=divisor,
+        eps=least,
         heads=heads,
-        groups=matrix.shape[0],
+        groups=flat.shape[0],
         HOMOGENEOUS=False,
         RESIDUAL=False,
-        PHI="exp" if divisor is None else "relu",
+        PHI=phi,
         ONE_TILE=plan.one_tile,
     )
     return y
 
 
 def phi_apply_backward(
-    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float
+) -> tuple[Tensor, Tensor]:
     batch, heads, _, width = query.shape
-    outputs, grad_query = matrix.shape[2], empty_positions(query, width)
+    rows, grad_query = matrix.shape[3], empty_positions(query, width)
     maps = operator_map(grad_output), operator_map(query), operator_map(grad_query)
     plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
-    if not plan.one_tile or query.numel() * outputs == 0:
-        return _phi_apply_backward_in_steps(grad_output, query, matrix, divisor, eps)
-    phi = "exp" if divisor is None else "relu"
-    rows = outputs + (phi == "relu")
-    partial = query.new_empty(batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype))
-    launch_matrix_backward(plan, query, maps, matrix, partial, divisor=divisor, eps=eps, phi=phi)
-    sums, _ = _reduce(partial)
-    sums = sums.view(batch, heads, rows, width)
-    divisor_grad = sums.new_empty(batch, heads, 0) if divisor is None else sums[:, :, outputs].clone()
-    return grad_query, sums[:, :, :outputs].contiguous(), divisor_grad
+    linear, divisor, least, unit = _in_range(matrix, phi, eps)
+    if not plan.one_tile or query.numel() * linear.shape[2] == 0:
+        grad_query, grad_matrix = _phi_apply_backward_in_steps(grad_output, query, linear, divisor, least)
+    else:
+        partial = query.new_empty(batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype))
+        launch_matrix_backward(plan, query, maps, linear, partial, divisor=divisor, eps=least, phi=phi)
+        grad_matrix = _reduce(partial)[0].view(batch, heads, rows, width)
+    return grad_query, (grad_matrix.mT / unit).contiguous()
 
 
 def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,6 +118,20 @@ def outer_sum_and_squares_backward(
     grad_a = apply_matrix(b, grad_product) + constants[0][:, :, None] * a
     grad_b = apply_matrix(a, grad_product.mT) + constants[1][:, :, None] * b
     return _like(a, grad_a), _like(b, grad_b)
+
+
+def _in_range(matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """What `phi_apply` applies, (B, H, D, E), and for "relu" divides by, (B, H, E), with eps, (B, H); and the unit, (B,
+    H, 1, 1), that these are relative to: sums over many positions are beyond the range of float16, in which products
+    are computed.
+    """
+    if phi == "exp":
+        return matrix.mT, None, None, matrix.new_ones(())
+    largest = matrix[..., -1].amax(-1)
+    unit = torch.where(largest > 0, largest, 1)
+    matrix = matrix / unit[..., None, None]
+    least = (eps / unit).clamp(min=torch.finfo(matrix.dtype).tiny if eps > 0 else 0.0)  # one over it is finite
+    return matrix[..., :-1].mT, matrix[..., -1].contiguous(), least, unit[..., None, None]
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------
@@ -222,16 +235,13 @@ def _phi_and_slope(x: Tensor, maximum: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _phi_apply_backward_in_steps(
     grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
+    """As the kernel, for what `_in_range` returns: the second is (B, H, D, E), for "relu" (B, H, D+1, E)."""
     if divisor is None or eps is None:
         mapped = query.to(matrix.dtype).softmax(-1)
         through = apply_matrix(grad_output, matrix.mT)
         grad_query = mapped * (through - (mapped * through).sum(-1, keepdim=True))
-        return (
-            _like(query, grad_query),
-            outer_sum(grad_output, _like(query, mapped)),
-            matrix.new_empty(*matrix.shape[:2], 0),
-        )
+        return _like(query, grad_query), outer_sum(grad_output, _like(query, mapped))
     mapped, slope = _phi_and_slope(query, None)
     weights = divisor[:, :, None]
     total = (mapped * weights).sum(-1, keepdim=True) + eps[:, :, None, None]
@@ -239,7 +249,7 @@ def _phi_apply_backward_in_steps(
     common = -(mapped * through).sum(-1, keepdim=True) / total
     grad_query = slope * (through + common * weights)
     grad_matrix = outer_sum(grad_output, _like(query, mapped / total))
-    return _like(query, grad_query), grad_matrix, (common * mapped).sum(-2)
+    return _like(query, grad_query), torch.cat([grad_matrix, (common * mapped).sum(2, keepdim=True)], 2)
 
 
 def _like(x: Tensor, values: Tensor) -> Tensor:
