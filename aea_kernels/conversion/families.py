@@ -1,7 +1,7 @@
 """Blocks of the other families of attention whose keys enter by a sum: `relu_linear_attention`, `efficient_attention`
 and `channel_attention`.
 
-Projections, convolutions and norms are the original's own modules; between them q, k and v are read where they are.
+Parameters are the original's own, and so are most modules; between them q, k and v are read where they are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..functional import apply_matrix
 from ..layout import acc_dtype, without_autocast
 from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
-from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise
+from .replacing import ClassSwap, Converted, LeftAloneError, as_map, is_pointwise, pointwise, project
 
 
 def reach_of_convolutions(module: nn.Module) -> int:
@@ -137,7 +137,9 @@ class LiteMLA(ReluBlock):
 
     def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
-        qkv = this.qkv(x)
+        conv, *rest = [*this.qkv.children()] or [this.qkv]
+        alone = is_pointwise(conv) and all(isinstance(part, nn.Identity) for part in rest)
+        qkv = project(x, conv.weight, conv.bias) if alone else this.qkv(x)
         return [qkv, *(aggregate(qkv) for aggregate in this.aggreg)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class LiteMLA(ReluBlock):
         norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
         if folds(norm) and (act is None or isinstance(act, nn.Identity)):
             weight, bias = (t.to(attended.dtype) for t in folded_output(this.proj.conv, norm))
-            return nn.functional.conv2d(attended, weight[..., None, None], bias)
+            return project(attended, weight[..., None, None], bias)
         return this.proj(attended)
 
 
@@ -200,7 +202,7 @@ class EfficientAttention(MapBlock):
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
         norm = getattr(this, "norm", None)
-        qkv = this.to_qkv(x if norm is None else norm(x))
+        qkv = project(x if norm is None else norm(x), this.to_qkv.weight, this.to_qkv.bias)
         return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> SoftmaxSummary:
@@ -252,15 +254,15 @@ class UnitNormedEfficientAttention(EfficientAttention):
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
-        conv, factor = this.to_qkv, this.norm.g * x.shape[1] ** 0.5
+        factor = this.norm.g * x.shape[1] ** 0.5
         unit = of_length_one(x).to(torch.promote_types(x.dtype, factor.dtype))
-        qkv = nn.functional.conv2d(unit, conv.weight * factor, conv.bias)
+        qkv = project(unit, this.to_qkv.weight * factor, this.to_qkv.bias)
         return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
-        projection, norm = this.to_out
-        y = projection(attended)
+        conv, norm = this.to_out
+        y = project(attended, conv.weight, conv.bias)
         factor = norm.g * y.shape[1] ** 0.5
         return (of_length_one(y) * factor).to(torch.promote_types(y.dtype, factor.dtype))
 
@@ -275,7 +277,7 @@ def swap_efficient(module: Any) -> list[ClassSwap]:
     pointwise("to_qkv", module.to_qkv)
     kinds = [EfficientAttention, DividedEfficientAttention]
     output = module.to_out
-    if isinstance(module.to_qkv, nn.Conv2d) and isinstance(output, nn.Sequential) and len(output) == 2:
+    if isinstance(output, nn.Sequential) and len(output) == 2 and is_pointwise(output[0]):
         norms = getattr(module, "norm", None), output[1]
         if all(type(norm).__name__ == "RMSNorm" and hasattr(norm, "g") for norm in norms):
             kinds.insert(0, UnitNormedEfficientAttention)
@@ -290,7 +292,8 @@ class TransposedAttention(MapBlock):
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
-        return tuple(part.unflatten(1, (this.num_heads, -1)) for part in this.qkv_dwconv(this.qkv(x)).chunk(3, 1))
+        qkv = this.qkv_dwconv(project(x, this.qkv.weight, this.qkv.bias))
+        return tuple(part.unflatten(1, (this.num_heads, -1)) for part in qkv.chunk(3, 1))
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> ChannelSummary:
         return summarize_channels(query, key)
@@ -338,6 +341,7 @@ def swap_transposed(module: Any) -> list[ClassSwap]:
     conv = module.qkv_dwconv
     if not isinstance(conv, nn.Conv2d) or conv.stride != (1, 1):
         raise LeftAloneError("qkv_dwconv is no convolution without stride")
+    pointwise("qkv", module.qkv)
     pointwise("project_out", module.project_out)
     return [ClassSwap(module, TransposedAttention)]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from types import new_class
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ..layout import acc_dtype
@@ -152,6 +153,15 @@ def pointwise(name: str, conv: Any) -> Any:
     return conv
 
 
+def is_pointwise(conv: Any) -> bool:
+    """Whether `pointwise` returns."""
+    try:
+        pointwise("", conv)
+    except LeftAloneError:
+        return False
+    return True
+
+
 def no_hooks_inside(module: nn.Module) -> None:
     """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is not called."""
     for name, part in module.named_modules():
@@ -160,6 +170,17 @@ def no_hooks_inside(module: nn.Module) -> None:
 
 
 # ---- maps and positions ---------------------------------------------------------------------------------------------
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The 1x1 convolution of x (N, C, *spatial) with weight (O, C, 1, ...) and bias (O,)."""
+    if x.device.type == "cpu" and x.is_contiguous() and acc_dtype(x.dtype) == x.dtype:
+        # PyTorch's convolutions reorder the map before and after the product
+        flat, matrix = x.flatten(2), weight.flatten(1).expand(x.shape[0], -1, -1)
+        y = torch.bmm(matrix, flat) if bias is None else torch.baddbmm(bias[:, None], matrix, flat)
+        return y.unflatten(2, x.shape[2:])
+    convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[x.dim() - 3]
+    return convolve(x, weight, bias)
 
 
 def positions(features: Tensor, heads: int) -> Tensor:

@@ -13,23 +13,27 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
     walk = Walk(key.mT, value.mT, batch_axes=2)
     batch, heads, _, width = key.shape
-    sums = key.new_zeros(batch, heads, width, value.shape[3] + 1, dtype=walk.dtype)
+    # apart from each other, as products of many small matrices are fast where the result is contiguous
+    product = key.new_zeros(batch, heads, width, value.shape[3], dtype=walk.dtype)
+    total = key.new_zeros(batch, heads, width, 1, dtype=walk.dtype)
     maximum = key.new_full((batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype)
     for box in walk:
-        k, sums_here = walk.read(0, box), walk.groups(sums, box)
+        k, product_here, total_here = walk.read(0, box), walk.groups(product, box), walk.groups(total, box)
         if phi == "exp":
             highest, largest = walk.groups(maximum, box), k.amax(-1, keepdim=True)
             largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
             if not walk.begins(box):
                 torch.maximum(largest, highest, out=largest)
-                sums_here.mul_((highest - largest).exp_())
+                rescaled = (highest - largest).exp_()
+                product_here.mul_(rescaled)
+                total_here.mul_(rescaled)
             highest.copy_(largest)
             mapped = torch.sub(k, largest, out=walk.workspace(-1, k)).exp_()
         else:
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
-        sums_here[..., :-1].baddbmm_(mapped, walk.read(1, box).mT)
-        sums_here[..., -1:].add_(mapped.sum(-1, keepdim=True))
-    return sums, maximum[..., 0]
+        product_here.baddbmm_(mapped, walk.read(1, box).mT)
+        total_here.add_(mapped.sum(-1, keepdim=True))
+    return torch.cat([product, total], -1), maximum[..., 0]
 
 
 def phi_outer_sum_backward(
@@ -74,23 +78,23 @@ def phi_apply_backward(
     """
     grad_query = empty_positions(query, query.shape[3])
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
-    grad_matrix = torch.zeros(matrix.shape, dtype=walk.dtype, device=query.device)
+    product = query.new_zeros(*query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype)
+    total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)
     for box in walk:
-        matrix_here, grad_here = walk.groups(matrix, box), walk.groups(grad_matrix, box)
+        matrix_here = walk.groups(matrix, box)
         mapped, inverse, linear = _mapped(walk, 1, box, matrix_here, phi, eps)
         share, above = mapped.mul_(inverse), walk.read(0, box)
+        walk.groups(product, box).baddbmm_(share, above.mT)
         through = torch.bmm(linear, above, out=walk.result(2, box))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
         if phi == "exp":
-            grad_here.baddbmm_(share, above.mT)
             through.sub_(common).mul_(share)
         else:
-            grad_here[..., :-1].baddbmm_(share, above.mT)
-            grad_here[..., -1:].baddbmm_(share, common.mT, alpha=-1)
+            walk.groups(total, box).baddbmm_(share, common.mT, alpha=-1)
             through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(inverse)
             torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
         walk.store(2, box, through)
-    return grad_query, grad_matrix
+    return grad_query, torch.cat([product, total], -1)
 
 
 def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -52,18 +52,18 @@ class Walk:
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
         positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
-        axis, inner = len(extents), 1
-        while axis > 0 and inner * extents[axis - 1] <= positions:
-            axis -= 1
-            inner *= extents[axis]
-        # axes from `axis` on are whole in every box, the one before is parted, the others are one by one
-        steps = [1] * (axis - 1) + [max(1, positions // max(1, inner))] * (axis > 0) + list(extents[axis:])
-        counts = [-(-extent // max(1, step)) for extent, step in zip(extents, steps, strict=True)]
-        self._parted = [
-            (i, step, count) for i, (step, count) in enumerate(zip(steps, counts, strict=True)) if count > 1
-        ]
-        self._boxes = math.prod(counts)
-        self._boxes_of_images = math.prod(counts[self._batch_axes :])
+        self._parted: list[tuple[int, int, int]] = []
+        self._boxes, self._boxes_of_images = 0 if 0 in extents else 1, 1
+        # from the last on, axes are whole in every box as long as they fit; the next is parted, the others one by one
+        for axis in range(len(extents) - 1, -1, -1):
+            if extents[axis] > positions:
+                count = -(-extents[axis] // positions)
+                self._parted.insert(0, (axis, positions, count))
+                self._boxes *= count
+                self._boxes_of_images *= count if axis >= self._batch_axes else 1
+                positions = 1
+            else:
+                positions //= max(1, extents[axis])
         self._parts: dict[int, list[Tensor]] = {}
         self._workspaces: dict[int, Tensor] = {}
 
