@@ -27,7 +27,7 @@ from ..functional import apply_matrix
 from ..layout import acc_dtype, without_autocast
 from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
-from .replacing import ClassSwap, Converted, LeftAloneError, as_map, is_pointwise, pointwise, project
+from .replacing import ClassSwap, Converted, LeftAloneError, as_map, convolved, pointwise, project
 
 
 def reach_of_convolutions(module: nn.Module) -> int:
@@ -138,9 +138,9 @@ class LiteMLA(ReluBlock):
     def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
         conv, *rest = [*this.qkv.children()] or [this.qkv]
-        alone = is_pointwise(conv) and all(isinstance(part, nn.Identity) for part in rest)
-        qkv = project(x, conv.weight, conv.bias) if alone else this.qkv(x)
-        return [qkv, *(aggregate(qkv) for aggregate in this.aggreg)]
+        alone = all(isinstance(part, nn.Identity) for part in rest)
+        qkv = convolved(conv if alone else this.qkv, x)
+        return [qkv, *(convolved(aggregate, qkv) for aggregate in this.aggreg)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         """In prediction the BN after the projection is part of it."""
@@ -202,7 +202,7 @@ class EfficientAttention(MapBlock):
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
         norm = getattr(this, "norm", None)
-        qkv = project(x if norm is None else norm(x), this.to_qkv.weight, this.to_qkv.bias)
+        qkv = convolved(this.to_qkv, x if norm is None else norm(x))
         return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> SoftmaxSummary:
@@ -262,7 +262,7 @@ class UnitNormedEfficientAttention(EfficientAttention):
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
         conv, norm = this.to_out
-        y = project(attended, conv.weight, conv.bias)
+        y = convolved(conv, attended)
         factor = norm.g * y.shape[1] ** 0.5
         return (of_length_one(y) * factor).to(torch.promote_types(y.dtype, factor.dtype))
 
@@ -277,7 +277,7 @@ def swap_efficient(module: Any) -> list[ClassSwap]:
     pointwise("to_qkv", module.to_qkv)
     kinds = [EfficientAttention, DividedEfficientAttention]
     output = module.to_out
-    if isinstance(output, nn.Sequential) and len(output) == 2 and is_pointwise(output[0]):
+    if isinstance(output, nn.Sequential) and len(output) == 2:
         norms = getattr(module, "norm", None), output[1]
         if all(type(norm).__name__ == "RMSNorm" and hasattr(norm, "g") for norm in norms):
             kinds.insert(0, UnitNormedEfficientAttention)
@@ -292,7 +292,7 @@ class TransposedAttention(MapBlock):
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
-        qkv = this.qkv_dwconv(project(x, this.qkv.weight, this.qkv.bias))
+        qkv = this.qkv_dwconv(convolved(this.qkv, x))
         return tuple(part.unflatten(1, (this.num_heads, -1)) for part in qkv.chunk(3, 1))
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> ChannelSummary:
@@ -341,7 +341,6 @@ def swap_transposed(module: Any) -> list[ClassSwap]:
     conv = module.qkv_dwconv
     if not isinstance(conv, nn.Conv2d) or conv.stride != (1, 1):
         raise LeftAloneError("qkv_dwconv is no convolution without stride")
-    pointwise("qkv", module.qkv)
     pointwise("project_out", module.project_out)
     return [ClassSwap(module, TransposedAttention)]
 

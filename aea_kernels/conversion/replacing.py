@@ -7,6 +7,7 @@ base, so `isinstance` and the original's other methods stay too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from types import new_class
@@ -153,15 +154,6 @@ def pointwise(name: str, conv: Any) -> Any:
     return conv
 
 
-def is_pointwise(conv: Any) -> bool:
-    """Whether `pointwise` returns."""
-    try:
-        pointwise("", conv)
-    except LeftAloneError:
-        return False
-    return True
-
-
 def no_hooks_inside(module: nn.Module) -> None:
     """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is not called."""
     for name, part in module.named_modules():
@@ -172,15 +164,36 @@ def no_hooks_inside(module: nn.Module) -> None:
 # ---- maps and positions ---------------------------------------------------------------------------------------------
 
 
+def convolved(module: Any, x: Tensor) -> Tensor:
+    """``module(x)`` for a convolution or several in sequence, the 1x1 convolutions by `project`."""
+    if type(module) is nn.Sequential:
+        for part in module:
+            x = convolved(part, x)
+        return x
+    plain = type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and not (
+        module._forward_hooks or module._forward_pre_hooks
+    )
+    if plain and not any(module.padding) and all(size == 1 for size in (*module.kernel_size, *module.stride)):
+        return project(x, module.weight, module.bias)
+    y: Tensor = module(x)
+    return y
+
+
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 1x1 convolution of x (N, C, *spatial) with weight (O, C, 1, ...) and bias (O,)."""
-    if x.device.type == "cpu" and x.is_contiguous() and acc_dtype(x.dtype) == x.dtype:
-        # PyTorch's convolutions reorder the map before and after the product
-        flat, matrix = x.flatten(2), weight.flatten(1).expand(x.shape[0], -1, -1)
-        y = torch.bmm(matrix, flat) if bias is None else torch.baddbmm(bias[:, None], matrix, flat)
-        return y.unflatten(2, x.shape[2:])
-    convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[x.dim() - 3]
-    return convolve(x, weight, bias)
+    """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, 1, ...) and bias (O,)."""
+    images, channels, *spatial = x.shape
+    groups = channels // weight.shape[1]
+    if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:
+        convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(spatial) - 1]
+        return convolve(x, weight, bias, groups=groups)
+
+    # as a product of matrices: PyTorch's convolutions reorder the map before and after it
+    def of_each(parameter: Tensor) -> Tensor:
+        return parameter.unflatten(0, (groups, -1)).expand(images, -1, -1, -1).flatten(0, 1)
+
+    flat, matrices = x.view(images * groups, channels // groups, math.prod(spatial)), of_each(weight.flatten(1))
+    y = torch.bmm(matrices, flat) if bias is None else torch.baddbmm(of_each(bias[:, None]), matrices, flat)
+    return y.view(images, weight.shape[0], *spatial)
 
 
 def positions(features: Tensor, heads: int) -> Tensor:
