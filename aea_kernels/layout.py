@@ -19,12 +19,17 @@ def empty_features(x: Tensor, channels: int) -> Tensor:
 
 
 def empty_positions(a: Tensor, channels: int) -> Tensor:
-    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one."""
+    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one, and whether heads lie inside
+    positions, as in tokens (B, N, H * channels).
+    """
     batch, heads, positions, _ = a.shape
     if a.stride(2) == 1 and a.stride(3) != 1:
         plane = channels * positions
         # not a view of an empty tensor: forward mode gives no tangent of another layout to a view
         return a.new_empty_strided((batch, heads, positions, channels), (heads * plane, plane, 1, positions))
+    if a.stride(1) < a.stride(2) and a.stride(3) == 1:
+        inner = heads * channels
+        return a.new_empty_strided((batch, heads, positions, channels), (positions * inner, channels, inner, 1))
     return a.new_empty(batch, heads, positions, channels)
 
 

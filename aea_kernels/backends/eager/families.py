@@ -64,9 +64,8 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
     y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
     walk = Walk(query.mT, y.mT, batch_axes=2)
     for box in walk:
-        mapped, inverse, linear = _mapped(walk, 0, box, walk.groups(matrix, box), phi, eps)
-        out = torch.bmm(linear.mT, mapped, out=walk.result(1, box))
-        walk.store(1, box, out.mul_(inverse))
+        share, _, linear = _share(walk, 0, box, walk.groups(matrix, box), phi, eps)
+        walk.store(1, box, torch.bmm(linear.mT, share, out=walk.result(1, box)))
     return y
 
 
@@ -82,8 +81,8 @@ def phi_apply_backward(
     total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)
     for box in walk:
         matrix_here = walk.groups(matrix, box)
-        mapped, inverse, linear = _mapped(walk, 1, box, matrix_here, phi, eps)
-        share, above = mapped.mul_(inverse), walk.read(0, box)
+        share, inverse, linear = _share(walk, 1, box, matrix_here, phi, eps)
+        above = walk.read(0, box)
         walk.groups(product, box).baddbmm_(share, above.mT)
         through = torch.bmm(linear, above, out=walk.result(2, box))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
@@ -124,12 +123,14 @@ def outer_sum_and_squares_backward(
     return grad_a, grad_b
 
 
-def _mapped(walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """phi of map `i` inside `box`, (G, E, N), one over what it is divided by, (G, 1, N), and M, (G, E, D)."""
+def _share(walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """phi of map `i` inside `box` divided, (G, E, N), one over what it is divided by, (G, 1, N), and M, (G, E, D)."""
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
     if phi == "exp":
-        torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_()
-        return mapped, mapped.sum(1, keepdim=True).reciprocal_(), matrix
-    torch.clamp(q, min=0, out=mapped)
-    return mapped, torch.bmm(matrix[..., -1:].mT, mapped).add_(eps).reciprocal_(), matrix[..., :-1]
+        linear = matrix
+        inverse = torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_().sum(1, keepdim=True).reciprocal_()
+    else:
+        linear, weights = matrix[..., :-1], matrix[..., -1:]
+        inverse = torch.bmm(weights.mT, torch.clamp(q, min=0, out=mapped)).add_(eps).reciprocal_()
+    return mapped.mul_(inverse), inverse, linear
