@@ -27,7 +27,7 @@ from ..functional import apply_matrix
 from ..layout import acc_dtype, without_autocast
 from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
-from .replacing import ClassSwap, Converted, LeftAloneError, as_map, convolved, pointwise, project
+from .replacing import ClassSwap, Converted, LeftAloneError, as_map, convolved, over_channels, pointwise, project
 
 
 def reach_of_convolutions(module: nn.Module) -> int:
@@ -148,7 +148,7 @@ class LiteMLA(ReluBlock):
         norm, act = getattr(this.proj, "norm", None), getattr(this.proj, "act", None)
         if folds(norm) and (act is None or isinstance(act, nn.Identity)):
             weight, bias = (t.to(attended.dtype) for t in folded_output(this.proj.conv, norm))
-            return project(attended, weight[..., None, None], bias)
+            return project(attended, weight, bias)
         return this.proj(attended)
 
 
@@ -162,15 +162,14 @@ class SanaMultiscale(ReluBlock):
 
     def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
-        channels_last = x.movedim(1, -1)
-        qkv = torch.cat([this.to_q(channels_last), this.to_k(channels_last), this.to_v(channels_last)], -1)
-        qkv = qkv.movedim(-1, 1)
-        return [qkv, *(scale(qkv) for scale in this.to_qkv_multiscale)]
+        qkv = torch.cat([over_channels(linear, x) for linear in (this.to_q, this.to_k, this.to_v)], 1)
+        scales = this.to_qkv_multiscale
+        return [qkv, *(convolved(scale.proj_out, convolved(scale.proj_in, qkv)) for scale in scales)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
-        y = this.to_out(attended.movedim(1, -1))
-        y = this.norm_out(y).movedim(-1, 1) if this.norm_type == "rms_norm" else this.norm_out(y.movedim(-1, 1))
+        y, norm = over_channels(this.to_out, attended), this.norm_out
+        y = norm(y.movedim(1, -1)).movedim(-1, 1) if this.norm_type == "rms_norm" else norm(y)
         return y + x if this.residual_connection else y
 
 
@@ -202,8 +201,12 @@ class EfficientAttention(MapBlock):
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
         norm = getattr(this, "norm", None)
-        qkv = convolved(this.to_qkv, x if norm is None else norm(x))
+        qkv = convolved(this.to_qkv, x if norm is None else self.normed(norm, x))
         return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
+
+    def normed(self, norm: Any, x: Tensor) -> Tensor:
+        y: Tensor = norm(x)
+        return y
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> SoftmaxSummary:
         return summarize_softmax(key, value)
@@ -249,28 +252,18 @@ class UnitNormedEfficientAttention(EfficientAttention):
     """Where both norms are ``x / |x| * g * sqrt(C)`` over the C channels of a position.
 
     They are computed here, as PyTorch's norm over an axis that is not the innermost takes longer than the attention.
-    The first g is part of the projection.
     """
 
-    def projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        this: Any = self
-        factor = this.norm.g * x.shape[1] ** 0.5
-        unit = of_length_one(x).to(torch.promote_types(x.dtype, factor.dtype))
-        qkv = project(unit, this.to_qkv.weight * factor, this.to_qkv.bias)
-        return tuple(part.unflatten(1, (this.heads, -1)) for part in qkv.chunk(3, 1))
+    def normed(self, norm: Any, x: Tensor) -> Tensor:
+        factor = norm.g * x.shape[1] ** 0.5
+        wide = x.to(acc_dtype(x.dtype))
+        inverse = wide.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()  # as of `torch.nn.functional.normalize`
+        return (wide * inverse * factor).to(torch.promote_types(x.dtype, factor.dtype))
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
         conv, norm = this.to_out
-        y = convolved(conv, attended)
-        factor = norm.g * y.shape[1] ** 0.5
-        return (of_length_one(y) * factor).to(torch.promote_types(y.dtype, factor.dtype))
-
-
-def of_length_one(x: Tensor) -> Tensor:
-    """``torch.nn.functional.normalize(x, dim=1)`` in the accumulation dtype."""
-    wide = x.to(acc_dtype(x.dtype))
-    return wide * wide.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()
+        return self.normed(norm, convolved(conv, attended))
 
 
 def swap_efficient(module: Any) -> list[ClassSwap]:

@@ -170,22 +170,33 @@ def convolved(module: Any, x: Tensor) -> Tensor:
         for part in module:
             x = convolved(part, x)
         return x
-    plain = type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d) and not (
-        module._forward_hooks or module._forward_pre_hooks
-    )
-    if plain and not any(module.padding) and all(size == 1 for size in (*module.kernel_size, *module.stride)):
+    known = _is_only(module, nn.Conv1d, nn.Conv2d, nn.Conv3d) and not any(module.padding)
+    if known and all(size == 1 for size in (*module.kernel_size, *module.stride)):
         return project(x, module.weight, module.bias)
     y: Tensor = module(x)
     return y
 
 
+def over_channels(linear: Any, x: Tensor) -> Tensor:
+    """A linear layer over the channels of x (N, C, *spatial), by `project`."""
+    if _is_only(linear, nn.Linear):
+        return project(x, linear.weight, linear.bias)
+    y: Tensor = linear(x.movedim(1, -1))
+    return y.movedim(-1, 1)
+
+
+def _is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Whether its parameters say all that it computes: no derived class, no wrapper, no hooks."""
+    return type(module) in classes and not (module._forward_hooks or module._forward_pre_hooks)
+
+
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, 1, ...) and bias (O,)."""
+    """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, ...) and bias (O,)."""
     images, channels, *spatial = x.shape
     groups = channels // weight.shape[1]
     if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:
         convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(spatial) - 1]
-        return convolve(x, weight, bias, groups=groups)
+        return convolve(x, weight.reshape(*weight.shape[:2], *[1] * len(spatial)), bias, groups=groups)
 
     # as a product of matrices: PyTorch's convolutions reorder the map before and after it
     def of_each(parameter: Tensor) -> Tensor:
