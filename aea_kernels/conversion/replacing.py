@@ -199,12 +199,14 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return convolve(x, weight.reshape(*weight.shape[:2], *[1] * len(spatial)), bias, groups=groups)
 
     # as a product of matrices: PyTorch's convolutions reorder the map before and after it
-    def of_each(parameter: Tensor) -> Tensor:
-        return parameter.unflatten(0, (groups, -1)).expand(images, -1, -1, -1).flatten(0, 1)
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
 
-    flat, matrices = x.view(images * groups, channels // groups, math.prod(spatial)), of_each(weight.flatten(1))
-    y = torch.bmm(matrices, flat) if bias is None else torch.baddbmm(of_each(bias[:, None]), matrices, flat)
-    return y.view(images, weight.shape[0], *spatial)
+    def of_each(parameter: Tensor, columns: int) -> Tensor:
+        return parameter.reshape(1, groups, outputs, columns).expand(images, -1, -1, -1).flatten(0, 1)
+
+    flat, matrices = x.view(images * groups, inputs, math.prod(spatial)), of_each(weight, inputs)
+    y = torch.bmm(matrices, flat) if bias is None else torch.baddbmm(of_each(bias, 1), matrices, flat)
+    return y.view(images, groups * outputs, *spatial)
 
 
 def positions(features: Tensor, heads: int) -> Tensor:
