@@ -12,6 +12,8 @@ from ...layout import acc_dtype
 
 BOX_BYTES = 1 << 21
 """Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
+FEW_IMAGES = 16
+"""As many images with heads in one box are copied into it where strides ask for it; fewer have a box each."""
 
 
 def _merged(x: Tensor, batch_axes: int) -> Tensor:
@@ -56,6 +58,8 @@ class Walk:
         self._boxes, self._boxes_of_images = 0 if 0 in extents else 1, 1
         # from the last on, axes are whole in every box as long as they fit; the next is parted, the others one by one
         for axis in range(len(extents) - 1, -1, -1):
+            if axis == 0 and self._batch_axes > 1 and positions < FEW_IMAGES:
+                positions = 1  # a box of several images would be a copy
             if extents[axis] > positions:
                 count = -(-extents[axis] // positions)
                 self._parted.insert(0, (axis, positions, count))
