@@ -13,6 +13,7 @@ from torch import nn
 
 import aea_kernels as aea
 from aea_kernels.conversion.comparing import InFloat64
+from aea_kernels.conversion.replacing import convolved
 
 
 def diffusers_processors():
@@ -112,6 +113,65 @@ def test_keys_add_over_tiles(name: str) -> None:
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-10)
     if name == "earlier LinearAttention":  # without a neighbourhood
         torch.testing.assert_close(module(x[:, :, :2]), expected[:, :, :2], rtol=1e-10, atol=1e-10)
+
+
+class RMSNorm(nn.Module):
+    """Another one of this name."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.g = nn.Parameter(torch.ones(1, dim, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (x.square().mean(1, keepdim=True) + 0.1).rsqrt() * self.g
+
+
+def test_linear_attention_with_a_norm_of_its_own() -> None:
+    module = originals.LinearAttention(6, 2, 4)
+    module.norm = RMSNorm(6)
+    assert_exact(randomised(module), torch.randn(MAP, dtype=torch.float64), training=True)
+
+
+def test_positions_of_zeros_have_no_direction() -> None:
+    """Nor has the gradient of the norm a number that is not finite there."""
+    x = torch.randn(MAP, dtype=torch.float64)
+    x[..., :3] = 0
+    assert_exact(randomised(originals.LinearAttention(6, 2, 4)), x, training=True)
+
+
+class Doubled(nn.Module):
+    """As adapters are: it has the weight of what it wraps."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.weight, self.bias = inner, inner.weight, inner.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.inner(x)
+
+
+@pytest.mark.parametrize("hooked", [True, False], ids=["hook", "wrapper"])
+@pytest.mark.parametrize(("name", "part"), [("LinearAttention", "to_qkv"), ("SANA multiscale", "to_q")])
+def test_what_is_done_to_a_projection_afterwards_counts(name: str, part: str, hooked: bool) -> None:
+    shape, make = CASES[name]
+    module, x = randomised(make()).eval(), torch.randn(shape, dtype=torch.float64)
+    report = aea.convert(module)
+    if hooked:
+        getattr(module, part).register_forward_hook(lambda part, inputs, y: 2 * y)
+    else:
+        setattr(module, part, Doubled(getattr(module, part)))
+    with InFloat64():
+        found = module(x)
+        report.revert()
+        torch.testing.assert_close(found, module(x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("images", "groups", "bias"), [(1, 1, True), (3, 2, True), (2, 3, False)])
+def test_a_convolution_as_a_product(images: int, groups: int, bias: bool, memory_format: torch.memory_format) -> None:
+    conv = nn.Conv2d(6, 12, 1, groups=groups, bias=bias).double()
+    x = torch.randn(images, 6, 3, 5, dtype=torch.float64).to(memory_format=memory_format)
+    torch.testing.assert_close(convolved(conv, x), conv(x), rtol=1e-12, atol=1e-12)
 
 
 def test_a_mask_goes_to_the_original() -> None:
