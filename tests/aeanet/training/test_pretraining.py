@@ -10,7 +10,9 @@ import torch
 from toys import aeanet
 
 import aeanet.training.simulated as simulated
+from aeanet.errors import ModelError
 from aeanet.networks.registry import build_model, load_model
+from aeanet.networks.shuffled import deepened
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
@@ -69,6 +71,18 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "broken" / "run.json").read_text())
     assert record["steps_done"] == 6
     assert (tmp_path / "broken" / "model.md").read_text() == model_card(record)
+
+
+def test_a_deeper_network_computes_the_same_at_first() -> None:
+    model, x = build_model("shuffled", widths=[4, 8], blocks=[1, 2]), torch.rand(2, 1, 12, 20)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    deeper = deepened(model, (3, 2))
+    assert deeper.config["blocks"] == [3, 2]
+    assert torch.equal(deeper(x), model(x))
+    for other, blocks in ((model, (1, 1)), (model, (1, 2, 2)), (build_model("unet"), (2, 2, 2))):
+        with pytest.raises(ModelError, match="blocks"):
+            deepened(other, blocks)
 
 
 def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None:
