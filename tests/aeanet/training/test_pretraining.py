@@ -11,7 +11,7 @@ from toys import aeanet
 
 import aeanet.training.simulated as simulated
 from aeanet.errors import ModelError
-from aeanet.networks.registry import build_model, load_model
+from aeanet.networks.registry import SHIPPED_FOLDER, build_model, load_model
 from aeanet.networks.shuffled import deepened
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
@@ -125,3 +125,24 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
     assert load_model(tmp_path / "run").magnification == 2
+
+
+def test_the_card_says_what_attention_adds() -> None:
+    record = json.loads((SHIPPED_FOLDER / "sem.json").read_text())
+    gains = {("shuffled", 0): 5.0, ("shuffled", 1): 5.2, ("shuffled-bottom", 0): 5.1, ("shuffled-bottom", 1): 5.5}
+    entries = [
+        {
+            "network": network,
+            "seed": seed,
+            "budget": "4 min",
+            "steps": 100,
+            "parameters": 10,
+            "simulated_psnr": gain,
+            "simulated_ssim": 0.1,
+        }
+        for (network, seed), gain in gains.items()
+    ]
+    card = model_card(record | {"comparison": entries})
+    assert "shuffled-bottom against shuffled: +0.20 on simulated images (+0.10 to +0.30)." in card
+    assert "| shuffled-bottom | 2 | 100 | 10 | +5.30 | +0.1000 | - |" in card
+    assert "not yet shown" in model_card(record | {"comparison": []})
