@@ -94,11 +94,11 @@ LIMITS = (
 def _course(record: Mapping[str, Any]) -> str:
     """A training, in words."""
     recipe = record["recipe"]
-    loss = "relative" if recipe.get("loss") == "relative" else "mean absolute"
+    loss = {"relative": "relative error", "psnr": "PSNR"}.get(recipe.get("loss"), "mean absolute error")
     ended = ", ended early," if record["interrupted"] else ""
     return (
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px{ended} in "
-        f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss} error, "
+        f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss}, "
         f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
         f"{recipe['seed']}, simulator `{record['data']['sha256'][:12]}`"
     )

@@ -13,12 +13,13 @@ import aeanet.training.simulated as simulated
 from aeanet.errors import ModelError
 from aeanet.networks.registry import SHIPPED_FOLDER, build_model, load_model
 from aeanet.networks.shuffled import deepened
+from aeanet.scoring.metrics import psnr
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
 from aeanet.training.simulated import simulated_batches
-from aeanet.training.step import FLOOR, relative_loss
+from aeanet.training.step import FLOOR, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
 TINY = {"widths": [4], "blocks": [1]}
@@ -91,6 +92,14 @@ def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None
     relative_loss(restored, hr).backward()
     first, second = (restored.grad[i].abs().sum().item() for i in (0, 1))
     assert first / second == pytest.approx((0.2 + FLOOR) / (0.02 + FLOOR))
+
+
+def test_the_psnr_loss_is_the_mean_psnr() -> None:
+    restored, hr = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    inside = np.ones((8, 8), bool)
+    wanted = np.mean([psnr(a[0].numpy(), b[0].numpy(), inside) for a, b in zip(restored, hr, strict=True)])
+    assert -20 / np.log(10) * psnr_loss(restored, hr).item() == pytest.approx(wanted, abs=1e-4)
+    assert psnr_loss(hr, hr).item() == pytest.approx(np.log(FLOOR))
 
 
 def test_the_average_is_that_of_the_latest_weights() -> None:
