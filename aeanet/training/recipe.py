@@ -52,7 +52,7 @@ class Recipe:
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
-    loss: Annotated[Loss, "mae; or relative, psnr: mean over the crops of the logarithm of each one's MAE, RMSE"] = "mae"
+    loss: Annotated[Loss, "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE"] = "mae"
     max_seconds: float | None = None
     freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
