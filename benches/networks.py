@@ -1,10 +1,10 @@
-"""`python -m benches.networks`: networks pretrained with equal budgets on the same simulated crops, and their scores.
+"""`python -m benches.networks`: networks trained side by side on the same simulated crops, and their scores.
 
-python -m benches.networks --minutes 20 --seeds 3 --pairs aligned/    # aligned/: of `aeanet register`
-python -m benches.networks --steps 1000 --networks shuffled shuffled-bottom
+python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs aligned/    # aligned/: of `aeanet register`
 
-Runs are kept in a folder, so an interrupted comparison goes on where it was. A finished run is not repeated. The record
-is `results/networks.json`, from which `benches.ship` takes the table of the model's card.
+Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is the time of the
+processor, so that other work on the machine decides nothing. All take the crops in the same order. A seed that is in
+the record, `results/networks.json`, is not repeated. `benches.ship` takes the table of the model's card from it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from aeanet.data.synthetic import WholeImage
 from aeanet.io.text import write_json
-from aeanet.networks.registry import load_model
-from aeanet.training import open_run
-from aeanet.training.checkpoint import CHECKPOINT_FILE
-from aeanet.training.pretraining import held_back_images, pretrain, pretraining_recipe, score_simulated
+from aeanet.networks.base import Network
+from aeanet.networks.registry import build_model
+from aeanet.networks.shuffled import ShuffledUNet
+from aeanet.training.average import WeightAverage
+from aeanet.training.parallel import training_device
+from aeanet.training.pretraining import MAGNIFICATION, held_back_images, pretraining_recipe, score_simulated
+from aeanet.training.progress import TrainingProgress
+from aeanet.training.recipe import Recipe
+from aeanet.training.simulated import Batch, simulated_batches
+from aeanet.training.step import TrainingStep
 
 from .__main__ import HERE, commit
 from .ship import score_real
@@ -33,51 +44,88 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "shuffled-bottom": {"name": "shuffled", "attention": "bottom"},
     "shuffled-all": {"name": "shuffled", "attention": "all"},
 }
+STEPS = 10**6  # more than any budget of time allows
+
+
+class Training:
+    """The training of one network, whose budget is the time of its own steps."""
+
+    def __init__(self, recipe: Recipe, options: dict[str, Any]) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.model = build_model(**options)
+        self.model.magnification = MAGNIFICATION
+        self.step = TrainingStep(self.model.to(training_device()).train(), recipe)
+        self.average = WeightAverage(self.model, self.step.optimizer)
+        self.now = TrainingProgress()
+        self.clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+
+    def take(self, batch: Batch) -> None:
+        """One step, unless the budget is used up."""
+        if self.now.ended:
+            return
+        lr, hr, magnifications = batch
+        begun = self.clock()
+        if isinstance(self.model, ShuffledUNet):
+            self.model.scales = magnifications
+        float(self.step(lr, hr, self.now))  # waits for the device
+        step, seconds = self.now.step + 1, self.now.seconds + self.clock() - begun
+        self.now = TrainingProgress(step, seconds, self.recipe.used(step, seconds))
+
+
+def scores(model: Network, images: Sequence[WholeImage], pairs: Path | None) -> dict[str, float]:
+    """Mean gains over bicubic interpolation on simulated images and, if there are any, on real pairs."""
+    model.flips = 1  # of all networks alike
+    simulated = score_simulated(model, images)
+    found = {
+        f"simulated_{name}": statistics.fmean(s[name] - s[f"{name}_bicubic"] for s in simulated)
+        for name in ("psnr", "ssim")
+    }
+    if pairs:
+        real = score_real(model, pairs)
+        found |= {f"real_{name}": statistics.fmean(s[f"delta_{name}"] for s in real) for name in ("psnr", "ssim")}
+    return found
+
+
+def recorded() -> list[dict[str, Any]]:
+    return json.loads(RECORD.read_text()) if RECORD.exists() else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, help="budget of each run")
-    parser.add_argument("--steps", type=int, help="budget of each run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=4, help="budget of each network")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=Path, help="folder of `aeanet register`, whose pairs are scored")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("networks"), help="folder of the runs")
     arguments = parser.parse_args()
-    if (arguments.minutes is None) == (arguments.steps is None):
-        parser.error("give --minutes or --steps, one of the two")
-    budget = f"{arguments.minutes:g}min" if arguments.steps is None else f"{arguments.steps}steps"
+    budget = f"{arguments.minutes:g} min"
     images = held_back_images(36)
-    for seed in range(arguments.seeds):
-        for name in arguments.networks:
-            entries = json.loads(RECORD.read_text()) if RECORD.exists() else []
-            key = {"network": name, "seed": seed, "budget": budget}
-            if any(key.items() <= entry.items() for entry in entries):
-                continue
-            recipe = pretraining_recipe(seed=seed, steps=arguments.steps or 10**6)
-            if arguments.minutes:
-                recipe = pretraining_recipe(seed=seed, steps=10**6, max_seconds=60 * arguments.minutes)
-            folder = arguments.out / f"{name}-{seed}-{budget}"
-            begun = (folder / CHECKPOINT_FILE).exists()
-            with open_run(folder, resume=begun) as run:
-                done = pretrain(recipe, run=run, workers=arguments.workers, held_back=1, **NETWORKS[name])
-            if done.progress.interrupted:
-                return
-            model = load_model(folder)
-            scores = score_simulated(model, images)
-            entry = key | {
-                "steps": done.progress.step,
-                "seconds": round(done.progress.seconds, 1),
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "simulated_psnr": statistics.fmean(s["psnr"] - s["psnr_bicubic"] for s in scores),
-                "simulated_ssim": statistics.fmean(s["ssim"] - s["ssim_bicubic"] for s in scores),
+    for seed in arguments.seeds:
+        done = {entry["network"] for entry in recorded() if (entry["seed"], entry["budget"]) == (seed, budget)}
+        # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other networks have none
+        recipe = pretraining_recipe(seed=seed, steps=STEPS, max_seconds=60 * arguments.minutes, freeze=0.6)
+        trainings = {name: Training(recipe, NETWORKS[name]) for name in arguments.networks if name not in done}
+        batches = simulated_batches(batch=recipe.batch, crop=recipe.crop, seed=seed, step=0, steps=STEPS, workers=1)
+        while not all(training.now.ended for training in trainings.values()):
+            batch = next(batches)
+            for training in trainings.values():
+                training.take(batch)
+        del batches  # ends the worker
+        entries = [
+            {
+                "network": name,
+                "seed": seed,
+                "budget": budget,
+                "steps": training.now.step,
+                "parameters": sum(parameter.numel() for parameter in training.model.parameters()),
+                "threads": torch.get_num_threads(),
                 "commit": commit(),
             }
-            if arguments.pairs:
-                real = score_real(model, arguments.pairs)
-                entry |= {f"real_{n}": statistics.fmean(s[f"delta_{n}"] for s in real) for n in ("psnr", "ssim")}
-            write_json(RECORD, [*entries, entry], 1)
+            | scores(training.average.network(), images, arguments.pairs)
+            for name, training in trainings.items()
+        ]
+        write_json(RECORD, recorded() + entries, 1)
+        for entry in entries:
             print(entry, flush=True)
 
 

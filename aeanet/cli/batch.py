@@ -41,6 +41,8 @@ def restore_images(
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
+    if options.get("flips") not in (None, 1, 2, 4):
+        fail(f"--flips is {options['flips']}, wanted 1, 2 or 4.")
     with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))
         options["magnification"] = known_magnification(model, options.get("magnification"))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import Images, KeepBar, Overwrite, Run, Tile, option, path
+from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Run, Tile, option, path
 from aeanet.inference.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
@@ -18,6 +18,7 @@ def main(
     tile: Tile = "auto",
     magnification: Annotated[float | None, option("Result px per image px, 0.9 to 16 (as in the training).")] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    flips: Flips = None,
     compiled: Annotated[
         bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
     ] = False,
@@ -37,5 +38,5 @@ def main(
     """
     from aeanet.cli.batch import restore_images
 
-    options: Any = {"magnification": magnification, "precision": precision, "keep_bar": keep_bar}
+    options: Any = {"magnification": magnification, "precision": precision, "flips": flips, "keep_bar": keep_bar}
     restore_images(run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Tile, fail, path
 from aeanet.inference.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
@@ -20,6 +20,7 @@ def main(
     ] = 2.0,
     tile: Tile = "auto",
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    flips: Flips = None,
     residual: Annotated[
         bool, typer.Option("--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0.")
     ] = False,
@@ -50,6 +51,7 @@ def main(
         tile=tile,
         magnification=magnification,
         precision=precision,
+        flips=flips,
         keep_bar=keep_bar,
         overwrite=overwrite,
         trust=True,

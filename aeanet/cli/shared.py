@@ -72,6 +72,13 @@ Tile = Annotated[
         "fits into the memory, else the largest tile that does."
     ),
 ]
+Flips = Annotated[
+    int | None,
+    option(
+        "Flips of the image whose results are averaged, 1, 2 or 4: more take more time and err less (sem and runs that "
+        "began from it 4, others 1)."
+    ),
+]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
 Minutes = Annotated[float | None, option("Stop after this many minutes.")]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.distributed import ProcessGroup
 
 from aeanet.distributed import agreeing
+from aeanet.inference.flips import Flips
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.prediction import at_magnification, known_magnification, super_resolve
@@ -29,6 +30,7 @@ def restore_file(
     *,
     tile: int | None = None,
     magnification: float | None = None,
+    flips: Flips | None = None,
     precision: Precision = "float32",
     keep_bar: bool = False,
     group: ProcessGroup | None = None,
@@ -47,7 +49,7 @@ def restore_file(
             appears when it is complete.
         tile: side of the tiles in pixels of the result; the result does not depend on it. None takes the image at once
             if that fits into the free memory, else the largest tile that does.
-        magnification, precision: as in `super_resolve`.
+        magnification, flips, precision: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
         group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
         progress: told after every tile.
@@ -60,7 +62,13 @@ def restore_file(
     """
     model = load_model(model) if isinstance(model, str) else model
     magnification = known_magnification(model, magnification)
-    options: Any = {"magnification": magnification, "precision": precision, "group": group, "progress": progress}
+    options: Any = {
+        "magnification": magnification,
+        "flips": flips,
+        "precision": precision,
+        "group": group,
+        "progress": progress,
+    }
 
     def side(shape: Sequence[int]) -> int | None:
         enlarged = upsampled_shape(shape, magnification)
@@ -100,6 +108,7 @@ def super_resolve_mosaic(
     *,
     tile: int | None = None,
     magnification: float | None = None,
+    flips: Flips | None = None,
     precision: Precision = "float32",
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
@@ -126,4 +135,5 @@ def super_resolve_mosaic(
             computing_in(precision, next(model.parameters()).device),
             at_magnification(model, magnification),
         ):
-            run_tiles(model, read, write, shape, side=tile, group=group, progress=progress)
+            number = model.flips if flips is None else flips
+            run_tiles(model, read, write, shape, side=tile, flips=number, group=group, progress=progress)

@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
 from aeanet.errors import UserError
+from aeanet.inference.flips import Flips
 from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import TileProgress, run_tiles
 from aeanet.inference.upsampling import upsample
@@ -29,6 +30,7 @@ def restore(
     tile: int | None = None,
     halo: int | None = None,
     exact: bool = True,
+    flips: Flips | None = None,
     precision: Precision = "float32",
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
@@ -41,6 +43,8 @@ def restore(
         tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the memory does. By
             default the image is taken at once, as in the paper's protocol.
         halo, exact: as in `tiling.run_tiles`.
+        flips: the result is the mean of those for so many flips of the image, in as many times the time; by default
+            `model.flips`.
         precision: of the convolutions; bfloat16 halves the memory and costs about three digits.
         group: processes that share the tiles; each gets the whole result.
         progress: told after every tile.
@@ -64,6 +68,7 @@ def restore(
             side=tile,
             halo=halo,
             exact=exact,
+            flips=model.flips if flips is None else flips,
             group=group,
             progress=progress,
         )
@@ -76,6 +81,7 @@ def super_resolve(
     *,
     magnification: float | None = None,
     tile: int | None = None,
+    flips: Flips | None = None,
     precision: Precision = "float32",
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
@@ -86,7 +92,7 @@ def super_resolve(
         model: any network.
         image: (H, W) floating point, intensities in [0, 1].
         magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
-        tile, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
+        tile, flips, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
 
     Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
@@ -98,7 +104,13 @@ def super_resolve(
     magnification = known_magnification(model, magnification)
     with at_magnification(model, magnification):
         return restore(
-            model, upsample(image, magnification), tile=tile, precision=precision, group=group, progress=progress
+            model,
+            upsample(image, magnification),
+            tile=tile,
+            flips=flips,
+            precision=precision,
+            group=group,
+            progress=progress,
         )
 
 

@@ -39,7 +39,7 @@ def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
     found: list[torch.Tensor] = []
     hook = block.register_forward_pre_hook(lambda block, inputs: found.append(block.relevance(inputs[0])))
     try:
-        restore(model, image)
+        restore(model, image, flips=1)
     finally:
         hook.remove()
     return found[0][0].float().cpu().numpy()

@@ -24,6 +24,7 @@ from torch.distributed import ProcessGroup
 from aea_kernels.conversion import is_known_attention
 from aeanet.distributed import agreeing
 from aeanet.errors import UserError
+from aeanet.inference.flips import Flip, Flips, Region, flips_of
 
 Read = Callable[[slice, slice], NDArray]
 """Rows and columns of the image -> that region, (rows, columns), floating point."""
@@ -196,8 +197,17 @@ def _round_up(number: int, step: int) -> int:
 class Tile:
     """The rows and columns whose result a tile gives, `core`, and those that the network is given for it, `field`."""
 
-    core: tuple[slice, slice]
-    field: tuple[slice, slice]
+    core: Region
+    field: Region
+
+    @classmethod
+    def around(cls, core: Region, halo: int, stride: int, shape: Sequence[int]) -> "Tile":
+        """The tile of a core in an image of `shape`; its field begins and ends at multiples of `stride`, or there."""
+        rows, columns = (
+            slice(max(part.start // stride * stride - halo, 0), min(_round_up(part.stop, stride) + halo, length))
+            for part, length in zip(core, shape, strict=True)
+        )
+        return cls(core, (rows, columns))
 
     def core_of(self, stride: int) -> tuple[slice, slice]:
         """The rows and columns of the core in a map of the field, `stride` px per position."""
@@ -215,13 +225,8 @@ class Tile:
 def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
     """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its halo."""
 
-    def spans(length: int) -> list[tuple[slice, slice]]:
-        cores = [slice(start, min(start + side, length)) for start in range(0, length, side)]
-        return [(core, slice(max(core.start - halo, 0), min(core.stop + halo, length))) for core in cores]
-
-    height, width = shape
-    across = spans(width)
-    return [Tile((row, column), (rows, columns)) for row, rows in spans(height) for column, columns in across]
+    height, width = ([slice(start, min(start + side, length)) for start in range(0, length, side)] for length in shape)
+    return [Tile.around((rows, columns), halo, 1, shape) for rows in height for columns in width]
 
 
 def check_side(side: int, reach: Reach) -> int:
@@ -248,6 +253,7 @@ def run_tiles(
     side: int | None = None,
     exact: bool = True,
     halo: int | None = None,
+    flips: Flips = 1,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
@@ -261,12 +267,15 @@ def run_tiles(
         exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
         halo: px around a tile that the network is given in the last pass and whose result is dropped; by default as
             many as exactness needs.
+        flips: the result is the mean of those for so many flips of the image (`flips.Flips`), in as many times the
+            time and the memory of one.
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
     Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles. Raises
     ResultError if the network makes values that are not finite.
     """
+    images = flips_of(flips)
     height, width = shape
     whole = side is None or side >= max(shape)
     reach = Reach(0, 1, ()) if whole else reach_of(model)
@@ -277,19 +286,21 @@ def run_tiles(
     rank, ranks = (group.rank(), group.size()) if group is not None else (0, 1)
     parameter = next(model.parameters())
 
-    def field_of(tile: Tile) -> Tensor:
-        rows, columns = tile.field
-        region = read(slice(rows.start, min(rows.stop, height)), slice(columns.start, min(columns.stop, width)))
+    def field_of(tile: Tile, flip: Flip) -> Tensor:
+        """The field of a tile of the flipped image."""
+        rows, columns = (slice(part.start, min(part.stop, n)) for part, n in zip(tile.field, shape, strict=True))
+        region = flip.of(read(*flip.place((rows, columns), shape)))
         missing = [(0, part.stop - part.start - n) for part, n in zip(tile.field, region.shape, strict=True)]
         if any(after for _, after in missing):
             region = np.pad(region, missing, mode="edge")
-        return torch.from_numpy(np.ascontiguousarray(region))[None, None].to(parameter.device, parameter.dtype)
+        # a copy: a flipped view has negative strides, even where it counts as contiguous
+        return torch.from_numpy(region.copy())[None, None].to(parameter.device, parameter.dtype)
 
     tiles = tiles_of(padded, side, halo)
     blocks = reach.blocks if exact and len(tiles) > 1 else ()
     passes = [tiles_of(padded, side, attention.halo)[rank::ranks] for attention in blocks]
     last = tiles[rank::ranks]
-    total, done = sum(map(len, passes)) + len(last), 0
+    total, done = len(images) * sum(map(len, passes)) + len(last), 0
 
     def step() -> None:
         nonlocal done
@@ -297,8 +308,8 @@ def run_tiles(
         if progress is not None:
             progress(done, total)
 
-    model.eval()
-    with torch.inference_mode(), _attending_to_themselves(blocks):
+    def sums_of(flip: Flip) -> list[Any]:
+        """The keys of each block in the flipped image, from one pass for each; they are left in the blocks."""
         for attention, mine in zip(blocks, passes, strict=True):
             block = attention.block
             # a process without tiles adds the sum over no positions of any tile
@@ -306,24 +317,38 @@ def run_tiles(
             keys: Any = None
             with agreeing(group):
                 if not mine:
-                    keys = _wide(block.summarize(_features_at(model, block, field_of(first)), EMPTY))
+                    keys = _wide(block.summarize(_features_at(model, block, field_of(first, flip)), EMPTY))
                 for tile in mine:
-                    features = _features_at(model, block, field_of(tile))
+                    features = _features_at(model, block, field_of(tile, flip))
                     summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
                     keys = summary if keys is None else keys + summary
                     step()
             block.keys = keys if group is None else keys.all_reduce(group)
-        with agreeing(group):
+        return [attention.block.keys for attention in blocks]
+
+    def result_of(core: Region, flip: Flip) -> NDArray:
+        """The result for a region, from the flipped image."""
+        tile = Tile.around(flip.place(core, shape), halo, reach.stride, padded)
+        result = tile.crop(model(field_of(tile, flip)), 1)[0, 0]
+        if not torch.isfinite(result).all():
+            raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
+        return flip.of(result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
+
+    model.eval()
+    with torch.inference_mode():
+        keys = []
+        for flip in images:
+            with _attending_to_themselves(blocks):
+                keys.append(sums_of(flip))
+        with agreeing(group), _attending_to_themselves(blocks):
             for tile in last:
-                (rows, columns), result = tile.core, tile.crop(model(field_of(tile)), 1)[0, 0]
-                rows, columns = (
-                    slice(rows.start, min(rows.stop, height)),
-                    slice(columns.start, min(columns.stop, width)),
-                )
-                result = result[: rows.stop - rows.start, : columns.stop - columns.start]
-                if not torch.isfinite(result).all():
-                    raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
-                write(rows, columns, result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
+                rows, columns = (slice(part.start, min(part.stop, n)) for part, n in zip(tile.core, shape, strict=True))
+                mean: Any = 0
+                for flip, own in zip(images, keys, strict=True):
+                    for attention, sums in zip(blocks, own, strict=True):
+                        attention.block.keys = sums
+                    mean = mean + result_of((rows, columns), flip) / len(images)
+                write(rows, columns, mean)
                 step()
 
 

@@ -1,6 +1,6 @@
 """The interface of every network: grey images in, grey images of the same size out."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -13,9 +13,11 @@ class Network(nn.Module):
     Attributes:
         config: the name and the options with which `registry.build_model` builds this network again.
         magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if it is not known.
+        flips: of an image, whose results are averaged unless one asks otherwise (`inference.flips.Flips`).
     """
 
     magnification: float | None = None
+    flips: Literal[1, 2, 4] = 1
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()

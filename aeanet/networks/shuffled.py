@@ -56,6 +56,8 @@ class ShuffledUNet(Network):
     Raises ModelError for widths and blocks of different lengths, or a value out of its range.
     """
 
+    flips = 4
+
     def __init__(
         self,
         widths: Sequence[int] = (32, 64, 128),
@@ -146,7 +148,7 @@ class ShuffledUNet(Network):
     def _told(self, level: int, x: Tensor, weights: Tensor) -> Tensor:
         """x (N, C, H, W) of a level, scaled and shifted as the magnification wants it."""
         scale, shift = (weights @ self.tables[level]).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:

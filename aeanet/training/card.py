@@ -69,6 +69,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
     if record.get("comparison"):
         parts += ["## Which network", *_comparison(record["comparison"])]
+    elif model["name"] == "shuffled":
+        parts.append("Whether another network or attention does better at equal budgets is not yet shown.")
     if "trust" in record:
         parts += ["## Warnings", record["trust"]]
     parts += ["## Limits", *record.get("limits", LIMITS)]
@@ -80,8 +82,6 @@ LIMITS = (
     "for noise and remove them: that is the worst case of the table.",
     "- An image at 1x whose noise is below half a grey level of 8 bits is clean already, and its result can be further "
     "from the truth than it is, if only by less than can be seen: leave such an image as it is.",
-    "- Which network is best at equal budgets, and what attention adds, is not yet shown: `python -m benches.networks` "
-    "measures it. This model has no attention.",
     "- It is a statistical estimate. It can smooth away structure that is weaker than the noise, and what it draws "
     "below the resolution of the image is a guess: do not measure such details in its results.",
     "- It knows scanning electron micrographs as the simulator draws them. Photographs, text, diffraction patterns and "
@@ -94,11 +94,11 @@ LIMITS = (
 def _course(record: Mapping[str, Any]) -> str:
     """A training, in words."""
     recipe = record["recipe"]
-    loss = "relative" if recipe.get("loss") == "relative" else "mean absolute"
+    loss = {"relative": "relative error", "psnr": "PSNR"}.get(recipe.get("loss"), "mean absolute error")
     ended = ", ended early," if record["interrupted"] else ""
     return (
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px{ended} in "
-        f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss} error, "
+        f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss}, "
         f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
         f"{recipe['seed']}, simulator `{record['data']['sha256'][:12]}`"
     )
@@ -116,8 +116,12 @@ def _simulated_table(scores: Scores) -> str:
     return "\n".join(lines)
 
 
+ATTENTION = {"aeanet": "unet", "shuffled-bottom": "shuffled", "shuffled-all": "shuffled"}
+"""Networks of `benches.networks` with attention, and the network without that each is compared with."""
+
+
 def _comparison(entries: Scores) -> list[str]:
-    """A table for each budget: means over the seeds."""
+    """A table for each budget, of means over the seeds, and what attention adds."""
     parts = []
     for budget in dict.fromkeys(entry["budget"] for entry in entries):
         runs = [entry for entry in entries if entry["budget"] == budget]
@@ -133,8 +137,35 @@ def _comparison(entries: Scores) -> list[str]:
             real = [f"{run['real_psnr']:+.2f}" for run in own if "real_psnr" in run]
             row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
             lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
-        parts += [f"Pretrained with a budget of {budget} each (`python -m benches.networks`):", "\n".join(lines)]
+        parts += [
+            f"Trained for {budget} of their own steps each (`python -m benches.networks`); gains over bicubic "
+            "interpolation without flips, on simulated images held back and on real pairs:",
+            "\n".join(lines),
+        ]
+        added = [
+            f"{name} against {plain}: {' and '.join(found)}"
+            for name, plain in ATTENTION.items()
+            if (found := _added(runs, name, plain))
+        ]
+        if added:
+            parts.append(
+                f"What attention adds at equal time, mean and range over the seeds, in dB: {'; '.join(added)}. The "
+                "shipped model has none."
+            )
     return parts
+
+
+def _added(runs: Scores, name: str, plain: str) -> list[str]:
+    """The gain of one network over another with the same seeds, on each kind of images."""
+    found = []
+    for title, key in (("on simulated images", "simulated_psnr"), ("on the real pairs", "real_psnr")):
+        of = {(run["network"], run["seed"]): run[key] for run in runs if key in run}
+        gains = [
+            gain - of[plain, seed] for (network, seed), gain in of.items() if network == name and (plain, seed) in of
+        ]
+        if gains:
+            found.append(f"{statistics.fmean(gains):+.2f} {title} ({min(gains):+.2f} to {max(gains):+.2f})")
+    return found
 
 
 def _cost(cost: Scores) -> str:

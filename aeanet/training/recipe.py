@@ -12,7 +12,7 @@ MOST = 2**31  # of anything that is counted
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
-Loss = Literal["mae", "relative"]
+Loss = Literal["mae", "relative", "psnr"]
 
 
 class RecipeError(UserError):
@@ -32,8 +32,9 @@ class Recipe:
     the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
     by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
 
-    The relative loss is for data of all strengths of noise: it counts each crop's error as a share of that error, so
-    that nearly clean images weigh as much as noisy ones. Under MAE the noisy ones decide alone.
+    The losses relative and psnr are for data of all strengths of noise: they count each crop's error as a share of that
+    error, so that nearly clean images weigh as much as noisy ones. Under MAE the noisy ones decide alone. By relative a
+    network learns the median of what a pixel can be, by psnr, which is the mean PSNR of the crops, its mean.
 
     `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
     time to average that out. Frozen statistics are used in training as they are in prediction.
@@ -51,7 +52,7 @@ class Recipe:
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
-    loss: Annotated[Loss, "mae; or relative: mean over the crops of the logarithm of each one's MAE"] = "mae"
+    loss: Annotated[Loss, "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE"] = "mae"
     max_seconds: float | None = None
     freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0

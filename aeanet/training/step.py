@@ -12,9 +12,9 @@ from aeanet.networks.base import Network
 from aeanet.training.batch_norm import RunningStatistics
 from aeanet.training.parallel import average_over_processes
 from aeanet.training.progress import TrainingProgress
-from aeanet.training.recipe import Recipe, RecipeError
+from aeanet.training.recipe import Loss, Recipe, RecipeError
 
-FLOOR = 0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in the relative loss
+FLOOR = 0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in these losses
 
 
 class TrainingStep:
@@ -69,7 +69,7 @@ class TrainingStep:
         with computing_in(self.recipe.precision, lr.device):
             restored = self.forward(lr)
             loss = F.l1_loss(restored, hr)
-            wanted = loss if self.recipe.loss == "mae" else relative_loss(restored, hr)
+            wanted = LOSSES[self.recipe.loss](restored, hr)
         wanted.backward()
         return loss.detach()
 
@@ -77,6 +77,18 @@ class TrainingStep:
 def relative_loss(restored: Tensor, hr: Tensor) -> Tensor:
     """Mean over the images (N, 1, H, W) of log(MAE + FLOOR)."""
     return (restored - hr).abs().mean((1, 2, 3)).add(FLOOR).log().mean()
+
+
+def psnr_loss(restored: Tensor, hr: Tensor) -> Tensor:
+    """Mean over the images (N, 1, H, W) of log(RMSE^2 + FLOOR^2) / 2: the PSNR, in other units."""
+    return (restored - hr).square().mean((1, 2, 3)).add(FLOOR**2).log().mean() / 2
+
+
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "mae": F.l1_loss,
+    "relative": relative_loss,
+    "psnr": psnr_loss,
+}
 
 
 class CapturedPass:

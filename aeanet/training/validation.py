@@ -69,7 +69,7 @@ def score_held_back(
     """
     scores: list[Score] = []
     for pair in pairs:
-        restored = restore(model, pair.lr)
+        restored = restore(model, pair.lr, flips=1)  # scores of one training are compared, often
         score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
         if score and not scores and folder:
             with tolerating(on_trouble):

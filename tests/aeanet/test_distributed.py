@@ -21,6 +21,7 @@ from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet.inference import memory
 from aeanet.inference.files import super_resolve_mosaic
+from aeanet.inference.flips import Flips
 from aeanet.inference.prediction import restore
 from aeanet.inference.tiling import TilingError
 from aeanet.io.images import write_image
@@ -98,24 +99,24 @@ def test_a_single_process_is_untouched() -> None:
     assert torch.equal(model(lr), plain(lr))
 
 
-def predict_main(rank: int, ranks: int, folder: Path) -> None:
+def predict_main(rank: int, ranks: int, flips: Flips, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     model, image = lively_network(), tifffile.imread(folder / "image.tif")
-    result = restore(model, image, tile=44, group=dist.group.WORLD)
+    result = restore(model, image, tile=44, flips=flips, group=dist.group.WORLD)
     np.save(folder / f"{rank}.npy", result)
     for name in ("out.tif", "out.zarr"):
         source, target = folder / "image.tif", folder / name
-        super_resolve_mosaic(model, source, target, tile=44, magnification=1.0, group=dist.group.WORLD)
+        super_resolve_mosaic(model, source, target, tile=44, magnification=1.0, flips=flips, group=dist.group.WORLD)
     leave()
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_predict_as_one(ranks: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ranks", "flips"), [(2, 4), (4, 1)])
+def test_ranks_predict_as_one(ranks: int, flips: Flips, tmp_path: Path) -> None:
     image = uneven_noise(101, 130)
     tifffile.imwrite(tmp_path / "image.tif", image)
-    mp.spawn(predict_main, (ranks, tmp_path), nprocs=ranks)
-    whole = restore(lively_network(), image)
+    mp.spawn(predict_main, (ranks, flips, tmp_path), nprocs=ranks)
+    whole = restore(lively_network(), image, flips=flips)
     assert np.abs(tiles_alone(lively_network(), image, 44) - whole).max() > 1e-3
     for rank in range(ranks):
         np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), whole, atol=1e-5)

@@ -51,9 +51,16 @@ def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest
     assert same.exit_code == 0, same.output
     np.testing.assert_array_equal(tifffile.imread("predicted/float.tif"), tifffile.imread("restored/float.tif"))
 
-    wrong = aeanet("restore", tmp_path / "deep.tif", "--magnification", "5")
-    assert wrong.exit_code == 1
-    assert "wanted 1 to 4" in wrong.output
+    once = aeanet("restore", tmp_path / "float.tif", "--flips", "1", "--out", "once")
+    assert once.exit_code == 0, once.output
+    expected = super_resolve(load_model("sem"), values.astype(np.float32), magnification=2, flips=1)
+    np.testing.assert_allclose(tifffile.imread("once/float.tif"), expected, atol=1e-6)
+    assert np.abs(tifffile.imread("once/float.tif") - tifffile.imread("restored/float.tif")).max() > 1e-4
+
+    for wrong, words in ((("--magnification", "5"), "wanted 1 to 4"), (("--flips", "3"), "wanted 1, 2 or 4")):
+        refused = aeanet("restore", tmp_path / "deep.tif", *wrong)
+        assert refused.exit_code == 1
+        assert words in refused.output
     found = json.loads(aeanet("info", "sem", "--json").stdout)
     assert found["training"]["name"] == "sem"
 

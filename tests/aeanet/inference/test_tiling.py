@@ -73,15 +73,28 @@ NETWORKS = ["aeanet", "gvtnet", "unet", "two blocks"]
 LEAST = {name: reach_of(network(name, 0)).halo for name in NETWORKS}
 
 
+def averaged(model: nn.Module, image: np.ndarray, flips: int) -> np.ndarray:
+    """The mean over the image, upside down, left to right, and both."""
+    axes = ((), (0,), (1,), (0, 1))[:flips]
+    return np.mean([np.flip(whole(model, np.flip(image, axis).copy()), axis) for axis in axes], axis=0)
+
+
 @settings(max_examples=40)
-@given(st.sampled_from(NETWORKS), st.integers(1, 130), st.integers(1, 130), st.integers(0, 100), st.integers(0, 2**16))
-def test_tiled_equals_whole(name: str, height: int, width: int, beyond: int, seed: int) -> None:
+@given(
+    st.sampled_from(NETWORKS),
+    st.integers(1, 130),
+    st.integers(1, 130),
+    st.integers(0, 100),
+    st.sampled_from([1, 1, 2, 4]),
+    st.integers(0, 2**16),
+)
+def test_tiled_equals_whole(name: str, height: int, width: int, beyond: int, flips: int, seed: int) -> None:
     model = network(name, seed)
     if name == "two blocks":  # pads nothing by itself
         height, width = height + height % 2, width + width % 2
     image = np.random.default_rng(seed).random((height, width))
-    expected = whole(model, image)
-    got = tiled(model, image, LEAST[name] + beyond)
+    expected = averaged(model, image, flips)
+    got = tiled(model, image, LEAST[name] + beyond, flips=flips)
     assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
@@ -120,6 +133,12 @@ def test_a_tile_larger_than_the_image_is_the_whole_image_in_one_pass() -> None:
     got = tiled(model, image, 500, progress=lambda done, total: seen.append((done, total)))
     assert np.array_equal(got, whole(model, image))
     assert seen == [(1, 1)]
+
+
+@pytest.mark.parametrize("flips", [0, 3, 8, True])
+def test_another_number_of_flips_is_refused(flips: int) -> None:
+    with pytest.raises(ValueError, match="wanted 1, 2 or 4"):
+        tiled(network("unet", 0), np.zeros((64, 64)), 64, flips=flips)
 
 
 def test_reach_is_that_of_the_layers() -> None:

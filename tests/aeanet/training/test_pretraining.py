@@ -10,13 +10,16 @@ import torch
 from toys import aeanet
 
 import aeanet.training.simulated as simulated
-from aeanet.networks.registry import build_model, load_model
+from aeanet.errors import ModelError
+from aeanet.networks.registry import SHIPPED_FOLDER, build_model, load_model
+from aeanet.networks.shuffled import deepened
+from aeanet.scoring.metrics import psnr
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
 from aeanet.training.simulated import simulated_batches
-from aeanet.training.step import FLOOR, relative_loss
+from aeanet.training.step import FLOOR, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
 TINY = {"widths": [4], "blocks": [1]}
@@ -71,12 +74,32 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert (tmp_path / "broken" / "model.md").read_text() == model_card(record)
 
 
+def test_a_deeper_network_computes_the_same_at_first() -> None:
+    model, x = build_model("shuffled", widths=[4, 8], blocks=[1, 2]), torch.rand(2, 1, 12, 20)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    deeper = deepened(model, (3, 2))
+    assert deeper.config["blocks"] == [3, 2]
+    assert torch.equal(deeper(x), model(x))
+    for other, blocks in ((model, (1, 1)), (model, (1, 2, 2)), (build_model("unet"), (2, 2, 2))):
+        with pytest.raises(ModelError, match="blocks"):
+            deepened(other, blocks)
+
+
 def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None:
     restored, hr = torch.zeros(2, 1, 3, 3, requires_grad=True), torch.zeros(2, 1, 3, 3)
     hr[0], hr[1] = 0.02, 0.2
     relative_loss(restored, hr).backward()
     first, second = (restored.grad[i].abs().sum().item() for i in (0, 1))
     assert first / second == pytest.approx((0.2 + FLOOR) / (0.02 + FLOOR))
+
+
+def test_the_psnr_loss_is_the_mean_psnr() -> None:
+    restored, hr = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    inside = np.ones((8, 8), bool)
+    wanted = np.mean([psnr(a[0].numpy(), b[0].numpy(), inside) for a, b in zip(restored, hr, strict=True)])
+    assert -20 / np.log(10) * psnr_loss(restored, hr).item() == pytest.approx(wanted, abs=1e-4)
+    assert psnr_loss(hr, hr).item() == pytest.approx(np.log(FLOOR))
 
 
 def test_the_average_is_that_of_the_latest_weights() -> None:
@@ -111,3 +134,24 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
     assert load_model(tmp_path / "run").magnification == 2
+
+
+def test_the_card_says_what_attention_adds() -> None:
+    record = json.loads((SHIPPED_FOLDER / "sem.json").read_text())
+    gains = {("shuffled", 0): 5.0, ("shuffled", 1): 5.2, ("shuffled-bottom", 0): 5.1, ("shuffled-bottom", 1): 5.5}
+    entries = [
+        {
+            "network": network,
+            "seed": seed,
+            "budget": "4 min",
+            "steps": 100,
+            "parameters": 10,
+            "simulated_psnr": gain,
+            "simulated_ssim": 0.1,
+        }
+        for (network, seed), gain in gains.items()
+    ]
+    card = model_card(record | {"comparison": entries})
+    assert "shuffled-bottom against shuffled: +0.20 on simulated images (+0.10 to +0.30)." in card
+    assert "| shuffled-bottom | 2 | 100 | 10 | +5.30 | +0.1000 | - |" in card
+    assert "not yet shown" in model_card(record | {"comparison": []})
