@@ -27,7 +27,17 @@ from ..functional import apply_matrix
 from ..layout import acc_dtype, without_autocast
 from ..summary import count_like
 from .nonlocal_blocks import folded_output, folds
-from .replacing import ClassSwap, Converted, LeftAloneError, as_map, convolved, over_channels, pointwise, project
+from .replacing import (
+    ClassSwap,
+    Converted,
+    LeftAloneError,
+    as_map,
+    convolved,
+    is_only,
+    over_channels,
+    pointwise,
+    project,
+)
 
 
 def reach_of_convolutions(module: nn.Module) -> int:
@@ -318,9 +328,12 @@ class CrossCovariance(Converted):
         heads = (part.unflatten(2, (this.num_heads, -1)).transpose(1, 2) for part in (query, key))
         with without_autocast(x.device):
             maps = channel_map(summarize_channels(*heads), this.temperature.flatten())
-            matrix = projected_maps(this.proj.weight, maps).to(value.dtype).mT
-        bias = value.new_zeros(()) if this.proj.bias is None else this.proj.bias
-        y = torch.baddbmm(bias, value, matrix)
+            linear = is_only(this.proj, nn.Linear)
+            weight = this.proj.weight if linear else torch.eye(value.shape[2], dtype=maps.dtype, device=maps.device)
+            matrix = projected_maps(weight, maps).to(value.dtype).mT
+        bias = this.proj.bias if linear else None
+        y = torch.bmm(value, matrix) if bias is None else torch.baddbmm(bias, value, matrix)
+        y = y if linear else this.proj(y)
         return this.proj_drop(y) if hasattr(this, "proj_drop") else y
 
 
@@ -340,8 +353,6 @@ def swap_transposed(module: Any) -> list[ClassSwap]:
 
 def swap_cross_covariance(module: Any) -> list[ClassSwap]:
     no_dropout("attn_drop", getattr(module, "attn_drop", None))
-    if not isinstance(module.proj, nn.Linear):
-        raise LeftAloneError(f"proj is a {type(module.proj).__name__}, not a linear layer")
     return [ClassSwap(module, CrossCovariance)]
 
 

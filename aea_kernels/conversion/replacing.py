@@ -170,7 +170,7 @@ def convolved(module: Any, x: Tensor) -> Tensor:
         for part in module:
             x = convolved(part, x)
         return x
-    known = _is_only(module, nn.Conv1d, nn.Conv2d, nn.Conv3d) and not any(module.padding)
+    known = is_only(module, nn.Conv1d, nn.Conv2d, nn.Conv3d) and not any(module.padding)
     if known and all(size == 1 for size in (*module.kernel_size, *module.stride)):
         return project(x, module.weight, module.bias)
     y: Tensor = module(x)
@@ -179,15 +179,16 @@ def convolved(module: Any, x: Tensor) -> Tensor:
 
 def over_channels(linear: Any, x: Tensor) -> Tensor:
     """A linear layer over the channels of x (N, C, *spatial), by `project`."""
-    if _is_only(linear, nn.Linear):
+    if is_only(linear, nn.Linear):
         return project(x, linear.weight, linear.bias)
     y: Tensor = linear(x.movedim(1, -1))
     return y.movedim(-1, 1)
 
 
-def _is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
+def is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
     """Whether its parameters say all that it computes: no derived class, no wrapper, no hooks."""
-    return type(module) in classes and not (module._forward_hooks or module._forward_pre_hooks)
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return type(module) in classes and not hooks
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

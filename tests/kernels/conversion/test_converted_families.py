@@ -151,7 +151,9 @@ class Doubled(nn.Module):
 
 
 @pytest.mark.parametrize("hooked", [True, False], ids=["hook", "wrapper"])
-@pytest.mark.parametrize(("name", "part"), [("LinearAttention", "to_qkv"), ("SANA multiscale", "to_q")])
+@pytest.mark.parametrize(
+    ("name", "part"), [("LinearAttention", "to_qkv"), ("SANA multiscale", "to_q"), ("XCA", "proj")]
+)
 def test_what_is_done_to_a_projection_afterwards_counts(name: str, part: str, hooked: bool) -> None:
     shape, make = CASES[name]
     module, x = randomised(make()).eval(), torch.randn(shape, dtype=torch.float64)
