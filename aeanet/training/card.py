@@ -23,7 +23,7 @@ VISIBLE = 54.2
 
 def model_card(record: Mapping[str, Any]) -> str:
     """Markdown for the record of `pretraining.pretrain`, and whatever was measured since (`benches.ship`)."""
-    model, scores = record["model"], record["scores"]
+    model, scores, stages = record["model"], record["scores"], [*record.get("start", []), record]
     options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
     parts = [
         f"# {record.get('name', 'A model pretrained on simulated micrographs')}",
@@ -32,7 +32,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"The network `{model['name']}` ({options or 'its usual options'}). It is told the magnification. "
         "Its weights are the running average of the latest steps, rounded to float16 in the shipped file.",
         "Trained by `aeanet pretrain` with Adam: "
-        + "; then ".join(_course(stage) for stage in [*record.get("start", []), record])
+        + "; then ".join(_course(stage, model) for stage in stages)
         + ". The record beside this card has all settings and versions.",
         "## What it was trained on",
         "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens (particles, porous "
@@ -91,16 +91,17 @@ LIMITS = (
 )
 
 
-def _course(record: Mapping[str, Any]) -> str:
-    """A training, in words."""
+def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """A training, in words, with the options of its network where they are not those of `model`."""
     recipe = record["recipe"]
+    other = "".join(f", {name} {value}" for name, value in record["model"].items() if model.get(name) != value)
     loss = {"relative": "relative error", "psnr": "PSNR"}.get(recipe.get("loss"), "mean absolute error")
     ended = ", ended early," if record["interrupted"] else ""
     return (
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px{ended} in "
         f"{record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} thread(s), {loss}, "
         f"{recipe['schedule']} learning rate up to {recipe['rate']:g}, products in {recipe['precision']}, seed "
-        f"{recipe['seed']}, simulator `{record['data']['sha256'][:12]}`"
+        f"{recipe['seed']}, simulator `{record['data']['sha256'][:12]}`{other}"
     )
 
 
