@@ -25,16 +25,18 @@ SEED = 2_700_000_000
 
 
 def measure(model: str, path: Path) -> dict[str, Any]:
-    """Level -> contender -> gain in dB over the noisy image, image by image; what the record has is kept."""
+    """Level -> contender -> gain in dB over the noisy image, image by image; what the record has of BM3D is kept."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"levels": {}}
     network = to_device(load_model(model))
     for level in LEVELS:
-        gains = found["levels"].setdefault(str(level), {"shipped": [], "bm3d": []})
-        for index in range(len(gains["bm3d"]), len(KINDS)):
+        gains = found["levels"].setdefault(str(level), {"bm3d": []}) | {"shipped": []}
+        found["levels"][str(level)] = gains
+        for index in range(len(KINDS)):
             scan = Acquisition(magnification=1.0, shot=level**2 / 88, read=0.3 * level)
             image = simulate_image(SEED + index, SHAPE, kind=KINDS[index], acquisition=replace(scan, spot=0.6))
-            tried = [METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS]
-            gains["bm3d"].append(max(_gain(image.lr, result, image.hr) for result in tried))
+            if index >= len(gains["bm3d"]):
+                tried = [METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS]
+                gains["bm3d"].append(max(_gain(image.lr, result, image.hr) for result in tried))
             gains["shipped"].append(_gain(image.lr, super_resolve(network, image.lr, magnification=1.0), image.hr))
         write_json(path, found, 1)
         print(level, {name: round(statistics.fmean(values), 2) for name, values in gains.items()}, flush=True)
