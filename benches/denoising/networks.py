@@ -16,7 +16,7 @@ from .scores import Scores, gain
 
 TRAINED_ON = 3  # every third pair
 FINE_TUNING = Recipe.fine_tuning(max_seconds=120)
-FROM_SCRATCH = Recipe.short(steps=4_000)
+FROM_SCRATCH = Recipe.short(steps=4_000, precision="bfloat16")  # a third of the time of float32
 
 
 def train_both(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> dict[str, Path]:
