@@ -43,6 +43,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "correlation). The simulator is named by the SHA-256 of its source.",
         "## Scores",
     ]
+    if model["name"] == "shuffled":
+        parts.append("All are of the mean over four flips of the image, which is the result unless one asks otherwise.")
     if scores.get("simulated"):
         parts += [
             "On simulated images held back (160 x 192 px LR), gain over bicubic interpolation:",
