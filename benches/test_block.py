@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from .conftest import Race, check, copies, normal
+from .conftest import Race, check, copies, in_types, normal
 from .contenders import BLOCKS, OTHER_FUNCTIONS, PlainBlock, make_block
 from .memory import measure, resident_peak
 
@@ -18,7 +18,6 @@ SHAPES = [
     pytest.param((8, 128, 64, 64), id="training", marks=thorough),
     *[pytest.param((1, width, 944, 1280), id=f"full grid, {width}", marks=thorough) for width in (32, 64, 128)],
 ]
-DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=thorough)]
 
 
 def runner(module: torch.nn.Module, backward: bool) -> Any:
@@ -54,39 +53,30 @@ def prepared(
 
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "dtype"), in_types(SHAPES))
 def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str) -> None:
     case = request.node.callspec.id.split("-")[0]
-    if race.device.type == "cpu" and case.startswith("full") and dtype != torch.float32:
-        # a round of the slowest contender takes up to minutes there
-        pytest.skip("16 bits at the full size take minutes a round on a CPU")
-
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | {str(dtype).removeprefix('torch.')} | {direction}"
     race.run(group, name, lambda: prepared(race, name, shape, dtype, backward))
 
 
 @thorough
+@pytest.mark.on("cuda")
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
 @pytest.mark.parametrize("shape", SHAPES[:2])
 def test_captured(race: Race, request: Any, shape: tuple[int, ...], backward: bool, name: str) -> None:
-    if race.device.type != "cuda":
-        # only a GPU has graphs of launches
-        pytest.skip("only a GPU has CUDA graphs")
     case = request.node.callspec.id.split("-")[0]
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | bfloat16 | CUDA graph | {direction}"
     race.run(group, name, lambda: prepared(race, name, shape, torch.bfloat16, backward), captured=True)
 
 
+@pytest.mark.on("cpu")  # on a GPU the peak of memory is in every group of the other cases
 @pytest.mark.parametrize("name", ["aea", "plain eager"])
 def test_memory(race: Race, name: str) -> None:
     """Peak resident memory of forward and backward beyond input, output and their gradients."""
-    if race.device.type != "cpu":
-        # only a CPU's memory needs a process of its own to be measured
-        pytest.skip("on a GPU the peak of memory is in every group of the other tests")
     race.record("block | bottom | float32 | memory", name, bytes=measure(name, peak_of_training))
 
 

@@ -15,6 +15,7 @@ from aeanet.inference.timing import timed
 from .conftest import Race, normal
 
 thorough = pytest.mark.thorough
+ON_GPU = [thorough, pytest.mark.on("cuda")]  # a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32
 NETWORKS = ["aeanet", pytest.param("gvtnet", marks=thorough), pytest.param("unet", marks=thorough)]
 
 
@@ -32,13 +33,10 @@ def arithmetic(precision: str, race: Race) -> Iterator[None]:
 
 @pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("captured", [False, pytest.param(True, marks=thorough)], ids=["calls", "CUDA graph"])
-@pytest.mark.parametrize("precision", ["float32", *(pytest.param(p, marks=thorough) for p in ("tf32", "bfloat16"))])
+@pytest.mark.parametrize("captured", [False, pytest.param(True, marks=ON_GPU)], ids=["calls", "CUDA graph"])
+@pytest.mark.parametrize("precision", ["float32", *(pytest.param(p, marks=ON_GPU) for p in ("tf32", "bfloat16"))])
 @pytest.mark.parametrize("training", [False, pytest.param(True, marks=thorough)], ids=["inference", "training step"])
 def test_model(race: Race, name: str, training: bool, precision: str, captured: bool) -> None:
-    if race.device.type == "cpu" and (captured or precision != "float32"):
-        # a CPU has neither TF32 nor graphs, and 16 bits are slower there than 32
-        pytest.skip("TF32, graphs and fast 16 bits are a GPU's")
     torch.manual_seed(0)
     model = build_model(name).to(race.device).train(training)
     shape = (8, 1, 128, 128) if training else (1, 1, 944, 1280)

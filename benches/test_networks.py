@@ -133,13 +133,11 @@ def cost_of(name: str, case: int, size: tuple[int, int], backward: bool) -> tupl
 
 
 @thorough
+@pytest.mark.on("cpu")  # on a GPU the peak of memory is in every group of the other cases
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 @names
 def test_largest_image(race: Race, case: Case, name: str) -> None:
     """Side of the square image whose forward pass takes the budget."""
-    if race.device.type != "cpu":
-        # only a CPU's memory needs a process of its own to be measured
-        pytest.skip("on a GPU the peak of memory is in every group of the other tests")
     group = f"network | {case.name} | largest side within {BUDGET / 1e9:.0f} GB"
     report(race, group, name, lambda: {"side": largest_side(name, CASES.index(case))})
 
@@ -155,14 +153,12 @@ def largest_side(name: str, case: int) -> int:
 # ---- single blocks --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on("cpu")  # what GPUs gain is measured on whole networks
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
 @pytest.mark.parametrize("side", [pytest.param(side, marks=thorough if side > 64 else ()) for side in SIDES])
 @directions
 @names
 def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -> None:
-    if race.device.type != "cpu":
-        # what GPUs gain is measured on whole networks
-        pytest.skip("single blocks are timed on a CPU; on a GPU whole networks are")
     group = f"conversion | {block.name} | {side}x{side} | {'forward + backward' if backward else 'forward'}"
 
     def find() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from aea_kernels import naive
 
-from .conftest import Race, check, copies, normal
+from .conftest import Race, check, copies, in_types, normal
 from .contenders import OPERATORS, OTHER_FUNCTIONS
 
 thorough = pytest.mark.thorough
@@ -19,20 +19,15 @@ SHAPES = [
     pytest.param((8, 2, 64 * 64, 64), id="training", marks=thorough),
     *[pytest.param((1, 1, FULL, width), id=f"full grid, {width}", marks=thorough) for width in (32, 64, 128)],
 ]
-DTYPES = [torch.float32, pytest.param(torch.bfloat16, marks=thorough)]
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("shape", "dtype"), in_types(SHAPES))
 def test_operator(
     race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
 ) -> None:
     case = request.node.callspec.id.split("-")[0]
-    if race.device.type == "cpu" and case.startswith("full") and dtype != torch.float32:
-        # a round of the slowest contender takes up to minutes there
-        pytest.skip("16 bits at the full size take minutes a round on a CPU")
 
     def prepare() -> tuple[Any, list[Any]]:
         q = torch.empty(shape, dtype=dtype, device=race.device)

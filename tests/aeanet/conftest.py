@@ -12,6 +12,5 @@ def real_pairs() -> Path:
     named = os.environ.get("AEANET_REAL_PAIRS")
     folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data" / "sem2x"
     if not (folder / "lr").is_dir():
-        # the project must work, and its tests pass, on a machine without the real pairs
-        pytest.skip(f"no real pairs in {folder} (name a folder in AEANET_REAL_PAIRS)")
+        pytest.skip(f"no real pairs in {folder} (name a folder in AEANET_REAL_PAIRS)")  # they are not in the checkout
     return folder

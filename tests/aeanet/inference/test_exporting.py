@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from toys import aeanet
 import aea_kernels as aea
 from aeanet.inference import exporting
 from aeanet.networks.registry import build_model, load_model, save_model
+
+with_the_extra = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))),
+    # an extra for those who write ONNX models, not among what the tests need
+    reason="the extra export is not installed",
+)
 
 
 def saved(folder: Path, name: str = "aeanet", **options: object) -> Path:
@@ -29,15 +36,12 @@ def saved(folder: Path, name: str = "aeanet", **options: object) -> Path:
     return folder
 
 
+@with_the_extra
 def test_an_exported_network_restores_images_of_every_size_as_the_papers(tmp_path: Path) -> None:
     """ONNX Runtime against the equations with the map, in float64."""
-    onnx, runtime = (
-        # an extra that only those need who write ONNX models
-        pytest.importorskip(name, reason="the extra export is not installed")
-        for name in ("onnx", "onnxruntime")
-    )
-    # PyTorch's exporter needs it, and without it there is nothing to test
-    pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    import onnx
+    import onnxruntime as runtime
+
     run, file = saved(tmp_path / "run", references=5), tmp_path / "made" / "first.onnx"
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -62,10 +66,8 @@ def test_an_exported_network_restores_images_of_every_size_as_the_papers(tmp_pat
         assert np.abs(restored - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@with_the_extra
 def test_the_shipped_model_is_exported(tmp_path: Path) -> None:
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        # an extra that only those need who write ONNX models
-        pytest.importorskip(name, reason="the extra export is not installed")
     assert max(exporting.export_onnx(load_model("sem"), tmp_path / "sem.onnx").values()) <= 1e-5
     assert (tmp_path / "sem.onnx").is_file()
 
