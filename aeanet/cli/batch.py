@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from aeanet.cli.earlier import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
@@ -34,6 +34,7 @@ def restore_images(
     tile: side in px, or "auto". compiled: by `torch.compile`. options: of `inference.files.restore_file`.
     """
     from aeanet.distributed import TILES_PATIENCE, all_processes
+    from aeanet.inference.flips import Flips
     from aeanet.inference.prediction import compile_parts, known_magnification
     from aeanet.inference.tiling import check_side, reach_of
     from aeanet.networks.registry import load_model, to_device
@@ -41,7 +42,7 @@ def restore_images(
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
-    if options.get("flips") not in (None, 1, 2, 4):
+    if options.get("flips") not in (None, *get_args(Flips)):
         fail(f"--flips is {options['flips']}, wanted 1, 2 or 4.")
     with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))

@@ -267,8 +267,8 @@ def run_tiles(
         exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
         halo: px around a tile that the network is given in the last pass and whose result is dropped; by default as
             many as exactness needs.
-        flips: the result is the mean of those for so many flips of the image (`flips.Flips`), in as many times the
-            time and the memory of one.
+        flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It takes as many
+            times the time, and the memory of one.
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 

@@ -1,8 +1,10 @@
 """The interface of every network: grey images in, grey images of the same size out."""
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
+
+from aeanet.inference.flips import Flips
 
 MAGNIFICATIONS = (0.9, 16.0)  # of a model, or asked for: from the least at which pairs register on
 
@@ -17,7 +19,7 @@ class Network(nn.Module):
     """
 
     magnification: float | None = None
-    flips: Literal[1, 2, 4] = 1
+    flips: Flips = 1
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
