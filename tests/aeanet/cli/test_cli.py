@@ -130,6 +130,7 @@ def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> No
     (run / "models.json").write_text(json.dumps({"models": {"1": "1"}, "left_out": {"0": "too small"}}))
     result = aeanet("evaluate", run, pairs)
     assert result.exit_code == 0, result.output
+    assert "±" not in result.stdout, "one pair says nothing of the spread"
     assert f"Pair 0 is left out: {run} holds no model of its own for it." in result.stderr
     (run / "models.json").write_text(json.dumps({"models": {"7": "1"}, "left_out": {}}))
     assert_one_sentence(aeanet("evaluate", run, pairs), "No pair was scored")
