@@ -124,9 +124,11 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     path = model_path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
+        inside = sorted(path.glob(f"*/{MODEL_FILE}")) if path.is_dir() else []
+        example = f"; there is one in {inside[0].parent}" if inside else ""
         raise ModelError(
             f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
-            f"shipped model ({', '.join(SHIPPED)})."
+            f"shipped model ({', '.join(SHIPPED)}){example}."
         )
     try:
         metadata, tensors = read_tensors(file)
