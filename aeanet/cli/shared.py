@@ -81,7 +81,7 @@ Flips = Annotated[
 ]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
-Minutes = Annotated[float | None, option("Stop after this many minutes.")]
+Minutes = Annotated[float | None, option("Stop after this many minutes of training, those before --resume included.")]
 MOST_MINUTES = 10_000_000  # 19 years
 
 

@@ -106,6 +106,7 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
     found = record(tmp_path)
+    assert f"held back: {found['validation']['delta_psnr']:+.2f} dB PSNR and " in done.stdout
     assert (found["steps_done"], found["interrupted"], found["loss"]) == (0, False, None)
     assert found["seconds"] > 0
     assert found["validation"]["delta_psnr"] > 0
@@ -135,7 +136,8 @@ def test_options_of_another_model(pairs: Path, tmp_path: Path, options: list[obj
 
 
 def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
-    trained(pairs, "--out", tmp_path, *BRIEF)
+    ended_by_time = trained(pairs, "--out", tmp_path, *BRIEF, "--steps", 9999, "--minutes", 0.0001)
+    assert " of 9,999 steps in " in ended_by_time.stdout
     assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
         pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
     )
