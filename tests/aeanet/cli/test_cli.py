@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,12 @@ def test_help_shows_an_example_and_is_light(command: list[str]) -> None:
     assert all(name in text for name in command or COMMANDS)
     if command:
         assert f"Example: aeanet {command[0]} " in text
+
+
+def test_the_version_and_the_short_name_of_help() -> None:
+    assert aeanet("--version").stdout == f"aeanet {version('aeanet')}\n"
+    for command in ([], ["restore"]):
+        assert aeanet(*command, "-h").stdout == aeanet(*command, "--help").stdout
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
