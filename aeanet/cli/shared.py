@@ -23,6 +23,7 @@ _AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}  # names 
 out = Console(**_AS_IT_IS)
 err = Console(stderr=True, **_AS_IT_IS)
 
+REGISTRATION = "registration.json"  # in a folder that `aeanet register` wrote
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
@@ -123,6 +124,11 @@ def leading() -> Iterator[None]:
 def register_pairs(folder: Path) -> "PairSet":
     from aeanet.data.pairs import load_pairs
 
+    if (folder / REGISTRATION).is_file():
+        warn(
+            f"{folder} holds results of aeanet register, whose LR has the grid of HR, so the magnification is 1 here: "
+            "give the original pairs to train for raw LR images."
+        )
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)
         data = load_pairs(
