@@ -61,7 +61,7 @@ Run = Annotated[
 Images = Annotated[
     list[Path],
     argument(
-        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+        "Micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
         metavar="IMAGE...",
         parser=path,
     ),
