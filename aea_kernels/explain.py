@@ -69,30 +69,37 @@ class Launch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of one call."""
+    """The cost of one call, counted from shapes. Prints as a table.
+
+    Attributes:
+        what: the call.
+        route: "fold": moments of z, C x C algebra, one matrix a position. "project": q, k, v and the output position by
+            position, around the operators. "summary": the operators on given q, k, v.
+        launches: the kernels, or on the eager backend the walks over the positions.
+        tensor_bytes: of one tensor of the input's size.
+        bandwidth: bytes a second.
+        saved_bytes: kept for backward; 0 in inference.
+        boxes_bytes: what the eager backend computes in; 0 with kernels.
+        map_bytes: what the materialised attention map would need.
+    """
 
     what: str
     route: str
-    """``fold``: moments of z, C x C algebra, one matrix a position. ``project``: q, k, v and the output position by
-    position, around the operators. ``summary``: the operators on given q, k, v."""
     launches: tuple[Launch, ...]
     tensor_bytes: int
-    """Of one tensor of the input's size."""
     bandwidth: float
-    """Bytes a second."""
     saved_bytes: int
-    """Kept for backward; 0 in inference."""
     boxes_bytes: int
-    """What the eager backend computes in; 0 with kernels."""
     map_bytes: int
-    """What the materialised attention map would need."""
 
     @property
     def reads(self) -> float:
+        """Of feature maps, in tensors of the input's size."""
         return sum(launch.reads for launch in self.launches)
 
     @property
     def writes(self) -> float:
+        """Of feature maps, in tensors of the input's size."""
         return sum(launch.writes for launch in self.launches)
 
     @property
