@@ -54,14 +54,14 @@ def restore_file(
         magnification, flips, precision: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
         group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
-        progress: told after every tile.
+        progress: told (done, total) after every tile.
         on_read: called with the image once it is in memory; not for one that is read by regions.
         on_result: called with the image and the result, both (H, W) in [0, 1], once the file is there; with the middle
             of both for an image that is read by regions. Of several processes only the first calls these two.
 
     Of several processes, an error of one that the user can mend is an AgreedError in all. Raises ImageError for files
-    that cannot be read or written, PredictionError if the magnification is not known,
-    TilingError for a tile that is too small, MemoryError if not even the smallest tile fits into the memory.
+    that cannot be read or written, PredictionError if the magnification is not known, TilingError for a tile that is
+    too small, MemoryError if not even the smallest tile fits into the memory, ModelError for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
     image, target = Path(image), Path(target)

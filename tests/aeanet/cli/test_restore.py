@@ -55,7 +55,7 @@ def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest
 
     once = aeanet("restore", tmp_path / "float.tif", "--flips", "1", "--out", "once")
     assert once.exit_code == 0, once.output
-    expected = super_resolve(load_model("sem"), values.astype(np.float32), magnification=2, flips=1)
+    expected = package.super_resolve("sem", values.astype(np.float32), magnification=2, flips=1)
     np.testing.assert_allclose(tifffile.imread("once/float.tif"), expected, atol=1e-6)
     assert np.abs(tifffile.imread("once/float.tif") - tifffile.imread("restored/float.tif")).max() > 1e-4
 
