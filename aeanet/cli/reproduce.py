@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.earlier import check_place
 from aeanet.cli.evaluate import Samples
 from aeanet.cli.shared import (
     Overwrite,
@@ -85,8 +84,11 @@ def main(
         samples=read_samples(samples, names) if samples else {},
         residual=budget < 1,
     )
-    for file in replaced_files(study, report):
-        check_place(file, overwrite=overwrite)
+    for file in () if overwrite else replaced_files(study, report):
+        fail(
+            f"{file} is already there, of other settings or other data: replace it with --overwrite, or choose another "
+            "folder with --out."
+        )
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))
         show(bar, "Writing the report", 1.0)
