@@ -52,8 +52,8 @@ def main(
     runs: Annotated[
         list[Path],
         argument(
-            "Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
-            metavar="RUN...",
+            "Run folders that `aeanet train` wrote, or sem; several are seeds of one method, and are averaged.",
+            metavar="RUN",
             parser=path,
         ),
     ],

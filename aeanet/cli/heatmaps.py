@@ -25,9 +25,7 @@ def main(
             parser=path,
         ),
     ],
-    images: Annotated[
-        list[Path], argument("LR micrographs, as for `aeanet predict`.", metavar="IMAGE...", parser=path)
-    ],
+    images: Annotated[list[Path], argument("Micrographs, as for `aeanet predict`.", metavar="IMAGE", parser=path)],
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,

@@ -62,7 +62,7 @@ Images = Annotated[
     list[Path],
     argument(
         "Micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
-        metavar="IMAGE...",
+        metavar="IMAGE",
         parser=path,
     ),
 ]
