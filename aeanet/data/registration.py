@@ -88,7 +88,7 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
     for label, image in (("LR", lr), ("HR", hr)):
         if min(image.shape) < MIN_SIDE:
             raise RegistrationError(
-                f"{label} has {image.shape[0]} x {image.shape[1]} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
+                f"{label} has {image.shape[1]} x {image.shape[0]} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
             )
     if np.array_equal(lr, hr):
         raise RegistrationError(_COPY)

@@ -83,8 +83,9 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     """
     image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
-        size = " x ".join(map(str, image.shape))
-        return _unknown(f"The image of {size} px is too small to be compared with those of the training.")
+        size = " x ".join(map(str, image.shape[::-1]))
+        least = f"at least {SMALLEST} x {SMALLEST} px are needed"
+        return _unknown(f"The image of {size} px is too small to be compared with those of the training: {least}.")
     if not (np.isfinite(image).all() and np.isfinite(restored).all()):
         return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
     if reference is None and isinstance(model, ShuffledUNet):
