@@ -94,6 +94,7 @@ def restore_all(
     make_folder(folder)
     with progress_bar() as bar:
         for index, image in enumerate(images):
+            show(bar, f"Restoring {image.name}", index / len(images))
 
             def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
                 show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / len(images))
