@@ -17,7 +17,6 @@ from aeanet.data.synthetic.tissue import tissue
 Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
 
-
 def _any_bodies(kind: str, size: tuple[int, int], rng: np.random.Generator, scale: float) -> Specimen:
     crisp, ground = log_uniform(rng, 1, 5), rng.uniform(0.3, 0.9)
     return bodies(kind, size, rng, scale, stock=STOCK, crisp=crisp, ground=ground)
