@@ -120,6 +120,8 @@ def main(
         if model and model != kept["name"]:
             fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
         options = kept | _given(network)
+        if _in_vain(options, recipe.batch):
+            warn("With --batch 1 the references learn nothing: give --batch 2 or more, or --no-batch-aware.")
         weights = None if start is None or begun else load_model(start)
         held_back: list[RegisteredPair] = []
         data = register_pairs(folder)
@@ -164,6 +166,16 @@ def main(
         if last.validation:
             gains = f"{last.validation['delta_psnr']:+.2f} dB PSNR and {last.validation['delta_ssim']:+.4f} SSIM"
             say(f"Gain over bicubic interpolation on the pairs held back: {gains}.")
+
+
+def _in_vain(options: dict[str, Any], batch: int) -> bool:
+    """Whether no image of a batch attends to the references: the first floor(N/2) of N do."""
+    return (
+        options["name"] == "aeanet"
+        and batch == 1
+        and options.get("batch_aware", True)
+        and options.get("references") != 0
+    )
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

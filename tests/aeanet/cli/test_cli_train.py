@@ -138,6 +138,10 @@ def test_options_of_another_model(pairs: Path, tmp_path: Path, options: list[obj
 def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
     ended_by_time = trained(pairs, "--out", tmp_path, *BRIEF, "--steps", 9999, "--minutes", 0.0001)
     assert " of 9,999 steps in " in ended_by_time.stdout
+    assert "references learn nothing" not in ended_by_time.stderr
+    for option, vain in (("--batch-aware", True), ("--no-batch-aware", False)):
+        done = trained(pairs, "--out", tmp_path / option, *BRIEF, "--steps", 1, "--batch", 1, option)
+        assert ("With --batch 1 the references learn nothing" in done.stderr) is vain
     assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
         pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
     )
