@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from aeanet.cli.earlier import check_place
 from aeanet.cli.evaluate import Samples
 from aeanet.cli.shared import (
     Overwrite,
@@ -64,6 +65,7 @@ def main(
     from aeanet.data.specimens import read_samples
     from aeanet.distributed import process_count
     from aeanet.reproduce import SECTIONS, Study, recipe_for, replaced_files, run_study, write_report
+    from aeanet.reproduce.store import RESULT_FILE
 
     if process_count() > 1:
         fail("reproduce runs as one process: start it without torchrun.")
@@ -84,11 +86,13 @@ def main(
         samples=read_samples(samples, names) if samples else {},
         residual=budget < 1,
     )
-    for file in () if overwrite else replaced_files(study, report):
-        fail(
-            f"{file} is already there, of other settings or other data: replace it with --overwrite, or choose another "
-            "folder with --out."
-        )
+    for file in replaced_files(study, report):
+        if file.name == RESULT_FILE and not overwrite:
+            fail(
+                f"{file} is already there, of other settings or other data: replace it with --overwrite, or choose "
+                "another folder with --out."
+            )
+        check_place(file, overwrite=overwrite)
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))
         show(bar, "Writing the report", 1.0)
