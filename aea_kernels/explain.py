@@ -178,7 +178,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, an unknown device, or another operator.
-        TypeError: neither a block nor a shape.
+        TypeError: neither a block nor a shape, or a dtype that is none.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:
@@ -186,6 +186,10 @@ def explain(
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is {dtype!r}, expected a torch.dtype")
+    if isinstance(shape, Tensor):
+        raise TypeError("shape is a Tensor, expected the shape (N, C, *spatial) of one")
     for given in (module_or_shape, shape):
         if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
             raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
