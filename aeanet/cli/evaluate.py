@@ -77,6 +77,8 @@ def main(
     from aeanet.data.specimens import read_samples
     from aeanet.scoring import evaluation
 
+    if swapped := [run for run in runs if (run / "lr").is_dir()]:
+        fail(f"{swapped[0]} is a folder of pairs, not a run: the runs come first, the pairs last.")
     models = single_models(runs)
     if results:
         keep_apart(results, folder)
