@@ -89,6 +89,8 @@ def main(
     checkpoint before a crash, with the same result as an uninterrupted training. Several GPUs: `torchrun
     --nproc-per-node 2 -m aeanet train ...`
     """
+    import torch
+
     from aeanet import training
     from aeanet.data.pairs import hold_back
     from aeanet.distributed import all_processes, rank
@@ -129,6 +131,8 @@ def main(
             validate = begun.configuration["data"]["held_back"]
         if validate:
             data, held_back = hold_back(data, validate)
+        if recipe == Recipe() and options["name"] not in ("lbnlm", "srsw") and not torch.cuda.is_available():
+            warn(f"{recipe.steps:,} steps take days without a GPU: --from sem and --quick take minutes.")
         with progress_bar() as bar:
             whose = ""
 

@@ -105,6 +105,7 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     trained(pairs, "--out", tmp_path, *BRIEF)
     done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
+    assert "take days" not in done.stderr
     found = record(tmp_path)
     assert f"held back: {found['validation']['delta_psnr']:+.2f} dB PSNR and " in done.stdout
     assert (found["steps_done"], found["interrupted"], found["loss"]) == (0, False, None)
@@ -155,8 +156,11 @@ def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aeanet.training.train", note)
-    assert aeanet_train(pairs, "--out", tmp_path).exit_code == cli.shared.INTERRUPTED
+    begun = aeanet_train(pairs, "--out", tmp_path)
+    assert begun.exit_code == cli.shared.INTERRUPTED
     assert asked == [(Recipe(), "aeanet")]
+    assert ("120,000 steps take days without a GPU" in begun.stderr) is not torch.cuda.is_available()
+    assert "days" not in aeanet_train(pairs, "--out", tmp_path, "--quick").stderr
 
 
 def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_path: Path) -> None:
