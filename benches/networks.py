@@ -1,6 +1,6 @@
 """`python -m benches.networks`: networks trained side by side on the same simulated crops, and their scores.
 
-python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs aligned/    # aligned/: of `aeanet register`
+python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs pairs/
 
 Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is the time of the
 processor, so that other work on the machine decides nothing. All take the crops in the same order. A seed that is in
@@ -19,7 +19,10 @@ from typing import Any
 
 import torch
 
+from aeanet.data.pairs import load_pairs
+from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage
+from aeanet.inference.prediction import restore
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
@@ -33,7 +36,7 @@ from aeanet.training.simulated import Batch, simulated_batches
 from aeanet.training.step import TrainingStep
 
 from .__main__ import HERE, commit
-from .ship import score_real
+from .denoising.scores import gain
 
 RECORD = HERE / "results" / "networks.json"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -73,7 +76,7 @@ class Training:
         self.now = TrainingProgress(step, seconds, self.recipe.used(step, seconds))
 
 
-def scores(model: Network, images: Sequence[WholeImage], pairs: Path | None) -> dict[str, float]:
+def scores(model: Network, images: Sequence[WholeImage], pairs: Sequence[RegisteredPair]) -> dict[str, float]:
     """Mean gains over bicubic interpolation on simulated images and, if there are any, on real pairs."""
     model.flips = 1  # of all networks alike
     simulated = score_simulated(model, images)
@@ -82,8 +85,8 @@ def scores(model: Network, images: Sequence[WholeImage], pairs: Path | None) -> 
         for name in ("psnr", "ssim")
     }
     if pairs:
-        real = score_real(model, pairs)
-        found |= {f"real_{name}": statistics.fmean(s[f"delta_{name}"] for s in real) for name in ("psnr", "ssim")}
+        real = [gain(pair, restore(model, pair.lr))[1] for pair in pairs]
+        found["real_psnr"], found["real_ssim"] = map(statistics.fmean, zip(*real, strict=True))
     return found
 
 
@@ -96,10 +99,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4, help="budget of each network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--pairs", type=Path, help="folder of `aeanet register`, whose pairs are scored")
+    parser.add_argument("--pairs", type=Path, help="folder of real pairs, which are scored")
     arguments = parser.parse_args()
     budget = f"{arguments.minutes:g} min"
     images = held_back_images(36)
+    pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
     for seed in arguments.seeds:
         done = {entry["network"] for entry in recorded() if (entry["seed"], entry["budget"]) == (seed, budget)}
         # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other networks have none
@@ -121,7 +125,7 @@ def main() -> None:
                 "threads": torch.get_num_threads(),
                 "commit": commit(),
             }
-            | scores(training.average.network(), images, arguments.pairs)
+            | scores(training.average.network(), images, pairs)
             for name, training in trainings.items()
         ]
         write_json(RECORD, recorded() + entries, 1)

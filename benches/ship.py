@@ -1,4 +1,8 @@
-"""`python -m benches.ship RUN`: score a pretrained model, and put it into the package with its card and record."""
+"""`python -m benches.ship RUN`: score a pretrained model, and put it into the package with its card and record.
+
+Its scores on real pairs and its warnings are those of `benches.denoising` and `benches.trust`, which measure the model
+in the package: with a new one, first run `python -m benches.ship RUN --no-cost`, then both, then this again.
+"""
 
 import argparse
 import json
@@ -14,23 +18,25 @@ from PIL import Image
 from aeanet.data.registration import RegisteredPair, RegistrationReport
 from aeanet.data.synthetic import Acquisition, simulate_image
 from aeanet.figures import draw_comparison
-from aeanet.inference.prediction import restore, super_resolve
+from aeanet.inference.prediction import super_resolve
 from aeanet.inference.upsampling import upsample
-from aeanet.io.images import read_image, write_image
+from aeanet.io.images import write_image
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
-from aeanet.scoring.metrics import psnr, ssim
+from aeanet.scoring.metrics import psnr
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 
+from .denoising.__main__ import RECORD as COMPARISON
+from .denoising.networks import SHIPPED
+from .denoising.scores import Scores
 from .trust import RECORD as TRUST_RECORD
 from .trust import card_section
 
 RESULTS = Path(__file__).parent / "results"
-BORDER = 24  # px of the real pairs that are not scored
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
 _CHILD = """
 import resource, sys, time
@@ -46,13 +52,12 @@ print(time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of `aeanet pretrain`")
     parser.add_argument(
         "--start", type=Path, nargs="*", default=[], help="run folders of the trainings before it, first to last"
     )
     parser.add_argument("--name", default="sem")
-    parser.add_argument("--pairs", type=Path, help="folder of `aeanet register`, whose pairs are scored")
     parser.add_argument("--images", type=int, default=36, help="simulated images to score")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory")
     arguments = parser.parse_args()
@@ -67,8 +72,7 @@ def main() -> None:
         "simulated": score_simulated(model, images),
         "clean": [round(_clean(model, image.hr), 2) for image in images],
     }
-    if arguments.pairs:
-        record["scores"]["real"] = score_real(model, arguments.pairs)
+    record["scores"]["real"] = _on_real_pairs()
     comparison = RESULTS / "networks.json"
     record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
     if TRUST_RECORD.exists():
@@ -84,22 +88,10 @@ def _clean(model: Network, image: np.ndarray) -> float:
     return psnr(super_resolve(model, image, magnification=1), image, np.ones(image.shape, bool))
 
 
-def score_real(model: Network, folder: Path) -> list[dict[str, Any]]:
-    """Gains over bicubic interpolation on the registered pairs of a folder, whole images without their border."""
-    scores = []
-    for path in sorted((folder / "hr").iterdir()):
-        lr, hr, mask = (read_image(folder / kind / path.name, keep_bar=True).pixels for kind in ("lr", "hr", "mask"))
-        inside = np.zeros(hr.shape, bool)
-        inside[BORDER:-BORDER, BORDER:-BORDER] = mask[BORDER:-BORDER, BORDER:-BORDER] > 0
-        restored, bicubic = restore(model, lr), lr.clip(0, 1)
-        scores.append(
-            {
-                "name": path.stem,
-                "delta_psnr": round(psnr(restored, hr, inside) - psnr(bicubic, hr, inside), 4),
-                "delta_ssim": round(ssim(restored, hr, inside) - ssim(bicubic, hr, inside), 5),
-            }
-        )
-    return scores
+def _on_real_pairs() -> list[dict[str, Any]]:
+    """Gains over bicubic interpolation on real pairs, from the record of the comparison."""
+    found = Scores.read(COMPARISON).models.get(SHIPPED, {})
+    return [{"name": name, "delta_psnr": psnr, "delta_ssim": ssim} for name, (psnr, ssim) in sorted(found.items())]
 
 
 def _example(model: Network) -> dict[str, float]:

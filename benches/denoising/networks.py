@@ -16,6 +16,7 @@ from aeanet.training.checkpoint import CHECKPOINT_FILE
 from .scores import Scores, gain
 
 TRAINED_ON = 3  # every third pair
+SHIPPED = "the shipped model"
 
 
 class Training(NamedTuple):
