@@ -106,6 +106,17 @@ def test_float32_is_multiplied_as_pytorch_is_told(setting, products):
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize(("architecture", "shared"), [(80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99)])
+@pytest.mark.parametrize("mode", ["16-bit", "tf32"])
+def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shared, mode):
+    """Two matrices and, with a norm over channels, three tiles of feature maps: more than a GeForce card has."""
+    numbers = 0
+    for channels in (64, 128, 256):
+        tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)
+        numbers = max(numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s)
+    assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
+
+
 def test_splits_cover_every_position_once():
     for positions, block, programs, places in [(1, 64, 1, 528), (75520, 64, 1, 132), (10_000, 32, 3, 7), (0, 64, 1, 4)]:
         splits, steps = planning.split_positions(positions, block, programs, places)
