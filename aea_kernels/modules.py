@@ -237,7 +237,11 @@ class AugmentedAttention(nn.Module):
             raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
     def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
-        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm."""
+        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm.
+
+        Raises:
+            TypeError: another module was put in the place of the norm.
+        """
         norm = self.norm
         if isinstance(norm, nn.GroupNorm):
             return ChannelNorm("group", norm.weight, norm.bias, norm.eps, norm.num_groups)
@@ -246,6 +250,11 @@ class AugmentedAttention(nn.Module):
         if isinstance(norm, nn.RMSNorm):
             eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
             return ChannelNorm("rms", norm.weight, None, eps, 1)
+        if norm is not None and not isinstance(norm, nn.BatchNorm2d | nn.Identity):
+            raise TypeError(
+                f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's group pools its statistics), "
+                "GroupNorm, LayerNorm, RMSNorm or None"
+            )
         return None
 
     def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
@@ -253,13 +262,16 @@ class AugmentedAttention(nn.Module):
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2d):
             return self.channel_norm(dtype)
+        of = self.query.weight
+        weight = of.new_ones(self.channels) if norm.weight is None else norm.weight
+        bias = of.new_zeros(self.channels) if norm.bias is None else norm.bias
         if norm.running_mean is None or norm.running_var is None:
             if running:
                 raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
-            return Norm(norm.weight, norm.bias, None, None, norm.eps)
+            return Norm(weight, bias, None, None, norm.eps)
         if norm.training and not running:
-            return Norm(norm.weight, norm.bias, None, None, norm.eps)
-        return Norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+            return Norm(weight, bias, None, None, norm.eps)
+        return Norm(weight, bias, norm.running_mean, norm.running_var, norm.eps)
 
     def _projections(self) -> Projections:
         linear = (self.query, self.key, self.value, self.output)

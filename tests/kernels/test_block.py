@@ -132,6 +132,19 @@ def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, off
     )
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("options", [{"affine": False}, {"affine": False, "track_running_stats": False}])
+def test_batch_norm_without_weights_or_running_statistics(training, options):
+    block = aea.AugmentedAttention(6, references=3).train(training)
+    block.norm.train(training or "track_running_stats" in options)
+    x = torch.randn(3, 6, 5, 4)
+    expected = block(x)
+    block.norm = torch.nn.BatchNorm2d(6, eps=block.norm.eps, **options).train(training)
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=0)
+    plan = aea.explain(block, tuple(x.shape), backward=training)
+    assert any(launch.name == "statistics" for launch in plan.launches) == (training or len(options) > 1)
+
+
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     if backend == "triton":
         pytest.skip("only the eager backend walks over boxes")
