@@ -135,6 +135,24 @@ def test_reverted_and_applied_again() -> None:
         report.check(x)
 
 
+def test_hooks_of_both_directions_stay() -> None:
+    block, x = originals.AttentionBlock(8, 2, groups=4), torch.randn(MAP, requires_grad=True)
+    seen: list[str] = []
+    block.register_forward_hook(lambda *_: seen.append("forward"), always_call=True)
+    block.register_full_backward_pre_hook(lambda *_: seen.append("before"))
+    block.register_full_backward_hook(lambda *_: seen.append("after"))
+    report = aea.convert(block, retrain=True)
+    block.register_full_backward_hook(lambda *_: seen.append("later"))
+    for change in (report.revert, report.apply):
+        block(x).sum().backward()
+        assert seen == ["forward", "before", "after", "later"]
+        seen.clear()
+        change()
+    with pytest.raises(ValueError, match="x is"):
+        block(x[0])
+    assert seen == ["forward"]
+
+
 def test_without_retrain_they_are_left_alone() -> None:
     block = originals.AttentionBlock(8, groups=4)
     with pytest.raises(ValueError, match="softmax over positions is no sum over the keys; retrain=True replaces it"):
