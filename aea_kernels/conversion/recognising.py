@@ -63,7 +63,7 @@ class Recogniser:
         """
         numbers = random_numbers(module)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # where they are compared
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             args = self.probe(module)
         errors = []
         for change in candidates:

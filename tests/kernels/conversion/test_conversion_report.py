@@ -114,6 +114,18 @@ def test_check_compares_on_real_inputs(network: nn.Module, x: torch.Tensor, inpu
     assert all(torch.equal(t, statistics[name]) for name, t in network.state_dict().items())
 
 
+def test_no_generator_of_random_numbers_is_moved(
+    network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torch.manual_seed` also seeds GPUs, and those that are first used later."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    aea.convert(network).check(x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == []
+
+
 def test_check_names_the_worst(network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     report = aea.convert(network.float())
     right = type(network.attend).forward
