@@ -260,7 +260,7 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
     found = []
     for name, plan, written in recorded:
         reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
-        found.append(Launch(name, reads / tensor, writes / tensor, flops, written))
+        found.append(Launch(name, reads / max(tensor, 1), writes / max(tensor, 1), flops, written))
     return found
 
 

@@ -45,6 +45,17 @@ def test_operators_move_4_tensors_and_7_more():
         assert aea.explain((1, 2, 100, 64), operator=operator, backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
 
 
+@pytest.mark.parametrize("device", [None, "h100"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_an_empty_call_moves_nothing(device, backward):
+    block = aea.AugmentedAttention(4)
+    plans = [aea.explain(block, shape, backward=backward, device=device) for shape in [(0, 4, 3), (2, 4, 0)]]
+    for operator in OPERATORS:
+        shapes = [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)]
+        plans += [aea.explain(shape, operator=operator, backward=backward, device=device) for shape in shapes]
+    assert [plan.bytes_moved for plan in plans] == [0] * len(plans)
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"shape is \(1, 5, 2\), expected \(N, 4, \*spatial\)"):
         aea.explain(aea.AugmentedAttention(4), (1, 5, 2))
