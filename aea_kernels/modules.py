@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -221,6 +222,13 @@ class AugmentedAttention(nn.Module):
     def _primitives() -> str:
         """The backend, or where it is the oracle, which has no primitives, PyTorch's."""
         return "eager" if backend_name() == "naive" else backend_name()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As of any module; the copy has the same process group, which cannot be copied."""
+        twin = self.__new__(type(self))
+        memo |= {id(self): twin, id(self.group): self.group}
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
 
     def extra_repr(self) -> str:
         references = 0 if self.references is None else len(self.references)
