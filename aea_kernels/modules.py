@@ -14,7 +14,7 @@ from .backends import backend_name
 from .block import features
 from .checks import check_device, check_not_traced, check_size, check_type
 from .functional import attention_block
-from .layout import acc_dtype
+from .layout import acc_dtype, without_autocast
 from .parameters import ChannelNorm, Norm, Projections
 from .summary import Moments
 from .transforms import transformed
@@ -180,7 +180,7 @@ class AugmentedAttention(nn.Module):
 
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
         """`forward` where `keys` are set: with derivatives, where they are recorded, in plain operations."""
-        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+        with without_autocast(x.device):  # as inside the operators
             return self._attend_to_moments(keys, x)
 
     def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
