@@ -30,9 +30,9 @@ PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 
 def multiplication(dtype: torch.dtype) -> str:
     """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
-    if dtype == torch.float32:
+    if dtype == torch.float32 and torch.version.hip is None:  # for AMD, Triton knows not all of the others
         return PRECISIONS[torch.get_float32_matmul_precision()]
-    return "ieee" if dtype == torch.float64 else "16-bit"
+    return "16-bit" if dtype.itemsize == 2 else "ieee"
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------

@@ -107,12 +107,14 @@ def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
 
 
 @pytest.mark.parametrize(("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")])
-def test_float32_is_multiplied_as_pytorch_is_told(setting, products):
+def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(setting)
         assert planning.multiplication(torch.float32) == products
         assert planning.multiplication(torch.bfloat16) == "16-bit"
+        monkeypatch.setattr(torch.version, "hip", "6.4")
+        assert planning.multiplication(torch.float32) == "ieee"
     finally:
         torch.set_float32_matmul_precision(before)
 
