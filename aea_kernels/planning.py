@@ -31,8 +31,21 @@ PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 def multiplication(dtype: torch.dtype) -> str:
     """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
     if dtype == torch.float32 and torch.version.hip is None:  # for AMD, Triton knows not all of the others
-        return PRECISIONS[torch.get_float32_matmul_precision()]
+        try:
+            return PRECISIONS[torch.get_float32_matmul_precision()]
+        except RuntimeError:  # it refuses to answer once the newer switch was used
+            return "tf32" if tf32_allowed() else "ieee"
     return "16-bit" if dtype.itemsize == 2 else "ieee"
+
+
+def tf32_allowed() -> bool:
+    """Whether PyTorch multiplies matrices of float32 in TF32 on a GPU, by whichever of its switches it was told so."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace this question, but
+# compiles anew where the answer is another
+tf32_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------
@@ -290,8 +303,7 @@ def route(
     if whole and channels > NORMED_CHANNELS:
         return "project"
     mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
-    # torch.compile can trace this question, which `multiplication` does not ask
-    if mode == "ieee" and dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
+    if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
         mode = "tf32"
     return _route(channels, keys, values, heads, dtype, mode)
 

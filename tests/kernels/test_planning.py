@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import aea_kernels as aea
-from aea_kernels import backends, planning
+from aea_kernels import backends, planning, testing
 from aea_kernels.explain import OPERATORS
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
@@ -128,6 +128,22 @@ def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shar
         tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)
         numbers = max(numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s)
     assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
+
+
+@pytest.mark.parametrize(("switch", "products"), [("tf32", "tf32"), ("ieee", "ieee")])
+def test_float32_is_multiplied_as_the_newer_switch_says(switch, products):
+    """After it PyTorch raises where it is asked by the older one."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = switch
+        assert planning.multiplication(torch.float32) == products
+        aea.explain(aea.AugmentedAttention(4), (1, 4, 3), device="h100")
+        on_gpu = SimpleNamespace(dtype=torch.float32, is_cuda=True)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        assert testing.errors.rounding_error(on_gpu) == (2**-10 if switch == "tf32" else 2**-23)
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+        torch.backends.cuda.matmul.fp32_precision = "none"
 
 
 def test_splits_cover_every_position_once():
