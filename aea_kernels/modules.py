@@ -33,7 +33,8 @@ class AugmentedAttention(nn.Module):
     sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the
     others to each other (Eq. 5). In prediction every image attends to itself and the references.
 
-    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics.
+    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics. Norm and
+    projections are not called: their parameters are read, so hooks on them do not run.
 
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
 
@@ -282,8 +283,12 @@ class AugmentedAttention(nn.Module):
         return Norm(weight, bias, norm.running_mean, norm.running_var, norm.eps)
 
     def _projections(self) -> Projections:
-        linear = (self.query, self.key, self.value, self.output)
-        return Projections(*(t for projection in linear for t in (projection.weight, projection.bias)))
+        linear = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
+        for name, projection in linear.items():
+            if not isinstance(projection, nn.Linear) or projection.bias is None:
+                given = type(projection).__name__ + (" without bias" if isinstance(projection, nn.Linear) else "")
+                raise TypeError(f"{name} is a {given}, expected a Linear with bias: it is read, and not called")
+        return Projections(*(t for projection in linear.values() for t in (projection.weight, projection.bias)))
 
 
 def _norm_module(
