@@ -20,7 +20,7 @@ from aeanet.data.pairs import load_pairs
 from ..__main__ import commit
 from .curve import draw, measure
 from .methods import METHODS
-from .networks import score_network, train_both
+from .networks import score_network, train_each
 from .scores import Scores, raw_images, score_method
 from .table import table
 
@@ -55,7 +55,7 @@ def main() -> None:
         for line in score_method(scores, name, pairs, raw):
             print(line, flush=True)
     if chosen.train:
-        for title, run in train_both(chosen.model, pairs, chosen.train).items():
+        for title, run in train_each(chosen.model, pairs, chosen.train).items():
             score_network(scores, title, run, pairs)
     scores.write()
     print(table(scores))

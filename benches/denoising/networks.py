@@ -1,9 +1,10 @@
-"""The networks of the comparison: shipped, fine-tuned for two minutes, and trained from scratch on every third pair."""
+"""The networks of the comparison: shipped, fine-tuned for two minutes, and two from scratch on every third pair."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
@@ -15,24 +16,36 @@ from aeanet.training.checkpoint import CHECKPOINT_FILE
 from .scores import Scores, gain
 
 TRAINED_ON = 3  # every third pair
-FINE_TUNING = Recipe.fine_tuning(max_seconds=120)
-FROM_SCRATCH = Recipe.short(steps=4_000, precision="bfloat16")  # a third of the time of float32
 
 
-def train_both(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> dict[str, Path]:
+class Training(NamedTuple):
+    """One row of the table: trained in `folder`; a network from scratch, or the shipped model where that is None."""
+
+    title: str
+    folder: str
+    recipe: Recipe
+    network: str | None = None
+
+
+_SCRATCH = Recipe.short(steps=4_000, precision="bfloat16")  # a third of the time of float32
+TRAININGS = (
+    Training("shipped, fine-tuned for 2 minutes", "fine-tuned", Recipe.fine_tuning(max_seconds=120)),
+    Training("the shipped model's network from scratch, 4,000 steps", "scratch", _SCRATCH, "shuffled"),
+    Training("AEANet from scratch, 4,000 steps", "scratch-aeanet", _SCRATCH, "aeanet"),
+)
+
+
+def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> dict[str, Path]:
     """Train what is not there yet, or go on with it; title -> run folder."""
     seen = PairSet(list(pairs[::TRAINED_ON]), {})
     runs = {}
-    for title, recipe, name in (
-        ("shipped, fine-tuned for 2 minutes", FINE_TUNING, "fine-tuned"),
-        ("trained from scratch, 4,000 steps", FROM_SCRATCH, "scratch"),
-    ):
+    for title, name, recipe, network in TRAININGS:
         runs[title] = folder / name
         if (runs[title] / "run.json").exists():
             continue
-        start = load_model(shipped) if name == "fine-tuned" else None
-        resume = (runs[title] / CHECKPOINT_FILE).exists() and name == "scratch"
-        options = {} if start is not None else short_options("aeanet")
+        start = load_model(shipped) if network is None else None
+        resume = (runs[title] / CHECKPOINT_FILE).exists() and network is not None
+        options = {} if network is None else {"name": network, **short_options(network)}
         with open_run(runs[title], resume=resume, overwrite=not resume) as run:
             trained = train(seen, recipe, start=start, run=run, **options)
             if trained.interrupted:

@@ -148,8 +148,9 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
 
     mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey level above black
     0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line 0.25 to 0.31 at a distance of one
-    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails. Edges are as
-    sharp as those of a simulated spot of 0.45 LR px or less.
+    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails; means of lines
+    differ by about a fifth more than such noise explains. Edges are as sharp as those of a simulated spot of 0.45 LR px
+    or less.
     """
     return Acquisition(
         magnification=magnification,
@@ -166,6 +167,7 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
         background=float(rng.choice([0.0, rng.exponential(5)])),
         shot=float(np.exp(rng.uniform(math.log(0.4), math.log(1.8)))),
         read=float(rng.uniform(0, 2)),
+        stripes=float(rng.uniform(0, 0.5)),
         jitter=float(rng.uniform(0, 0.12)),
         vibration=float(rng.uniform(0, 0.3)),
     )

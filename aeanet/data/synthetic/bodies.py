@@ -32,11 +32,13 @@ def bodies(
     *,
     stock: int = 36,
     crisp: float = 1.0,
+    ground: float = 0.8,
 ) -> Specimen:
     """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with particles on them.
 
     scale: by which all lengths but those of the finest roughness are multiplied. stock: number of different
     particles; there are five sixths as many different ligaments. crisp: sharpness of joints and pores, 1 or more.
+    ground: yield of the ground between the bodies, relative to theirs.
     """
     s, fillet = scale, 0.12 / crisp
     shapes = [polyhedron(rng) for _ in range(stock)]
@@ -57,7 +59,7 @@ def bodies(
         cover = 4.5 if kind == "aggregate" else 0.25
         deposit(surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet)
         deposit(surface, shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2, rng, fillet)
-    material = 1 - 0.2 * (surface < substrate + 1).astype(np.float32)
+    material = 1 - np.float32(1 - ground) * (surface < substrate + 1).astype(np.float32)
     for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
         surface += np.float32(amplitude) * field(size, grain, rng)
     return surface, material

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from aeanet.data.synthetic.shapes import log_uniform
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -45,8 +47,10 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
     mode, smooth = rng.choice(3, p=(0.5, 0.3, 0.2)), rng.uniform(0.25, 0.6)
     if mode == 0:
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
-        losses = tuple((s, w * crevice, g, m) for s, w, g, m in SECONDARY.losses)
-        return Contrast(rng.uniform(0.8, 2.2), rng.uniform(0.7, 2), rng.uniform(0.05, 0.35), losses, smooth, diffuse)
+        width = log_uniform(rng, 1, 3)
+        losses = tuple((s * width, w * crevice, g, m) for s, w, g, m in SECONDARY.losses)
+        edge, limit, facing = log_uniform(rng, 0.3, 2.2), rng.uniform(0.7, 2), rng.uniform(0.05, 0.35)
+        return Contrast(edge, limit, facing, losses, smooth, diffuse)
     if mode == 1:
         fine = (rng.uniform(1.2, 2.5), rng.uniform(0.3, 0.8), 0.5, 0.4)
         return Contrast(rng.uniform(1, 3), rng.uniform(0.5, 1.5), 0.02, (fine, (10, 0.3, 0.1, 0.4)), smooth, 0.05)

@@ -59,8 +59,10 @@ def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     """Lines and spaces, contact holes, or wires of a circuit: rough edges, side walls, residues."""
     kind = rng.choice(3, p=(0.25, 0.5, 0.25))
     roughness = field(size, log_uniform(rng, 4, 40), rng) * np.float32(rng.uniform(0.1, 1.5))
-    # Dense arrays of holes are what a network most easily takes for noise.
-    pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)
+    if kind == 1 and rng.uniform() < 0.5:  # a network most easily takes dense arrays of holes for noise
+        pitch = log_uniform(rng, 3.5, 14)  # whatever the scale
+    else:
+        pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)
     if kind == 0:
         distance = _lines(size, pitch, rng)
     elif kind == 1:

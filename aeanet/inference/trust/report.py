@@ -23,6 +23,7 @@ REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
 _LARGEST = 1024  # px a side of what is assessed
 _NAMED = 2  # statistics that a warning names
+_PATTERN_LIMIT = math.log10(2)  # twice as high as the spectrum of noise reaches
 _RESIDUAL_RANGE = 4.0  # the picture of the residual goes from minus to plus so many standard deviations
 
 
@@ -57,6 +58,7 @@ class TrustReport:
             "residual_distance": _finite(self.residual_distance),
             "unusual": self.unusual,
             "residual": numbers,
+            "pattern": None if self.taken is None else _finite(self.taken.pattern),
             "warnings": self.warnings,
         }
 
@@ -90,8 +92,9 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     image, restored = _middle(image, restored)
     statistics = describe(image)
     taken = residual(image, restored, statistics.noise)
+    lost = [_PATTERN_LOST] if taken.pattern > _PATTERN_LIMIT else []
     if reference is None:
-        return TrustReport(statistics.noise, taken=taken)
+        return TrustReport(statistics.noise, taken=taken, warnings=lost)
     distance = float(reference.distance(statistics.vector())[0])
     numbers = np.array(list(taken.numbers.values()))
     residual_distance = float(reference.residual_distance(numbers)[0])
@@ -103,7 +106,7 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
         worst = int(reference.residual.deviations(numbers[None])[0].argmax())
         high = numbers[worst] > reference.residual.high[worst]
         warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
-    return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings)
+    return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings + lost)
 
 
 def assess_pair(model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray) -> TrustReport:
@@ -155,6 +158,11 @@ _NOT_NOISE = {
     ),
 }
 """What a residual says whose number is below or above its limits."""
+
+
+_PATTERN_LOST = (
+    "What was taken away repeats regularly: a fine pattern of the specimen, such as an array of holes, may be lost."
+)
 
 
 def _unlike_training(unusual: list[str]) -> str:

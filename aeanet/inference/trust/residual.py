@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.inference.trust.noise import Noise, estimate_noise, squared_gradient
+from aeanet.inference.trust.pattern import lost_pattern
 
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count
@@ -27,14 +28,19 @@ class Residual:
             its means over blocks of 8 x 8 over what its own correlation lets expect; the correlation, over blocks, of
             its variance with the structure of the result, after the dependence of noise on brightness is taken out; and
             the logarithm of one plus the noise left in the result over that of the image.
+        pattern: of `pattern.lost_pattern`: whether it repeats regularly in two directions.
     """
 
     image: NDArray[np.float32]
     numbers: dict[str, float]
+    pattern: float
 
 
 def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
-    """Compare an image (H, W) with its restoration on the same or a finer grid of the same field, both in [0, 1]."""
+    """Compare an image (H, W) with its restoration on the same or a finer grid of the same field, both in [0, 1].
+
+    Both sides of the image are at least `statistics.SMALLEST` px.
+    """
     image = np.ascontiguousarray(image, np.float32)
     same = np.ascontiguousarray(restored, np.float32)
     if same.shape != image.shape:
@@ -53,7 +59,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
         "structure": _structure(unit, brightness[inner]),
         "left": math.log10(1 + left / max(noise.sd, _FLOOR)),
     }
-    return Residual(taken, numbers)
+    return Residual(taken, numbers, lost_pattern(taken))
 
 
 def _blurred_alike(restored: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -170,7 +170,7 @@ def test_the_target_is_the_scene_under_the_spot_of_a_good_scan() -> None:
 @pytest.mark.parametrize("magnification", [1.0, 1.37, 2.0, 3.0])
 def test_lr_lies_on_the_grid_of_its_target(magnification: float, registered: bool) -> None:
     # A scene of many small leaves: where there are few, the correlation's window shifts its peak.
-    scene = draw_scene(np.random.default_rng(2), (320, 320), "leaves")
+    scene = draw_scene(np.random.default_rng(10), (320, 320), "leaves")
     settings = dataclasses.replace(NOISELESS, magnification=magnification, registered=registered, stretch=1.01)
     # A sharper spot at 3x would alias, and what is aliased has no place.
     settings = dataclasses.replace(settings, vibration=0.8, spot=0.85 if magnification > 1 else 0.6)

@@ -17,6 +17,7 @@ from aeanet.errors import ModelError
 from aeanet.inference.trust import Noise, Reference, assess, assess_pair, estimate_noise, write_residual
 from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photographs
 from aeanet.inference.trust.learning import Example, reference_statistics
+from aeanet.inference.trust.pattern import lost_pattern
 from aeanet.inference.trust.reference import fit_reference
 from aeanet.inference.trust.report import shipped_reference
 from aeanet.inference.trust.residual import residual
@@ -118,6 +119,31 @@ def test_structure_that_was_taken_away_shows() -> None:
     kept = residual(image, image, noise).numbers
     assert kept["strength"] < -0.5
     assert kept["left"] > 0.2
+
+
+def test_a_regular_pattern_that_was_taken_away_is_warned_of() -> None:
+    """An array of holes is lost; interference along the scan is no array, and noise is none either."""
+    clean = smooth(shape=(192, 256))
+    noise = 0.04 * noise_along_lines(clean.shape, 6)
+    y, x = np.indices(clean.shape)
+    holes = 0.05 * np.cos(2 * np.pi * x / 3) * np.cos(2 * np.pi * y / 6)
+    interference = 0.05 * np.cos(2 * np.pi * (x / 3.7 + y / 11))
+    patterns = {"holes": holes, "interference": interference, "none": 0 * holes}
+    found = {}
+    for name, pattern in patterns.items():
+        report = assess(MODEL, (clean + noise + pattern).astype(np.float32), clean)
+        assert report.taken is not None
+        found[name] = report.taken.pattern
+        assert any("repeats regularly" in warning for warning in report.warnings) == (name == "holes")
+    assert found["none"] < 0.1
+    assert found["interference"] < 0.1 < 1 < found["holes"]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (160, 192)])
+def test_noise_alone_seldom_has_a_pattern(shape: tuple[int, int]) -> None:
+    """One of a hundred is above 0; of 40, more than 3 are with a probability below 0.1 %."""
+    noise = (0.03 * noise_along_lines(shape, seed).astype(np.float32) for seed in range(40))
+    assert sum(lost_pattern(image) > 0 for image in noise) <= 3
 
 
 def test_a_blur_of_the_image_is_not_taken_for_lost_structure() -> None:
