@@ -69,30 +69,37 @@ class Launch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of one call."""
+    """The cost of one call, counted from shapes. Prints as a table.
+
+    Attributes:
+        what: the call.
+        route: "fold": moments of z, C x C algebra, one matrix a position. "project": q, k, v and the output position by
+            position, around the operators. "summary": the operators on given q, k, v.
+        launches: the kernels, or on the eager backend the walks over the positions.
+        tensor_bytes: of one tensor of the input's size.
+        bandwidth: bytes a second.
+        saved_bytes: kept for backward; 0 in inference.
+        boxes_bytes: what the eager backend computes in; 0 with kernels.
+        map_bytes: what the materialised attention map would need.
+    """
 
     what: str
     route: str
-    """``fold``: moments of z, C x C algebra, one matrix a position. ``project``: q, k, v and the output position by
-    position, around the operators. ``summary``: the operators on given q, k, v."""
     launches: tuple[Launch, ...]
     tensor_bytes: int
-    """Of one tensor of the input's size."""
     bandwidth: float
-    """Bytes a second."""
     saved_bytes: int
-    """Kept for backward; 0 in inference."""
     boxes_bytes: int
-    """What the eager backend computes in; 0 with kernels."""
     map_bytes: int
-    """What the materialised attention map would need."""
 
     @property
     def reads(self) -> float:
+        """Of feature maps, in tensors of the input's size."""
         return sum(launch.reads for launch in self.launches)
 
     @property
     def writes(self) -> float:
+        """Of feature maps, in tensors of the input's size."""
         return sum(launch.writes for launch in self.launches)
 
     @property
@@ -171,7 +178,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, an unknown device, or another operator.
-        TypeError: neither a block nor a shape.
+        TypeError: neither a block nor a shape, or a dtype that is none.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:
@@ -179,6 +186,10 @@ def explain(
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is {dtype!r}, expected a torch.dtype")
+    if isinstance(shape, Tensor):
+        raise TypeError("shape is a Tensor, expected the shape (N, C, *spatial) of one")
     for given in (module_or_shape, shape):
         if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
             raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")

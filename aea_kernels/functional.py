@@ -117,9 +117,10 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     Args:
         query: (H, M, E), shared by the batch.
         key: (B, H, L, E); value: (B, H, L, D).
+        scale: multiplies the scores.
 
     Returns:
-        (B, H, M, D).
+        (B, H, M, D): ``scale * Q (K^T V) / L``.
 
     Raises:
         ValueError, TypeError: as `linear_attention`.

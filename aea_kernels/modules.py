@@ -58,6 +58,9 @@ class AugmentedAttention(nn.Module):
             processes train as one with all their images (batches of one size; a mean over processes is the mean loss).
 
     Attributes:
+        norm: the module of torch.nn named above, None without a norm.
+        query, key, value, output: the projections, `nn.Linear`.
+        references: the learned parameter (R, C), None where R is 0.
         keys: in prediction, attend to these ``moments`` (of N or 1 images) instead of those of x; with GroupNorm they
             give its mean and variance too. None, the default: to x itself.
 
@@ -83,15 +86,16 @@ class AugmentedAttention(nn.Module):
         group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
-        key_channels = channels if key_channels is None else key_channels
-        value_channels = channels if value_channels is None else value_channels
         for name, size in {"channels": channels, "heads": heads}.items():
             check_size(name, size)
         check_size("references", references, 0)
-        for name, size in {"key_channels": key_channels, "value_channels": value_channels}.items():
+        for name, given in {"key_channels": key_channels, "value_channels": value_channels}.items():
+            name, size = ("channels", channels) if given is None else (name, given)
             check_size(name, size)
             if size % heads:
                 raise ValueError(f"{name} is {size}, expected a positive multiple of heads = {heads}")
+        key_channels = channels if key_channels is None else key_channels
+        value_channels = channels if value_channels is None else value_channels
         self.channels, self.heads, self.batch_aware, self.group = channels, heads, batch_aware, group
         self.scale = (key_channels // heads) ** -0.5
         self.norm = _norm_module(norm, channels, groups)

@@ -35,8 +35,8 @@ KEPT = ("bytes", "status", "error", "side", "attention_share")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="only the cases that matter most")
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--suite", help="one of " + ", ".join(SUITES), choices=SUITES, metavar="SUITE")
     parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
     chosen = parser.parse_args()

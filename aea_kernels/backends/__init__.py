@@ -21,12 +21,13 @@ _chosen = "auto"
 class use_backend:
     """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or ``"naive"``.
 
-    "auto" is eager, for tensors on a CUDA device `AUTO_ON_CUDA`: the Triton kernels agree with eager in the
-    interpreter, but not yet in all tests on a device.
+    "eager" is PyTorch's operations, on any device. "triton" is the Triton kernels, on CUDA devices. "naive" is the
+    paper's equations as they are written, attention map included, to compare with. "auto", the default, is eager, on
+    CUDA devices too: the kernels agree with it in Triton's interpreter, but not yet in all tests on a device.
 
     As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
     ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend of its forward pass.
-    There is no silent fallback: a backend that cannot run raises when it is asked to.
+    There is no silent fallback: where "triton" cannot run, the first call raises RuntimeError.
 
     Raises:
         ValueError: the name is not one of the four.

@@ -92,7 +92,7 @@ def _search(
         for child_name, child in module.named_children():
             _search(child, f"{path}.{child_name}" if path else child_name, entries, seen, allowed, retrain)
         if looks_like_attention(module) and len(entries) == before:
-            entries.append(left_alone("no block that is known has this class name and these parts"))
+            entries.append(left_alone("no known block has this class name and these parts"))
         return
     change, result, why = found
     if change is not None and allowed is not None and not allowed(path, module):

@@ -16,15 +16,21 @@ from .replacing import Change
 
 @dataclass(frozen=True)
 class Conversion:
-    """One attention-like module of the network."""
+    """One attention-like module of the network.
+
+    Attributes:
+        path: its name in the network, "" for the network itself.
+        class_name: of the original.
+        result: "exact" (same weights, same results), "retrain" (its weights as a start) or "left alone".
+        why: what computes now, or why the module was left alone.
+        module: the module itself.
+        change: the replacement; None for a module left alone.
+    """
 
     path: str
-    """Its name in the network, "" for the network itself."""
     class_name: str
     result: str
-    """"exact" (same weights, same results), "retrain" (its weights as a start) or "left alone"."""
     why: str
-    """What computes now, or why the module was left alone."""
     module: nn.Module = field(repr=False)
     change: Change | None = field(default=None, repr=False)
 
@@ -51,6 +57,8 @@ class ConversionReport:
         rows += [(entry.path or "(root)", entry.class_name, entry.result, entry.why) for entry in self.modules]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+        if self.replaced and not self._active:
+            lines.append("All of this is reverted; apply() replaces the modules again.")
         return "\n".join(lines)
 
     __repr__ = __str__

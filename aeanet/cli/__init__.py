@@ -5,16 +5,25 @@ Heavy packages are imported inside the commands, so that `--help` does not wait 
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from aeanet.cli import demo, evaluate, export, heatmaps, info, predict, pretrain, register, reproduce, restore, train
-from aeanet.cli.shared import one_sentence
+from aeanet.cli.shared import one_sentence, say
 from aeanet.cli.streams import prepare_streams
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        say(f"aeanet {version('aeanet')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="A noisy SEM micrograph in, a clean one at twice the resolution out.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -23,6 +32,18 @@ for _module in (restore, demo, register, train, predict, evaluate, heatmaps, exp
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(
         one_sentence()(_module.main)
     )
+
+
+@app.callback()
+def _about(
+    show: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """A noisy SEM micrograph in, a clean one at twice the resolution out.
+
+    LR is an image at low magnification, HR one of the same field at the higher magnification.
+    """
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.distributed import ProcessGroup
 
+    from aeanet.io.images import Micrograph
     from aeanet.networks.base import Network
 
 NAMED = 20  # images that the last sentence names
@@ -93,6 +94,7 @@ def restore_all(
     make_folder(folder)
     with progress_bar() as bar:
         for index, image in enumerate(images):
+            show(bar, f"Restoring {image.name}", index / len(images))
 
             def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
                 show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / len(images))
@@ -108,11 +110,22 @@ def restore_all(
                 ) -> None:
                     say_trust(name, model, pixels, result, picture)
 
-                told = on_result if trust or residual else None
-                restore_file(model, image, target, group=group, progress=on_tile, on_result=told, **options)
+                def on_read(source: "Micrograph", name: str = image.name) -> None:
+                    say_change(name, source)
+
+                told: Any = {"on_read": on_read, "on_result": on_result if trust or residual else None}
+                restore_file(model, image, target, group=group, progress=on_tile, **told, **options)
                 say(str(target))
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
+
+
+def say_change(name: str, image: "Micrograph") -> None:
+    """Say what of a file does not enter the result."""
+    if image.bar:
+        note(f"{name}: The information bar, {image.bar} rows at the bottom, is left out; --keep-bar keeps it.")
+    if image.colour:
+        note(f"{name}: The colours become grey.")
 
 
 def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None) -> None:
@@ -124,6 +137,8 @@ def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray"
     note(f"{name}: {found.summary()}")
     for sentence in found.warnings:
         warn(f"{name}: {sentence}")
+    if picture is not None and found.taken is None:
+        note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
         half = write_residual(picture, residual(image, restored, found.noise))
         note(f"{picture}: what was taken away; mid-grey is 0, white is {half:.2%} of the range.")

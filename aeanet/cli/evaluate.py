@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aeanet.data.registration import RegisteredPair
     from aeanet.networks.base import Network
     from aeanet.scoring import evaluation
+    from aeanet.scoring.confidence import Estimate
 
     OnPair = Callable[[RegisteredPair, NDArray, evaluation.Score | None], None]
 
@@ -51,8 +52,8 @@ def main(
     runs: Annotated[
         list[Path],
         argument(
-            "Run folders that `aeanet train` wrote; several are seeds of one method, and are averaged.",
-            metavar="RUN...",
+            "Run folders that `aeanet train` wrote, or sem; several are seeds of one method, and are averaged.",
+            metavar="RUN",
             parser=path,
         ),
     ],
@@ -76,6 +77,8 @@ def main(
     from aeanet.data.specimens import read_samples
     from aeanet.scoring import evaluation
 
+    if swapped := [run for run in runs if (run / "lr").is_dir()]:
+        fail(f"{swapped[0]} is a folder of pairs, not a run: the runs come first, the pairs last.")
     models = single_models(runs)
     if results:
         keep_apart(results, folder)
@@ -103,12 +106,21 @@ def main(
         out.print(scores.table())
         gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))
         if gain and ssim:
-            say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)} (± is the {evaluation.EXPLANATION}).")
+            say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)}{_of_what(len(runs), gain, samples)}.")
         for name, sentences in warnings.items():
             for sentence in sentences:
                 warn(f"{name}: {sentence}")
         if warned := {name for name, sentences in warnings.items() if sentences}:
             say(where_the_errors_are(scores, warned))
+
+
+def _of_what(runs: int, gain: "Estimate", samples: Path | None) -> str:
+    """What the means are of, and what ± is where there is one; evaluation.json has the whole explanation."""
+    methods = f", of {runs} runs as seeds of one method" if runs > 1 else ""
+    if gain.half_width is None:
+        return methods
+    units = f"{'samples' if samples else 'pairs'}{' and runs' if runs > 1 else ''}"
+    return f"{methods} (± is half of the 95 % interval of the mean over {units}, Student's t)"
 
 
 def single_models(runs: list[Path]) -> "dict[Path, Network]":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aeanet.cli.earlier import check_place
-from aeanet.cli.shared import KeepBar, Overwrite, Run, argument, fail, option, path, progress_bar, say, show
+from aeanet.cli.shared import KeepBar, Overwrite, argument, fail, option, path, progress_bar, say, show
 from aeanet.io.atomic import make_folder, write_atomically
 from aeanet.io.text import visible
 
@@ -17,16 +17,21 @@ EXAMPLE = "aeanet heatmaps runs/first images/*.tif --out relevance"
 
 
 def main(
-    run: Run,
-    images: Annotated[
-        list[Path], argument("LR micrographs, as for `aeanet predict`.", metavar="IMAGE...", parser=path)
+    run: Annotated[
+        Path,
+        argument(
+            "Run folder of a model with references, as `aeanet train` writes without --from; sem has none.",
+            metavar="RUN",
+            parser=path,
+        ),
     ],
+    images: Annotated[list[Path], argument("Micrographs, as for `aeanet predict`.", metavar="IMAGE", parser=path)],
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
     number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show where in images the learned shared references are relevant.
+    """Show where in images each reference is relevant: the vectors learned in training that all images attend to.
 
     heatmaps.png shows the references that differ most. The first has the largest variance over the images, each further
     one the largest share of its variance that those before it do not explain linearly. NAME.npz holds all references:

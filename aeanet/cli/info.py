@@ -1,5 +1,6 @@
 """`aeanet info`."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ def main(
 
     path = model_path(path)
     if not path.exists():
-        fail(f"there is no {path}.")
+        fail(f"There is no {path}.")
     suffix = path.suffix.lower()
     holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
     record = _model(path) if holds_model else _image(path)
@@ -77,13 +78,19 @@ def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
         if isinstance(value, dict) and value:
             yield label
             yield from _lines(value, f"{indent}  ")
+        elif value is None:
+            yield f"{label}: {'none' if indent else 'unknown'}"  # what a record leaves empty was not used
         else:
-            yield f"{label}: {_text(value)}"
+            is_command = name == "command" and isinstance(value, list)
+            yield f"{label}: {shlex.join(map(str, value)) if is_command else _text(value)}"
 
 
 def _text(value: Any) -> str:
+    """One line: of a text the first, of a list of records their number; --json has them all."""
     if isinstance(value, list | dict):
+        if value and all(isinstance(entry, dict) for entry in value):
+            return f"{len(value)} records, see --json"
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "unknown" if value is None else str(value)
+    return str(value).partition("\n")[0]

@@ -84,7 +84,8 @@ def main(
             on_trouble=lambda error: warn(f"A file could not be saved for now: {sentence_or_raise(error)}"),
             **options,
         )
+    steps = f"{done.progress.step:,}" + (f" of {recipe.steps:,}" if done.progress.step < recipe.steps else "")
     if done.progress.interrupted:
-        warn(f"Interrupted after {done.progress.step:,} steps, --resume goes on; the model as it then was is in {run}.")
+        warn(f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on.")
         raise typer.Exit(INTERRUPTED)
-    say(f"{done.progress.step:,} steps in {done.progress.seconds:.0f} s; the model is in {run}.")
+    say(f"{steps} steps in {done.progress.seconds:.0f} s; the model is in {run}.")

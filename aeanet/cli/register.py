@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from aeanet.cli.earlier import check_place
 from aeanet.cli.shared import (
+    REGISTRATION,
     Overwrite,
     Pairs,
     fail,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from aeanet.data.pairs import PairFiles, PairSet
     from aeanet.data.registration import RegisteredPair
 
-RECORD = "registration.json"
 EXAMPLE = "aeanet register pairs/ --out aligned"
 
 
@@ -52,7 +52,7 @@ def main(
     for place in (results, *parts.values()):
         keep_apart(place, folder)
     originals = {files.name: files for files in find_pairs(folder)}
-    for target in (results / RECORD, *(part / f"{name}.tif" for name in originals for part in parts.values())):
+    for target in (results / REGISTRATION, *(part / f"{name}.tif" for name in originals for part in parts.values())):
         check_place(target, overwrite=overwrite)
     for part in parts.values():
         make_folder(part)
@@ -69,7 +69,7 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
     record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
-    write_json(results / RECORD, record)
+    write_json(results / REGISTRATION, record)
     if as_json:
         say(json_text(record, indent=2))
     else:

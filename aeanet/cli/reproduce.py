@@ -65,6 +65,7 @@ def main(
     from aeanet.data.specimens import read_samples
     from aeanet.distributed import process_count
     from aeanet.reproduce import SECTIONS, Study, recipe_for, replaced_files, run_study, write_report
+    from aeanet.reproduce.store import RESULT_FILE
 
     if process_count() > 1:
         fail("reproduce runs as one process: start it without torchrun.")
@@ -86,6 +87,11 @@ def main(
         residual=budget < 1,
     )
     for file in replaced_files(study, report):
+        if file.name == RESULT_FILE and not overwrite:
+            fail(
+                f"{file} is already there, of other settings or other data: replace it with --overwrite, or choose "
+                "another folder with --out."
+            )
         check_place(file, overwrite=overwrite)
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))

@@ -35,9 +35,10 @@ def main(
     It says how noisy each image is, and warns where the image is unlike those that the model was trained on, or where
     what was taken away does not look like noise.
 
-    A result keeps the name, bit depth and range of its image, and states the size of its pixels. PNG, BMP and JPEG
-    become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image that cannot be restored is named with the
-    reason, and the others are restored. A result that is already there is kept unless you give --overwrite.
+    A result keeps the name, bit depth and range of its image, and states the size of its pixels if the image does.
+    Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image
+    that cannot be restored is named with the reason, and the others are restored. A result that is already there is
+    kept unless you give --overwrite.
     """
     from aeanet.cli.batch import restore_images
 

@@ -23,6 +23,7 @@ _AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}  # names 
 out = Console(**_AS_IT_IS)
 err = Console(stderr=True, **_AS_IT_IS)
 
+REGISTRATION = "registration.json"  # in a folder that `aeanet register` wrote
 INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
@@ -60,8 +61,8 @@ Run = Annotated[
 Images = Annotated[
     list[Path],
     argument(
-        "LR micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
-        metavar="IMAGE...",
+        "Micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+        metavar="IMAGE",
         parser=path,
     ),
 ]
@@ -81,7 +82,7 @@ Flips = Annotated[
 ]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
-Minutes = Annotated[float | None, option("Stop after this many minutes.")]
+Minutes = Annotated[float | None, option("Stop after this many minutes of training, those before --resume included.")]
 MOST_MINUTES = 10_000_000  # 19 years
 
 
@@ -123,6 +124,11 @@ def leading() -> Iterator[None]:
 def register_pairs(folder: Path) -> "PairSet":
     from aeanet.data.pairs import load_pairs
 
+    if (folder / REGISTRATION).is_file():
+        warn(
+            f"{folder} holds results of aeanet register, whose LR has the grid of HR, so the magnification is 1 here: "
+            "give the original pairs to train for raw LR images."
+        )
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)
         data = load_pairs(

@@ -89,6 +89,8 @@ def main(
     checkpoint before a crash, with the same result as an uninterrupted training. Several GPUs: `torchrun
     --nproc-per-node 2 -m aeanet train ...`
     """
+    import torch
+
     from aeanet import training
     from aeanet.data.pairs import hold_back
     from aeanet.distributed import all_processes, rank
@@ -120,12 +122,17 @@ def main(
         if model and model != kept["name"]:
             fail(f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder.")
         options = kept | _given(network)
+        if _in_vain(options, recipe.batch):
+            warn("With --batch 1 the references learn nothing: give --batch 2 or more, or --no-batch-aware.")
+        weights = None if start is None or begun else load_model(start)
         held_back: list[RegisteredPair] = []
         data = register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
         if validate:
             data, held_back = hold_back(data, validate)
+        if recipe == Recipe() and options["name"] not in ("lbnlm", "srsw") and not torch.cuda.is_available():
+            warn(f"{recipe.steps:,} steps take days without a GPU: --from sem and --quick take minutes.")
         with progress_bar() as bar:
             whose = ""
 
@@ -139,7 +146,7 @@ def main(
 
             arguments: dict[str, Any] = often | options | {"on_step": on_step, "on_trouble": _say_trouble}
             arguments["cuda_graph"] = cuda_graph
-            arguments["start"] = None if start is None or begun else load_model(start)
+            arguments["start"] = weights
             if one_per_pair:
                 arguments |= {"resume": resume, "overwrite": overwrite, "on_pair": on_pair, "save": keep_run}
                 done = training.train_each(run, data, recipe, **arguments)
@@ -148,17 +155,31 @@ def main(
         last = list(done.values())[-1]
         if not one_per_pair and not rank():
             keep_run(run, last, recipe, data, held_back)
+        steps = f"{last.steps:,} of {recipe.steps:,}" if last.steps < recipe.steps else f"{last.steps:,}"
         if last.interrupted:
-            warn(f"Interrupted after {last.steps:,} steps, --resume goes on; the model as it then was is in {run}.")
+            warn(f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on.")
             raise typer.Exit(INTERRUPTED)
         if one_per_pair:
             for name, reason in training.left_out(run).items():
                 if name not in data.refused:
                     warn(f"Pair {name} is left out: {reason}")
         speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
-        trained = f"{last.steps:,} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
+        trained = f"{steps} steps in {last.seconds:.0f} s{speed}" if last.steps else "A library of patches"
         what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
         say(f"{trained}; {what} in {run}.")
+        if last.validation:
+            gains = f"{last.validation['delta_psnr']:+.2f} dB PSNR and {last.validation['delta_ssim']:+.4f} SSIM"
+            say(f"Gain over bicubic interpolation on the pairs held back: {gains}.")
+
+
+def _in_vain(options: dict[str, Any], batch: int) -> bool:
+    """Whether no image of a batch attends to the references: the first floor(N/2) of N do."""
+    return (
+        options["name"] == "aeanet"
+        and batch == 1
+        and options.get("batch_aware", True)
+        and options.get("references") != 0
+    )
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

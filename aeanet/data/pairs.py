@@ -46,7 +46,7 @@ def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
     pairs, incomplete = _scan(Path(folder))
     if not pairs:
         reason = f": {next(iter(incomplete.values()))}" if incomplete else "."
-        raise PairError(f"{folder} holds no complete pair of images ({_LAYOUTS} is wanted){reason}")
+        raise PairError(f"{folder} holds no complete pair of images, wanted {_LAYOUTS}{reason}")
     return pairs
 
 
@@ -100,7 +100,7 @@ def evenly_spaced(names: Sequence[str], number: int) -> list[str]:
 def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
     """The complete pairs by name, and the incomplete ones: name -> what is missing."""
     if not folder.is_dir():
-        raise PairError(f"{folder} is not a folder; one with {_LAYOUTS} is wanted.")
+        raise PairError(f"{folder} is not a folder; a folder of pairs is wanted: {_LAYOUTS}.")
     if (folder / "lr").is_dir() or (folder / "hr").is_dir():
         lr, hr = (_by_name(folder / kind, "") for kind in ("lr", "hr"))
         wanted = {"LR": f"{folder / 'lr'}/{{}}.*", "HR": f"{folder / 'hr'}/{{}}.*"}

@@ -78,14 +78,17 @@ class RegisteredPair:
 def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair:
     """Find where LR lies on HR, and interpolate it bicubically there. The intensities of LR are not changed.
 
-    `lr` and `hr` are (H, W) from 0 to 1, each of any size. LR may show a larger or a smaller field than HR. The same
-    input gives the same bits. Raises RegistrationError with the reason if the result cannot be trusted.
+    `lr` and `hr` are (H, W) from 0 to 1, each of any size from 80 x 80 on. LR may show a larger or a smaller field than
+    HR. The same input gives the same bits. `name` is that of the pair.
+
+    Returns both on the grid of HR, with the mask of the pixels that have LR data and a report of how well they match.
+    Raises RegistrationError with the reason if the result cannot be trusted.
     """
     lr, hr = _checked("LR", lr), _checked("HR", hr)
     for label, image in (("LR", lr), ("HR", hr)):
         if min(image.shape) < MIN_SIDE:
             raise RegistrationError(
-                f"{label} has {image.shape[0]} x {image.shape[1]} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
+                f"{label} has {image.shape[1]} x {image.shape[0]} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
             )
     if np.array_equal(lr, hr):
         raise RegistrationError(_COPY)

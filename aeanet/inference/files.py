@@ -1,5 +1,6 @@
 """Restoration from file to file: at once where the memory allows it, else in exact tiles."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.prediction import at_magnification, known_magnification, super_resolve
 from aeanet.inference.tiling import TileProgress, check_side, reach_of, run_tiles
 from aeanet.inference.upsampling import upsample_region, upsampled_shape
-from aeanet.io.images import read_image, write_image
+from aeanet.io.images import Micrograph, read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
@@ -25,8 +26,8 @@ _MIDDLE = 1024  # px
 
 def restore_file(
     model: Network | str,
-    image: Path,
-    target: Path,
+    image: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     *,
     tile: int | None = None,
     magnification: float | None = None,
@@ -35,6 +36,7 @@ def restore_file(
     keep_bar: bool = False,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
+    on_read: Callable[[Micrograph], None] | None = None,
     on_result: Callable[[NDArray, NDArray], None] | None = None,
 ) -> None:
     """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
@@ -52,15 +54,17 @@ def restore_file(
         magnification, flips, precision: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
         group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
-        progress: told after every tile.
+        progress: told (done, total) after every tile.
+        on_read: called with the image once it is in memory; not for one that is read by regions.
         on_result: called with the image and the result, both (H, W) in [0, 1], once the file is there; with the middle
-            of both for an image that is read by regions. Of several processes only the first calls it.
+            of both for an image that is read by regions. Of several processes only the first calls these two.
 
     Of several processes, an error of one that the user can mend is an AgreedError in all. Raises ImageError for files
-    that cannot be read or written, PredictionError if the magnification is not known,
-    TilingError for a tile that is too small, MemoryError if not even the smallest tile fits into the memory.
+    that cannot be read or written, PredictionError if the magnification is not known, TilingError for a tile that is
+    too small, MemoryError if not even the smallest tile fits into the memory, ModelError for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
+    image, target = Path(image), Path(target)
     magnification = known_magnification(model, magnification)
     options: Any = {
         "magnification": magnification,
@@ -77,15 +81,18 @@ def restore_file(
     with agreeing(group):
         shape = shape_by_regions(image)
         source = read_image(image, keep_bar=keep_bar) if shape is None else None
+    first = group is None or group.rank() == 0
     if source is None:
         assert shape is not None
         super_resolve_mosaic(model, image, target, tile=side(shape), **options)
-        if on_result and (group is None or group.rank() == 0):
+        if on_result and first:
             on_result(*_middle(image, target))
         return
+    if on_read and first:
+        on_read(source)
     result = super_resolve(model, source.pixels, tile=side(source.pixels.shape), **options)
     with agreeing(group):
-        if group is None or group.rank() == 0:
+        if first:
             write_image(target, result, like=source, magnification=magnification)
             if on_result:
                 on_result(source.pixels, result)

@@ -17,6 +17,7 @@ from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import TileProgress, run_tiles
 from aeanet.inference.upsampling import upsample
 from aeanet.networks.base import MAGNIFICATIONS, Network
+from aeanet.networks.registry import load_model
 
 
 class PredictionError(UserError):
@@ -76,7 +77,7 @@ def restore(
 
 
 def super_resolve(
-    model: Network,
+    model: Network | str,
     image: NDArray,
     *,
     magnification: float | None = None,
@@ -89,16 +90,23 @@ def super_resolve(
     """Upsample a raw LR micrograph bicubically and restore it by a network.
 
     Args:
-        model: any network.
-        image: (H, W) floating point, intensities in [0, 1].
+        model: any network, on any device, or the name of a shipped model, such as "sem".
+        image: (H, W) floating point, intensities in [0, 1]: 0 is black and 1 white of the detector's range.
         magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
-        tile, flips, precision, group, progress: as in `restore`; tiles are counted in pixels of the result.
+        tile: side of the tiles in pixels of the result, which does not depend on it; the memory does. By default the
+            image is taken at once.
+        flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in as many times the time; by
+            default `model.flips`.
+        precision: of the convolutions; "bfloat16" halves the memory and costs about three digits.
+        group: processes that share the tiles; each gets the whole result.
+        progress: told (done, total) after every tile.
 
     Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
     Raises ValueError for any other image, PredictionError if the magnification is neither given nor known, TilingError
-    for a tile that is too small.
+    for a tile that is too small, ModelError for an unknown name.
     """
+    model = load_model(model) if isinstance(model, str) else model
     _check_image(image)
     _check_range(image)
     magnification = known_magnification(model, magnification)

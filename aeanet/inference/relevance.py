@@ -24,7 +24,7 @@ def check_references(model: Network) -> aea.AugmentedAttention:
     if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(
             f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
-            "take an aeanet trained with references."
+            "take a model 'aeanet' with references, as aeanet train makes without --from."
         )
     return block
 

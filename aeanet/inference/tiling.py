@@ -239,7 +239,8 @@ def check_side(side: int, reach: Reach) -> int:
     least = max(reach.halo, reach.stride)
     if side < least:
         raise TilingError(
-            f"a tile of {side} px is too small: the network looks {reach.halo} px far, so {least} px is the least."
+            f"a tile of {side} px is too small: each pixel of the result depends on {reach.halo} px around it, so "
+            f"{least} px is the least."
         )
     return side - side % reach.stride
 

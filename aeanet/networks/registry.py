@@ -55,9 +55,13 @@ def network_class(name: str) -> "type[Network]":
 
 
 def build_model(name: str, **options: Any) -> "Network":
-    """A new network by its name in `NETWORKS`; `options` are those of its class.
+    """A new network with random weights, by its name in `NETWORKS`; `options` are those of its class.
 
-    Raises ModelError for an option that it does not have, or a value of another type or out of range.
+    The names are "aeanet", "shuffled", "gvtnet", "unet", "vdsr", "edsr", "rcan", "lbnlm" and "srsw". All take grey
+    images (N, 1, H, W) of the size of the result, 0 black and 1 white.
+
+    Raises ModelError for another name, an option that the network does not have, or a value of another type or out of
+    range.
     """
     network = network_class(name)
     known = inspect.signature(network).parameters
@@ -124,9 +128,11 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     path = model_path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
+        inside = sorted(path.glob(f"*/{MODEL_FILE}")) if path.is_dir() else []
+        example = f"; there is one in {inside[0].parent}" if inside else ""
         raise ModelError(
             f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
-            f"shipped model ({', '.join(SHIPPED)})."
+            f"shipped model ({', '.join(SHIPPED)}){example}."
         )
     try:
         metadata, tensors = read_tensors(file)

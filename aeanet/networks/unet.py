@@ -76,7 +76,9 @@ class AEANet(UShape):
     Args:
         references: number of learnable references, 128 numbers each, which all images share.
         batch_aware: whether the second half of a training batch attends to one another.
-        residual: see `UShape`.
+        residual: learn what to add to the image instead of the image; not in the paper.
+
+    The network takes grey images (N, 1, H, W) of any size, 0 black and 1 white, and gives the same shape.
     """
 
     bottom: aea.AugmentedAttention

@@ -126,7 +126,7 @@ def _facts(study: Study) -> dict[str, str]:
         "seeds": str(study.seeds),
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads",
+        else f"CPU, {torch.get_num_threads()} thread(s)",
         "versions": f"aeanet {version('aeanet')}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 

@@ -112,7 +112,7 @@ class Evaluation:
     def table(self) -> Table:
         """A line for each pair and one for the mean, for a terminal of 80 columns."""
         table = Table("pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
-        psnr_titles = ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "fore-\nground", "back-\nground")
+        psnr_titles = ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "Δ PSNR\nfore-\nground", "Δ PSNR\nback-\nground")
         for title in (*psnr_titles, "SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
             table.add_column(title, justify="right")
         for score in [*self.pairs, self.mean]:

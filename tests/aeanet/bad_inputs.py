@@ -281,7 +281,8 @@ CASES: dict[str, Case] = {
         odd_model(change=_fill(np.nan)), "evaluate run PAIRS --out out", 1, "holds NaN or infinite numbers"
     ),
     # info
-    "info on nothing": option_of("info nowhere", "there is no nowhere"),
+    "pairs before the run": option_of("evaluate PAIRS RUN", "not a run: the runs come first, the pairs last"),
+    "info on nothing": option_of("info nowhere", "There is no nowhere"),
     "info on a pipe": Case(pipe("a.png"), "info a.png", 1, "it is a pipe or a device"),
     "info on an empty zarr": Case(directory("a.zarr"), "info a.zarr --json", 1, "holds no Zarr image"),
     "info on NaN": Case(odd_model(change=_fill(np.nan)), "info run --json", 1, "holds NaN or infinite numbers"),

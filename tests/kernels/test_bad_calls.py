@@ -118,6 +118,8 @@ CASES = {
     "fractional shape": (lambda: aea.explain(block(), (1, 4, 3.5, 3)), "shape is (1, 4, 3.5, 3), expected whole"),
     "unknown operator": (lambda: aea.explain((1, 1, 3, 4), operator=aea.summarize), "operator is 'summarize', exp"),
     "shape that is none": (lambda: aea.explain(block(), 5), "shape is 5, expected (N, 4, *spatial)"),
+    "a tensor as shape": (lambda: aea.explain(block(), torch.rand(1, 4, 3)), "shape is a Tensor, expected the shape"),
+    "a name as dtype": (lambda: aea.explain((1, 1, 3, 4), dtype="half"), "dtype is 'half', expected a torch.dtype"),
     "neither block nor shape": (lambda: aea.explain(torch.nn.ReLU(), (1, 4, 3)), "expected an AugmentedAttention or a"),
     "traced block": (lambda: torch.jit.trace(block(), X), "torch.jit.trace records this attention for one size only"),
     "traced operator": (lambda: torch.jit.trace(aea.linear_attention, (Q, Q, Q)), "torch.jit.trace records this att"),

@@ -280,7 +280,8 @@ def test_an_empty_feature_map_gives_an_empty_feature_map(shape, training, backen
     [
         ({"channels": 0}, "channels is 0, expected at least 1"),
         ({"channels": 6, "references": -1}, "references is -1, expected 0 or more"),
-        ({"channels": 6, "heads": 4}, "key_channels is 6, expected a positive multiple of heads = 4"),
+        ({"channels": 6, "heads": 4}, "channels is 6, expected a positive multiple of heads = 4"),
+        ({"channels": 6, "key_channels": 5}, "key_channels is 5, expected a positive multiple of heads = 2"),
         ({"channels": 6, "value_channels": 5}, "value_channels is 5, expected a positive multiple of heads = 2"),
     ],
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aeanet.data.registration import RegisteredPair
 from aeanet.inference.trust.noise import Noise
 from aeanet.inference.trust.reference import Reference
-from aeanet.inference.trust.residual import Residual, residual
+from aeanet.inference.trust.residual import LEAST_NOISE, Residual, residual
 from aeanet.inference.trust.statistics import SMALLEST, describe
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
@@ -66,9 +66,11 @@ class TrustReport:
         """One line on the noise, for a terminal."""
         if not math.isfinite(self.noise.sd):
             return "The noise cannot be told."
-        along = f", neighbours on a line correlate by {self.noise.along:.2f}" if abs(self.noise.along) > 0.1 else ""
-        usual = self.distance is not None and not self.warnings
-        return f"Noise {self.noise.sd:.1%} of the range{along}." + (" Nothing unusual." if usual else "")
+        usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
+        if self.noise.sd < LEAST_NOISE:
+            return f"Noise below {LEAST_NOISE:.1%} of the range.{usual}"
+        along = f", correlated by {self.noise.along:.2f} along lines" if abs(self.noise.along) > 0.1 else ""
+        return f"Noise {self.noise.sd:.1%} of the range{along}.{usual}"
 
 
 def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None) -> TrustReport:
@@ -83,8 +85,9 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     """
     image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
-        size = " x ".join(map(str, image.shape))
-        return _unknown(f"The image of {size} px is too small to be compared with those of the training.")
+        size = " x ".join(map(str, image.shape[::-1]))
+        least = f"at least {SMALLEST} x {SMALLEST} px are needed"
+        return _unknown(f"The image of {size} px is too small to be compared with those of the training: {least}.")
     if not (np.isfinite(image).all() and np.isfinite(restored).all()):
         return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
     if reference is None and isinstance(model, ShuffledUNet):
@@ -105,7 +108,9 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     if residual_distance > 1:
         worst = int(reference.residual.deviations(numbers[None])[0].argmax())
         high = numbers[worst] > reference.residual.high[worst]
-        warnings.append(_NOT_NOISE[reference.residual_names[worst]][int(high)])
+        sentence = _NOT_NOISE[reference.residual_names[worst]][int(high)]
+        nothing = statistics.noise.sd < LEAST_NOISE and sentence == _NOT_NOISE["strength"][0]
+        warnings.append(_NO_NOISE if nothing else sentence)
     return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings + lost)
 
 
@@ -158,8 +163,7 @@ _NOT_NOISE = {
     ),
 }
 """What a residual says whose number is below or above its limits."""
-
-
+_NO_NOISE = "The image has next to no noise, and next to nothing was taken away."
 _PATTERN_LOST = (
     "What was taken away repeats regularly: a fine pattern of the specimen, such as an array of holes, may be lost."
 )

@@ -14,7 +14,7 @@ _KERNEL = 5  # px: side of the filter that makes the result as blurred as the im
 _EDGE = 4  # px at the border that do not count
 _BLOCK = 8  # px
 _FITTED = 50_000  # pixels, at most, to which the filter is fitted
-_FLOOR = 0.5 / 255  # a noise below half a grey level of 8 bits is that of the rounding
+LEAST_NOISE = 0.5 / 255  # a noise below half a grey level of 8 bits is that of the rounding
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     taken = image - blurred
     inner = (slice(_EDGE, -_EDGE),) * 2
     brightness = cv2.GaussianBlur(same, (0, 0), 1.5)
-    expected = np.sqrt(np.maximum(noise.variance(brightness), _FLOOR**2))[inner]
+    expected = np.sqrt(np.maximum(noise.variance(brightness), LEAST_NOISE**2))[inner]
     unit = taken[inner] / expected
     unit = unit - unit.mean(1, keepdims=True)  # offsets of whole lines are errors of the scan, and rightly removed
     left = estimate_noise(same).sd
@@ -57,7 +57,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
         "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
         "low": _slow(unit),
         "structure": _structure(unit, brightness[inner]),
-        "left": math.log10(1 + left / max(noise.sd, _FLOOR)),
+        "left": math.log10(1 + left / max(noise.sd, LEAST_NOISE)),
     }
     return Residual(taken, numbers, lost_pattern(taken))
 

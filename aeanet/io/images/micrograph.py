@@ -83,6 +83,7 @@ class Micrograph(GreyScale):
         pixel_size: None if the file states none.
         bar: rows of an information bar that were cut off at the bottom.
         kind: the name of the file format.
+        colour: the file has colours, which became grey.
     """
 
     pixels: NDArray[np.float32]
@@ -92,6 +93,7 @@ class Micrograph(GreyScale):
     pixel_size: PixelSize | None = None
     bar: int = 0
     kind: str = ""
+    colour: bool = False
 
 
 def to_pixels(values: NDArray, low: float, high: float) -> NDArray[np.float32]:

@@ -83,6 +83,8 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder: name the images in it, for instance by {path / '*.tif'}.")
         raise ImageError(
             f"{path} is not an image of a known kind: a name ending in one of {', '.join(SUFFIXES)} is wanted."
         )
@@ -99,7 +101,8 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
     pixels = to_pixels(grey, low, high)
-    return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind)
+    colour = raw.ndim == 3 and bool((raw != raw[..., :1]).any())
+    return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind, colour)
 
 
 def check_file(path: Path) -> None:

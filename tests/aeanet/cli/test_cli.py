@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,12 @@ def test_help_shows_an_example_and_is_light(command: list[str]) -> None:
     assert all(name in text for name in command or COMMANDS)
     if command:
         assert f"Example: aeanet {command[0]} " in text
+
+
+def test_the_version_and_the_short_name_of_help() -> None:
+    assert aeanet("--version").stdout == f"aeanet {version('aeanet')}\n"
+    for command in ([], ["restore"]):
+        assert aeanet(*command, "-h").stdout == aeanet(*command, "--help").stdout
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
@@ -130,6 +137,7 @@ def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> No
     (run / "models.json").write_text(json.dumps({"models": {"1": "1"}, "left_out": {"0": "too small"}}))
     result = aeanet("evaluate", run, pairs)
     assert result.exit_code == 0, result.output
+    assert "±" not in result.stdout, "one pair says nothing of the spread"
     assert f"Pair 0 is left out: {run} holds no model of its own for it." in result.stderr
     (run / "models.json").write_text(json.dumps({"models": {"7": "1"}, "left_out": {}}))
     assert_one_sentence(aeanet("evaluate", run, pairs), "No pair was scored")
@@ -370,7 +378,7 @@ def test_ctrl_c_leaves_a_usable_model(pairs: Path, tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == cli.shared.INTERRUPTED, errors
     assert "Traceback" not in errors
-    assert errors.rstrip().replace("\n", " ").endswith(f"the model as it then was is in {run}."), errors
+    assert errors.rstrip().replace("\n", " ").endswith(f"is in {run}; --resume goes on."), errors
     assert json.loads((run / "run.json").read_text())["interrupted"]
     predicted = aeanet("predict", run, pairs / "lr" / "0.png", "--out", tmp_path / "out")
     assert predicted.exit_code == 0, predicted.output

@@ -105,7 +105,9 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     trained(pairs, "--out", tmp_path, *BRIEF)
     done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
+    assert "take days" not in done.stderr
     found = record(tmp_path)
+    assert f"held back: {found['validation']['delta_psnr']:+.2f} dB PSNR and " in done.stdout
     assert (found["steps_done"], found["interrupted"], found["loss"]) == (0, False, None)
     assert found["seconds"] > 0
     assert found["validation"]["delta_psnr"] > 0
@@ -135,7 +137,12 @@ def test_options_of_another_model(pairs: Path, tmp_path: Path, options: list[obj
 
 
 def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
-    trained(pairs, "--out", tmp_path, *BRIEF)
+    ended_by_time = trained(pairs, "--out", tmp_path, *BRIEF, "--steps", 9999, "--minutes", 0.0001)
+    assert " of 9,999 steps in " in ended_by_time.stdout
+    assert "references learn nothing" not in ended_by_time.stderr
+    for option, vain in (("--batch-aware", True), ("--no-batch-aware", False)):
+        done = trained(pairs, "--out", tmp_path / option, *BRIEF, "--steps", 1, "--batch", 1, option)
+        assert ("With --batch 1 the references learn nothing" in done.stderr) is vain
     assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
         pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
     )
@@ -149,8 +156,11 @@ def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aeanet.training.train", note)
-    assert aeanet_train(pairs, "--out", tmp_path).exit_code == cli.shared.INTERRUPTED
+    begun = aeanet_train(pairs, "--out", tmp_path)
+    assert begun.exit_code == cli.shared.INTERRUPTED
     assert asked == [(Recipe(), "aeanet")]
+    assert ("120,000 steps take days without a GPU" in begun.stderr) is not torch.cuda.is_available()
+    assert "days" not in aeanet_train(pairs, "--out", tmp_path, "--quick").stderr
 
 
 def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_path: Path) -> None:

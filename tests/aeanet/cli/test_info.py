@@ -1,6 +1,7 @@
 """`aeanet info` on models, run folders and images, against what was written."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_how_it_was_trained(tmp_path: Path) -> None:
     assert "    pairs: toy-0\n    held back: none\n" in text
     assert "      b: too dark.\n" in text
     assert "  steps done: 7\n" in text
+    assert "  validation: none\n" in text
+    assert "    max seconds: none\n" in text
+    assert f"  command: {shlex.join(found['training']['command'])}\n" in text
+
+
+def test_the_shipped_model_fits_on_two_screens() -> None:
+    """Its record has lists of records and a table, which only --json shows."""
+    lines = aeanet("info", "sem").stdout.splitlines()
+    assert len(lines) < 80
+    assert max(map(len, lines)) < 300
+    assert any(line.startswith("    real: ") and line.endswith(" records, see --json") for line in lines)
 
 
 def test_a_run_of_one_model_per_pair(tmp_path: Path) -> None:
@@ -102,7 +114,7 @@ def test_what_cannot_be_described_is_one_sentence(model: Path, tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     (model.parent / "run.json").write_text("{")
     for name, reason in {
-        "missing.tif": "there is no",
+        "missing.tif": "There is no",
         "notes.txt": "known kind",
         "empty": "there is no model at",
         "run": "run.json is damaged",

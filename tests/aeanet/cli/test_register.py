@@ -72,6 +72,10 @@ def test_the_report_as_json(pairs: Path, tmp_path: Path) -> None:
     assert found["magnification"] == pytest.approx(2, abs=0.03)
     assert found["psnr_after"] > found["psnr_before"]
     assert found["residual"] < 1
+    assert "holds results of aeanet register" not in result.stderr
+    again = register(tmp_path / "aligned", "--out", tmp_path / "again", "--json")
+    assert "aligned holds results of aeanet register" in again.stderr
+    assert json.loads(again.stdout)["pairs"]["eight"]["magnification"] == pytest.approx(1, abs=1e-3)
 
 
 def test_where_nothing_can_be_done(pairs: Path, tmp_path: Path) -> None:

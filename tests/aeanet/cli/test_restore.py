@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from toys import aeanet, simulated_folder
 
 import aeanet as package
@@ -45,7 +47,7 @@ def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest
         full = 65535 if values.dtype == np.uint16 else 1
         expected = super_resolve(load_model("sem"), (values / full).astype(np.float32), magnification=2)
         assert np.abs(result / full - expected).max() < 2e-3
-    package.restore_file("sem", tmp_path / "deep.tif", tmp_path / "again.tif", magnification=1)
+    package.restore_file("sem", str(tmp_path / "deep.tif"), str(tmp_path / "again.tif"), magnification=1)
     assert tifffile.imread(tmp_path / "again.tif").shape == (60, 80)
     same = aeanet("predict", "sem", tmp_path / "float.tif", "--out", "predicted")
     assert same.exit_code == 0, same.output
@@ -53,7 +55,7 @@ def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest
 
     once = aeanet("restore", tmp_path / "float.tif", "--flips", "1", "--out", "once")
     assert once.exit_code == 0, once.output
-    expected = super_resolve(load_model("sem"), values.astype(np.float32), magnification=2, flips=1)
+    expected = package.super_resolve("sem", values.astype(np.float32), magnification=2, flips=1)
     np.testing.assert_allclose(tifffile.imread("once/float.tif"), expected, atol=1e-6)
     assert np.abs(tifffile.imread("once/float.tif") - tifffile.imread("restored/float.tif")).max() > 1e-4
 
@@ -63,6 +65,23 @@ def test_an_image_is_restored_out_of_the_box(tmp_path: Path, monkeypatch: pytest
         assert words in refused.output
     found = json.loads(aeanet("info", "sem", "--json").stdout)
     assert found["training"]["name"] == "sem"
+
+
+def test_what_does_not_enter_the_result_is_told(tmp_path: Path) -> None:
+    """Colours, an information bar, a residual that cannot be told; and a folder is no image."""
+    colours = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "colour.png")
+    bar = cv2.putText(np.zeros((24, 160), np.uint8), "20.0 kV  x 500", (8, 17), cv2.FONT_HERSHEY_PLAIN, 1, 255)
+    specimen = simulate_image(7, (104, 160)).lr * 200
+    Image.fromarray(np.vstack([specimen, bar]).astype(np.uint8)).save(tmp_path / "bar.png")
+    images = [tmp_path / "colour.png", tmp_path / "bar.png"]
+    done = aeanet("restore", *images, tmp_path, "--residual", "--flips", 1, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "bar.png: The information bar, 24 rows at the bottom, is left out; --keep-bar keeps it.\n" in done.stderr
+    assert "colour.png: The colours become grey.\n" in done.stderr
+    assert "colour-residual.png is not written: " in done.stderr
+    assert f"{tmp_path} is a folder: name the images in it" in done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["bar-residual.png", "bar.png", "colour.png"]
 
 
 @pytest.mark.parametrize(("magnification", "kinds"), [(1.0, KINDS[1::2]), (2.0, KINDS[::4])])

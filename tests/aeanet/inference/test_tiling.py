@@ -170,7 +170,7 @@ def test_blocks_attend_to_themselves_again_afterwards() -> None:
 
 @pytest.mark.parametrize("side", [-4, 0, 4, 27])
 def test_a_tile_below_the_halo_is_refused(side: int) -> None:
-    with pytest.raises(TilingError, match=f"a tile of {side} px is too small: the network looks 28 px far"):
+    with pytest.raises(TilingError, match=f"a tile of {side} px is too small: .* 28 px around it, so 28 px"):
         restore(build_model("aeanet"), np.zeros((64, 64), np.float32), tile=side)
 
 

@@ -60,7 +60,9 @@ def test_colour_becomes_luma(tmp_path: Path, mode: str) -> None:
     colours[:, :2], colours[:, 2:4], colours[:, 4:] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
     Image.fromarray(colours).convert(mode).save(tmp_path / "a.png")
     shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"), float)  # a palette may round the colours
-    np.testing.assert_allclose(read_image(tmp_path / "a.png").pixels, shown @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
+    found = read_image(tmp_path / "a.png")
+    np.testing.assert_allclose(found.pixels, shown @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
+    assert found.colour
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
@@ -78,7 +80,9 @@ def test_grey_stored_as_colour_stays_what_it_was(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "table.tif", RAMP, photometric="palette", colormap=table)
     tifffile.imwrite(tmp_path / "inverted.tif", 255 - RAMP, photometric="miniswhite")
     for name in ("rgb.png", "table.tif", "inverted.tif"):
-        np.testing.assert_array_equal(read_image(tmp_path / name).pixels, (RAMP / 255).astype(np.float32))
+        found = read_image(tmp_path / name)
+        np.testing.assert_array_equal(found.pixels, (RAMP / 255).astype(np.float32))
+        assert not found.colour
 
 
 def test_floats_beyond_one_are_brought_to_the_unit_range(tmp_path: Path) -> None:

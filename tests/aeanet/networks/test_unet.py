@@ -228,6 +228,9 @@ def test_what_is_no_model_is_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     with pytest.raises(ModelError, match=r"there is no model at .*: wanted a run folder"):
         load_model(tmp_path)
+    save_model(build_model("unet"), tmp_path / "one" / "model.safetensors")
+    with pytest.raises(ModelError, match=r"wanted a run folder .*; there is one in .*one\."):
+        load_model(tmp_path)
     file.write_bytes(b"not a model")
     with pytest.raises(ModelError, match="damaged or is not a safetensors file"):
         load_model(file)

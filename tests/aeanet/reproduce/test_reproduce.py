@@ -359,7 +359,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert record["recipe"] == json.loads(json.dumps(vars(Recipe.short(steps=1))))
     code, output = run(*command[:-1], 2 / 120_000, *brief)
     assert code == 1
-    assert "seed0/result.json is already there; replace it with --overwrite" in output
+    assert "seed0/result.json is already there, of other settings or other data: replace it with --overwrite" in output
     code, output = run(*command, "--only", "table9")
     assert code == 1
     assert f"the sections are {', '.join(SECTIONS)}." in output

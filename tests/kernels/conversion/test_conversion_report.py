@@ -70,7 +70,9 @@ def test_results_stay_and_revert_gives_back_the_originals(network: nn.Module, x:
         report.revert()
         assert [type(m) for m in network.modules()] == classes
         assert torch.equal(network(x), expected)
+        assert "reverted" in str(report)
     report.apply()
+    assert "reverted" not in str(report)
     assert type(network.attend) is not originals.NONLocalBlock2D
 
 
