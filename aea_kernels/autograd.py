@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import ops
+from .layout import without_autocast
 from .transforms import Function, fold_batch, in_legacy_vmap, transformed, unfold_batch
 
 
@@ -114,7 +115,8 @@ class MomentsOf(Function):
         if not differentiable(grad_output):
             return ops.apply_to_features(x, matrix, ctx.backend), None
         flat = x.flatten(2).to(matrix.dtype)
-        return (matrix[..., :-1] @ flat + matrix[..., -1:]).reshape(x.shape).to(x.dtype), None
+        with without_autocast(x.device):
+            return (matrix[..., :-1] @ flat + matrix[..., -1:]).reshape(x.shape).to(x.dtype), None
 
     @staticmethod
     def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import folding, norms, ops
 from .autograd import ApplyMatrix, OuterSum, differentiable
-from .layout import acc_dtype
+from .layout import acc_dtype, without_autocast
 from .parameters import ChannelNorm, Norm, Projections
 from .summary import sum_over_processes
 
@@ -144,7 +144,7 @@ def _differentiable_backward(
     x, weight, bias, mean, variance, references, _, *projections = inputs
     norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
     again = torch.is_grad_enabled()
-    with torch.autocast(grad_output.device.type, enabled=False), torch.enable_grad():
+    with without_autocast(grad_output.device), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
         gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))

@@ -271,7 +271,7 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
     found = []
     for name, plan, written in recorded:
         reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
-        found.append(Launch(name, reads / tensor, writes / tensor, flops, written))
+        found.append(Launch(name, reads / max(tensor, 1), writes / max(tensor, 1), flops, written))
     return found
 
 
@@ -317,8 +317,11 @@ def _explain_block(
         meta[f"{name}.{part}"] for name in ("query", "key", "value", "output") for part in ("weight", "bias")
     ]
     channel_norm = block.channel_norm(dtype)
-    statistics = backward and isinstance(block.norm, torch.nn.BatchNorm2d)
+    batch_norm = block.norm if isinstance(block.norm, torch.nn.BatchNorm2d) else None
+    statistics = batch_norm is not None and (backward or batch_norm.running_mean is None)
     norm = [meta.get(f"norm.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
+    if batch_norm is not None and not batch_norm.affine:
+        norm[:2] = (torch.empty(channels, device="meta") for _ in range(2))
     if statistics:
         norm[2:] = None, None
     images = batch // 2 if backward and block.batch_aware else batch

@@ -55,7 +55,8 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
     """
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
-        return naive.linear_attention(query, key, value, scale=scale)
+        with without_autocast(query.device):
+            return naive.linear_attention(query, key, value, scale=scale)
     return attend(query, summarize(key, value), scale=scale)
 
 
@@ -79,7 +80,8 @@ def reference_attention(
     check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
     check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
     if backend_name() == "naive":
-        return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
+        with without_autocast(query.device):
+            return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
     shared = summarize(reference_key[None], reference_value[None])
     return attend(query, summarize(key, value) + shared, scale=scale)
 
@@ -103,7 +105,8 @@ def batch_attention(
     if backend_name() == "naive":
         if group is not None:
             raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
-        return naive.batch_attention(query, key, value, scale=scale)
+        with without_autocast(query.device):
+            return naive.batch_attention(query, key, value, scale=scale)
     summary = summarize(key, value).sum_over_batch()
     return attend(query, summary if group is None else summary.all_reduce(group), scale=scale)
 
@@ -126,7 +129,8 @@ def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale:
     rows = query.shape[-2] if is_tensor(query, 3) else 0
     check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
     if backend_name() == "naive":
-        return naive.learned_query_attention(query, key, value, scale=scale)
+        with without_autocast(key.device):
+            return naive.learned_query_attention(query, key, value, scale=scale)
     return attend(query.expand(key.shape[0], *query.shape), summarize(key, value), scale=scale)
 
 
@@ -141,8 +145,9 @@ def summarize(key: Tensor, value: Tensor) -> KeySummary:
     """
     check_key_value(key, value)
     if backend_name() == "naive":
-        wide = acc_dtype(key.dtype)
-        state = value.to(wide).mT @ key.to(wide)
+        with without_autocast(key.device):
+            wide = acc_dtype(key.dtype)
+            state = value.to(wide).mT @ key.to(wide)
     else:
         state = OuterSum.apply(value, key, backend_name())
     return KeySummary(state, count_like(state, key.shape[2]))
@@ -174,7 +179,8 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
 def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
     """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
     if backend_name() == "naive":
-        return (a.to(matrix.dtype) @ matrix.mT).to(a.dtype)
+        with without_autocast(a.device):
+            return (a.to(matrix.dtype) @ matrix.mT).to(a.dtype)
     return ApplyMatrix.apply(a, matrix, backend_name())
 
 
@@ -186,9 +192,10 @@ def moments(x: Tensor) -> Moments:
     """
     check_features(x)
     if backend_name() == "naive":
-        flat = x.flatten(2).to(acc_dtype(x.dtype))
-        flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
-        return Moments(flat @ flat.mT)
+        with without_autocast(x.device):
+            flat = x.flatten(2).to(acc_dtype(x.dtype))
+            flat = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+            return Moments(flat @ flat.mT)
     return Moments(MomentsOf.apply(x, backend_name()))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from .backends import backend_name
 from .block import features
 from .checks import check_device, check_not_traced, check_size, check_type
 from .functional import attention_block
-from .layout import acc_dtype
+from .layout import acc_dtype, without_autocast
 from .parameters import ChannelNorm, Norm, Projections
 from .summary import Moments
 from .transforms import transformed
@@ -32,7 +33,8 @@ class AugmentedAttention(nn.Module):
     sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the
     others to each other (Eq. 5). In prediction every image attends to itself and the references.
 
-    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics.
+    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics. Norm and
+    projections are not called: their parameters are read, so hooks on them do not run.
 
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
 
@@ -183,7 +185,7 @@ class AugmentedAttention(nn.Module):
 
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
         """`forward` where `keys` are set: with derivatives, where they are recorded, in plain operations."""
-        with torch.autocast(x.device.type, enabled=False):  # as inside the operators
+        with without_autocast(x.device):  # as inside the operators
             return self._attend_to_moments(keys, x)
 
     def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
@@ -226,6 +228,13 @@ class AugmentedAttention(nn.Module):
         """The backend, or where it is the oracle, which has no primitives, PyTorch's."""
         return "eager" if backend_name() == "naive" else backend_name()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """As of any module; the copy has the same process group, which cannot be copied."""
+        twin = self.__new__(type(self))
+        memo |= {id(self): twin, id(self.group): self.group}
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
     def extra_repr(self) -> str:
         references = 0 if self.references is None else len(self.references)
         return f"{self.channels}, heads={self.heads}, references={references}, batch_aware={self.batch_aware}"
@@ -241,7 +250,11 @@ class AugmentedAttention(nn.Module):
             raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
     def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
-        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm."""
+        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm.
+
+        Raises:
+            TypeError: another module was put in the place of the norm.
+        """
         norm = self.norm
         if isinstance(norm, nn.GroupNorm):
             return ChannelNorm("group", norm.weight, norm.bias, norm.eps, norm.num_groups)
@@ -250,6 +263,11 @@ class AugmentedAttention(nn.Module):
         if isinstance(norm, nn.RMSNorm):
             eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
             return ChannelNorm("rms", norm.weight, None, eps, 1)
+        if norm is not None and not isinstance(norm, nn.BatchNorm2d | nn.Identity):
+            raise TypeError(
+                f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's group pools its statistics), "
+                "GroupNorm, LayerNorm, RMSNorm or None"
+            )
         return None
 
     def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
@@ -257,17 +275,24 @@ class AugmentedAttention(nn.Module):
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2d):
             return self.channel_norm(dtype)
+        of = self.query.weight
+        weight = of.new_ones(self.channels) if norm.weight is None else norm.weight
+        bias = of.new_zeros(self.channels) if norm.bias is None else norm.bias
         if norm.running_mean is None or norm.running_var is None:
             if running:
                 raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
-            return Norm(norm.weight, norm.bias, None, None, norm.eps)
+            return Norm(weight, bias, None, None, norm.eps)
         if norm.training and not running:
-            return Norm(norm.weight, norm.bias, None, None, norm.eps)
-        return Norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+            return Norm(weight, bias, None, None, norm.eps)
+        return Norm(weight, bias, norm.running_mean, norm.running_var, norm.eps)
 
     def _projections(self) -> Projections:
-        linear = (self.query, self.key, self.value, self.output)
-        return Projections(*(t for projection in linear for t in (projection.weight, projection.bias)))
+        linear = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
+        for name, projection in linear.items():
+            if not isinstance(projection, nn.Linear) or projection.bias is None:
+                given = type(projection).__name__ + (" without bias" if isinstance(projection, nn.Linear) else "")
+                raise TypeError(f"{name} is a {given}, expected a Linear with bias: it is read, and not called")
+        return Projections(*(t for projection in linear.values() for t in (projection.weight, projection.bias)))
 
 
 def _norm_module(

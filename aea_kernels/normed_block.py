@@ -14,6 +14,7 @@ from torch import Tensor
 from . import folding, norms, ops
 from .autograd import differentiable
 from .block import BlockSpec, pool_over_processes, project_first
+from .layout import without_autocast
 from .parameters import ChannelNorm, Projections
 from .transforms import Function
 
@@ -103,7 +104,7 @@ def _differentiable_backward(
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, _, _, references, _, _, _, *projections = inputs
     again = torch.is_grad_enabled()
-    with torch.autocast(grad_output.device.type, enabled=False), torch.enable_grad():
+    with without_autocast(grad_output.device), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
         gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))

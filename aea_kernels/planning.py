@@ -18,6 +18,9 @@ H100 = (90, 132)
 FOLD_CHANNELS, FOLD_GROUPS = 128, 16
 """Up to so many channels, and groups in backward, the C x C algebra has kernels; for more, products of PyTorch."""
 
+LARGE_SHARED_MEMORY = (80, 87, 90, 100, 101, 103, 110)
+"""Architectures where a program may have 163 KB and more; on others, such as those of GeForce cards, 99 KB."""
+
 NORMED_CHANNELS = 128
 """Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
 
@@ -27,9 +30,22 @@ PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 
 def multiplication(dtype: torch.dtype) -> str:
     """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
-    if dtype == torch.float32:
-        return PRECISIONS[torch.get_float32_matmul_precision()]
-    return "ieee" if dtype == torch.float64 else "16-bit"
+    if dtype == torch.float32 and torch.version.hip is None:  # for AMD, Triton knows not all of the others
+        try:
+            return PRECISIONS[torch.get_float32_matmul_precision()]
+        except RuntimeError:  # it refuses to answer once the newer switch was used
+            return "tf32" if tf32_allowed() else "ieee"
+    return "16-bit" if dtype.itemsize == 2 else "ieee"
+
+
+def tf32_allowed() -> bool:
+    """Whether PyTorch multiplies matrices of float32 in TF32 on a GPU, by whichever of its switches it was told so."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace this question, but
+# compiles anew where the answer is another
+tf32_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------
@@ -53,8 +69,8 @@ class Tiles(NamedTuple):
 def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
     """The table of tile sizes by reasoning: nothing is tuned at run time.
 
-    Chosen so that no kernel spills registers or exceeds shared memory on sm_80, sm_90 and sm_100, for which
-    `tests/kernels/test_compiled.py` builds them all. `MEASURED` takes its place where it has a row.
+    Chosen so that no kernel exceeds shared memory on any architecture from sm_80 on, and that few spill registers on
+    sm_80, sm_90 and sm_100; `tests/kernels/test_compiled.py` builds them. `MEASURED` takes the place of what it has.
 
     Args:
         kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics"; with "phi_"
@@ -62,7 +78,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         channels: on the wider side.
         mode: of `multiplication`.
         aligned: maps are read 16 bytes at a time.
-        architecture: 80, 90 or 100 for sm_80, sm_90, sm_100.
+        architecture: 90 for sm_90, and so on.
     """
     if kernel.startswith("phi_"):
         tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
@@ -82,7 +98,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         return Tiles(block, block, 4096 // block, 8, stages, 2)
     if mode == "16-bit":
         return _tiles_of_16_bits(kernel, block, sliced, aligned, architecture)
-    if mode == "tf32":
+    if mode == "tf32" and (block < 128 or architecture in LARGE_SHARED_MEMORY):
         return _tiles_of_tf32(kernel, block, sliced, architecture)
     # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed over in slices
     if kernel == "outer" and mode == "tf32x3" and block == 128 and architecture < 90:
@@ -91,7 +107,7 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         return Tiles(block, block, 16, 8, 1 if block == 128 and mode == "ieee" else 2, 1)
     if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
-    return Tiles(block, 32 if mode == "tf32x3" else 16, 32, 8, 2, 1)
+    return Tiles(block, 16 if mode == "ieee" else 32, 32, 8, 2, 1)
 
 
 def channel_block(channels: int) -> int:
@@ -149,6 +165,8 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
     deep = 32 if sliced else block
     if kernel == "apply":
         return Tiles(block, deep, positions, warps, stages, 1 if block == 128 else 2 if large else 4)
+    if block == 128 and architecture < 90:
+        positions = 16  # of 32, a norm over channels exceeds shared memory
     return Tiles(block, deep, positions, warps, stages, 1 if large else 2)
 
 
@@ -285,8 +303,7 @@ def route(
     if whole and channels > NORMED_CHANNELS:
         return "project"
     mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
-    # torch.compile can trace this question, which `multiplication` does not ask
-    if mode == "ieee" and dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
+    if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
         mode = "tf32"
     return _route(channels, keys, values, heads, dtype, mode)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .layout import without_autocast
+
 
 def transformed() -> bool:
     """Whether torch.func (vmap, grad, jvp, ...) or forward-mode differentiation is at work."""
@@ -72,7 +74,8 @@ class Function(torch.autograd.Function):
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
         if transformed():
-            return cls.plain(*inputs)
+            with without_autocast(next(t.device for t in inputs if isinstance(t, Tensor))):
+                return cls.plain(*inputs)
         # torch's own `apply` first looks up the signature of `forward`, which takes longer than all the rest
         inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
         if not torch.is_grad_enabled():

@@ -90,7 +90,7 @@ def run(
     """The module's result for arguments in float64 with `numbers` as its parameters and buffers, which may change."""
     default = torch.get_default_dtype()
     with torch.no_grad(), torch.random.fork_rng(devices=[]), use_backend("eager"), _in_mode(module, training):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # the CPU's alone: those of GPUs would keep the seed
         torch.set_default_dtype(torch.float64)
         try:
             with torch.device("cpu"), torch.autocast("cpu", enabled=False), InFloat64():

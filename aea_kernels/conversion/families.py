@@ -7,7 +7,7 @@ Parameters are the original's own, and so are most modules; between them q, k an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from ..families import (
 )
 from ..functional import apply_matrix
 from ..layout import acc_dtype, without_autocast
-from ..summary import count_like
+from ..summary import count_like, sum_over_processes
 from .nonlocal_blocks import folded_output, folds
 from .replacing import (
     ClassSwap,
@@ -38,6 +38,9 @@ from .replacing import (
     pointwise,
     project,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def reach_of_convolutions(module: nn.Module) -> int:
@@ -244,6 +247,14 @@ class DividedSummary(SoftmaxSummary):
             return NotImplemented
         joined = super().__add__(other)
         return DividedSummary(joined.sums, joined.maximum, self.count + other.count)
+
+    def sum_over_batch(self) -> DividedSummary:
+        joined = super().sum_over_batch()
+        return DividedSummary(joined.sums, joined.maximum, self.count.sum(0, keepdim=True))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> DividedSummary:
+        joined = super().all_reduce(group)
+        return DividedSummary(joined.sums, joined.maximum, sum_over_processes(self.count, group))
 
 
 class DividedEfficientAttention(EfficientAttention):

@@ -53,8 +53,13 @@ class Recogniser:
         if any(p.is_meta for p in module.parameters()):
             raise LeftAloneError("its parameters are on the meta device, so nothing can be tried")
         no_hooks_inside(module)
-        candidates = self.changes(module)
-        return self._first_equal(module, candidates) if self.exact else candidates[0]
+        try:
+            candidates = self.changes(module)
+            return self._first_equal(module, candidates) if self.exact else candidates[0]
+        except LeftAloneError:
+            raise
+        except Exception as error:  # of another version, or of a module that nobody knows
+            raise LeftAloneError(f"its parts are not those of {self.package}'s block: {error}") from error
 
     def _first_equal(self, module: nn.Module, candidates: Sequence[Change]) -> Change:
         """The first that gives what the original gives, with random numbers in place of its parameters.
@@ -63,7 +68,7 @@ class Recogniser:
         """
         numbers = random_numbers(module)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # where they are compared
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             args = self.probe(module)
         errors = []
         for change in candidates:

@@ -112,7 +112,16 @@ class NewAttribute:
         setattr(self.module, self.name, self.before)
 
 
-_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
 
 
 class Become:
@@ -121,7 +130,7 @@ class Become:
     def __init__(self, module: nn.Module, other: nn.Module) -> None:
         self.module = module
         self._before = type(module), module.__dict__
-        self._after = type(other), {**other.__dict__, **{name: module.__dict__[name] for name in _HOOKS}}
+        self._after = type(other), other.__dict__
 
     def apply(self) -> None:
         self._take(*self._after)
@@ -131,6 +140,7 @@ class Become:
 
     def _take(self, cls: type[nn.Module], attributes: dict[str, Any]) -> None:
         training = self.module.training
+        attributes.update({name: self.module.__dict__[name] for name in _HOOKS})
         self.module.__class__ = cls
         object.__setattr__(self.module, "__dict__", attributes)
         self.module.train(training)

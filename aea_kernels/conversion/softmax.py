@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..layout import acc_dtype
 from ..modules import AugmentedAttention
 from .checkpoints import Rows, Sources, origin_of
 from .families import no_dropout
@@ -22,7 +23,9 @@ class TokenAttention(AugmentedAttention):
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Raises ValueError for a mask, for which there is no sum over the keys."""
         _no("attn_mask", attn_mask)
-        return (super().forward(x.mT) - x.mT).mT
+        # in x's dtype, what is subtracted again would leave its rounding error behind
+        wide = x.mT.to(acc_dtype(x.dtype)) if x.is_floating_point() else x.mT
+        return (super().forward(wide) - wide).mT.to(x.dtype)
 
 
 class HiddenStatesAttention(AugmentedAttention):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import differentiable
-from ..layout import acc_dtype
+from ..layout import acc_dtype, without_autocast
 from ..transforms import Function
 from . import ops
 
@@ -44,8 +44,10 @@ class PhiOuterSum(Function):
         k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)
         phi = phi_of(k, _finite(maximum)[:, :, None] if ctx.phi == "exp" else None)
         slope = phi if ctx.phi == "exp" else (k > 0).to(k.dtype)
-        grad_key = slope * (v @ grad_sums[..., :-1].mT + grad_sums[:, :, None, :, -1])
-        return grad_key.to(key.dtype), (phi @ grad_sums[..., :-1]).to(value.dtype), None, None
+        with without_autocast(k.device):
+            grad_key = slope * (v @ grad_sums[..., :-1].mT + grad_sums[:, :, None, :, -1])
+            grad_value = phi @ grad_sums[..., :-1]
+        return grad_key.to(key.dtype), grad_value.to(value.dtype), None, None
 
     @staticmethod
     def plain(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
@@ -75,19 +77,20 @@ class PhiApply(Function):
             grads = ops.phi_apply_backward(grad_output, query, matrix, ctx.phi, ctx.eps, ctx.backend)
             return *grads, None, None, None
         q, above = query.to(matrix.dtype), grad_output.to(matrix.dtype)
-        if ctx.phi == "exp":
-            phi = slope = phi_of(q, q.detach().amax(-1, keepdim=True))
-            linear, weights, total = matrix, torch.ones_like(matrix[..., :1]), phi.sum(-1, keepdim=True)
-        else:
-            phi, slope = phi_of(q, None), (q > 0).to(q.dtype)
-            linear, weights = matrix[..., :-1], matrix[..., -1:]
-            total = phi @ weights + ctx.eps
-        above = above / total
-        through = above @ linear.mT  # (B, H, N, E)
-        common = -(phi * through).sum(-1, keepdim=True) / total
-        grad_query = slope * (through + common * weights.mT)
-        above = above if ctx.phi == "exp" else torch.cat([above, common], -1)
-        return grad_query.to(query.dtype), phi.mT @ above, None, None, None
+        with without_autocast(q.device):
+            if ctx.phi == "exp":
+                phi = slope = phi_of(q, q.detach().amax(-1, keepdim=True))
+                linear, weights, total = matrix, torch.ones_like(matrix[..., :1]), phi.sum(-1, keepdim=True)
+            else:
+                phi, slope = phi_of(q, None), (q > 0).to(q.dtype)
+                linear, weights = matrix[..., :-1], matrix[..., -1:]
+                total = phi @ weights + ctx.eps
+            above = above / total
+            through = above @ linear.mT  # (B, H, N, E)
+            common = -(phi * through).sum(-1, keepdim=True) / total
+            grad_query = slope * (through + common * weights.mT)
+            above = above if ctx.phi == "exp" else torch.cat([above, common], -1)
+            return grad_query.to(query.dtype), phi.mT @ above, None, None, None
 
     @staticmethod
     def plain(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
@@ -118,8 +121,9 @@ class OuterSumAndSquares(Function):
             grad_a, grad_b = ops.outer_sum_and_squares_backward(*grads, a, b, ctx.backend)
         else:
             wide_a, wide_b = a.to(product.dtype), b.to(product.dtype)
-            grad_a = (wide_b @ product.mT + 2 * wide_a * a_squares[:, :, None]).to(a.dtype)
-            grad_b = (wide_a @ product + 2 * wide_b * b_squares[:, :, None]).to(b.dtype)
+            with without_autocast(a.device):
+                grad_a = (wide_b @ product.mT + 2 * wide_a * a_squares[:, :, None]).to(a.dtype)
+                grad_b = (wide_a @ product + 2 * wide_b * b_squares[:, :, None]).to(b.dtype)
         needs_a, needs_b, _ = ctx.needs_input_grad
         return grad_a if needs_a else None, grad_b if needs_b else None, None
 

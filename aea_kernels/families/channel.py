@@ -12,7 +12,7 @@ from .. import naive
 from ..autograd import ApplyMatrix
 from ..backends import backend_name
 from ..checks import check, check_device, check_not_traced, check_positions, check_query, check_summary, check_type
-from ..layout import acc_dtype
+from ..layout import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import OuterSumAndSquares
 
@@ -82,7 +82,8 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
     check("value", value, tuple(query.shape), "(B, H, N, E)", like=query)
     _check_temperature(temperature, query)
     if backend_name() == "naive":
-        return naive.channel_attention(query, key, value, temperature.to(query.dtype), eps=eps)
+        with without_autocast(query.device):
+            return naive.channel_attention(query, key, value, temperature.to(query.dtype), eps=eps)
     return attend_channels(value, summarize_channels(query, key), temperature, eps=eps)
 
 
@@ -96,9 +97,10 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
     check_positions("query", query, "(B, H, N, E)")
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
     if backend_name() == "naive":
-        wide = acc_dtype(query.dtype)
-        q, k = query.to(wide), key.to(wide)
-        return ChannelSummary(q.mT @ k, q.square().sum(-2), k.square().sum(-2))
+        with without_autocast(query.device):
+            wide = acc_dtype(query.dtype)
+            q, k = query.to(wide), key.to(wide)
+            return ChannelSummary(q.mT @ k, q.square().sum(-2), k.square().sum(-2))
     return ChannelSummary(*OuterSumAndSquares.apply(query, key, backend_name()))
 
 
@@ -113,7 +115,8 @@ def attend_channels(value: Tensor, summary: ChannelSummary, temperature: Tensor,
     _check_temperature(temperature, value)
     matrix = channel_map(summary, temperature, eps=eps).expand(value.shape[0], -1, -1, -1)
     if backend_name() == "naive":
-        return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
+        with without_autocast(value.device):
+            return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
     return ApplyMatrix.apply(value, matrix, backend_name())
 
 

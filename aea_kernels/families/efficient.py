@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import naive
 from ..backends import backend_name
 from ..checks import check, check_key_value, check_query, check_query_key_value, check_summary, is_tensor
-from ..layout import acc_dtype
+from ..layout import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
 
@@ -98,7 +98,8 @@ def efficient_attention(
         check("memory_key", memory_key, (heads, memories, key.shape[3]), "(H, R, E)", like=query)
         check("memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query)
     if backend_name() == "naive":
-        return naive.efficient_attention(query, key, value, memory_key, memory_value, scale=scale)
+        with without_autocast(query.device):
+            return naive.efficient_attention(query, key, value, memory_key, memory_value, scale=scale)
     summary = summarize_softmax(key, value)
     if memory_key is not None and memory_value is not None:
         summary = summary + summarize_softmax(memory_key[None], memory_value[None])
@@ -113,13 +114,14 @@ def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
     """
     check_key_value(key, value)
     if backend_name() == "naive":
-        wide = acc_dtype(key.dtype)
-        k, v = key.to(wide), value.to(wide)
-        lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
-        maximum = torch.cat([lowest, k.detach()], 2).amax(2)
-        return SoftmaxSummary(
-            (k - maximum[:, :, None]).exp().mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
-        )
+        with without_autocast(key.device):
+            wide = acc_dtype(key.dtype)
+            k, v = key.to(wide), value.to(wide)
+            lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
+            maximum = torch.cat([lowest, k.detach()], 2).amax(2)
+            return SoftmaxSummary(
+                (k - maximum[:, :, None]).exp().mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
+            )
     return SoftmaxSummary(*PhiOuterSum.apply(key, value, "exp", backend_name()))
 
 
@@ -136,5 +138,6 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     matrix = sums * (scale / normaliser.clamp(min=0.5))
     matrix = matrix.expand(query.shape[0], -1, -1, -1)  # (B, H, E, D)
     if backend_name() == "naive":
-        return (query.to(matrix.dtype).softmax(-1) @ matrix).to(query.dtype)
+        with without_autocast(query.device):
+            return (query.to(matrix.dtype).softmax(-1) @ matrix).to(query.dtype)
     return PhiApply.apply(query, matrix, "exp", 0.0, backend_name())

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,14 +109,10 @@ def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
 
 def rounding_error(x: Tensor) -> float:
     """The relative rounding error of what is computed from x: of its dtype, or of TF32 where CUDA may use that."""
-    eps = torch.finfo(x.dtype).eps
-    if (
-        x.dtype == torch.float32
-        and x.is_cuda
-        and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-    ):
-        return TF32_EPS
-    return eps
+    convolutions: Any = torch.backends.cudnn
+    precisions = convolutions.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    tf32 = x.dtype == torch.float32 and x.is_cuda and "tf32" in precisions
+    return TF32_EPS if tf32 else torch.finfo(x.dtype).eps
 
 
 def judge(working: float | None, double: float | None, eps: float) -> Verdict:

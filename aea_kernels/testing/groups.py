@@ -135,7 +135,7 @@ class Permutations(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         spatial = tuple(shape[2:])
-        if any(n % self.size for n in spatial):
+        if self.size < 1 or any(n % self.size for n in spatial):
             raise ValueError(
                 f"an input of shape {tuple(shape)} does not split into patches of {self.size} positions a side"
             )
@@ -236,8 +236,10 @@ class BatchOrder(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         images = tuple(range(shape[0])) if self.images is None else self.images
-        if len(images) < 2 or max(images) >= shape[0]:
-            raise ValueError(f"the order of a batch needs two images or more, and x has shape {tuple(shape)}")
+        if len(images) < 2 or len(set(images)) < len(images) or not all(0 <= i < shape[0] for i in images):
+            raise ValueError(
+                f"the order of a batch needs two different images or more, got {images} of an x of shape {tuple(shape)}"
+            )
         orders = {tuple(reversed(images)): None}
         for _ in range(self.trials):
             drawn = torch.randperm(len(images), generator=generator, device="cpu").tolist()

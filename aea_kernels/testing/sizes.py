@@ -46,6 +46,8 @@ class Sizes:
         return ""
 
     def __str__(self) -> str:
+        if not self.verdicts:
+            return f"{self.group}: no size was tried"
         tried = f"of the {len(self.verdicts)} sizes from {min(self.verdicts)} to {max(self.verdicts)}"
         if not self.legal:
             return f"{self.group}: none {tried} is legal"

@@ -31,7 +31,8 @@ from aea_kernels import planning
 from aea_kernels.backends.triton import families, launching, primitives
 from aea_kernels.parameters import Projections
 
-ARCHITECTURES = {"80": ("cuda", 80), "90": ("cuda", 90), "100": ("cuda", 100), "gfx942": ("hip", "gfx942")}
+ARCHITECTURES: dict[str, tuple[str, Any]] = {n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")}
+ARCHITECTURES["gfx942"] = "hip", "gfx942"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
@@ -39,7 +40,7 @@ SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
 CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + ["sliced", "wide"]
 NORMS = ["batch", "group", "layer", "rms"]
-SHARED_PER_SM = {"80": 164 * 1024, "90": 228 * 1024, "100": 228 * 1024}
+SHARED_PER_SM = {"80": 164 * 1024, "86": 100 * 1024, "90": 228 * 1024, "100": 228 * 1024, "120": 100 * 1024}
 
 
 class _NoDevice:

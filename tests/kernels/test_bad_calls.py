@@ -23,6 +23,26 @@ def with_keys(keys):
     return of_keys(X)
 
 
+def with_norm(norm):
+    other = block()
+    other.norm = norm
+    return other
+
+
+class Adapted(torch.nn.Module):
+    """A projection with something added, as adapters wrap it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.weight, self.bias, self.more = base.weight, base.bias, torch.nn.Linear(4, 4)
+
+
+def with_query(query):
+    other = block()
+    other.query = query
+    return other
+
+
 def quantised(t):
     return torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)
 
@@ -50,6 +70,22 @@ CASES = {
     "references": (lambda: block(references=2.5), "references is 2.5, expected a whole number"),
     "key channels": (lambda: block(key_channels="4"), "key_channels is '4', expected a whole number"),
     "groups": (lambda: block(norm="group", groups=2.0), "groups is 2.0, expected a whole number"),
+    "another norm": (
+        lambda: torch.nn.SyncBatchNorm.convert_sync_batchnorm(block())(X),
+        "norm is a SyncBatchNorm, expected BatchNorm2d",
+    ),
+    "cost of another norm": (
+        lambda: aea.explain(with_norm(torch.nn.InstanceNorm2d(4)), (1, 4, 3)),
+        "norm is a InstanceNorm2d, expected BatchNorm2d",
+    ),
+    "wrapped projection": (
+        lambda: with_query(Adapted(block().query))(X),
+        "query is a Adapted, expected a Linear with bias",
+    ),
+    "projection without bias": (
+        lambda: with_query(torch.nn.Linear(4, 4, bias=False))(X),
+        "query is a Linear without bias, expected a Linear with bias",
+    ),
     "keys that are none": (lambda: with_keys(SUMMARY), "keys are a KeySummary, expected the Moments of feature maps"),
     "keys of other channels": (lambda: with_keys(aea.moments(X[:, :3])), "keys are of 2 images with 3 channels, exp"),
     "keys elsewhere": (lambda: with_keys(aea.moments(meta(X))), f"keys.gram is on meta, expected {HERE} as the other"),

@@ -132,6 +132,36 @@ def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, off
     )
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("options", [{"affine": False}, {"affine": False, "track_running_stats": False}])
+def test_batch_norm_without_weights_or_running_statistics(training, options):
+    block = aea.AugmentedAttention(6, references=3).train(training)
+    block.norm.train(training or "track_running_stats" in options)
+    x = torch.randn(3, 6, 5, 4)
+    expected = block(x)
+    block.norm = torch.nn.BatchNorm2d(6, eps=block.norm.eps, **options).train(training)
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=0)
+    plan = aea.explain(block, tuple(x.shape), backward=training)
+    assert any(launch.name == "statistics" for launch in plan.launches) == (training or len(options) > 1)
+
+
+def test_tensors_that_hold_nothing_have_shapes():
+    """By every route: folded, through projections, with the keys of other images, by the oracle, transformed."""
+    folded = aea.AugmentedAttention(8, references=2)
+    narrow = aea.AugmentedAttention(512, key_channels=16, value_channels=16)
+    with_keys = copy.deepcopy(folded)
+    with_keys.keys = with_keys.moments(torch.zeros(1, 8, 3)).sum_over_batch()
+    with_keys.keys = aea.Moments(with_keys.keys.gram.to("meta"))
+    for block in (folded, narrow, with_keys):
+        x = torch.empty(2, block.channels, 3, device="meta")
+        assert block.to("meta").eval()(x).shape == x.shape
+    q = torch.empty(2, 2, 3, 4, device="meta")
+    for operator in (aea.linear_attention, aea.relu_linear_attention, aea.efficient_attention):
+        assert torch.func.vmap(operator)(q[None], q[None], q[None]).shape == (1, *q.shape)
+        with aea.use_backend("naive"):
+            assert operator(q, q, q).shape == q.shape
+
+
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     if backend == "triton":
         pytest.skip("only the eager backend walks over boxes")

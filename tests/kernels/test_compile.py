@@ -63,7 +63,7 @@ def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
     gpu = torch.device("cuda")
 
     def function(x):
-        return x + (1 if planning.route(128, 8, 8, 2, torch.float32, gpu) == "project" else 2)
+        return x + (1 if planning.route(512, 8, 8, 2, torch.float32, gpu) == "project" else 2)
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     x, before = torch.zeros(1), torch.get_float32_matmul_precision()
@@ -71,7 +71,14 @@ def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
         for precision in ("highest", "medium", "highest"):
             torch.set_float32_matmul_precision(precision)
             assert torch.equal(compiled(x), function(x))
+        routes = []
+        for precision in ("tf32", "ieee"):  # by the newer switch, after which the older ones refuse to answer
+            torch.backends.cuda.matmul.fp32_precision = precision
+            routes.append(compiled(x).item())
+            assert torch.equal(compiled(x), function(x))
+        assert routes[0] != routes[1]
     finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
         torch.set_float32_matmul_precision(before)
 
 

@@ -207,15 +207,19 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
         testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)
 
 
-@pytest.mark.parametrize("empty", ["batch", "queries", "keys"])
+@pytest.mark.parametrize("empty", ["batch", "queries", "keys", "width"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_in_gives_nothing_or_zeros_out(family, empty):
-    batch, queries, keys = (0 if empty == name else size for name, size in [("batch", 2), ("queries", 3), ("keys", 4)])
-    keys = queries if family == "channel" else keys
-    q, k, v = (torch.randn(batch, 2, n, 5, requires_grad=True) for n in (queries, keys, keys))
-    shared = {"channel": [torch.ones(2)], "memory": [torch.randn(2, 3, 5)] * 2}.get(family, [])
+    sizes = {"batch": 2, "queries": 3, "keys": 4, "width": 5} | {empty: 0}
+    batch, queries, keys, width = sizes.values()
+    keys, values = (queries, width) if family == "channel" else (keys, 5)
+    q, k, v = (
+        torch.randn(batch, 2, *shape, requires_grad=True) for shape in ((queries, width), (keys, width), (keys, values))
+    )
+    memory = [torch.randn(2, 3, width), torch.randn(2, 3, values)]
+    shared = {"channel": [torch.ones(2)], "memory": memory}.get(family, [])
     y = OPERATORS[family](q, k, v, *shared)
-    assert y.shape == (batch, 2, queries, 5)
+    assert y.shape == (batch, 2, queries, values)
     if family in ("relu", "efficient"):
         assert not y.any()
     y.sum().backward()

@@ -196,3 +196,22 @@ def test_a_compiled_function_is_transformed_too(backend):
     inputs = stacked(QKV)
     compiled = torch.compile(vmap(aea.linear_attention), backend="eager")
     torch.testing.assert_close(compiled(*inputs), vmap(naive.linear_attention)(*inputs), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["self", "moments", "relu", "softmax", "channels"])
+def test_autocast_stays_outside(name):
+    """Of transforms, of a backward pass that has derivatives, and of the oracle."""
+    function, _, inputs = CASES[name]
+    inputs = tuple(t.float() for t in inputs)
+
+    def results():
+        leaves = [t.clone().requires_grad_() for t in inputs]
+        first = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
+        word_for_word = by_definition(function)(*inputs)
+        return [*first, word_for_word, jvp(function, inputs, inputs)[1], vmap(function)(*(t[None] for t in inputs))]
+
+    expected = results()
+    with torch.autocast(inputs[0].device.type, torch.bfloat16):
+        found = results()
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import aea_kernels as aea
-from aea_kernels import backends, planning
+from aea_kernels import backends, planning, testing
 from aea_kernels.explain import OPERATORS
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
@@ -43,6 +43,17 @@ def test_operators_move_4_tensors_and_7_more():
     for operator in OPERATORS:
         assert aea.explain((1, 2, 100, 64), operator=operator).bytes_moved == 4 * 2 * 100 * 64 * 4
         assert aea.explain((1, 2, 100, 64), operator=operator, backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
+
+
+@pytest.mark.parametrize("device", [None, "h100"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_an_empty_call_moves_nothing(device, backward):
+    block = aea.AugmentedAttention(4)
+    plans = [aea.explain(block, shape, backward=backward, device=device) for shape in [(0, 4, 3), (2, 4, 0)]]
+    for operator in OPERATORS:
+        shapes = [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)]
+        plans += [aea.explain(shape, operator=operator, backward=backward, device=device) for shape in shapes]
+    assert [plan.bytes_moved for plan in plans] == [0] * len(plans)
 
 
 def test_wrong_shapes_are_named():
@@ -96,14 +107,43 @@ def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
 
 
 @pytest.mark.parametrize(("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")])
-def test_float32_is_multiplied_as_pytorch_is_told(setting, products):
+def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(setting)
         assert planning.multiplication(torch.float32) == products
         assert planning.multiplication(torch.bfloat16) == "16-bit"
+        monkeypatch.setattr(torch.version, "hip", "6.4")
+        assert planning.multiplication(torch.float32) == "ieee"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(("architecture", "shared"), [(80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99)])
+@pytest.mark.parametrize("mode", ["16-bit", "tf32"])
+def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shared, mode):
+    """Two matrices and, with a norm over channels, three tiles of feature maps: more than a GeForce card has."""
+    numbers = 0
+    for channels in (64, 128, 256):
+        tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)
+        numbers = max(numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s)
+    assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
+
+
+@pytest.mark.parametrize(("switch", "products"), [("tf32", "tf32"), ("ieee", "ieee")])
+def test_float32_is_multiplied_as_the_newer_switch_says(switch, products):
+    """After it PyTorch raises where it is asked by the older one."""
+    before = torch.backends.cudnn.conv.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = switch
+        assert planning.multiplication(torch.float32) == products
+        aea.explain(aea.AugmentedAttention(4), (1, 4, 3), device="h100")
+        on_gpu = SimpleNamespace(dtype=torch.float32, is_cuda=True)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        assert testing.errors.rounding_error(on_gpu) == (2**-10 if switch == "tf32" else 2**-23)
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+        torch.backends.cuda.matmul.fp32_precision = "none"
 
 
 def test_splits_cover_every_position_once():

@@ -78,6 +78,21 @@ def rank_main(rank: int, folder: str, backend: str, device: torch.device) -> Non
     dist.destroy_process_group()
 
 
+def test_a_copy_of_a_block_has_its_process_group():
+    """As of running averages of the weights, which copy the network."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        block = aea.AugmentedAttention(6, references=2, group=dist.group.WORLD)
+        network = torch.nn.ModuleDict({"block": block, "same": block})
+        twin = torch.optim.swa_utils.AveragedModel(network).module
+        assert twin["block"] is twin["same"]
+        assert twin["block"].group is block.group
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(twin.state_dict(), network.state_dict(), rtol=0, atol=0)
+    assert not any(p is q for p, q in zip(twin.parameters(), network.parameters(), strict=True))
+
+
 def test_two_ranks_are_one(backend):
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(rank_main, (folder, backend, HERE), nprocs=2)

@@ -89,6 +89,24 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
     launching._described.cache_clear()
 
 
+def spread(x, strides):
+    """x in float16 at these strides; pages between its numbers, which nothing touches, take no memory."""
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True))
+    try:
+        memory = torch.empty(last + 1, dtype=torch.float16)
+    except RuntimeError as error:
+        pytest.skip(f"no room for addresses: {error}")
+    return memory.as_strided(x.shape, strides).copy_(x)
+
+
+@pytest.mark.parametrize(("images", "strides"), [(2, (2**31, 0, 8, 1)), (1, (0, 0, 2**26, 1))])
+def test_offsets_beyond_2_to_31_elements_of_one_map_alone(images, strides):
+    """The other map has 32-bit offsets; a stride of 2^31 has 32 bits too, since it is counted in units of 16 bytes."""
+    x = normal(images, 1, 40, 8, dtype=torch.float16)
+    far = spread(x, strides)
+    torch.testing.assert_close(primitives.outer_sum(far, x), primitives.outer_sum(x, x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("references", [0, 2])
 def test_the_keys_of_one_image_serve_a_batch(references):
     """The moments of one image are a batch of one, which the kernels once took for as many as there are images."""

@@ -62,6 +62,8 @@ def phi_outer_sum_backward(
 
 def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
     y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
+    if query.shape[3] == 0:
+        return y.zero_()
     walk = Walk(query.mT, y.mT, batch_axes=2)
     for box in walk:
         share, _, linear = _share(walk, 0, box, walk.groups(matrix, box), phi, eps)
@@ -76,6 +78,8 @@ def phi_apply_backward(
     times that of d; M gets the sum of p dy^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
+    if query.shape[3] == 0:
+        return grad_query, matrix.new_zeros(matrix.shape)
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
     product = query.new_zeros(*query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype)
     total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)

@@ -78,6 +78,8 @@ def phi_apply_backward(
 ) -> tuple[Tensor, Tensor]:
     batch, heads, _, width = query.shape
     rows, grad_query = matrix.shape[3], empty_positions(query, width)
+    if width == 0:
+        return grad_query, matrix.new_zeros(matrix.shape)
     maps = operator_map(grad_output), operator_map(query), operator_map(grad_query)
     plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
     linear, divisor, least, unit = _in_range(matrix, phi, eps)

@@ -91,6 +91,31 @@ def test_converting_again_finds_nothing_new(network: nn.Module) -> None:
     assert [e.why for e in again.modules if e.path == "attend"] == ["it is this library's already"]
 
 
+class SABlock(nn.Module):
+    """Of another version than the one that is known: it lacks what that has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.drop_weights, self.use_combined_linear = 2, nn.Dropout(0.0), True
+        self.qkv, self.out_proj = nn.Linear(4, 12), nn.Linear(4, 4)
+
+
+class XCA(nn.Module):
+    """Of the same name and parts, but of others' kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.num_heads, self.temperature = nn.Identity(), nn.Identity(), 1, 1.0
+
+
+@pytest.mark.parametrize(("make", "package"), [(SABlock, "MONAI"), (XCA, "XCiT, timm")])
+@pytest.mark.parametrize("retrain", [False, True])
+def test_a_block_of_another_version_is_left_alone(make: type[nn.Module], package: str, retrain: bool) -> None:
+    (entry,) = aea.convert(nn.Sequential(make()), retrain=retrain, strict=False).modules
+    assert entry.result == "left alone"
+    assert entry.why.startswith(f"its parts are not those of {package}'s block: ")
+
+
 def test_the_filter_decides(network: nn.Module) -> None:
     report = aea.convert(network, filter=lambda path, module: path != "attend")
     assert [entry.path for entry in report.replaced] == ["inner.again"]
@@ -114,6 +139,18 @@ def test_check_compares_on_real_inputs(network: nn.Module, x: torch.Tensor, inpu
     assert report.check(given) < 1e-12
     assert network.training
     assert all(torch.equal(t, statistics[name]) for name, t in network.state_dict().items())
+
+
+def test_no_generator_of_random_numbers_is_moved(
+    network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torch.manual_seed` also seeds GPUs, and those that are first used later."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    before = torch.get_rng_state()
+    aea.convert(network).check(x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == []
 
 
 def test_check_names_the_worst(network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

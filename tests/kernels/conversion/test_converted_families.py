@@ -115,6 +115,20 @@ def test_keys_add_over_tiles(name: str) -> None:
         torch.testing.assert_close(module(x[:, :, :2]), expected[:, :, :2], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"])
+def test_keys_add_over_images_and_processes(name: str) -> None:
+    shape, make = CASES[name]
+    module, x = randomised(make()).eval(), torch.randn(shape, dtype=torch.float64)[:1]
+    aea.convert(module)
+    expected = module(x)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        module.keys = module.summarize(x).sum_over_batch().all_reduce()
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-10)
+
+
 class RMSNorm(nn.Module):
     """Another one of this name."""
 

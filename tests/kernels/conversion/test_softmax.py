@@ -13,6 +13,8 @@ from equality import TOLERANCE, deviations, gradients, randomised
 from torch import nn
 
 import aea_kernels as aea
+from aea_kernels import naive, testing
+from aea_kernels.conversion.softmax import TokenAttention
 
 
 def monai(module: str) -> ModuleType:
@@ -133,6 +135,45 @@ def test_reverted_and_applied_again() -> None:
     assert len(seen) == 4
     with pytest.raises(ValueError, match="replaced exactly now, so there is nothing to check"):
         report.check(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_tokens_keep_the_digits_of_a_small_result(dtype: torch.dtype) -> None:
+    block = TokenAttention(32, references=0, batch_aware=False, norm=None)
+    nn.init.uniform_(block.output.weight, -0.01, 0.01)
+    parts = [block.query, block.key, block.value, block.output]
+    weights = [p.detach().to(dtype).requires_grad_() for part in parts for p in (part.weight, part.bias)]
+
+    def converted(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(block, dict(zip(names, weights, strict=True)), (x,))
+
+    def plain(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        inner = [nn.functional.linear(x, weights[i], weights[i + 1]) for i in (0, 2, 4)]
+        query, key, value = (t.unflatten(2, (2, -1)).transpose(1, 2) for t in inner)
+        attended = naive.linear_attention(query, key, value, scale=block.scale).transpose(1, 2).flatten(2)
+        return nn.functional.linear(attended, weights[6], weights[7])
+
+    names = [f"{name}.{part}" for name in ("query", "key", "value", "output") for part in ("weight", "bias")]
+    x = torch.randn(2, 100, 32).to(dtype).requires_grad_()
+    testing.assert_within_error_budget(converted, plain, x, *weights)
+
+
+def test_hooks_of_both_directions_stay() -> None:
+    block, x = originals.AttentionBlock(8, 2, groups=4), torch.randn(MAP, requires_grad=True)
+    seen: list[str] = []
+    block.register_forward_hook(lambda *_: seen.append("forward"), always_call=True)
+    block.register_full_backward_pre_hook(lambda *_: seen.append("before"))
+    block.register_full_backward_hook(lambda *_: seen.append("after"))
+    report = aea.convert(block, retrain=True)
+    block.register_full_backward_hook(lambda *_: seen.append("later"))
+    for change in (report.revert, report.apply):
+        block(x).sum().backward()
+        assert seen == ["forward", "before", "after", "later"]
+        seen.clear()
+        change()
+    with pytest.raises(ValueError, match="x is"):
+        block(x[0])
+    assert seen == ["forward"]
 
 
 def test_without_retrain_they_are_left_alone() -> None:

@@ -1,6 +1,7 @@
 """What is no broken symmetry is told apart from one, in one sentence."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ from aea_kernels.testing import (
     assert_equivariant,
     assert_invariant,
     batch_order,
+    batch_order_of,
     d4,
     equivariance_error,
     equivariance_report,
     flips,
+    legal_sizes,
     permutations,
+    permutations_of_patches,
 )
 
 X = torch.rand(2, 4, 6, 6)
@@ -93,8 +97,14 @@ def test_an_input_that_is_no_feature_map(x, message):
 
 
 def test_a_group_that_has_nothing_to_do():
-    with pytest.raises(ValueError, match="the order of a batch needs two images or more"):
+    with pytest.raises(ValueError, match="the order of a batch needs two different images or more"):
         assert_equivariant(nn.ReLU(), X[:1], batch_order)
+    for images in [(0, 0), (0, -5), (0, 9)]:
+        with pytest.raises(ValueError, match=re.escape(f"two different images or more, got {images} of an x of shape")):
+            assert_equivariant(nn.ReLU(), X, batch_order_of(*images))
+    with pytest.raises(ValueError, match="does not split into patches of 0 positions a side"):
+        assert_equivariant(nn.ReLU(), X, permutations_of_patches(0))
+    assert str(legal_sizes(nn.Conv2d(4, 4, 1), X, d4, [])) == "rotations and flips: no size was tried"
 
 
 def test_a_result_that_is_not_finite():

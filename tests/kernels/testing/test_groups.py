@@ -103,7 +103,7 @@ def test_a_shift_shrinks_with_the_stride():
 
 
 def test_what_has_no_element_says_so():
-    with pytest.raises(ValueError, match="needs two images or more"):
+    with pytest.raises(ValueError, match="needs two different images or more"):
         elements(batch_order, 1, 1, 4)
     with pytest.raises(ValueError, match="moves nothing"):
         elements(translations(9), 1, 1, 4, 4)

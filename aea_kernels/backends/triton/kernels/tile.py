@@ -17,22 +17,28 @@ BATCH, GROUP, LAYER, RMS = (tl.constexpr(number) for number in range(4))
 
 @triton.jit
 def to_int64(index, WIDE: tl.constexpr):
-    return index.to(tl.int64) if WIDE else index
+    return tl.cast(index, tl.int64) if WIDE else index
 
 
 @triton.jit
-def in_elements(units, UNIT: tl.constexpr):
+def in_elements(units, UNIT: tl.constexpr, WIDE: tl.constexpr):
     """A stride or a number of positions in elements; `launching.in_units` says why it does not arrive like this."""
-    return (units >> 1) * UNIT
+    # units of less than 2^31 arrive as 32 bits, and may stand for more elements than that
+    return to_int64(units >> 1, WIDE) * UNIT
+
+
+@triton.jit
+def stride(units, x):
+    """A stride of x in elements."""
+    return in_elements(units, x.layout.UNIT, x.layout.WIDE)
 
 
 @triton.jit
 def image_pointer(x, image, heads):
     """The first element of image `image` of x, counted over batch and heads."""
-    unit: tl.constexpr = x.layout.UNIT
     batch = to_int64(image // heads, x.layout.WIDE)
     head = to_int64(image % heads, x.layout.WIDE)
-    return x.pointer + batch * in_elements(x.batch_stride, unit) + head * in_elements(x.head_stride, unit)
+    return x.pointer + batch * stride(x.batch_stride, x) + head * stride(x.head_stride, x)
 
 
 @triton.jit
@@ -44,24 +50,23 @@ def tile_positions(x, split, steps, step, BLOCK_S: tl.constexpr):
 @triton.jit
 def tile_offsets(x, channels, s):
     """Offsets (BLOCK_C, BLOCK_S) of some channels at the positions s."""
-    unit: tl.constexpr = x.layout.UNIT
-    channels = to_int64(channels, x.layout.WIDE)
+    channels, s = to_int64(channels, x.layout.WIDE), to_int64(s, x.layout.WIDE)
     if x.layout.INNER != "channel":
-        channels *= in_elements(x.channel_stride, unit)
+        channels *= stride(x.channel_stride, x)
     if x.layout.FLAT:
         if x.layout.INNER != "position":
-            s *= in_elements(x.stride2, unit)
+            s *= stride(x.stride2, x)
     else:
         row = s // x.extent2
-        column = s % x.extent2 * in_elements(x.stride2, unit)
-        s = row // x.extent1 * in_elements(x.stride0, unit) + row % x.extent1 * in_elements(x.stride1, unit) + column
+        column = s % x.extent2 * stride(x.stride2, x)
+        s = row // x.extent1 * stride(x.stride0, x) + row % x.extent1 * stride(x.stride1, x) + column
     return channels[:, None] + s[None, :]
 
 
 @triton.jit
 def positions_of(x):
     """The number of positions S of an image."""
-    return in_elements(x.positions, x.layout.UNIT if x.layout.INNER == "position" else 1)
+    return in_elements(x.positions, x.layout.UNIT if x.layout.INNER == "position" else 1, x.layout.WIDE)
 
 
 @triton.jit
