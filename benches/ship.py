@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from aeanet.data.registration import RegisteredPair, RegistrationReport
-from aeanet.data.synthetic import Acquisition, simulate_image
+from aeanet.data.synthetic import Acquisition, WholeImage, simulate_image
 from aeanet.figures import draw_comparison
 from aeanet.inference.prediction import super_resolve
+from aeanet.inference.trust import assess
 from aeanet.inference.upsampling import upsample
 from aeanet.io.images import write_image
 from aeanet.io.text import write_json
@@ -26,7 +28,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
 from aeanet.scoring.metrics import psnr
-from aeanet.training.card import model_card
+from aeanet.training.card import HARM, VISIBLE, model_card
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 
@@ -42,6 +44,7 @@ _CHILD = """
 import resource, sys, time
 import torch
 torch.set_num_threads(2)
+from collections.abc import Sequence
 from pathlib import Path
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
@@ -58,7 +61,7 @@ def main() -> None:
         "--start", type=Path, nargs="*", default=[], help="run folders of the trainings before it, first to last"
     )
     parser.add_argument("--name", default="sem")
-    parser.add_argument("--images", type=int, default=36, help="simulated images to score")
+    parser.add_argument("--images", type=int, default=240, help="simulated images to score")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory")
     arguments = parser.parse_args()
     record = json.loads((arguments.run / RUN_FILE).read_bytes())
@@ -69,7 +72,7 @@ def main() -> None:
     record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     record["scores"] = {
-        "simulated": score_simulated(model, images),
+        "simulated": _on_simulated_images(model, images),
         "clean": [round(_clean(model, image.hr), 2) for image in images],
     }
     record["scores"]["real"] = _on_real_pairs()
@@ -86,6 +89,18 @@ def main() -> None:
 
 def _clean(model: Network, image: np.ndarray) -> float:
     return psnr(super_resolve(model, image, magnification=1), image, np.ones(image.shape, bool))
+
+
+def _on_simulated_images(model: Network, images: Sequence[WholeImage]) -> list[dict[str, Any]]:
+    """As `score_simulated`; where the result is worse than interpolation by more than `HARM`, also whether it is
+    warned of.
+    """
+    scores = score_simulated(model, images)
+    for image, score in zip(images, scores, strict=True):
+        if score["psnr"] < min(score["psnr_bicubic"], VISIBLE) - HARM:
+            restored = super_resolve(model, image.lr, magnification=image.magnification)
+            score["warned"] = bool(assess(model, image.lr, restored).warnings)
+    return scores
 
 
 def _on_real_pairs() -> list[dict[str, Any]]:

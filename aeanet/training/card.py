@@ -19,6 +19,8 @@ GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 
 VISIBLE = 54.2
 """dB of PSNR: an error of half a grey level of 8 bits. An image above it has nothing to gain that can be seen."""
+HARM = 0.1
+"""dB: a result that is further from the truth than its interpolation by more is counted as harm."""
 
 
 def model_card(record: Mapping[str, Any]) -> str:
@@ -40,7 +42,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "(noise from next to none to strong, correlated along the line, blur, astigmatism, brightness and contrast, "
         "charging, line jitter, vibration; 1x to 4x; 8 to 16 bits). No real image was used for training. A third of "
         "the settings lie around statistics of real LR images (grey levels, noise against brightness, its "
-        "correlation). The simulator is named by the SHA-256 of its source.",
+        "correlation), and specimens are as coarse as those of the same images (the fall of their spectrum). The "
+        "simulator is named by the SHA-256 of its source.",
         "## Scores",
     ]
     if model["name"] == "shuffled":
@@ -48,7 +51,8 @@ def model_card(record: Mapping[str, Any]) -> str:
     if scores.get("simulated"):
         parts += [
             "On simulated images held back (160 x 192 px LR), gain over bicubic interpolation:",
-            _simulated_table([score for score in scores["simulated"] if score["psnr_bicubic"] < VISIBLE]),
+            _simulated_table(visible := [score for score in scores["simulated"] if score["psnr_bicubic"] < VISIBLE]),
+            _harm([score for score in visible if score["psnr"] < score["psnr_bicubic"] - HARM]),
         ]
         if clean := [score["psnr"] for score in scores["simulated"] if score["psnr_bicubic"] >= VISIBLE]:
             parts.append(
@@ -81,7 +85,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 LIMITS = (
     "- It can take dense regular patterns with a period of three or four pixels of the image, such as arrays of holes, "
-    "for noise and remove them: that is the worst case of the table.",
+    "for noise and remove them. `aeanet restore` then warns that what was taken away repeats regularly.",
     "- An image at 1x whose noise is below half a grey level of 8 bits is clean already, and its result can be further "
     "from the truth than it is, if only by less than can be seen: leave such an image as it is.",
     "- It is a statistical estimate. It can smooth away structure that is weaker than the noise, and what it draws "
@@ -117,6 +121,15 @@ def _simulated_table(scores: Scores) -> str:
             row = (title, len(group), f"{statistics.fmean(gains):+.2f}", f"{similar:+.3f}", f"{min(gains):+.2f}")
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
+
+
+def _harm(worse: Scores) -> str:
+    warned = sum(score.get("warned", False) for score in worse)
+    warning = f", and `aeanet restore` warns of {warned} of them" if any("warned" in score for score in worse) else ""
+    return (
+        f"{len(worse) or 'None'} of the results {'is' if len(worse) < 2 else 'are'} further from the truth than the "
+        f"interpolated image by more than {HARM} dB{warning}."
+    )
 
 
 ATTENTION = {"aeanet": "unet", "shuffled-bottom": "shuffled", "shuffled-all": "shuffled"}
