@@ -14,6 +14,7 @@ from aeanet.data.synthetic import Acquisition, simulate_image
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model, to_device
+from aeanet.training.pretraining import simulator_fingerprint
 
 from .methods import METHODS
 
@@ -25,8 +26,14 @@ SEED = 2_700_000_000
 
 
 def measure(model: str, path: Path) -> dict[str, Any]:
-    """Level -> contender -> gain in dB over the noisy image, image by image; what the record has of BM3D is kept."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"levels": {}}
+    """Level -> contender -> gain in dB over the noisy image, image by image.
+
+    What the record has of BM3D is kept, unless it is of images of another simulator.
+    """
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    simulator = simulator_fingerprint()[:12]
+    if found.get("simulator") != simulator:
+        found = {"simulator": simulator, "levels": {}}
     network = to_device(load_model(model))
     for level in LEVELS:
         gains = found["levels"].setdefault(str(level), {"bm3d": []}) | {"shipped": []}

@@ -21,9 +21,10 @@ from aeanet.networks.shuffled import ShuffledUNet
 
 REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
+PATTERN_LIMIT = math.log10(3)
+"""What `pattern.lost_pattern` may be without a warning: three times as high as the spectrum of noise reaches."""
 _LARGEST = 1024  # px a side of what is assessed
 _NAMED = 2  # statistics that a warning names
-_PATTERN_LIMIT = math.log10(2)  # twice as high as the spectrum of noise reaches
 _RESIDUAL_RANGE = 4.0  # the picture of the residual goes from minus to plus so many standard deviations
 
 
@@ -95,7 +96,7 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     image, restored = _middle(image, restored)
     statistics = describe(image)
     taken = residual(image, restored, statistics.noise)
-    lost = [_PATTERN_LOST] if taken.pattern > _PATTERN_LIMIT else []
+    lost = [_PATTERN_LOST] if taken.pattern > PATTERN_LIMIT else []
     if reference is None:
         return TrustReport(statistics.noise, taken=taken, warnings=lost)
     distance = float(reference.distance(statistics.vector())[0])
