@@ -1,6 +1,7 @@
 """`python -m benches.networks`: networks trained side by side on the same simulated crops, and their scores.
 
 python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs pairs/
+python -m benches.networks --networks shuffled shuffled-bottom --crop 192    # more keys for attention, as many pixels
 
 Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is the time of the
 processor, so that other work on the machine decides nothing. All take the crops in the same order. A seed that is in
@@ -47,6 +48,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "shuffled-bottom": {"name": "shuffled", "attention": "bottom"},
     "shuffled-all": {"name": "shuffled", "attention": "all"},
 }
+BATCH, CROP = pretraining_recipe().batch, pretraining_recipe().crop
 STEPS = 10**6  # more than any budget of time allows
 
 
@@ -98,28 +100,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=4, help="budget of each network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--crop", type=int, default=CROP, help="px a side; a step has about as many pixels of any size")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=Path, help="folder of real pairs, which are scored")
     arguments = parser.parse_args()
     budget = f"{arguments.minutes:g} min"
+    batch = max(2, BATCH * CROP**2 // arguments.crop**2)
+    crops = f"{batch} crops of {arguments.crop} px"
     images = held_back_images(36)
     pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
     for seed in arguments.seeds:
-        done = {entry["network"] for entry in recorded() if (entry["seed"], entry["budget"]) == (seed, budget)}
+        trained = [entry for entry in recorded() if (entry["budget"], entry["crops"]) == (budget, crops)]
+        done = {entry["network"] for entry in trained if entry["seed"] == seed}
         # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other networks have none
-        recipe = pretraining_recipe(seed=seed, steps=STEPS, max_seconds=60 * arguments.minutes, freeze=0.6)
+        recipe = pretraining_recipe(
+            seed=seed, batch=batch, crop=arguments.crop, steps=STEPS, max_seconds=60 * arguments.minutes, freeze=0.6
+        )
         trainings = {name: Training(recipe, NETWORKS[name]) for name in arguments.networks if name not in done}
         batches = simulated_batches(batch=recipe.batch, crop=recipe.crop, seed=seed, step=0, steps=STEPS, workers=1)
         while not all(training.now.ended for training in trainings.values()):
-            batch = next(batches)
+            crops_and_targets = next(batches)
             for training in trainings.values():
-                training.take(batch)
+                training.take(crops_and_targets)
         del batches  # ends the worker
         entries = [
             {
                 "network": name,
                 "seed": seed,
                 "budget": budget,
+                "crops": crops,
                 "steps": training.now.step,
                 "parameters": sum(parameter.numel() for parameter in training.model.parameters()),
                 "threads": torch.get_num_threads(),

@@ -10,6 +10,8 @@ from aeanet.cli.shared import path as as_path
 from aeanet.io.text import json_text, read_json
 
 EXAMPLE = "aeanet info runs/first"
+_LISTED = 16  # numbers
+_LONGEST = 200  # characters of a text of several lines
 
 
 def main(
@@ -86,11 +88,14 @@ def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """One line: of a text the first, of a list of records their number; --json has them all."""
+    """One line: the beginning of a text, how many records or numbers there are; --json has all of it."""
     if isinstance(value, list | dict):
         if value and all(isinstance(entry, dict) for entry in value):
             return f"{len(value)} records, see --json"
+        if len(value) > _LISTED and all(isinstance(entry, int | float) for entry in value):
+            return f"{len(value)} numbers, see --json"
         return ", ".join(map(_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value).partition("\n")[0]
+    line, more, _ = str(value).partition("\n")
+    return f"{line[:_LONGEST]} ..." if more and len(line) > _LONGEST else line

@@ -137,10 +137,10 @@ ATTENTION = {"aeanet": "unet", "shuffled-bottom": "shuffled", "shuffled-all": "s
 
 
 def _comparison(entries: Scores) -> list[str]:
-    """A table for each budget, of means over the seeds, and what attention adds."""
+    """A table for each budget and size of crops, of means over the seeds, and what attention adds."""
     parts = []
-    for budget in dict.fromkeys(entry["budget"] for entry in entries):
-        runs = [entry for entry in entries if entry["budget"] == budget]
+    for budget, crops in dict.fromkeys((entry["budget"], entry["crops"]) for entry in entries):
+        runs = [entry for entry in entries if (entry["budget"], entry["crops"]) == (budget, crops)]
         lines = [
             "| network | seeds | steps | parameters | simulated Δ PSNR (dB) | simulated Δ SSIM | real Δ PSNR (dB) |",
             "|---|---|---|---|---|---|---|",
@@ -154,8 +154,9 @@ def _comparison(entries: Scores) -> list[str]:
             row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
             lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
         parts += [
-            f"Trained for {budget} of their own steps each (`python -m benches.networks`); gains over bicubic "
-            "interpolation without flips, on simulated images held back and on real pairs:",
+            f"Trained on {crops} a step, for {budget} of their own steps each (`python -m benches.networks` at "
+            f"{runs[0]['commit']}); gains over bicubic interpolation without flips, on simulated images held back and "
+            "on real pairs:",
             "\n".join(lines),
         ]
         added = [

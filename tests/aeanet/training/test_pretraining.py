@@ -144,6 +144,8 @@ def test_the_card_says_what_attention_adds() -> None:
             "network": network,
             "seed": seed,
             "budget": "4 min",
+            "crops": "16 crops of 96 px",
+            "commit": "0123456",
             "steps": 100,
             "parameters": 10,
             "simulated_psnr": gain,
