@@ -38,8 +38,8 @@ EVERYTHING = {
         ["--channels", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-1", *EVERY_NORM],
     ],
     "86": [
-        ["--channels", "128", "--case", "nchw-16", *EVERY_NORM],
-        ["--families", "--channels", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-16"],
+        ["--channels", "64", "128", "--case", "nchw-16", *EVERY_NORM],
+        ["--families", "--channels", "64", "128", "--case", "nchw-16"],
     ],
     "90": [
         ["--dtype", "bfloat16"],
@@ -59,7 +59,7 @@ EVERYTHING = {
         ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
         ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
     ],
-    "120": [["--channels", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-16"]],
+    "120": [["--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-16"]],
     "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 """Options of `compiled.py`, a list for each run."""
