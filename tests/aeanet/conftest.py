@@ -12,5 +12,6 @@ def real_pairs() -> Path:
     named = os.environ.get("AEANET_REAL_PAIRS")
     folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data" / "sem2x"
     if not (folder / "lr").is_dir():
-        pytest.skip(f"no real pairs in {folder} (name a folder in AEANET_REAL_PAIRS)")  # they are not in the checkout
+        # they may not be published with the project, so they are not in the checkout
+        pytest.skip(f"no real pairs in {folder} (name a folder in AEANET_REAL_PAIRS)")
     return folder

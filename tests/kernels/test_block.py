@@ -162,9 +162,8 @@ def test_tensors_that_hold_nothing_have_shapes():
             assert operator(q, q, q).shape == q.shape
 
 
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the only one that walks over boxes
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
-    if backend == "triton":
-        pytest.skip("only the eager backend walks over boxes")
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
@@ -213,9 +212,8 @@ def test_tiles_know_the_whole_image_by_its_moments(backend, data):
         block.train()(x)
 
 
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # what is kept does not depend on it
 def test_nothing_the_size_of_the_input_is_kept_for_backward_but_the_input(backend):
-    if backend == "triton":
-        pytest.skip("what is kept does not depend on the backend")
     block = aea.AugmentedAttention(8, references=4).train()
     x = torch.randn(4, 8, 40, 40, requires_grad=True)
     kept: list[torch.Tensor] = []

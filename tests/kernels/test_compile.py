@@ -34,11 +34,12 @@ def output_and_gradients(module, x):
     return [y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])]
 
 
-@pytest.mark.parametrize("norm_frozen", [False, True])
+# one graph in the slow interpreter is enough: what is compiled does not depend on the backend
+@pytest.mark.parametrize(
+    ("backend", "norm_frozen"), [("eager", False), ("eager", True), ("triton", False)], indirect=["backend"]
+)
 def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     """fullgraph, and neither a new image size nor a new batch compiles again."""
-    if backend == "triton" and norm_frozen:
-        pytest.skip("what is compiled does not depend on the backend; in the interpreter one graph")
     torch.manual_seed(0)
     block = aea.AugmentedAttention(8, references=3).train()
     block.norm.train(not norm_frozen)
@@ -56,10 +57,9 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
         torch.testing.assert_close(block.get_buffer(name), buffer, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the route does not depend on it
 def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
     """Which route depends on how float32 is multiplied there."""
-    if backend == "triton":
-        pytest.skip("it does not depend on the backend")
     gpu = torch.device("cuda")
 
     def function(x):

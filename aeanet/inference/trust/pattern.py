@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, stats
 
+from aeanet.inference.trust.statistics import mean_power
+
 _WINDOW = 64  # px: side of the windows of the spectrum
 _AROUND = 11  # frequencies: side of the square whose median a peak is compared with
 _SLOWEST = 0.12  # cycles per px; what repeats more slowly is not taken for noise
@@ -20,16 +22,8 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     means over K windows are Gamma distributed). Interference along the scan also has peaks, but all in one direction.
     So the peak that counts is the highest one off the line through the origin and the highest of all.
     """
-    step = _WINDOW // 2
-    views = np.lib.stride_tricks.sliding_window_view(residual, (_WINDOW, _WINDOW))[::step, ::step]
-    taper = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
-    weight = np.outer(taper, taper)
-    power = np.zeros((_WINDOW, _WINDOW))
-    for row in views:
-        windows = row - row.mean((1, 2), keepdims=True)
-        power += (np.abs(fft.fft2(windows * weight)) ** 2).sum(0)
-    number = views.shape[0] * views.shape[1]
-    power = fft.fftshift(power) / (number * float((weight**2).sum()))
+    power, number = mean_power(residual, _WINDOW)
+    power = fft.fftshift(power)
     height = power / (ndimage.median_filter(power, _AROUND, mode="wrap") + _ROUNDING)
     y, x = np.meshgrid(*(fft.fftshift(fft.fftfreq(_WINDOW)),) * 2, indexing="ij")
     height[np.hypot(y, x) < _SLOWEST] = 0

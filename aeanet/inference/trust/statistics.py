@@ -90,21 +90,21 @@ def _noise(image: NDArray, noise: Noise) -> dict[str, float]:
     }
 
 
-def _power(image: NDArray) -> NDArray[np.float64]:
-    """Mean power spectrum of overlapping windows, (_WINDOW, _WINDOW)."""
-    step = _WINDOW // 2
-    views = np.lib.stride_tricks.sliding_window_view(image, (_WINDOW, _WINDOW))[::step, ::step]
-    hann = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+def mean_power(image: NDArray, side: int) -> tuple[NDArray[np.float64], int]:
+    """Mean power spectrum (side, side) of windows of that side, each half beyond the one before; and their number."""
+    views = np.lib.stride_tricks.sliding_window_view(image, (side, side))[:: side // 2, :: side // 2]
+    hann = np.hanning(side + 1)[:-1].astype(np.float32)
     weight = np.outer(hann, hann)
-    total = np.zeros((_WINDOW, _WINDOW))
+    total = np.zeros((side, side))
     for row in views:
         windows = row - row.mean((1, 2), keepdims=True)
         total += (np.abs(np.fft.fft2(windows * weight)) ** 2).sum(0)
-    return total / (views.shape[0] * views.shape[1] * float((weight**2).sum()))
+    number = views.shape[0] * views.shape[1]
+    return total / (number * float((weight**2).sum())), number
 
 
 def _spectrum(image: NDArray) -> dict[str, float]:
-    power = _power(image) + 1e-8
+    power = mean_power(image, _WINDOW)[0] + 1e-8
     y, x = np.meshgrid(*(np.fft.fftfreq(_WINDOW),) * 2, indexing="ij")
     radius = np.hypot(x, y)
     values = {}

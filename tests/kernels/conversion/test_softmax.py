@@ -18,6 +18,7 @@ from aea_kernels.conversion.softmax import TokenAttention
 
 
 def monai(module: str) -> ModuleType:
+    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
     pytest.importorskip("einops", reason="the package einops, which MONAI's attention needs, is not installed")
     return pytest.importorskip(f"monai.networks.{module}", reason="the package monai is not installed")
 
@@ -31,6 +32,7 @@ def sablock(**options: object) -> nn.Module:
 
 
 def diffusers_attention(**options: object) -> nn.Module:
+    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
     module = pytest.importorskip(
         "diffusers.models.attention_processor", reason="the package diffusers is not installed"
     )
