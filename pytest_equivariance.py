@@ -20,15 +20,25 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("equivariance", "symmetries of networks, with the fixture `equivariance`")
+    group = parser.getgroup(
+        "equivariance", "symmetries of networks, with the fixture `equivariance`"
+    )
     group.addoption(
         "--equivariance-tolerance",
         type=float,
         metavar="ERROR",
         help="largest relative error that passes; by default whatever is rounding",
     )
-    group.addoption("--equivariance-dtype", choices=DTYPES, help="of model and input; by default that of the input")
-    group.addoption("--equivariance-device", metavar="DEVICE", help="of model and input; by default that of the input")
+    group.addoption(
+        "--equivariance-dtype",
+        choices=DTYPES,
+        help="of model and input; by default that of the input",
+    )
+    group.addoption(
+        "--equivariance-device",
+        metavar="DEVICE",
+        help="of model and input; by default that of the input",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if "equivariance" in getattr(item, "fixturenames", ()) and item.get_closest_marker("equivariance") is None:
+    if (
+        "equivariance" in getattr(item, "fixturenames", ())
+        and item.get_closest_marker("equivariance") is None
+    ):
         item.add_marker(pytest.mark.equivariance)
 
 
@@ -54,7 +67,10 @@ def equivariance(request: pytest.FixtureRequest) -> Equivariance:
         raise pytest.UsageError(
             f"the marker equivariance takes tolerance, dtype and device by name, got {[*marker.args, *sorted(unknown)]}"
         )
-    options = {name: request.config.getoption(f"equivariance_{name}") for name in ("tolerance", "dtype", "device")}
+    options = {
+        name: request.config.getoption(f"equivariance_{name}")
+        for name in ("tolerance", "dtype", "device")
+    }
     return Equivariance(request.node.user_properties, **(options | own))
 
 
@@ -66,24 +82,43 @@ class Equivariance:
     """
 
     def __init__(
-        self, properties: list[tuple[str, object]], *, tolerance: float | None, dtype: str | None, device: str | None
+        self,
+        properties: list[tuple[str, object]],
+        *,
+        tolerance: float | None,
+        dtype: str | None,
+        device: str | None,
     ) -> None:
         self.tolerance, self.dtype, self.device = tolerance, dtype, device
         self._properties = properties
 
     def assert_equivariant(
-        self, fn: Callable[..., Any], x: Tensor, group: Group, *, tolerance: float | None = None, **options: Any
+        self,
+        fn: Callable[..., Any],
+        x: Tensor,
+        group: Group,
+        *,
+        tolerance: float | None = None,
+        **options: Any,
     ) -> Errors:
         """`aea_kernels.testing.assert_equivariant`, a tolerance given here before that of marker and command line."""
         return self._require(fn, x, group, tolerance, invariant=False, **options)
 
     def assert_invariant(
-        self, fn: Callable[..., Any], x: Tensor, group: Group, *, tolerance: float | None = None, **options: Any
+        self,
+        fn: Callable[..., Any],
+        x: Tensor,
+        group: Group,
+        *,
+        tolerance: float | None = None,
+        **options: Any,
     ) -> Errors:
         """`aea_kernels.testing.assert_invariant`, likewise."""
         return self._require(fn, x, group, tolerance, invariant=True, **options)
 
-    def report(self, model: nn.Module, x: Tensor, groups: Group | Sequence[Group], **options: Any) -> Report:
+    def report(
+        self, model: nn.Module, x: Tensor, groups: Group | Sequence[Group], **options: Any
+    ) -> Report:
         """`aea_kernels.testing.equivariance_report`; of each group, the network's error and the layers at fault."""
         from aea_kernels.testing import equivariance_report
 
@@ -91,7 +126,10 @@ class Equivariance:
         found = equivariance_report(moved, x, groups, **options)
         for group, layers in found.layers.items():
             self._record(f"{group}: error", f"{layers[0].accumulated.error:.3g}")
-            self._record(f"{group}: layers at fault", ", ".join(layer.name for layer in found.culprits(group)))
+            self._record(
+                f"{group}: layers at fault",
+                ", ".join(layer.name for layer in found.culprits(group)),
+            )
         return found
 
     def _require(
@@ -109,12 +147,19 @@ class Equivariance:
         fn, x = self._placed(fn, x)
         errors = equivariance_error(fn, x, group, invariant=invariant, **options)
         for e in errors.elements:
-            for precision, measured in ((str(x.dtype).removeprefix("torch."), e.working), ("float64", e.double)):
+            for precision, measured in (
+                (str(x.dtype).removeprefix("torch."), e.working),
+                ("float64", e.double),
+            ):
                 if measured is not None:
-                    self._record(f"{errors.group}: {e.element}: {precision}", f"{measured.relative:.3g}")
+                    self._record(
+                        f"{errors.group}: {e.element}: {precision}", f"{measured.relative:.3g}"
+                    )
         self._record(f"{errors.group}: verdict", str(errors.verdict))
         tolerance = self.tolerance if tolerance is None else tolerance
-        assertions.require(errors, fn, x, group, "invariant" if invariant else "equivariant", tolerance)
+        assertions.require(
+            errors, fn, x, group, "invariant" if invariant else "equivariant", tolerance
+        )
         return errors
 
     def _placed(self, fn: Any, x: Tensor) -> tuple[Any, Tensor]:

@@ -35,7 +35,9 @@ TEST = [
 # tested where it is installed, is left out: it wants opencv-python, which clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
-COMPARE = ["bm3d>=4.0.3"]  # for benches.denoising; not for commercial use, so nothing else imports it
+COMPARE = [
+    "bm3d>=4.0.3"
+]  # for benches.denoising; not for commercial use, so nothing else imports it
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
@@ -60,7 +62,14 @@ setup(
         "torch>=2.11",
         "triton>=3.6; platform_system == 'Linux'",
     ],
-    extras_require={"em": EM, "test": TEST, "foreign": FOREIGN, "bench": BENCH, "compare": COMPARE, "export": EXPORT},
+    extras_require={
+        "em": EM,
+        "test": TEST,
+        "foreign": FOREIGN,
+        "bench": BENCH,
+        "compare": COMPARE,
+        "export": EXPORT,
+    },
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],
         "pytest11": ["pytest_equivariance = pytest_equivariance"],

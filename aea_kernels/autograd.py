@@ -53,7 +53,9 @@ class OuterSum(Function):
         return OuterSum.apply(da, b, backend) + OuterSum.apply(a, db, backend)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], a: Tensor, b: Tensor, backend: str
+    ) -> tuple[Tensor, int]:
         a, b = fold_batch(info.batch_size, in_dims[:2], a, b)
         return unfold_batch(info.batch_size, OuterSum.apply(a, b, backend)), 0
 
@@ -76,7 +78,10 @@ class ApplyMatrix(Function):
         needs_a, needs_matrix, _ = ctx.needs_input_grad
         if needs_a and needs_matrix and not differentiable(grad_output):
             return *ops.apply_matrix_backward(grad_output, a, matrix, ctx.backend), None
-        functions, primitives = (ApplyMatrix.apply, OuterSum.apply), (ops.apply_matrix, ops.outer_sum)
+        functions, primitives = (
+            (ApplyMatrix.apply, OuterSum.apply),
+            (ops.apply_matrix, ops.outer_sum),
+        )
         apply, outer = functions if differentiable(grad_output) else primitives
         grad_a = apply(grad_output, matrix.mT, ctx.backend) if needs_a else None
         return grad_a, outer(grad_output, a, ctx.backend) if needs_matrix else None, None
@@ -87,11 +92,17 @@ class ApplyMatrix(Function):
         return ApplyMatrix.apply(da, matrix, backend) + ApplyMatrix.apply(a, dmatrix, backend)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], a: Tensor, matrix: Tensor, backend: str) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], a: Tensor, matrix: Tensor, backend: str
+    ) -> tuple[Tensor, int]:
         size = info.batch_size
-        if in_dims[0] is None:  # one read of a for all matrices: their rows, one matrix after the other
+        if (
+            in_dims[0] is None
+        ):  # one read of a for all matrices: their rows, one matrix after the other
             rows = matrix.movedim(in_dims[1], 2).flatten(2, 3)  # (B, H, size * O, A)
-            return ApplyMatrix.apply(a, rows, backend).unflatten(3, (size, rows.shape[2] // size)), 3
+            return ApplyMatrix.apply(a, rows, backend).unflatten(
+                3, (size, rows.shape[2] // size)
+            ), 3
         a, matrix = fold_batch(size, in_dims[:2], a, matrix)
         return unfold_batch(size, ApplyMatrix.apply(a, matrix, backend)), 0
 
@@ -123,10 +134,14 @@ class MomentsOf(Function):
         (x, backend), (dx, _) = inputs, tangents
         batch, channels = x.shape[:2]
         # (B, 1, S, C): positions before channels; `flatten` is unknown to the vmap of torch.autograd
-        flat, dflat = (t.reshape(batch, channels, math.prod(x.shape[2:])).mT[:, None] for t in (x, dx))
+        flat, dflat = (
+            t.reshape(batch, channels, math.prod(x.shape[2:])).mT[:, None] for t in (x, dx)
+        )
         outer = OuterSum.apply(dflat, flat, backend)[:, 0]  # sum of dx x^T
         total = dflat.sum(2, dtype=outer.dtype).mT  # (B, C, 1)
-        half = torch.nn.functional.pad(torch.cat([outer, total], 2), (0, 0, 0, 1))  # sum of (dx, 0) xh^T
+        half = torch.nn.functional.pad(
+            torch.cat([outer, total], 2), (0, 0, 0, 1)
+        )  # sum of (dx, 0) xh^T
         return half + half.mT
 
     @staticmethod

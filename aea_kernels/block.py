@@ -63,7 +63,9 @@ class AttentionBlock(torch.autograd.Function):
         gram = ops.moments(x, norm, eps, references, reference_images, backend)
         gram = pool_over_processes(gram, reference_images, group)
         y, matrix = ops.attend_to_moments(x, norm, eps, gram, projections, heads, scale, backend)
-        ctx.save_for_backward(x, weight, bias, mean, variance, references, *projections, gram, matrix)
+        ctx.save_for_backward(
+            x, weight, bias, mean, variance, references, *projections, gram, matrix
+        )
         ctx.spec = spec
         if not batch_statistics:
             return y, None, None
@@ -81,7 +83,17 @@ class AttentionBlock(torch.autograd.Function):
             return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, ctx.spec)
         norm = _norm(weight, bias, mean, variance)
         gram_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
-            grad_output, x, norm, eps, gram, references, reference_images, projections, heads, scale, backend
+            grad_output,
+            x,
+            norm,
+            eps,
+            gram,
+            references,
+            reference_images,
+            projections,
+            heads,
+            scale,
+            backend,
         )
         gram_grad = pool_over_processes(gram_grad, reference_images, group)
         pooled = batch_statistics and group is not None
@@ -100,7 +112,9 @@ def _norm(*norm: Tensor | None) -> list[Tensor]:
     return [t for t in norm if t is not None]
 
 
-def pool_over_processes(matrices: Tensor, reference_images: int, group: ProcessGroup | None) -> Tensor:
+def pool_over_processes(
+    matrices: Tensor, reference_images: int, group: ProcessGroup | None
+) -> Tensor:
     """(G, ...) -> (G, ...): the shared group summed over the processes; self-adjoint."""
     if group is None or matrices.shape[0] == reference_images:
         return matrices
@@ -108,7 +122,9 @@ def pool_over_processes(matrices: Tensor, reference_images: int, group: ProcessG
     return torch.cat([matrices[:reference_images], shared])
 
 
-def _pool_statistics(mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+def _pool_statistics(
+    mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None
+) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (C,), float64, of `count` positions here, over those of all processes."""
     if group is None:
         return mean, variance
@@ -119,7 +135,12 @@ def _pool_statistics(mean: Tensor, variance: Tensor, count: int, group: ProcessG
 
 
 def _through_pooled_statistics(
-    grad_x: Tensor, x: Tensor, norm: list[Tensor], eps: float, norm_grad: Tensor, group: ProcessGroup | None
+    grad_x: Tensor,
+    x: Tensor,
+    norm: list[Tensor],
+    eps: float,
+    norm_grad: Tensor,
+    group: ProcessGroup | None,
 ) -> Tensor:
     """grad_x as if mean and variance were constants -> grad_x; norm_grad are this process's, of weight and bias (2, C).
 
@@ -147,7 +168,9 @@ def _differentiable_backward(
     with without_autocast(grad_output.device), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))
+        gradients = iter(
+            torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True)
+        )
     return tuple(next(gradients) if need else None for need in needed)
 
 
@@ -155,7 +178,11 @@ def _differentiable_backward(
 
 
 def project_first(
-    x: Tensor, norm: Norm | ChannelNorm | None, projections: Projections, references: Tensor | None, spec: BlockSpec
+    x: Tensor,
+    norm: Norm | ChannelNorm | None,
+    projections: Projections,
+    references: Tensor | None,
+    spec: BlockSpec,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The block in plain operations around the operators: arguments and results as `AttentionBlock`.
 
@@ -164,7 +191,9 @@ def project_first(
     """
     heads, scale, reference_images, _, batch_statistics, group, backend = spec
     z, mean, variance = features(x, norm, batch_statistics, group)
-    query, query_bias, key, key_bias, value, value_bias, output, output_bias = (t.to(x.dtype) for t in projections)
+    query, query_bias, key, key_bias, value, value_bias, output, output_bias = (
+        t.to(x.dtype) for t in projections
+    )
 
     def project(weight: Tensor, bias: Tensor) -> Tensor:
         """(B, C, S) -> (B, H, S, E)."""
@@ -176,20 +205,31 @@ def project_first(
     )  # (G, H, D, E)
     shared = (x.shape[0] - reference_images) * z.shape[2]
     count = torch.cat(
-        [state.new_full((reference_images,), z.shape[2]), state.new_full((state.shape[0] - reference_images,), shared)]
+        [
+            state.new_full((reference_images,), z.shape[2]),
+            state.new_full((state.shape[0] - reference_images,), shared),
+        ]
     )  # (G,)
     if references is not None:
         wide = Projections(*(t.to(state.dtype) for t in projections))
         rows = references.to(state.dtype)
-        reference_keys = (rows @ wide.key_weight.T + wide.key_bias).unflatten(1, (heads, -1))  # (R, H, E)
+        reference_keys = (rows @ wide.key_weight.T + wide.key_bias).unflatten(
+            1, (heads, -1)
+        )  # (R, H, E)
         reference_values = (rows @ wide.value_weight.T + wide.value_bias).unflatten(1, (heads, -1))
         joined = torch.einsum("rhd,rhe->hde", reference_values, reference_keys)
         state = torch.cat([state[:reference_images] + joined, state[reference_images:]])
-        count = torch.cat([count[:reference_images] + references.shape[0], count[reference_images:]])
+        count = torch.cat(
+            [count[:reference_images] + references.shape[0], count[reference_images:]]
+        )
     state = pool_over_processes(state, reference_images, group)
     count = pool_over_processes(count, reference_images, group)
-    matrix = folding.expand_groups(state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0])
-    attended = ApplyMatrix.apply(project(query, query_bias), matrix, backend).mT.flatten(1, 2)  # (B, H * D, S)
+    matrix = folding.expand_groups(
+        state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0]
+    )
+    attended = ApplyMatrix.apply(project(query, query_bias), matrix, backend).mT.flatten(
+        1, 2
+    )  # (B, H * D, S)
     y = x + (output @ attended + output_bias[:, None]).reshape(x.shape)
     return (y, mean, variance) if batch_statistics else (y, None, None)
 

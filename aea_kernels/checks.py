@@ -20,7 +20,9 @@ def check_type(name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}, expected a torch.Tensor")
     if tensor.dtype not in DTYPES:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}, expected one of {', '.join(map(str, DTYPES))}"
+        )
     if tensor.layout != torch.strided:
         raise TypeError(f"{name} has layout {tensor.layout}, expected a dense tensor")
 
@@ -32,13 +34,17 @@ def check_size(name: str, size: int, least: int = 1) -> None:
     except TypeError:
         raise TypeError(f"{name} is {size!r}, expected a whole number") from None
     if number < least:
-        raise ValueError(f"{name} is {size}, expected {f'at least {least}' if least else '0 or more'}")
+        raise ValueError(
+            f"{name} is {size}, expected {f'at least {least}' if least else '0 or more'}"
+        )
 
 
 def check_not_traced() -> None:
     """`torch.jit.trace` keeps the number of images and positions of its example, so its result is wrong for others."""
     if torch.jit.is_tracing():
-        raise RuntimeError("torch.jit.trace records this attention for one size only: use torch.export.export instead")
+        raise RuntimeError(
+            "torch.jit.trace records this attention for one size only: use torch.export.export instead"
+        )
 
 
 def check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, like: Tensor) -> None:
@@ -47,13 +53,17 @@ def check(name: str, tensor: Tensor, shape: tuple[int, ...], letters: str, *, li
     if tuple(tensor.shape) != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {letters} = {shape}")
     if tensor.dtype != like.dtype:
-        raise TypeError(f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments")
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}, expected {like.dtype} as the other arguments"
+        )
     check_device(name, tensor, like)
 
 
 def check_device(name: str, tensor: Tensor, like: Tensor) -> None:
     if tensor.device != like.device:
-        raise ValueError(f"{name} is on {tensor.device}, expected {like.device} as the other arguments")
+        raise ValueError(
+            f"{name} is on {tensor.device}, expected {like.device} as the other arguments"
+        )
 
 
 def check_positions(name: str, tensor: Tensor, letters: str) -> None:
@@ -80,15 +90,23 @@ def check_features(x: Tensor) -> None:
     check_not_traced()
     check_type("x", x)
     if not 3 <= x.dim() <= 5:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes"
+        )
 
 
-def check_query(query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query") -> None:
+def check_query(
+    query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query"
+) -> None:
     """One sentence if queries (B, H, N, E) do not fit the `field` of a summary, (1 or B, H, E, any)."""
     check_not_traced()
     check_positions(name, query, "(B, H, N, E)")
     batch, heads, _, width = query.shape
-    if sums.dim() != 4 or sums.shape[0] not in (1, batch) or tuple(sums.shape[1:3]) != (heads, width):
+    if (
+        sums.dim() != 4
+        or sums.shape[0] not in (1, batch)
+        or tuple(sums.shape[1:3]) != (heads, width)
+    ):
         raise ValueError(
             f"summary.{field} has shape {tuple(sums.shape)}, expected {letters} with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in {name}"

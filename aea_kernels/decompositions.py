@@ -34,10 +34,17 @@ def _features(x: Tensor, norm: Sequence[Tensor], eps: float) -> Tensor:
 
 
 def _moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int, backend: str
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    references: Tensor | None,
+    reference_images: int,
+    backend: str,
 ) -> Tensor:
     gram = _gram(_features(x, norm, eps))
-    return folding.add_references(folding.sum_groups(gram, reference_images), references, reference_images)
+    return folding.add_references(
+        folding.sum_groups(gram, reference_images), references, reference_images
+    )
 
 
 def _gram(z: Tensor) -> Tensor:

@@ -135,7 +135,10 @@ class Plan:
             *((f"  {launch.name}", self._row(launch)) for launch in self.launches),
             ("feature maps", maps),
             ("arithmetic", f"{self.flops / 1e9:.2f} GFLOP"),
-            ("time at the floor", f"{self.floor_seconds * 1e3:.3f} ms at {self.bandwidth / 1e12:g} TB/s"),
+            (
+                "time at the floor",
+                f"{self.floor_seconds * 1e3:.3f} ms at {self.bandwidth / 1e12:g} TB/s",
+            ),
             ("saved for backward", _bytes(self.saved_bytes)),
             ("workspace", _bytes(self.workspace_bytes)),
             ("materialised map", f"would need {_bytes(self.map_bytes)}"),
@@ -191,12 +194,16 @@ def explain(
     if isinstance(shape, Tensor):
         raise TypeError("shape is a Tensor, expected the shape (N, C, *spatial) of one")
     for given in (module_or_shape, shape):
-        if isinstance(given, tuple) and not all(isinstance(size, int) and size >= 0 for size in given):
+        if isinstance(given, tuple) and not all(
+            isinstance(size, int) and size >= 0 for size in given
+        ):
             raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
     if isinstance(module_or_shape, tuple):
         return _explain_operator(operator, tuple(module_or_shape), dtype, backward, gpu, bandwidth)
     if not isinstance(module_or_shape, AugmentedAttention):
-        raise TypeError(f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}")
+        raise TypeError(
+            f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}"
+        )
     return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
 
 
@@ -234,13 +241,17 @@ class _Primitives(TorchDispatchMode):
         super().__init__()
         self.run = run
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if function.namespace == "aea":
             return self.run(function, *args)
         return function(*args, **kwargs or {})
 
 
-def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels: int) -> list[Launch]:
+def _launches(
+    call: Callable[[], Any], gpu: Device | None, tensor: int, channels: int
+) -> list[Launch]:
     """What `call` launches, for feature maps of `tensor` elements."""
     if backend_name() != "triton":
         launches: list[Launch] = []
@@ -248,8 +259,12 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
         def walk(operator: Any, *arguments: Any) -> Any:
             reads, writes, products = EAGER_WALKS[operator._opname]
             if reads:
-                launches.append(Launch(operator._opname, reads, writes, 2 * products * tensor * channels))
-            if operator._opname == "features_backward" and arguments[4]:  # through BN's mean and variance
+                launches.append(
+                    Launch(operator._opname, reads, writes, 2 * products * tensor * channels)
+                )
+            if (
+                operator._opname == "features_backward" and arguments[4]
+            ):  # through BN's mean and variance
                 launches.append(Launch("features_backward", 2, 1))
             return operator(*arguments)
 
@@ -257,7 +272,10 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
             call()
         return launches
     try:
-        modules = [import_module(f".backends.triton.{name}", __package__) for name in ("primitives", "families")]
+        modules = [
+            import_module(f".backends.triton.{name}", __package__)
+            for name in ("primitives", "families")
+        ]
         launching = import_module(".backends.triton.launching", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"kernels cannot be planned: {error}") from error
@@ -266,7 +284,10 @@ def _launches(call: Callable[[], Any], gpu: Device | None, tensor: int, channels
         module = next(module for module in modules if hasattr(module, operator._opname))
         return getattr(module, operator._opname)(*arguments[:-1])
 
-    with launching.recording(gpu and (gpu.architecture, gpu.multiprocessors)) as recorded, _Primitives(run):
+    with (
+        launching.recording(gpu and (gpu.architecture, gpu.multiprocessors)) as recorded,
+        _Primitives(run),
+    ):
         call()
     found = []
     for name, plan, written in recorded:
@@ -288,7 +309,10 @@ def _count(
         return t
 
     def run() -> None:
-        with torch.set_grad_enabled(backward), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        with (
+            torch.set_grad_enabled(backward),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
+        ):
             y = call()
         if backward:
             y.backward(torch.empty_like(y))
@@ -298,7 +322,9 @@ def _count(
         launches = _launches(run, gpu, x.numel(), channels)
     boxes = min(BOX_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
     boxes = 0 if with_kernels else boxes
-    return replace(plan, launches=tuple(launches), saved_bytes=sum(kept.values()), boxes_bytes=boxes)
+    return replace(
+        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), boxes_bytes=boxes
+    )
 
 
 def _explain_block(
@@ -306,15 +332,22 @@ def _explain_block(
     gpu: Device | None, bandwidth: float,
 ) -> Plan:  # fmt: skip
     if not isinstance(shape, tuple) or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
-        raise ValueError(f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes")
+        raise ValueError(
+            f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes"
+        )
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
     heads, references = block.heads, 0 if block.references is None else block.references.shape[0]
     keys, values = block.key.out_features, block.value.out_features
     device = torch.device("cuda") if gpu else block.key.weight.device
     x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward)
-    meta = {name: torch.empty_like(p, device="meta") for name, p in [*block.named_parameters(), *block.named_buffers()]}
+    meta = {
+        name: torch.empty_like(p, device="meta")
+        for name, p in [*block.named_parameters(), *block.named_buffers()]
+    }
     projections = [
-        meta[f"{name}.{part}"] for name in ("query", "key", "value", "output") for part in ("weight", "bias")
+        meta[f"{name}.{part}"]
+        for name in ("query", "key", "value", "output")
+        for part in ("weight", "bias")
     ]
     channel_norm = block.channel_norm(dtype)
     batch_norm = block.norm if isinstance(block.norm, torch.nn.BatchNorm2d) else None
@@ -325,18 +358,23 @@ def _explain_block(
     if statistics:
         norm[2:] = None, None
     images = batch // 2 if backward and block.batch_aware else batch
-    spec = BlockSpec(heads, block.scale, images, 0.0, statistics, None, "triton")  # `_launches` chooses by itself
+    spec = BlockSpec(
+        heads, block.scale, images, 0.0, statistics, None, "triton"
+    )  # `_launches` chooses by itself
 
     def call() -> Tensor:
         if channel_norm is None:
             return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
         kind, *_, groups = channel_norm
-        return NormedBlock.apply(x, *norm[:2], meta.get("references"), kind, groups, spec, *projections)[0]
+        return NormedBlock.apply(
+            x, *norm[:2], meta.get("references"), kind, groups, spec, *projections
+        )[0]
 
     with_kernels = gpu is not None or resolved(backend_name(), device) == "triton"
     whole = with_kernels and channel_norm is not None and channel_norm.kind != "group"
     plan = Plan(
-        what=f"AugmentedAttention on {tuple(shape)}, {dtype}, " + ("forward + backward" if backward else "inference"),
+        what=f"AugmentedAttention on {tuple(shape)}, {dtype}, "
+        + ("forward + backward" if backward else "inference"),
         route=route(channels, keys, values, heads, dtype, device, whole),
         launches=(),
         tensor_bytes=x.nbytes,
@@ -350,9 +388,14 @@ def _explain_block(
             return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
     # around the operators stand PyTorch's own operations: counted in the gross, and backward as twice the forward pass
     cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
-    reads, flops = times * (cost.numbers / channels - 4), round(times * cost.flops * batch * positions)
+    reads, flops = (
+        times * (cost.numbers / channels - 4),
+        round(times * cost.flops * batch * positions),
+    )
     saved = round(x.nbytes * (3 + (2 * keys + 2 * values) / channels)) if backward else 0
-    return replace(plan, launches=(Launch("plain operations", reads, times * 4, flops),), saved_bytes=saved)
+    return replace(
+        plan, launches=(Launch("plain operations", reads, times * 4, flops),), saved_bytes=saved
+    )
 
 
 OPERATORS = (linear_attention, relu_linear_attention, efficient_attention, channel_attention)
@@ -364,15 +407,22 @@ def _explain_operator(
 ) -> Plan:  # fmt: skip
     if operator not in OPERATORS:
         expected = ", ".join(known.__name__ for known in OPERATORS)
-        raise ValueError(f"operator is {getattr(operator, '__name__', operator)!r}, expected one of {expected}")
+        raise ValueError(
+            f"operator is {getattr(operator, '__name__', operator)!r}, expected one of {expected}"
+        )
     if len(shape) != 4:
         raise ValueError(f"shape is {shape}, expected (B, H, N, E) of query, key and value")
     batch, heads, positions, width = shape
-    query, key, value = (torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward) for _ in range(3))
+    query, key, value = (
+        torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward) for _ in range(3)
+    )
     side = width if operator is channel_attention else positions
-    others = [torch.empty(heads, device="meta")] if operator is channel_attention else []  # its temperature
+    others = (
+        [torch.empty(heads, device="meta")] if operator is channel_attention else []
+    )  # its temperature
     plan = Plan(
-        what=f"{operator.__name__} on {shape}, {dtype}, " + ("forward + backward" if backward else "inference"),
+        what=f"{operator.__name__} on {shape}, {dtype}, "
+        + ("forward + backward" if backward else "inference"),
         route="summary",
         launches=(),
         tensor_bytes=query.nbytes,
@@ -381,7 +431,9 @@ def _explain_operator(
         boxes_bytes=0,
         map_bytes=batch * heads * side * side * dtype.itemsize,
     )
-    return _count(plan, lambda: operator(query, key, value, *others), others, query, width, backward, gpu)
+    return _count(
+        plan, lambda: operator(query, key, value, *others), others, query, width, backward, gpu
+    )
 
 
 def _bytes(number: float) -> str:

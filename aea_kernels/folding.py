@@ -29,7 +29,9 @@ def sum_groups(per_image: Tensor, reference_images: int) -> Tensor:
     """(B, ...) -> (G, ...): the images of a group added up."""
     if per_image.shape[0] == reference_images:
         return per_image
-    return torch.cat([per_image[:reference_images], per_image[reference_images:].sum(0, keepdim=True)])
+    return torch.cat(
+        [per_image[:reference_images], per_image[reference_images:].sum(0, keepdim=True)]
+    )
 
 
 def expand_groups(per_group: Tensor, images: int) -> Tensor:
@@ -54,7 +56,9 @@ def add_references(gram: Tensor, references: Tensor | None, reference_images: in
     return torch.cat([gram[:reference_images] + rows.T @ rows, gram[reference_images:]])
 
 
-def _references_backward(gram_grad: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
+def _references_backward(
+    gram_grad: Tensor, references: Tensor | None, reference_images: int
+) -> Tensor:
     """The gradient of the references, (R, C), from gram_grad = dG + dG^T, (G, C+1, C+1)."""
     if references is None:
         return gram_grad.new_empty(0)
@@ -72,7 +76,9 @@ class _Homogeneous(NamedTuple):
 
 def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
     pairs = zip(projections[::2], projections[1::2], strict=True)
-    return _Homogeneous(*(torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs))
+    return _Homogeneous(
+        *(torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
+    )
 
 
 def _heads(matrix: Tensor, heads: int) -> Tensor:
@@ -125,7 +131,9 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = (dvalues @ gram.mT).sum(0)
     dgram = wide.value.mT @ dvalues
-    inner = (part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone()))
+    inner = (
+        part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone())
+    )
     gram_grad = dgram + dgram.mT
     return [
         gram_grad,

@@ -61,7 +61,13 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
 
 
 def reference_attention(
-    query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor, *, scale: float = 1.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reference_key: Tensor,
+    reference_value: Tensor,
+    *,
+    scale: float = 1.0,
 ) -> Tensor:
     """Attention augmented with shared references, ``A_R`` (Eq. 4), without concatenation.
 
@@ -77,17 +83,32 @@ def reference_attention(
     """
     check_query_key_value(query, key, value)
     heads, references = key.shape[1], reference_key.shape[-2] if is_tensor(reference_key, 3) else 0
-    check("reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query)
-    check("reference_value", reference_value, (heads, references, value.shape[3]), "(H, R, D)", like=query)
+    check(
+        "reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query
+    )
+    check(
+        "reference_value",
+        reference_value,
+        (heads, references, value.shape[3]),
+        "(H, R, D)",
+        like=query,
+    )
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.reference_attention(query, key, value, reference_key, reference_value, scale=scale)
+            return naive.reference_attention(
+                query, key, value, reference_key, reference_value, scale=scale
+            )
     shared = summarize(reference_key[None], reference_value[None])
     return attend(query, summarize(key, value) + shared, scale=scale)
 
 
 def batch_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0, group: ProcessGroup | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float = 1.0,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Batch-aware attention ``A_batch`` (Eq. 5): every query sees the keys of the whole batch.
 
@@ -104,14 +125,18 @@ def batch_attention(
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
         if group is not None:
-            raise ValueError("group is a process group, but backend 'naive' computes in one process: leave group out")
+            raise ValueError(
+                "group is a process group, but backend 'naive' computes in one process: leave group out"
+            )
         with without_autocast(query.device):
             return naive.batch_attention(query, key, value, scale=scale)
     summary = summarize(key, value).sum_over_batch()
     return attend(query, summary if group is None else summary.all_reduce(group), scale=scale)
 
 
-def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+def learned_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0
+) -> Tensor:
     """Attention with a learned query, ``A_Q`` (Eq. 3): invariant, not equivariant, to permutations of the positions.
 
     Args:
@@ -166,7 +191,12 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     check_summary(summary, KeySummary)
     state = summary.state
     batch, heads, _, width = query.shape
-    if state.dim() != 4 or state.shape[0] not in (1, batch) or state.shape[1] != heads or state.shape[3] != width:
+    if (
+        state.dim() != 4
+        or state.shape[0] not in (1, batch)
+        or state.shape[1] != heads
+        or state.shape[3] != width
+    ):
         raise ValueError(
             f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) with B = 1 or {batch}, H = {heads}, "
             f"E = {width} as in query"
@@ -235,11 +265,19 @@ def attention_block(
     batch_statistics = norm is not None and norm.mean is None
     if backend_name() == "naive":
         y = naive.attention_block(
-            x, norm, projections, references, heads=heads, scale=scale, reference_images=reference_images
+            x,
+            norm,
+            projections,
+            references,
+            heads=heads,
+            scale=scale,
+            reference_images=reference_images,
         )
         if not batch_statistics:
             return y, None, None
-        variance, mean = torch.var_mean(x.detach().transpose(0, 1).flatten(1).double(), 1, correction=0)
+        variance, mean = torch.var_mean(
+            x.detach().transpose(0, 1).flatten(1).double(), 1, correction=0
+        )
         return y, mean, variance
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
@@ -264,12 +302,19 @@ def _normed_block(
     """`attention_block` with a norm of `norms.py`."""
     kind, weight, bias, eps, groups = norm
     if backend_name() == "naive":
-        options: dict[str, Any] = {"heads": heads, "scale": scale, "reference_images": reference_images}
+        options: dict[str, Any] = {
+            "heads": heads,
+            "scale": scale,
+            "reference_images": reference_images,
+        }
         return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     whole = kind != "group" and resolved(spec.backend, x.device) == "triton"
-    if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project":
+    if (
+        transformed()
+        or route(x.shape[1], keys, values, heads, x.dtype, x.device, whole) == "project"
+    ):
         with without_autocast(x.device):
             return project_first(x, norm, projections, references, spec)[0]
     y: Tensor = NormedBlock.apply(x, weight, bias, references, kind, groups, spec, *projections)[0]

@@ -15,7 +15,11 @@ def acc_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def empty_features(x: Tensor, channels: int) -> Tensor:
     """An empty (B, channels, *spatial) for x (B, C, *spatial), in x's memory format where the channels are as many."""
-    return torch.empty_like(x) if channels == x.shape[1] else x.new_empty(x.shape[0], channels, *x.shape[2:])
+    return (
+        torch.empty_like(x)
+        if channels == x.shape[1]
+        else x.new_empty(x.shape[0], channels, *x.shape[2:])
+    )
 
 
 def empty_positions(a: Tensor, channels: int) -> Tensor:
@@ -26,15 +30,21 @@ def empty_positions(a: Tensor, channels: int) -> Tensor:
     if a.stride(2) == 1 and a.stride(3) != 1:
         plane = channels * positions
         # not a view of an empty tensor: forward mode gives no tangent of another layout to a view
-        return a.new_empty_strided((batch, heads, positions, channels), (heads * plane, plane, 1, positions))
+        return a.new_empty_strided(
+            (batch, heads, positions, channels), (heads * plane, plane, 1, positions)
+        )
     if a.stride(1) < a.stride(2) and a.stride(3) == 1:
         inner = heads * channels
-        return a.new_empty_strided((batch, heads, positions, channels), (positions * inner, channels, inner, 1))
+        return a.new_empty_strided(
+            (batch, heads, positions, channels), (positions * inner, channels, inner, 1)
+        )
     return a.new_empty(batch, heads, positions, channels)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Autocast off; where it is off already, entering another context would take longer than a small product."""
-    if device.type != "meta" and torch.is_autocast_enabled(device.type):  # tensors that hold nothing have none
+    if device.type != "meta" and torch.is_autocast_enabled(
+        device.type
+    ):  # tensors that hold nothing have none
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

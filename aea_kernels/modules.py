@@ -93,10 +93,17 @@ class AugmentedAttention(nn.Module):
             name, size = ("channels", channels) if given is None else (name, given)
             check_size(name, size)
             if size % heads:
-                raise ValueError(f"{name} is {size}, expected a positive multiple of heads = {heads}")
+                raise ValueError(
+                    f"{name} is {size}, expected a positive multiple of heads = {heads}"
+                )
         key_channels = channels if key_channels is None else key_channels
         value_channels = channels if value_channels is None else value_channels
-        self.channels, self.heads, self.batch_aware, self.group = channels, heads, batch_aware, group
+        self.channels, self.heads, self.batch_aware, self.group = (
+            channels,
+            heads,
+            batch_aware,
+            group,
+        )
         self.scale = (key_channels // heads) ** -0.5
         self.norm = _norm_module(norm, channels, groups)
         self.query = nn.Linear(channels, key_channels)
@@ -140,9 +147,16 @@ class AugmentedAttention(nn.Module):
             reference_images=reference_images,
             group=self.group if self.training else None,
         )
-        if isinstance(self.norm, nn.BatchNorm2d) and mean is not None and variance is not None and x.numel():
+        if (
+            isinstance(self.norm, nn.BatchNorm2d)
+            and mean is not None
+            and variance is not None
+            and x.numel()
+        ):
             processes = 1 if self.group is None else self.group.size()
-            update_running_statistics(self.norm, mean, variance, processes * (x.numel() // self.channels))
+            update_running_statistics(
+                self.norm, mean, variance, processes * (x.numel() // self.channels)
+            )
         return y
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Moments:
@@ -190,9 +204,13 @@ class AugmentedAttention(nn.Module):
 
     def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
         if self.training:
-            raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+            raise ValueError(
+                "keys are set, and the block is in training mode: they are for prediction"
+            )
         if not isinstance(keys, Moments) or keys.gram.dim() != 3:
-            raise ValueError(f"keys are a {type(keys).__name__}, expected the Moments of feature maps, `moments`")
+            raise ValueError(
+                f"keys are a {type(keys).__name__}, expected the Moments of feature maps, `moments`"
+            )
         check_device("keys.gram", keys.gram, x)
         images, width = keys.gram.shape[0], self.channels + 1
         if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
@@ -202,7 +220,9 @@ class AugmentedAttention(nn.Module):
             )
         norm, dtype = self._norm(x.dtype, running=True), acc_dtype(x.dtype)
         gram, pivot, affine = keys.gram.to(dtype), None, None
-        if isinstance(norm, ChannelNorm) and norm.kind == "group":  # keys are of x: first z of the whole image
+        if (
+            isinstance(norm, ChannelNorm) and norm.kind == "group"
+        ):  # keys are of x: first z of the whole image
             moments = Moments(keys.gram.double())
             pivot = moments.mean.to(dtype)
             gram = norms.shift(moments.gram, -pivot.double()).to(dtype)
@@ -212,11 +232,16 @@ class AugmentedAttention(nn.Module):
             affine = norms.affine(norm, gram, None)
         gram = folding.add_references(gram, self.references, len(gram))
         if transformed() or torch.is_grad_enabled():
-            matrix = folding.expand_groups(folding.fold(gram, self._projections(), self.heads, self.scale), len(x))
+            matrix = folding.expand_groups(
+                folding.fold(gram, self._projections(), self.heads, self.scale), len(x)
+            )
             if pivot is None or affine is None:
                 z = features(x, norm, False, None)[0].to(dtype)
             else:
-                z = affine[:, 0, :, None] * (x.flatten(2) - pivot[..., None]) + affine[:, 1, :, None]
+                z = (
+                    affine[:, 0, :, None] * (x.flatten(2) - pivot[..., None])
+                    + affine[:, 1, :, None]
+                )
             return x + (matrix[..., :-1] @ z + matrix[..., -1:]).reshape(x.shape).to(x.dtype)
         rest = gram, self._projections(), self.heads, self.scale, self._primitives()
         if isinstance(norm, ChannelNorm):
@@ -280,7 +305,9 @@ class AugmentedAttention(nn.Module):
         bias = of.new_zeros(self.channels) if norm.bias is None else norm.bias
         if norm.running_mean is None or norm.running_var is None:
             if running:
-                raise ValueError("BN keeps no running statistics, so tiles would each be normalised by their own")
+                raise ValueError(
+                    "BN keeps no running statistics, so tiles would each be normalised by their own"
+                )
             return Norm(weight, bias, None, None, norm.eps)
         if norm.training and not running:
             return Norm(weight, bias, None, None, norm.eps)
@@ -290,9 +317,15 @@ class AugmentedAttention(nn.Module):
         linear = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
         for name, projection in linear.items():
             if not isinstance(projection, nn.Linear) or projection.bias is None:
-                given = type(projection).__name__ + (" without bias" if isinstance(projection, nn.Linear) else "")
-                raise TypeError(f"{name} is a {given}, expected a Linear with bias: it is read, and not called")
-        return Projections(*(t for projection in linear.values() for t in (projection.weight, projection.bias)))
+                given = type(projection).__name__ + (
+                    " without bias" if isinstance(projection, nn.Linear) else ""
+                )
+                raise TypeError(
+                    f"{name} is a {given}, expected a Linear with bias: it is read, and not called"
+                )
+        return Projections(
+            *(t for projection in linear.values() for t in (projection.weight, projection.bias))
+        )
 
 
 def _norm_module(
@@ -323,7 +356,9 @@ def _tensors(norm: Norm | None) -> tuple[list[Tensor], float]:
 
 
 @torch.no_grad()
-def update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, number: int) -> None:
+def update_running_statistics(
+    norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, number: int
+) -> None:
     """As torch.nn.BatchNorm2d: unbiased variance, cumulative average where momentum is None.
 
     Args:

@@ -22,7 +22,13 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
 
 
 def reference_attention(
-    query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor, *, scale: float = 1.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reference_key: Tensor,
+    reference_value: Tensor,
+    *,
+    scale: float = 1.0,
 ) -> Tensor:
     """``A_R`` (Eq. 4): references (H, R, E), (H, R, D) are prepended to every image's keys and values."""
     batch = key.shape[0]
@@ -38,12 +44,16 @@ def batch_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float =
     return linear_attention(query, key, value, scale=scale)
 
 
-def learned_query_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
+def learned_query_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0
+) -> Tensor:
     """``A_Q`` (Eq. 3): a query (H, M, E) that does not depend on the input -> (B, H, M, D)."""
     return linear_attention(query, key, value, scale=scale)
 
 
-def relu_linear_attention(query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15) -> Tensor:
+def relu_linear_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15
+) -> Tensor:
     """EfficientViT's ReLU linear attention (Cai et al. 2023, Eq. 2): scores divided by their sum over the keys."""
     scores = torch.relu(query) @ torch.relu(key).transpose(-2, -1)  # (B, H, N, L)
     return scores @ value / (scores.sum(-1, keepdim=True) + eps)
@@ -69,7 +79,9 @@ def efficient_attention(
     return attention_map @ value
 
 
-def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+def channel_attention(
+    query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12
+) -> Tensor:
     """Cross-covariance attention (El-Nouby et al. 2021, Eq. 3): a map of channels on channels, (B, H, E, E)."""
     query = torch.nn.functional.normalize(query, dim=-2, eps=eps)
     key = torch.nn.functional.normalize(key, dim=-2, eps=eps)
@@ -106,7 +118,9 @@ def _heads(features: Tensor, heads: int) -> Tensor:
 
 def attention_block(
     x: Tensor,
-    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | Callable[[Tensor], Tensor] | None,
+    norm: tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]
+    | Callable[[Tensor], Tensor]
+    | None,
     projections: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     references: Tensor | None,
     *,
@@ -139,9 +153,16 @@ def attention_block(
     def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return _heads(features @ weight.T + bias, heads)
 
-    q, k, v = project(z, query, query_bias), project(z, key, key_bias), project(z, value, value_bias)
+    q, k, v = (
+        project(z, query, query_bias),
+        project(z, key, key_bias),
+        project(z, value, value_bias),
+    )
     raw = x.new_zeros(1, 0, channels) if references is None else references[None]
-    reference_key, reference_value = project(raw, key, key_bias)[0], project(raw, value, value_bias)[0]
+    reference_key, reference_value = (
+        project(raw, key, key_bias)[0],
+        project(raw, value, value_bias)[0],
+    )
     with_references = reference_attention(
         q[:reference_images],
         k[:reference_images],
@@ -150,6 +171,10 @@ def attention_block(
         reference_value,
         scale=scale,
     )
-    with_batch = batch_attention(q[reference_images:], k[reference_images:], v[reference_images:], scale=scale)
-    attended = torch.cat([with_references, with_batch]).transpose(1, 2).flatten(2)  # (B, S, heads * D)
+    with_batch = batch_attention(
+        q[reference_images:], k[reference_images:], v[reference_images:], scale=scale
+    )
+    attended = (
+        torch.cat([with_references, with_batch]).transpose(1, 2).flatten(2)
+    )  # (B, S, heads * D)
     return x + (attended @ output.T + output_bias).transpose(1, 2).reshape(x.shape)

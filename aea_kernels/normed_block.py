@@ -56,7 +56,9 @@ class NormedBlock(Function):
         affine = norms.affine(norm, gram, pivot)
         keys = ops.normed_keys(gram, affine, references, reference_images, backend)
         keys = pool_over_processes(keys, reference_images, group)
-        y, matrix = ops.attend_to_normed(x, kind, eps, pivot, affine, keys, projections, heads, scale, backend)
+        y, matrix = ops.attend_to_normed(
+            x, kind, eps, pivot, affine, keys, projections, heads, scale, backend
+        )
         return y, pivot, gram, affine, keys, matrix
 
     @staticmethod
@@ -77,15 +79,23 @@ class NormedBlock(Function):
         norm = ChannelNorm(ctx.kind, weight, bias, eps, ctx.groups)
         if differentiable(grad_output):
             inputs = (x, weight, bias, references, None, None, None, *projections)
-            return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, norm, ctx.spec)
+            return _differentiable_backward(
+                grad_output, inputs, ctx.needs_input_grad, norm, ctx.spec
+            )
         keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_normed_backward(
             grad_output, x, norm.kind, eps, pivot, affine, keys, matrix, references, reference_images, projections,
             heads, scale, backend,
         )  # fmt: skip
-        keys_grad = folding.expand_groups(pool_over_processes(keys_grad, reference_images, group), x.shape[0])
-        gram_grad, weight_grad, bias_grad = norms.backward(norm, gram, pivot, affine, keys_grad, affine_grad)
+        keys_grad = folding.expand_groups(
+            pool_over_processes(keys_grad, reference_images, group), x.shape[0]
+        )
+        gram_grad, weight_grad, bias_grad = norms.backward(
+            norm, gram, pivot, affine, keys_grad, affine_grad
+        )
         composed = norms.compose(folding.expand_groups(matrix, x.shape[0]), affine)
-        grad_x = ops.normed_features_backward(grad_output, x, norm.kind, eps, pivot, composed, gram_grad, backend)
+        grad_x = ops.normed_features_backward(
+            grad_output, x, norm.kind, eps, pivot, composed, gram_grad, backend
+        )
         return (
             grad_x,
             None if weight is None else weight_grad,
@@ -99,7 +109,11 @@ class NormedBlock(Function):
 
 
 def _differentiable_backward(
-    grad_output: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], norm: ChannelNorm, spec: BlockSpec
+    grad_output: Tensor,
+    inputs: tuple[Any, ...],
+    needed: tuple[bool, ...],
+    norm: ChannelNorm,
+    spec: BlockSpec,
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through the other route, whose every step has derivatives in turn."""
     x, _, _, references, _, _, _, *projections = inputs
@@ -107,5 +121,7 @@ def _differentiable_backward(
     with without_autocast(grad_output.device), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True))
+        gradients = iter(
+            torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True)
+        )
     return tuple(next(gradients) if need else None for need in needed)

@@ -32,10 +32,14 @@ def pivot(x: Tensor) -> Tensor:
     """
     if x.numel() == 0:
         return x.new_zeros(x.shape[:2], dtype=acc_dtype(x.dtype))
-    axes = (slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:])
+    axes = (
+        slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
+    )
     few = x[(slice(None), slice(None), *axes)].flatten(2).to(acc_dtype(x.dtype))
     first = few[..., :1]
-    return (first + (few - first).mean(-1, keepdim=True))[..., 0]  # exact where a channel is constant
+    return (first + (few - first).mean(-1, keepdim=True))[
+        ..., 0
+    ]  # exact where a channel is constant
 
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
@@ -62,7 +66,9 @@ def compose(matrix: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([linear * affine[:, None, 0], last], -1)
 
 
-def compose_backward(composed_grad: Tensor, matrix: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+def compose_backward(
+    composed_grad: Tensor, matrix: Tensor, affine: Tensor
+) -> tuple[Tensor, Tensor]:
     """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C)."""
     linear = matrix[..., :-1]
     scale_grad = (linear * composed_grad[..., :-1]).sum(1)
@@ -137,7 +143,9 @@ def backward(
     number = gram[:, -1, -1].double().clamp(min=1)[:, None] * per_group
     variance_grad = -0.5 * inverse**3 * _by_group(weighted, norm.groups).sum(-1) / number
     mean_grad = -_by_group((constant_grad * affine[:, 0]).double(), norm.groups).sum(-1) / number
-    variance_grad, mean_grad = (t.repeat_interleave(per_group, 1) for t in (variance_grad, mean_grad))  # (B, C)
+    variance_grad, mean_grad = (
+        t.repeat_interleave(per_group, 1) for t in (variance_grad, mean_grad)
+    )  # (B, C)
     gram_grad.diagonal(dim1=1, dim2=2)[:, :-1].add_(2 * variance_grad)
     sums_grad = (mean_grad + 2 * variance_grad * offset).to(gram.dtype)
     gram_grad[:, :-1, -1].add_(sums_grad)
@@ -151,7 +159,9 @@ def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
     weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
     if norm.kind == "group":
         return torch.group_norm(x, norm.groups, weight, bias, norm.eps)
-    if norm.kind == "layer" and transformed():  # torch's forward-mode derivative of layer_norm has none of its own
+    if (
+        norm.kind == "layer" and transformed()
+    ):  # torch's forward-mode derivative of layer_norm has none of its own
         centred = x - x.mean(1, keepdim=True)
         z = centred * (centred.square().mean(1, keepdim=True) + norm.eps).rsqrt()
         z = z if weight is None else z * weight[:, None]

@@ -42,7 +42,9 @@ def operator(shapes: Callable[..., Any], *, families: bool = False) -> Callable[
             return primitive(*inputs)
 
     schema = library.infer_schema(shapes, mutates_args=())
-    _NAMESPACE.define(name + schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order))
+    _NAMESPACE.define(
+        name + schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
+    )
     _NAMESPACE.impl(name, run, "CompositeExplicitAutograd")
     library.register_fake(f"aea::{name}", shapes, lib=_NAMESPACE)
     registered: Callable[..., Any] = getattr(torch.ops.aea, name).default
@@ -60,12 +62,19 @@ def _empty(x: Tensor, *shape: int) -> Tensor:
 @operator
 def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one read of x."""
-    return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(x.shape[1], dtype=torch.float64)
+    return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(
+        x.shape[1], dtype=torch.float64
+    )
 
 
 @operator
 def moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int, backend: str
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    references: Tensor | None,
+    reference_images: int,
+    backend: str,
 ) -> Tensor:
     """Sum of zh zh^T over the positions of each group, and over the references (R, C) in the groups of one.
 
@@ -163,7 +172,9 @@ def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backe
 
 
 @operator
-def normed_keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str) -> Tensor:
+def normed_keys(
+    gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str
+) -> Tensor:
     """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
     return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
 
@@ -208,7 +219,12 @@ def attend_to_normed_backward(
     """As `attend_to_moments_backward`, and between its first two results the gradient of affine, (B, 2, C)."""
     references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
     affine_grad = _empty(gram, x.shape[0], 2, x.shape[1])
-    return [torch.empty_like(gram), affine_grad, references_grad, *(_empty(gram, *p.shape) for p in projections)]
+    return [
+        torch.empty_like(gram),
+        affine_grad,
+        references_grad,
+        *(_empty(gram, *p.shape) for p in projections),
+    ]
 
 
 @operator
@@ -246,6 +262,8 @@ def apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
 
 
 @operator
-def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+def apply_matrix_backward(
+    grad_output: Tensor, a: Tensor, matrix: Tensor, backend: str
+) -> tuple[Tensor, Tensor]:
     """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
     return empty_positions(a, a.shape[3]), _empty(a, *matrix.shape)

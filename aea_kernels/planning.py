@@ -30,7 +30,9 @@ PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
 
 def multiplication(dtype: torch.dtype) -> str:
     """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
-    if dtype == torch.float32 and torch.version.hip is None:  # for AMD, Triton knows not all of the others
+    if (
+        dtype == torch.float32 and torch.version.hip is None
+    ):  # for AMD, Triton knows not all of the others
         try:
             return PRECISIONS[torch.get_float32_matmul_precision()]
         except RuntimeError:  # it refuses to answer once the newer switch was used
@@ -82,12 +84,18 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
     """
     if kernel.startswith("phi_"):
         tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
-        full = kernel == "phi_outer" if architecture >= 100 else architecture < 90 and kernel != "phi_apply"
+        full = (
+            kernel == "phi_outer"
+            if architecture >= 100
+            else architecture < 90 and kernel != "phi_apply"
+        )
         if tiles.block_a == 128 and full:
             # maxima, sums and exponentials are held in registers too
             return tiles._replace(block_s=max(16, tiles.block_s // 2))
         if kernel == "phi_outer" and mode == "tf32" and tiles.block_a == 64 and architecture >= 100:
-            return tiles._replace(block_s=32, programs_per_sm=2)  # has no norm over channels, and spills of 16
+            return tiles._replace(
+                block_s=32, programs_per_sm=2
+            )  # has no norm over channels, and spills of 16
         return tiles
     block = channel_block(channels)
     sliced = channels > block  # channels are summed over in slices
@@ -118,7 +126,9 @@ def channel_block(channels: int) -> int:
 def row_name(kernel: str, channels: int, mode: str, aligned: bool) -> str:
     """Which row of `MEASURED` serves a launch; arguments as in `tiles_for`."""
     block = channel_block(channels)
-    return f"{kernel} {block}{'+' if channels > block else ''} {mode}{' aligned' if aligned else ''}"
+    return (
+        f"{kernel} {block}{'+' if channels > block else ''} {mode}{' aligned' if aligned else ''}"
+    )
 
 
 @lru_cache
@@ -128,7 +138,9 @@ def measured_rows(architecture: int) -> dict[str, list[int]]:
     return rows
 
 
-def _tiles_of_16_bits(kernel: str, block: int, sliced: bool, aligned: bool, architecture: int) -> Tiles:
+def _tiles_of_16_bits(
+    kernel: str, block: int, sliced: bool, aligned: bool, architecture: int
+) -> Tiles:
     large, hopper = block >= 64, architecture == 90
     warps = 8 if large else 4
     positions = 64 if aligned else 32
@@ -158,13 +170,17 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
     positions = 32 if large else 64
     if kernel == "outer":
         if block == 64 and architecture >= 100:
-            return Tiles(64, 64, 16, 8, 2, 4)  # of 32 positions ptxas spills with a norm over channels
+            return Tiles(
+                64, 64, 16, 8, 2, 4
+            )  # of 32 positions ptxas spills with a norm over channels
         return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
     if kernel in ("matrix_backward", "outer_backward"):
         return Tiles(block, block, positions, warps, stages, 1 if large else 2)
     deep = 32 if sliced else block
     if kernel == "apply":
-        return Tiles(block, deep, positions, warps, stages, 1 if block == 128 else 2 if large else 4)
+        return Tiles(
+            block, deep, positions, warps, stages, 1 if block == 128 else 2 if large else 4
+        )
     if block == 128 and architecture < 90:
         positions = 16  # of 32, a norm over channels exceeds shared memory
     return Tiles(block, deep, positions, warps, stages, 1 if large else 2)
@@ -236,12 +252,15 @@ def plan_launch(
     if measured:
         tiles = Tiles(tiles.block_a, tiles.block_k, *measured)
     tiles = tiles._replace(
-        block_a=min(tiles.block_a, power_of_two(rows)), block_k=min(tiles.block_k, power_of_two(columns))
+        block_a=min(tiles.block_a, power_of_two(rows)),
+        block_k=min(tiles.block_k, power_of_two(columns)),
     )
     over_rows, over_columns = -(-rows // tiles.block_a), -(-columns // tiles.block_k)
     shape = kernel.removeprefix("phi_")
     programs = over_rows * over_columns if shape == "outer" else over_rows
-    splits, steps = split_positions(positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1])
+    splits, steps = split_positions(
+        positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1]
+    )
     product, row, column = (
         2 * images * positions * rows * columns,
         images * positions * rows,
@@ -256,7 +275,9 @@ def plan_launch(
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[shape]
     one = over_rows == 1 and over_columns == 1
-    return Launch(kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops)
+    return Launch(
+        kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops
+    )
 
 
 # ---- the route of a block -------------------------------------------------------------------------------------------
@@ -293,7 +314,13 @@ def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
 
 
 def route(
-    channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, device: torch.device, whole: bool = False
+    channels: int,
+    keys: int,
+    values: int,
+    heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    whole: bool = False,
 ) -> str:
     """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
 

@@ -93,7 +93,9 @@ class KeySummary(Summary):
 
     def all_reduce(self, group: ProcessGroup | None = None) -> KeySummary:
         """The keys of every process of `group`: D x E numbers a head travel, whatever the image size."""
-        return KeySummary(sum_over_processes(self.state, group), sum_over_processes(self.count, group))
+        return KeySummary(
+            sum_over_processes(self.state, group), sum_over_processes(self.count, group)
+        )
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,13 @@ class Moments(Summary):
 def check_addable(a: Tensor, b: Tensor) -> None:
     """One sentence if the sums (1 or B, ...) of two summaries do not add."""
     if a.device != b.device:
-        raise ValueError(f"summaries on {a.device} and {b.device} do not add: bring them to one device")
+        raise ValueError(
+            f"summaries on {a.device} and {b.device} do not add: bring them to one device"
+        )
     if a.shape[0] != b.shape[0] and 1 not in (a.shape[0], b.shape[0]):
-        raise ValueError(f"summaries of {a.shape[0]} and {b.shape[0]} images do not add: expected as many, or 1")
+        raise ValueError(
+            f"summaries of {a.shape[0]} and {b.shape[0]} images do not add: expected as many, or 1"
+        )
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"

@@ -89,7 +89,8 @@ def fold_batch(size: int, in_dims: tuple[int | None, ...], *tensors: Tensor) -> 
     A view where the strides allow it.
     """
     leading = (
-        t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0) for t, dim in zip(tensors, in_dims, strict=True)
+        t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+        for t, dim in zip(tensors, in_dims, strict=True)
     )
     return [t.flatten(0, 1) for t in leading]
 

@@ -30,7 +30,11 @@ RECIPE = Recipe.short(steps=1000, crop=48, max_seconds=130)
 
 
 def run_demo(
-    folder: Path, show: Callable[[str, float], None], *, recipe: Recipe = RECIPE, shape: tuple[int, int] = (944, 1280)
+    folder: Path,
+    show: Callable[[str, float], None],
+    *,
+    recipe: Recipe = RECIPE,
+    shape: tuple[int, int] = (944, 1280),
 ) -> RenderableType:
     """Simulate, register, train, restore and score. Pictures and model go to `folder`, which exists.
 
@@ -68,7 +72,9 @@ def run_demo(
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
     show("Writing the pictures", 0.7)
     *images, comparison = (folder / name for name in PICTURES)
-    for path, pixels in zip(images, (simulated[-1].lr, unseen.lr, restored, unseen.hr), strict=True):
+    for path, pixels in zip(
+        images, (simulated[-1].lr, unseen.lr, restored, unseen.hr), strict=True
+    ):
         write_image(path, pixels)
     draw_comparison(comparison, unseen, restored, score)
     plan = aea.explain(trained.model.bottom, attention.shape)
@@ -83,7 +89,9 @@ def run_demo(
     write_json(folder / RECORD, record)
     show("Done", 1.0)
     return Group(
-        _gain(score), _cost(trained.model, whole, attention, plan), f"The pictures are in {folder}: see comparison.png."
+        _gain(score),
+        _cost(trained.model, whole, attention, plan),
+        f"The pictures are in {folder}: see comparison.png.",
     )
 
 
@@ -105,10 +113,14 @@ def _cost(model: AEANet, whole: Timing, attention: Timing, plan: aea.Plan) -> Ta
     keys = positions + (0 if block.references is None else len(block.references))
     map_flops = 2 * positions * keys * (block.key.out_features + block.value.out_features)
     share = attention.seconds / whole.seconds
-    table = Table(title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads")
+    table = Table(
+        title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads"
+    )
     for title in ("", "this run", "with the map formed"):
         table.add_column(title, justify="right" if title else "left")
     table.add_row("time", f"{attention.seconds:.3f} s, {share:.0%} of the network", "-")
-    table.add_row("working memory", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB")
+    table.add_row(
+        "working memory", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB"
+    )
     table.add_row("arithmetic", f"{plan.flops / 1e9:,.1f} GFLOP", f"{map_flops / 1e9:,.0f} GFLOP")
     return table

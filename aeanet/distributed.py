@@ -11,8 +11,12 @@ from torch.distributed import ProcessGroup
 
 from aeanet.errors import UserError, sentence_or_raise
 
-PATIENCE = timedelta(minutes=10)  # for a process that does not answer, in training: rank 0 also restores pairs
-TILES_PATIENCE = timedelta(days=1)  # in prediction, where a pass over all tiles lies between two exchanges
+PATIENCE = timedelta(
+    minutes=10
+)  # for a process that does not answer, in training: rank 0 also restores pairs
+TILES_PATIENCE = timedelta(
+    days=1
+)  # in prediction, where a pass over all tiles lies between two exchanges
 
 
 class ProcessError(UserError):

@@ -30,6 +30,8 @@ def sentence_or_raise(error: Exception) -> str:
         return f"The package {error.name} is not installed: aeanet needs more packages here, pip install 'aeanet[em]'."
     # PyTorch raises a class of its own for a lack of memory on GPUs, a bare RuntimeError on CPUs.
     words = "out of memory", "can't allocate memory", "not enough memory"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    ):
         return "There is not enough memory for this: use smaller images, crops or batches, or another machine."
     raise error

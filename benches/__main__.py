@@ -34,10 +34,14 @@ KEPT = ("bytes", "status", "error", "side", "attention_share")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="only the cases that matter most")
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
-    parser.add_argument("--suite", help="one of " + ", ".join(SUITES), choices=SUITES, metavar="SUITE")
+    parser.add_argument(
+        "--suite", help="one of " + ", ".join(SUITES), choices=SUITES, metavar="SUITE"
+    )
     parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
     chosen = parser.parse_args()
     if chosen.device != "cpu" and not torch.cuda.is_available():
@@ -58,7 +62,9 @@ def main() -> int:
             return int(status)
         record = condense(json.loads(raw.read_text()), chosen.device)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    name = "-".join([record["name"], *filter(None, [chosen.suite, "quick" if chosen.quick else ""])])
+    name = "-".join(
+        [record["name"], *filter(None, [chosen.suite, "quick" if chosen.quick else ""])]
+    )
     target = chosen.out / f"{name}.json"
     write_json(target, record, 1)
     print(report.tables(record))
@@ -76,14 +82,24 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
         result = {key: extra[key] for key in KEPT if key in extra}
         if "seconds" in extra:
             quarters = quantiles(extra["seconds"], n=4)
-            stats = {"median": quarters[1], "iqr": quarters[2] - quarters[0], "min": min(extra["seconds"])}
+            stats = {
+                "median": quarters[1],
+                "iqr": quarters[2] - quarters[0],
+                "min": min(extra["seconds"]),
+            }
             stats["rounds"] = len(extra["seconds"])
-        if not result.keys() & {"status", "error", "side"} and not entry["group"].endswith("memory"):
-            result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {"rounds": stats["rounds"]}
+        if not result.keys() & {"status", "error", "side"} and not entry["group"].endswith(
+            "memory"
+        ):
+            result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {
+                "rounds": stats["rounds"]
+            }
         groups.setdefault(entry["group"], {})[extra["name"]] = result
     cuda = device != "cpu"
     machine = (
-        torch.cuda.get_device_name() if cuda else raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
+        torch.cuda.get_device_name()
+        if cuda
+        else raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
     )
     return {
         "name": machine.replace(" ", "-") if cuda else "cpu",
@@ -102,7 +118,9 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
 def commit() -> str:
     """The revision that is measured, short; empty outside a repository."""
     command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        command, cwd=HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "thorough: left out by --quick, which is to end in two minutes")
+    config.addinivalue_line(
+        "markers", "thorough: left out by --quick, which is to end in two minutes"
+    )
     config.addinivalue_line("markers", "on(device): measured there alone, cpu or cuda")
     # float32 in convolutions too: every contender computes with the digits that it is checked for
     torch.backends.cudnn.allow_tf32 = False
@@ -69,7 +71,9 @@ class Race:
 
     def record(self, group: str, name: str, **values: Any) -> None:
         """Numbers that were measured elsewhere; a list under "seconds" is of repeated times."""
-        numbers = [n for value in values.values() for n in (value if isinstance(value, list) else [value])]
+        numbers = [
+            n for value in values.values() for n in (value if isinstance(value, list) else [value])
+        ]
         if not all(map(math.isfinite, numbers)):
             self.give_up(group, name, "wrong: not finite")
             return
@@ -104,7 +108,9 @@ class Race:
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             once()
-            self.benchmark.extra_info["bytes"] = torch.cuda.max_memory_allocated(self.device) - before
+            self.benchmark.extra_info["bytes"] = (
+                torch.cuda.max_memory_allocated(self.device) - before
+            )
         self.benchmark.pedantic(once, rounds=rounds)
 
     def _give_up(self, status: str) -> None:
@@ -149,13 +155,17 @@ def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0)
     return torch.randn(*shape, generator=generator).to(device, dtype)
 
 
-def capture(function: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Callable[..., Any], Sequence[Any]]:
+def capture(
+    function: Callable[..., Any], inputs: Sequence[Any]
+) -> tuple[Callable[..., Any], Sequence[Any]]:
     """The same calls as CUDA graphs: a function that replays one, and the graphs, one for each input."""
     graphs = []
     for arguments in inputs:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # whatever compiles or chooses an algorithm does so before the capture
+        with torch.cuda.stream(
+            stream
+        ):  # whatever compiles or chooses an algorithm does so before the capture
             function(*arguments)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

@@ -77,7 +77,9 @@ def _flash_linear(q: Tensor) -> Operator:
         raise Unavailable("fla is not installed") from error
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        output, _ = chunk_linear_attn(*(t.transpose(1, 2) for t in (q, k, v)), scale=1.0, normalize=False)
+        output, _ = chunk_linear_attn(
+            *(t.transpose(1, 2) for t in (q, k, v)), scale=1.0, normalize=False
+        )
         return output.transpose(1, 2)
 
     return run
@@ -128,7 +130,9 @@ class PlainBlock(nn.Module):
             summary = summary + self._project(raw, block.key).mT @ self._project(raw, block.value)
             count += len(block.references)
         attended = (q @ summary * (block.scale / count)).mT.flatten(1, 2).unflatten(2, x.shape[2:])
-        return x + torch.nn.functional.conv2d(attended, block.output.weight[..., None, None], block.output.bias)
+        return x + torch.nn.functional.conv2d(
+            attended, block.output.weight[..., None, None], block.output.bias
+        )
 
 
 class BareProducts(nn.Module):
@@ -153,7 +157,9 @@ class MaterialisedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         positions = x.shape[2] * x.shape[3]
-        fits_in_memory(len(x) * self.block.heads * positions * positions * x.element_size(), x.device)
+        fits_in_memory(
+            len(x) * self.block.heads * positions * positions * x.element_size(), x.device
+        )
         with aea.use_backend("naive"):
             return self.block(x)
 

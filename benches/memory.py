@@ -40,8 +40,12 @@ def resident_peak(call: Callable[[], Any]) -> tuple[int, Any]:
 
 def side_within(budget: float, sides: Sequence[int], peaks: Sequence[float]) -> int:
     """Where the polynomial in the number of positions through these peaks reaches the budget."""
-    powers = torch.tensor([[float(side) ** (2 * i) for i in range(len(sides))] for side in sides], dtype=torch.float64)
-    constant, linear, *square = torch.linalg.solve(powers, torch.tensor(peaks, dtype=torch.float64)).tolist()
+    powers = torch.tensor(
+        [[float(side) ** (2 * i) for i in range(len(sides))] for side in sides], dtype=torch.float64
+    )
+    constant, linear, *square = torch.linalg.solve(
+        powers, torch.tensor(peaks, dtype=torch.float64)
+    ).tolist()
     room = budget - constant
     if not square:
         return int((room / linear) ** 0.5)

@@ -30,7 +30,12 @@ from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.average import WeightAverage
 from aeanet.training.parallel import training_device
-from aeanet.training.pretraining import MAGNIFICATION, held_back_images, pretraining_recipe, score_simulated
+from aeanet.training.pretraining import (
+    MAGNIFICATION,
+    held_back_images,
+    pretraining_recipe,
+    score_simulated,
+)
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe
 from aeanet.training.simulated import Batch, simulated_batches
@@ -78,7 +83,9 @@ class Training:
         self.now = TrainingProgress(step, seconds, self.recipe.used(step, seconds))
 
 
-def scores(model: Network, images: Sequence[WholeImage], pairs: Sequence[RegisteredPair]) -> dict[str, float]:
+def scores(
+    model: Network, images: Sequence[WholeImage], pairs: Sequence[RegisteredPair]
+) -> dict[str, float]:
     """Mean gains over bicubic interpolation on simulated images and, if there are any, on real pairs."""
     model.flips = 1  # of all networks alike
     simulated = score_simulated(model, images)
@@ -97,10 +104,17 @@ def recorded() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=4, help="budget of each network")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--crop", type=int, default=CROP, help="px a side; a step has about as many pixels of any size")
+    parser.add_argument(
+        "--crop",
+        type=int,
+        default=CROP,
+        help="px a side; a step has about as many pixels of any size",
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=Path, help="folder of real pairs, which are scored")
     arguments = parser.parse_args()
@@ -110,14 +124,27 @@ def main() -> None:
     images = held_back_images(36)
     pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
     for seed in arguments.seeds:
-        trained = [entry for entry in recorded() if (entry["budget"], entry["crops"]) == (budget, crops)]
+        trained = [
+            entry for entry in recorded() if (entry["budget"], entry["crops"]) == (budget, crops)
+        ]
         done = {entry["network"] for entry in trained if entry["seed"] == seed}
         # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other networks have none
         recipe = pretraining_recipe(
-            seed=seed, batch=batch, crop=arguments.crop, steps=STEPS, max_seconds=60 * arguments.minutes, freeze=0.6
+            seed=seed,
+            batch=batch,
+            crop=arguments.crop,
+            steps=STEPS,
+            max_seconds=60 * arguments.minutes,
+            freeze=0.6,
         )
-        trainings = {name: Training(recipe, NETWORKS[name]) for name in arguments.networks if name not in done}
-        batches = simulated_batches(batch=recipe.batch, crop=recipe.crop, seed=seed, step=0, steps=STEPS, workers=1)
+        trainings = {
+            name: Training(recipe, NETWORKS[name])
+            for name in arguments.networks
+            if name not in done
+        }
+        batches = simulated_batches(
+            batch=recipe.batch, crop=recipe.crop, seed=seed, step=0, steps=STEPS, workers=1
+        )
         while not all(training.now.ended for training in trainings.values()):
             crops_and_targets = next(batches)
             for training in trainings.values():

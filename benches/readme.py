@@ -36,13 +36,23 @@ def with_records(text: str) -> str:
     text = fill(text, "supported", supported_table())
     text = fill(text, "sem", sem_sentence(json.loads((SHIPPED_FOLDER / "sem.json").read_text())))
     text = fill(text, "demo", demo_sentence(json.loads((RESULTS / "demo.json").read_text())))
-    text = fill(text, "gpu", gpu_section(json.loads((RESULTS / "NVIDIA-H200-quick.json").read_text())))
+    text = fill(
+        text, "gpu", gpu_section(json.loads((RESULTS / "NVIDIA-H200-quick.json").read_text()))
+    )
     text = fill(text, "denoising", denoising_section())
     text = fill(text, "benches", bench_section(json.loads((RESULTS / "cpu.json").read_text())))
     networks = RESULTS / "cpu-networks.json"
-    text = fill(text, "networks", networks_section(json.loads(networks.read_text())) if networks.exists() else "")
+    text = fill(
+        text,
+        "networks",
+        networks_section(json.loads(networks.read_text())) if networks.exists() else "",
+    )
     text = fill(text, "tiling", tiling_section(json.loads((RESULTS / "tiling.json").read_text())))
-    return fill(text, "reproduce", reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())))
+    return fill(
+        text,
+        "reproduce",
+        reproduce_section(json.loads((RESULTS / "reproduce-cpu.json").read_text())),
+    )
 
 
 def record_demo(folder: Path) -> None:
@@ -52,7 +62,9 @@ def record_demo(folder: Path) -> None:
 def fill(text: str, name: str, content: str) -> str:
     """`content` between the markers `<!-- name -->` and `<!-- /name -->`."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    text, found = re.subn(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
+    text, found = re.subn(
+        pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL
+    )
     if found != 1:
         raise ValueError(f"README has {found} places for {name!r}, wanted one")
     return text
@@ -74,7 +86,9 @@ def sem_sentence(record: dict[str, Any]) -> str:
     real = scores.get("real", [])
     on_real = ""
     if real:
-        psnr, ssim = (sum(score[name] for score in real) / len(real) for name in ("delta_psnr", "delta_ssim"))
+        psnr, ssim = (
+            sum(score[name] for score in real) / len(real) for name in ("delta_psnr", "delta_ssim")
+        )
         on_real = (
             f" On {len(real)} real SEM pairs, which it was never trained on, it gains {psnr:+.2f} dB and {ssim:+.3f} "
             "SSIM."
@@ -96,21 +110,27 @@ def demo_sentence(demo: dict[str, Any]) -> str:
 
 
 def denoising_section() -> str:
-    curve = (
-        "![Gain over the noisy image against its noise: the model in the box and BM3D](benches/results/noise-curve.png)"
-    )
+    curve = "![Gain over the noisy image against its noise: the model in the box and BM3D](benches/results/noise-curve.png)"
     return f"{section(Scores.read(RESULTS / 'denoising.json'))}\n\n{curve}"
 
 
 def gpu_section(record: dict[str, Any]) -> str:
-    groups = [group for group in record["groups"] if group.startswith("operator | bottom | float32 | forward")]
+    groups = [
+        group
+        for group in record["groups"]
+        if group.startswith("operator | bottom | float32 | forward")
+    ]
     absent = {
         name: result["status"]
         for group in groups
         for name, result in record["groups"][group].items()
         if "status" in result
     }
-    (inference,) = (results["aeanet"] for group, results in record["groups"].items() if group.startswith("model | inf"))
+    (inference,) = (
+        results["aeanet"]
+        for group, results in record["groups"].items()
+        if group.startswith("model | inf")
+    )
     return (
         f"Equation 4 at the network's bottom for a 1280x944 image (236 x 320 positions, 128 channels, 2 heads, 64 "
         f"references, float32) on one {record['device']}, torch {record['torch']}, triton {record['triton']}, "
@@ -148,11 +168,21 @@ def networks_section(record: dict[str, Any]) -> str:
 
 def reproduce_section(record: dict[str, Any]) -> str:
     table = record["tables"]["table1-left"]
-    shown = ("method", "pooled Δ PSNR (dB)", "pooled Δ SSIM", "pooled AEANet − method (dB)", "paper, pooled")
+    shown = (
+        "method",
+        "pooled Δ PSNR (dB)",
+        "pooled Δ SSIM",
+        "pooled AEANet − method (dB)",
+        "paper, pooled",
+    )
     columns = [table["columns"].index(name) for name in shown]
-    rows = ["| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in table["rows"]]
+    rows = [
+        "| " + " | ".join(_cell(row[column]) for column in columns) + " |" for row in table["rows"]
+    ]
     steps = record["recipe"]["steps"]
-    residual = "; U-Net, GVTNet and AEANet learn what to add to the image" if record["residual"] else ""
+    residual = (
+        "; U-Net, GVTNet and AEANet learn what to add to the image" if record["residual"] else ""
+    )
     return (
         f"`aeanet reproduce` on {len(record['pairs'])} real pairs and a CPU, {steps} of the paper's "
         f"{Recipe().steps:,} steps a network: not yet what the methods reach{residual}. ± is half of the 95 % interval "

@@ -19,19 +19,28 @@ def tables(record: dict[str, Any]) -> str:
     suites: dict[str, list[str]] = {}
     for group in record["groups"]:
         suites.setdefault(group.split(" | ")[0], []).append(group)
-    return "\n\n".join(f"### {suite}\n\n{table(record, groups)}" for suite, groups in suites.items())
+    return "\n\n".join(
+        f"### {suite}\n\n{table(record, groups)}" for suite, groups in suites.items()
+    )
 
 
 def table(record: dict[str, Any], groups: list[str], *, only_measured: bool = False) -> str:
     """Every contender against ours, in the same run; those that could not run with the reason, unless left out."""
-    lines = ["| case | contender | median | spread | memory | against aea |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| case | contender | median | spread | memory | against aea |",
+        "|---|---|---|---|---|---|",
+    ]
     for group in groups:
         results = record["groups"][group]
         for name, result in results.items():
             if only_measured and "status" in result:
                 continue
             note = f" ({OTHER_FUNCTIONS[name]})" if name in OTHER_FUNCTIONS else ""
-            cells = [" ".join(group.split(" | ")[1:]), name + note, *_cells(result, results.get(OURS, {}))]
+            cells = [
+                " ".join(group.split(" | ")[1:]),
+                name + note,
+                *_cells(result, results.get(OURS, {})),
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -46,8 +55,17 @@ def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     if measured != "median":
         shown = {"error": "{error:.1e}", "side": "{side:,} x {side:,} px", "bytes": ""}[measured]
         return [shown.format(**result), "", memory, ratio]
-    share = f", attention {100 * result['attention_share']:.0f} %" if "attention_share" in result else ""
-    return [f"{_time(result['median'])}{share}", f"{100 * result['iqr'] / result['median']:.0f} %", memory, ratio]
+    share = (
+        f", attention {100 * result['attention_share']:.0f} %"
+        if "attention_share" in result
+        else ""
+    )
+    return [
+        f"{_time(result['median'])}{share}",
+        f"{100 * result['iqr'] / result['median']:.0f} %",
+        memory,
+        ratio,
+    ]
 
 
 def _time(milliseconds: float) -> str:
@@ -103,7 +121,9 @@ def slope(curve: list[tuple[int, float]], least_side: int = 128) -> float:
     """Of time against positions in the logarithm, by least squares, from `least_side` up; 1 is linear."""
     points = [(2 * math.log(side), math.log(ms)) for side, ms in curve if side >= least_side]
     mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum(
+        (x - mean_x) ** 2 for x, _ in points
+    )
 
 
 def figures(record: dict[str, Any], folder: Path, name: str) -> list[Path]:
@@ -111,7 +131,11 @@ def figures(record: dict[str, Any], folder: Path, name: str) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    return [figure for draw in (_draw_scaling, _draw_floor) if (figure := draw(record, folder / name)) is not None]
+    return [
+        figure
+        for draw in (_draw_scaling, _draw_floor)
+        if (figure := draw(record, folder / name)) is not None
+    ]
 
 
 def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
@@ -122,14 +146,24 @@ def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
         return None
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 7.5), sharex=True, layout="constrained")
     for contender, curve in times.items():
-        label = contender if len(curve) < 4 else f"{contender}: slope {slope(curve):.2f} in positions"
+        label = (
+            contender if len(curve) < 4 else f"{contender}: slope {slope(curve):.2f} in positions"
+        )
         _curve(upper, contender, curve, 1, label)
     for contender, curve in memory.items():
         if contender != "copy":
-            _curve(lower, contender, [(side, max(value, PAGE)) for side, value in curve], 1e-6, contender)
+            _curve(
+                lower,
+                contender,
+                [(side, max(value, PAGE)) for side, value in curve],
+                1e-6,
+                contender,
+            )
     sides = [2**i for i in range(5, 13)]
     maps = [MAP_HEADS * 4 * side**4 / 1e6 for side in sides]
-    lower.loglog(sides, maps, color="gray", linestyle="--", linewidth=1, label="the map alone, computed")
+    lower.loglog(
+        sides, maps, color="gray", linestyle="--", linewidth=1, label="the map alone, computed"
+    )
     limit = (CARD / 4 / MAP_HEADS) ** 0.25
     for axes in (upper, lower):
         axes.axvline(limit, color="gray", linestyle=":")
@@ -140,15 +174,22 @@ def _draw_scaling(record: dict[str, Any], stem: Path) -> Path | None:
     text = "beyond, no card of\n80 GB holds the map"
     upper.text(limit * 1.05, upper.get_ylim()[1] / 1.5, text, va="top", fontsize=8, color="gray")
     upper.set(ylabel="block, inference, ms")
-    lower.set(xlabel="image side, pixels (32 channels, float32)", ylabel="memory beyond input and output, MB")
+    lower.set(
+        xlabel="image side, pixels (32 channels, float32)",
+        ylabel="memory beyond input and output, MB",
+    )
     upper.set_title(f"{record['device']}, torch {record['torch']}", fontsize=9)
     return _save(figure, stem, "scaling")
 
 
-def _curve(axes: Any, contender: str, curve: list[tuple[int, float]], unit: float, label: str) -> None:
+def _curve(
+    axes: Any, contender: str, curve: list[tuple[int, float]], unit: float, label: str
+) -> None:
     sides, values = zip(*curve, strict=True)
     width = 2.5 if contender == OURS else 1.2
-    axes.loglog(sides, [unit * v for v in values], marker="o", markersize=4, linewidth=width, label=label)
+    axes.loglog(
+        sides, [unit * v for v in values], marker="o", markersize=4, linewidth=width, label=label
+    )
 
 
 def _draw_floor(record: dict[str, Any], stem: Path) -> Path | None:
@@ -157,7 +198,10 @@ def _draw_floor(record: dict[str, Any], stem: Path) -> Path | None:
 
     rows = []
     for group, results in record["groups"].items():
-        floors = [results.get("bare products", {}).get("median"), 1.5 * results.get("copy", {}).get("median", 0)]
+        floors = [
+            results.get("bare products", {}).get("median"),
+            1.5 * results.get("copy", {}).get("median", 0),
+        ]
         if not group.startswith("block | ") or not group.endswith("| forward") or None in floors:
             continue
         for contender in (OURS, "torch.compile", "plain eager"):

@@ -58,17 +58,25 @@ print(seconds, int(peak.split()[1]) / 2**20)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="run folder of `aeanet pretrain`")
     parser.add_argument(
-        "--start", type=Path, nargs="*", default=[], help="run folders of the trainings before it, first to last"
+        "--start",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="run folders of the trainings before it, first to last",
     )
     parser.add_argument("--name", default="sem")
     parser.add_argument("--images", type=int, default=240, help="simulated images to score")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory")
     arguments = parser.parse_args()
     record = json.loads((arguments.run / RUN_FILE).read_bytes())
-    file = save_model(load_model(arguments.run), SHIPPED_FOLDER / f"{arguments.name}.safetensors", half=True)
+    file = save_model(
+        load_model(arguments.run), SHIPPED_FOLDER / f"{arguments.name}.safetensors", half=True
+    )
     model = load_model(file)
     images = held_back_images(arguments.images)
     record["name"] = arguments.name
@@ -109,14 +117,21 @@ def _on_simulated_images(model: Network, images: Sequence[WholeImage]) -> list[d
 def _on_real_pairs() -> list[dict[str, Any]]:
     """Gains over bicubic interpolation on real pairs, from the record of the comparison."""
     found = Scores.read(COMPARISON).models.get(SHIPPED, {})
-    return [{"name": name, "delta_psnr": psnr, "delta_ssim": ssim} for name, (psnr, ssim) in sorted(found.items())]
+    return [
+        {"name": name, "delta_psnr": psnr, "delta_ssim": ssim}
+        for name, (psnr, ssim) in sorted(found.items())
+    ]
 
 
 def _example(model: Network) -> dict[str, float]:
     """A simulated LR image for README, `example.png`, and the picture of its restoration; its scores."""
-    image = simulate_image(2026, (472, 640), kind="mixed", acquisition=Acquisition(magnification=2.0, shot=1.1))
+    image = simulate_image(
+        2026, (472, 640), kind="mixed", acquisition=Acquisition(magnification=2.0, shot=1.1)
+    )
     identity = ((2.0, 0.0, 0.5), (0.0, 2.0, 0.5))
-    report = RegistrationReport(0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, identity)  # nothing to register: the grids agree
+    report = RegistrationReport(
+        0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, identity
+    )  # nothing to register: the grids agree
     everywhere = np.ones(image.hr.shape, bool)
     pair = RegisteredPair("simulated", upsample(image.lr, 2), image.hr, everywhere, report)
     restored = super_resolve(model, image.lr, magnification=2)
@@ -137,10 +152,21 @@ def _cost(file: Path, height: int, width: int, magnification: float) -> dict[str
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "lr.tif"
-        image = np.random.default_rng(0).normal(110, 30, (height, width)).clip(0, 255).astype(np.uint8)
+        image = (
+            np.random.default_rng(0).normal(110, 30, (height, width)).clip(0, 255).astype(np.uint8)
+        )
         tifffile.imwrite(source, image)
-        command = [sys.executable, "-c", _CHILD, str(file), str(source), str(Path(folder) / "out.tif")]
-        done = subprocess.run([*command, str(magnification)], capture_output=True, text=True, check=True)
+        command = [
+            sys.executable,
+            "-c",
+            _CHILD,
+            str(file),
+            str(source),
+            str(Path(folder) / "out.tif"),
+        ]
+        done = subprocess.run(
+            [*command, str(magnification)], capture_output=True, text=True, check=True
+        )
     seconds, gib = map(float, done.stdout.split())
     size = {"height": round(height * magnification), "width": round(width * magnification)}
     return size | {"seconds": round(seconds, 2), "gib": round(gib, 2)}

@@ -16,7 +16,10 @@ BOTTOM = (1, 128, 236, 320)
 SHAPES = [
     pytest.param(BOTTOM, id="bottom"),
     pytest.param((8, 128, 64, 64), id="training", marks=thorough),
-    *[pytest.param((1, width, 944, 1280), id=f"full grid, {width}", marks=thorough) for width in (32, 64, 128)],
+    *[
+        pytest.param((1, width, 944, 1280), id=f"full grid, {width}", marks=thorough)
+        for width in (32, 64, 128)
+    ],
 ]
 
 
@@ -45,7 +48,8 @@ def prepared(
             check(module(small), exact(small.double()))
     nbytes = torch.Size(shape).numel() * dtype.itemsize
     inputs = [
-        normal(*shape, dtype=dtype, device=race.device, seed=i).requires_grad_(backward) for i in range(copies(nbytes))
+        normal(*shape, dtype=dtype, device=race.device, seed=i).requires_grad_(backward)
+        for i in range(copies(nbytes))
     ]
     dy = normal(*shape, dtype=dtype, device=race.device, seed=99)
     return runner(module, backward), [(x, dy) for x in inputs]
@@ -54,7 +58,9 @@ def prepared(
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
 @pytest.mark.parametrize(("shape", "dtype"), in_types(SHAPES))
-def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str) -> None:
+def test_block(
+    race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
+) -> None:
     case = request.node.callspec.id.split("-")[0]
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | {str(dtype).removeprefix('torch.')} | {direction}"
@@ -66,11 +72,15 @@ def test_block(race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dt
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
 @pytest.mark.parametrize("shape", SHAPES[:2])
-def test_captured(race: Race, request: Any, shape: tuple[int, ...], backward: bool, name: str) -> None:
+def test_captured(
+    race: Race, request: Any, shape: tuple[int, ...], backward: bool, name: str
+) -> None:
     case = request.node.callspec.id.split("-")[0]
     direction = "forward + backward" if backward else "forward"
     group = f"block | {case} | bfloat16 | CUDA graph | {direction}"
-    race.run(group, name, lambda: prepared(race, name, shape, torch.bfloat16, backward), captured=True)
+    race.run(
+        group, name, lambda: prepared(race, name, shape, torch.bfloat16, backward), captured=True
+    )
 
 
 @pytest.mark.on("cpu")  # on a GPU the peak of memory is in every group of the other cases
@@ -83,8 +93,11 @@ def test_memory(race: Race, name: str) -> None:
 def peak_of_training(name: str) -> int:
     run = runner(BLOCKS[name](make_block(BOTTOM[1])), True)
     x, dy = (
-        normal(*BOTTOM, dtype=torch.float32, device=torch.device("cpu"), seed=i).requires_grad_() for i in range(2)
+        normal(*BOTTOM, dtype=torch.float32, device=torch.device("cpu"), seed=i).requires_grad_()
+        for i in range(2)
     )
-    run(x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach())  # libraries load, threads start
+    run(
+        x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach()
+    )  # libraries load, threads start
     peak, gradients = resident_peak(lambda: run(x, dy.detach()))
     return max(0, peak - x.nbytes - gradients[0].nbytes)

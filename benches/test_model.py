@@ -15,7 +15,10 @@ from aeanet.inference.timing import timed
 from .conftest import Race, normal
 
 thorough = pytest.mark.thorough
-ON_GPU = [thorough, pytest.mark.on("cuda")]  # a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32
+ON_GPU = [
+    thorough,
+    pytest.mark.on("cuda"),
+]  # a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32
 NETWORKS = ["aeanet", pytest.param("gvtnet", marks=thorough), pytest.param("unet", marks=thorough)]
 
 
@@ -25,7 +28,9 @@ def arithmetic(precision: str, race: Race) -> Iterator[None]:
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium" if precision == "tf32" else before[0])
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    with torch.autocast(race.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
+    with torch.autocast(
+        race.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
+    ):
         yield
     torch.set_float32_matmul_precision(before[0])
     torch.backends.cudnn.allow_tf32 = before[1]
@@ -33,9 +38,15 @@ def arithmetic(precision: str, race: Race) -> Iterator[None]:
 
 @pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("captured", [False, pytest.param(True, marks=ON_GPU)], ids=["calls", "CUDA graph"])
-@pytest.mark.parametrize("precision", ["float32", *(pytest.param(p, marks=ON_GPU) for p in ("tf32", "bfloat16"))])
-@pytest.mark.parametrize("training", [False, pytest.param(True, marks=thorough)], ids=["inference", "training step"])
+@pytest.mark.parametrize(
+    "captured", [False, pytest.param(True, marks=ON_GPU)], ids=["calls", "CUDA graph"]
+)
+@pytest.mark.parametrize(
+    "precision", ["float32", *(pytest.param(p, marks=ON_GPU) for p in ("tf32", "bfloat16"))]
+)
+@pytest.mark.parametrize(
+    "training", [False, pytest.param(True, marks=thorough)], ids=["inference", "training step"]
+)
 def test_model(race: Race, name: str, training: bool, precision: str, captured: bool) -> None:
     torch.manual_seed(0)
     model = build_model(name).to(race.device).train(training)

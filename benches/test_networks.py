@@ -34,7 +34,9 @@ SIDES = (64, 128, 256)
 """Of the maps that single blocks are given, positions."""
 
 names = pytest.mark.parametrize("name", NAMES)
-directions = pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
+directions = pytest.mark.parametrize(
+    "backward", [False, True], ids=["forward", "forward + backward"]
+)
 
 
 def runner(network: nn.Module, backward: bool) -> Callable[[torch.Tensor], Any]:
@@ -78,11 +80,19 @@ GROUPS = [
 
 @pytest.mark.parametrize(
     ("case", "size", "backward"),
-    [pytest.param(*group, marks=thorough if group[2] or group[1] == (512, 512) else ()) for group in GROUPS],
+    [
+        pytest.param(*group, marks=thorough if group[2] or group[1] == (512, 512) else ())
+        for group in GROUPS
+    ],
 )
 @names
 def test_network(
-    race: Race, case: Case, size: tuple[int, int], backward: bool, name: str, pytestconfig: pytest.Config
+    race: Race,
+    case: Case,
+    size: tuple[int, int],
+    backward: bool,
+    name: str,
+    pytestconfig: pytest.Config,
 ) -> None:
     """Time, and memory beyond the network and the image."""
     size = min(size, QUICK) if pytestconfig.getoption("--quick") else size
@@ -95,7 +105,9 @@ def test_network(
     def prepare() -> tuple[Any, list[Any]]:
         compare(case)
         network = build(case, converted=name == OURS).to(race.device)
-        return runner(network, backward), [(normal(1, 1, *size, dtype=torch.float32, device=race.device),)]
+        return runner(network, backward), [
+            (normal(1, 1, *size, dtype=torch.float32, device=race.device),)
+        ]
 
     race.run(group, name, prepare)
 
@@ -106,7 +118,9 @@ def in_turn(case: int, size: tuple[int, int], backward: bool) -> dict[str, dict[
     compare(CASES[case])
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     peak = dict.fromkeys(NAMES, 0)
-    while min(map(len, seconds.values())) < 2 or (len(seconds[OURS]) < 9 and sum(seconds[BEFORE]) < 3):
+    while min(map(len, seconds.values())) < 2 or (
+        len(seconds[OURS]) < 9 and sum(seconds[BEFORE]) < 3
+    ):
         for name in NAMES:
             nbytes, elapsed = measure(name, cost_of, case, size, backward)
             peak[name] = max(peak[name], nbytes)
@@ -155,7 +169,9 @@ def largest_side(name: str, case: int) -> int:
 
 @pytest.mark.on("cpu")  # what GPUs gain is measured on whole networks
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.name for block in BLOCKS])
-@pytest.mark.parametrize("side", [pytest.param(side, marks=thorough if side > 64 else ()) for side in SIDES])
+@pytest.mark.parametrize(
+    "side", [pytest.param(side, marks=thorough if side > 64 else ()) for side in SIDES]
+)
 @directions
 @names
 def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -> None:
@@ -189,7 +205,9 @@ def blocks_in_turn(
         runs[name] = runner(module, backward)
     x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    while len(seconds[OURS]) < 4 or (len(seconds[OURS]) < 50 and sum(seconds[names[0]]) < least_seconds):
+    while len(seconds[OURS]) < 4 or (
+        len(seconds[OURS]) < 50 and sum(seconds[names[0]]) < least_seconds
+    ):
         for name in names:
             begun = time.perf_counter()
             runs[name](x)

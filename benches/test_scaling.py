@@ -14,7 +14,16 @@ from .memory import measure, resident_peak
 
 thorough = pytest.mark.thorough
 CHANNELS = 32
-SIDES = [32, 64, 128, 256, 512, 1024, pytest.param(2048, marks=thorough), pytest.param(4096, marks=thorough)]
+SIDES = [
+    32,
+    64,
+    128,
+    256,
+    512,
+    1024,
+    pytest.param(2048, marks=thorough),
+    pytest.param(4096, marks=thorough),
+]
 
 
 def compete(race: Race, group: str, name: str, batch: int, side: int, references: int = 64) -> None:
@@ -23,13 +32,16 @@ def compete(race: Race, group: str, name: str, batch: int, side: int, references
         number = copies(4 * batch * CHANNELS * side * side)
         shape = (batch, CHANNELS, side, side)
         return torch.inference_mode()(module), [
-            (normal(*shape, dtype=torch.float32, device=race.device, seed=i),) for i in range(number)
+            (normal(*shape, dtype=torch.float32, device=race.device, seed=i),)
+            for i in range(number)
         ]
 
     race.run(group, name, prepare)
 
 
-@pytest.mark.parametrize("name", ["aea", "plain eager", "torch.compile", "map (naive, NonLocal2d)", "copy"])
+@pytest.mark.parametrize(
+    "name", ["aea", "plain eager", "torch.compile", "map (naive, NonLocal2d)", "copy"]
+)
 @pytest.mark.parametrize("side", SIDES)
 def test_positions(race: Race, name: str, side: int) -> None:
     if race.device.type == "cpu":

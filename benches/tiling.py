@@ -48,7 +48,9 @@ ASSUMED = 0.2  # of which convolutions of 32 to 128 channels are assumed to reac
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", type=Path, help="run folder of a trained model")
     parser.add_argument("--pairs", type=Path, help="folder of pairs")
     parser.add_argument("--out", type=Path, default=HERE / "results")
@@ -82,12 +84,20 @@ def mosaics() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
             image = (np.random.default_rng(0).random((side, side)) * 255).astype(np.uint8)
-            tifffile.imwrite(Path(folder) / f"{side}.tif", image, tile=(256, 256), compression="zlib")
+            tifffile.imwrite(
+                Path(folder) / f"{side}.tif", image, tile=(256, 256), compression="zlib"
+            )
             array = zarr.open_group(Path(folder) / f"{side}.zarr", mode="w")
             array.create_array("0", data=image, chunks=(512, 512))
-            level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
+            level = {
+                "path": "0",
+                "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}],
+            }
             axes = [{"name": name, "type": "space"} for name in "yx"]
-            array.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+            array.attrs["ome"] = {
+                "version": "0.5",
+                "multiscales": [{"axes": axes, "datasets": [level]}],
+            }
             for kind in ("tif", "zarr"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     peak, seconds = pool.apply(stream, (folder, side, kind))
@@ -132,10 +142,20 @@ def quality(model: Network, folder: Path) -> dict[str, Any]:
             "stitched": [score(stitched(model, pair.lr, tile), pair) for pair in pairs],
             "exact": [score(restore(model, pair.lr, tile=tile), pair) for pair in pairs],
         }
-        rows.append({"tile": tile, **{way: statistics.fmean(scores) for way, scores in ways.items()}})
-        rows[-1] |= {"stitched_bytes": per_pixel * tile**2, "exact_bytes": per_pixel * (tile + 2 * halo) ** 2}
+        rows.append(
+            {"tile": tile, **{way: statistics.fmean(scores) for way, scores in ways.items()}}
+        )
+        rows[-1] |= {
+            "stitched_bytes": per_pixel * tile**2,
+            "exact_bytes": per_pixel * (tile + 2 * halo) ** 2,
+        }
         print(rows[-1], flush=True)
-    common = {"margin": MARGIN, "pairs": len(pairs), "whole": whole, "whole_bytes": per_pixel * pairs[0].hr.size}
+    common = {
+        "margin": MARGIN,
+        "pairs": len(pairs),
+        "whole": whole,
+        "whole_bytes": per_pixel * pairs[0].hr.size,
+    }
     return {"rows": rows} | common
 
 
@@ -146,7 +166,9 @@ def stitched(model: Network, image: NDArray, tile: int) -> NDArray:
 def score(restored: NDArray, pair: RegisteredPair) -> float:
     """Mean PSNR (dB) of the test subimages that have LR data."""
     regions = [region for region in split_3x4(pair.hr.shape)[1] if pair.mask[region].any()]
-    return statistics.fmean(psnr(restored[region], pair.hr[region], pair.mask[region]) for region in regions)
+    return statistics.fmean(
+        psnr(restored[region], pair.hr[region], pair.mask[region]) for region in regions
+    )
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -160,12 +182,27 @@ def draw(record: dict[str, Any], path: Path) -> None:
         ("exact", "exact tiles", 2.5),
         ("stitched", f"stitched, margin {record['margin']} px", 1.5),
     ):
-        left.plot(tiles, [row[way] - record["whole"] for row in rows], marker="o", linewidth=width, label=label)
+        left.plot(
+            tiles,
+            [row[way] - record["whole"] for row in rows],
+            marker="o",
+            linewidth=width,
+            label=label,
+        )
     left.axhline(0, color="gray", linestyle=":")
-    left.set(xlabel="tile, px", ylabel=f"PSNR less the whole image's, dB\n(mean of {record['pairs']} pairs)")
+    left.set(
+        xlabel="tile, px",
+        ylabel=f"PSNR less the whole image's, dB\n(mean of {record['pairs']} pairs)",
+    )
     left.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     right.axhline(record["whole_bytes"] / 1e6, color="gray", linestyle=":", label="whole image")
-    right.plot(tiles, [row["exact_bytes"] / 1e6 for row in rows], marker="o", linewidth=2.5, label="exact tiles")
+    right.plot(
+        tiles,
+        [row["exact_bytes"] / 1e6 for row in rows],
+        marker="o",
+        linewidth=2.5,
+        label="exact tiles",
+    )
     right.plot(tiles, [row["stitched_bytes"] / 1e6 for row in rows], marker="o", label="stitched")
     right.set(xlabel="tile, px", ylabel="memory of the network's tensors, MB", yscale="log")
     for axes in (left, right):

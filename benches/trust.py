@@ -34,10 +34,25 @@ from aeanet.networks.registry import load_model
 RECORD = Path(__file__).parent / "results" / "trust.json"
 TESTED_FROM = 2_500_000_000  # seeds of simulated images from which nothing was learned
 LIKE_TRAINING, REAL = "simulated, as in training", "real pairs, LR"
-PHOTOGRAPHS = ("astronaut", "camera", "moon", "hubble_deep_field", "retina", "gravel", "colorwheel", "horse")
+PHOTOGRAPHS = (
+    "astronaut",
+    "camera",
+    "moon",
+    "hubble_deep_field",
+    "retina",
+    "gravel",
+    "colorwheel",
+    "horse",
+)
 PAGES = ("page", "text")
 PARTS = 2  # of each photograph, besides the whole
-TRUTH_KEPT = ("noise beyond the range", "checkered detector", "columns of a detector", "salt and pepper", "lost lines")
+TRUTH_KEPT = (
+    "noise beyond the range",
+    "checkered detector",
+    "columns of a detector",
+    "salt and pepper",
+    "lost lines",
+)
 
 
 def lines_repeated(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
@@ -50,14 +65,18 @@ def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
     """Printed: black and white dots on a grid of 4 px."""
     dots = np.argsort(np.argsort(rng.random(16))).reshape(4, 4) / 16
     rows, columns = (length // 4 + 1 for length in image.shape)
-    return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(np.float32)
+    return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(
+        np.float32
+    )
 
 
 NEVER_SEEN = {"repeated lines": lines_repeated, "printed in dots": halftone}
 """Faults from which nothing was learned."""
 
 
-def cases(each: int, pairs: Path | None) -> Iterator[tuple[str, str, NDArray[np.float32], float, NDArray | None]]:
+def cases(
+    each: int, pairs: Path | None
+) -> Iterator[tuple[str, str, NDArray[np.float32], float, NDArray | None]]:
     """Group, kind, image, magnification and, where the fault leaves it, the clean target."""
     rng = np.random.default_rng(1)
     for index in range(20 * each):
@@ -67,11 +86,23 @@ def cases(each: int, pairs: Path | None) -> Iterator[tuple[str, str, NDArray[np.
         for index in range(each):
             found = simulated(1000 + number * each + index, first=TESTED_FROM)
             truth = found.hr if kind in TRUTH_KEPT else None
-            yield "faults learned, other images", kind, faulty(found.lr, kind, rng), found.magnification, truth
+            yield (
+                "faults learned, other images",
+                kind,
+                faulty(found.lr, kind, rng),
+                found.magnification,
+                truth,
+            )
     for number, (kind, fault) in enumerate(NEVER_SEEN.items()):
         for index in range(each):
             found = simulated(5000 + number * each + index, first=TESTED_FROM)
-            yield "faults never seen", kind, eight_bits(fault(found.lr, rng)), found.magnification, None
+            yield (
+                "faults never seen",
+                kind,
+                eight_bits(fault(found.lr, rng)),
+                found.magnification,
+                None,
+            )
     for names, kind in ((PHOTOGRAPHS, "photographs"), (PAGES, "printed pages")):
         for photograph in photographs(names).values():
             parts = [photograph_crop(photograph, (192, 256), rng) for _ in range(PARTS)]
@@ -91,7 +122,16 @@ def measure(model: Network, reference: Reference, each: int, pairs: Path | None)
         report = assess(model, image, restored, reference=reference)
         title = group if group == LIKE_TRAINING else kind
         entry = kinds.setdefault(
-            title, {"group": group, "images": 0, "warned": 0, "unlike": 0, "taken": 0, "pattern": 0, "gains": []}
+            title,
+            {
+                "group": group,
+                "images": 0,
+                "warned": 0,
+                "unlike": 0,
+                "taken": 0,
+                "pattern": 0,
+                "gains": [],
+            },
         )
         unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
         entry["images"] += 1
@@ -104,13 +144,17 @@ def measure(model: Network, reference: Reference, each: int, pairs: Path | None)
             before = float(np.mean((upsample(image, magnification).clip(0, 1) - truth) ** 2))
             after = float(np.mean((restored - truth) ** 2))
             error = 10 * np.log10(max(after, 1e-9))
-            entry["gains"].append([bool(report.warnings), round(10 * np.log10(max(before, 1e-9)) - error, 3), error])
+            entry["gains"].append(
+                [bool(report.warnings), round(10 * np.log10(max(before, 1e-9)) - error, 3), error]
+            )
     return {"kinds": kinds, "learned_from": reference.images}
 
 
 def pattern_is_lost(restored: NDArray, truth: NDArray, shape: tuple[int, ...]) -> bool:
     """Whether the result's error, on the grid of the image, (H, W) = `shape`, repeats regularly."""
-    error = np.asarray(cv2.resize(truth - restored, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    error = np.asarray(
+        cv2.resize(truth - restored, shape[::-1], interpolation=cv2.INTER_AREA), np.float32
+    )
     return lost_pattern(error) > 0
 
 
@@ -129,8 +173,13 @@ def card_section(record: dict[str, Any]) -> str:
         name = "" if len(members) == 1 else f"**{group}**"
         if name:
             lines.append(f"| {name} | {warned} | {number} | {warned / number:.0%} |")
-        lines += [f"| {t} | {k['warned']} | {k['images']} | {k['warned'] / k['images']:.0%} |" for t, k in members]
-    outside = [kind for kind in record["kinds"].values() if kind["group"] not in (LIKE_TRAINING, REAL)]
+        lines += [
+            f"| {t} | {k['warned']} | {k['images']} | {k['warned'] / k['images']:.0%} |"
+            for t, k in members
+        ]
+    outside = [
+        kind for kind in record["kinds"].values() if kind["group"] not in (LIKE_TRAINING, REAL)
+    ]
     (hits, number), (warned, usual) = share(outside), share([record["kinds"][LIKE_TRAINING]])
     lost = record["kinds"][LIKE_TRAINING]["pattern"]
     text = (
@@ -150,10 +199,14 @@ def card_section(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pairs", type=Path, nargs="?", help="folder of real pairs")
     parser.add_argument("--model", default="sem", help="name, run folder or file")
-    parser.add_argument("--learn", type=int, metavar="N", help="learn from N simulated images, and keep it")
+    parser.add_argument(
+        "--learn", type=int, metavar="N", help="learn from N simulated images, and keep it"
+    )
     parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, help="where it is kept")
     parser.add_argument("--each", type=int, default=12, help="images of each kind")
     parser.add_argument("--out", type=Path, default=RECORD)
@@ -162,8 +215,13 @@ def main() -> None:
     if chosen.learn:
         drawn = [simulated(index) for index in range(chosen.learn)]
         examples = [Example(found.lr, found.magnification) for found in drawn]
-        reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(chosen.reference)
-    record = {"model": str(chosen.model), **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs)}
+        reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(
+            chosen.reference
+        )
+    record = {
+        "model": str(chosen.model),
+        **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs),
+    }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, record, 1)
     print(card_section(record))

@@ -80,7 +80,11 @@ def candidates(planned: Row) -> Iterator[Row]:
 
 
 def sweep(
-    cases: list[Case], timer: Callable[[Case, Row], float], architecture: int, log: Path, deadline: float = math.inf
+    cases: list[Case],
+    timer: Callable[[Case, Row], float],
+    architecture: int,
+    log: Path,
+    deadline: float = math.inf,
 ) -> bool:
     """Time the candidates of every case that is not in `log`, and write the log and `planning.MEASURED` after each.
 
@@ -109,14 +113,19 @@ def sweep(
         log.parent.mkdir(parents=True, exist_ok=True)
         write_json(log, done, 1)
         write_rows(architecture, done)
-        print(f"{case.name}: {planned} {times[planned]:.1f} us -> {chosen} {times[chosen]:.1f} us", flush=True)
+        print(
+            f"{case.name}: {planned} {times[planned]:.1f} us -> {chosen} {times[chosen]:.1f} us",
+            flush=True,
+        )
     return True
 
 
 def write_rows(architecture: int, done: dict[str, Any]) -> None:
     table = json.loads(planning.MEASURED.read_text())
     table[str(architecture)] = {
-        name: entry["chosen"] for name, entry in sorted(done.items()) if entry["chosen"] != entry["planned"]
+        name: entry["chosen"]
+        for name, entry in sorted(done.items())
+        if entry["chosen"] != entry["planned"]
     }
     write_json(planning.MEASURED, table, 1)
 
@@ -144,7 +153,12 @@ def calls(case: Case, size: tuple[int, int]) -> list[Callable[[], Any]]:
     from aea_kernels.backends.triton import primitives, products
 
     launching, channels = _launching(), case.channels
-    norm = [torch.ones(channels), torch.zeros(channels), torch.zeros(channels).double(), torch.ones(channels).double()]
+    norm = [
+        torch.ones(channels),
+        torch.zeros(channels),
+        torch.zeros(channels).double(),
+        torch.ones(channels).double(),
+    ]
     norm = [t.cuda() for t in norm]
     matrix = torch.randn(1, channels, channels + 1, device="cuda") / channels
     grams = torch.randn(1, channels + 1, channels + 1, device="cuda") / channels
@@ -166,7 +180,9 @@ def calls(case: Case, size: tuple[int, int]) -> list[Callable[[], Any]]:
         "outer": outer,
         "apply": apply,
         "statistics": primitives.statistics,
-        "features_backward": lambda x: primitives.features_backward(x, x, norm, 1e-5, True, matrix, grams),
+        "features_backward": lambda x: primitives.features_backward(
+            x, x, norm, 1e-5, True, matrix, grams
+        ),
         "matrix_backward": matrix_backward,
     }[case.kernel]
     shape = (1, channels, *size)
@@ -252,10 +268,14 @@ def compile_all(cases: list[Case], architecture: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the times")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results", help="folder of the times"
+    )
     chosen = parser.parse_args()
     if chosen.device != "cuda" or not torch.cuda.is_available():
         sys.exit("benches.tune times kernels on a CUDA device, and PyTorch sees none")

@@ -23,7 +23,9 @@ def pytest_addoption(parser):
         action="store_true",
         help="build every kernel for every architecture, dtype and number of channels, not only a selection (minutes)",
     )
-    parser.addoption("--device", default="cpu", help="of the kernel tests; cuda runs the kernels themselves")
+    parser.addoption(
+        "--device", default="cpu", help="of the kernel tests; cuda runs the kernels themselves"
+    )
 
 
 def pytest_configure(config):
@@ -33,4 +35,6 @@ def pytest_configure(config):
         os.environ["TRITON_INTERPRET"] = "1"
     else:
         torch.set_default_device(device)
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in PyTorch's matrix products
+        torch.backends.cudnn.allow_tf32 = (
+            False  # float32 means float32, as in PyTorch's matrix products
+        )

@@ -46,16 +46,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model.magnification = 2.0
     save_model(model, tmp_path / "runs" / "first" / "model.safetensors")
     (tmp_path / "new").mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32), np.uint8)).save(tmp_path / "new" / "a.tif")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32), np.uint8)).save(
+        tmp_path / "new" / "a.tif"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("number", [n for n, code in enumerate(PYTHON) if "\ndef test_" not in code])
+@pytest.mark.parametrize(
+    "number", [n for n, code in enumerate(PYTHON) if "\ndef test_" not in code]
+)
 def test_a_python_block_runs(number: int, folder: Path) -> None:
     libraries = [library for library in FOREIGN if f"from {library}" in PYTHON[number]]
     for package in (package for library in libraries for package in FOREIGN[library]):
-        pytest.importorskip(package, reason=f"the package {package} is not installed", exc_type=ImportError)
+        pytest.importorskip(
+            package, reason=f"the package {package} is not installed", exc_type=ImportError
+        )
     block = folder / "block.py"
     block.write_text(PYTHON[number], encoding="utf-8")
     runpy.run_path(str(block))
@@ -91,7 +97,9 @@ def assert_known_to_pytest(words: list[str], config: pytest.Config) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_shell_line_names_what_exists(line: str, options_of_benches: set[str], pytestconfig: pytest.Config) -> None:
+def test_a_shell_line_names_what_exists(
+    line: str, options_of_benches: set[str], pytestconfig: pytest.Config
+) -> None:
     """Arguments of `aeanet` are parsed, without running the command; options of other programs are known to them."""
     known = 0
     for words in (shlex.split(part, comments=True) for part in re.split(r"&&|;", line)):
@@ -112,16 +120,22 @@ def test_a_shell_line_names_what_exists(line: str, options_of_benches: set[str],
 
 
 @pytest.mark.parametrize("code", [code for code in INLINE if "--" in code])
-def test_an_option_in_the_text_exists(code: str, options_of_benches: set[str], pytestconfig: pytest.Config) -> None:
+def test_an_option_in_the_text_exists(
+    code: str, options_of_benches: set[str], pytestconfig: pytest.Config
+) -> None:
     words = shlex.split(code)
-    of_commands = {name: {o for p in command.params for o in p.opts} for name, command in COMMANDS.items()}
+    of_commands = {
+        name: {o for p in command.params for o in p.opts} for name, command in COMMANDS.items()
+    }
     if words[0] == "aeanet":
         assert options_of(words) <= of_commands[words[1]]
     elif not options_of(words) <= set().union(options_of_benches, *of_commands.values()):
         assert_known_to_pytest(words, pytestconfig)
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b((?:aea|aeanet|aea_kernels)(?:\.\w+)+)", PROSE))))
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"\b((?:aea|aeanet|aea_kernels)(?:\.\w+)+)", PROSE)))
+)
 def test_a_name_in_the_text_exists(name: str) -> None:
     pkgutil.resolve_name(re.sub(r"^aea\.", "aea_kernels.", name))
 
@@ -135,9 +149,17 @@ def test_every_device_that_can_be_planned_for_is_named() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     headings = re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
-    anchors = {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", PROSE) if not target.startswith("https://")]
-    assert [t for t in targets if (t not in anchors if t.startswith("#") else not (ROOT / t).exists())] == []
+    anchors = {
+        "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
+    targets = [
+        target
+        for target in re.findall(r"\]\(([^)]+)\)", PROSE)
+        if not target.startswith("https://")
+    ]
+    assert [
+        t for t in targets if (t not in anchors if t.startswith("#") else not (ROOT / t).exists())
+    ] == []
 
 
 def test_each_door_is_short() -> None:

@@ -36,7 +36,9 @@ class use_backend:
     def __init__(self, name: str) -> None:
         global _chosen
         if name not in BACKENDS:
-            raise ValueError(f"backend is {name!r}, expected one of {', '.join(map(repr, BACKENDS))}")
+            raise ValueError(
+                f"backend is {name!r}, expected one of {', '.join(map(repr, BACKENDS))}"
+            )
         self._before = _chosen
         _chosen = name
 
@@ -44,7 +46,10 @@ class use_backend:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         global _chosen
         _chosen = self._before

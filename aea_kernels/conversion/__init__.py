@@ -60,7 +60,11 @@ def convert(
     _search(model, "", entries, set(), filter, retrain)
     report = ConversionReport(model, entries)
     if strict and not report.replaced:
-        found = f"; left alone were:\n{report}" if entries else ": it has no module that looks like attention."
+        found = (
+            f"; left alone were:\n{report}"
+            if entries
+            else ": it has no module that looks like attention."
+        )
         raise ValueError(f"nothing in {type(model).__name__} was replaced{found}")
     report.apply()
     return report
@@ -90,7 +94,14 @@ def _search(
     if found is None:
         before = len(entries)
         for child_name, child in module.named_children():
-            _search(child, f"{path}.{child_name}" if path else child_name, entries, seen, allowed, retrain)
+            _search(
+                child,
+                f"{path}.{child_name}" if path else child_name,
+                entries,
+                seen,
+                allowed,
+                retrain,
+            )
         if looks_like_attention(module) and len(entries) == before:
             entries.append(left_alone("no known block has this class name and these parts"))
         return
@@ -127,8 +138,12 @@ def from_nonlocal(module: nn.Module) -> AugmentedAttention:
         if not answering:
             raise LeftAloneError("it is no non-local block that is known")
         change = answering[0].change_for(module)
-        if not isinstance(change, ClassSwap) or not issubclass(change.replacement, nonlocal_blocks.NonLocal):
+        if not isinstance(change, ClassSwap) or not issubclass(
+            change.replacement, nonlocal_blocks.NonLocal
+        ):
             raise LeftAloneError("it is no non-local block that is known")
         return nonlocal_blocks.as_augmented_attention(module, change.replacement)
     except LeftAloneError as reason:
-        raise ValueError(f"{type(module).__name__} cannot become AugmentedAttention: {reason}") from None
+        raise ValueError(
+            f"{type(module).__name__} cannot become AugmentedAttention: {reason}"
+        ) from None

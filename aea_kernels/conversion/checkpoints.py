@@ -66,14 +66,21 @@ class Origin:
         parameters = {name: state[prefix + name] for name in self.shapes}
         for name in self.names:
             state.pop(prefix + name, None)
-        wrong = [name for name, shape in self.shapes.items() if tuple(parameters[name].shape) != shape]
+        wrong = [
+            name for name, shape in self.shapes.items() if tuple(parameters[name].shape) != shape
+        ]
         errors += [
             f"size mismatch for {prefix}{name}: it is {tuple(parameters[name].shape)} in the checkpoint, "
             f"but was {self.shapes[name]} in the network before its conversion."
             for name in wrong
         ]
         if not wrong:
-            state.update({prefix + name: parameter for name, parameter in self.translated(parameters).items()})
+            state.update(
+                {
+                    prefix + name: parameter
+                    for name, parameter in self.translated(parameters).items()
+                }
+            )
 
     @torch.no_grad()
     def translated(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,7 +94,10 @@ class Origin:
                 value = found["value.weight"]
                 weight, bias = torch.eye(len(value), dtype=value.dtype, device=value.device), None
             else:
-                weight, bias = parameters[f"{rows.layer}.weight"], parameters.get(f"{rows.layer}.bias")
+                weight, bias = (
+                    parameters[f"{rows.layer}.weight"],
+                    parameters.get(f"{rows.layer}.bias"),
+                )
                 weight, bias = rows.of(weight), None if bias is None else rows.of(bias)
             found[f"{own}.weight"] = weight.clone()
             found[f"{own}.bias"] = weight.new_zeros(len(weight)) if bias is None else bias.clone()
@@ -110,4 +120,6 @@ def origin_of(module: nn.Module, sources: Sources) -> tuple[Origin, dict[str, Te
         if part.bias is not None:
             parameters[f"{layer}.bias"] = part.bias.detach()
     names = tuple(dict.fromkeys([*parameters, *module.state_dict()]))
-    return Origin(sources, {name: tuple(p.shape) for name, p in parameters.items()}, names), parameters
+    return Origin(
+        sources, {name: tuple(p.shape) for name, p in parameters.items()}, names
+    ), parameters

@@ -71,7 +71,11 @@ def own_numbers(module: nn.Module) -> dict[str, Tensor]:
 
 def random_numbers(module: nn.Module) -> dict[str, Tensor]:
     """Others in their place: a projection that starts as zero would hide what comes before it."""
-    options: Any = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64, "device": "cpu"}
+    options: Any = {
+        "generator": torch.Generator().manual_seed(0),
+        "dtype": torch.float64,
+        "device": "cpu",
+    }
     numbers = {}
     for name, tensor in own_numbers(module).items():
         if not tensor.is_floating_point():
@@ -85,11 +89,21 @@ def random_numbers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def run(
-    module: nn.Module, numbers: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
+    module: nn.Module,
+    numbers: dict[str, Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    training: bool,
 ) -> Any:
     """The module's result for arguments in float64 with `numbers` as its parameters and buffers, which may change."""
     default = torch.get_default_dtype()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), use_backend("eager"), _in_mode(module, training):
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        use_backend("eager"),
+        _in_mode(module, training),
+    ):
         torch.default_generator.manual_seed(0)  # the CPU's alone: those of GPUs would keep the seed
         torch.set_default_dtype(torch.float64)
         try:
@@ -112,12 +126,19 @@ def difference(got: Any, expected: Any) -> float:
         return float("inf")
     if not expected.numel():
         return 0.0
-    error = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-300)
+    error = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(
+        min=1e-300
+    )
     return float("inf") if error.isnan() else float(error)
 
 
 def deviation(
-    change: Change, numbers: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool
+    change: Change,
+    numbers: dict[str, Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    training: bool,
 ) -> float:
     """How far the replacement's result is from the original's; the module is original before and after it."""
     expected = run(change.module, numbers, args, kwargs, training=training)

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 def reach_of_convolutions(module: nn.Module) -> int:
     """The sum over all convolutions without stride in a module: of parallel ones an upper bound."""
-    convs = [part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    convs = [
+        part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    ]
     return sum(conv.dilation[-1] * (conv.kernel_size[-1] - 1) // 2 for conv in convs)
 
 
@@ -57,7 +59,9 @@ class MapBlock(Converted):
         if args or kwargs:
             return super().forward(x, *args, **kwargs)
         query, key, value = (part.flatten(3).mT for part in self.projected(x))
-        keys = self.cast_keys(query) if self._attends_elsewhere() else self.summary(query, key, value)
+        keys = (
+            self.cast_keys(query) if self._attends_elsewhere() else self.summary(query, key, value)
+        )
         return self.finish(as_map(self.attend(query, value, keys), x), x)
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:
@@ -99,7 +103,11 @@ class ReluBlock(Converted):
             return super().forward(x, *args, **kwargs)
         this: Any = self
         scales = self.scales(x)
-        keys = self.cast_keys(x).sums.chunk(len(scales), 1) if self._attends_elsewhere() else [None] * len(scales)
+        keys = (
+            self.cast_keys(x).sums.chunk(len(scales), 1)
+            if self._attends_elsewhere()
+            else [None] * len(scales)
+        )
         attended = []
         for (query, key, value), sums in zip(scales, keys, strict=True):
             summary = summarize_relu(key, value) if sums is None else ReluSummary(sums)
@@ -109,9 +117,13 @@ class ReluBlock(Converted):
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> ReluSummary:
         """The keys of x (N, C, H, W), or of the rows and columns `core` of it: what adds over tiles."""
         scales = self.scales(x, core)
-        return ReluSummary(torch.cat([summarize_relu(key, value).sums for _, key, value in scales], 1))
+        return ReluSummary(
+            torch.cat([summarize_relu(key, value).sums for _, key, value in scales], 1)
+        )
 
-    def scales(self, x: Tensor, core: tuple[slice, slice] | None = None) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def scales(
+        self, x: Tensor, core: tuple[slice, slice] | None = None
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Queries, keys and values, (N, H, positions, E) each, at every scale of the map or of its part `core`."""
         width = self.width
         parts = []
@@ -175,9 +187,14 @@ class SanaMultiscale(ReluBlock):
 
     def projected(self, x: Tensor) -> list[Tensor]:
         this: Any = self
-        qkv = torch.cat([over_channels(linear, x) for linear in (this.to_q, this.to_k, this.to_v)], 1)
+        qkv = torch.cat(
+            [over_channels(linear, x) for linear in (this.to_q, this.to_k, this.to_v)], 1
+        )
         scales = this.to_qkv_multiscale
-        return [qkv, *(convolved(scale.proj_out, convolved(scale.proj_in, qkv)) for scale in scales)]
+        return [
+            qkv,
+            *(convolved(scale.proj_out, convolved(scale.proj_in, qkv)) for scale in scales),
+        ]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         this: Any = self
@@ -266,7 +283,11 @@ class DividedEfficientAttention(EfficientAttention):
 
     def attend(self, query: Tensor, value: Tensor, keys: Any) -> Tensor:
         divided = keys.sums[..., :-1] / keys.count[:, None, None, None].clamp(min=1)
-        return super().attend(query, value, SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum))
+        return super().attend(
+            query,
+            value,
+            SoftmaxSummary(torch.cat([divided, keys.sums[..., -1:]], -1), keys.maximum),
+        )
 
 
 class UnitNormedEfficientAttention(EfficientAttention):
@@ -278,7 +299,9 @@ class UnitNormedEfficientAttention(EfficientAttention):
     def normed(self, norm: Any, x: Tensor) -> Tensor:
         factor = norm.g * x.shape[1] ** 0.5
         wide = x.to(acc_dtype(x.dtype))
-        inverse = wide.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()  # as of `torch.nn.functional.normalize`
+        inverse = (
+            wide.square().sum(1, keepdim=True).clamp(min=1e-24).rsqrt()
+        )  # as of `torch.nn.functional.normalize`
         return (wide * inverse * factor).to(torch.promote_types(x.dtype, factor.dtype))
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
@@ -340,7 +363,11 @@ class CrossCovariance(Converted):
         with without_autocast(x.device):
             maps = channel_map(summarize_channels(*heads), this.temperature.flatten())
             linear = is_only(this.proj, nn.Linear)
-            weight = this.proj.weight if linear else torch.eye(value.shape[2], dtype=maps.dtype, device=maps.device)
+            weight = (
+                this.proj.weight
+                if linear
+                else torch.eye(value.shape[2], dtype=maps.dtype, device=maps.device)
+            )
             matrix = projected_maps(weight, maps).to(value.dtype).mT
         bias = this.proj.bias if linear else None
         y = torch.bmm(value, matrix) if bias is None else torch.baddbmm(bias, value, matrix)
@@ -371,7 +398,9 @@ def no_dropout(name: str, dropout: Any) -> None:
     """Raise LeftAloneError for dropout on the scores, which are never formed."""
     rate = getattr(dropout, "p", dropout)
     if isinstance(rate, int | float) and rate > 0:
-        raise LeftAloneError(f"{name} drops {rate:g} of the scores in training, which are never formed here")
+        raise LeftAloneError(
+            f"{name} drops {rate:g} of the scores in training, which are never formed here"
+        )
 
 
 # ---- to try them on -------------------------------------------------------------------------------------------------
@@ -379,9 +408,19 @@ def no_dropout(name: str, dropout: Any) -> None:
 
 def probe_map(module: Any) -> tuple[Tensor]:
     """A small feature map for the first convolution or linear layer of the module."""
-    first = next(part for part in module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear))
+    first = next(
+        part
+        for part in module.modules()
+        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+    )
     channels = first.in_features if isinstance(first, nn.Linear) else first.in_channels
-    spatial = (7,) if isinstance(first, nn.Conv1d) else (2, 3, 4) if isinstance(first, nn.Conv3d) else (5, 6)
+    spatial = (
+        (7,)
+        if isinstance(first, nn.Conv1d)
+        else (2, 3, 4)
+        if isinstance(first, nn.Conv3d)
+        else (5, 6)
+    )
     return (torch.randn(2, channels, *spatial, dtype=torch.float64),)
 
 

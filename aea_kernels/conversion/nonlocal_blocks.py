@@ -94,8 +94,12 @@ class NonLocal(Converted):
         pool = self.parts().pool
         if pool is None:
             return 1
-        kernel, stride, padding = (_last_two(getattr(pool, name)) for name in ("kernel_size", "stride", "padding"))
-        plain = kernel == stride and len(set(kernel)) == 1 and padding == (0, 0) and not pool.ceil_mode
+        kernel, stride, padding = (
+            _last_two(getattr(pool, name)) for name in ("kernel_size", "stride", "padding")
+        )
+        plain = (
+            kernel == stride and len(set(kernel)) == 1 and padding == (0, 0) and not pool.ceil_mode
+        )
         return kernel[0] if plain else 0
 
 
@@ -107,7 +111,9 @@ class NonLocalOfMMCV(NonLocal):
         pool = this.phi[1] if this.sub_sample else None
         key, value = (this.phi[0], this.g[0]) if this.sub_sample else (this.phi, this.g)
         norm = this.conv_out.norm if this.conv_out.with_norm else None
-        return Parts(this.theta.conv, this.phi, this.g, key.conv, value.conv, this.conv_out.conv, norm, pool)
+        return Parts(
+            this.theta.conv, this.phi, this.g, key.conv, value.conv, this.conv_out.conv, norm, pool
+        )
 
 
 class NonLocalOfAlexHex(NonLocal):
@@ -178,7 +184,9 @@ def _swap(module: Any, replacement: type[NonLocal]) -> list[ClassSwap]:
     for name in ("query", "key_conv", "value_conv", "output"):
         pointwise(name.removesuffix("_conv"), getattr(parts, name))
     if parts.pool is not None and not isinstance(parts.pool, MAX_POOL):
-        raise LeftAloneError(f"its keys are subsampled by {type(parts.pool).__name__}, not by a max pool")
+        raise LeftAloneError(
+            f"its keys are subsampled by {type(parts.pool).__name__}, not by a max pool"
+        )
     return [ClassSwap(module, replacement)]
 
 
@@ -223,8 +231,12 @@ def as_augmented_attention(module: Any, replacement: type[NonLocal]) -> Augmente
     parts = replacement.parts(module)
     if parts.pool is not None:
         raise LeftAloneError("its keys are subsampled, which AugmentedAttention does not do")
-    if parts.norm is not None and (not isinstance(parts.norm, BATCH_NORM) or parts.norm.running_mean is None):
-        raise LeftAloneError(f"its output goes through {type(parts.norm).__name__}, which is no fixed factor")
+    if parts.norm is not None and (
+        not isinstance(parts.norm, BATCH_NORM) or parts.norm.running_mean is None
+    ):
+        raise LeftAloneError(
+            f"its output goes through {type(parts.norm).__name__}, which is no fixed factor"
+        )
     query, query_bias = _weight_and_bias(parts.query)
     block = AugmentedAttention(
         query.shape[1],

@@ -69,7 +69,9 @@ class LinearAttentionProcessor:
             ValueError: a mask is given, for which there is no sum over the keys.
         """
         if attention_mask is not None:
-            raise ValueError("attention_mask is given, but linear attention sums over all keys: leave it out")
+            raise ValueError(
+                "attention_mask is given, but linear attention sums over all keys: leave it out"
+            )
         residual = hidden_states
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -82,7 +84,11 @@ class LinearAttentionProcessor:
             keys = attn.norm_encoder_hidden_states(keys)
         query, key, value = (
             _heads(project(source), attn.heads)
-            for project, source in ((attn.to_q, hidden_states), (attn.to_k, keys), (attn.to_v, keys))
+            for project, source in (
+                (attn.to_q, hidden_states),
+                (attn.to_k, keys),
+                (attn.to_v, keys),
+            )
         )
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
@@ -114,7 +120,9 @@ def swap_sana(module: Any) -> list[NewAttribute]:
     before = module.processor
     parts = SANA.get(type(before).__name__)
     if parts is None:
-        raise OtherKindError(f"its processor {type(before).__name__} is none of SANA's linear attention")
+        raise OtherKindError(
+            f"its processor {type(before).__name__} is none of SANA's linear attention"
+        )
     if isinstance(before, nn.Module):
         raise LeftAloneError("its processor has weights of its own")
     return [NewAttribute(module, "processor", ReluAttentionProcessor(parts), before)]

@@ -40,7 +40,9 @@ class Recogniser:
 
     def answers_to(self, module: nn.Module) -> bool:
         names = {cls.__name__ for cls in type(module).__mro__}
-        return not names.isdisjoint(self.classes) and all(hasattr(module, part) for part in self.parts)
+        return not names.isdisjoint(self.classes) and all(
+            hasattr(module, part) for part in self.parts
+        )
 
     def change_for(self, module: nn.Module) -> Change:
         """The replacement of this module.
@@ -59,7 +61,9 @@ class Recogniser:
         except LeftAloneError:
             raise
         except Exception as error:  # of another version, or of a module that nobody knows
-            raise LeftAloneError(f"its parts are not those of {self.package}'s block: {error}") from error
+            raise LeftAloneError(
+                f"its parts are not those of {self.package}'s block: {error}"
+            ) from error
 
     def _first_equal(self, module: nn.Module, candidates: Sequence[Change]) -> Change:
         """The first that gives what the original gives, with random numbers in place of its parameters.
@@ -74,7 +78,9 @@ class Recogniser:
         for change in candidates:
             try:
                 modes = (False, True)
-                errors.append(max(deviation(change, numbers, args, {}, training=mode) for mode in modes))
+                errors.append(
+                    max(deviation(change, numbers, args, {}, training=mode) for mode in modes)
+                )
             except Exception as error:  # of a module that nobody knows
                 raise LeftAloneError(f"it does not run on {_shapes(args)}: {error}") from error
             if errors[-1] <= TOLERANCE:
@@ -87,7 +93,9 @@ class Recogniser:
 
 def looks_like_attention(module: nn.Module) -> bool:
     """By the name of its class."""
-    return _ATTENTION.search(type(module).__name__) is not None and not isinstance(module, AugmentedAttention)
+    return _ATTENTION.search(type(module).__name__) is not None and not isinstance(
+        module, AugmentedAttention
+    )
 
 
 def recognise(
@@ -111,7 +119,9 @@ def recognise(
             return change, "exact", recogniser.operators
         if retrain:
             return change, "retrain", recogniser.operators
-        reasons.append("softmax over positions is no sum over the keys; retrain=True replaces it, to be trained again")
+        reasons.append(
+            "softmax over positions is no sum over the keys; retrain=True replaces it, to be trained again"
+        )
     return None, "left alone", "; ".join(dict.fromkeys(reasons or others))
 
 

@@ -49,13 +49,18 @@ class Converted(nn.Module):
 
     def _attends_elsewhere(self) -> bool:
         if self.keys is not None and self.training:
-            raise ValueError("keys are set, and the block is in training mode: they are for prediction")
+            raise ValueError(
+                "keys are set, and the block is in training mode: they are for prediction"
+            )
         return self.keys is not None
 
     def cast_keys(self, like: Tensor) -> Any:
         """`keys` in the dtype in which maps of the dtype of `like` are summed up."""
         dtype = acc_dtype(like.dtype)
-        return replace(self.keys, **{part.name: getattr(self.keys, part.name).to(dtype) for part in fields(self.keys)})
+        return replace(
+            self.keys,
+            **{part.name: getattr(self.keys, part.name).to(dtype) for part in fields(self.keys)},
+        )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[type, type], Any]:
         """Pickled as its two bases, which can be imported; the class itself is made when it is needed."""
@@ -71,7 +76,9 @@ def converted_class(replacement: type[Converted], original: type[nn.Module]) -> 
     bases = replacement, original
     if bases not in _CLASSES:
         own = {"__module__": replacement.__module__, "__doc__": replacement.__doc__}
-        _CLASSES[bases] = new_class(f"Fused{original.__name__}", bases, exec_body=lambda names: names.update(own))
+        _CLASSES[bases] = new_class(
+            f"Fused{original.__name__}", bases, exec_body=lambda names: names.update(own)
+        )
     return _CLASSES[bases]
 
 
@@ -206,17 +213,27 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     images, channels, *spatial = x.shape
     groups = channels // weight.shape[1]
     if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:
-        convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(spatial) - 1]
-        return convolve(x, weight.reshape(*weight.shape[:2], *[1] * len(spatial)), bias, groups=groups)
+        convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[
+            len(spatial) - 1
+        ]
+        return convolve(
+            x, weight.reshape(*weight.shape[:2], *[1] * len(spatial)), bias, groups=groups
+        )
 
     # as a product of matrices: PyTorch's convolutions reorder the map before and after it
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
 
     def of_each(parameter: Tensor, columns: int) -> Tensor:
-        return parameter.reshape(1, groups, outputs, columns).expand(images, -1, -1, -1).flatten(0, 1)
+        return (
+            parameter.reshape(1, groups, outputs, columns).expand(images, -1, -1, -1).flatten(0, 1)
+        )
 
     flat, matrices = x.view(images * groups, inputs, math.prod(spatial)), of_each(weight, inputs)
-    y = torch.bmm(matrices, flat) if bias is None else torch.baddbmm(of_each(bias, 1), matrices, flat)
+    y = (
+        torch.bmm(matrices, flat)
+        if bias is None
+        else torch.baddbmm(of_each(bias, 1), matrices, flat)
+    )
     return y.view(images, groups * outputs, *spatial)
 
 

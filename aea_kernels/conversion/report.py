@@ -54,9 +54,15 @@ class ConversionReport:
 
     def __str__(self) -> str:
         rows = [("module", "class", "result", "why")]
-        rows += [(entry.path or "(root)", entry.class_name, entry.result, entry.why) for entry in self.modules]
+        rows += [
+            (entry.path or "(root)", entry.class_name, entry.result, entry.why)
+            for entry in self.modules
+        ]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+        lines = [
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+            for row in rows
+        ]
         if self.replaced and not self._active:
             lines.append("All of this is reverted; apply() replaces the modules again.")
         return "\n".join(lines)
@@ -98,11 +104,15 @@ class ConversionReport:
         """
         exact = [entry for entry in self.replaced if entry.result == "exact"]
         if not self._active or not exact:
-            raise ValueError("no module of this network is replaced exactly now, so there is nothing to check")
+            raise ValueError(
+                "no module of this network is replaced exactly now, so there is nothing to check"
+            )
         worst = {}
         for entry, calls in zip(exact, self._calls(exact, inputs), strict=True):
             if not calls:
-                raise ValueError(f"{entry.path or 'the network'} did not run on these inputs, so it was not checked")
+                raise ValueError(
+                    f"{entry.path or 'the network'} did not run on these inputs, so it was not checked"
+                )
             worst[entry.path] = max(self._deviation(entry, *call) for call in calls)
         path = max(worst, key=lambda path: worst[path])
         if worst[path] > tolerance:
@@ -149,6 +159,8 @@ class ConversionReport:
         change.revert()
         try:
             numbers = own_numbers(entry.module)
-            return max(deviation(change, numbers, args, kwargs, training=mode) for mode in (False, True))
+            return max(
+                deviation(change, numbers, args, kwargs, training=mode) for mode in (False, True)
+            )
         finally:
             change.apply()

@@ -48,7 +48,9 @@ class HiddenStatesAttention(AugmentedAttention):
 
 def _no(name: str, argument: Tensor | None) -> None:
     if argument is not None:
-        raise ValueError(f"{name} is given, but this attention sums over all positions of its input: leave it out")
+        raise ValueError(
+            f"{name} is given, but this attention sums over all positions of its input: leave it out"
+        )
 
 
 # ---- recognised -----------------------------------------------------------------------------------------------------
@@ -62,19 +64,31 @@ def become_monai_block(module: Any) -> list[Change]:
 
 def become_sablock(module: Any) -> list[Change]:
     """MONAI's `SABlock` alone."""
-    return [Become(module, _augmented(TokenAttention, module, _of_sablock(module, ""), module.num_heads))]
+    return [
+        Become(
+            module, _augmented(TokenAttention, module, _of_sablock(module, ""), module.num_heads)
+        )
+    ]
 
 
 def _of_sablock(module: Any, prefix: str) -> Sources:
     no_dropout("drop_weights", module.drop_weights)
-    for name, wanted in {"causal": False, "save_attn": False, "rel_positional_embedding": None}.items():
+    for name, wanted in {
+        "causal": False,
+        "save_attn": False,
+        "rel_positional_embedding": None,
+    }.items():
         if getattr(module, name, wanted) not in (wanted, None):
             raise LeftAloneError(f"it has {name}, which needs the map of scores")
     no_dropout("drop_output", module.drop_output)
     if module.use_combined_linear:
         inner = _parted(f"{prefix}qkv")
     else:
-        inner = {"query": Rows(f"{prefix}to_q"), "key": Rows(f"{prefix}to_k"), "value": Rows(f"{prefix}to_v")}
+        inner = {
+            "query": Rows(f"{prefix}to_q"),
+            "key": Rows(f"{prefix}to_k"),
+            "value": Rows(f"{prefix}to_v"),
+        }
     return {**inner, "output": Rows(f"{prefix}out_proj") if module.include_fc else None}
 
 
@@ -100,11 +114,21 @@ def become_diffusers_block(module: Any) -> list[Change]:
     """diffusers' `Attention` with its GroupNorm and residual, as in its U-Nets and autoencoders."""
     _check_diffusers(module)
     others = (module.spatial_norm, module.norm_q, module.norm_k)
-    if module.group_norm is None or not module.residual_connection or module.rescale_output_factor != 1:
+    if (
+        module.group_norm is None
+        or not module.residual_connection
+        or module.rescale_output_factor != 1
+    ):
         raise OtherKindError("it has no GroupNorm and residual")
     if any(norm is not None for norm in others) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
-    names = {"norm": "group_norm", "query": "to_q", "key": "to_k", "value": "to_v", "output": "to_out.0"}
+    names = {
+        "norm": "group_norm",
+        "query": "to_q",
+        "key": "to_k",
+        "value": "to_v",
+        "output": "to_out.0",
+    }
     sources: Sources = {own: Rows(name) for own, name in names.items()}
     return [Become(module, _augmented(HiddenStatesAttention, module, sources, module.heads))]
 
@@ -137,7 +161,9 @@ def _parted(layer: str, groups: int = 1) -> Sources:
     return {own: Rows(layer, part, 3, groups) for part, own in enumerate(("query", "key", "value"))}
 
 
-def _augmented(cls: type[AugmentedAttention], module: Any, sources: Sources, heads: int) -> AugmentedAttention:
+def _augmented(
+    cls: type[AugmentedAttention], module: Any, sources: Sources, heads: int
+) -> AugmentedAttention:
     """Plain self-attention that starts from the original's GroupNorm, if it has one, and its projections.
 
     It loads checkpoints of the original too.

@@ -9,7 +9,13 @@ Backward, plain operations stand around the kernels of the first family: they re
 to 30 times, half of them in float32, in place of 3 or 4 times, and hold up to five such maps at a time.
 """
 
-from .channel import ChannelSummary, attend_channels, channel_attention, channel_map, summarize_channels
+from .channel import (
+    ChannelSummary,
+    attend_channels,
+    channel_attention,
+    channel_map,
+    summarize_channels,
+)
 from .efficient import SoftmaxSummary, attend_softmax, efficient_attention, summarize_softmax
 from .relu import ReluSummary, attend_relu, relu_linear_attention, summarize_relu
 

@@ -40,7 +40,11 @@ class PhiOuterSum(Function):
     def backward(ctx: Any, grad_sums: Tensor, _maximum_grad: Tensor) -> tuple[Tensor | None, ...]:
         key, value, maximum = ctx.saved_tensors
         if not differentiable(grad_sums):
-            return *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend), None, None
+            return (
+                *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend),
+                None,
+                None,
+            )
         k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)
         phi = phi_of(k, _finite(maximum)[:, :, None] if ctx.phi == "exp" else None)
         slope = phi if ctx.phi == "exp" else (k > 0).to(k.dtype)
@@ -53,7 +57,11 @@ class PhiOuterSum(Function):
     def plain(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
         k, v = (t.to(acc_dtype(key.dtype)) for t in (key, value))
         lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
-        maximum = torch.cat([lowest, k.detach()], 2).amax(2) if phi == "exp" else k.new_empty(*k.shape[:2], 0)
+        maximum = (
+            torch.cat([lowest, k.detach()], 2).amax(2)
+            if phi == "exp"
+            else k.new_empty(*k.shape[:2], 0)
+        )
         scores = phi_of(k, _finite(maximum)[:, :, None] if phi == "exp" else None)
         return scores.mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
 
@@ -74,13 +82,19 @@ class PhiApply(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, matrix = ctx.saved_tensors
         if not differentiable(grad_output):
-            grads = ops.phi_apply_backward(grad_output, query, matrix, ctx.phi, ctx.eps, ctx.backend)
+            grads = ops.phi_apply_backward(
+                grad_output, query, matrix, ctx.phi, ctx.eps, ctx.backend
+            )
             return *grads, None, None, None
         q, above = query.to(matrix.dtype), grad_output.to(matrix.dtype)
         with without_autocast(q.device):
             if ctx.phi == "exp":
                 phi = slope = phi_of(q, q.detach().amax(-1, keepdim=True))
-                linear, weights, total = matrix, torch.ones_like(matrix[..., :1]), phi.sum(-1, keepdim=True)
+                linear, weights, total = (
+                    matrix,
+                    torch.ones_like(matrix[..., :1]),
+                    phi.sum(-1, keepdim=True),
+                )
             else:
                 phi, slope = phi_of(q, None), (q > 0).to(q.dtype)
                 linear, weights = matrix[..., :-1], matrix[..., -1:]

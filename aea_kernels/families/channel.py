@@ -11,7 +11,15 @@ from torch import Tensor
 from .. import naive
 from ..autograd import ApplyMatrix
 from ..backends import backend_name
-from ..checks import check, check_device, check_not_traced, check_positions, check_query, check_summary, check_type
+from ..checks import (
+    check,
+    check_device,
+    check_not_traced,
+    check_positions,
+    check_query,
+    check_summary,
+    check_type,
+)
 from ..layout import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import OuterSumAndSquares
@@ -55,11 +63,15 @@ class ChannelSummary(Summary):
         """The positions of every process of `group`: E x (E+2) numbers a head travel, whatever the image size."""
         width = self.products.shape[-1]
         parts = [self.products, self.query_squares[..., None], self.key_squares[..., None]]
-        products, query_squares, key_squares = sum_over_processes(torch.cat(parts, -1), group).split([width, 1, 1], -1)
+        products, query_squares, key_squares = sum_over_processes(
+            torch.cat(parts, -1), group
+        ).split([width, 1, 1], -1)
         return ChannelSummary(products, query_squares[..., 0], key_squares[..., 0])
 
 
-def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+def channel_attention(
+    query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12
+) -> Tensor:
     """``softmax(temperature * q^T k)`` over channels, applied to the channels of v; q and k of length 1 over positions.
 
     XCiT's cross-covariance attention (El-Nouby et al. 2021, Eq. 3) and Restormer's MDTA (Zamir et al. 2022, Eq. 1).
@@ -104,7 +116,9 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
     return ChannelSummary(*OuterSumAndSquares.apply(query, key, backend_name()))
 
 
-def attend_channels(value: Tensor, summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
+def attend_channels(
+    value: Tensor, summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12
+) -> Tensor:
     """The values (B, H, N, E) of any positions through the map of a summary. One of batch 1 serves every image.
 
     Raises:
@@ -123,7 +137,9 @@ def attend_channels(value: Tensor, summary: ChannelSummary, temperature: Tensor,
 def channel_map(summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
     """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature (H,)."""
     wide = summary.products.dtype
-    query_lengths, key_lengths = (_length(s, eps) for s in (summary.query_squares, summary.key_squares))
+    query_lengths, key_lengths = (
+        _length(s, eps) for s in (summary.query_squares, summary.key_squares)
+    )
     rows = temperature.to(wide)[:, None] / query_lengths
     return (summary.products * rows[..., :, None] / key_lengths[..., None, :]).softmax(-1)
 
@@ -136,5 +152,7 @@ def _length(squares: Tensor, eps: float) -> Tensor:
 def _check_temperature(temperature: Tensor, like: Tensor) -> None:
     check_type("temperature", temperature)
     if tuple(temperature.shape) != (like.shape[1],):
-        raise ValueError(f"temperature has shape {tuple(temperature.shape)}, expected (H,) = {(like.shape[1],)}")
+        raise ValueError(
+            f"temperature has shape {tuple(temperature.shape)}, expected (H,) = {(like.shape[1],)}"
+        )
     check_device("temperature", temperature, like)

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from .. import naive
 from ..backends import backend_name
-from ..checks import check, check_key_value, check_query, check_query_key_value, check_summary, is_tensor
+from ..checks import (
+    check,
+    check_key_value,
+    check_query,
+    check_query_key_value,
+    check_summary,
+    is_tensor,
+)
 from ..layout import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
@@ -46,7 +53,8 @@ class SoftmaxSummary(Summary):
         """The keys of the whole batch as those of one image, B = 1."""
         if len(self.sums) == 0:
             return SoftmaxSummary(
-                self.sums.sum(0, keepdim=True), self.maximum.new_full((1, *self.maximum.shape[1:]), -torch.inf)
+                self.sums.sum(0, keepdim=True),
+                self.maximum.new_full((1, *self.maximum.shape[1:]), -torch.inf),
             )
         maximum = self.maximum.amax(0, keepdim=True)
         return SoftmaxSummary(self._relative_to(maximum).sum(0, keepdim=True), maximum)
@@ -91,15 +99,21 @@ def efficient_attention(
     """
     check_query_key_value(query, key, value)
     if (memory_key is None) != (memory_value is None):
-        given, missing = ("memory_value", "memory_key") if memory_key is None else ("memory_key", "memory_value")
+        given, missing = (
+            ("memory_value", "memory_key") if memory_key is None else ("memory_key", "memory_value")
+        )
         raise ValueError(f"{missing} is None while {given} is given, expected both or neither")
     if memory_key is not None and memory_value is not None:
         heads, memories = key.shape[1], memory_key.shape[-2] if is_tensor(memory_key, 3) else 0
         check("memory_key", memory_key, (heads, memories, key.shape[3]), "(H, R, E)", like=query)
-        check("memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query)
+        check(
+            "memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query
+        )
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.efficient_attention(query, key, value, memory_key, memory_value, scale=scale)
+            return naive.efficient_attention(
+                query, key, value, memory_key, memory_value, scale=scale
+            )
     summary = summarize_softmax(key, value)
     if memory_key is not None and memory_value is not None:
         summary = summary + summarize_softmax(memory_key[None], memory_value[None])
@@ -120,7 +134,9 @@ def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
             lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
             maximum = torch.cat([lowest, k.detach()], 2).amax(2)
             return SoftmaxSummary(
-                (k - maximum[:, :, None]).exp().mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
+                (k - maximum[:, :, None]).exp().mT
+                @ torch.cat([v, torch.ones_like(v[..., :1])], -1),
+                maximum,
             )
     return SoftmaxSummary(*PhiOuterSum.apply(key, value, "exp", backend_name()))
 

@@ -79,12 +79,21 @@ def outer_sum_and_squares(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, T
         a: (B, H, N, A); b: (B, H, N, E).
     """
     shape = a.shape[:2]
-    return _empty(a, *shape, a.shape[3], b.shape[3]), _empty(a, *shape, a.shape[3]), _empty(a, *shape, b.shape[3])
+    return (
+        _empty(a, *shape, a.shape[3], b.shape[3]),
+        _empty(a, *shape, a.shape[3]),
+        _empty(a, *shape, b.shape[3]),
+    )
 
 
 @_family_operator
 def outer_sum_and_squares_backward(
-    grad_product: Tensor, grad_a_squares: Tensor, grad_b_squares: Tensor, a: Tensor, b: Tensor, backend: str
+    grad_product: Tensor,
+    grad_a_squares: Tensor,
+    grad_b_squares: Tensor,
+    a: Tensor,
+    b: Tensor,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `outer_sum_and_squares` like a and b: one read and one write of each."""
     return empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])

@@ -45,7 +45,9 @@ class ReluSummary(Summary):
         return ReluSummary(sum_over_processes(self.sums, group))
 
 
-def relu_linear_attention(query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15) -> Tensor:
+def relu_linear_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15
+) -> Tensor:
     """``relu(q) (relu(k)^T v) / (relu(q) . sum of relu(k) + eps)``: linear attention divided by the sum of its scores.
 
     EfficientViT (Cai et al. 2023, Eq. 2) and SANA (Xie et al. 2024).

@@ -52,7 +52,9 @@ def assert_permutation_equivariant(
     tolerance: float | None = None,
 ) -> None:  # fmt: skip
     """`assert_equivariant` for `trials` random permutations of the positions (Definition 2, Theorems 1 and 2)."""
-    assert_equivariant(fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed)
+    assert_equivariant(
+        fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed
+    )
 
 
 def assert_permutation_invariant(
@@ -60,21 +62,31 @@ def assert_permutation_invariant(
     tolerance: float | None = None,
 ) -> None:  # fmt: skip
     """`assert_invariant` for `trials` random permutations of the positions."""
-    assert_invariant(fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed)
+    assert_invariant(
+        fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed
+    )
 
 
 def passes(error: ElementError, tolerance: float | None) -> bool:
     """Whether the element's error is within the tolerance, or without one, whether it is rounding."""
-    if tolerance is None or error.verdict in (Verdict.UNDEFINED, Verdict.OVERFLOW, Verdict.NOT_FINITE):
+    if tolerance is None or error.verdict in (
+        Verdict.UNDEFINED,
+        Verdict.OVERFLOW,
+        Verdict.NOT_FINITE,
+    ):
         return error.verdict.holds
     return error.error <= tolerance
 
 
-def require(errors: Errors, fn: Function, x: Tensor, group: Group, symmetry: str, tolerance: float | None) -> None:
+def require(
+    errors: Errors, fn: Function, x: Tensor, group: Group, symmetry: str, tolerance: float | None
+) -> None:
     """Raise AssertionError where the errors of fn exceed the tolerance, UnmeasurableError where there are none."""
     unmeasured = next((e for e in errors.elements if e.verdict is Verdict.UNMEASURED), None)
     if unmeasured is not None:
-        raise UnmeasurableError(f"whether fn is {symmetry} to {errors.group} cannot be measured: {unmeasured.reason}")
+        raise UnmeasurableError(
+            f"whether fn is {symmetry} to {errors.group} cannot be measured: {unmeasured.reason}"
+        )
     broken = [e for e in errors.elements if not passes(e, tolerance)]
     if not broken:
         return
@@ -91,7 +103,9 @@ def _what_happened(worst: ElementError, errors: Errors, bound: float) -> str:
     if worst.reason:
         return f"nothing at the output corresponds to {worst.element} of the input"
     if worst.verdict is Verdict.OVERFLOW:
-        return f"under the {worst.element} the output is not finite in {dtype}, and finite in float64"
+        return (
+            f"under the {worst.element} the output is not finite in {dtype}, and finite in float64"
+        )
     if worst.verdict is Verdict.NOT_FINITE:
         return f"under the {worst.element} the output is not finite"
     against = f" (in {dtype} {show(worst.working)})" if worst.working and worst.double else ""
@@ -113,9 +127,7 @@ def _cause(worst: ElementError, errors: Errors, fn: Function, x: Tensor, group: 
     if worst.verdict is Verdict.OVERFLOW:
         return f"values beyond the range of {name(errors.dtype)}"
     if worst.verdict is Verdict.PRECISION:
-        return (
-            f"a computation in less than {name(errors.dtype)}, or a choice that rounding decides, such as a threshold"
-        )
+        return f"a computation in less than {name(errors.dtype)}, or a choice that rounding decides, such as a threshold"
     if worst.verdict is Verdict.NOT_FINITE:
         return "a division by zero, or a function outside its domain"
     if decisive is not None and decisive.at_border:

@@ -38,7 +38,9 @@ def likely_cause(module: nn.Module, own: Errors, element: Element) -> str:
         return f"its stride {module.stride} or its padding treats the two ends of an axis differently at this size"
     if isinstance(module, POOLINGS) and isinstance(element, AxisElement):
         return f"its stride {module.stride} treats the two ends of an axis differently at this size"
-    if isinstance(module, Convolution | nn.modules.pooling._MaxPoolNd) and isinstance(element, Translation):
+    if isinstance(module, Convolution | nn.modules.pooling._MaxPoolNd) and isinstance(
+        element, Translation
+    ):
         return "its padding" if at_border else "its stride, of which the shift is no multiple"
     if isinstance(module, Convolution):
         return "it mixes a position with its neighbours"
@@ -54,4 +56,6 @@ def _asymmetry(module: nn.Module, element: AxisElement) -> float:
     moved = element.act(weight, ())
     if moved.shape != weight.shape:
         return 1.0
-    return float((moved - weight).abs().max() / weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny))
+    return float(
+        (moved - weight).abs().max() / weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny)
+    )

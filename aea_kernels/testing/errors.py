@@ -73,7 +73,9 @@ class Difference:
     at_border: bool = False
 
 
-def difference(got: Tensor, expected: Tensor, largest_input: float = 0.0, positions: Sequence[int] = ()) -> Difference:
+def difference(
+    got: Tensor, expected: Tensor, largest_input: float = 0.0, positions: Sequence[int] = ()
+) -> Difference:
     """Compare in float64. `relative` is not a number where `got` or `expected` is not finite.
 
     Args:
@@ -93,7 +95,9 @@ def difference(got: Tensor, expected: Tensor, largest_input: float = 0.0, positi
     norm, error = float(expected.norm()), float(off.norm())
     largest = max(_largest(expected), SMALLEST_OUTPUT * largest_input)
     decibels = 20 * math.log10(norm / error) if norm else -math.inf
-    return Difference(most / largest if largest else math.inf, decibels, _at_border(off, most, positions))
+    return Difference(
+        most / largest if largest else math.inf, decibels, _at_border(off, most, positions)
+    )
 
 
 def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:

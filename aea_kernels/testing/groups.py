@@ -34,8 +34,12 @@ class AxisElement(Element):
                 ((1, 0), (0, 1)): "transposition and rotation by 180 degrees",
             }
             return named[self.axes, self.flipped]
-        flip = "flip of " + " and ".join(f"axis {2 + a}" for a in self.flipped) if self.flipped else ""
-        order = f"axes in the order {', '.join(str(2 + a) for a in self.axes)}" if self.turns else ""
+        flip = (
+            "flip of " + " and ".join(f"axis {2 + a}" for a in self.flipped) if self.flipped else ""
+        )
+        order = (
+            f"axes in the order {', '.join(str(2 + a) for a in self.axes)}" if self.turns else ""
+        )
         return ", then ".join(part for part in (order, flip) if part)
 
     @property
@@ -63,15 +67,23 @@ class AxisGroup(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         number = len(shape) - 2
-        subsets = [s for size in range(number + 1) for s in itertools.combinations(range(number), size)]
-        every = [AxisElement(axes, s) for axes in itertools.permutations(range(number)) for s in subsets]
+        subsets = [
+            s for size in range(number + 1) for s in itertools.combinations(range(number), size)
+        ]
+        every = [
+            AxisElement(axes, s) for axes in itertools.permutations(range(number)) for s in subsets
+        ]
         wanted = [
             e
             for e in every
-            if (e.turns or e.flipped) and (self.flips or e.is_rotation) and (self.rotations or not e.turns)
+            if (e.turns or e.flipped)
+            and (self.flips or e.is_rotation)
+            and (self.rotations or not e.turns)
         ]
         if not wanted:
-            raise ValueError(f"{self.name} need more axes of positions than an input of shape {tuple(shape)} has")
+            raise ValueError(
+                f"{self.name} need more axes of positions than an input of shape {tuple(shape)} has"
+            )
         return list(wanted)
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
@@ -83,7 +95,10 @@ class AxisGroup(Group):
             axes[a], axes[a + 1] = a + 1, a
             found.append(AxisElement(tuple(axes), (a,)))
         if self.flips:
-            found += [AxisElement(straight, (a,)) for a in (straight if not self.rotations else straight[-1:])]
+            found += [
+                AxisElement(straight, (a,))
+                for a in (straight if not self.rotations else straight[-1:])
+            ]
         return found or self.elements(shape, generator)
 
 
@@ -99,7 +114,10 @@ class Permutation(Element):
     def act(self, x: Tensor, strides: Strides) -> Tensor:
         spatial = x.shape[2:]
         sides = [Fraction(self.size) / s for s in strides]
-        if any(s.denominator > 1 or n != b * s for n, b, s in zip(spatial, self.blocks, sides, strict=True)):
+        if any(
+            s.denominator > 1 or n != b * s
+            for n, b, s in zip(spatial, self.blocks, sides, strict=True)
+        ):
             places = math.prod(b * self.size for b in self.blocks)
             raise UndefinedActionError(
                 f"a permutation of {places:,} positions does not act on the {math.prod(spatial):,} positions here"
@@ -108,7 +126,9 @@ class Permutation(Element):
         split = [n for b, s in zip(self.blocks, sides, strict=True) for n in (b, int(s))]
         blocks_first = [2 + 2 * i for i in range(number)] + [3 + 2 * i for i in range(number)]
         y = x.reshape(*x.shape[:2], *split).permute(*blocks_first, 0, 1)
-        y = y.flatten(0, number - 1)[torch.tensor(self.order, device=x.device)].unflatten(0, self.blocks)
+        y = y.flatten(0, number - 1)[torch.tensor(self.order, device=x.device)].unflatten(
+            0, self.blocks
+        )
         back = [n for i in range(number) for n in (i, number + i)]
         return y.permute(2 * number, 2 * number + 1, *back).reshape(x.shape)
 
@@ -141,9 +161,17 @@ class Permutations(Group):
             )
         blocks = tuple(n // self.size for n in spatial)
         number = math.prod(blocks)
-        drawn = [int(torch.randint(2**31, (), generator=generator, device="cpu")) for _ in range(self.trials)]
+        drawn = [
+            int(torch.randint(2**31, (), generator=generator, device="cpu"))
+            for _ in range(self.trials)
+        ]
         return [
-            Permutation(f"permutation {i + 1} of {number:,} places", _random_order(number, seed), blocks, self.size)
+            Permutation(
+                f"permutation {i + 1} of {number:,} places",
+                _random_order(number, seed),
+                blocks,
+                self.size,
+            )
             for i, seed in enumerate(drawn)
         ]
 
@@ -201,7 +229,9 @@ class Translations(Group):
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         number = len(shape) - 2
         if self.step < 1 or all(n <= self.step for n in shape[2:]):
-            raise ValueError(f"a shift by {self.step} moves nothing within an input of shape {tuple(shape)}")
+            raise ValueError(
+                f"a shift by {self.step} moves nothing within an input of shape {tuple(shape)}"
+            )
         single = [tuple(self.step * (a == b) for b in range(number)) for a in range(number)]
         return [Translation(shift, self.circular) for shift in [*single, (-self.step,) * number]]
 
@@ -222,7 +252,9 @@ class Reordering(Element):
 
     def act(self, x: Tensor, strides: Strides) -> Tensor:
         if len(x) != len(self.order):
-            raise UndefinedActionError(f"an order of {len(self.order)} images does not act on the {len(x)} images here")
+            raise UndefinedActionError(
+                f"an order of {len(self.order)} images does not act on the {len(x)} images here"
+            )
         return x[list(self.order)]
 
 
@@ -236,7 +268,11 @@ class BatchOrder(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         images = tuple(range(shape[0])) if self.images is None else self.images
-        if len(images) < 2 or len(set(images)) < len(images) or not all(0 <= i < shape[0] for i in images):
+        if (
+            len(images) < 2
+            or len(set(images)) < len(images)
+            or not all(0 <= i < shape[0] for i in images)
+        ):
             raise ValueError(
                 f"the order of a batch needs two different images or more, got {images} of an x of shape {tuple(shape)}"
             )

@@ -19,7 +19,15 @@ from .causes import likely_cause
 from .errors import UnmeasurableError, finite_maximum, rounding_error
 from .interior import reach, with_nan
 from .layouts import Frame, by_axes, layouts, strides_of
-from .measure import Errors, NotMeasured, Outcome, compare, element_error, input_layout, require_determinism
+from .measure import (
+    Errors,
+    NotMeasured,
+    Outcome,
+    compare,
+    element_error,
+    input_layout,
+    require_determinism,
+)
 from .own import own_error
 from .precision import call, call_in_float64, copied, everything_in_float64, tensors_in
 from .symmetry import Element, Group
@@ -61,7 +69,9 @@ class _Pass:
     accumulated: dict[str, list[Outcome]]
 
 
-def layer_errors(model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: int = 0) -> list[list[Layer]]:
+def layer_errors(
+    model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: int = 0
+) -> list[list[Layer]]:
     """For each group, what every layer does, in the order in which the layers are called.
 
     Args:
@@ -78,13 +88,20 @@ def layer_errors(model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: 
     frame = Frame(x.shape[0], tuple(x.shape[2:]))
     drawn = [group.generators(x.shape, torch.Generator().manual_seed(seed)) for group in groups]
     elements = [e for several in drawn for e in several]
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if x.is_cuda else []), torch.no_grad():
+    with (
+        torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if x.is_cuda else []),
+        torch.no_grad(),
+    ):
         reached: dict[str, tuple[int, ...] | None] = {}
         double = None
         twin = copied(model, torch.float64)
         if call_in_float64(twin, x.double()) is not None:
             double = _measure(twin, x.double(), elements, frame, reached)
-        working = None if x.dtype == torch.float64 else _measure(copied(model), x, elements, frame, reached)
+        working = (
+            None
+            if x.dtype == torch.float64
+            else _measure(copied(model), x, elements, frame, reached)
+        )
         if working is not None or double is None:
             require_determinism(copied(model), x)
     passes = [p for p in (working, double) if p is not None]
@@ -97,10 +114,15 @@ def layer_errors(model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: 
         first += len(several)
 
         def errors(kind: str, name: str, group: Group = group, chosen: range = chosen) -> Errors:
-            narrow, wide = (None if p is None else getattr(p, kind)[name] for p in (working, double))
+            narrow, wide = (
+                None if p is None else getattr(p, kind)[name] for p in (working, double)
+            )
             rows = [
                 element_error(
-                    elements[i], None if narrow is None else narrow[i], None if wide is None else wide[i], eps
+                    elements[i],
+                    None if narrow is None else narrow[i],
+                    None if wide is None else wide[i],
+                    eps,
                 )
                 for i in chosen
             ]
@@ -113,11 +135,17 @@ def layer_errors(model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: 
             own = errors("own", seen.name)
             failed = own.worst.verdict.fails
             cause = (
-                likely_cause(seen.module, own, next(e for e in several if e.name == own.worst.element))
+                likely_cause(
+                    seen.module, own, next(e for e in several if e.name == own.worst.element)
+                )
                 if failed
                 else ""
             )
-            layers.append(Layer(seen.name, seen.kind, seen.shape, own, errors("accumulated", seen.name), cause))
+            layers.append(
+                Layer(
+                    seen.name, seen.kind, seen.shape, own, errors("accumulated", seen.name), cause
+                )
+            )
         found.append(layers)
     return found
 
@@ -129,11 +157,17 @@ def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
     except (UnmeasurableError, ValueError):
         return ""
     fault = next((layer for layer in layers if layer.own.verdict.fails), None)
-    return "" if fault is None else f"{'the layer ' if fault.name else ''}{fault.title}: {fault.cause}"
+    return (
+        "" if fault is None else f"{'the layer ' if fault.name else ''}{fault.title}: {fault.cause}"
+    )
 
 
 def _measure(
-    model: nn.Module, x: Tensor, elements: list[Element], frame: Frame, reached: dict[str, tuple[int, ...] | None]
+    model: nn.Module,
+    x: Tensor,
+    elements: list[Element],
+    frame: Frame,
+    reached: dict[str, tuple[int, ...] | None],
 ) -> _Pass:
     own: dict[str, list[Outcome]] = {}
     accumulated: dict[str, list[Outcome]] = {}
@@ -166,7 +200,9 @@ def _measure(
         def measure_accumulated(
             seen: Call, element: Element = element, outcomes: dict[str, Outcome] = outcomes
         ) -> None:
-            outcomes[seen.name] = _accumulated(seen, by_name.get(seen.name), element, frame, reached.get(seen.name))
+            outcomes[seen.name] = _accumulated(
+                seen, by_name.get(seen.name), element, frame, reached.get(seen.name)
+            )
 
         moved = by_axes(x.dim(), range(2, x.dim())).act(x, element, frame)
         with precision(), traced(model, measure_accumulated, keep=False):
@@ -180,7 +216,11 @@ def _measure(
 
 
 def _accumulated(
-    seen: Call, original: Call | None, element: Element, frame: Frame, reached: tuple[int, ...] | None
+    seen: Call,
+    original: Call | None,
+    element: Element,
+    frame: Frame,
+    reached: tuple[int, ...] | None,
 ) -> Outcome:
     before, after = None if original is None else original.first_output(), seen.first_output()
     if original is None or original.layout is None or before is None or after is None:

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from .symmetry import Element, Strides
 
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.Embedding, nn.RMSNorm)
+CHANNELS_LAST = (
+    nn.Linear,
+    nn.LayerNorm,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.Embedding,
+    nn.RMSNorm,
+)
 CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
@@ -54,10 +61,14 @@ class Layout:
         moved = t.permute(*first, *self.channels, *self.positions)
         if self.images is None:
             moved = moved.unsqueeze(0)
-        moved = moved.reshape(moved.shape[0], self._width(t.shape), *moved.shape[1 + len(self.channels) :])
+        moved = moved.reshape(
+            moved.shape[0], self._width(t.shape), *moved.shape[1 + len(self.channels) :]
+        )
         if self.grid is None:
             return moved, None
-        return moved[..., self.extra :].unflatten(2, self.grid), moved[..., : self.extra] if self.extra else None
+        return moved[..., self.extra :].unflatten(2, self.grid), moved[
+            ..., : self.extra
+        ] if self.extra else None
 
     def tensor(self, image_map: Tensor, extra: Tensor | None, like: Sequence[int]) -> Tensor:
         """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels are taken from."""
@@ -92,7 +103,11 @@ def stride(source: int, size: int) -> Fraction:
     """
     if size == 0 or source == 0:
         return Fraction(1)
-    return Fraction(max(1, round(source / size))) if source >= size else Fraction(1, max(1, round(size / source)))
+    return (
+        Fraction(max(1, round(source / size)))
+        if source >= size
+        else Fraction(1, max(1, round(size / source)))
+    )
 
 
 def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
@@ -126,13 +141,19 @@ def layouts(shape: Sequence[int], frame: Frame, module: nn.Module | None = None)
     if dim == 3 and number > 1:
         for images, channels, tokens in ((0, 2, 1), (1, 2, 0), (0, 1, 2)):
             if shape[images] == frame.images:
-                found += [Layout(images, (channels,), (tokens,), *g) for g in _grids(shape[tokens], frame.spatial)]
+                found += [
+                    Layout(images, (channels,), (tokens,), *g)
+                    for g in _grids(shape[tokens], frame.spatial)
+                ]
     return found
 
 
 def _even(source: tuple[int, ...], spatial: tuple[int, ...]) -> bool:
     """Whether a map has the same whole stride along every axis."""
-    return all(n > 0 and s % n == 0 and s // n == source[0] // spatial[0] for s, n in zip(source, spatial, strict=True))
+    return all(
+        n > 0 and s % n == 0 and s // n == source[0] // spatial[0]
+        for s, n in zip(source, spatial, strict=True)
+    )
 
 
 def _grids(tokens: int, source: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:

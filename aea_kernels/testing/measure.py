@@ -78,7 +78,9 @@ class Errors:
     @property
     def worst(self) -> ElementError:
         """The element whose verdict, then whose error, is the worst."""
-        return max(self.elements, key=lambda e: (e.verdict.fails, not e.verdict.holds, _rank(e.error)))
+        return max(
+            self.elements, key=lambda e: (e.verdict.fails, not e.verdict.holds, _rank(e.error))
+        )
 
     @property
     def error(self) -> float:
@@ -102,7 +104,9 @@ class Errors:
         lines = [f"{self.group}: {self.verdict}"]
         for e in self.elements:
             numbers = [f"{show(e.working)} in {name(self.dtype)}"] if e.working else []
-            numbers += [f"{show(e.double)} in float64, {e.double.decibels:.0f} dB"] if e.double else []
+            numbers += (
+                [f"{show(e.double)} in float64, {e.double.decibels:.0f} dB"] if e.double else []
+            )
             lines.append(f"  {e.element}: {', '.join(numbers) or e.reason} ({e.verdict})")
         return "\n".join(lines)
 
@@ -149,7 +153,10 @@ def equivariance_error(
             doubled = measured.run(copied(fn, torch.float64), x.to(torch.float64), fails=in_float64)
         found = tuple(
             element_error(
-                e, None if working is None else working[i], None if doubled is None else doubled[i], rounding_error(x)
+                e,
+                None if working is None else working[i],
+                None if doubled is None else doubled[i],
+                rounding_error(x),
             )
             for i, e in enumerate(elements)
         )
@@ -192,7 +199,9 @@ class _Measurement:
         found = layouts(output.shape, self.frame, module)
         if output.dim() == 2 + len(self.frame.spatial):
             found = [by_axes(output.dim(), range(2, output.dim()))]
-        if not found or (not found[0].positions and any(e.moves == "positions" for e in self.elements)):
+        if not found or (
+            not found[0].positions and any(e.moves == "positions" for e in self.elements)
+        ):
             raise UnmeasurableError(
                 f"the output of fn, of shape {tuple(output.shape)}, has no known axes of positions: ask whether fn is "
                 "invariant, or name the axes"
@@ -230,7 +239,9 @@ def compare(
     """
     try:
         expected = (
-            original.to(torch.float64) if layout is None else layout.act(original.to(torch.float64), element, frame)
+            original.to(torch.float64)
+            if layout is None
+            else layout.act(original.to(torch.float64), element, frame)
         )
     except UndefinedActionError as error:
         return f"{error}"
@@ -244,7 +255,9 @@ def compare(
     got_map, expected_map = layout.map(got)[0], layout.map(expected)[0]
     spatial = tuple(expected_map.shape[2:])
     if not spatial or not any(element.spill):
-        return difference(got, expected, largest_input, layout.positions if layout.grid is None else ())
+        return difference(
+            got, expected, largest_input, layout.positions if layout.grid is None else ()
+        )
     strides = strides_of(frame, spatial)
     index = interior(expected_map.shape, element, reached, strides)
     if index is not None:
@@ -260,7 +273,9 @@ NO_INTERIOR = NotMeasured(
 )
 
 
-def element_error(element: Element, working: Outcome | None, double: Outcome | None, eps: float) -> ElementError:
+def element_error(
+    element: Element, working: Outcome | None, double: Outcome | None, eps: float
+) -> ElementError:
     """What the outcomes in both precisions say; None stands for a precision that was not measured."""
     a = working if isinstance(working, Difference) else None
     b = double if isinstance(double, Difference) else None
@@ -278,7 +293,9 @@ def input_layout(x: Tensor, positions: Sequence[int] | None = None) -> Layout:
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x is {got}, expected a floating-point tensor (N, C, *spatial)")
     if positions is None and not 3 <= x.dim() <= 5:
-        raise ValueError(f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes"
+        )
     return by_axes(x.dim(), range(2, x.dim()) if positions is None else positions)
 
 
@@ -304,7 +321,9 @@ def require_determinism(fn: Function, x: Tensor) -> None:
     training = module is not None and module.training
     layers = [] if module is None else _random_layers(module)
     where = f" in {', '.join(layers)}" if layers else ""
-    mode = "it is in training mode, so call eval() first" if training else "fix their seed within fn"
+    mode = (
+        "it is in training mode, so call eval() first" if training else "fix their seed within fn"
+    )
     raise UnmeasurableError(
         f"fn draws random numbers{where}: two calls on the same input differ by {apart:.2g}, which says nothing about "
         f"its symmetry; {mode}"

@@ -65,7 +65,9 @@ def own_error(seen: Call, element: Element, frame: Frame) -> Outcome:
     for layout in _first(seen.hints.get(place), layouts(widest.shape, frame, seen.module)):
         local_frame, local = _local(layout, widest, element, frame)
         if local is None:
-            failure = NotMeasured("the symmetry is lost before it: the element does not act on its input")
+            failure = NotMeasured(
+                "the symmetry is lost before it: the element does not act on its input"
+            )
             continue
         try:
             returned, handed = _call_transformed(seen, layout, local, local_frame)
@@ -113,10 +115,18 @@ def _best(
     for candidate in usable:
         spatial = candidate.spatial(shape)
         reached = None
-        if tensor.marked is not None and len(spatial) == len(local.spatial) and tensor.marked.shape == shape:
-            reached = reach(candidate.map(tensor.marked)[0], local.spatial, strides_of(local, spatial))
+        if (
+            tensor.marked is not None
+            and len(spatial) == len(local.spatial)
+            and tensor.marked.shape == shape
+        ):
+            reached = reach(
+                candidate.map(tensor.marked)[0], local.spatial, strides_of(local, spatial)
+            )
         try:
-            outcome = compare(tensor.got, tensor.original, candidate, element, local, reached, largest)
+            outcome = compare(
+                tensor.got, tensor.original, candidate, element, local, reached, largest
+            )
         except UnmeasurableError as error:
             outcome = str(error)
         if best is None or _rank(outcome) < _rank(best[0]):
@@ -127,10 +137,16 @@ def _best(
 
 
 def _first(hint: Layout | None, usable: list[Layout]) -> list[Layout]:
-    return [hint, *(layout for layout in usable if layout != hint)] if hint is not None and hint in usable else usable
+    return (
+        [hint, *(layout for layout in usable if layout != hint)]
+        if hint is not None and hint in usable
+        else usable
+    )
 
 
-def _local(layout: Layout, t: Tensor, element: Element, frame: Frame) -> tuple[Frame, Element | None]:
+def _local(
+    layout: Layout, t: Tensor, element: Element, frame: Frame
+) -> tuple[Frame, Element | None]:
     """The layer's own input as the frame of its groups, and the element that acts on it."""
     spatial = layout.spatial(t.shape)
     local_frame = Frame(1 if layout.images is None else t.shape[layout.images], spatial)
@@ -139,7 +155,9 @@ def _local(layout: Layout, t: Tensor, element: Element, frame: Frame) -> tuple[F
     return local_frame, element.local(spatial, strides_of(frame, spatial))
 
 
-def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame) -> tuple[_Handed, list[_Handed]]:
+def _call_transformed(
+    seen: Call, layout: Layout, element: Element, frame: Frame
+) -> tuple[_Handed, list[_Handed]]:
     """What the layer returns for its transformed inputs, and what it hands to the layers that it calls."""
 
     places = {id(t): place for place, t in enumerate(tensors_in(seen.inputs))}
@@ -151,19 +169,27 @@ def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame
 
     def mark(t: Tensor) -> Tensor:
         where = layout_of(t)
-        return t.clone() if where is None or where.grid is not None else with_nan(t, where.positions)
+        return (
+            t.clone() if where is None or where.grid is not None else with_nan(t, where.positions)
+        )
 
     def layout_of(t: Tensor) -> Layout | None:
         usable = _first(seen.hints.get(places[id(t)]), _first(layout, layouts(t.shape, frame)))
         return next(iter(usable), None)
 
-    known = [c for c in seen.children if not any(o.layout is None for o in seen.children if o.module is c.module)]
+    known = [
+        c
+        for c in seen.children
+        if not any(o.layout is None for o in seen.children if o.module is c.module)
+    ]
 
     def computed(child: Call, tensors: list[Tensor]) -> list[Tensor]:
         """Without those that an earlier call returned: they are what was answered."""
         return [t for place, t in enumerate(tensors) if place not in child.hints]
 
-    def call(change: Callable[[Tensor], Tensor], answer: Callable[[Tensor, Layout], Tensor]) -> list[Tensor]:
+    def call(
+        change: Callable[[Tensor], Tensor], answer: Callable[[Tensor, Layout], Tensor]
+    ) -> list[Tensor]:
         """What it returns, then what it hands to each of its known children in turn."""
         prepared: dict[nn.Module, list[Any]] = {}
         for child in known:
@@ -179,14 +205,20 @@ def _call_transformed(seen: Call, layout: Layout, element: Element, frame: Frame
     output = seen.first_output()
     assert output is not None
     originals = [output, *(t for child in known for t in computed(child, tensors_in(child.inputs)))]
-    whose = [seen.module, *(child.module for child in known for _ in computed(child, tensors_in(child.inputs)))]
+    whose = [
+        seen.module,
+        *(child.module for child in known for _ in computed(child, tensors_in(child.inputs))),
+    ]
     if len(got) != len(originals):
         raise RuntimeError("it calls its layers otherwise")
     marked: list[Tensor | None] = [None] * len(got)
     if any(element.spill):
         marks = call(mark, lambda t, _: t.clone())
         marked = [*marks] if len(marks) == len(got) else marked
-    found = [_Handed(a, b, c, module) for a, b, c, module in zip(got, originals, marked, whose, strict=True)]
+    found = [
+        _Handed(a, b, c, module)
+        for a, b, c, module in zip(got, originals, marked, whose, strict=True)
+    ]
     return found[0], found[1:]
 
 

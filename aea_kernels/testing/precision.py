@@ -23,7 +23,11 @@ class _NothingBelowFloat64(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         dtype = kwargs.get("dtype")
-        if func is torch.ops.aten._to_copy.default and dtype is not None and dtype.is_floating_point:
+        if (
+            func is torch.ops.aten._to_copy.default
+            and dtype is not None
+            and dtype.is_floating_point
+        ):
             kwargs["dtype"] = torch.float64
         return func(*args, **kwargs)
 

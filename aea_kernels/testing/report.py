@@ -59,7 +59,9 @@ class Report:
 
     def __str__(self) -> str:
         mode = "training" if self.training else "evaluation"
-        parts = [f"{self.model} on {name(self.dtype)} {'x'.join(map(str, self.shape))}, {mode} mode"]
+        parts = [
+            f"{self.model} on {name(self.dtype)} {'x'.join(map(str, self.shape))}, {mode} mode"
+        ]
         for group, layers in self.layers.items():
             parts.append(f"{group}\n{_table(_HEAD, [self._row(layer) for layer in layers])}")
             faults = [f"  {layer.title}: {layer.cause}" for layer in self.culprits(group)]
@@ -91,13 +93,22 @@ class Report:
                         else f"{old.own.verdict}, now {layer.own.verdict}",
                     ]
                 )  # fmt: skip
-            head = ["layer", "own before", "own after", "accumulated before", "after", "own error is"]
+            head = [
+                "layer",
+                "own before",
+                "own after",
+                "accumulated before",
+                "after",
+                "own error is",
+            ]
             parts.append(f"{group}\n{_table(head, rows)}")
         return "\n\n".join(parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, which `load` reads."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
+        Path(path).write_text(
+            json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""
@@ -108,7 +119,10 @@ class Report:
             "training": self.training,
             "shape": list(self.shape),
             "dtype": name(self.dtype),
-            "groups": {group: [_layer_to_dict(layer) for layer in layers] for group, layers in self.layers.items()},
+            "groups": {
+                group: [_layer_to_dict(layer) for layer in layers]
+                for group, layers in self.layers.items()
+            },
             "sizes": {
                 group: {str(size): verdict.value for size, verdict in sizes.verdicts.items()}
                 for group, sizes in self.sizes.items()
@@ -123,9 +137,17 @@ class Report:
             if saved["format"] != FORMAT:
                 raise ValueError(f"format {saved['format']}, expected {FORMAT}")
             dtype = getattr(torch, saved["dtype"])
-            layers = {g: [_layer_from_dict(layer, g, dtype) for layer in rows] for g, rows in saved["groups"].items()}
-            sizes = {g: Sizes(g, {int(s): Verdict(v) for s, v in found.items()}) for g, found in saved["sizes"].items()}
-            return cls(saved["model"], saved["training"], tuple(saved["shape"]), dtype, layers, sizes)
+            layers = {
+                g: [_layer_from_dict(layer, g, dtype) for layer in rows]
+                for g, rows in saved["groups"].items()
+            }
+            sizes = {
+                g: Sizes(g, {int(s): Verdict(v) for s, v in found.items()})
+                for g, found in saved["sizes"].items()
+            }
+            return cls(
+                saved["model"], saved["training"], tuple(saved["shape"]), dtype, layers, sizes
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
 
@@ -133,16 +155,33 @@ class Report:
         """Layer against error in float64, one panel a group: dots are a layer's own error, the line has accumulated."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values()))), 3.2 * len(self.layers)))
+        figure = Figure(
+            figsize=(
+                max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values()))),
+                3.2 * len(self.layers),
+            )
+        )
         panels = figure.subplots(len(self.layers), 1, squeeze=False)[:, 0]
         for axes, (group, layers) in zip(panels, self.layers.items(), strict=True):
             places = range(len(layers))
-            axes.plot(places, [_drawn(layer.accumulated) for layer in layers], color="0.4", label="accumulated")
-            axes.plot(places, [_drawn(layer.own) for layer in layers], "o", markersize=4, label="own")
+            axes.plot(
+                places,
+                [_drawn(layer.accumulated) for layer in layers],
+                color="0.4",
+                label="accumulated",
+            )
+            axes.plot(
+                places, [_drawn(layer.own) for layer in layers], "o", markersize=4, label="own"
+            )
             axes.set_yscale("log")
             axes.set_ylabel("relative error")
             axes.set_title(group, fontsize="medium")
-            axes.set_xticks(places, [layer.name or "(network)" for layer in layers], rotation=90, fontsize="x-small")
+            axes.set_xticks(
+                places,
+                [layer.name or "(network)" for layer in layers],
+                rotation=90,
+                fontsize="x-small",
+            )
             axes.legend()
         figure.tight_layout()
         return figure
@@ -168,11 +207,27 @@ class Report:
         ]
 
 
-_HEAD = ["layer", "class", "output", "own", "own f64", "own error is", "accum.", "accum. f64", "dB", "accumulated is"]
+_HEAD = [
+    "layer",
+    "class",
+    "output",
+    "own",
+    "own f64",
+    "own error is",
+    "accum.",
+    "accum. f64",
+    "dB",
+    "accumulated is",
+]
 
 
 def equivariance_report(
-    model: nn.Module, x: Tensor, groups: Group | Sequence[Group], *, sizes: Iterable[int] = (), seed: int = 0
+    model: nn.Module,
+    x: Tensor,
+    groups: Group | Sequence[Group],
+    *,
+    sizes: Iterable[int] = (),
+    seed: int = 0,
 ) -> Report:
     """Measure every layer under every group, in the dtype of x and in float64, in the mode that the model is in.
 
@@ -196,14 +251,17 @@ def equivariance_report(
     sizes = list(sizes)
     measured = layer_errors(model, x, groups, seed=seed)
     layers = {group.name: found for group, found in zip(groups, measured, strict=True)}
-    searched = {group.name: legal_sizes(model, x, group, sizes) for group in groups} if sizes else {}
+    searched = (
+        {group.name: legal_sizes(model, x, group, sizes) for group in groups} if sizes else {}
+    )
     return Report(type(model).__name__, model.training, tuple(x.shape), x.dtype, layers, searched)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
     )
 
 
@@ -232,7 +290,9 @@ def _layer_from_dict(saved: dict[str, Any], group: str, dtype: torch.dtype) -> L
         Errors(group, dtype, saved["eps"], tuple(_error_from_dict(e) for e in saved[kind]))
         for kind in ("own", "accumulated")
     )
-    return Layer(saved["name"], saved["class"], tuple(saved["shape"]), own, accumulated, saved["cause"])
+    return Layer(
+        saved["name"], saved["class"], tuple(saved["shape"]), own, accumulated, saved["cause"]
+    )
 
 
 def _error_to_dict(error: ElementError) -> dict[str, Any]:
@@ -240,7 +300,9 @@ def _error_to_dict(error: ElementError) -> dict[str, Any]:
         if d is None:
             return None
         pair = {"relative": d.relative, "decibels": d.decibels}
-        return {k: v if math.isfinite(v) else None for k, v in pair.items()} | {"at_border": d.at_border}
+        return {k: v if math.isfinite(v) else None for k, v in pair.items()} | {
+            "at_border": d.at_border
+        }
 
     return {
         "element": error.element,
@@ -256,8 +318,12 @@ def _error_from_dict(saved: dict[str, Any]) -> ElementError:
         if d is None:
             return None
         relative = math.nan if d["relative"] is None else d["relative"]
-        decibels = (math.inf if relative == 0 else math.nan) if d["decibels"] is None else d["decibels"]
+        decibels = (
+            (math.inf if relative == 0 else math.nan) if d["decibels"] is None else d["decibels"]
+        )
         return Difference(relative, decibels, d["at_border"])
 
     working, double = difference(saved["working"]), difference(saved["float64"])
-    return ElementError(saved["element"], working, double, Verdict(saved["verdict"]), saved["reason"])
+    return ElementError(
+        saved["element"], working, double, Verdict(saved["verdict"]), saved["reason"]
+    )

@@ -48,7 +48,9 @@ class Sizes:
     def __str__(self) -> str:
         if not self.verdicts:
             return f"{self.group}: no size was tried"
-        tried = f"of the {len(self.verdicts)} sizes from {min(self.verdicts)} to {max(self.verdicts)}"
+        tried = (
+            f"of the {len(self.verdicts)} sizes from {min(self.verdicts)} to {max(self.verdicts)}"
+        )
         if not self.legal:
             return f"{self.group}: none {tried} is legal"
         if len(self.legal) == len(self.verdicts):
@@ -58,7 +60,9 @@ class Sizes:
         return f"{self.group}: the legal sizes are {', '.join(str(s) for s in self.legal)}, {tried}"
 
 
-def legal_sizes(model: nn.Module, x: Tensor, group: Group, sizes: Iterable[int], *, average: bool = True) -> Sizes:
+def legal_sizes(
+    model: nn.Module, x: Tensor, group: Group, sizes: Iterable[int], *, average: bool = True
+) -> Sizes:
     """Try the symmetry at every size.
 
     Args:
@@ -76,7 +80,9 @@ def legal_sizes(model: nn.Module, x: Tensor, group: Group, sizes: Iterable[int],
     verdicts = {}
     for size in sizes:
         shape = (*x.shape[:2], *[size] * (x.dim() - 2))
-        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(size), dtype=torch.float64, device="cpu")
+        drawn = torch.randn(
+            shape, generator=torch.Generator().manual_seed(size), dtype=torch.float64, device="cpu"
+        )
         try:
             verdicts[size] = equivariance_error(fixed, drawn.to(x.device, dtype), group).verdict
         except (UnmeasurableError, ValueError):

@@ -43,7 +43,9 @@ def tensors(
     if layout == "channels_last":
         x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
     elif layout == "sliced":
-        x = normal(*(2 * n + 1 for n in shape), dtype=dtype, seed=seed)[tuple(slice(1, 2 * n, 2) for n in shape)]
+        x = normal(*(2 * n + 1 for n in shape), dtype=dtype, seed=seed)[
+            tuple(slice(1, 2 * n, 2) for n in shape)
+        ]
     elif layout == "transposed":
         x = normal(*reversed(shape), dtype=dtype, seed=seed).permute(*reversed(range(len(shape))))
     elif layout == "expanded":
@@ -53,7 +55,9 @@ def tensors(
     return x.requires_grad_(requires_grad)
 
 
-def spatial_shapes(max_axes: int = 3, max_side: int = 7, min_axes: int = 1) -> st.SearchStrategy[tuple[int, ...]]:
+def spatial_shapes(
+    max_axes: int = 3, max_side: int = 7, min_axes: int = 1
+) -> st.SearchStrategy[tuple[int, ...]]:
     """Sizes along one to three axes of positions."""
     return st.lists(st.integers(1, max_side), min_size=min_axes, max_size=max_axes).map(tuple)
 
@@ -97,7 +101,9 @@ def attention_arguments(
     queries, keys = (draw(st.integers(1, max_positions)) for _ in range(2))
     dtype = draw(st.sampled_from(dtypes))
     shapes = (queries, width), (keys, width), (keys, value_width)
-    query, key, value = (draw(tensors((batch, heads, *s), dtype=dtype, layouts=layouts)) for s in shapes)
+    query, key, value = (
+        draw(tensors((batch, heads, *s), dtype=dtype, layouts=layouts)) for s in shapes
+    )
     return query, key, value
 
 

@@ -54,7 +54,9 @@ class Call:
 
 
 @contextmanager
-def traced(model: nn.Module, seen: Callable[[Call], None], *, keep: bool = True) -> Iterator[list[Call]]:
+def traced(
+    model: nn.Module, seen: Callable[[Call], None], *, keep: bool = True
+) -> Iterator[list[Call]]:
     """While it is open, hand every finished call to `seen`, children before parents; calls made by `seen` do not count.
 
     Args:
@@ -82,7 +84,9 @@ def traced(model: nn.Module, seen: Callable[[Call], None], *, keep: bool = True)
                 return
             times[name] += 1
             numbered = name if times[name] == 1 else f"{name}#{times[name]}"
-            call = Call(numbered, module, map_tensors(torch.clone, (args, kwargs)) if keep else ((), {}))
+            call = Call(
+                numbered, module, map_tensors(torch.clone, (args, kwargs)) if keep else ((), {})
+            )
             hints = enumerate(hint(t) for t in tensors_in((args, kwargs)))
             call.hints = {place: layout for place, layout in hints if layout is not None}
             if open_calls:
@@ -137,7 +141,10 @@ def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[dict[nn.Module,
             queue = deque(outputs)
 
             def forward(
-                *args: Any, _queue: deque[Any] = queue, _asked: list[Any] = asked[module], **kwargs: Any
+                *args: Any,
+                _queue: deque[Any] = queue,
+                _asked: list[Any] = asked[module],
+                **kwargs: Any,
             ) -> Any:
                 _asked.append(map_tensors(torch.clone, (args, kwargs)))
                 return _queue.popleft()

@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli import demo, evaluate, export, heatmaps, info, predict, pretrain, register, reproduce, restore, train
+from aeanet.cli import (
+    demo,
+    evaluate,
+    export,
+    heatmaps,
+    info,
+    predict,
+    pretrain,
+    register,
+    reproduce,
+    restore,
+    train,
+)
 from aeanet.cli.shared import one_sentence, say
 from aeanet.cli.streams import prepare_streams
 
@@ -28,7 +40,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (restore, demo, register, train, predict, evaluate, heatmaps, export, reproduce, pretrain, info):
+for _module in (
+    restore,
+    demo,
+    register,
+    train,
+    predict,
+    evaluate,
+    heatmaps,
+    export,
+    reproduce,
+    pretrain,
+    info,
+):
     app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(
         one_sentence()(_module.main)
     )
@@ -37,7 +61,10 @@ for _module in (restore, demo, register, train, predict, evaluate, heatmaps, exp
 @app.callback()
 def _about(
     show: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
     ] = False,
 ) -> None:
     """A noisy SEM micrograph in, a clean one at twice the resolution out.

@@ -97,7 +97,11 @@ def restore_all(
             show(bar, f"Restoring {image.name}", index / len(images))
 
             def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
-                show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / len(images))
+                show(
+                    bar,
+                    f"Restoring {name}, tile {done} of {total}",
+                    (index + done / total) / len(images),
+                )
 
             with outcome.of(image, alone=group is None):
                 with agreeing(group):
@@ -106,14 +110,20 @@ def restore_all(
                 picture = _residual_file(target, images, overwrite) if residual else None
 
                 def on_result(
-                    pixels: "NDArray", result: "NDArray", name: str = image.name, picture: Path | None = picture
+                    pixels: "NDArray",
+                    result: "NDArray",
+                    name: str = image.name,
+                    picture: Path | None = picture,
                 ) -> None:
                     say_trust(name, model, pixels, result, picture)
 
                 def on_read(source: "Micrograph", name: str = image.name) -> None:
                     say_change(name, source)
 
-                told: Any = {"on_read": on_read, "on_result": on_result if trust or residual else None}
+                told: Any = {
+                    "on_read": on_read,
+                    "on_result": on_result if trust or residual else None,
+                }
                 restore_file(model, image, target, group=group, progress=on_tile, **told, **options)
                 say(str(target))
         show(bar, "Restored", 1.0)
@@ -123,12 +133,16 @@ def restore_all(
 def say_change(name: str, image: "Micrograph") -> None:
     """Say what of a file does not enter the result."""
     if image.bar:
-        note(f"{name}: The information bar, {image.bar} rows at the bottom, is left out; --keep-bar keeps it.")
+        note(
+            f"{name}: The information bar, {image.bar} rows at the bottom, is left out; --keep-bar keeps it."
+        )
     if image.colour:
         note(f"{name}: The colours become grey.")
 
 
-def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None) -> None:
+def say_trust(
+    name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None
+) -> None:
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to `picture`."""
     from aeanet.inference.trust import assess, write_residual
     from aeanet.inference.trust.residual import residual
@@ -146,7 +160,9 @@ def say_trust(name: str, model: "Network", image: "NDArray", restored: "NDArray"
 
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
     """Where the residual of a result goes; None, with a warning, if a file is there that is to be kept."""
-    file = target.with_name(f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}")
+    file = target.with_name(
+        f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}"
+    )
     try:
         check_place(file, overwrite=overwrite, inputs=images)
     except TargetError as error:
@@ -192,14 +208,18 @@ class Outcome:
         fail(sentence)
 
 
-def _target(image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool) -> Path:
+def _target(
+    image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool
+) -> Path:
     """Where the result of an image goes; `taken` has the results before it. Raises TargetError, OSError."""
     from aeanet.io.images import result_name
 
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:
-        raise TargetError(f"{image} would be written to {target}, as {first} is: restore it into another folder.")
+        raise TargetError(
+            f"{image} would be written to {target}, as {first} is: restore it into another folder."
+        )
     try:
         check_place(target, overwrite=overwrite, inputs=images)
     except TargetError as error:

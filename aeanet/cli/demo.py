@@ -13,9 +13,9 @@ EXAMPLE = "aeanet demo --out aeanet-demo"
 
 
 def main(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the pictures and the model.", parser=path)] = Path(
-        "aeanet-demo"
-    ),
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the pictures and the model.", parser=path)
+    ] = Path("aeanet-demo"),
     overwrite: Overwrite = False,
 ) -> None:
     """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen, and show the gain.

@@ -59,7 +59,8 @@ def main(
     ],
     folder: Pairs,
     results: Annotated[
-        Path | None, option("Folder for evaluation.json and a picture of each pair.", "--out", parser=path)
+        Path | None,
+        option("Folder for evaluation.json and a picture of each pair.", "--out", parser=path),
     ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
     samples: Samples = None,
@@ -86,7 +87,11 @@ def main(
             check_place(results / name, overwrite=overwrite)
         make_folder(results)
     data = register_pairs(folder)
-    sample_of = read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys()) if samples else {}
+    sample_of = (
+        read_samples(samples, {pair.name for pair in data.pairs} | data.refused.keys())
+        if samples
+        else {}
+    )
     evaluations, warnings = score_all(runs, models, folder, data.pairs, results)
     scores = evaluation.Evaluation.average(evaluations)
     if not scores.subimages:
@@ -104,9 +109,14 @@ def main(
         say(json_text(record, indent=2))
     else:
         out.print(scores.table())
-        gain, ssim = (evaluation.improvement(evaluations, m, samples=sample_of) for m in ("delta_psnr", "delta_ssim"))
+        gain, ssim = (
+            evaluation.improvement(evaluations, m, samples=sample_of)
+            for m in ("delta_psnr", "delta_ssim")
+        )
         if gain and ssim:
-            say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)}{_of_what(len(runs), gain, samples)}.")
+            say(
+                f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)}{_of_what(len(runs), gain, samples)}."
+            )
         for name, sentences in warnings.items():
             for sentence in sentences:
                 warn(f"{name}: {sentence}")
@@ -169,7 +179,11 @@ def score_all(
 
         for run in runs:
             if run in models:
-                evaluations.append(evaluation.evaluate(models[run], pairs, on_pair=partial(on_pair, model=models[run])))
+                evaluations.append(
+                    evaluation.evaluate(
+                        models[run], pairs, on_pair=partial(on_pair, model=models[run])
+                    )
+                )
             else:
                 evaluations.append(by_own_models(run, pairs, on_pair))
     return evaluations, warnings
@@ -177,12 +191,19 @@ def score_all(
 
 def where_the_errors_are(scores: "evaluation.Evaluation", warned: set[str]) -> str:
     """A sentence: the PSNR of the pairs that are warned of, beside that of the others."""
-    groups = [[score.psnr for score in scores.pairs if (score.name in warned) is flag] for flag in (True, False)]
-    there, elsewhere = (f"{statistics.fmean(group):.2f} dB" if group else "unknown" for group in groups)
+    groups = [
+        [score.psnr for score in scores.pairs if (score.name in warned) is flag]
+        for flag in (True, False)
+    ]
+    there, elsewhere = (
+        f"{statistics.fmean(group):.2f} dB" if group else "unknown" for group in groups
+    )
     return f"Warned of {len(groups[0])} of {len(scores.pairs)} pairs: mean PSNR {there} there, {elsewhere} elsewhere."
 
 
-def by_own_models(run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair") -> "evaluation.Evaluation":
+def by_own_models(
+    run: Path, pairs: "list[RegisteredPair]", on_pair: "OnPair"
+) -> "evaluation.Evaluation":
     """The scores of each pair by the network trained on it alone. Pairs without one are named."""
     from aeanet.networks.registry import load_model, to_device
     from aeanet.scoring import evaluation

@@ -29,4 +29,6 @@ def main(
     differences = export_onnx(load_model(run), file)
     say(f"{file} is written: {file.stat().st_size / 1e6:.1f} MB, ONNX opset {OPSET}.")
     for (batch, height, width), difference in differences.items():
-        say(f"  {batch} x {height} x {width} px: differs from PyTorch by {difference:.1g} of the largest number")
+        say(
+            f"  {batch} x {height} x {width} px: differs from PyTorch by {difference:.1g} of the largest number"
+        )

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aeanet.cli.earlier import check_place
-from aeanet.cli.shared import KeepBar, Overwrite, argument, fail, option, path, progress_bar, say, show
+from aeanet.cli.shared import (
+    KeepBar,
+    Overwrite,
+    argument,
+    fail,
+    option,
+    path,
+    progress_bar,
+    say,
+    show,
+)
 from aeanet.io.atomic import make_folder, write_atomically
 from aeanet.io.text import visible
 
@@ -25,10 +35,14 @@ def main(
             parser=path,
         ),
     ],
-    images: Annotated[list[Path], argument("Micrographs, as for `aeanet predict`.", metavar="IMAGE", parser=path)],
+    images: Annotated[
+        list[Path], argument("Micrographs, as for `aeanet predict`.", metavar="IMAGE", parser=path)
+    ],
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
-    number: Annotated[int, typer.Option("--references", min=1, help="How many references the figure shows.")] = 4,
+    number: Annotated[
+        int, typer.Option("--references", min=1, help="How many references the figure shows.")
+    ] = 4,
     overwrite: Overwrite = False,
 ) -> None:
     """Show where in images each reference is relevant: the vectors learned in training that all images attend to.
@@ -79,6 +93,9 @@ def main(
             write_atomically(folder / f"{name}.npz", buffer.getvalue())
             say(str(folder / f"{name}.npz"))
         if shown:
-            write_atomically(figure, render(lambda: draw_heatmaps(list(shown), list(shown.values()), maps, chosen)))
+            write_atomically(
+                figure,
+                render(lambda: draw_heatmaps(list(shown), list(shown.values()), maps, chosen)),
+            )
             say(str(figure))
     outcome.end(len(images), "shown")

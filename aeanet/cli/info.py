@@ -16,7 +16,10 @@ _LONGEST = 200  # characters of a text of several lines
 
 def main(
     path: Annotated[
-        Path, argument("A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path)
+        Path,
+        argument(
+            "A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path
+        ),
     ],
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
@@ -39,7 +42,11 @@ def _model(path: Path) -> dict[str, Any]:
 
     folder = path if path.is_dir() else path.parent
     if path.is_dir() and listed_models(path):
-        return {"file": str(path), "kind": "run of one model per pair", "models": listed_models(path)}
+        return {
+            "file": str(path),
+            "kind": "run of one model per pair",
+            "models": listed_models(path),
+        }
     model = load_model(path)
     run = path.with_suffix(".json") if path.parent == SHIPPED_FOLDER else folder / RUN_FILE
     return {
@@ -63,14 +70,27 @@ def _image(path: Path) -> dict[str, Any]:
     image: Mosaic | Micrograph
     if shape_by_regions(path):
         with open_mosaic(path) as image:
-            found: dict[str, Any] = {"kind": "image read by regions", "height": image.shape[0], "width": image.shape[1]}
+            found: dict[str, Any] = {
+                "kind": "image read by regions",
+                "height": image.shape[0],
+                "width": image.shape[1],
+            }
     else:
         image = read_image(path)
         raw = image.to_raw(image.pixels)
-        found = {"kind": image.kind, "height": raw.shape[0], "width": raw.shape[1], "bar_rows": image.bar}
+        found = {
+            "kind": image.kind,
+            "height": raw.shape[0],
+            "width": raw.shape[1],
+            "bar_rows": image.bar,
+        }
         found["values"] = [raw.min().item(), raw.max().item()]
     size = image.pixel_size and asdict(image.pixel_size)
-    common = {"dtype": str(image.dtype), "black_and_white": [image.low, image.high], "pixel_size": size}
+    common = {
+        "dtype": str(image.dtype),
+        "black_and_white": [image.low, image.high],
+        "pixel_size": size,
+    }
     return {"file": str(path), **found, **common}
 
 

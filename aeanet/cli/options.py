@@ -21,13 +21,17 @@ def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
     for field in fields(settings):
         if get_origin(hints[field.name]) is Annotated:
             kind, text = get_args(hints[field.name])
-            option = typer.Option(help=f"{text} ({_shown(field.default)}).", show_default=False, rich_help_panel=panel)
+            option = typer.Option(
+                help=f"{text} ({_shown(field.default)}).", show_default=False, rich_help_panel=panel
+            )
             parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None)
             options.append(parameter.replace(annotation=Annotated[kind | None, option]))
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [
+            p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
         return command
 
@@ -39,4 +43,10 @@ def _shown(default: Any) -> str:
         return "yes" if default else "no"
     if isinstance(default, tuple):
         return " ".join(map(str, default))
-    return f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else default
+    return (
+        f"{default:,}"
+        if isinstance(default, int)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else default
+    )

@@ -16,11 +16,14 @@ def main(
     images: Images,
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     tile: Tile = "auto",
-    magnification: Annotated[float | None, option("Result px per image px, 0.9 to 16 (as in the training).")] = None,
+    magnification: Annotated[
+        float | None, option("Result px per image px, 0.9 to 16 (as in the training).")
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     flips: Flips = None,
     compiled: Annotated[
-        bool, option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile")
+        bool,
+        option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile"),
     ] = False,
     keep_bar: KeepBar = False,
     overwrite: Overwrite = False,
@@ -39,5 +42,12 @@ def main(
     """
     from aeanet.cli.batch import restore_images
 
-    options: Any = {"magnification": magnification, "precision": precision, "flips": flips, "keep_bar": keep_bar}
-    restore_images(run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options)
+    options: Any = {
+        "magnification": magnification,
+        "precision": precision,
+        "flips": flips,
+        "keep_bar": keep_bar,
+    }
+    restore_images(
+        run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options
+    )

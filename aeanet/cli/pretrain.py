@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import INTERRUPTED, Minutes, fail, option, path, progress_bar, say, seconds_of, show, warn
+from aeanet.cli.shared import (
+    INTERRUPTED,
+    Minutes,
+    fail,
+    option,
+    path,
+    progress_bar,
+    say,
+    seconds_of,
+    show,
+    warn,
+)
 from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
@@ -24,14 +35,21 @@ else:
 EXAMPLE = "aeanet pretrain --out runs/sem --minutes 180"
 
 
-@options_of(Recipe, "Recipe (in brackets: the paper's; without options 60,000 steps of 16 crops of 96 px)")
+@options_of(
+    Recipe, "Recipe (in brackets: the paper's; without options 60,000 steps of 16 crops of 96 px)"
+)
 def main(
     run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
     minutes: Minutes = None,
     model: Annotated[NetworkName, typer.Option(help="Network.")] = "shuffled",
-    attention: Annotated[AttentionAt | None, option("Attention blocks of `shuffled` (none).")] = None,
+    attention: Annotated[
+        AttentionAt | None, option("Attention blocks of `shuffled` (none).")
+    ] = None,
     start: Annotated[
-        Path | None, option("Begin with the weights of this model: a run folder or file.", "--from", parser=path)
+        Path | None,
+        option(
+            "Begin with the weights of this model: a run folder or file.", "--from", parser=path
+        ),
     ] = None,
     blocks: Annotated[
         tuple[int, int, int] | None,
@@ -42,7 +60,9 @@ def main(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
     resume: Annotated[bool, option("Go on from the latest checkpoint.", "--resume")] = False,
-    overwrite: Annotated[bool, option("Replace the run that is in the folder.", "--overwrite")] = False,
+    overwrite: Annotated[
+        bool, option("Replace the run that is in the folder.", "--overwrite")
+    ] = False,
     **changes: Any,
 ) -> None:
     """Train a model on simulated micrographs that never repeat, as the shipped model was, and score it on others.
@@ -67,7 +87,11 @@ def main(
             begun.recipe if begun else pretraining_recipe(),
             **{name: value for name, value in changes.items() if value is not None},
         )
-        options = begun.configuration["model"] if begun else {"name": model} | short_options(model) | special
+        options = (
+            begun.configuration["model"]
+            if begun
+            else {"name": model} | short_options(model) | special
+        )
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
@@ -81,11 +105,17 @@ def main(
             run=opened,
             workers=workers,
             on_step=on_step,
-            on_trouble=lambda error: warn(f"A file could not be saved for now: {sentence_or_raise(error)}"),
+            on_trouble=lambda error: warn(
+                f"A file could not be saved for now: {sentence_or_raise(error)}"
+            ),
             **options,
         )
-    steps = f"{done.progress.step:,}" + (f" of {recipe.steps:,}" if done.progress.step < recipe.steps else "")
+    steps = f"{done.progress.step:,}" + (
+        f" of {recipe.steps:,}" if done.progress.step < recipe.steps else ""
+    )
     if done.progress.interrupted:
-        warn(f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on.")
+        warn(
+            f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on."
+        )
         raise typer.Exit(INTERRUPTED)
     say(f"{steps} steps in {done.progress.seconds:.0f} s; the model is in {run}.")

@@ -35,8 +35,12 @@ EXAMPLE = "aeanet register pairs/ --out aligned"
 
 def main(
     folder: Pairs,
-    results: Annotated[Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out", parser=path)],
-    as_json: Annotated[bool, option("Print registration.json instead of a table.", "--json")] = False,
+    results: Annotated[
+        Path, option("Folder for lr/, hr/, mask/ and registration.json.", "--out", parser=path)
+    ],
+    as_json: Annotated[
+        bool, option("Print registration.json instead of a table.", "--json")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
@@ -52,7 +56,10 @@ def main(
     for place in (results, *parts.values()):
         keep_apart(place, folder)
     originals = {files.name: files for files in find_pairs(folder)}
-    for target in (results / REGISTRATION, *(part / f"{name}.tif" for name in originals for part in parts.values())):
+    for target in (
+        results / REGISTRATION,
+        *(part / f"{name}.tif" for name in originals for part in parts.values()),
+    ):
         check_place(target, overwrite=overwrite)
     for part in parts.values():
         make_folder(part)
@@ -68,7 +75,10 @@ def main(
                 data.refused[pair.name] = reason = sentence_or_raise(error)
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
-    record = {"pairs": {name: asdict(pair.report) for name, pair in written.items()}, "refused": data.refused}
+    record = {
+        "pairs": {name: asdict(pair.report) for name, pair in written.items()},
+        "refused": data.refused,
+    }
     write_json(results / REGISTRATION, record)
     if as_json:
         say(json_text(record, indent=2))
@@ -87,7 +97,9 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
     from aeanet.io.images import read_image, write_image
 
     lr, hr = read_image(originals.lr), read_image(originals.hr)
-    size = hr.pixel_size or (lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None)
+    size = hr.pixel_size or (
+        lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None
+    )
     write_image(folders["lr"] / f"{pair.name}.tif", pair.lr, like=replace(lr, pixel_size=size))
     write_image(folders["hr"] / f"{pair.name}.tif", pair.hr, like=replace(hr, pixel_size=size))
     write_image(folders["mask"] / f"{pair.name}.tif", pair.mask.astype(float))

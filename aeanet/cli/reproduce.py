@@ -38,17 +38,27 @@ def main(
     ] = 1.0,
     only: Annotated[
         str | None,
-        option("Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, fig5, fig6."),
+        option(
+            "Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, fig5, fig6."
+        ),
     ] = None,
-    number: Annotated[int | None, option("Use only this many pairs, from the first.", "--pairs", min=1)] = None,
+    number: Annotated[
+        int | None, option("Use only this many pairs, from the first.", "--pairs", min=1)
+    ] = None,
     self_pairs: Annotated[
-        int | None, option("Self-training for this many pairs, evenly spaced, instead of all.", min=1)
+        int | None,
+        option("Self-training for this many pairs, evenly spaced, instead of all.", min=1),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Methods of Table 1, with commas; any of the models of `aeanet train`.")
+        str,
+        typer.Option(help="Methods of Table 1, with commas; any of the models of `aeanet train`."),
     ] = "unet,gvtnet,aeanet",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Train each network with this many seeds.")] = 1,
-    folds: Annotated[int, typer.Option(min=2, help="Parts into which the samples are split, for unseen samples.")] = 4,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Train each network with this many seeds.")
+    ] = 1,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts into which the samples are split, for unseen samples.")
+    ] = 4,
     samples: Samples = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -64,7 +74,14 @@ def main(
     """
     from aeanet.data.specimens import read_samples
     from aeanet.distributed import process_count
-    from aeanet.reproduce import SECTIONS, Study, recipe_for, replaced_files, run_study, write_report
+    from aeanet.reproduce import (
+        SECTIONS,
+        Study,
+        recipe_for,
+        replaced_files,
+        run_study,
+        write_report,
+    )
     from aeanet.reproduce.store import RESULT_FILE
 
     if process_count() > 1:

@@ -14,15 +14,23 @@ MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
 
 def main(
     images: Images,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the results.", parser=path)] = Path("restored"),
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the results.", parser=path)
+    ] = Path("restored"),
     magnification: Annotated[
-        float, typer.Option(help="Result px per image px, 1 to 4; 1 takes the noise away and keeps the size.")
+        float,
+        typer.Option(
+            help="Result px per image px, 1 to 4; 1 takes the noise away and keeps the size."
+        ),
     ] = 2.0,
     tile: Tile = "auto",
     precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
     flips: Flips = None,
     residual: Annotated[
-        bool, typer.Option("--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0.")
+        bool,
+        typer.Option(
+            "--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0."
+        ),
     ] = False,
     keep_bar: KeepBar = False,
     overwrite: Overwrite = False,
@@ -44,7 +52,9 @@ def main(
 
     low, high = MAGNIFICATIONS
     if not low <= magnification <= high:
-        fail(f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the model was trained.")
+        fail(
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the model was trained."
+        )
     restore_images(
         "sem",
         images,

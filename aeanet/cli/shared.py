@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from aeanet.errors import sentence_or_raise
 from aeanet.io.text import visible
@@ -19,7 +26,11 @@ from aeanet.io.text import visible
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
 
-_AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}  # names of files may look like markup
+_AS_IT_IS: Any = {
+    "markup": False,
+    "emoji": False,
+    "highlight": False,
+}  # names of files may look like markup
 out = Console(**_AS_IT_IS)
 err = Console(stderr=True, **_AS_IT_IS)
 
@@ -55,7 +66,9 @@ Pairs = Annotated[
 Run = Annotated[
     Path,
     argument(
-        "Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.", metavar="RUN", parser=path
+        "Run folder that `aeanet train` wrote, or sem, the model that comes with aeanet.",
+        metavar="RUN",
+        parser=path,
     ),
 ]
 Images = Annotated[
@@ -81,8 +94,13 @@ Flips = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
-KeepBar = Annotated[bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")]
-Minutes = Annotated[float | None, option("Stop after this many minutes of training, those before --resume included.")]
+KeepBar = Annotated[
+    bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")
+]
+Minutes = Annotated[
+    float | None,
+    option("Stop after this many minutes of training, those before --resume included."),
+]
 MOST_MINUTES = 10_000_000  # 19 years
 
 
@@ -96,7 +114,12 @@ def seconds_of(minutes: float | None) -> float | None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     disable = err.quiet or not err.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
         yield bar
@@ -132,7 +155,10 @@ def register_pairs(folder: Path) -> "PairSet":
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)
         data = load_pairs(
-            folder, progress=lambda done, total, name: show(bar, f"Registered {done} of {total} pairs", done / total)
+            folder,
+            progress=lambda done, total, name: show(
+                bar, f"Registered {done} of {total} pairs", done / total
+            ),
         )
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")

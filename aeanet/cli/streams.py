@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_PLAIN = {"Δ": "delta", "±": "+-", "−": "-", "×": "x", "·": "*", "µ": "u", "μ": "u", "Å": "A", "—": "-"}
+_PLAIN = {
+    "Δ": "delta",
+    "±": "+-",
+    "−": "-",
+    "×": "x",
+    "·": "*",
+    "µ": "u",
+    "μ": "u",
+    "Å": "A",
+    "—": "-",
+}
 # Read by libraries when they are imported. They print on standard error what a user can do nothing about.
 _SETTINGS = {"OPENCV_LOG_LEVEL": "OFF", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
@@ -43,7 +53,10 @@ class Stream:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL):  # Windows reports a pipe without reader as EINVAL
+            if error.errno not in (
+                errno.EPIPE,
+                errno.EINVAL,
+            ):  # Windows reports a pipe without reader as EINVAL
                 self.trouble = error
             with open(os.devnull, "wb") as nowhere:  # for what is still in the buffer
                 os.dup2(nowhere.fileno(), self._stream.fileno())
@@ -58,7 +71,9 @@ def prepare_streams() -> tuple[Stream, Stream]:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file to be opened, perhaps a result, must not get its number
+        except (
+            OSError
+        ):  # closed: the next file to be opened, perhaps a result, must not get its number
             os.open(os.devnull, os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (for good)
@@ -69,7 +84,9 @@ def prepare_streams() -> tuple[Stream, Stream]:
         os.environ.setdefault(name, value)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())  # without a handler, warnings go to standard error
+    logging.getLogger().addHandler(
+        logging.NullHandler()
+    )  # without a handler, warnings go to standard error
     return sys.stdout, sys.stderr  # type: ignore[return-value]
 
 

@@ -37,9 +37,13 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     are left out. Raises PairError if none is left.
     """
 
-    def __init__(self, pairs: "Sequence[RegisteredPair]", size: int, length: int, *, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: "Sequence[RegisteredPair]", size: int, length: int, *, seed: int = 0
+    ) -> None:
         if size < 1 or length < 1:
-            raise PairError(f"Crops need a size and a number of at least 1, got size {size} and number {length}.")
+            raise PairError(
+                f"Crops need a size and a number of at least 1, got size {size} and number {length}."
+            )
         self.size, self.length, self.seed = size, length, seed
         self._sources: list[tuple[RegisteredPair, _Places]] = []
         for pair in pairs:
@@ -62,7 +66,10 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         pair, places = self._sources[random.integers(len(self._sources))]
         row, column = places[int(random.integers(places.count))]
         crop = (slice(row, row + self.size), slice(column, column + self.size))
-        lr, hr = (torch.from_numpy(np.array(image[crop], dtype=np.float32))[None] for image in (pair.lr, pair.hr))
+        lr, hr = (
+            torch.from_numpy(np.array(image[crop], dtype=np.float32))[None]
+            for image in (pair.lr, pair.hr)
+        )
         return lr, hr
 
 
@@ -70,12 +77,23 @@ class _Places:
     """The upper left corners of all size x size crops that lie in a region and have LR data throughout."""
 
     def __init__(self, mask: NDArray[np.bool_], region: Region, size: int) -> None:
-        self.origin = tuple(part.indices(length)[0] for part, length in zip(region, mask.shape, strict=True))
-        invalid = np.pad(~mask[region], ((1, 0), (1, 0))).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
+        self.origin = tuple(
+            part.indices(length)[0] for part, length in zip(region, mask.shape, strict=True)
+        )
+        invalid = (
+            np.pad(~mask[region], ((1, 0), (1, 0)))
+            .cumsum(0, dtype=np.int32)
+            .cumsum(1, dtype=np.int32)
+        )
         if min(invalid.shape) <= size:
             self.count = 0
             return
-        inside = invalid[size:, size:] - invalid[:-size, size:] - invalid[size:, :-size] + invalid[:-size, :-size]
+        inside = (
+            invalid[size:, size:]
+            - invalid[:-size, size:]
+            - invalid[size:, :-size]
+            + invalid[:-size, :-size]
+        )
         self._free = inside == 0
         self._until = np.cumsum(np.count_nonzero(self._free, axis=1))
         self.count = int(self._until[-1])

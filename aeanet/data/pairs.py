@@ -16,7 +16,9 @@ from aeanet.io.text import visible
 
 PairProgress = Callable[[int, int, str], None]
 
-MOST_BRIGHTNESS = 3.0  # greatest ratio of the means of LR and HR; 14 bits stored in 16 against 8 bits give 4
+MOST_BRIGHTNESS = (
+    3.0  # greatest ratio of the means of LR and HR; 14 bits stored in 16 against 8 bits give 4
+)
 
 _LAYOUTS = "lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR)"
 
@@ -65,13 +67,19 @@ def load_pairs(folder: str | os.PathLike[str], *, progress: PairProgress | None 
     return PairSet(found.pairs, refused)
 
 
-def register_all(triples: Sequence[tuple[str, NDArray, NDArray]], *, progress: PairProgress | None = None) -> PairSet:
+def register_all(
+    triples: Sequence[tuple[str, NDArray, NDArray]], *, progress: PairProgress | None = None
+) -> PairSet:
     """Register (name, lr, hr) triples as `load_pairs` does; all may be refused."""
     pairs = {name: (lr, hr) for name, lr, hr in triples}
-    return _register(((name, partial(pairs.__getitem__, name)) for name in pairs), len(pairs), progress)
+    return _register(
+        ((name, partial(pairs.__getitem__, name)) for name in pairs), len(pairs), progress
+    )
 
 
-def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, list[RegisteredPair]]:
+def hold_back(
+    data: PairSet, which: float | Collection[str]
+) -> tuple[PairSet, list[RegisteredPair]]:
     """The pairs to train on, and those held back, which are evenly spaced by name.
 
     `which` is their number (from 1 on), their share (below 1; at least one pair) or their names. Raises PairError for
@@ -83,7 +91,9 @@ def hold_back(data: PairSet, which: float | Collection[str]) -> tuple[PairSet, l
         if 0 < which < math.inf:
             number = int(which) if which >= 1 else max(1, round(which * total))
         if not number or (which > 1 and which != number):
-            raise PairError(f"{which} pairs cannot be held back: wanted a whole number, or a share below 1.")
+            raise PairError(
+                f"{which} pairs cannot be held back: wanted a whole number, or a share below 1."
+            )
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
         which = evenly_spaced([pair.name for pair in data.pairs], number)
@@ -115,7 +125,9 @@ def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
             if not files:
                 incomplete[name] = f"the {label} image {wanted[label].format(key)} is missing."
             elif len(files) > 1:
-                incomplete[name] = f"{len(files)} files could be the {label} image: {', '.join(f.name for f in files)}."
+                incomplete[name] = (
+                    f"{len(files)} files could be the {label} image: {', '.join(f.name for f in files)}."
+                )
         if name not in incomplete:
             pairs.append(PairFiles(name, found["LR"][0], found["HR"][0]))
     return pairs, incomplete
@@ -124,7 +136,11 @@ def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
 def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in SUFFIXES and path.stem.endswith(ending) and not path.name.startswith("."):
+        if (
+            path.suffix.lower() in SUFFIXES
+            and path.stem.endswith(ending)
+            and not path.name.startswith(".")
+        ):
             found.setdefault(path.stem.removesuffix(ending), []).append(path)
     return found
 
@@ -146,7 +162,9 @@ def _exposure(image: Micrograph) -> str:
 
 
 def _register(
-    sources: Iterable[tuple[str, Callable[[], tuple[NDArray, NDArray]]]], total: int, progress: PairProgress | None
+    sources: Iterable[tuple[str, Callable[[], tuple[NDArray, NDArray]]]],
+    total: int,
+    progress: PairProgress | None,
 ) -> PairSet:
     found = PairSet([], {})
     for done, (name, read) in enumerate(sources, start=1):

@@ -97,7 +97,9 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
         _check_plausible(matrix)
         matrix = _refine(lr, hr, matrix)
     except (cv2.error, np.linalg.LinAlgError) as error:
-        raise RegistrationError(f"LR and HR cannot be registered: {' '.join(str(error).split())}.") from error
+        raise RegistrationError(
+            f"LR and HR cannot be registered: {' '.join(str(error).split())}."
+        ) from error
     _check_plausible(matrix)
     registered, mask = _warp(lr, matrix, hr.shape), _valid(lr.shape, matrix, hr.shape)
     if mask.mean() < MIN_VALID:
@@ -148,7 +150,10 @@ def _warp(image: Image, matrix: Matrix, shape: tuple[int, ...]) -> Image:
     inverse = _inverse(matrix)
     size = (shape[1], shape[0])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(image, inverse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(
+        cv2.warpAffine(image, inverse, size, flags=flags, borderMode=cv2.BORDER_REPLICATE),
+        np.float32,
+    )
 
 
 def _inverse(matrix: Matrix) -> Matrix:
@@ -159,12 +164,16 @@ def _blur(image: Image, sigma: float) -> Image:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
-def _valid(lr_shape: tuple[int, ...], matrix: Matrix, shape: tuple[int, ...], margin: float = 1.0) -> NDArray[np.bool_]:
+def _valid(
+    lr_shape: tuple[int, ...], matrix: Matrix, shape: tuple[int, ...], margin: float = 1.0
+) -> NDArray[np.bool_]:
     """True where the LR position is `margin` px or more within LR's outermost pixel centres; a cubic kernel needs 1."""
     inverse = _inverse(matrix)
     x, y = np.arange(shape[1])[None, :], np.arange(shape[0])[:, None]
     inside = np.ones(shape, dtype=bool)
-    for row, limit in zip(inverse, (lr_shape[1] - 1 - margin, lr_shape[0] - 1 - margin), strict=True):
+    for row, limit in zip(
+        inverse, (lr_shape[1] - 1 - margin, lr_shape[0] - 1 - margin), strict=True
+    ):
         position = row[0] * x + row[1] * y + row[2]
         inside &= (position >= margin) & (position <= limit)
     return inside
@@ -206,7 +215,12 @@ def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, in
     target = np.array([lr_points[match.queryIdx].pt for match in matches])
     # From HR to LR, so that the tolerance is in LR px: the coarser image limits the accuracy at any magnification.
     inverse, agree = cv2.estimateAffine2D(
-        source, target, method=cv2.RANSAC, ransacReprojThreshold=_REPROJECTION, maxIters=10_000, confidence=0.9999
+        source,
+        target,
+        method=cv2.RANSAC,
+        ransacReprojThreshold=_REPROJECTION,
+        maxIters=10_000,
+        confidence=0.9999,
     )
     if inverse is None or abs(np.linalg.det(inverse[:, :2])) < 1e-6:
         return None, len(matches), 0
@@ -239,7 +253,10 @@ def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
     fitted[::step, ::step] = _valid(lr.shape, matrix, hr.shape, margin=4)[::step, ::step]
     columns = _columns(hr, fitted)
     normal = columns @ columns.T
-    if np.linalg.cond(normal / np.sqrt(np.outer(normal.diagonal(), normal.diagonal()) + 1e-30)) > 1e10:
+    if (
+        np.linalg.cond(normal / np.sqrt(np.outer(normal.diagonal(), normal.diagonal()) + 1e-30))
+        > 1e10
+    ):
         return matrix  # too little structure in common to improve on the features
     centre = np.array([hr.shape[1], hr.shape[0]]) / 2
     for _ in range(30):
@@ -249,8 +266,14 @@ def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
         if gain < 0.05:
             break  # the images have nothing in common; the checks will refuse them
         shift = np.reshape(shifts, (2, 3)) / gain
-        matrix = matrix + shift[:, :2] @ (matrix - np.outer(centre, [0, 0, 1])) + np.outer(shift[:, 2], [0, 0, 1])
-        if np.abs(shift[:, :2]).sum(axis=1) @ centre + np.abs(shift[:, 2]).max() < 0.005:  # px at the corners
+        matrix = (
+            matrix
+            + shift[:, :2] @ (matrix - np.outer(centre, [0, 0, 1]))
+            + np.outer(shift[:, 2], [0, 0, 1])
+        )
+        if (
+            np.abs(shift[:, :2]).sum(axis=1) @ centre + np.abs(shift[:, 2]).max() < 0.005
+        ):  # px at the corners
             break
     return matrix
 
@@ -287,38 +310,51 @@ def _check_plausible(matrix: Matrix) -> None:
         )
 
 
-def _agreement(registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float) -> tuple[float, float]:
+def _agreement(
+    registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float
+) -> tuple[float, float]:
     """Correlation of the two images' structure, and the median local displacement between them in HR px.
 
     Structure is a band-pass from 1 to 8 LR px, between the noise and the shading. The displacement of a block is one
     least-squares step (Lucas and Kanade 1981). Blocks with too little structure are left out.
     """
-    lr, hr = (_blur(image, magnification) - _blur(image, 8 * magnification) for image in (registered, hr))
+    lr, hr = (
+        _blur(image, magnification) - _blur(image, 8 * magnification) for image in (registered, hr)
+    )
     lr, hr = lr - lr[mask].mean(), hr - hr[mask].mean()
-    lr_power, hr_power, product = (float(np.mean((a * b)[mask])) for a, b in ((lr, lr), (hr, hr), (lr, hr)))
+    lr_power, hr_power, product = (
+        float(np.mean((a * b)[mask])) for a, b in ((lr, lr), (hr, hr), (lr, hr))
+    )
     if min(lr_power, hr_power) < 1e-12 or product <= 0:
         return 0.0, float("inf")
     hr = hr * np.float32(product / hr_power)
     gy, gx = (np.where(mask, part, 0) for part in np.gradient(hr))
-    xx, xy, yy, xd, yd = (_block_sums(a * b) for a, b in ((gx, gx), (gx, gy), (gy, gy), (gx, lr - hr), (gy, lr - hr)))
+    xx, xy, yy, xd, yd = (
+        _block_sums(a * b) for a, b in ((gx, gx), (gx, gy), (gy, gy), (gx, lr - hr), (gy, lr - hr))
+    )
     determinant = xx * yy - xy * xy
     structure = determinant / (xx + yy + 1e-30)  # close to the smaller eigenvalue
     clear = structure > 0.1 * np.median(structure)
     if not clear.any():
         return product / (lr_power * hr_power) ** 0.5, float("inf")
-    dx, dy = ((p * q - xy * r)[clear] / determinant[clear] for p, q, r in ((yy, xd, yd), (xx, yd, xd)))
+    dx, dy = (
+        (p * q - xy * r)[clear] / determinant[clear] for p, q, r in ((yy, xd, yd), (xx, yd, xd))
+    )
     return product / (lr_power * hr_power) ** 0.5, float(np.median(np.hypot(dx, dy)))
 
 
 def _block_sums(values: NDArray) -> NDArray[np.float64]:
     """(H, W) -> the sums over blocks of `_BLOCK` px, those at the lower and right edge smaller."""
     rows, columns = (np.arange(0, length, _BLOCK) for length in values.shape)
-    return np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
+    return np.add.reduceat(
+        np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1
+    )
 
 
 def _psnr_before(lr: Image, hr: Image, magnification: float) -> float:
     offset = [
-        (size_hr - 1 - magnification * (size_lr - 1)) / 2 for size_hr, size_lr in zip(hr.shape, lr.shape, strict=True)
+        (size_hr - 1 - magnification * (size_lr - 1)) / 2
+        for size_hr, size_lr in zip(hr.shape, lr.shape, strict=True)
     ]
     placed = np.array([[magnification, 0, offset[1]], [0, magnification, offset[0]]])
     return psnr(_warp(lr, placed, hr.shape), hr, _valid(lr.shape, placed, hr.shape))

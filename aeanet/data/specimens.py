@@ -29,14 +29,20 @@ def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
         names = line.partition("#")[0].replace(",", " ").split()
         for name in names:
             if name in found:
-                raise SampleError(f"{path} names the pair {name} twice; a pair belongs to one sample.")
+                raise SampleError(
+                    f"{path} names the pair {name} twice; a pair belongs to one sample."
+                )
             if name not in known:
-                raise SampleError(f"{path} names the pair {name}, which the folder of pairs does not hold.")
+                raise SampleError(
+                    f"{path} names the pair {name}, which the folder of pairs does not hold."
+                )
             found[name] = names[0]
     return found
 
 
-def split_by_specimen(names: Sequence[str], samples: Mapping[str, str], folds: int) -> list[list[str]]:
+def split_by_specimen(
+    names: Sequence[str], samples: Mapping[str, str], folds: int
+) -> list[list[str]]:
     """Pair names in `folds` parts of about equal size, all pairs of one sample in the same part.
 
     The largest samples are placed first, each into the part that is smallest so far. Raises SampleError if there are

@@ -69,7 +69,8 @@ def crop_row(pair: RegisteredPair, results: Mapping[str, NDArray]) -> CropRow:
     truth, valid = pair.hr[crop], pair.mask[crop]
     shown = {"LR, bicubic": np.clip(pair.lr, 0, 1), **results}
     panels: dict[str, tuple[NDArray, float | None]] = {
-        title: (image[crop], psnr(image[crop], truth, valid) if valid.any() else None) for title, image in shown.items()
+        title: (image[crop], psnr(image[crop], truth, valid) if valid.any() else None)
+        for title, image in shown.items()
     }
     return CropRow(pair, crop, panels | {"HR, the truth": (truth, None)})
 
@@ -78,13 +79,20 @@ def draw_crops(lines: Sequence[CropRow]) -> Figure:
     """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each method."""
     titles = list(lines[0].panels)
     panel = 1.55  # inches
-    figure = Figure(figsize=(panel * (len(titles) + 0.62), (panel + 0.2) * len(lines) + 0.25), layout=tight())
-    axes = figure.subplots(len(lines), len(titles) + 1, squeeze=False, width_ratios=[0.55, *[1] * len(titles)])
+    figure = Figure(
+        figsize=(panel * (len(titles) + 0.62), (panel + 0.2) * len(lines) + 0.25), layout=tight()
+    )
+    axes = figure.subplots(
+        len(lines), len(titles) + 1, squeeze=False, width_ratios=[0.55, *[1] * len(titles)]
+    )
     for row, (context, *crops) in zip(lines, axes, strict=True):
         limits = grey_limits(row.pair.hr)
         region = _test_columns(row.pair)
         show_image(context, row.pair.hr[region], limits)
-        rows, columns = (slice(c.start - r.start, c.stop - r.start) for c, r in zip(row.crop, region, strict=True))
+        rows, columns = (
+            slice(c.start - r.start, c.stop - r.start)
+            for c, r in zip(row.crop, region, strict=True)
+        )
         context.add_patch(_frame(rows, columns))
         context.set_xlabel(row.pair.name, fontsize=8)
         for axis, (image, decibel) in zip(crops, row.panels.values(), strict=True):
@@ -101,7 +109,10 @@ def _test_columns(pair: RegisteredPair) -> Region:
 
 
 def _frame(rows: slice, columns: slice) -> Rectangle:
-    corner, size = (columns.start, rows.start), (columns.stop - columns.start, rows.stop - rows.start)
+    corner, size = (
+        (columns.start, rows.start),
+        (columns.stop - columns.start, rows.stop - rows.start),
+    )
     return Rectangle(corner, *size, fill=False, edgecolor=HIGHLIGHT, linewidth=1.5)
 
 
@@ -114,5 +125,8 @@ def _detail(pair: RegisteredPair, region: Region, window: tuple[int, int]) -> Re
     height, width = structure.shape
     inner = structure[margin[0] : height - margin[0], margin[1] : width - margin[1]]
     row, column = divmod(int(inner.argmax()), inner.shape[1])
-    row, column = region[0].start + min(row, height - window[0]), region[1].start + min(column, width - window[1])
+    row, column = (
+        region[0].start + min(row, height - window[0]),
+        region[1].start + min(column, width - window[1]),
+    )
     return slice(row, row + window[0]), slice(column, column + window[1])

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from aeanet.figures.style import bare, grey_limits, show_image
 from aeanet.inference.relevance import SHOWN
 
-COLOURMAP = "inferno"  # its lightness rises evenly, so it can be read in print and by the colour-blind
+COLOURMAP = (
+    "inferno"  # its lightness rises evenly, so it can be read in print and by the colour-blind
+)
 
 
 def draw_heatmaps(
@@ -43,7 +45,9 @@ def draw_heatmaps(
         show_image(line[0], image, grey_limits(image))
         line[0].set_ylabel(name, fontsize=8)
     axes[0][0].set_title("input", fontsize=9)
-    for reference, scale, *column in zip(chosen, scales[1:], *(line[1:] for line in axes), strict=True):
+    for reference, scale, *column in zip(
+        chosen, scales[1:], *(line[1:] for line in axes), strict=True
+    ):
         shown = [of_image[reference] for of_image in maps]
         low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), SHOWN)
         for values, axis in zip(shown, column, strict=True):

@@ -22,7 +22,14 @@ Drawing = Callable[[], Figure]
 def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
     """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark page."""
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
-    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    inked = (
+        "text.color",
+        "axes.labelcolor",
+        "axes.edgecolor",
+        "axes.titlecolor",
+        "xtick.color",
+        "ytick.color",
+    )
     look: Any = dict.fromkeys(inked, ink) | {
         "font.size": 9,
         "axes.linewidth": 0.8,
@@ -45,7 +52,9 @@ def tight() -> ConstrainedLayoutEngine:
     return ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
 
 
-def show_image(axis: Axes, image: NDArray, limits: tuple[float, float], frame: str | None = None) -> None:
+def show_image(
+    axis: Axes, image: NDArray, limits: tuple[float, float], frame: str | None = None
+) -> None:
     """A grey image without ticks; `frame` is the colour of its border, none by default."""
     axis.imshow(image, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     bare(axis, frame)

@@ -30,13 +30,28 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     sizes = list(curves[0].sizes)
     places = np.arange(len(sizes) + 1)
     marks = {"marker": "o", "markersize": 5}
-    exact_style, stitched_style = {"ls": "--", "lw": 1, "mfc": "none"} | marks, {"ls": "-", "lw": 1.6} | marks
+    exact_style, stitched_style = (
+        {"ls": "--", "lw": 1, "mfc": "none"} | marks,
+        {"ls": "-", "lw": 1.6} | marks,
+    )
     for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
         for axis, origin in ((absolute, 0.0), (relative, curve.whole)):
-            axis.plot(places, np.subtract([*curve.exact, curve.whole], origin), color=colour, **exact_style)
-            axis.plot(places, np.subtract([*curve.stitched, curve.whole], origin), color=colour, **stitched_style)
+            axis.plot(
+                places,
+                np.subtract([*curve.exact, curve.whole], origin),
+                color=colour,
+                **exact_style,
+            )
+            axis.plot(
+                places,
+                np.subtract([*curve.stitched, curve.whole], origin),
+                color=colour,
+                **stitched_style,
+            )
     models = [absolute.plot([], [], color=colour, lw=3)[0] for colour in COLOURS[: len(curves)]]
-    ways = [absolute.plot([], [], color="gray", **style)[0] for style in (stitched_style, exact_style)]
+    ways = [
+        absolute.plot([], [], color="gray", **style)[0] for style in (stitched_style, exact_style)
+    ]
     labels = [*(curve.label for curve in curves), "tiles alone, stitched", "exact tiling"]
     figure.legend([*models, *ways], labels, loc="outside right center", fontsize=8)
     for axis, title in ((absolute, "Δ PSNR (dB)"), (relative, "tiles minus whole image (dB)")):

@@ -61,13 +61,17 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
         try:
             import_module(package)
         except ModuleNotFoundError as error:
-            raise ExportError(f"the package {error.name} is not installed: pip install 'aeanet[export]'.") from error
+            raise ExportError(
+                f"the package {error.name} is not installed: pip install 'aeanet[export]'."
+            ) from error
     with quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         content = _onnx(model.eval())
     differences = {size: _difference(model, content, size) for size in SIZES}
     worst = max(differences.values())
     if not worst <= TOLERANCE:  # also true of NaN
-        raise ExportError(f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is written.")
+        raise ExportError(
+            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is written."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return differences
@@ -77,7 +81,9 @@ def _onnx(model: Network) -> bytes:
     dynamic = torch.export.Dim.DYNAMIC
     with torch.no_grad():
         example = torch.zeros(SIZES[1][0], 1, *SIZES[1][1:])
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},))
+        program = torch.export.export(
+            model, (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
+        )
         exported = torch.onnx.export(
             program.run_decompositions(PLAIN),
             input_names=["image"],
@@ -89,11 +95,17 @@ def _onnx(model: Network) -> bytes:
         )
     assert exported is not None
     proto = exported.model_proto
-    record: dict[str, Any] = {"config": model.config, "magnification": model.magnification, **CONVENTIONS}
+    record: dict[str, Any] = {
+        "config": model.config,
+        "magnification": model.magnification,
+        **CONVENTIONS,
+    }
     entry = proto.metadata_props.add()
     entry.key, entry.value = "aeanet", json_text(record)
     for tensor in (*proto.graph.input, *proto.graph.output):
-        for axis, label in zip(tensor.type.tensor_type.shape.dim, ("batch", None, "height", "width"), strict=True):
+        for axis, label in zip(
+            tensor.type.tensor_type.shape.dim, ("batch", None, "height", "width"), strict=True
+        ):
             if label is not None:
                 axis.dim_param = label
     return proto.SerializeToString()

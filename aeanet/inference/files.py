@@ -102,9 +102,13 @@ def _middle(image: Path, target: Path) -> tuple[NDArray, NDArray]:
     """The middle of an image that is read by regions, at most 1024 px a side, and of its result."""
     with open_mosaic(image) as source, open_mosaic(target) as result:
         spans = [(max(length - _MIDDLE, 0) // 2, min(length, _MIDDLE)) for length in source.shape]
-        scales = [larger / length for larger, length in zip(result.shape, source.shape, strict=True)]
+        scales = [
+            larger / length for larger, length in zip(result.shape, source.shape, strict=True)
+        ]
         small = [slice(start, start + side) for start, side in spans]
-        large = [slice(round(s.start * k), round(s.stop * k)) for s, k in zip(small, scales, strict=True)]
+        large = [
+            slice(round(s.start * k), round(s.stop * k)) for s, k in zip(small, scales, strict=True)
+        ]
         return source.read(small[0], small[1]), result.read(large[0], large[1])
 
 
@@ -138,9 +142,13 @@ def super_resolve_mosaic(
             return upsample_region(source.read, source.shape, magnification, rows, columns)
 
         with (
-            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group) as write,
+            create_mosaic(
+                target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group
+            ) as write,
             computing_in(precision, next(model.parameters()).device),
             at_magnification(model, magnification),
         ):
             number = model.flips if flips is None else flips
-            run_tiles(model, read, write, shape, side=tile, flips=number, group=group, progress=progress)
+            run_tiles(
+                model, read, write, shape, side=tile, flips=number, group=group, progress=progress
+            )

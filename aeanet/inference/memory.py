@@ -15,7 +15,9 @@ from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.tiling import reach_of
 
 PROBE = 128  # side of the image on which the need is measured
-SHARE = 0.6  # of the free memory; the rest is for the workspaces of libraries, and for the image itself
+SHARE = (
+    0.6  # of the free memory; the rest is for the workspaces of libraries, and for the image itself
+)
 STEP = 64  # px; sides of tiles are multiples of it
 TILES_EACH = 4  # at least, for each of several processes, so that all have about as many
 
@@ -28,7 +30,9 @@ class _Live(TorchDispatchMode):
         self.bytes = self.peak = 0
         self.known: dict[int, weakref.ref[Any]] = {}
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -70,7 +74,10 @@ def free_bytes(device: torch.device) -> int:
 
 
 def largest_tile(
-    model: nn.Module, shape: tuple[int, int], precision: Precision = "float32", group: ProcessGroup | None = None
+    model: nn.Module,
+    shape: tuple[int, int],
+    precision: Precision = "float32",
+    group: ProcessGroup | None = None,
 ) -> int | None:
     """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the whole image does.
 

@@ -136,10 +136,14 @@ def known_magnification(model: Network, given: float | None) -> float:
     """The magnification given, else the model's. Raises PredictionError if there is neither, or it is out of range."""
     magnification = model.magnification if given is None else given
     if magnification is None:
-        raise PredictionError("the model does not know its magnification: give one, for instance magnification=2.")
+        raise PredictionError(
+            "the model does not know its magnification: give one, for instance magnification=2."
+        )
     least, most = MAGNIFICATIONS
     if not isinstance(magnification, Real) or not least <= magnification <= most:
-        raise PredictionError(f"magnification is {magnification}, wanted a number from {least:g} to {most:g}.")
+        raise PredictionError(
+            f"magnification is {magnification}, wanted a number from {least:g} to {most:g}."
+        )
     return float(magnification)
 
 
@@ -164,10 +168,14 @@ def _joined(result: NDArray, model: nn.Module, group: "ProcessGroup") -> NDArray
 
 def _check_image(image: NDArray) -> None:
     if image.ndim != 2 or 0 in image.shape or not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"image is {image.dtype} of shape {image.shape}, wanted floating point of shape (H, W).")
+        raise ValueError(
+            f"image is {image.dtype} of shape {image.shape}, wanted floating point of shape (H, W)."
+        )
 
 
 def _check_range(image: NDArray) -> None:
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
-        raise ValueError(f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the detector.")
+        raise ValueError(
+            f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the detector."
+        )

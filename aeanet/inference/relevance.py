@@ -37,7 +37,9 @@ def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
     """
     block = check_references(model)
     found: list[torch.Tensor] = []
-    hook = block.register_forward_pre_hook(lambda block, inputs: found.append(block.relevance(inputs[0])))
+    hook = block.register_forward_pre_hook(
+        lambda block, inputs: found.append(block.relevance(inputs[0]))
+    )
     try:
         restore(model, image, flips=1)
     finally:
@@ -56,7 +58,9 @@ def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
         maps: (R, h, w) for each image.
         number: of references, at most R; fewer are returned if all others are combinations of these.
     """
-    flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1).astype(np.float64)
+    flat = np.concatenate(
+        [of_image.reshape(len(of_image), -1) for of_image in maps], axis=1
+    ).astype(np.float64)
     flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))
     left = np.atleast_2d(np.cov(flat))
     variances = left.diagonal().copy()

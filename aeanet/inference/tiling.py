@@ -34,11 +34,26 @@ TileProgress = Callable[[int, int], None]
 """The number of tiles done and of all tiles, over all passes."""
 
 PROBE = 64  # px, side of the image on which the reach of a network is found; strides must divide it
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+_ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Sigmoid,
+    nn.Tanh,
+)
 _REORDERED = (nn.PixelShuffle, nn.PixelUnshuffle)  # the pixels of a position at the other level
 POINTWISE = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm2d, *_ACTIVATIONS, *_REORDERED)
 
-SUMMED_UP = (nn.Conv2d, nn.Linear, nn.MaxPool2d)  # in an attention block, which answers for them by `reach` and `step`
+SUMMED_UP = (
+    nn.Conv2d,
+    nn.Linear,
+    nn.MaxPool2d,
+)  # in an attention block, which answers for them by `reach` and `step`
 
 
 class TilingError(UserError):
@@ -112,12 +127,18 @@ def reach_of(model: nn.Module) -> Reach:
         before, after = (-(-PROBE // int(x.shape[-2])) for x in (inputs[0], output))  # px per step
         if is_global_block(layer):
             if any(attention.block is layer for attention in blocks):
-                raise TilingError("an attention block runs twice in this network, so there are no exact tiles for it.")
+                raise TilingError(
+                    "an attention block runs twice in this network, so there are no exact tiles for it."
+                )
             step = getattr(layer, "step", 1)
             if step == 0 or PROBE % (before * step):
-                raise TilingError(f"the keys of {type(layer).__name__} are pooled in windows that no tiles fit.")
+                raise TilingError(
+                    f"the keys of {type(layer).__name__} are pooled in windows that no tiles fit."
+                )
             stride = max(stride, before * step)
-            blocks.append(Attention(layer, before, _round_up(halo + _steps(layer) * before, stride)))
+            blocks.append(
+                Attention(layer, before, _round_up(halo + _steps(layer) * before, stride))
+            )
         halo += _steps(layer) * (after if isinstance(layer, nn.ConvTranspose2d) else before)
         stride = max(stride, before, after)
 
@@ -132,15 +153,23 @@ def reach_of(model: nn.Module) -> Reach:
     outside = [m for m in model.modules() if m not in inside]
     for m in outside:
         if is_known_attention(m) and not is_global_block(m):
-            raise TilingError(f"{type(m).__name__} attends to the whole image and is not converted (aea.convert).")
-    leaves = [m for m in outside if isinstance(m, POINTWISE) or is_global_block(m) or not list(m.children())]
+            raise TilingError(
+                f"{type(m).__name__} attends to the whole image and is not converted (aea.convert)."
+            )
+    leaves = [
+        m
+        for m in outside
+        if isinstance(m, POINTWISE) or is_global_block(m) or not list(m.children())
+    ]
     hooks = [leaf.register_forward_hook(add) for leaf in leaves]
     parts = [m for m in inside if not (list(m.children()) or isinstance(m, SUMMED_UP))]
     hooks += [part.register_forward_hook(check) for part in parts]
     try:
         # eager: a compiled network would not run the hooks of its layers
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
-            model.eval()(torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device))
+            model.eval()(
+                torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
+            )
     finally:
         for hook in hooks:
             hook.remove()
@@ -169,12 +198,21 @@ def _steps(layer: nn.Module) -> int:
     said = getattr(layer, "reach", None)
     if isinstance(said, int):
         return said
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d) and not wraps:
-        kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation"))
-        return max(max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True))
+    if (
+        isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.MaxPool2d | nn.AvgPool2d)
+        and not wraps
+    ):
+        kernel, padding, dilation = (
+            _pair(getattr(layer, name, 1)) for name in ("kernel_size", "padding", "dilation")
+        )
+        return max(
+            max(d * (k - 1) - p, p) for k, p, d in zip(kernel, padding, dilation, strict=True)
+        )
     if isinstance(layer, nn.Upsample) and not layer.align_corners:
         return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
-    local = isinstance(layer, POINTWISE) or is_global_block(layer) or isinstance(layer, nn.Sequential)  # an empty one
+    local = (
+        isinstance(layer, POINTWISE) or is_global_block(layer) or isinstance(layer, nn.Sequential)
+    )  # an empty one
     if local and not own_statistics:
         return 0
     raise TilingError(
@@ -184,7 +222,9 @@ def _steps(layer: nn.Module) -> int:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, str):  # padding "valid" is 0; with "same" the reach follows from the kernel alone
+    if isinstance(
+        value, str
+    ):  # padding "valid" is 0; with "same" the reach follows from the kernel alone
         return 0, 0
     return (value, value) if isinstance(value, int) else tuple(value)
 
@@ -204,7 +244,10 @@ class Tile:
     def around(cls, core: Region, halo: int, stride: int, shape: Sequence[int]) -> "Tile":
         """The tile of a core in an image of `shape`; its field begins and ends at multiples of `stride`, or there."""
         rows, columns = (
-            slice(max(part.start // stride * stride - halo, 0), min(_round_up(part.stop, stride) + halo, length))
+            slice(
+                max(part.start // stride * stride - halo, 0),
+                min(_round_up(part.stop, stride) + halo, length),
+            )
             for part, length in zip(core, shape, strict=True)
         )
         return cls(core, (rows, columns))
@@ -225,7 +268,10 @@ class Tile:
 def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
     """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its halo."""
 
-    height, width = ([slice(start, min(start + side, length)) for start in range(0, length, side)] for length in shape)
+    height, width = (
+        [slice(start, min(start + side, length)) for start in range(0, length, side)]
+        for length in shape
+    )
     return [Tile.around((rows, columns), halo, 1, shape) for rows in height for columns in width]
 
 
@@ -289,9 +335,14 @@ def run_tiles(
 
     def field_of(tile: Tile, flip: Flip) -> Tensor:
         """The field of a tile of the flipped image."""
-        rows, columns = (slice(part.start, min(part.stop, n)) for part, n in zip(tile.field, shape, strict=True))
+        rows, columns = (
+            slice(part.start, min(part.stop, n)) for part, n in zip(tile.field, shape, strict=True)
+        )
         region = flip.of(read(*flip.place((rows, columns), shape)))
-        missing = [(0, part.stop - part.start - n) for part, n in zip(tile.field, region.shape, strict=True)]
+        missing = [
+            (0, part.stop - part.start - n)
+            for part, n in zip(tile.field, region.shape, strict=True)
+        ]
         if any(after for _, after in missing):
             region = np.pad(region, missing, mode="edge")
         # a copy: a flipped view has negative strides, even where it counts as contiguous
@@ -318,7 +369,9 @@ def run_tiles(
             keys: Any = None
             with agreeing(group):
                 if not mine:
-                    keys = _wide(block.summarize(_features_at(model, block, field_of(first, flip)), EMPTY))
+                    keys = _wide(
+                        block.summarize(_features_at(model, block, field_of(first, flip)), EMPTY)
+                    )
                 for tile in mine:
                     features = _features_at(model, block, field_of(tile, flip))
                     summary = _wide(block.summarize(features, tile.core_of(attention.stride)))
@@ -332,7 +385,9 @@ def run_tiles(
         tile = Tile.around(flip.place(core, shape), halo, reach.stride, padded)
         result = tile.crop(model(field_of(tile, flip)), 1)[0, 0]
         if not torch.isfinite(result).all():
-            raise ResultError("the model makes NaN or infinite values of this image, so there is no result.")
+            raise ResultError(
+                "the model makes NaN or infinite values of this image, so there is no result."
+            )
         return flip.of(result.to(torch.promote_types(result.dtype, torch.float32)).cpu().numpy())
 
     model.eval()
@@ -343,7 +398,10 @@ def run_tiles(
                 keys.append(sums_of(flip))
         with agreeing(group), _attending_to_themselves(blocks):
             for tile in last:
-                rows, columns = (slice(part.start, min(part.stop, n)) for part, n in zip(tile.core, shape, strict=True))
+                rows, columns = (
+                    slice(part.start, min(part.stop, n))
+                    for part, n in zip(tile.core, shape, strict=True)
+                )
                 mean: Any = 0
                 for flip, own in zip(images, keys, strict=True):
                     for attention, sums in zip(blocks, own, strict=True):
@@ -359,7 +417,9 @@ EMPTY = slice(0), slice(0)
 
 def _wide(summary: Any) -> Any:
     """A dataclass of tensors in float64, so that the sum over many tiles keeps its digits."""
-    return replace(summary, **{part.name: getattr(summary, part.name).double() for part in fields(summary)})
+    return replace(
+        summary, **{part.name: getattr(summary, part.name).double() for part in fields(summary)}
+    )
 
 
 def _agree(group: ProcessGroup | None, *numbers: int) -> None:
@@ -403,4 +463,6 @@ def _features_at(model: nn.Module, block: Any, image: Tensor) -> Tensor:
         return reached.features
     finally:
         hook.remove()
-    raise TilingError("an attention block ran once and then not again: this network has no fixed course.")
+    raise TilingError(
+        "an attention block ran once and then not again: this network has no fixed course."
+    )

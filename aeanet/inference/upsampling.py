@@ -21,7 +21,9 @@ def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
     if lr.ndim != 2 or lr.size == 0 or not np.isfinite(lr).all():
         raise ValueError(f"a finite grey image (H, W) is wanted, got shape {lr.shape}.")
     rows, columns = (slice(0, length) for length in upsampled_shape(lr.shape, magnification))
-    return upsample_region(lambda rows, columns: lr[rows, columns], lr.shape, magnification, rows, columns)
+    return upsample_region(
+        lambda rows, columns: lr[rows, columns], lr.shape, magnification, rows, columns
+    )
 
 
 def upsampled_shape(shape: Sequence[int], magnification: float) -> tuple[int, int]:
@@ -33,7 +35,11 @@ def upsampled_shape(shape: Sequence[int], magnification: float) -> tuple[int, in
 
 
 def upsample_region(
-    read: Callable[[slice, slice], NDArray], shape: Sequence[int], magnification: float, rows: slice, columns: slice
+    read: Callable[[slice, slice], NDArray],
+    shape: Sequence[int],
+    magnification: float,
+    rows: slice,
+    columns: slice,
 ) -> NDArray[np.float32]:
     """Rows and columns of the enlarged image. `read` gives any region of the LR image, whose shape is (H, W).
 
@@ -45,10 +51,15 @@ def upsample_region(
     region = read(slice(top, int(row_taps.max()) + 1), slice(left, int(column_taps.max()) + 1))
     source = np.asarray(region, np.float32)
     tall = sum(w[:, None] * source[i] for i, w in zip(row_taps - top, row_weights, strict=True))
-    return np.asarray(sum(w * tall[:, i] for i, w in zip(column_taps - left, column_weights, strict=True)), np.float32)
+    return np.asarray(
+        sum(w * tall[:, i] for i, w in zip(column_taps - left, column_weights, strict=True)),
+        np.float32,
+    )
 
 
-def _taps(span: slice, length: int, magnification: float) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def _taps(
+    span: slice, length: int, magnification: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """The four LR indices of each position in `span`, edges repeated, and their weights, (4, positions) each."""
     centre = (np.arange(span.start, span.stop) + 0.5) / magnification - 0.5
     base = np.floor(centre)

@@ -25,7 +25,9 @@ def make_folder(folder: Path) -> None:
     except (FileExistsError, NotADirectoryError):
         raise FolderError(f"{folder} cannot be made a folder: a file is in its place.") from None
     except OSError as error:
-        raise FolderError(f"{folder} cannot be used as a folder for results: {error.strerror or error}.") from error
+        raise FolderError(
+            f"{folder} cannot be used as a folder for results: {error.strerror or error}."
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,7 +37,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(content)
             file.flush()

@@ -6,7 +6,17 @@ from xml.etree import ElementTree
 
 import tifffile
 
-_METRES = {"km": 1e3, "m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12, "in": 0.0254}
+_METRES = {
+    "km": 1e3,
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "µm": 1e-6,
+    "nm": 1e-9,
+    "Å": 1e-10,
+    "pm": 1e-12,
+    "in": 0.0254,
+}
 _LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to diffraction patterns
 _READABLE = ("mm", "µm", "nm")
 _SPELLINGS = {
@@ -19,7 +29,9 @@ _SPELLINGS = {
     "m": "meter metre",
     "in": "inch inches",
 }
-_ALIASES = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_ALIASES = {
+    spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,9 @@ class PixelSize:
             return None
         if unit == "m":
             unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
-            x, y = (float(f"{side / _METRES[unit]:.12g}") for side in (x, y))  # 1.6, not 1.5999999999999999
+            x, y = (
+                float(f"{side / _METRES[unit]:.12g}") for side in (x, y)
+            )  # 1.6, not 1.5999999999999999
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
@@ -101,7 +115,14 @@ def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
     for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
         try:
             found = read(file)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ElementTree.ParseError):
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            ElementTree.ParseError,
+        ):
             continue
         if found is not None:
             return found
@@ -123,9 +144,14 @@ def _ome(file: tifffile.TiffFile) -> PixelSize | None:
     if not file.ome_metadata:
         return None
     pixels = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
-    if pixels is None or pixels.get("PhysicalSizeXUnit", "µm") != pixels.get("PhysicalSizeYUnit", "µm"):
+    if pixels is None or pixels.get("PhysicalSizeXUnit", "µm") != pixels.get(
+        "PhysicalSizeYUnit", "µm"
+    ):
         return None
-    width, unit = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "µm")  # µm is the schema's default
+    width, unit = (
+        pixels.get("PhysicalSizeX"),
+        pixels.get("PhysicalSizeXUnit", "µm"),
+    )  # µm is the schema's default
     return PixelSize.of(width, pixels.get("PhysicalSizeY", width), unit)
 
 
@@ -164,5 +190,8 @@ def _imagej(file: tifffile.TiffFile) -> PixelSize | None:
     if not file.imagej_metadata:
         return None
     tags = file.pages.first.tags
-    (x, per_x), (y, per_y) = tags["XResolution"].value, tags["YResolution"].value  # pixels per unit, as fractions
+    (x, per_x), (y, per_y) = (
+        tags["XResolution"].value,
+        tags["YResolution"].value,
+    )  # pixels per unit, as fractions
     return PixelSize.of(per_x / x, per_y / y, file.imagej_metadata["unit"])

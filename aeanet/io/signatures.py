@@ -23,4 +23,6 @@ def signature(path: Path) -> tuple[str, str] | None:
     """The kind of a file and the ending that belongs to it; None if its first bytes tell nothing. Raises OSError."""
     with path.open("rb") as file:
         start = file.read(8)
-    return next(((kind, suffix) for words, kind, suffix in _SIGNATURES if start.startswith(words)), None)
+    return next(
+        ((kind, suffix) for words, kind, suffix in _SIGNATURES if start.startswith(words)), None
+    )

@@ -10,7 +10,10 @@ from typing import Any
 from aeanet.errors import UserError
 from aeanet.io.atomic import write_atomically
 
-_NOT_SHOWN = ("Cc", "Cs")  # control characters, and halves of characters: what Python makes of names that are no UTF-8
+_NOT_SHOWN = (
+    "Cc",
+    "Cs",
+)  # control characters, and halves of characters: what Python makes of names that are no UTF-8
 
 
 class RecordError(UserError):

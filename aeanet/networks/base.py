@@ -29,4 +29,6 @@ class Network(nn.Module):
 def check_images(images: Tensor) -> None:
     """Raise ValueError unless these are images (N, 1, H, W)."""
     if images.ndim != 4 or images.shape[1] != 1 or 0 in images.shape[2:]:
-        raise ValueError(f"image has shape {tuple(images.shape)}, wanted (N, 1, H, W) with H and W at least 1")
+        raise ValueError(
+            f"image has shape {tuple(images.shape)}, wanted (N, 1, H, W) with H and W at least 1"
+        )

@@ -85,7 +85,11 @@ def _check_option(name: str, value: Any, wanted: type) -> None:
 
 def short_options(name: str) -> dict[str, Any]:
     """The options with which a network does better in short trainings than with the paper's."""
-    return {"residual": True} if "residual" in inspect.signature(network_class(name)).parameters else {}
+    return (
+        {"residual": True}
+        if "residual" in inspect.signature(network_class(name)).parameters
+        else {}
+    )
 
 
 def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
@@ -102,7 +106,10 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
     if half:
-        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        tensors = {
+            name: tensor.half() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
     write_tensors(path, tensors, metadata)
     return path
 
@@ -110,7 +117,11 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
 def model_path(name: str | os.PathLike[str]) -> Path:
     """The file of a shipped model (`SHIPPED`) unless there is a file or folder of that name; else the path given."""
     path = Path(name)
-    return SHIPPED_FOLDER / f"{name}.safetensors" if str(name) in SHIPPED and not path.exists() else path
+    return (
+        SHIPPED_FOLDER / f"{name}.safetensors"
+        if str(name) in SHIPPED and not path.exists()
+        else path
+    )
 
 
 def load_model(path: str | os.PathLike[str]) -> "Network":
@@ -143,7 +154,9 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
             raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.") from error
         raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
     if metadata.get("format") != FORMAT:
-        raise ModelError(f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}.")
+        raise ModelError(
+            f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}."
+        )
     if metadata.get("version") != FORMAT_VERSION:
         raise ModelError(
             f"{file} was written in version {metadata.get('version')} of the model format, this program reads version "
@@ -152,7 +165,9 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     try:
         settings = json.loads(metadata["settings"])
         config, magnification = settings["config"], settings["magnification"]
-        with torch.device("meta"):  # without memory, so that no damaged number asks for more than there is
+        with torch.device(
+            "meta"
+        ):  # without memory, so that no damaged number asks for more than there is
             _check_tensors(tensors, build_model(**config).state_dict())
         model = build_model(**config)
         model.load_state_dict(tensors)
@@ -161,8 +176,12 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
     least, most = MAGNIFICATIONS
-    if magnification is not None and not (type(magnification) in (int, float) and least <= magnification <= most):
-        raise ModelError(f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to {most:g}.")
+    if magnification is not None and not (
+        type(magnification) in (int, float) and least <= magnification <= most
+    ):
+        raise ModelError(
+            f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to {most:g}."
+        )
     model.magnification = magnification
     return model.eval()
 
@@ -170,14 +189,20 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
 def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
     """Raise ModelError unless these are the finite tensors of a network, whose own are `wanted`."""
     if differing := sorted(tensors.keys() ^ wanted.keys()):
-        raise ModelError(f"the tensor {differing[0]} is {'missing' if differing[0] in wanted else 'none of its own'}.")
+        raise ModelError(
+            f"the tensor {differing[0]} is {'missing' if differing[0] in wanted else 'none of its own'}."
+        )
     for name, own in wanted.items():
         tensor = tensors[name]
         if tensor.shape != own.shape:
-            raise ModelError(f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(own.shape)}.")
+            raise ModelError(
+                f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(own.shape)}."
+            )
         if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
             kind = "floating point" if own.is_floating_point() else "integers"
-            raise ModelError(f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}.")
+            raise ModelError(
+                f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}."
+            )
         if not tensor.to(own.dtype).isfinite().all():
             raise ModelError(f"the tensor {name} holds NaN or infinite numbers.")
         if name.endswith("running_var") and (tensor < 0).any():

@@ -33,7 +33,13 @@ class PlainBlock(nn.Module):
         return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
 
 
-KNOTS = (0.0, 0.5, 1.0, 1.5, 2.0)  # log2 of the magnifications between which scales and shifts are interpolated
+KNOTS = (
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+)  # log2 of the magnifications between which scales and shifts are interpolated
 
 
 class ShuffledUNet(Network):
@@ -67,11 +73,17 @@ class ShuffledUNet(Network):
         references: int = 0,
     ) -> None:
         if len(widths) != len(blocks) or not widths:
-            raise ModelError(f"widths are {list(widths)} and blocks {list(blocks)}, wanted as many of both.")
+            raise ModelError(
+                f"widths are {list(widths)} and blocks {list(blocks)}, wanted as many of both."
+            )
         if min(*widths, *blocks, unshuffle) < 1:
-            raise ModelError(f"widths, blocks and unshuffle are {widths}, {blocks}, {unshuffle}: wanted 1 or more.")
+            raise ModelError(
+                f"widths, blocks and unshuffle are {widths}, {blocks}, {unshuffle}: wanted 1 or more."
+            )
         if attention not in get_args(AttentionAt):
-            raise ModelError(f"attention is {attention!r}, wanted {' or '.join(map(repr, get_args(AttentionAt)))}.")
+            raise ModelError(
+                f"attention is {attention!r}, wanted {' or '.join(map(repr, get_args(AttentionAt)))}."
+            )
         super().__init__(
             {
                 "name": "shuffled",
@@ -93,7 +105,9 @@ class ShuffledUNet(Network):
             parts: list[nn.Module] = [PlainBlock(widths[index]) for _ in range(blocks[index])]
             if with_attention:
                 # for one image each, in training as in prediction: a batch mixes noises and magnifications
-                block = aea.AugmentedAttention(widths[index], heads=2, references=references, batch_aware=False)
+                block = aea.AugmentedAttention(
+                    widths[index], heads=2, references=references, batch_aware=False
+                )
                 parts.insert(len(parts) // 2, block)
             return nn.Sequential(*parts)
 
@@ -102,14 +116,18 @@ class ShuffledUNet(Network):
         self.encoders = nn.ModuleList(level(i, with_attention=False) for i in upper)
         self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in upper)
         self.bottom = level(len(widths) - 1, with_attention=attention != "none")
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2) for i in upper)
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2) for i in upper
+        )
         self.decoders = nn.ModuleList(level(i, with_attention=attention == "all") for i in upper)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        for module in self.modules():  # a second time: the first reaches a block before its convolutions
+        for (
+            module
+        ) in self.modules():  # a second time: the first reaches a block before its convolutions
             if isinstance(module, PlainBlock):
                 nn.init.zeros_(module.conv2.weight)
             if isinstance(module, aea.AugmentedAttention):
@@ -124,9 +142,13 @@ class ShuffledUNet(Network):
         if height % self.step or width % self.step:
             x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
         weights = self._knots(image)
-        x = self._told(0, self.first(self.gather(x).contiguous(memory_format=torch.channels_last)), weights)
+        x = self._told(
+            0, self.first(self.gather(x).contiguous(memory_format=torch.channels_last)), weights
+        )
         skips = []
-        for level, (encoder, down) in enumerate(zip(self.encoders, self.downs, strict=True), start=1):
+        for level, (encoder, down) in enumerate(
+            zip(self.encoders, self.downs, strict=True), start=1
+        ):
             x = encoder(x)
             skips.append(x)
             x = self._told(level, down(x), weights)
@@ -160,8 +182,12 @@ def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
     if not isinstance(model, ShuffledUNet) or model.config["attention"] != "none":
         raise ModelError("only the network shuffled without attention can get more blocks.")
     before = model.config["blocks"]
-    if len(blocks) != len(before) or any(new < old for new, old in zip(blocks, before, strict=True)):
-        raise ModelError(f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of {before}.")
+    if len(blocks) != len(before) or any(
+        new < old for new, old in zip(blocks, before, strict=True)
+    ):
+        raise ModelError(
+            f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of {before}."
+        )
     options = {name: value for name, value in model.config.items() if name != "name"}
     deeper = ShuffledUNet(**options | {"blocks": blocks})
     deeper.load_state_dict(deeper.state_dict() | model.state_dict())

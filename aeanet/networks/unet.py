@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 import aea_kernels as aea
 from aeanet.networks.base import Network, check_images
-from aeanet.networks.layers import Down, ResidualBlock, Up, activate, batch_norm, conv, to_channels_last
+from aeanet.networks.layers import (
+    Down,
+    ResidualBlock,
+    Up,
+    activate,
+    batch_norm,
+    conv,
+    to_channels_last,
+)
 
 WIDTHS = (32, 64, 128)
 
@@ -56,7 +64,9 @@ class UShape(Network):
         check_images(image)
         height, width = image.shape[2:]
         x = image
-        if torch.compiler.is_exporting() or height % 4 or width % 4:  # an exported network takes every size
+        if (
+            torch.compiler.is_exporting() or height % 4 or width % 4
+        ):  # an exported network takes every size
             x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
         skip1 = self.encoder1(self.first(x))
         skip2 = self.encoder2(self.down1(skip1))
@@ -83,8 +93,12 @@ class AEANet(UShape):
 
     bottom: aea.AugmentedAttention
 
-    def __init__(self, references: int = 64, batch_aware: bool = True, residual: bool = False) -> None:
-        bottom = aea.AugmentedAttention(WIDTHS[-1], heads=2, references=references, batch_aware=batch_aware)
+    def __init__(
+        self, references: int = 64, batch_aware: bool = True, residual: bool = False
+    ) -> None:
+        bottom = aea.AugmentedAttention(
+            WIDTHS[-1], heads=2, references=references, batch_aware=batch_aware
+        )
         config = {"name": "aeanet", "references": references, "batch_aware": batch_aware}
         super().__init__(bottom, config, residual=residual)
 

@@ -116,11 +116,14 @@ def _facts(study: Study) -> dict[str, str]:
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
     by_example = any(issubclass(network_class(one.name), Library) for one in study.table1)
     none = "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
-    residual = "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
+    residual = (
+        "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
+    )
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
-        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}" + none * by_example,
+        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"
+        + none * by_example,
         "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}"
         + residual * study.residual,
         "seeds": str(study.seeds),
@@ -136,7 +139,11 @@ def _findings(study: Study, results: Results) -> list[str]:
     pooled = [
         (one, gain)
         for one in study.table1
-        if (gain := improvement(results.evaluations.get(("pooled", one.key), []), samples=study.samples))
+        if (
+            gain := improvement(
+                results.evaluations.get(("pooled", one.key), []), samples=study.samples
+            )
+        )
     ]
     found = []
     if pooled:
@@ -171,9 +178,7 @@ def _verdict(difference: Estimate) -> str:
         return f"{difference.text(2)} dB, from too few samples for an interval."
     low, high = difference.interval
     sure = low > 0 or high < 0
-    return (
-        f"{difference.text(2)} dB, which the variation between pairs {'does not explain' if sure else 'may explain'}."
-    )
+    return f"{difference.text(2)} dB, which the variation between pairs {'does not explain' if sure else 'may explain'}."
 
 
 def _record(study: Study, results: Results, tables: list[Table]) -> dict[str, Any]:

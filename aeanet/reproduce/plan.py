@@ -51,7 +51,12 @@ TITLES = {
     "lbnlm": "Paired LB-NLM",
 }
 ABLATION = (
-    Method("aeanet-sr64", "shared references (SR) only", "aeanet", {"references": 64, "batch_aware": False}),
+    Method(
+        "aeanet-sr64",
+        "shared references (SR) only",
+        "aeanet",
+        {"references": 64, "batch_aware": False},
+    ),
     Method("aeanet-ba", "batch-aware (BA) only", "aeanet", {"references": 0, "batch_aware": True}),
     Method("aeanet-ba-sr16", "BA + SR (16)", "aeanet", {"references": 16, "batch_aware": True}),
     Method("aeanet-ba-sr32", "BA + SR (32)", "aeanet", {"references": 32, "batch_aware": True}),
@@ -97,12 +102,20 @@ class Experiment:
     @property
     def key(self) -> str:
         """The experiment's folder in the report."""
-        return "/".join(filter(None, (self.strategy, self.method.key, self.part, f"seed{self.seed}")))
+        return "/".join(
+            filter(None, (self.strategy, self.method.key, self.part, f"seed{self.seed}"))
+        )
 
     @property
     def label(self) -> str:
-        about = {"pooled": "on all pairs", "self": f"on {self.part} alone", "unseen": f"leaving out {self.part}"}
-        return f"{self.method.title} {about[self.strategy]}" + (f", seed {self.seed}" if self.seed else "")
+        about = {
+            "pooled": "on all pairs",
+            "self": f"on {self.part} alone",
+            "unseen": f"leaving out {self.part}",
+        }
+        return f"{self.method.title} {about[self.strategy]}" + (
+            f", seed {self.seed}" if self.seed else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,9 @@ class Study:
     def __post_init__(self) -> None:
         for section in self.sections:
             if section not in SECTIONS:
-                raise ReproduceError(f"there is no section {section!r}; the sections are {', '.join(SECTIONS)}.")
+                raise ReproduceError(
+                    f"there is no section {section!r}; the sections are {', '.join(SECTIONS)}."
+                )
         if not self.methods:
             raise ReproduceError("no method is named: name at least one.")
 
@@ -146,7 +161,11 @@ class Study:
 
     def network(self, method: Method) -> dict[str, Any]:
         """Name and options of a method's network, as `build_model` takes them."""
-        return {"name": method.name, **method.options, **(short_options(method.name) if self.residual else {})}
+        return {
+            "name": method.name,
+            **method.options,
+            **(short_options(method.name) if self.residual else {}),
+        }
 
     @cached_property
     def self_names(self) -> list[str]:
@@ -166,7 +185,11 @@ class Study:
         wanted: dict[str, Experiment] = {}
 
         def add(
-            strategy: Strategy, method: Method, train_on: tuple[str, ...], score_on: tuple[str, ...], part: str = ""
+            strategy: Strategy,
+            method: Method,
+            train_on: tuple[str, ...],
+            score_on: tuple[str, ...],
+            part: str = "",
         ) -> None:
             for seed in range(self.seeds):
                 experiment = Experiment(strategy, method, seed, train_on, score_on, part)

@@ -75,7 +75,10 @@ def replaced_files(study: Study, folder: Path) -> list[Path]:
     These are results of experiments with other settings or data, and a page where there is no report.
     """
     store = Store(folder)
-    kept = [(store.folder(e.key) / RESULT_FILE, store.recall(e.key, _settings(study, e))) for e in study.experiments]
+    kept = [
+        (store.folder(e.key) / RESULT_FILE, store.recall(e.key, _settings(study, e)))
+        for e in study.experiments
+    ]
     others = [file for file, result in kept if result is None and file.exists()]
     page = folder / PAGE
     return others + ([page] if page.exists() and not (folder / RECORD).exists() else [])
@@ -109,7 +112,11 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
         label, reason = next(iter(results.failed.items()))
         raise ReproduceError(f"No experiment could be done; {label}: {reason}")
     results.evaluations = _collect(scored)
-    networks = _pooled_networks(study, store, results) if {"fig4", "fig5", "fig6"} & {*study.sections} else {}
+    networks = (
+        _pooled_networks(study, store, results)
+        if {"fig4", "fig5", "fig6"} & {*study.sections}
+        else {}
+    )
     if "fig4" in study.sections:
         show("Restoring test crops", 1.0)
         results.crops = _crops(study, networks)
@@ -133,7 +140,9 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     if trained.interrupted:
         raise KeyboardInterrupt
     show(f"{experiment.label}, scoring", 0.95)
-    evaluation = evaluate(to_device(trained.model), [study.pairs[name] for name in experiment.score_on])
+    evaluation = evaluate(
+        to_device(trained.model), [study.pairs[name] for name in experiment.score_on]
+    )
     result = {
         "training": {
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -154,11 +163,16 @@ def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> Tr
     data = PairSet([study.pairs[name] for name in experiment.train_on], {})
 
     def on_step(now: TrainingProgress) -> None:
-        show(f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}", 0.95 * now.used)
+        show(
+            f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}",
+            0.95 * now.used,
+        )
 
     def go(*, resume: bool) -> TrainingResult:
         with open_run(folder, resume=resume, overwrite=True) as run:
-            trained = train(data, recipe, run=run, on_step=on_step, **study.network(experiment.method))
+            trained = train(
+                data, recipe, run=run, on_step=on_step, **study.network(experiment.method)
+            )
             save_run(folder, trained, recipe, data)
         return trained
 
@@ -181,28 +195,42 @@ def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _collect(scored: Sequence[tuple[Experiment, Evaluation]]) -> dict[tuple[Strategy, str], list[Evaluation]]:
+def _collect(
+    scored: Sequence[tuple[Experiment, Evaluation]],
+) -> dict[tuple[Strategy, str], list[Evaluation]]:
     """Strategy and method -> the evaluation of each seed, over all its parts."""
     seeds: dict[tuple[Strategy, str], dict[int, list[Evaluation]]] = {}
     for experiment, evaluation in scored:
         of_method = seeds.setdefault((experiment.strategy, experiment.method.key), {})
         of_method.setdefault(experiment.seed, []).append(evaluation)
     return {
-        key: [Evaluation([score for part in parts for score in part.subimages]) for parts in by_seed.values()]
+        key: [
+            Evaluation([score for part in parts for score in part.subimages])
+            for parts in by_seed.values()
+        ]
         for key, by_seed in seeds.items()
     }
 
 
 def _pooled_networks(study: Study, store: Store, results: Results) -> dict[str, Network]:
     """Method's key -> its pooled network of seed 0, unless its training failed."""
-    pooled = [e for e in study.experiments if e.strategy == "pooled" and not e.seed and e.key in results.trainings]
+    pooled = [
+        e
+        for e in study.experiments
+        if e.strategy == "pooled" and not e.seed and e.key in results.trainings
+    ]
     return {e.method.key: to_device(load_model(store.folder(e.key))) for e in pooled}
 
 
 def _crops(study: Study, networks: Mapping[str, Network]) -> list[CropRow]:
-    shown = {method.title: networks[method.key] for method in study.table1 if method.key in networks}
+    shown = {
+        method.title: networks[method.key] for method in study.table1 if method.key in networks
+    }
     pairs = [study.pairs[name] for name in evenly_spaced(list(study.pairs), SHOWN_CROPS)]
-    return [crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()}) for pair in pairs]
+    return [
+        crop_row(pair, {title: restore(model, pair.lr) for title, model in shown.items()})
+        for pair in pairs
+    ]
 
 
 def _relevance(study: Study, model: Network) -> Relevance:
@@ -212,7 +240,9 @@ def _relevance(study: Study, model: Network) -> Relevance:
     return Relevance(names, images, maps, most_varied(maps, SHOWN_REFERENCES))
 
 
-def _curves(study: Study, store: Store, networks: Mapping[str, Network], results: Results, show: Show) -> list[Curve]:
+def _curves(
+    study: Study, store: Store, networks: Mapping[str, Network], results: Results, show: Show
+) -> list[Curve]:
     """Mean Δ PSNR of the pooled networks for each tile size; kept in the store as experiments are."""
     pairs = list(study.pairs.values())
     sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
@@ -221,21 +251,30 @@ def _curves(study: Study, store: Store, networks: Mapping[str, Network], results
         if method.key not in networks or not sizes:
             continue
         wanted = ("pooled", method.key, 0)
-        experiment = next(e for e in study.experiments if (e.strategy, e.method.key, e.seed) == wanted)
+        experiment = next(
+            e for e in study.experiments if (e.strategy, e.method.key, e.seed) == wanted
+        )
         key = f"tiles/{method.key}"
         settings = _settings(study, experiment) | {"sizes": sizes, "halo": MARGIN}
         kept = store.recall(key, settings)
         if kept is None:
             store.prepare(key)
-            kept = _tiled(networks[method.key], pairs, sizes, partial(show, f"{method.title}, tiles"))
+            kept = _tiled(
+                networks[method.key], pairs, sizes, partial(show, f"{method.title}, tiles")
+            )
             store.keep(key, settings, kept)
         (whole, *_) = results.evaluations["pooled", method.key]
-        found.append(Curve(method.title, sizes, kept["stitched"], kept["exact"], whole.mean.delta_psnr))
+        found.append(
+            Curve(method.title, sizes, kept["stitched"], kept["exact"], whole.mean.delta_psnr)
+        )
     return found
 
 
 def _tiled(
-    model: Network, pairs: Sequence[RegisteredPair], sizes: Sequence[int], show: Callable[[float], None]
+    model: Network,
+    pairs: Sequence[RegisteredPair],
+    sizes: Sequence[int],
+    show: Callable[[float], None],
 ) -> dict[str, list[float]]:
     """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its `size` px."""
     found: dict[str, list[float]] = {"stitched": [], "exact": []}

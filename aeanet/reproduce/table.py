@@ -34,7 +34,10 @@ class Table:
     def shown(self) -> list[list[tuple[str, bool]]]:
         """Each cell's text, and whether it is the best of its column."""
         tops = [
-            max((cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)), default=None)
+            max(
+                (cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)),
+                default=None,
+            )
             if column.best
             else None
             for i, column in enumerate(self.columns)
@@ -48,9 +51,14 @@ class Table:
         ]
 
     def markdown(self) -> str:
-        lines = [[column.title for column in self.columns], ["---"] + ["---:"] * (len(self.columns) - 1)]
+        lines = [
+            [column.title for column in self.columns],
+            ["---"] + ["---:"] * (len(self.columns) - 1),
+        ]
         lines += [[f"**{text}**" if best else text for text, best in row] for row in self.shown()]
-        return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+        return "\n".join(
+            f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
+        )
 
     def csv(self) -> str:
         """In full precision. An estimate has three columns: its mean and the two ends of its 95 % interval."""
@@ -58,7 +66,11 @@ class Table:
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]
             wide = any(isinstance(cell, Estimate) for cell in cells)
-            lines[0] += [column.title, f"{column.title} low", f"{column.title} high"] if wide else [column.title]
+            lines[0] += (
+                [column.title, f"{column.title} low", f"{column.title} high"]
+                if wide
+                else [column.title]
+            )
             for line, cell in zip(lines[1:], cells, strict=True):
                 line += _numbers(cell) if wide else [cell]
         buffer = io.StringIO()
@@ -69,14 +81,21 @@ class Table:
         """Plain data; an estimate is {"mean", "interval"}."""
         rows = [
             [
-                {"mean": round(cell.mean, 5), "interval": cell.interval and [round(end, 5) for end in cell.interval]}
+                {
+                    "mean": round(cell.mean, 5),
+                    "interval": cell.interval and [round(end, 5) for end in cell.interval],
+                }
                 if isinstance(cell, Estimate)
                 else cell
                 for cell in row
             ]
             for row in self.rows
         ]
-        return {"title": self.title, "columns": [column.title for column in self.columns], "rows": rows}
+        return {
+            "title": self.title,
+            "columns": [column.title for column in self.columns],
+            "rows": rows,
+        }
 
     def _text(self, cell: Cell, column: Column) -> str:
         if isinstance(cell, Estimate):

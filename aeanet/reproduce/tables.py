@@ -66,17 +66,29 @@ class _Estimates:
         return self.results.evaluations.get((strategy, method.key), [])
 
     def gain(
-        self, strategy: Strategy, method: Method, measure: Measure = "delta_psnr", part: Part | None = None
+        self,
+        strategy: Strategy,
+        method: Method,
+        measure: Measure = "delta_psnr",
+        part: Part | None = None,
     ) -> Estimate | None:
-        return improvement(self.of(strategy, method), measure, part=part, samples=self.study.samples)
+        return improvement(
+            self.of(strategy, method), measure, part=part, samples=self.study.samples
+        )
 
     def difference(self, a: tuple[Strategy, Method], b: tuple[Strategy, Method]) -> Estimate | None:
         """Mean of Δ PSNR of a minus that of b, pair by pair; None for a method against itself."""
         ours, others = self.of(*a), self.of(*b)
-        return improvement(ours, against=others, samples=self.study.samples) if a != b and ours and others else None
+        return (
+            improvement(ours, against=others, samples=self.study.samples)
+            if a != b and ours and others
+            else None
+        )
 
 
-def _by_method(key: str, title: str, methods: Sequence[Method], columns: Columns, note: str = "") -> Table:
+def _by_method(
+    key: str, title: str, methods: Sequence[Method], columns: Columns, note: str = ""
+) -> Table:
     """A table with a row for each method; each column comes with the function that fills it."""
     rows = [[cell(one) for _, cell in columns] for one in methods]
     return Table(key, title, [column for column, _ in columns], rows, note)
@@ -90,8 +102,14 @@ def _table1_left(estimates: _Estimates) -> Table:
         (Column("pooled Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
         (Column("self Δ PSNR (dB)", 2, True), lambda one: estimates.gain("self", one)),
         (Column("self Δ SSIM", 3, True), lambda one: estimates.gain("self", one, "delta_ssim")),
-        (Column("self − pooled (dB)"), lambda one: estimates.difference(("self", one), ("pooled", one))),
-        (Column("pooled AEANet − method (dB)"), lambda one: estimates.difference(("pooled", AEANET), ("pooled", one))),
+        (
+            Column("self − pooled (dB)"),
+            lambda one: estimates.difference(("self", one), ("pooled", one)),
+        ),
+        (
+            Column("pooled AEANet − method (dB)"),
+            lambda one: estimates.difference(("pooled", AEANET), ("pooled", one)),
+        ),
         (Column("paper, pooled"), lambda one: PAPER.get(("pooled", one.key))),
         (Column("paper, self"), lambda one: PAPER.get(("self", one.key))),
     ]
@@ -108,9 +126,19 @@ def _table1_right(estimates: _Estimates) -> Table:
     for strategy in strategies:
         for one in estimates.study.table1:
             if estimates.of(strategy, one):
-                parts = [estimates.gain(strategy, one, part=part) for part in ("foreground", "background")]
-                rows.append([f"{one.title} ({strategy})", *parts, PAPER_PARTS.get((strategy, one.key))])
-    columns = [Column("method"), Column("foreground", 2, True), Column("background", 2, True), Column("paper")]
+                parts = [
+                    estimates.gain(strategy, one, part=part)
+                    for part in ("foreground", "background")
+                ]
+                rows.append(
+                    [f"{one.title} ({strategy})", *parts, PAPER_PARTS.get((strategy, one.key))]
+                )
+    columns = [
+        Column("method"),
+        Column("foreground", 2, True),
+        Column("background", 2, True),
+        Column("paper"),
+    ]
     title = "Table 1, right: Δ PSNR (dB) of foreground and background"
     note = "The foreground are the pixels above Otsu's threshold on the HR test subimage."
     return Table("table1-right", title, columns, rows, note)
@@ -118,7 +146,11 @@ def _table1_right(estimates: _Estimates) -> Table:
 
 def _table2(estimates: _Estimates) -> Table:
     def difference(one: Method) -> Cell:
-        return None if one.key == AEANET.key else estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
+        return (
+            None
+            if one.key == AEANET.key
+            else estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
+        )
 
     columns: Columns = [
         (Column("method, pooled"), lambda one: one.title),
@@ -127,7 +159,11 @@ def _table2(estimates: _Estimates) -> Table:
         (Column("BA + SR (64) − method (dB)"), difference),
         (Column("paper"), lambda one: PAPER.get(("pooled", one.key))),
     ]
-    first = [method(name) for name in ("unet", "gvtnet") if ("pooled", name) in estimates.results.evaluations]
+    first = [
+        method(name)
+        for name in ("unet", "gvtnet")
+        if ("pooled", name) in estimates.results.evaluations
+    ]
     title = "Table 2: what shared references and batch-aware attention bring"
     return _by_method("table2", title, [*first, *ABLATION], columns)
 
@@ -137,9 +173,15 @@ def _unseen(estimates: _Estimates) -> Table:
         (Column("method"), lambda one: one.title),
         (Column("seen samples (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
         (Column("unseen samples (dB)", 2, True), lambda one: estimates.gain("unseen", one)),
-        (Column("unseen − seen (dB)"), lambda one: estimates.difference(("unseen", one), ("pooled", one))),
+        (
+            Column("unseen − seen (dB)"),
+            lambda one: estimates.difference(("unseen", one), ("pooled", one)),
+        ),
         (Column("seen, Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
-        (Column("unseen, Δ SSIM", 3, True), lambda one: estimates.gain("unseen", one, "delta_ssim")),
+        (
+            Column("unseen, Δ SSIM", 3, True),
+            lambda one: estimates.gain("unseen", one, "delta_ssim"),
+        ),
     ]
     title = "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not"
     note = (
@@ -152,10 +194,19 @@ def _unseen(estimates: _Estimates) -> Table:
 def _pairs(estimates: _Estimates) -> Table:
     methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
     scores = {
-        one.key: {score.name: score for score in Evaluation.average(estimates.of("pooled", one)).pairs}
+        one.key: {
+            score.name: score for score in Evaluation.average(estimates.of("pooled", one)).pairs
+        }
         for one in methods
     }
-    columns = ["pair", "magnification", "residual (px)", "PSNR unregistered", "registered", "bicubic, test columns"]
+    columns = [
+        "pair",
+        "magnification",
+        "residual (px)",
+        "PSNR unregistered",
+        "registered",
+        "bicubic, test columns",
+    ]
     rows: list[list[Cell]] = []
     for name, pair in estimates.study.pairs.items():
         report = pair.report
@@ -186,7 +237,9 @@ def _trainings(results: Results) -> Table:
             f"{found[0]['parameters']:,}",
             f"{found[0]['steps']:,}",
             f"{statistics.fmean(training['seconds'] for training in found):,.0f}",
-            f"{statistics.fmean(training['loss'] for training in found):.4f}" if found[0]["steps"] else None,
+            f"{statistics.fmean(training['loss'] for training in found):.4f}"
+            if found[0]["steps"]
+            else None,
         ]
         for (strategy, method_key), found in kinds.items()
     ]

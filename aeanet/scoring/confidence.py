@@ -25,7 +25,11 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return None if self.half_width is None else (self.mean - self.half_width, self.mean + self.half_width)
+        return (
+            None
+            if self.half_width is None
+            else (self.mean - self.half_width, self.mean + self.half_width)
+        )
 
     def text(self, digits: int) -> str:
         """For instance "+2.10 ± 0.08". The minus sign is as wide as the plus sign in a column of numbers."""

@@ -60,18 +60,25 @@ class Score:
         """The score as plain data, improvements included; `from_record` is its inverse."""
         deltas = {"delta_psnr": self.delta_psnr, "delta_ssim": self.delta_ssim}
         parts = {"foreground": self.foreground, "background": self.background}
-        return asdict(self) | deltas | {name: part and part.record() for name, part in parts.items()}
+        return (
+            asdict(self) | deltas | {name: part and part.record() for name, part in parts.items()}
+        )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Score":
-        parts = [record[part] and cls.from_record(record[part]) for part in ("foreground", "background")]
+        parts = [
+            record[part] and cls.from_record(record[part]) for part in ("foreground", "background")
+        ]
         measured = {field: float(record[field]) for field in _MEASURED}
         return cls(record["name"], foreground=parts[0], background=parts[1], **measured)
 
     @classmethod
     def mean(cls, name: str, scores: Sequence["Score"]) -> "Score":
         """The mean of each number; the means of the parts are over the scores that have them."""
-        measured = {field: statistics.fmean(getattr(score, field) for score in scores) for field in _MEASURED}
+        measured = {
+            field: statistics.fmean(getattr(score, field) for score in scores)
+            for field in _MEASURED
+        }
         bright = [score.foreground for score in scores if score.foreground]
         dark = [score.background for score in scores if score.background]
         parts = [cls.mean(found[0].name, found) if found else None for found in (bright, dark)]
@@ -107,18 +114,33 @@ class Evaluation:
             name: [getattr(present, measure) for score in scores if (present := score.part(part))]
             for name, scores in self._by_pair.items()
         }
-        return {name: (statistics.fmean(values), len(values)) for name, values in found.items() if values}
+        return {
+            name: (statistics.fmean(values), len(values))
+            for name, values in found.items()
+            if values
+        }
 
     def table(self) -> Table:
         """A line for each pair and one for the mean, for a terminal of 80 columns."""
-        table = Table("pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
-        psnr_titles = ("PSNR\nbicubic", "PSNR\n(dB)", "Δ PSNR\n", "Δ PSNR\nfore-\nground", "Δ PSNR\nback-\nground")
+        table = Table(
+            "pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1)
+        )
+        psnr_titles = (
+            "PSNR\nbicubic",
+            "PSNR\n(dB)",
+            "Δ PSNR\n",
+            "Δ PSNR\nfore-\nground",
+            "Δ PSNR\nback-\nground",
+        )
         for title in (*psnr_titles, "SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
             table.add_column(title, justify="right")
         for score in [*self.pairs, self.mean]:
             if score is self.mean:
                 table.add_section()
-            parts = [f"{part.delta_psnr:+.2f}" if part else "-" for part in (score.foreground, score.background)]
+            parts = [
+                f"{part.delta_psnr:+.2f}" if part else "-"
+                for part in (score.foreground, score.background)
+            ]
             psnrs = [f"{score.psnr_bicubic:.2f}", f"{score.psnr:.2f}", f"{score.delta_psnr:+.2f}"]
             ssims = [f"{score.ssim_bicubic:.4f}", f"{score.ssim:.4f}", f"{score.delta_ssim:+.4f}"]
             table.add_row(score.name, *psnrs, *parts, *ssims)
@@ -127,7 +149,9 @@ class Evaluation:
     def record(self) -> dict[str, Any]:
         """All scores as plain data, improvements included; `from_record` is its inverse."""
         scores = {"pairs": self.pairs, "subimages": self.subimages}
-        return {"mean": self.mean.record()} | {key: [s.record() for s in found] for key, found in scores.items()}
+        return {"mean": self.mean.record()} | {
+            key: [s.record() for s in found] for key, found in scores.items()
+        }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Evaluation":
@@ -136,7 +160,9 @@ class Evaluation:
     @classmethod
     def average(cls, evaluations: Sequence["Evaluation"]) -> "Evaluation":
         """The mean of each subimage over several evaluations, for the subimages that all of them scored."""
-        tables = [{score.name: score for score in evaluation.subimages} for evaluation in evaluations]
+        tables = [
+            {score.name: score for score in evaluation.subimages} for evaluation in evaluations
+        ]
         common = [name for name in tables[0] if all(name in table for table in tables)]
         return cls([Score.mean(name, [table[name] for table in tables]) for name in common])
 
@@ -160,18 +186,26 @@ def improvement(
     """
     tables = [evaluation.values(measure, part) for evaluation in evaluations]
     others = [evaluation.values(measure, part) for evaluation in against or ()]
-    common = [name for name in tables[0] if all(name in table for table in [*tables, *others])] if tables else []
+    common = (
+        [name for name in tables[0] if all(name in table for table in [*tables, *others])]
+        if tables
+        else []
+    )
     if not common:
         return None
     values = np.array([[table[name][0] for name in common] for table in tables])
     if against is not None:
         seeds = min(len(tables), len(others))
-        values = values[:seeds] - np.array([[table[name][0] for name in common] for table in others[:seeds]])
+        values = values[:seeds] - np.array(
+            [[table[name][0] for name in common] for table in others[:seeds]]
+        )
     weights = [tables[0][name][1] for name in common]
     return estimate(values, weights, [(samples or {}).get(name, name) for name in common])
 
 
-def intervals(evaluations: Sequence[Evaluation], samples: Mapping[str, str] | None = None) -> dict[str, Any]:
+def intervals(
+    evaluations: Sequence[Evaluation], samples: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The mean improvements with their intervals, as plain data."""
     found: dict[str, Any] = {"kind": EXPLANATION}
     measures: tuple[Measure, ...] = ("delta_psnr", "delta_ssim")
@@ -210,7 +244,11 @@ def evaluate(
     for pair in pairs:
         restored = (predict or restore)(model, pair.lr)
         regions = enumerate(split_3x4(pair.hr.shape)[1])
-        scores = [score for i, region in regions if (score := score_region(f"{pair.name}/{i}", pair, restored, region))]
+        scores = [
+            score
+            for i, region in regions
+            if (score := score_region(f"{pair.name}/{i}", pair, restored, region))
+        ]
         subimages += scores
         if on_pair:
             on_pair(pair, restored, Score.mean(pair.name, scores) if scores else None)
@@ -221,7 +259,9 @@ def evaluate(
     return Evaluation(subimages)
 
 
-def score_region(name: str, pair: RegisteredPair, restored: NDArray, region: tuple[slice, slice]) -> Score | None:
+def score_region(
+    name: str, pair: RegisteredPair, restored: NDArray, region: tuple[slice, slice]
+) -> Score | None:
     """The score of one region of a pair, or None if no SSIM window in it has LR data throughout.
 
     `restored` (H, W) is the result for the whole pair. Otsu's threshold on the region's HR separates the foreground,
@@ -240,7 +280,14 @@ def score_region(name: str, pair: RegisteredPair, restored: NDArray, region: tup
         if not centres.any():
             return None
         before, after = (float(similarity[centres].mean()) for similarity in similarities)
-        return Score(name, psnr(bicubic, hr, mask & part), psnr(result, hr, mask & part), before, after, **parts)
+        return Score(
+            name,
+            psnr(bicubic, hr, mask & part),
+            psnr(result, hr, mask & part),
+            before,
+            after,
+            **parts,
+        )
 
     if not windows.any():
         return None

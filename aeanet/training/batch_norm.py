@@ -23,7 +23,9 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.momenta = {norm: norm.momentum or 0.0 for norm in model.modules() if isinstance(norm, _BatchNorm)}
+        self.momenta = {
+            norm: norm.momentum or 0.0 for norm in model.modules() if isinstance(norm, _BatchNorm)
+        }
 
     @contextmanager
     def following(self, step: int, *, frozen: bool) -> Iterator[None]:

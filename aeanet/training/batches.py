@@ -19,9 +19,13 @@ class TrainingBatches:
 
     def __init__(self, pairs: Sequence[RegisteredPair], recipe: Recipe) -> None:
         if process_count() > 1 and recipe.batch % 2:
-            raise RecipeError(f"batch is {recipe.batch}, wanted an even number where several processes train together.")
+            raise RecipeError(
+                f"batch is {recipe.batch}, wanted an even number where several processes train together."
+            )
         self.batch = recipe.batch
-        self.crops = RandomCrops(pairs, recipe.crop, recipe.steps * recipe.batch * process_count(), seed=recipe.seed)
+        self.crops = RandomCrops(
+            pairs, recipe.crop, recipe.steps * recipe.batch * process_count(), seed=recipe.seed
+        )
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         indices = crop_indices(step, self.batch, rank=rank(), processes=process_count())

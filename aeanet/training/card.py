@@ -47,14 +47,22 @@ def model_card(record: Mapping[str, Any]) -> str:
         "## Scores",
     ]
     if model["name"] == "shuffled":
-        parts.append("All are of the mean over four flips of the image, which is the result unless one asks otherwise.")
+        parts.append(
+            "All are of the mean over four flips of the image, which is the result unless one asks otherwise."
+        )
     if scores.get("simulated"):
         parts += [
             "On simulated images held back (160 x 192 px LR), gain over bicubic interpolation:",
-            _simulated_table(visible := [score for score in scores["simulated"] if score["psnr_bicubic"] < VISIBLE]),
+            _simulated_table(
+                visible := [
+                    score for score in scores["simulated"] if score["psnr_bicubic"] < VISIBLE
+                ]
+            ),
             _harm([score for score in visible if score["psnr"] < score["psnr_bicubic"] - HARM]),
         ]
-        if clean := [score["psnr"] for score in scores["simulated"] if score["psnr_bicubic"] >= VISIBLE]:
+        if clean := [
+            score["psnr"] for score in scores["simulated"] if score["psnr_bicubic"] >= VISIBLE
+        ]:
             parts.append(
                 f"{len(clean)} more are clean already, with an error below half a grey level of 8 bits "
                 f"({VISIBLE} dB): their results have {min(clean):.1f} dB or more."
@@ -66,17 +74,25 @@ def model_card(record: Mapping[str, Any]) -> str:
         )
     if "real" in scores:
         real = scores["real"]
-        psnr, ssim = (statistics.fmean(score[name] for score in real) for name in ("delta_psnr", "delta_ssim"))
+        psnr, ssim = (
+            statistics.fmean(score[name] for score in real) for name in ("delta_psnr", "delta_ssim")
+        )
         parts.append(
             f"On {len(real)} real SEM pairs at 2x, never trained on (registered, whole images without a border of "
             f"24 px): {psnr:+.2f} dB PSNR and {ssim:+.3f} SSIM over bicubic interpolation."
         )
     if "cost" in record:
-        parts.append("Cost on 2 CPU threads, from file to file in a process of its own: " + _cost(record["cost"]) + ".")
+        parts.append(
+            "Cost on 2 CPU threads, from file to file in a process of its own: "
+            + _cost(record["cost"])
+            + "."
+        )
     if record.get("comparison"):
         parts += ["## Which network", *_comparison(record["comparison"])]
     elif model["name"] == "shuffled":
-        parts.append("Whether another network or attention does better at equal budgets is not yet shown.")
+        parts.append(
+            "Whether another network or attention does better at equal budgets is not yet shown."
+        )
     if "trust" in record:
         parts += ["## Warnings", record["trust"]]
     parts += ["## Limits", *record.get("limits", LIMITS)]
@@ -100,8 +116,12 @@ LIMITS = (
 def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """A training, in words, with the options of its network where they are not those of `model`."""
     recipe = record["recipe"]
-    other = "".join(f", {name} {value}" for name, value in record["model"].items() if model.get(name) != value)
-    loss = {"relative": "relative error", "psnr": "PSNR"}.get(recipe.get("loss"), "mean absolute error")
+    other = "".join(
+        f", {name} {value}" for name, value in record["model"].items() if model.get(name) != value
+    )
+    loss = {"relative": "relative error", "psnr": "PSNR"}.get(
+        recipe.get("loss"), "mean absolute error"
+    )
     ended = ", ended early," if record["interrupted"] else ""
     return (
         f"{record['steps_done']:,} steps of {recipe['batch']} crops of {recipe['crop']} px{ended} in "
@@ -112,20 +132,33 @@ def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
 
 
 def _simulated_table(scores: Scores) -> str:
-    lines = ["| images | number | Δ PSNR (dB) | Δ SSIM | worst Δ PSNR (dB) |", "|---|---|---|---|---|"]
+    lines = [
+        "| images | number | Δ PSNR (dB) | Δ SSIM | worst Δ PSNR (dB) |",
+        "|---|---|---|---|---|",
+    ]
     for title, belongs in {**GROUPS, "all": lambda _: True}.items():
         group = [score for score in scores if belongs(score)]
         if group:
             gains = [score["psnr"] - score["psnr_bicubic"] for score in group]
             similar = statistics.fmean(score["ssim"] - score["ssim_bicubic"] for score in group)
-            row = (title, len(group), f"{statistics.fmean(gains):+.2f}", f"{similar:+.3f}", f"{min(gains):+.2f}")
+            row = (
+                title,
+                len(group),
+                f"{statistics.fmean(gains):+.2f}",
+                f"{similar:+.3f}",
+                f"{min(gains):+.2f}",
+            )
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 
 def _harm(worse: Scores) -> str:
     warned = sum(score.get("warned", False) for score in worse)
-    warning = f", and `aeanet restore` warns of {warned} of them" if any("warned" in score for score in worse) else ""
+    warning = (
+        f", and `aeanet restore` warns of {warned} of them"
+        if any("warned" in score for score in worse)
+        else ""
+    )
     return (
         f"{len(worse) or 'None'} of the results {'is' if len(worse) < 2 else 'are'} further from the truth than the "
         f"interpolated image by more than {HARM} dB{warning}."
@@ -148,10 +181,18 @@ def _comparison(entries: Scores) -> list[str]:
         for name in dict.fromkeys(run["network"] for run in runs):
             own = [run for run in runs if run["network"] == name]
             steps, psnr, ssim = (
-                statistics.fmean(run[key] for run in own) for key in ("steps", "simulated_psnr", "simulated_ssim")
+                statistics.fmean(run[key] for run in own)
+                for key in ("steps", "simulated_psnr", "simulated_ssim")
             )
             real = [f"{run['real_psnr']:+.2f}" for run in own if "real_psnr" in run]
-            row = (name, len(own), f"{steps:,.0f}", f"{own[0]['parameters']:,}", f"{psnr:+.2f}", f"{ssim:+.4f}")
+            row = (
+                name,
+                len(own),
+                f"{steps:,.0f}",
+                f"{own[0]['parameters']:,}",
+                f"{psnr:+.2f}",
+                f"{ssim:+.4f}",
+            )
             lines.append(f"| {' | '.join(map(str, row))} | {', '.join(real) or '-'} |")
         parts += [
             f"Trained on {crops} a step, for {budget} of their own steps each (`python -m benches.networks` at "
@@ -175,13 +216,20 @@ def _comparison(entries: Scores) -> list[str]:
 def _added(runs: Scores, name: str, plain: str) -> list[str]:
     """The gain of one network over another with the same seeds, on each kind of images."""
     found = []
-    for title, key in (("on simulated images", "simulated_psnr"), ("on the real pairs", "real_psnr")):
+    for title, key in (
+        ("on simulated images", "simulated_psnr"),
+        ("on the real pairs", "real_psnr"),
+    ):
         of = {(run["network"], run["seed"]): run[key] for run in runs if key in run}
         gains = [
-            gain - of[plain, seed] for (network, seed), gain in of.items() if network == name and (plain, seed) in of
+            gain - of[plain, seed]
+            for (network, seed), gain in of.items()
+            if network == name and (plain, seed) in of
         ]
         if gains:
-            found.append(f"{statistics.fmean(gains):+.2f} {title} ({min(gains):+.2f} to {max(gains):+.2f})")
+            found.append(
+                f"{statistics.fmean(gains):+.2f} {title} ({min(gains):+.2f} to {max(gains):+.2f})"
+            )
     return found
 
 

@@ -86,7 +86,10 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {f"random.{i}": state for i, state in enumerate(self.random["torch"])}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        where = {name: getattr(self, name) for name in ("step", "seconds", "loss", "steps_per_second", "scores")}
+        where = {
+            name: getattr(self, name)
+            for name in ("step", "seconds", "loss", "steps_per_second", "scores")
+        }
         where["random"] = {name: self.random[name] for name in ("python", "numpy")}
         metadata = {"format": FORMAT, "version": FORMAT_VERSION, "state": json_text(where)}
         metadata["configuration"] = json_text(self.configuration)
@@ -96,13 +99,17 @@ class Checkpoint:
     def read(cls, path: Path) -> "Checkpoint":
         """Raises CheckpointError, in one sentence, if there is none, or it is damaged or of another version."""
         if not path.is_file():
-            raise CheckpointError(f"{path.parent} holds no checkpoint to resume from: start the training without it.")
+            raise CheckpointError(
+                f"{path.parent} holds no checkpoint to resume from: start the training without it."
+            )
         try:
             metadata, tensors = read_tensors(path)
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path} is damaged or is not a checkpoint: {error}.") from error
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, FORMAT_VERSION):
-            raise CheckpointError(f"{path} is not a checkpoint of version {FORMAT_VERSION} of this program.")
+            raise CheckpointError(
+                f"{path} is not a checkpoint of version {FORMAT_VERSION} of this program."
+            )
         with fitting(str(path)):
             return cls._of(metadata, tensors)
 
@@ -126,9 +133,13 @@ class Checkpoint:
         configuration["recipe"] = current_record(configuration["recipe"])
         Recipe.from_record(configuration["recipe"])
         described = configuration["versions"], configuration["model"], configuration["data"]
-        if not all(isinstance(part, dict) for part in described) or not isinstance(configuration["processes"], int):
+        if not all(isinstance(part, dict) for part in described) or not isinstance(
+            configuration["processes"], int
+        ):
             raise ValueError("a part of the configuration is missing")
-        if not isinstance(configuration["model"]["name"], str) or not isinstance(configuration["data"]["sha256"], str):
+        if not isinstance(configuration["model"]["name"], str) or not isinstance(
+            configuration["data"]["sha256"], str
+        ):
             raise ValueError("the model or the data are not named")
         scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
         return cls(
@@ -171,7 +182,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Ten
     return optimizer.state_dict()["state"]
 
 
-def set_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+def set_optimizer_state(
+    optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]
+) -> None:
     """Undo `optimizer_state`, each tensor in the strides of its parameter: other strides may round differently."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     laid_out = {
@@ -181,7 +194,9 @@ def set_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[int, Ma
         }
         for index, tensors in state.items()
     }
-    optimizer.load_state_dict({"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 @dataclass
@@ -233,6 +248,8 @@ class Checkpointer:
                     random=random_state(),
                 ).write(self.folder / CHECKPOINT_FILE)
                 if now.step:
-                    save_model(self.published() if self.published else self.model, self.folder / MODEL_FILE)
+                    save_model(
+                        self.published() if self.published else self.model, self.folder / MODEL_FILE
+                    )
             if self.on_save and now.step:
                 self.on_save(self.model)

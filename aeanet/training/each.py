@@ -61,7 +61,9 @@ def train_each(
         if trained.interrupted:
             return done
     if not done:
-        raise PairError(f"None of the {len(names)} pairs can be trained on: {next(iter(left_out.values()))}")
+        raise PairError(
+            f"None of the {len(names)} pairs can be trained on: {next(iter(left_out.values()))}"
+        )
     if not rank():
         list_models(path, done, left_out)
     return done

@@ -36,7 +36,9 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
 
     table = folder / METRICS_FILE
     kept = _rows_until(table, step) if step and table.is_file() else []
-    write_atomically(table, b"".join(_line(row) for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), *kept]))
+    write_atomically(
+        table, b"".join(_line(row) for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
+    )
     if not step:
         shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
     board = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=step + 1)

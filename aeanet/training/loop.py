@@ -76,7 +76,11 @@ def train(
     recipe = recipe or Recipe()
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
-    with own_randomness(recipe.seed), deterministic_algorithms(recipe.deterministic), noting_signals() as signals:
+    with (
+        own_randomness(recipe.seed),
+        deterministic_algorithms(recipe.deterministic),
+        noting_signals() as signals,
+    ):
         model = build_model(**start.config) if start is not None else build_model(name, **options)
         if start is not None:
             model.load_state_dict(start.state_dict())
@@ -96,16 +100,31 @@ def train(
             with fitting():
                 model.load_state_dict(checkpoint.model)
         if folder and not rank():
-            write_record(folder, _result(model, replace(now, interrupted=True), scores), recipe, data, held_back)
+            write_record(
+                folder,
+                _result(model, replace(now, interrupted=True), scores),
+                recipe,
+                data,
+                held_back,
+            )
         with training_as_one(model), open_logs(folder, now.step, on_trouble) as log:
             step = TrainingStep(model.to(training_device()).train(), recipe, cuda_graph=cuda_graph)
             if checkpoint:
                 with fitting():
                     set_optimizer_state(step.optimizer, checkpoint.optimizer)
                     set_random_state(checkpoint.random)
-            validation = Validation(model, held_back, validate_every, now.seconds, scores, folder, on_trouble)
+            validation = Validation(
+                model, held_back, validate_every, now.seconds, scores, folder, on_trouble
+            )
             checkpointer = Checkpointer(
-                model, step.optimizer, checkpoint_every, now.seconds, folder, described, on_save, on_trouble
+                model,
+                step.optimizer,
+                checkpoint_every,
+                now.seconds,
+                folder,
+                described,
+                on_save,
+                on_trouble,
             )
             if now.step == 0:
                 checkpointer.write(now)
@@ -119,13 +138,23 @@ def train(
                 if now.ended or now.step % LOG_EVERY == 0:
                     log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
                 checkpointer.after_step(now, validation.scores)
-        now = replace(now, interrupted=now.interrupted or bool(signals))  # one may have come after the last step
+        now = replace(
+            now, interrupted=now.interrupted or bool(signals)
+        )  # one may have come after the last step
     return _result(model, now, validation.scores)
 
 
-def _result(model: Network, now: TrainingProgress, scores: dict[str, float] | None) -> TrainingResult:
+def _result(
+    model: Network, now: TrainingProgress, scores: dict[str, float] | None
+) -> TrainingResult:
     return TrainingResult(
-        model.cpu().eval(), now.step, now.seconds, now.loss, now.interrupted, now.steps_per_second, scores
+        model.cpu().eval(),
+        now.step,
+        now.seconds,
+        now.loss,
+        now.interrupted,
+        now.steps_per_second,
+        scores,
     )
 
 

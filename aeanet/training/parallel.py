@@ -25,7 +25,9 @@ def average_over_processes(tensors: Sequence[Tensor]) -> None:
     joint = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(joint)
     joint /= process_count()
-    for tensor, mean in zip(tensors, joint.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, mean in zip(
+        tensors, joint.split([tensor.numel() for tensor in tensors]), strict=True
+    ):
         tensor.copy_(mean.view_as(tensor))
 
 

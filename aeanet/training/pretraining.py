@@ -44,7 +44,13 @@ HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never 
 def pretraining_recipe(**changes: Any) -> Recipe:
     """60,000 steps of 16 crops of 96 px, one cycle up to 1e-3: three hours on two cores with bfloat16 products."""
     recipe = Recipe(
-        steps=60_000, batch=16, crop=96, rate=1e-3, schedule="one-cycle", loss="relative", precision="bfloat16"
+        steps=60_000,
+        batch=16,
+        crop=96,
+        rate=1e-3,
+        schedule="one-cycle",
+        loss="relative",
+        precision="bfloat16",
     )
     return replace(recipe, **changes)
 
@@ -95,7 +101,9 @@ def pretrain(
     was begun in another way.
     """
     if process_count() > 1:
-        raise RecipeError("Pretraining runs in one process: begin it without torchrun, and give it more workers.")
+        raise RecipeError(
+            "Pretraining runs in one process: begin it without torchrun, and give it more workers."
+        )
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with own_randomness(recipe.seed), _cores_beside(workers), noting_signals() as signals:
@@ -156,7 +164,9 @@ def pretrain(
         "loss": round(now.loss, 6),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": threads,
-        "scores": {} if now.interrupted else {"simulated": score_simulated(trained, held_back_images(held_back))},
+        "scores": {}
+        if now.interrupted
+        else {"simulated": score_simulated(trained, held_back_images(held_back))},
     }
     if folder:
         write_json(folder / RUN_FILE, record)
@@ -180,8 +190,14 @@ def configuration(recipe: Recipe, model: Network) -> dict[str, Any]:
     return {
         "recipe": asdict(recipe),
         "model": model.config,
-        "data": {"pairs": [], "held_back": [], "simulator": "aeanet.data.synthetic", "sha256": simulator_fingerprint()},
-        "versions": {name: version(name) for name in BINDING_VERSIONS} | {"python": platform.python_version()},
+        "data": {
+            "pairs": [],
+            "held_back": [],
+            "simulator": "aeanet.data.synthetic",
+            "sha256": simulator_fingerprint(),
+        },
+        "versions": {name: version(name) for name in BINDING_VERSIONS}
+        | {"python": platform.python_version()},
         "processes": process_count(),
     }
 

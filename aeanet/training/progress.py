@@ -64,8 +64,12 @@ class ProgressMeter:
         value, seconds, interrupted = mean_over_processes(own, loss.device)
         step = self.now.step + 1
         if not math.isfinite(value):
-            raise RecipeError(f"the loss became {value} at step {step}: try a learning rate below {self.recipe.rate}.")
-        smoothed = value if step == 1 else self.now.loss + (value - self.now.loss) / min(step, LOSS_WINDOW)
+            raise RecipeError(
+                f"the loss became {value} at step {step}: try a learning rate below {self.recipe.rate}."
+            )
+        smoothed = (
+            value if step == 1 else self.now.loss + (value - self.now.loss) / min(step, LOSS_WINDOW)
+        )
         self.warm = self.warm or clock
         earlier = step - self.begun.step - 1
         speed = earlier / (clock - self.warm) if earlier else self.now.steps_per_second

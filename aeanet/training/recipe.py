@@ -46,19 +46,27 @@ class Recipe:
     batch: Annotated[int, "Crops per step and process"] = 8
     crop: Annotated[int, "Side of the square training crops in px"] = 256
     rate: Annotated[float, "Learning rate; with --schedule one-cycle its peak"] = 4e-4
-    schedule: Annotated[Schedule, "Learning rate: halved every --halve-every steps, or one cycle up and down to 0"] = (
-        "halving"
-    )
+    schedule: Annotated[
+        Schedule, "Learning rate: halved every --halve-every steps, or one cycle up and down to 0"
+    ] = "halving"
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
-    loss: Annotated[Loss, "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE"] = "mae"
+    loss: Annotated[
+        Loss, "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE"
+    ] = "mae"
     max_seconds: float | None = None
-    freeze: Annotated[float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"] = 1.0
+    freeze: Annotated[
+        float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"
+    ] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
-    precision: Annotated[Precision, "bfloat16: products in bfloat16, weights in float32"] = "float32"
+    precision: Annotated[Precision, "bfloat16: products in bfloat16, weights in float32"] = (
+        "float32"
+    )
     compile: Annotated[bool, "Run the network through torch.compile"] = False
-    deterministic: Annotated[bool, "Only algorithms that give the same bits every time, on GPUs too"] = False
+    deterministic: Annotated[
+        bool, "Only algorithms that give the same bits every time, on GPUs too"
+    ] = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
@@ -68,7 +76,9 @@ class Recipe:
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise RecipeError(f"betas are {self.betas[0]} and {self.betas[1]}, wanted numbers from 0 to below 1.")
+            raise RecipeError(
+                f"betas are {self.betas[0]} and {self.betas[1]}, wanted numbers from 0 to below 1."
+            )
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
         for name, choices in (
@@ -77,7 +87,9 @@ class Recipe:
             ("precision", get_args(Precision)),
         ):
             if getattr(self, name) not in choices:
-                raise RecipeError(f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}.")
+                raise RecipeError(
+                    f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}."
+                )
 
     @classmethod
     def short(cls, **changes: Any) -> "Recipe":
@@ -86,12 +98,17 @@ class Recipe:
         Its crops are many and small, so that batch norm has more images at once, and the grey level that batch
         statistics take out of a step varies less.
         """
-        return replace(cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6), **changes)
+        return replace(
+            cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6),
+            **changes,
+        )
 
     @classmethod
     def fine_tuning(cls, **changes: Any) -> "Recipe":
         """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96 x 96, up to 1e-4."""
-        return replace(cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle"), **changes)
+        return replace(
+            cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle"), **changes
+        )
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
@@ -101,7 +118,9 @@ class Recipe:
     @property
     def extensible(self) -> frozenset[str]:
         """The fields that decide only when the training ends, not what its steps do."""
-        return frozenset({"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ())
+        return frozenset(
+            {"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ()
+        )
 
     def used(self, step: int, seconds: float) -> float:
         """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds` after the start."""
@@ -138,7 +157,9 @@ class Interval:
     def __post_init__(self) -> None:
         given = [value for value in (self.steps, self.seconds) if value is not None]
         if len(given) != 1 or not given[0] > 0:
-            raise RecipeError(f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted above 0.")
+            raise RecipeError(
+                f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted above 0."
+            )
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
@@ -150,7 +171,9 @@ class Interval:
             )
         number = float(found[1])
         if not 0 < number < MOST:
-            raise RecipeError(f"{text!r} is no interval: wanted a number above 0 and below {MOST:,}.")
+            raise RecipeError(
+                f"{text!r} is no interval: wanted a number above 0 and below {MOST:,}."
+            )
         if found[2] is None:
             return cls(steps=int(found[1]))
         return cls(seconds=number * {"s": 1, "min": 60, "h": 3600}[found[2]])

@@ -96,9 +96,13 @@ def open_run(
         return
     with _lock(path):
         kinds = {True: [MODELS_FILE], False: [MODEL_FILE, CHECKPOINT_FILE]}
-        held = {kind: any((path / name).exists() for name in names) for kind, names in kinds.items()}
+        held = {
+            kind: any((path / name).exists() for name in names) for kind, names in kinds.items()
+        }
         if held[not one_per_pair]:
-            kind = "of one model for all pairs" if one_per_pair else "of one model per pair (--self)"
+            kind = (
+                "of one model for all pairs" if one_per_pair else "of one model per pair (--self)"
+            )
             raise RunError(f"{path} holds a run {kind}: choose another folder with --out.")
         if held[one_per_pair] and not (resume or overwrite):
             raise RunError(
@@ -114,7 +118,9 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         lock = FileLock(path / LOCK_FILE).acquire(timeout=0)
     except Timeout:
-        raise RunError(f"{path} is in use by another training: wait for its end, or choose another folder.") from None
+        raise RunError(
+            f"{path} is in use by another training: wait for its end, or choose another folder."
+        ) from None
     except NotImplementedError:  # some clusters' file systems have no locks
         yield
         return
@@ -153,8 +159,13 @@ def left_out(path: Path) -> dict[str, str]:
 
 def _lists(path: Path) -> dict[str, dict[str, str]]:
     record = read_json(path / MODELS_FILE)
-    parts = [record.get(name) if isinstance(record, dict) else None for name in ("models", "left_out")]
-    if not all(isinstance(part, dict) and all(isinstance(text, str) for text in part.values()) for part in parts):
+    parts = [
+        record.get(name) if isinstance(record, dict) else None for name in ("models", "left_out")
+    ]
+    if not all(
+        isinstance(part, dict) and all(isinstance(text, str) for text in part.values())
+        for part in parts
+    ):
         raise RunError(f"{path / MODELS_FILE} is damaged: it does not list models by pair.")
     return record
 
@@ -170,7 +181,10 @@ def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
 
 
 def configuration(
-    recipe: Recipe, model: Network, pairs: Sequence[RegisteredPair], held_back: Sequence[RegisteredPair] = ()
+    recipe: Recipe,
+    model: Network,
+    pairs: Sequence[RegisteredPair],
+    held_back: Sequence[RegisteredPair] = (),
 ) -> dict[str, Any]:
     """What a training is, as JSON takes it: its recipe, network, data, versions and number of processes."""
     return {
@@ -187,7 +201,11 @@ def configuration(
 
 
 def write_record(
-    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path,
+    trained: TrainingResult,
+    recipe: Recipe,
+    data: PairSet,
+    held_back: Sequence[RegisteredPair] = (),
 ) -> None:
     """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises OSError."""
     record = configuration(recipe, trained.model, data.pairs, held_back)
@@ -209,7 +227,11 @@ def write_record(
 
 
 def save_run(
-    folder: Path, trained: TrainingResult, recipe: Recipe, data: PairSet, held_back: Sequence[RegisteredPair] = ()
+    folder: Path,
+    trained: TrainingResult,
+    recipe: Recipe,
+    data: PairSet,
+    held_back: Sequence[RegisteredPair] = (),
 ) -> None:
     """Write the model and `run.json` into a run folder.
 

@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from aeanet.data.synthetic import Acquisition, draw_scene, simulate_example
 
 SCENES = 8  # of a round
-STEPS = 64  # of a round: a scene of 512 px then gives 64 crops, which take as long as the scene itself
+STEPS = (
+    64  # of a round: a scene of 512 px then gives 64 crops, which take as long as the scene itself
+)
 SIDE = 512  # px of a scene
 
 
@@ -49,8 +51,15 @@ class SimulatedRounds(Dataset[Batch]):
         for number in range(-(-total // 2)):
             row, column = rng.integers(side - self.crop + 1, size=2).tolist()
             scene = scenes[number % SCENES]
-            examples.append(simulate_example(scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop))
-        lr, hr = (np.stack([getattr(example, kind) for example in examples])[:, None] for kind in ("lr", "hr"))
+            examples.append(
+                simulate_example(
+                    scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop
+                )
+            )
+        lr, hr = (
+            np.stack([getattr(example, kind) for example in examples])[:, None]
+            for kind in ("lr", "hr")
+        )
         again = rng.permutation(len(lr))[: total - len(lr)]
         lr, hr = (np.concatenate([images, images[again, :, ::-1]]) for images in (lr, hr))
         magnifications = np.array([example.magnification for example in examples], np.float32)
@@ -58,18 +67,28 @@ class SimulatedRounds(Dataset[Batch]):
         return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
 
 
-def simulated_batches(*, batch: int, crop: int, seed: int, step: int, steps: int, workers: int) -> Iterator[Batch]:
+def simulated_batches(
+    *, batch: int, crop: int, seed: int, step: int, steps: int, workers: int
+) -> Iterator[Batch]:
     """The batches of the steps from `step` to `steps`.
 
     workers: processes that make them; 0 makes them in this one, when they are needed.
     """
     first = step // STEPS
-    rounds = SimulatedRounds(batch=batch, crop=crop, seed=seed, first=first, rounds=-(-steps // STEPS) - first)
+    rounds = SimulatedRounds(
+        batch=batch, crop=crop, seed=seed, first=first, rounds=-(-steps // STEPS) - first
+    )
     loader = DataLoader(
-        rounds, batch_size=None, num_workers=workers, prefetch_factor=1 if workers else None, worker_init_fn=_alone
+        rounds,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,
+        worker_init_fn=_alone,
     )
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # ends OpenCV's threads: a worker that is forked while there are some waits for them forever
+    cv2.setNumThreads(
+        1
+    )  # ends OpenCV's threads: a worker that is forked while there are some waits for them forever
     rounds_made = iter(loader)
     cv2.setNumThreads(threads)
     for index, (lr, hr, magnifications) in enumerate(rounds_made, start=first):

@@ -14,7 +14,9 @@ from aeanet.training.parallel import average_over_processes
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Loss, Recipe, RecipeError
 
-FLOOR = 0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in these losses
+FLOOR = (
+    0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in these losses
+)
 
 
 class TrainingStep:
@@ -30,14 +32,20 @@ class TrainingStep:
 
     def __init__(self, model: Network, recipe: Recipe, *, cuda_graph: bool = False) -> None:
         self.model, self.recipe, self.cuda_graph = model, recipe, cuda_graph
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(model.forward) if recipe.compile else model.forward
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate, betas=recipe.betas, eps=recipe.epsilon)
+        self.forward: Callable[[Tensor], Tensor] = (
+            torch.compile(model.forward) if recipe.compile else model.forward
+        )
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=recipe.rate, betas=recipe.betas, eps=recipe.epsilon
+        )
         self.weight = next(model.parameters())
         self.statistics = RunningStatistics(model)
         self.captured: CapturedPass | None = None
         self.captured_frozen = False
         if cuda_graph and (self.weight.device.type != "cuda" or process_count() > 1):
-            raise RecipeError("A CUDA graph needs one process on a CUDA device: train without it here.")
+            raise RecipeError(
+                "A CUDA graph needs one process on a CUDA device: train without it here."
+            )
 
     @property
     def rate(self) -> float:
@@ -48,7 +56,9 @@ class TrainingStep:
         """lr, hr (N, 1, H, W) on any device, `progress` before this step -> the loss, a scalar where the model is."""
         lr, hr = lr.to(self.weight), hr.to(self.weight)
         frozen = progress.used >= self.recipe.freeze
-        self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(progress.step, progress.used)
+        self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(
+            progress.step, progress.used
+        )
         with self.statistics.following(progress.step, frozen=frozen):
             if self.cuda_graph and (self.captured is None or self.captured_frozen != frozen):
                 self.captured = None  # its memory is free before the next one takes as much
@@ -99,7 +109,11 @@ class CapturedPass:
     """
 
     def __init__(
-        self, function: Callable[[Tensor, Tensor], Tensor], lr: Tensor, hr: Tensor, buffers: Iterable[Tensor]
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        lr: Tensor,
+        hr: Tensor,
+        buffers: Iterable[Tensor],
     ) -> None:
         self.lr, self.hr = lr.clone(), hr.clone()
         before = [(buffer, buffer.clone()) for buffer in buffers]

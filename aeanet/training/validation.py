@@ -53,7 +53,11 @@ class Validation:
 
     def _due(self, now: TrainingProgress) -> bool:
         every, since = self.every, now.seconds - self.latest
-        early = now.step == every.steps // 10 if every.steps else self.scores is None and every.due(0, 10 * since)
+        early = (
+            now.step == every.steps // 10
+            if every.steps
+            else self.scores is None and every.due(0, 10 * since)
+        )
         return early or every.due(now.step, since) or (now.ended and not now.interrupted)
 
 
@@ -76,4 +80,8 @@ def score_held_back(
                 draw_comparison(folder / VALIDATION_FIGURE, pair, restored, score)
         scores += [score] if score else []
     names = ("psnr", "ssim", "delta_psnr", "delta_ssim")
-    return {name: statistics.fmean(getattr(score, name) for score in scores) for name in names} if scores else None
+    return (
+        {name: statistics.fmean(getattr(score, name) for score in scores) for name in names}
+        if scores
+        else None
+    )

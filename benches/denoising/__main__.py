@@ -36,16 +36,22 @@ def forget_other_model(scores: Scores, model: str) -> None:
     file = path / MODEL_FILE if path.is_dir() else path
     fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if scores.about.get("model") != fingerprint:
-        for title in [title for title in scores.models if title.startswith("shipped") or title == SHIPPED]:
+        for title in [
+            title for title in scores.models if title.startswith("shipped") or title == SHIPPED
+        ]:
             del scores.models[title]
     scores.about["model"] = fingerprint
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pairs", type=Path, nargs="?", help="folder of pairs, not registered")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--model", default="sem", help="the shipped model, by name, run folder or file; '' for none")
+    parser.add_argument(
+        "--model", default="sem", help="the shipped model, by name, run folder or file; '' for none"
+    )
     parser.add_argument("--train", type=Path, help="folder for the networks trained here")
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--record", type=Path, default=RECORD)
@@ -64,7 +70,9 @@ def main() -> None:
         score_network(scores, SHIPPED, chosen.model, pairs)
     for name in chosen.methods:
         if name == "bm3d" and find_spec("bm3d") is None:
-            print("BM3D is left out: pip install -e '.[compare]' installs it (not for commercial use).")
+            print(
+                "BM3D is left out: pip install -e '.[compare]' installs it (not for commercial use)."
+            )
             continue
         for line in score_method(scores, name, pairs, raw):
             print(line, flush=True)

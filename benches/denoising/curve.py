@@ -18,9 +18,21 @@ from aeanet.training.pretraining import simulator_fingerprint
 
 from .methods import METHODS
 
-LEVELS = (0.5, 1, 2, 4, 8, 16, 32, 48)  # grey levels of 255: standard deviation of the noise at a mean grey level
+LEVELS = (
+    0.5,
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+    48,
+)  # grey levels of 255: standard deviation of the noise at a mean grey level
 KINDS = ("particles", "porous", "fibres", "grains")
-STRENGTHS = (1.0, 1.4)  # sigma of BM3D over the noise: the noise is correlated, so more than 1 can be better
+STRENGTHS = (
+    1.0,
+    1.4,
+)  # sigma of BM3D over the noise: the noise is correlated, so more than 1 can be better
 SHAPE = (128, 128)
 SEED = 2_700_000_000
 
@@ -40,18 +52,30 @@ def measure(model: str, path: Path) -> dict[str, Any]:
         found["levels"][str(level)] = gains
         for index in range(len(KINDS)):
             scan = Acquisition(magnification=1.0, shot=level**2 / 88, read=0.3 * level)
-            image = simulate_image(SEED + index, SHAPE, kind=KINDS[index], acquisition=replace(scan, spot=0.6))
+            image = simulate_image(
+                SEED + index, SHAPE, kind=KINDS[index], acquisition=replace(scan, spot=0.6)
+            )
             if index >= len(gains["bm3d"]):
-                tried = [METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS]
+                tried = [
+                    METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS
+                ]
                 gains["bm3d"].append(max(_gain(image.lr, result, image.hr) for result in tried))
-            gains["shipped"].append(_gain(image.lr, super_resolve(network, image.lr, magnification=1.0), image.hr))
+            gains["shipped"].append(
+                _gain(image.lr, super_resolve(network, image.lr, magnification=1.0), image.hr)
+            )
         write_json(path, found, 1)
-        print(level, {name: round(statistics.fmean(values), 2) for name, values in gains.items()}, flush=True)
+        print(
+            level,
+            {name: round(statistics.fmean(values), 2) for name, values in gains.items()},
+            flush=True,
+        )
     return found
 
 
 def _gain(noisy: np.ndarray, result: np.ndarray, truth: np.ndarray) -> float:
-    before, after = (float(np.mean((np.clip(image, 0, 1) - truth) ** 2)) for image in (noisy, result))
+    before, after = (
+        float(np.mean((np.clip(image, 0, 1) - truth) ** 2)) for image in (noisy, result)
+    )
     return round(10 * float(np.log10(before / after)), 3)
 
 
@@ -63,18 +87,32 @@ def draw(found: dict[str, Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    titles = {"shipped": "the shipped model", "bm3d": "BM3D, told the noise, the better of two strengths"}
+    titles = {
+        "shipped": "the shipped model",
+        "bm3d": "BM3D, told the noise, the better of two strengths",
+    }
     levels = [float(level) for level in found["levels"]]
     for contender, title in titles.items():
         values = [entry[contender] for entry in found["levels"].values()]
-        (line,) = axes.plot(levels, [statistics.fmean(each) for each in values], marker="o", markersize=4, label=title)
+        (line,) = axes.plot(
+            levels,
+            [statistics.fmean(each) for each in values],
+            marker="o",
+            markersize=4,
+            label=title,
+        )
         for level, each in zip(levels, values, strict=True):
-            axes.plot([level] * len(each), each, ".", color=line.get_color(), alpha=0.35, markersize=4)
+            axes.plot(
+                [level] * len(each), each, ".", color=line.get_color(), alpha=0.35, markersize=4
+            )
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks(levels, [f"{level:g}" for level in levels])
     axes.minorticks_off()
-    axes.set(xlabel="noise, grey levels of 8 bits (simulated, 1x)", ylabel="gain over the noisy image, dB")
+    axes.set(
+        xlabel="noise, grey levels of 8 bits (simulated, 1x)",
+        ylabel="gain over the noisy image, dB",
+    )
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)

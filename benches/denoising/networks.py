@@ -30,8 +30,12 @@ class Training(NamedTuple):
 
 _SCRATCH = Recipe.short(steps=4_000, precision="bfloat16")  # a third of the time of float32
 TRAININGS = (
-    Training("shipped, fine-tuned for 2 minutes", "fine-tuned", Recipe.fine_tuning(max_seconds=120)),
-    Training("the shipped model's network from scratch, 4,000 steps", "scratch", _SCRATCH, "shuffled"),
+    Training(
+        "shipped, fine-tuned for 2 minutes", "fine-tuned", Recipe.fine_tuning(max_seconds=120)
+    ),
+    Training(
+        "the shipped model's network from scratch, 4,000 steps", "scratch", _SCRATCH, "shuffled"
+    ),
     Training("AEANet from scratch, 4,000 steps", "scratch-aeanet", _SCRATCH, "aeanet"),
 )
 
@@ -55,7 +59,9 @@ def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> d
     return runs
 
 
-def score_network(scores: Scores, title: str, path: str | Path, pairs: Sequence[RegisteredPair]) -> None:
+def score_network(
+    scores: Scores, title: str, path: str | Path, pairs: Sequence[RegisteredPair]
+) -> None:
     """Whole images; `path` is a name, a run folder or a file. Pairs that the record has already are left out."""
     missing = [pair for pair in pairs if pair.name not in scores.models.get(title, {})]
     if not missing:

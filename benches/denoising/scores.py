@@ -22,7 +22,10 @@ from aeanet.scoring.evaluation import Score, score_region
 from .methods import METHODS, PLACES, Method, Place
 
 BORDER = 24  # HR px that do not count
-WINDOW = (256, 320)  # HR px; strengths are compared on the middle of an image, where BM3D takes seconds
+WINDOW = (
+    256,
+    320,
+)  # HR px; strengths are compared on the middle of an image, where BM3D takes seconds
 TUNED_ON = 4  # every fourth pair decides where a method is applied and with which strength
 
 
@@ -51,7 +54,9 @@ class Scores:
         return cls(path, **json.loads(path.read_text())) if path.exists() else cls(path)
 
     def write(self) -> None:
-        kept = {name: getattr(self, name) for name in ("about", "bicubic", "models", "windows", "whole")}
+        kept = {
+            name: getattr(self, name) for name in ("about", "bicubic", "models", "windows", "whole")
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, kept, 1)
 
@@ -66,14 +71,18 @@ class Scores:
         return max(gains, key=lambda key: gains[key])
 
 
-def restored(pair: RegisteredPair, lr: NDArray[np.float32], method: Method, place: Place, strength: float) -> NDArray:
+def restored(
+    pair: RegisteredPair, lr: NDArray[np.float32], method: Method, place: Place, strength: float
+) -> NDArray:
     """The pair's LR image, denoised before or after the interpolation onto the grid of HR."""
     if place == "interpolated":
         return method.run(pair.lr, strength)
     clean = np.asarray(method.run(lr, strength), np.float32)
     matrix = np.asarray(pair.report.matrix)
     size = pair.hr.shape[::-1]
-    return cv2.warpAffine(clean, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        clean, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def middle(pair: RegisteredPair) -> tuple[slice, slice]:
@@ -85,7 +94,9 @@ def middle(pair: RegisteredPair) -> tuple[slice, slice]:
     return rows, columns
 
 
-def window_of(pair: RegisteredPair, lr: NDArray[np.float32]) -> tuple[RegisteredPair, NDArray[np.float32]]:
+def window_of(
+    pair: RegisteredPair, lr: NDArray[np.float32]
+) -> tuple[RegisteredPair, NDArray[np.float32]]:
     """The middle of a pair as a pair of its own, and the part of LR that shows it."""
     rows, columns = middle(pair)
     matrix = np.asarray(pair.report.matrix)
@@ -95,7 +106,9 @@ def window_of(pair: RegisteredPair, lr: NDArray[np.float32]) -> tuple[Registered
     right, bottom = (int(v) + 5 for v in corners[1])
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ (left, top) - (columns.start, rows.start)
-    report = type(pair.report)(**{**vars(pair.report), "matrix": tuple(map(tuple, shifted.tolist()))})
+    report = type(pair.report)(
+        **{**vars(pair.report), "matrix": tuple(map(tuple, shifted.tolist()))}
+    )
     cut = (rows, columns)
     part = RegisteredPair(pair.name, pair.lr[cut], pair.hr[cut], pair.mask[cut], report)
     return part, lr[top:bottom, left:right]
@@ -127,7 +140,9 @@ def score_method(
     """
     method = METHODS[name]
 
-    def fill(table: dict[str, Any], pair: RegisteredPair, place: Place, strength: float, window: bool) -> str | None:
+    def fill(
+        table: dict[str, Any], pair: RegisteredPair, place: Place, strength: float, window: bool
+    ) -> str | None:
         found = table.setdefault(name, {}).setdefault(place, {}).setdefault(str(strength), {})
         if pair.name in found:
             return None
@@ -159,6 +174,8 @@ def score_method(
             if line := fill(scores.windows, pair, place, strength, window=True):
                 yield line
         tried = scores.windows[name][place]
-        best = max(method.strengths[place], key=lambda s: tried[str(s)].get(pair.name, [-np.inf])[0])
+        best = max(
+            method.strengths[place], key=lambda s: tried[str(s)].get(pair.name, [-np.inf])[0]
+        )
         if line := fill(scores.whole, pair, place, best, window=False):
             yield line

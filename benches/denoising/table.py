@@ -20,22 +20,41 @@ def rows(scores: Scores) -> list[Row]:
         if name not in scores.windows:
             continue
         place, fixed = scores.place_and_strength(name)
-        by_strength = {float(strength): gains for strength, gains in scores.whole.get(name, {}).get(place, {}).items()}
+        by_strength = {
+            float(strength): gains
+            for strength, gains in scores.whole.get(name, {}).get(place, {}).items()
+        }
         where = "LR, then interpolated" if place == "LR" else "interpolated LR"
         if fixed in by_strength:
-            found.append((f"{method.title}, best fixed strength", by_strength[fixed], f"{fixed:g}, on {where}"))
+            found.append(
+                (
+                    f"{method.title}, best fixed strength",
+                    by_strength[fixed],
+                    f"{fixed:g}, on {where}",
+                )
+            )
         tried = scores.windows[name].get(place, {})
         best = {}
         for pair in scores.bicubic:
-            known = {strength: gains[pair] for strength, gains in by_strength.items() if pair in gains}
-            judged = sum(pair in gains for gains in tried.values()) > 1 if method.costly else len(known) > 1
+            known = {
+                strength: gains[pair] for strength, gains in by_strength.items() if pair in gains
+            }
+            judged = (
+                sum(pair in gains for gains in tried.values()) > 1
+                if method.costly
+                else len(known) > 1
+            )
             if known and judged:
                 best[pair] = max(known.values(), key=lambda gain: gain[0])
         if len(best) == len(scores.bicubic):
             found.append((f"{method.title}, best strength for each image", best, f"on {where}"))
         if method.costly and not by_strength and str(fixed) in tried:
             found.append(
-                (f"{method.title}, best fixed strength, middle only", tried[str(fixed)], f"{fixed:g}, on {where}")
+                (
+                    f"{method.title}, best fixed strength, middle only",
+                    tried[str(fixed)],
+                    f"{fixed:g}, on {where}",
+                )
             )
     found += [(title, gains, "") for title, gains in scores.models.items()]
     return found
@@ -55,7 +74,9 @@ def table(scores: Scores) -> str:
         psnr, ssim = (_mean(gains, names, index) for index in (0, 1))
         whole = ("", "") if trained else (f"{psnr:+.2f}", f"{ssim:+.3f}")
         partial = "" if trained or len(gains) >= len(names) else f" ({len(gains)} pairs)"
-        lines.append(f"| {title}{partial} | {' | '.join(whole)} | {_mean(gains, others, 0):+.2f} | {strength} |")
+        lines.append(
+            f"| {title}{partial} | {' | '.join(whole)} | {_mean(gains, others, 0):+.2f} | {strength} |"
+        )
     return "\n".join(lines)
 
 

@@ -26,7 +26,9 @@ class XCA(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 4, 1)  # (N, H, E, S)
+        query, key, value = (
+            self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 4, 1)
+        )  # (N, H, E, S)
         scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT * self.temperature
         output: Tensor = self.proj((scores.softmax(-1) @ value).flatten(1, 2).mT)
         return output
@@ -54,7 +56,9 @@ def _mmcv() -> nn.Module:
 
 def _sana() -> nn.Module:
     module = foreign("diffusers.models.attention_processor")
-    block: nn.Module = module.Attention(128, heads=4, dim_head=32, processor=module.SanaLinearAttnProcessor2_0())
+    block: nn.Module = module.Attention(
+        128, heads=4, dim_head=32, processor=module.SanaLinearAttnProcessor2_0()
+    )
     return block
 
 

@@ -29,7 +29,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, time_width: int) -> None:
         super().__init__()
         self.time = nn.Linear(time_width, 2 * outputs)
-        self.first, self.second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.first, self.second = (
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
         self.norm1, self.norm2 = RMSNorm(outputs), RMSNorm(outputs)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -82,13 +85,17 @@ class SoftmaxAttention(nn.Module):
 class Level(nn.Module):
     """Two residual blocks, and attention added to the second's result."""
 
-    def __init__(self, inputs: tuple[int, int], outputs: int, time_width: int, attention: nn.Module) -> None:
+    def __init__(
+        self, inputs: tuple[int, int], outputs: int, time_width: int, attention: nn.Module
+    ) -> None:
         super().__init__()
         self.block1 = ResidualBlock(inputs[0], outputs, time_width)
         self.block2 = ResidualBlock(outputs + inputs[1], outputs, time_width)
         self.attention = attention
 
-    def forward(self, x: Tensor, time: Tensor, skips: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, time: Tensor, skips: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, Tensor]:
         if skips:
             x = torch.cat([x, skips[1]], 1)
         between = self.block1(x, time)
@@ -102,16 +109,24 @@ class DiffusionUNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         time_width = 4 * WIDTHS[0]
-        self.time = nn.Sequential(nn.Linear(WIDTHS[0], time_width), nn.GELU(), nn.Linear(time_width, time_width))
+        self.time = nn.Sequential(
+            nn.Linear(WIDTHS[0], time_width), nn.GELU(), nn.Linear(time_width, time_width)
+        )
         self.first = nn.Conv2d(1, WIDTHS[0], 7, padding=3)
-        pairs = list(zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False))  # of each level: channels, and of the next
-        self.down = nn.ModuleList(Level((w, 0), w, time_width, LinearAttention(w)) for w, _ in pairs)
+        pairs = list(
+            zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False)
+        )  # of each level: channels, and of the next
+        self.down = nn.ModuleList(
+            Level((w, 0), w, time_width, LinearAttention(w)) for w, _ in pairs
+        )
         self.downsample = nn.ModuleList(
-            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * inputs, outputs, 1)) for inputs, outputs in pairs[:-1]
+            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * inputs, outputs, 1))
+            for inputs, outputs in pairs[:-1]
         ).append(nn.Conv2d(*pairs[-1], 3, padding=1))
         self.middle = Level((WIDTHS[-1], 0), WIDTHS[-1], time_width, SoftmaxAttention(WIDTHS[-1]))
         self.up = nn.ModuleList(
-            Level((wide + narrow, narrow), wide, time_width, LinearAttention(wide)) for narrow, wide in pairs[::-1]
+            Level((wide + narrow, narrow), wide, time_width, LinearAttention(wide))
+            for narrow, wide in pairs[::-1]
         )
         self.upsample = nn.ModuleList(
             nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(wide, narrow, 3, padding=1))

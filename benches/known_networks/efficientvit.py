@@ -24,7 +24,9 @@ class ConvLayer(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=not norm)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=not norm
+        )
         self.norm = nn.BatchNorm2d(outputs) if norm else None
         self.act = nn.Hardswish() if act else None
 
@@ -99,7 +101,9 @@ class SegmentationNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(ConvLayer(1, WIDTHS[0], 3, 2), MBConv(WIDTHS[0], WIDTHS[0], expansion=1))
+        self.stem = nn.Sequential(
+            ConvLayer(1, WIDTHS[0], 3, 2), MBConv(WIDTHS[0], WIDTHS[0], expansion=1)
+        )
         self.stages = nn.ModuleList()
         for level in range(1, 5):
             inputs, outputs = WIDTHS[level - 1], WIDTHS[level]
@@ -108,8 +112,12 @@ class SegmentationNetwork(nn.Module):
             else:
                 rest = [AttentionStage(outputs) for _ in range(DEPTHS[level])]
             self.stages.append(nn.Sequential(MBConv(inputs, outputs, stride=2), *rest))
-        self.heads = nn.ModuleList(ConvLayer(width, HEAD_CHANNELS, act=False) for width in WIDTHS[2:])
-        self.head = nn.Sequential(MBConv(HEAD_CHANNELS, HEAD_CHANNELS), nn.Conv2d(HEAD_CHANNELS, CLASSES, 1))
+        self.heads = nn.ModuleList(
+            ConvLayer(width, HEAD_CHANNELS, act=False) for width in WIDTHS[2:]
+        )
+        self.head = nn.Sequential(
+            MBConv(HEAD_CHANNELS, HEAD_CHANNELS), nn.Conv2d(HEAD_CHANNELS, CLASSES, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x, levels = self.stem(x), []

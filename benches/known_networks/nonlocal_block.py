@@ -11,7 +11,9 @@ class NONLocalBlock2D(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.inter_channels = channels // 2
-        self.g, self.theta, self.phi = (nn.Conv2d(channels, self.inter_channels, 1) for _ in range(3))
+        self.g, self.theta, self.phi = (
+            nn.Conv2d(channels, self.inter_channels, 1) for _ in range(3)
+        )
         self.W = nn.Conv2d(self.inter_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -46,7 +46,9 @@ class GDFN(nn.Module):
         super().__init__()
         hidden = int(dim * EXPANSION)
         self.inward = nn.Conv2d(dim, 2 * hidden, 1, bias=False)
-        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.depthwise = nn.Conv2d(
+            2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False
+        )
         self.outward = nn.Conv2d(hidden, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,19 +79,27 @@ class Restormer(nn.Module):
         super().__init__()
         widths = [WIDTH * 2**level for level in range(4)]
         self.first = nn.Conv2d(1, WIDTH, 3, padding=1, bias=False)
-        self.encoder = nn.ModuleList(_blocks(*level) for level in zip(widths, HEADS, BLOCKS, strict=True))
+        self.encoder = nn.ModuleList(
+            _blocks(*level) for level in zip(widths, HEADS, BLOCKS, strict=True)
+        )
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(w, w // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2)) for w in widths[:-1]
+            nn.Sequential(nn.Conv2d(w, w // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+            for w in widths[:-1]
         )
         self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(w, 2 * w, 3, padding=1, bias=False), nn.PixelShuffle(2)) for w in widths[:0:-1]
+            nn.Sequential(nn.Conv2d(w, 2 * w, 3, padding=1, bias=False), nn.PixelShuffle(2))
+            for w in widths[:0:-1]
         )
-        self.reduce = nn.ModuleList(nn.Conv2d(2 * w, w, 1, bias=False) for w in (widths[2], widths[1]))
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(2 * w, w, 1, bias=False) for w in (widths[2], widths[1])
+        )
         self.decoder = nn.ModuleList(
             (
                 _blocks(widths[2], HEADS[2], BLOCKS[2]),
                 _blocks(widths[1], HEADS[1], BLOCKS[1]),
-                _blocks(widths[1], HEADS[0], BLOCKS[0]),  # skip and decoder stay side by side at full size
+                _blocks(
+                    widths[1], HEADS[0], BLOCKS[0]
+                ),  # skip and decoder stay side by side at full size
             )
         )
         self.refinement = _blocks(widths[1], HEADS[0], REFINEMENT)

@@ -25,7 +25,11 @@ from aeanet.training.randomness import random_state
 Make = Callable[[Path], Any]
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)
-TINY: dict[str, Any] = {"size": 32, "patch": 3, "neighbours": 4}  # of lbnlm, the fastest network to apply
+TINY: dict[str, Any] = {
+    "size": 32,
+    "patch": 3,
+    "neighbours": 4,
+}  # of lbnlm, the fastest network to apply
 
 
 def nothing(folder: Path) -> None:
@@ -75,7 +79,9 @@ def pages(name: str, *images: NDArray) -> Make:
 
 
 def picture(name: str, values: NDArray = GREY, kind: str | None = None) -> Make:
-    return lambda folder: (folder / name).write_bytes(encoded(kind or Path(name).suffix[1:], values))
+    return lambda folder: (folder / name).write_bytes(
+        encoded(kind or Path(name).suffix[1:], values)
+    )
 
 
 def encoded(kind: str, values: NDArray = GREY) -> bytes:
@@ -105,7 +111,9 @@ def array(name: str, values: NDArray, **options: Any) -> Make:
 
 
 def group(name: str, **attributes: Any) -> Make:
-    return lambda folder: zarr.open_group(folder / name, mode="w", zarr_format=3).attrs.update(attributes)
+    return lambda folder: zarr.open_group(folder / name, mode="w", zarr_format=3).attrs.update(
+        attributes
+    )
 
 
 def edited(name: str, **changes: Any) -> Make:
@@ -119,7 +127,9 @@ def edited(name: str, **changes: Any) -> Make:
     return make
 
 
-def model(name: str = "run", network: str = "lbnlm", magnification: Any = 2.0, **options: Any) -> Make:
+def model(
+    name: str = "run", network: str = "lbnlm", magnification: Any = 2.0, **options: Any
+) -> Make:
     def make(folder: Path) -> None:
         torch.manual_seed(0)
         built = build_model(network, **(options or (TINY if network == "lbnlm" else {})))
@@ -133,12 +143,17 @@ def model(name: str = "run", network: str = "lbnlm", magnification: Any = 2.0, *
 
 
 def odd_model(
-    settings: Any = None, change: Callable[[dict[str, torch.Tensor]], Any] = lambda tensors: None, **metadata: str
+    settings: Any = None,
+    change: Callable[[dict[str, torch.Tensor]], Any] = lambda tensors: None,
+    **metadata: str,
 ) -> Make:
     """A model's file, other in its settings (text, or what JSON takes), its tensors or its metadata."""
 
     def make(folder: Path) -> None:
-        tensors = {name: tensor.clone() for name, tensor in build_model("lbnlm", **TINY).state_dict().items()}
+        tensors = {
+            name: tensor.clone()
+            for name, tensor in build_model("lbnlm", **TINY).state_dict().items()
+        }
         change(tensors)
         right = {"config": {"name": "lbnlm", **TINY}, "magnification": 2.0}
         text = settings if isinstance(settings, str) else json.dumps(right | (settings or {}))
@@ -166,8 +181,19 @@ def checkpoint(**changes: Any) -> Make:
             "versions": {},
             "processes": 1,
         }
-        fields: dict[str, Any] = {"step": 1, "seconds": 1.0, "loss": 0.1, "steps_per_second": 1.0, "scores": None}
-        fields |= {"configuration": described, "model": {}, "optimizer": {}, "random": random_state()} | changes
+        fields: dict[str, Any] = {
+            "step": 1,
+            "seconds": 1.0,
+            "loss": 0.1,
+            "steps_per_second": 1.0,
+            "scores": None,
+        }
+        fields |= {
+            "configuration": described,
+            "model": {},
+            "optimizer": {},
+            "random": random_state(),
+        } | changes
         (folder / "run").mkdir()
         Checkpoint(**fields).write(folder / "run" / "checkpoint.safetensors")
 
@@ -190,7 +216,10 @@ def within_seconds(seconds: int = 20, waiting: int = 200) -> Iterator[None]:
     def late(_number: int, _frame: object) -> NoReturn:
         raise AssertionError(f"it took more than {seconds} s, or waited for more than {waiting} s")
 
-    timers = {signal.SIGALRM: (signal.ITIMER_REAL, waiting), signal.SIGPROF: (signal.ITIMER_PROF, seconds)}
+    timers = {
+        signal.SIGALRM: (signal.ITIMER_REAL, waiting),
+        signal.SIGPROF: (signal.ITIMER_PROF, seconds),
+    }
     before = {number: signal.signal(number, late) for number in timers}
     try:
         for timer, limit in timers.values():

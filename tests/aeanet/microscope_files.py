@@ -66,10 +66,14 @@ def dm4(image: NDArray[np.uint16], size: tuple[float, float], unit: str) -> byte
     return dm3(image, size, unit, version=4)
 
 
-def mrc(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "Å", samples: int = 1) -> bytes:
+def mrc(
+    image: NDArray[np.uint16], size: tuple[float, float], unit: str = "Å", samples: int = 1
+) -> bytes:
     """An MRC file of one uint16 image; the format measures in Å. Without samples its cell is not defined."""
     height, width = image.shape
-    grid = struct.pack("<10I", width, height, 1, 6, 0, 0, 0, samples * width, samples * height, samples)
+    grid = struct.pack(
+        "<10I", width, height, 1, 6, 0, 0, 0, samples * width, samples * height, samples
+    )
     cell = struct.pack("<6f3I", width * size[0], height * size[1], 1, 90, 90, 90, 1, 2, 3)
     return (grid + cell).ljust(1024, b"\0") + image.astype("<u2").tobytes()
 
@@ -79,10 +83,19 @@ def ser(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "m") -
     header = struct.pack("<HHHIIII", 0x4949, 0x0197, 0x0210, 0x4122, 0x4152, 1, 1)
     dimension = struct.pack("<IddII6sI", 1, 0, 1, 0, 6, b"Number", 0)
     start = len(header) + 8 + len(dimension)
-    element = struct.pack("<ddIddIHII", 0, size[0], 0, 0, size[1], 0, 2, image.shape[1], image.shape[0])
+    element = struct.pack(
+        "<ddIddIHII", 0, size[0], 0, 0, size[1], 0, 2, image.shape[1], image.shape[0]
+    )
     data = element + image[::-1].astype("<u2").tobytes()
     offsets = struct.pack("<II", start + 8, start + 8 + len(data))
-    return header + struct.pack("<II", start, 1) + dimension + offsets + data + struct.pack("<HHI", 0x4152, 0, 0)
+    return (
+        header
+        + struct.pack("<II", start, 1)
+        + dimension
+        + offsets
+        + data
+        + struct.pack("<HHI", 0x4152, 0, 0)
+    )
 
 
 def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm") -> bytes:
@@ -110,30 +123,49 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
 <ElevationAngle>35.0</ElevationAngle></ClassInstance></TRTHeaderedClass>
 <ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs><CalibLin>0.01</CalibLin></ClassInstance>
 <Channels>0,1,2</Channels></ClassInstance></SpectrumData0></ClassInstance></X>""".encode()
-    files = {b"SpectrumData0": struct.pack("<ii", height, width).ljust(0x1A0, b"\0"), b"HeaderData": header}
+    files = {
+        b"SpectrumData0": struct.pack("<ii", height, width).ljust(0x1A0, b"\0"),
+        b"HeaderData": header,
+    }
     tree = struct.pack("<iQ24xIi176x?3x256s32x", 0, 0, 0, -1, True, b"EDSDatabase")
     content = b""
     for name, data in files.items():
         parts = [data[i : i + usable] for i in range(0, len(data), usable)]
         first = 2 + len(content) // chunk
         tree += struct.pack("<iQ24xIi176x?3x256s32x", first, len(data), 0, 0, False, name)
-        for part in (struct.pack(f"<{len(parts)}I", *range(first + 1, first + 1 + len(parts))), *parts):
+        for part in (
+            struct.pack(f"<{len(parts)}I", *range(first + 1, first + 1 + len(parts))),
+            *parts,
+        ):
             content += bytes(32) + part.ljust(usable, b"\0")
     start = b"AAMVHFSS".ljust(0x124, b"\0") + struct.pack("<fI", 2.4, chunk)
-    start = start.ljust(0x140, b"\0") + struct.pack("<III", 1, 1 + len(files), 2 + len(content) // chunk)
+    start = start.ljust(0x140, b"\0") + struct.pack(
+        "<III", 1, 1 + len(files), 2 + len(content) // chunk
+    )
     return start.ljust(0x118 + chunk, b"\0") + bytes(32) + tree.ljust(usable, b"\0") + content
 
 
-def emd(path: Path, *images: NDArray, unit: str = "nm", scale: float = 0.5, navigate: int = 0) -> Path:
+def emd(
+    path: Path, *images: NDArray, unit: str = "nm", scale: float = 0.5, navigate: int = 0
+) -> Path:
     """An NCEM EMD file of rosettasciio's; its first `navigate` axes are no axes of the image."""
     for index, image in enumerate(images):
         axes = [
-            {"size": side, "name": f"axis{i}", "scale": scale, "offset": 0.0, "units": unit, "navigate": i < navigate}
+            {
+                "size": side,
+                "name": f"axis{i}",
+                "scale": scale,
+                "offset": 0.0,
+                "units": unit,
+                "navigate": i < navigate,
+            }
             for i, side in enumerate(image.shape)
         ]
         title = {"General": {"title": f"signal{index}"}, "Signal": {}}
         part = path if index == 0 else path.with_suffix(f".{index}.emd")
-        rsciio.emd.file_writer(part, {"data": image, "axes": axes, "metadata": title, "original_metadata": {}})
+        rsciio.emd.file_writer(
+            part, {"data": image, "axes": axes, "metadata": title, "original_metadata": {}}
+        )
         if index:
             with h5py.File(path, "r+") as whole, h5py.File(part) as one:
                 one.copy(f"signals/signal{index}", whole["signals"])

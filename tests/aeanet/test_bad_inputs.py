@@ -26,7 +26,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
-    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")  # imports what all cases need
+    aeanet(
+        "predict", folder / "run", folder / "good.png", "--out", folder / "out"
+    )  # imports what all cases need
     return folder
 
 
@@ -39,14 +41,19 @@ def test_bad_input(case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     case.make(Path())
     words = {"RUN": good / "run", "GOOD": good / "good.png", "PAIRS": good / "pairs"}
-    arguments = [str(words.get(word, word)).replace("PAIRS/", f"{good}/pairs/") for word in shlex.split(case.command)]
+    arguments = [
+        str(words.get(word, word)).replace("PAIRS/", f"{good}/pairs/")
+        for word in shlex.split(case.command)
+    ]
     with within_seconds():
         result = aeanet(*arguments)
     assert result.exit_code == case.code, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
     said = result.stdout if case.code == 0 else result.stderr
-    assert case.says in (said if case.code != 2 else " ".join(said.replace("│", " ").split())), result.output
+    assert case.says in (said if case.code != 2 else " ".join(said.replace("│", " ").split())), (
+        result.output
+    )
     if case.code == 1:
         assert result.stderr.rstrip().endswith("."), result.stderr
     if "--json" in arguments and case.code == 0:
@@ -58,7 +65,9 @@ def test_bad_input(case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.mrc"])
-def test_a_file_without_permission(name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission(
+    name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a substitute: who runs the tests may be allowed to read everything."""
     path = tmp_path / name
     path.write_bytes(b"secret")
@@ -86,7 +95,9 @@ def test_a_defect_of_ours_loses_no_image_and_keeps_its_traceback(
 
     monkeypatch.setattr("aeanet.inference.files.read_image", read)
     picture("a.png")(tmp_path)
-    result = aeanet("predict", good / "run", tmp_path / "a.png", good / "good.png", "--out", tmp_path / "out")
+    result = aeanet(
+        "predict", good / "run", tmp_path / "a.png", good / "good.png", "--out", tmp_path / "out"
+    )
     assert isinstance(result.exception, ZeroDivisionError)
     assert "a.png fails by a defect of aeanet: ZeroDivisionError: a defect" in result.stderr
     assert "1 of 2 images could not be restored" in result.stderr

@@ -42,7 +42,9 @@ def network(name: str) -> UShape:
 
 def images(count: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    lr, hr = (torch.rand(count, 1, 16, 24, dtype=torch.float64, generator=generator) for _ in range(2))
+    lr, hr = (
+        torch.rand(count, 1, 16, 24, dtype=torch.float64, generator=generator) for _ in range(2)
+    )
     return lr, hr
 
 
@@ -55,12 +57,16 @@ def share_of(rank: int, ranks: int) -> list[int]:
 def leave() -> None:
     """End the group of all processes and, with it, its threads, which could abort the end of Python itself."""
     dist.destroy_process_group()
-    assert "gloo" not in " ".join(name.read_text() for name in Path("/proc/self/task").glob("*/comm"))
+    assert "gloo" not in " ".join(
+        name.read_text() for name in Path("/proc/self/task").glob("*/comm")
+    )
 
 
 def rank_main(rank: int, ranks: int, name: str, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
+    )
     model = network(name)
     pool_over_processes(model, dist.group.WORLD)
     lr, hr = (t[share_of(rank, ranks)] for t in images(4 * ranks))
@@ -68,8 +74,14 @@ def rank_main(rank: int, ranks: int, name: str, folder: str) -> None:
     output = parallel(lr)
     loss = nn.functional.l1_loss(output, hr)
     loss.backward()
-    result = {"loss": loss.detach(), "output": output.detach(), "buffers": dict(model.named_buffers())}
-    torch.save(result | {"gradients": [p.grad for p in model.parameters()]}, Path(folder) / f"{rank}.pt")
+    result = {
+        "loss": loss.detach(),
+        "output": output.detach(),
+        "buffers": dict(model.named_buffers()),
+    }
+    torch.save(
+        result | {"gradients": [p.grad for p in model.parameters()]}, Path(folder) / f"{rank}.pt"
+    )
     dist.barrier()
     dist.destroy_process_group()
 
@@ -101,13 +113,17 @@ def test_a_single_process_is_untouched() -> None:
 
 def predict_main(rank: int, ranks: int, flips: Flips, folder: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks
+    )
     model, image = lively_network(), tifffile.imread(folder / "image.tif")
     result = restore(model, image, tile=44, flips=flips, group=dist.group.WORLD)
     np.save(folder / f"{rank}.npy", result)
     for name in ("out.tif", "out.zarr"):
         source, target = folder / "image.tif", folder / name
-        super_resolve_mosaic(model, source, target, tile=44, magnification=1.0, flips=flips, group=dist.group.WORLD)
+        super_resolve_mosaic(
+            model, source, target, tile=44, magnification=1.0, flips=flips, group=dist.group.WORLD
+        )
     leave()
 
 
@@ -128,7 +144,9 @@ def test_ranks_predict_as_one(ranks: int, flips: Flips, tmp_path: Path) -> None:
 def auto_main(rank: int, folder: Path) -> None:
     """Each with another amount of free memory: they must agree on a tile all the same."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     model = lively_network()
     memory.free_bytes = lambda device: (10**8, 10**9)[rank]
     side = memory.largest_tile(model, (300, 360), group=dist.group.WORLD)
@@ -143,7 +161,9 @@ def test_ranks_agree_on_the_tile(tmp_path: Path) -> None:
     mp.spawn(auto_main, (tmp_path,), nprocs=2)
     sides = [int((tmp_path / f"{rank}.txt").read_text()) for rank in range(2)]
     assert sides[0] == sides[1]
-    assert (300 // sides[0] + 1) * (360 // sides[0] + 1) >= 2 * memory.TILES_EACH  # and both have work
+    assert (300 // sides[0] + 1) * (
+        360 // sides[0] + 1
+    ) >= 2 * memory.TILES_EACH  # and both have work
 
 
 DIES = "import os, aea_kernels as aea; aea.AugmentedAttention.moments = lambda *_: os._exit(9)\n"
@@ -156,11 +176,18 @@ def ranks_of(*codes: str, command: Sequence[object]) -> list[subprocess.Popen[st
         port = server.getsockname()[1]
     processes = []
     for rank, code in enumerate(codes):
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(codes), "MASTER_ADDR": "127.0.0.1"}
+        ranks = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": len(codes),
+            "MASTER_ADDR": "127.0.0.1",
+        }
         environment = os.environ | {name: str(value) for name, value in ranks.items()}
         environment |= {"MASTER_PORT": str(port), "COLUMNS": "300", "OMP_NUM_THREADS": "1"}
         words = [sys.executable, "-c", code, *map(str, command)]
-        processes.append(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+        )
     return processes
 
 
@@ -169,7 +196,15 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> 
     model.magnification = 2.0
     save_model(model, tmp_path / "run" / "model.safetensors")
     write_image(tmp_path / "image.png", np.random.default_rng(0).random((64, 64)))
-    command = ["predict", tmp_path / "run", tmp_path / "image.png", "--out", tmp_path / "out", "--tile", "40"]
+    command = [
+        "predict",
+        tmp_path / "run",
+        tmp_path / "image.png",
+        "--out",
+        tmp_path / "out",
+        "--tile",
+        "40",
+    ]
     processes = ranks_of(RUNS, DIES + RUNS, command=command)
     errors = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 9], errors
@@ -185,10 +220,16 @@ def test_an_image_that_one_process_cannot_restore_does_not_end_the_others(tmp_pa
     save_model(model, tmp_path / "run" / "model.safetensors")
     for name in ("a.zarr", "c.png"):
         pixels = np.random.default_rng(0).random((40, 40))
-        zarr.create_array(tmp_path / name, data=pixels) if name == "a.zarr" else write_image(tmp_path / name, pixels)
+        zarr.create_array(tmp_path / name, data=pixels) if name == "a.zarr" else write_image(
+            tmp_path / name, pixels
+        )
     (tmp_path / "b.png").write_bytes(b"no image")
     fails = "import aeanet.io.mosaics.writing as w\ndef fail(*_): raise OSError(28, 'No space left on device')\n"
-    command = ["predict", tmp_path / "run", *(tmp_path / name for name in ("a.zarr", "b.png", "c.png"))]
+    command = [
+        "predict",
+        tmp_path / "run",
+        *(tmp_path / name for name in ("a.zarr", "b.png", "c.png")),
+    ]
     command += ["--out", tmp_path / "out", "--tile", "40"]
     processes = ranks_of(RUNS, fails + "w._ZarrFile.write = fail\n" + RUNS, command=command)
     errors = [process.communicate(timeout=600)[1] for process in processes]

@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from bad_files import GREY, array, assert_no_part_of_a_file, checkpoint, encoded, model, picture, tiff, within_seconds
+from bad_files import (
+    GREY,
+    array,
+    assert_no_part_of_a_file,
+    checkpoint,
+    encoded,
+    model,
+    picture,
+    tiff,
+    within_seconds,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from microscope_files import bcf, dm3, dm4, emd, mrc, ser
@@ -45,7 +55,9 @@ IMAGES: dict[str, Callable[[Path], object]] = {
     "ome.tif": tiff("ome.tif", DEEP, ome=True, metadata=NM),
     "imagej.tif": tiff("imagej.tif", DEEP, imagej=True, resolution=(2, 2), metadata={"unit": "nm"}),
     "fei.tif": tiff("fei.tif", GREY, extratags=[(34682, "s", 0, FEI, True)], metadata=None),
-    "palette.tif": tiff("palette.tif", GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16)),
+    "palette.tif": tiff(
+        "palette.tif", GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16)
+    ),
     "a.mrc": lambda folder: (folder / "a.mrc").write_bytes(mrc(DEEP, (5.0, 5.0))),
     "a.dm3": lambda folder: (folder / "a.dm3").write_bytes(dm3(DEEP, (0.5, 0.5), "nm")),
     "a.dm4": lambda folder: (folder / "a.dm4").write_bytes(dm4(DEEP, (0.5, 0.5), "nm")),
@@ -54,12 +66,20 @@ IMAGES: dict[str, Callable[[Path], object]] = {
     "a.emd": lambda folder: emd(folder / "a.emd", DEEP),
     "a.zarr": array("a.zarr", DEEP, chunks=(8, 8)),
 }
-OTHERS = ("run/model.safetensors", "run/run.json", "run/models.json", "run/checkpoint.safetensors", "pairs/lr/a.png")
+OTHERS = (
+    "run/model.safetensors",
+    "run/run.json",
+    "run/models.json",
+    "run/checkpoint.safetensors",
+    "pairs/lr/a.png",
+)
 
 changes = st.lists(
     st.tuples(
         st.sampled_from(("flip", "flip", "set", "cut", "drop", "insert", "swap")),
-        st.one_of(st.integers(0, 400), st.floats(0, 1, exclude_max=True)),  # a byte near the beginning, or a share
+        st.one_of(
+            st.integers(0, 400), st.floats(0, 1, exclude_max=True)
+        ),  # a byte near the beginning, or a share
         st.integers(0, 255),
     ),
     min_size=1,
@@ -69,7 +89,9 @@ options = st.fixed_dictionaries(
     {},
     optional={
         "--tile": st.sampled_from(("auto", "16", "24", "1000", "7", "0")),
-        "--magnification": st.one_of(st.floats(0.5, 20).map(str), st.sampled_from(("2", "1.5", "nan"))),
+        "--magnification": st.one_of(
+            st.floats(0.5, 20).map(str), st.sampled_from(("2", "1.5", "nan"))
+        ),
         "--precision": st.sampled_from(("float32", "bfloat16")),
         "--keep-bar": st.none(),
         "--overwrite": st.none(),
@@ -88,14 +110,20 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "run").rmdir()
     model()(folder)
     (folder / "checkpoint.safetensors").rename(folder / "run" / "checkpoint.safetensors")
-    (folder / "run" / "run.json").write_text('{"loss": 0.1, "steps_done": 3, "model": {"name": "lbnlm"}}')
-    (folder / "run" / "models.json").write_text('{"models": {"a": "a"}, "left_out": {"b": "too dark."}}')
+    (folder / "run" / "run.json").write_text(
+        '{"loss": 0.1, "steps_done": 3, "model": {"name": "lbnlm"}}'
+    )
+    (folder / "run" / "models.json").write_text(
+        '{"models": {"a": "a"}, "left_out": {"b": "too dark."}}'
+    )
     (folder / "good.png").write_bytes(encoded("png"))
     field = simulate_pair(0, shape=(100, 120))
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
-    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")  # imports what all cases need
+    aeanet(
+        "predict", folder / "run", folder / "good.png", "--out", folder / "out"
+    )  # imports what all cases need
     return folder
 
 
@@ -126,21 +154,40 @@ def copy_damaged(source: Path, target: Path, how: list[tuple[str, float, int]]) 
         target.write_bytes(damaged(source.read_bytes(), how))
         return
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    chosen = files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]  # half of the time the metadata
+    chosen = (
+        files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]
+    )  # half of the time the metadata
     for file in files:
         copy_damaged(file, target / file.relative_to(source), how if file == chosen else [])
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(name=st.sampled_from([*IMAGES, *OTHERS]), how=changes, options=options, as_json=st.booleans())
-def test_damage(valid: Path, name: str, how: list[tuple[str, float, int]], options: dict, as_json: bool) -> None:
+@settings(
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    name=st.sampled_from([*IMAGES, *OTHERS]), how=changes, options=options, as_json=st.booleans()
+)
+def test_damage(
+    valid: Path, name: str, how: list[tuple[str, float, int]], options: dict, as_json: bool
+) -> None:
     chosen = [word for pair in options.items() for word in pair if word is not None]
     with tempfile.TemporaryDirectory() as place, within_seconds():
         folder = Path(place)
         copy_damaged(valid / name, folder / name, how)
         if name in IMAGES:
             runs = [["info", folder / name, *["--json"] * as_json]]
-            runs.append(["predict", valid / "run", folder / name, valid / "good.png", "--out", folder / "out", *chosen])
+            runs.append(
+                [
+                    "predict",
+                    valid / "run",
+                    folder / name,
+                    valid / "good.png",
+                    "--out",
+                    folder / "out",
+                    *chosen,
+                ]
+            )
         elif name == "run/checkpoint.safetensors":
             runs = []
             with suppress(UserError):
@@ -150,15 +197,24 @@ def test_damage(valid: Path, name: str, how: list[tuple[str, float, int]], optio
             runs = [["register", folder / "pairs", "--out", folder / "out", *["--json"] * as_json]]
         else:
             if not name.endswith("model.safetensors"):
-                os.symlink(valid / "run" / "model.safetensors", folder / "run" / "model.safetensors")
-            runs = [["info", folder / "run"], ["predict", folder / "run", valid / "good.png", "--out", folder / "out"]]
+                os.symlink(
+                    valid / "run" / "model.safetensors", folder / "run" / "model.safetensors"
+                )
+            runs = [
+                ["info", folder / "run"],
+                ["predict", folder / "run", valid / "good.png", "--out", folder / "out"],
+            ]
         for words in runs:
             result = aeanet(*words)
-            assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+            assert result.exception is None or isinstance(result.exception, SystemExit), repr(
+                result.exception
+            )
             assert result.exit_code in (0, 1, 2), result.output
             assert "Traceback" not in result.output
             assert result.exit_code == 0 or result.stderr.strip(), result.output
-            if "could not be restored" in result.output or (words[0] == "predict" and result.exit_code == 0):
+            if "could not be restored" in result.output or (
+                words[0] == "predict" and result.exit_code == 0
+            ):
                 assert (folder / "out" / "good.png").exists() or name in OTHERS, result.output
             assert_no_part_of_a_file(folder)
         for path in folder.glob("out/*.*"):
@@ -166,4 +222,8 @@ def test_damage(valid: Path, name: str, how: list[tuple[str, float, int]], optio
                 with open_mosaic(path) as found:
                     assert found.read(slice(0, 1), slice(0, 1)).size
             elif path.suffix != ".json":
-                assert tifffile.imread(path).size if path.suffix == ".tif" else read_image(path).pixels.size
+                assert (
+                    tifffile.imread(path).size
+                    if path.suffix == ".tif"
+                    else read_image(path).pixels.size
+                )

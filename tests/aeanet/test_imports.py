@@ -12,7 +12,9 @@ HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "sci
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
 
 
 def test_a_network_needs_pytorch_alone() -> None:
@@ -23,7 +25,9 @@ def test_a_network_needs_pytorch_alone() -> None:
 def test_the_names_of_a_script_are_all_there() -> None:
     import aeanet
 
-    assert {"AEANet", "build_model", "evaluate", "load_model", "register_pair", "restore_file"} < {*aeanet.__all__}
+    assert {"AEANet", "build_model", "evaluate", "load_model", "register_pair", "restore_file"} < {
+        *aeanet.__all__
+    }
     assert all(getattr(aeanet, name) for name in aeanet.__all__)
 
 
@@ -45,8 +49,14 @@ def test_every_package_that_is_imported_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-    declared = {name.lower().replace("_", "-") for name in re.findall(r'"([\w-]+)(?:\[\w+\])?>=', setup)}
+    declared = {
+        name.lower().replace("_", "-") for name in re.findall(r'"([\w-]+)(?:\[\w+\])?>=', setup)
+    }
     homes = packages_distributions()
     for name in sorted(imported - {*sys.stdlib_module_names, "aeanet", "aea_kernels"}):
-        known = homes.get(name, [name])  # packages of an extra that is not installed go by the name of their module
-        assert declared & {home.lower().replace("_", "-") for home in known}, f"setup.py does not declare {name}"
+        known = homes.get(
+            name, [name]
+        )  # packages of an extra that is not installed go by the name of their module
+        assert declared & {home.lower().replace("_", "-") for home in known}, (
+            f"setup.py does not declare {name}"
+        )

@@ -46,7 +46,9 @@ def report(magnification: float = 2.0) -> RegistrationReport:
     )
 
 
-def toy_pair(seed: int = 0, shape: tuple[int, int] = (48, 64), *, magnification: float = 2.0) -> RegisteredPair:
+def toy_pair(
+    seed: int = 0, shape: tuple[int, int] = (48, 64), *, magnification: float = 2.0
+) -> RegisteredPair:
     """Smooth blobs as HR; as LR the same, blurred and with noise."""
     random = np.random.default_rng(seed)
     blobs = gaussian_filter(random.standard_normal(shape), 1.5)
@@ -54,7 +56,11 @@ def toy_pair(seed: int = 0, shape: tuple[int, int] = (48, 64), *, magnification:
     lr = np.clip(gaussian_filter(hr, 1) + 0.08 * random.standard_normal(shape), 0, 1)
     everywhere: NDArray[np.bool_] = np.ones(shape, dtype=bool)
     return RegisteredPair(
-        f"toy-{seed}", lr.astype(np.float32), hr.astype(np.float32), everywhere, report(magnification)
+        f"toy-{seed}",
+        lr.astype(np.float32),
+        hr.astype(np.float32),
+        everywhere,
+        report(magnification),
     )
 
 
@@ -78,7 +84,14 @@ def tiles_alone(model: UShape, image: NDArray, side: int) -> NDArray:
     def write(rows: slice, columns: slice, region: NDArray) -> None:
         result[rows, columns] = region
 
-    run_tiles(model, lambda rows, columns: image[rows, columns], write, image.shape, side=side, exact=False)
+    run_tiles(
+        model,
+        lambda rows, columns: image[rows, columns],
+        write,
+        image.shape,
+        side=side,
+        exact=False,
+    )
     return result
 
 

@@ -11,7 +11,9 @@ def test_gains_of_another_model_leave_the_record(tmp_path: Path) -> None:
     model = tmp_path / "sem.safetensors"
     model.write_bytes(b"first")
     titles = [SHIPPED, *(training.title for training in TRAININGS)]
-    scores = Scores(tmp_path / "record.json", models={title: {"00": [4.0, 0.1]} for title in titles})
+    scores = Scores(
+        tmp_path / "record.json", models={title: {"00": [4.0, 0.1]} for title in titles}
+    )
     scores.about["model"] = "of an earlier one"
     forget_other_model(scores, str(model))
     assert set(scores.models) == {training.title for training in TRAININGS if training.network}

@@ -103,11 +103,22 @@ def test_tables_of_networks_hold_what_was_before_and_is_now():
             "before": {"median": 3000.0, "iqr": 1.0, "bytes": 3e8},
             "aea": {"median": 900.0, "iqr": 1.0, "bytes": 1.5e8},
         },
-        "network | other | 512x512 | forward": {key: {"status": "monai is missing"} for key in ("before", "aea")},
-        "network | U-Net | largest side within 8 GB": {"before": {"side": 1500}, "aea": {"side": 2100}},
+        "network | other | 512x512 | forward": {
+            key: {"status": "monai is missing"} for key in ("before", "aea")
+        },
+        "network | U-Net | largest side within 8 GB": {
+            "before": {"side": 1500},
+            "aea": {"side": 2100},
+        },
         "conversion | MDTA | 64x64 | forward": {"before": {"median": 3.0}, "aea": {"median": 2.0}},
-        "conversion | MDTA | 64x64 | forward + backward": {"before": {"median": 3.0}, "aea": {"median": 2.0}},
-        "conversion | MDTA | 128x128 | forward": {"before": {"status": "its map needs 9 GB"}, "aea": {"median": 1.0}},
+        "conversion | MDTA | 64x64 | forward + backward": {
+            "before": {"median": 3.0},
+            "aea": {"median": 2.0},
+        },
+        "conversion | MDTA | 128x128 | forward": {
+            "before": {"status": "its map needs 9 GB"},
+            "aea": {"median": 1.0},
+        },
     }
     text = report.conversions({"groups": groups})
     assert "| U-Net | 512x512 | forward | 3.00 s | 900.0 ms | 300 MB | 150 MB |" in text
@@ -133,9 +144,13 @@ def test_the_slope_of_linear_time_is_one_and_of_the_map_two():
 
 
 def test_figures_are_drawn_from_the_record(tmp_path):
-    groups = {f"scaling | {s} x {s}": {"aea": {"median": float(s * s), "bytes": 0}} for s in (128, 256, 512, 1024)}
+    groups = {
+        f"scaling | {s} x {s}": {"aea": {"median": float(s * s), "bytes": 0}}
+        for s in (128, 256, 512, 1024)
+    }
     groups["block | bottom | float32 | forward"] = {
-        name: {"median": ms, "iqr": 0.0} for name, ms in {"aea": 2.0, "copy": 1.0, "bare products": 1.0}.items()
+        name: {"median": ms, "iqr": 0.0}
+        for name, ms in {"aea": 2.0, "copy": 1.0, "bare products": 1.0}.items()
     }
     record = {"groups": groups, "device": "here", "torch": "2"}
     drawn = report.figures(record, tmp_path, "cpu")

@@ -11,7 +11,10 @@ import torch
 from aea_kernels import planning
 from benches import tune
 
-CASES = [tune.Case("outer", 128, "bfloat16", "highest"), tune.Case("statistics", 64, "float32", "highest")]
+CASES = [
+    tune.Case("outer", 128, "bfloat16", "highest"),
+    tune.Case("statistics", 64, "float32", "highest"),
+]
 
 
 @pytest.fixture
@@ -63,7 +66,9 @@ def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, ca
 
 
 def test_a_gain_within_the_noise_changes_nothing(table, tmp_path):
-    assert tune.sweep(CASES, lambda case, row: 98.0 if row[1] == 4 else 100.0, 90, tmp_path / "log.json")
+    assert tune.sweep(
+        CASES, lambda case, row: 98.0 if row[1] == 4 else 100.0, 90, tmp_path / "log.json"
+    )
     assert json.loads(table.read_text())["90"] == {}
 
 

@@ -31,16 +31,27 @@ from aea_kernels import planning
 from aea_kernels.backends.triton import families, launching, primitives
 from aea_kernels.parameters import Projections
 
-ARCHITECTURES: dict[str, tuple[str, Any]] = {n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")}
+ARCHITECTURES: dict[str, tuple[str, Any]] = {
+    n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")
+}
 ARCHITECTURES["gfx942"] = "hip", "gfx942"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
-CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + ["sliced", "wide"]
+CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + [
+    "sliced",
+    "wide",
+]
 NORMS = ["batch", "group", "layer", "rms"]
-SHARED_PER_SM = {"80": 164 * 1024, "86": 100 * 1024, "90": 228 * 1024, "100": 228 * 1024, "120": 100 * 1024}
+SHARED_PER_SM = {
+    "80": 164 * 1024,
+    "86": 100 * 1024,
+    "90": 228 * 1024,
+    "100": 228 * 1024,
+    "120": 100 * 1024,
+}
 
 
 class _NoDevice:
@@ -79,14 +90,18 @@ def every_primitive(x: Tensor) -> None:
 
     channels = x.shape[1]
     heads = math.gcd(2, channels)
-    norm = [empty(channels) for _ in range(2)] + [empty(channels, dtype=torch.float64) for _ in range(2)]
+    norm = [empty(channels) for _ in range(2)] + [
+        empty(channels, dtype=torch.float64) for _ in range(2)
+    ]
     square = (channels, channels)
     projections = Projections(*(empty(*shape) for _ in range(4) for shape in (square, (channels,))))
     references = empty(64, channels)
     primitives.statistics(x)
     gram = primitives.moments(x, norm, 1e-5, references, 1)
     _, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, heads, 0.125)
-    grads = primitives.attend_to_moments_backward(x, x, norm, 1e-5, gram, references, 1, projections, heads, 0.125)
+    grads = primitives.attend_to_moments_backward(
+        x, x, norm, 1e-5, gram, references, 1, projections, heads, 0.125
+    )
     primitives.features_backward(x, x, norm, 1e-5, True, matrix, grads[0])
     primitives.features_backward(x, x, norm, 1e-5, False, matrix, grads[0])
     a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
@@ -99,11 +114,18 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
     """All with a norm of `norms.py`."""
     images, channels = x.shape[:2]
     width = channels + 1
-    sizes = [(images, channels), (images, 2, channels), (1, width, width), (images, channels, width)]
+    sizes = [
+        (images, channels),
+        (images, 2, channels),
+        (1, width, width),
+        (images, channels, width),
+    ]
     sizes += [(images, width, width)]
     pivot, affine, gram, matrix, grams = (torch.empty(shape, device="meta") for shape in sizes)
     square = (channels, channels)
-    weights = [torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))]
+    weights = [
+        torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))
+    ]
     norm = kind, 1e-5, pivot if kind == "group" else None
     rest = weights, math.gcd(2, channels), 0.125
     primitives.normed_moments(x, *norm)
@@ -126,7 +148,11 @@ def every_family_primitive(x: Tensor) -> None:
 
 
 def compiled(
-    case: str, channels: int, dtype: torch.dtype, architecture: str, norms: Sequence[str] = ("batch",)
+    case: str,
+    channels: int,
+    dtype: torch.dtype,
+    architecture: str,
+    norms: Sequence[str] = ("batch",),
 ) -> Iterator[tuple[str, int, Any]]:
     """(name, programs asked for on a multiprocessor or 0, compiled kernel), every kernel once."""
     kind, number = ARCHITECTURES[architecture]
@@ -134,7 +160,14 @@ def compiled(
     found: dict[int, tuple[str, int, Any]] = {}
 
     def build(
-        kernel: Any, programs: int, device: Any, *, warps: int = 8, stages: int = 1, plan: Any = None, **arguments: Any
+        kernel: Any,
+        programs: int,
+        device: Any,
+        *,
+        warps: int = 8,
+        stages: int = 1,
+        plan: Any = None,
+        **arguments: Any,
     ) -> None:
         arguments.pop("workspace", None)
         result = kernel.warmup(**arguments, grid=(programs,), num_warps=warps, num_stages=stages)
@@ -164,7 +197,15 @@ def kernels_over_sizes(number: int) -> dict[str, int]:
     def compiled_for(batch: int, backward: bool) -> int:
         keys = set()
 
-        def note(kernel: Any, programs: int, device: Any, *, warps: int = 8, stages: int = 1, **arguments: Any) -> None:
+        def note(
+            kernel: Any,
+            programs: int,
+            device: Any,
+            *,
+            warps: int = 8,
+            stages: int = 1,
+            **arguments: Any,
+        ) -> None:
             named = {name: value for name, value in arguments.items() if name in kernel.arg_names}
             *_, bind = kernel.device_caches[driver.active.get_current_device()]
             _, specialised, options = bind(**named, num_warps=warps, num_stages=stages)
@@ -172,7 +213,13 @@ def kernels_over_sizes(number: int) -> dict[str, int]:
 
         with instead_of_launch(note):
             for size in sizes:
-                aea.explain(block, (batch, 128, *size), dtype=torch.bfloat16, backward=backward, device="h100")
+                aea.explain(
+                    block,
+                    (batch, 128, *size),
+                    dtype=torch.bfloat16,
+                    backward=backward,
+                    device="h100",
+                )
         return len(keys)
 
     return {"inference": compiled_for(1, False), "training": compiled_for(8, True)}
@@ -211,7 +258,9 @@ def _resources(cubin: bytes) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        report = subprocess.run([tool, "-res-usage", path], capture_output=True, text=True, check=True).stdout
+        report = subprocess.run(
+            [tool, "-res-usage", path], capture_output=True, text=True, check=True
+        ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", report)
     assert found is not None, report
     return int(found[1]), int(found[2])
@@ -233,20 +282,38 @@ def rows(
                 continue
             seen.append(kernel)
             mode = dtype if dtype != "float32" else precision
-            yield {"channels": channels, "dtype": mode, "case": case} | describe(name, wanted, kernel, architecture)
+            yield {"channels": channels, "dtype": mode, "case": case} | describe(
+                name, wanted, kernel, architecture
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architecture", nargs="+", choices=ARCHITECTURES, default=["80", "90", "100"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--architecture", nargs="+", choices=ARCHITECTURES, default=["80", "90", "100"]
+    )
     parser.add_argument("--channels", nargs="+", type=int, default=[32, 64, 128, 256])
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32")
-    parser.add_argument("--case", nargs="+", choices=CASES, default=CASES, help="layout and what divides the positions")
+    parser.add_argument(
+        "--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32"
+    )
+    parser.add_argument(
+        "--case",
+        nargs="+",
+        choices=CASES,
+        default=CASES,
+        help="layout and what divides the positions",
+    )
     parser.add_argument("--norm", nargs="+", choices=NORMS, default=["batch"])
-    parser.add_argument("--families", action="store_true", help="the kernels of the other families, and no others")
+    parser.add_argument(
+        "--families", action="store_true", help="the kernels of the other families, and no others"
+    )
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--sizes", type=int, help="only count the kernels that so many image sizes compile")
+    parser.add_argument(
+        "--sizes", type=int, help="only count the kernels that so many image sizes compile"
+    )
     chosen = parser.parse_args()
     if chosen.sizes:
         print(json.dumps(kernels_over_sizes(chosen.sizes)))

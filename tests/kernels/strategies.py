@@ -32,7 +32,8 @@ def for_all(
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         runs = {
-            name: settings(max_examples=n, phases=phases)(given(**strategies)(test)) for name, n in examples.items()
+            name: settings(max_examples=n, phases=phases)(given(**strategies)(test))
+            for name, n in examples.items()
         }
         fixtures = dict(inspect.signature(runs["eager"]).parameters)
         named = "backend" in fixtures

@@ -52,23 +52,62 @@ def meta(t):
 
 
 CASES = {
-    "sparse map": (lambda: block()(X.to_sparse()), "x has layout torch.sparse_coo, expected a dense tensor"),
-    "sparse key": (lambda: aea.linear_attention(Q, Q.to_sparse(), Q), "key has layout torch.sparse_coo, expected a"),
-    "sparse moments": (lambda: block().moments(X.to_sparse()), "x has layout torch.sparse_coo, expected a dense"),
+    "sparse map": (
+        lambda: block()(X.to_sparse()),
+        "x has layout torch.sparse_coo, expected a dense tensor",
+    ),
+    "sparse key": (
+        lambda: aea.linear_attention(Q, Q.to_sparse(), Q),
+        "key has layout torch.sparse_coo, expected a",
+    ),
+    "sparse moments": (
+        lambda: block().moments(X.to_sparse()),
+        "x has layout torch.sparse_coo, expected a dense",
+    ),
     "quantised map": (lambda: block()(quantised(X)), "x has dtype torch.qint8, expected one of"),
-    "quantised relevance": (lambda: block().relevance(quantised(X)), "x has dtype torch.qint8, expected one of"),
-    "whole numbers": (lambda: block().moments(X.long()), "x has dtype torch.int64, expected one of"),
-    "relevance of whole numbers": (lambda: block().relevance(X.long()), "x has dtype torch.int64, expected one of"),
-    "complex numbers": (lambda: aea.moments(X + 0j), "x has dtype torch.complex64, expected one of"),
-    "map without memory": (lambda: block()(meta(X)), f"x is on meta, expected {HERE} as the weights of the block"),
-    "weights without memory": (lambda: meta(block())(X), f"x is on {HERE}, expected meta as the weights of the block"),
-    "query without memory": (lambda: aea.linear_attention(meta(Q), Q, Q), f"query is on meta, expected {HERE} as the"),
+    "quantised relevance": (
+        lambda: block().relevance(quantised(X)),
+        "x has dtype torch.qint8, expected one of",
+    ),
+    "whole numbers": (
+        lambda: block().moments(X.long()),
+        "x has dtype torch.int64, expected one of",
+    ),
+    "relevance of whole numbers": (
+        lambda: block().relevance(X.long()),
+        "x has dtype torch.int64, expected one of",
+    ),
+    "complex numbers": (
+        lambda: aea.moments(X + 0j),
+        "x has dtype torch.complex64, expected one of",
+    ),
+    "map without memory": (
+        lambda: block()(meta(X)),
+        f"x is on meta, expected {HERE} as the weights of the block",
+    ),
+    "weights without memory": (
+        lambda: meta(block())(X),
+        f"x is on {HERE}, expected meta as the weights of the block",
+    ),
+    "query without memory": (
+        lambda: aea.linear_attention(meta(Q), Q, Q),
+        f"query is on meta, expected {HERE} as the",
+    ),
     "no map": (lambda: block()([1.0]), "x is a list, expected a torch.Tensor"),
-    "four spatial axes": (lambda: block().moments(X[..., None, None]), "x is (2, 4, 3, 3, 1, 1), expected (N, 4, *sp"),
-    "key of another width": (lambda: aea.linear_attention(Q, Q[..., :2], Q), "query has shape (2, 2, 4, 3), expected"),
+    "four spatial axes": (
+        lambda: block().moments(X[..., None, None]),
+        "x is (2, 4, 3, 3, 1, 1), expected (N, 4, *sp",
+    ),
+    "key of another width": (
+        lambda: aea.linear_attention(Q, Q[..., :2], Q),
+        "query has shape (2, 2, 4, 3), expected",
+    ),
     "heads": (lambda: block(heads=2.0), "heads is 2.0, expected a whole number"),
     "references": (lambda: block(references=2.5), "references is 2.5, expected a whole number"),
-    "key channels": (lambda: block(key_channels="4"), "key_channels is '4', expected a whole number"),
+    "key channels": (
+        lambda: block(key_channels="4"),
+        "key_channels is '4', expected a whole number",
+    ),
     "groups": (lambda: block(norm="group", groups=2.0), "groups is 2.0, expected a whole number"),
     "another norm": (
         lambda: torch.nn.SyncBatchNorm.convert_sync_batchnorm(block())(X),
@@ -86,13 +125,31 @@ CASES = {
         lambda: with_query(torch.nn.Linear(4, 4, bias=False))(X),
         "query is a Linear without bias, expected a Linear with bias",
     ),
-    "keys that are none": (lambda: with_keys(SUMMARY), "keys are a KeySummary, expected the Moments of feature maps"),
-    "keys of other channels": (lambda: with_keys(aea.moments(X[:, :3])), "keys are of 2 images with 3 channels, exp"),
-    "keys elsewhere": (lambda: with_keys(aea.moments(meta(X))), f"keys.gram is on meta, expected {HERE} as the other"),
+    "keys that are none": (
+        lambda: with_keys(SUMMARY),
+        "keys are a KeySummary, expected the Moments of feature maps",
+    ),
+    "keys of other channels": (
+        lambda: with_keys(aea.moments(X[:, :3])),
+        "keys are of 2 images with 3 channels, exp",
+    ),
+    "keys elsewhere": (
+        lambda: with_keys(aea.moments(meta(X))),
+        f"keys.gram is on meta, expected {HERE} as the other",
+    ),
     "no summary": (lambda: aea.attend(Q, Q), "summary is a Tensor, expected a KeySummary"),
-    "summary of another kind": (lambda: aea.attend(Q, aea.moments(X)), "summary is a Moments, expected a KeySummary"),
-    "summary of a family": (lambda: aea.attend_relu(Q, SUMMARY), "summary is a KeySummary, expected a ReluSummary"),
-    "summary of another width": (lambda: aea.attend(Q[..., :2], SUMMARY), "summary.state has shape (2, 2, 3, 3), exp"),
+    "summary of another kind": (
+        lambda: aea.attend(Q, aea.moments(X)),
+        "summary is a Moments, expected a KeySummary",
+    ),
+    "summary of a family": (
+        lambda: aea.attend_relu(Q, SUMMARY),
+        "summary is a KeySummary, expected a ReluSummary",
+    ),
+    "summary of another width": (
+        lambda: aea.attend(Q[..., :2], SUMMARY),
+        "summary.state has shape (2, 2, 3, 3), exp",
+    ),
     "summary in another dtype": (
         lambda: aea.attend(Q.double(), SUMMARY),
         "summary.state has dtype torch.float32, expected torch.float64 for query in torch.float64",
@@ -105,25 +162,70 @@ CASES = {
         lambda: aea.attend(meta(Q), SUMMARY),
         f"summary.state is on {HERE}, expected meta as the other",
     ),
-    "sum of dtypes": (lambda: SUMMARY + aea.summarize(Q.double(), Q.double()), "(2, 2, 3, 3) in torch.float32 and (2"),
-    "sum of widths": (lambda: SUMMARY + aea.summarize(Q[..., :2], Q), "(2, 2, 3, 3) in torch.float32 and (2, 2, 3, 2"),
+    "sum of dtypes": (
+        lambda: SUMMARY + aea.summarize(Q.double(), Q.double()),
+        "(2, 2, 3, 3) in torch.float32 and (2",
+    ),
+    "sum of widths": (
+        lambda: SUMMARY + aea.summarize(Q[..., :2], Q),
+        "(2, 2, 3, 3) in torch.float32 and (2, 2, 3, 2",
+    ),
     "sum of batches": (
         lambda: SUMMARY + aea.summarize(torch.cat([Q, Q]), torch.cat([Q, Q])),
         "summaries of 2 and 4 images do not add: expected as many, or 1",
     ),
-    "sum of devices": (lambda: SUMMARY + aea.summarize(meta(Q), meta(Q)), f"summaries on {HERE} and meta do not add"),
-    "sum of kinds": (lambda: SUMMARY + aea.moments(X), "unsupported operand type(s) for +: 'KeySummary' and 'Moments'"),
-    "sum with a number": (lambda: 1 + SUMMARY, "unsupported operand type(s) for +: 'int' and 'KeySummary'"),
-    "negative shape": (lambda: aea.explain((1, 1, -3, 4)), "shape is (1, 1, -3, 4), expected whole numbers, 0 or more"),
-    "fractional shape": (lambda: aea.explain(block(), (1, 4, 3.5, 3)), "shape is (1, 4, 3.5, 3), expected whole"),
-    "unknown operator": (lambda: aea.explain((1, 1, 3, 4), operator=aea.summarize), "operator is 'summarize', exp"),
-    "shape that is none": (lambda: aea.explain(block(), 5), "shape is 5, expected (N, 4, *spatial)"),
-    "a tensor as shape": (lambda: aea.explain(block(), torch.rand(1, 4, 3)), "shape is a Tensor, expected the shape"),
-    "a name as dtype": (lambda: aea.explain((1, 1, 3, 4), dtype="half"), "dtype is 'half', expected a torch.dtype"),
-    "neither block nor shape": (lambda: aea.explain(torch.nn.ReLU(), (1, 4, 3)), "expected an AugmentedAttention or a"),
-    "traced block": (lambda: torch.jit.trace(block(), X), "torch.jit.trace records this attention for one size only"),
-    "traced operator": (lambda: torch.jit.trace(aea.linear_attention, (Q, Q, Q)), "torch.jit.trace records this att"),
-    "traced family": (lambda: torch.jit.trace(aea.efficient_attention, (Q, Q, Q)), "torch.jit.trace records this at"),
+    "sum of devices": (
+        lambda: SUMMARY + aea.summarize(meta(Q), meta(Q)),
+        f"summaries on {HERE} and meta do not add",
+    ),
+    "sum of kinds": (
+        lambda: SUMMARY + aea.moments(X),
+        "unsupported operand type(s) for +: 'KeySummary' and 'Moments'",
+    ),
+    "sum with a number": (
+        lambda: 1 + SUMMARY,
+        "unsupported operand type(s) for +: 'int' and 'KeySummary'",
+    ),
+    "negative shape": (
+        lambda: aea.explain((1, 1, -3, 4)),
+        "shape is (1, 1, -3, 4), expected whole numbers, 0 or more",
+    ),
+    "fractional shape": (
+        lambda: aea.explain(block(), (1, 4, 3.5, 3)),
+        "shape is (1, 4, 3.5, 3), expected whole",
+    ),
+    "unknown operator": (
+        lambda: aea.explain((1, 1, 3, 4), operator=aea.summarize),
+        "operator is 'summarize', exp",
+    ),
+    "shape that is none": (
+        lambda: aea.explain(block(), 5),
+        "shape is 5, expected (N, 4, *spatial)",
+    ),
+    "a tensor as shape": (
+        lambda: aea.explain(block(), torch.rand(1, 4, 3)),
+        "shape is a Tensor, expected the shape",
+    ),
+    "a name as dtype": (
+        lambda: aea.explain((1, 1, 3, 4), dtype="half"),
+        "dtype is 'half', expected a torch.dtype",
+    ),
+    "neither block nor shape": (
+        lambda: aea.explain(torch.nn.ReLU(), (1, 4, 3)),
+        "expected an AugmentedAttention or a",
+    ),
+    "traced block": (
+        lambda: torch.jit.trace(block(), X),
+        "torch.jit.trace records this attention for one size only",
+    ),
+    "traced operator": (
+        lambda: torch.jit.trace(aea.linear_attention, (Q, Q, Q)),
+        "torch.jit.trace records this att",
+    ),
+    "traced family": (
+        lambda: torch.jit.trace(aea.efficient_attention, (Q, Q, Q)),
+        "torch.jit.trace records this at",
+    ),
 }
 
 
@@ -139,11 +241,18 @@ def test_it_is_refused_in_one_sentence(case):
 
 
 def test_sum_adds_summaries_of_every_kind():
-    kinds = [aea.summarize(Q, Q), aea.moments(X), aea.summarize_relu(Q, Q), aea.summarize_softmax(Q, Q)]
+    kinds = [
+        aea.summarize(Q, Q),
+        aea.moments(X),
+        aea.summarize_relu(Q, Q),
+        aea.summarize_softmax(Q, Q),
+    ]
     kinds.append(aea.summarize_channels(Q, Q))
     for summary in kinds:
         for found, expected in zip(
-            vars(sum([summary, summary, summary])).values(), vars(summary + summary + summary).values(), strict=True
+            vars(sum([summary, summary, summary])).values(),
+            vars(summary + summary + summary).values(),
+            strict=True,
         ):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
 

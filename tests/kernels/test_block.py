@@ -43,7 +43,13 @@ WITHOUT = ("batch", None)
 """Those of the other norms are in test_norms.py."""
 
 
-@for_all(block=blocks(norms=WITHOUT), batch=batches, spatial=spatial_shapes(), training=st.booleans(), data=st.data())
+@for_all(
+    block=blocks(norms=WITHOUT),
+    batch=batches,
+    spatial=spatial_shapes(),
+    training=st.booleans(),
+    data=st.data(),
+)
 def test_output_and_every_gradient(backend, block, batch, spatial, training, data):
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
     if training and block.norm is not None:
@@ -81,7 +87,12 @@ def test_projecting_first_gives_the_same(backend, block, batch, spatial, trainin
         )
 
 
-@for_all(block=blocks(norms=["batch"]), values=st.integers(2, 3), along_batch=st.booleans(), data=st.data())
+@for_all(
+    block=blocks(norms=["batch"]),
+    values=st.integers(2, 3),
+    along_batch=st.booleans(),
+    data=st.data(),
+)
 def test_batch_statistics_of_two_or_three_values(backend, block, values, along_batch, data):
     """Their variance is often small: BN's derivative then loses digits, in the oracle as much as here."""
     shape = (values, block.channels, 1) if along_batch else (1, block.channels, values)
@@ -115,7 +126,11 @@ def test_running_statistics_move_as_batch_norm_moves_them(block, batch, spatial,
 def test_error_budget(backend, dtype, training, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     block = aea.AugmentedAttention(32, references=8).train(training)  # errors enough to average
-    x = data.draw(tensors((3, 32, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True))
+    x = data.draw(
+        tensors(
+            (3, 32, 9, 11), dtype, ["contiguous", "channels_last", "sliced"], requires_grad=True
+        )
+    )
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
     testing.assert_within_error_budget(
         block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
@@ -133,7 +148,9 @@ def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, off
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("options", [{"affine": False}, {"affine": False, "track_running_stats": False}])
+@pytest.mark.parametrize(
+    "options", [{"affine": False}, {"affine": False, "track_running_stats": False}]
+)
 def test_batch_norm_without_weights_or_running_statistics(training, options):
     block = aea.AugmentedAttention(6, references=3).train(training)
     block.norm.train(training or "track_running_stats" in options)
@@ -142,7 +159,9 @@ def test_batch_norm_without_weights_or_running_statistics(training, options):
     block.norm = torch.nn.BatchNorm2d(6, eps=block.norm.eps, **options).train(training)
     torch.testing.assert_close(block(x), expected, rtol=0, atol=0)
     plan = aea.explain(block, tuple(x.shape), backward=training)
-    assert any(launch.name == "statistics" for launch in plan.launches) == (training or len(options) > 1)
+    assert any(launch.name == "statistics" for launch in plan.launches) == (
+        training or len(options) > 1
+    )
 
 
 def test_tensors_that_hold_nothing_have_shapes():
@@ -169,7 +188,11 @@ def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
     monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     testing.assert_parity(
-        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-10
+        block_as_function(block, backend),
+        block_as_function(block, "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-10,
     )
 
 
@@ -180,8 +203,12 @@ def test_training_splits_the_batch_as_the_paper_does(backend):
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
     y = block(x)
     for image in range(5):
-        seen = torch.autograd.grad(y[image].sum(), x, retain_graph=True)[0].flatten(1).abs().sum(1) > 0
-        assert seen.tolist() == ([i == image for i in range(5)] if image < 2 else [i >= 2 for i in range(5)])
+        seen = (
+            torch.autograd.grad(y[image].sum(), x, retain_graph=True)[0].flatten(1).abs().sum(1) > 0
+        )
+        assert seen.tolist() == (
+            [i == image for i in range(5)] if image < 2 else [i >= 2 for i in range(5)]
+        )
     references = torch.autograd.grad(y[2:].sum(), block.references, allow_unused=True)[0]
     assert not references.any()
 
@@ -197,7 +224,10 @@ def test_prediction_does_not_depend_on_the_rest_of_the_batch(backend):
 def test_tiles_know_the_whole_image_by_its_moments(backend, data):
     torch.manual_seed(data.draw(st.integers(0, 2**16)))
     block = aea.AugmentedAttention(
-        6, references=data.draw(st.sampled_from([0, 3])), norm=data.draw(st.sampled_from(WITHOUT)), key_channels=4
+        6,
+        references=data.draw(st.sampled_from([0, 3])),
+        norm=data.draw(st.sampled_from(WITHOUT)),
+        key_channels=4,
     )
     block = block.double().eval()
     if block.norm is not None:
@@ -279,8 +309,14 @@ def test_an_empty_feature_map_gives_an_empty_feature_map(shape, training, backen
         ({"channels": 0}, "channels is 0, expected at least 1"),
         ({"channels": 6, "references": -1}, "references is -1, expected 0 or more"),
         ({"channels": 6, "heads": 4}, "channels is 6, expected a positive multiple of heads = 4"),
-        ({"channels": 6, "key_channels": 5}, "key_channels is 5, expected a positive multiple of heads = 2"),
-        ({"channels": 6, "value_channels": 5}, "value_channels is 5, expected a positive multiple of heads = 2"),
+        (
+            {"channels": 6, "key_channels": 5},
+            "key_channels is 5, expected a positive multiple of heads = 2",
+        ),
+        (
+            {"channels": 6, "value_channels": 5},
+            "value_channels is 5, expected a positive multiple of heads = 2",
+        ),
     ],
 )
 def test_wrong_sizes_are_named_in_one_sentence(options, message):
@@ -297,7 +333,8 @@ def test_wrong_inputs_are_named_in_one_sentence():
         block(torch.zeros(2, 6, 3, 3, dtype=torch.int64))
     block.eval().keys = aea.moments(torch.randn(3, 4, 2, 2))
     with pytest.raises(
-        ValueError, match="keys are of 3 images with 4 channels, expected 1 or 2 images with 6 channels"
+        ValueError,
+        match="keys are of 3 images with 4 channels, expected 1 or 2 images with 6 channels",
     ):
         block(torch.randn(2, 6, 3, 3))
     with pytest.raises(ValueError, match="no references"):
@@ -322,7 +359,11 @@ def test_a_frozen_norm_trains_with_its_running_statistics(backend):
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
     before = block.norm.running_mean.clone()
     testing.assert_parity(
-        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-9
+        block_as_function(block, backend),
+        block_as_function(block, "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-9,
     )
     seen = torch.autograd.grad(block(x)[4].sum(), x)[0].flatten(1).abs().sum(1) > 0
     assert seen.tolist() == [False, False, True, True, True]

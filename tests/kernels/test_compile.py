@@ -36,7 +36,9 @@ def output_and_gradients(module, x):
 
 # one graph in the slow interpreter is enough: what is compiled does not depend on the backend
 @pytest.mark.parametrize(
-    ("backend", "norm_frozen"), [("eager", False), ("eager", True), ("triton", False)], indirect=["backend"]
+    ("backend", "norm_frozen"),
+    [("eager", False), ("eager", True), ("triton", False)],
+    indirect=["backend"],
 )
 def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     """fullgraph, and neither a new image size nor a new batch compiles again."""
@@ -49,7 +51,9 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     graphs = set()
     for seed, (batch, height, width) in enumerate([(4, 5, 6), (3, 7, 4), (6, 5, 9)]):
         x = normal(batch, 8, height, width, seed=seed).requires_grad_()
-        for ours, expected in zip(output_and_gradients(compiled, x), output_and_gradients(plain, x), strict=True):
+        for ours, expected in zip(
+            output_and_gradients(compiled, x), output_and_gradients(plain, x), strict=True
+        ):
             torch.testing.assert_close(ours, expected, rtol=0, atol=0)
         graphs.add(counter.frame_count)
     assert len(graphs) == 1
@@ -72,7 +76,10 @@ def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
             torch.set_float32_matmul_precision(precision)
             assert torch.equal(compiled(x), function(x))
         routes = []
-        for precision in ("tf32", "ieee"):  # by the newer switch, after which the older ones refuse to answer
+        for precision in (
+            "tf32",
+            "ieee",
+        ):  # by the newer switch, after which the older ones refuse to answer
             torch.backends.cuda.matmul.fp32_precision = precision
             routes.append(compiled(x).item())
             assert torch.equal(compiled(x), function(x))
@@ -89,7 +96,9 @@ def first_family(q, k, v):
 
 def other_families(q, k, v):
     softmax = aea.efficient_attention(q, k, v, k[0, :, :3], v[0, :, :3], scale=0.5)
-    return softmax + aea.relu_linear_attention(q, k, v) + aea.channel_attention(q, k, v, q[0, :, 0, 0])
+    return (
+        softmax + aea.relu_linear_attention(q, k, v) + aea.channel_attention(q, k, v, q[0, :, 0, 0])
+    )
 
 
 @pytest.mark.parametrize("function", [first_family, other_families])
@@ -103,7 +112,9 @@ def test_operators_in_one_graph_for_every_size(backend, function):
         inputs = [normal(2, 3, positions, 5, seed=i).requires_grad_() for i in range(3)]
         ours, expected = compiled(*inputs), function(*inputs)
         torch.testing.assert_close(ours, expected, rtol=0, atol=0)
-        for a, b in zip(*(torch.autograd.grad(y.sum(), inputs) for y in (ours, expected)), strict=True):
+        for a, b in zip(
+            *(torch.autograd.grad(y.sum(), inputs) for y in (ours, expected)), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
         graphs.add(counter.frame_count)
     assert len(graphs) == 1
@@ -120,7 +131,9 @@ def test_inductor_in_bfloat16_and_channels_last(backend):
 
 
 def test_another_backend_compiles_again():
-    function = torch.compile(lambda x: aea.linear_attention(x, x, x), fullgraph=True, backend="aot_eager")
+    function = torch.compile(
+        lambda x: aea.linear_attention(x, x, x), fullgraph=True, backend="aot_eager"
+    )
     x = normal(1, 1, 6, 4, dtype=torch.float64)
     for name in ("eager", "naive", "triton"):
         with aea.use_backend(name):
@@ -129,10 +142,16 @@ def test_another_backend_compiles_again():
 
 def test_export_with_dynamic_sizes(backend):
     block = aea.AugmentedAttention(8, references=3).eval()
-    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    sizes = {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("height"),
+        3: torch.export.Dim("width"),
+    }
     program = torch.export.export(block, (normal(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
     for shape in [(3, 8, 6, 5), (5, 8, 9, 12)]:
-        torch.testing.assert_close(program.module()(normal(*shape)), block(normal(*shape)), rtol=0, atol=0)
+        torch.testing.assert_close(
+            program.module()(normal(*shape)), block(normal(*shape)), rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -143,10 +162,20 @@ def test_opcheck_of_every_operator(backend, dtype):
     ops = torch.ops.aea
     x = normal(3, 4, 5, 6, dtype=dtype).to(memory_format=torch.channels_last)
     norm = [normal(4, seed=1), normal(4, seed=2), normal(4, seed=3), normal(4, seed=4).square()]
-    projections = Projections(*(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,))))
-    references, gram, matrix = normal(2, 4, seed=6), normal(2, 5, 5, seed=7), normal(2, 4, 5, seed=8)
+    projections = Projections(
+        *(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,)))
+    )
+    references, gram, matrix = (
+        normal(2, 4, seed=6),
+        normal(2, 5, 5, seed=7),
+        normal(2, 4, 5, seed=8),
+    )
     a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
-    affine, grams, composed = normal(3, 2, 4, seed=9), normal(3, 5, 5, seed=10), normal(3, 4, 5, seed=11)
+    affine, grams, composed = (
+        normal(3, 2, 4, seed=9),
+        normal(3, 5, 5, seed=10),
+        normal(3, 4, 5, seed=11),
+    )
     normed = "group", 1e-5, normal(3, 4, seed=12)
     rest = list(projections), 2, 0.5
     calls = {
@@ -159,7 +188,18 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.statistics: (x,),
         ops.moments: (x, norm, 1e-5, references, 1),
         ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
-        ops.attend_to_moments_backward: (x, x, norm, 1e-5, gram, references, 1, list(projections), 2, 0.5),
+        ops.attend_to_moments_backward: (
+            x,
+            x,
+            norm,
+            1e-5,
+            gram,
+            references,
+            1,
+            list(projections),
+            2,
+            0.5,
+        ),
         ops.apply_to_features: (x, matrix),
         ops.features_backward: (x, x, norm, 1e-5, True, matrix, gram),
         ops.outer_sum: (a, b),
@@ -170,7 +210,13 @@ def test_opcheck_of_every_operator(backend, dtype):
         ops.phi_apply: (b, normal(2, 3, 5, 6), "exp", 0.0),
         ops.phi_apply_backward: (a, b, normal(2, 3, 5, 5).square(), "relu", 0.1),
         ops.outer_sum_and_squares: (a, b),
-        ops.outer_sum_and_squares_backward: (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
+        ops.outer_sum_and_squares_backward: (
+            normal(2, 3, 4, 5),
+            normal(2, 3, 4),
+            normal(2, 3, 5),
+            a,
+            b,
+        ),
     }
     defined = (op for module in (primitives, families) for op in vars(module).values())
     registered = {op.name() for op in defined if isinstance(op, torch._ops.OpOverload)}

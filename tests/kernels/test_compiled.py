@@ -17,7 +17,11 @@ from compiled import line
 SHARED_LIMITS = {"80": 163, "86": 99, "90": 227, "100": 227, "120": 99, "gfx942": 64}
 """KiB that a program may have."""
 TENSOR_CORES = {name: {"mma.sync"} for name in ("80", "86", "120")}
-TENSOR_CORES |= {"90": {"wgmma.mma_async"}, "100": {"tcgen05.mma", "mma.sync"}, "gfx942": {"v_mfma"}}
+TENSOR_CORES |= {
+    "90": {"wgmma.mma_async"},
+    "100": {"tcgen05.mma", "mma.sync"},
+    "gfx942": {"v_mfma"},
+}
 PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward", "outer_backward"}
 LARGE = PRODUCTS | {"statistics"}
 """They read feature maps."""
@@ -27,7 +31,20 @@ ALIGNED = ["--case", "nchw-16", "channels_last-16"]
 EVERY_NORM = ["--norm", "batch", "group", "layer", "rms"]
 SELECTION = {
     "80": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
-    "90": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16", "nchw-1", "--norm", "batch", "layer"]],
+    "90": [
+        [
+            "--channels",
+            "128",
+            "--dtype",
+            "bfloat16",
+            "--case",
+            "nchw-16",
+            "nchw-1",
+            "--norm",
+            "batch",
+            "layer",
+        ]
+    ],
     "100": [["--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
     "gfx942": [["--channels", "64", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
@@ -35,7 +52,17 @@ EVERYTHING = {
     "80": [
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
         ["--families", "--channels", "128", "--dtype", "bfloat16", "--case", "nchw-16"],
-        ["--channels", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-1", *EVERY_NORM],
+        [
+            "--channels",
+            "128",
+            "--dtype",
+            "float32",
+            "--precision",
+            "tf32",
+            "--case",
+            "nchw-1",
+            *EVERY_NORM,
+        ],
     ],
     "86": [
         ["--channels", "64", "128", "--case", "nchw-16", *EVERY_NORM],
@@ -45,21 +72,71 @@ EVERYTHING = {
         ["--dtype", "bfloat16"],
         ["--channels", "128", "--dtype", "float16", *ALIGNMENTS],
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
-        ["--channels", "1", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],  # a 1 is a constant to the compiler
+        [
+            "--channels",
+            "1",
+            "--dtype",
+            "bfloat16",
+            *ALIGNMENTS,
+            *EVERY_NORM,
+        ],  # a 1 is a constant to the compiler
         ["--channels", "2", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
         ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
-        ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
+        [
+            "--families",
+            "--channels",
+            "64",
+            "128",
+            "--dtype",
+            "float32",
+            "--precision",
+            "tf32",
+            *ALIGNED,
+        ],
         ["--families", "--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
-        ["--channels", "32", "64", "128", "--dtype", "float32", "--precision", "ieee", "tf32", *ALIGNMENTS],
+        [
+            "--channels",
+            "32",
+            "64",
+            "128",
+            "--dtype",
+            "float32",
+            "--precision",
+            "ieee",
+            "tf32",
+            *ALIGNMENTS,
+        ],
     ],
     "100": [
         ["--channels", "64", "128", "--dtype", "bfloat16", *ALIGNMENTS],
         ["--channels", "64", "--dtype", "bfloat16", *ALIGNMENTS, *EVERY_NORM],
         ["--channels", "64", "--dtype", "float32", "--precision", "tf32", *ALIGNED, *EVERY_NORM],
         ["--families", "--channels", "64", "128", "--dtype", "bfloat16", *ALIGNED],
-        ["--families", "--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", *ALIGNED],
+        [
+            "--families",
+            "--channels",
+            "64",
+            "128",
+            "--dtype",
+            "float32",
+            "--precision",
+            "tf32",
+            *ALIGNED,
+        ],
     ],
-    "120": [["--channels", "64", "128", "--dtype", "float32", "--precision", "tf32", "--case", "nchw-16"]],
+    "120": [
+        [
+            "--channels",
+            "64",
+            "128",
+            "--dtype",
+            "float32",
+            "--precision",
+            "tf32",
+            "--case",
+            "nchw-16",
+        ]
+    ],
     "gfx942": [["--channels", "64", "128", "--dtype", "bfloat16", "--case", "nchw-16"]],
 }
 """Options of `compiled.py`, a list for each run."""
@@ -81,7 +158,11 @@ def build(*arguments: str) -> subprocess.Popen[str]:
 def table(request):
     """Rows by architecture, all processes started at once."""
     chosen = EVERYTHING if request.config.getoption("--every-kernel") else SELECTION
-    running = [(name, build("--json", "--architecture", name, *run)) for name, runs in chosen.items() for run in runs]
+    running = [
+        (name, build("--json", "--architecture", name, *run))
+        for name, runs in chosen.items()
+        for run in runs
+    ]
     rows = {name: [] for name in chosen}
     for name, process in running:
         rows[name] += [json.loads(line) for line in process.stdout]
@@ -100,9 +181,13 @@ def test_every_kernel_fits_its_machine(table, architecture, request, capsys):
             print("", *map(line, rows), sep="\n")
     chosen = EVERYTHING if request.config.getoption("--every-kernel") else SELECTION
     families = any("--families" in run for run in chosen[architecture])
-    assert {r["kernel"] for r in rows} >= (LARGE | ALGEBRA) - (set() if families else {"outer_backward"})
+    assert {r["kernel"] for r in rows} >= (LARGE | ALGEBRA) - (
+        set() if families else {"outer_backward"}
+    )
     assert [r for r in rows if r["shared"] > 1024 * SHARED_LIMITS[architecture]] == []
-    multiplying = [r for r in rows if r["kernel"] in PRODUCTS and r["channels"] >= 64 and r["dtype"] != "ieee"]
+    multiplying = [
+        r for r in rows if r["kernel"] in PRODUCTS and r["channels"] >= 64 and r["dtype"] != "ieee"
+    ]
     assert [r for r in multiplying if not TENSOR_CORES[architecture] & set(r["instructions"])] == []
 
 
@@ -111,8 +196,12 @@ def test_no_kernel_spills_registers(table):
 
     With one or two channels ptxas limits some kernels to fewer registers of its own accord, and needs 8 bytes of stack.
     """
-    rows = table["90"] + [r for name in ("80", "100") for r in table[name] if r["case"].endswith("-16")]
-    promised = [r for r in rows if r["channels"] <= 128 and r["dtype"] in ("bfloat16", "float16", "tf32")]
+    rows = table["90"] + [
+        r for name in ("80", "100") for r in table[name] if r["case"].endswith("-16")
+    ]
+    promised = [
+        r for r in rows if r["channels"] <= 128 and r["dtype"] in ("bfloat16", "float16", "tf32")
+    ]
     assert [line(r) for r in promised if r["spilled"] > (8 if r["channels"] <= 2 else 0)] == []
 
 
@@ -122,14 +211,22 @@ def test_large_kernels_copy_asynchronously(table):
     Kernels of 32 channels in channels_last load by way of registers, four programs of them at a time. Without tensor
     cores, arithmetic takes several times as long as memory, and the registers are needed for it.
     """
-    rows = [r for r in table["90"] if r["kernel"] in LARGE and r["channels"] >= 64 and r["dtype"] != "ieee"]
+    rows = [
+        r
+        for r in table["90"]
+        if r["kernel"] in LARGE and r["channels"] >= 64 and r["dtype"] != "ieee"
+    ]
     aligned = [r for r in rows if r["case"] not in ("nchw-4", "nchw-1", "sliced")]
     assert aligned
     assert [line(r) for r in aligned if not r["asynchronous"]] == []
 
 
 def test_as_many_programs_are_resident_as_the_table_asks_for(table):
-    rows = [r for r in table["90"] if r["dtype"] in ("bfloat16", "float16", "tf32") and r["channels"] <= 128]
+    rows = [
+        r
+        for r in table["90"]
+        if r["dtype"] in ("bfloat16", "float16", "tf32") and r["channels"] <= 128
+    ]
     assert [line(r) for r in rows if r["fit"] < r["wanted"]] == []
 
 

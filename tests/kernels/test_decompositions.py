@@ -82,4 +82,6 @@ def test_onnx_agrees_with_the_equations(backend, exported):
     program.save(file)
     session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    assert_right(torch.from_numpy(session.run(None, {name: normal(*shape).numpy()})[0]) for shape in SHAPES)
+    assert_right(
+        torch.from_numpy(session.run(None, {name: normal(*shape).numpy()})[0]) for shape in SHAPES
+    )

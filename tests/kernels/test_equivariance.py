@@ -30,7 +30,9 @@ def operators(references):
 def test_theorems_1_and_2_operators_are_equivariant(operator, data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     function = operators(normal(2, 5, 3, seed=1))[operator]
-    testing.assert_permutation_equivariant(lambda x: function(*project(x, 3, 0)).transpose(2, 3), x, positions=[-1])
+    testing.assert_permutation_equivariant(
+        lambda x: function(*project(x, 3, 0)).transpose(2, 3), x, positions=[-1]
+    )
 
 
 @for_all(data=st.data(), positions=st.integers(1, 60), batch=st.integers(1, 3))
@@ -46,14 +48,20 @@ def test_theorem_1_a_learned_query_is_invariant(data, positions, batch):
 
 
 @for_all(
-    block=blocks(), batch=st.sampled_from([1, 2, 3]), spatial=spatial_shapes(), training=st.booleans(), data=st.data()
+    block=blocks(),
+    batch=st.sampled_from([1, 2, 3]),
+    spatial=spatial_shapes(),
+    training=st.booleans(),
+    data=st.data(),
 )
 def test_the_block_is_equivariant_to_every_permutation(block, batch, spatial, training, data):
     x = data.draw(tensors((batch, block.channels, *spatial)))
     testing.assert_permutation_equivariant(block.train(training), x, tolerance=1e-9)
 
 
-@for_all(interpreted=2, block=blocks(), side=st.integers(1, 9), data=st.data(), training=st.booleans())
+@for_all(
+    interpreted=2, block=blocks(), side=st.integers(1, 9), data=st.data(), training=st.booleans()
+)
 def test_the_block_is_equivariant_to_rotations_and_flips(block, side, data, training):
     x = data.draw(tensors((2, block.channels, side, side + 1)))
     testing.assert_equivariant(block.train(training), x, testing.d4, tolerance=1e-9)
@@ -63,7 +71,11 @@ def test_the_block_is_equivariant_to_rotations_and_flips(block, side, data, trai
 def test_equation_5_does_not_depend_on_the_order_of_the_images(data, positions, batch):
     x = data.draw(tensors((batch, 4, positions)))
     testing.assert_equivariant(
-        lambda x: aea.batch_attention(*project(x, 3, 0)), x, testing.batch_order, positions=[-1], tolerance=1e-10
+        lambda x: aea.batch_attention(*project(x, 3, 0)),
+        x,
+        testing.batch_order,
+        positions=[-1],
+        tolerance=1e-10,
     )
 
 
@@ -83,6 +95,8 @@ class TestTheAssertionsCanFail:
     def test_error_budget(self):
         x = torch.randn(2000)
         with pytest.raises(AssertionError, match="exceeds the budget"):
-            testing.assert_within_error_budget(lambda x: x.bfloat16().float().square(), torch.square, x)
+            testing.assert_within_error_budget(
+                lambda x: x.bfloat16().float().square(), torch.square, x
+            )
         with pytest.raises(AssertionError, match="not finite"):
             testing.assert_within_error_budget(lambda x: x / 0, lambda x: x, x)

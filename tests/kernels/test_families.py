@@ -37,12 +37,18 @@ def draw_inputs(family, data, size, dtype=torch.float64):
         return data.draw(tensors(shape, dtype, requires_grad=True))
 
     def draw_shared(*shape):
-        return data.draw(tensors((size["heads"], *shape), dtype, ["contiguous"], requires_grad=True))
+        return data.draw(
+            tensors((size["heads"], *shape), dtype, ["contiguous"], requires_grad=True)
+        )
 
     queries, width = size["queries"], size["key_width"]
     if family == "channel":
         return *(draw(queries, width) for _ in range(3)), draw_shared()
-    inputs = draw(queries, width), draw(size["keys"], width), draw(size["keys"], size["value_width"])
+    inputs = (
+        draw(queries, width),
+        draw(size["keys"], width),
+        draw(size["keys"], size["value_width"]),
+    )
     if family == "memory":
         return *inputs, draw_shared(4, width), draw_shared(4, size["value_width"])
     return inputs
@@ -52,7 +58,11 @@ def anchored(function):
     """With sums of queries and keys: gradients that vanish are compared on a scale of one."""
 
     def compute(query, key, *rest):
-        return function(query, key, *rest) + query.sum(-1, keepdim=True) + key.sum((2, 3), keepdim=True)
+        return (
+            function(query, key, *rest)
+            + query.sum(-1, keepdim=True)
+            + key.sum((2, 3), keepdim=True)
+        )
 
     return compute
 
@@ -61,7 +71,9 @@ def anchored(function):
 @for_all(interpreted=3, size=sizes, data=st.data())
 def test_output_and_every_gradient(family, size, data):
     inputs = draw_inputs(family, data, size)
-    testing.assert_parity(anchored(OPERATORS[family]), anchored(oracle(family)), *inputs, tolerance=1e-10)
+    testing.assert_parity(
+        anchored(OPERATORS[family]), anchored(oracle(family)), *inputs, tolerance=1e-10
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -102,17 +114,26 @@ def summarize_and_attend(family, heads=1):
     """Of the keys (key, value), or for channels of (query, key); attend(query or value, summary)."""
     if family == "channel":
         temperature = normal(heads, seed=9)
-        return aea.summarize_channels, lambda value, summary: aea.attend_channels(value, summary, temperature)
+        return aea.summarize_channels, lambda value, summary: aea.attend_channels(
+            value, summary, temperature
+        )
     if family == "relu":
         return aea.summarize_relu, aea.attend_relu
     return aea.summarize_softmax, aea.attend_softmax
 
 
 @pytest.mark.parametrize("family", ["relu", "efficient", "channel"])
-@for_all(interpreted=2, data=st.data(), positions=st.integers(1, 70), magnitude=st.sampled_from([0.0, 30.0, 1e4]))
+@for_all(
+    interpreted=2,
+    data=st.data(),
+    positions=st.integers(1, 70),
+    magnitude=st.sampled_from([0.0, 30.0, 1e4]),
+)
 def test_summaries_of_splits_are_that_of_the_whole(family, data, positions, magnitude):
     """Of any split, also into nothing; keys of the parts may be far apart, and gradients go through the sum."""
-    query, key, value = (data.draw(tensors((2, 1, positions, 3), requires_grad=True)) for _ in range(3))
+    query, key, value = (
+        data.draw(tensors((2, 1, positions, 3), requires_grad=True)) for _ in range(3)
+    )
     cut = data.draw(st.integers(0, positions))
     offset = torch.zeros(positions, 1, dtype=torch.float64)
     offset[cut:] = magnitude * data.draw(st.sampled_from([-1, 1]))
@@ -121,7 +142,10 @@ def test_summaries_of_splits_are_that_of_the_whole(family, data, positions, magn
 
     def in_parts(query, key, value):
         asking, *summed = ours(query, key + offset if family == "efficient" else key, value)
-        parts = [summarize(*(t[:, :, part] for t in summed)) for part in (slice(0, cut), slice(cut, None))]
+        parts = [
+            summarize(*(t[:, :, part] for t in summed))
+            for part in (slice(0, cut), slice(cut, None))
+        ]
         return attend(asking, parts[0] + parts[1])
 
     def whole(query, key, value):
@@ -156,7 +180,9 @@ def test_keys_of_minus_infinity_have_no_weight():
 def test_sums_beyond_the_range_of_float16():
     """70 keys of 1,000 each and values of 30 sum up to 2e6, where float16 ends at 65,504."""
     query, key, value = (normal(1, 1, 70, 4, seed=seed).abs() for seed in range(3))
-    inputs = [(unit * t).half().requires_grad_() for unit, t in ((1, query), (1000, key), (30, value))]
+    inputs = [
+        (unit * t).half().requires_grad_() for unit, t in ((1, query), (1000, key), (30, value))
+    ]
     y = aea.relu_linear_attention(*inputs)
     expected = naive.relu_linear_attention(*(t.double() for t in inputs))
     torch.testing.assert_close(y.double(), expected, rtol=4e-3, atol=0)
@@ -176,7 +202,9 @@ def test_heads_wider_than_a_tile(backend, family):
 def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch, backend):
     if backend == "eager":
         pytest.skip("its operations have no workspaces of their own")
-    inputs = [normal(1, 2, 70, 5, seed=seed, dtype=torch.float32).requires_grad_() for seed in range(3)]
+    inputs = [
+        normal(1, 2, 70, 5, seed=seed, dtype=torch.float32).requires_grad_() for seed in range(3)
+    ]
 
     def run():
         y = aea.relu_linear_attention(*inputs) + aea.efficient_attention(*inputs)
@@ -214,7 +242,8 @@ def test_nothing_in_gives_nothing_or_zeros_out(family, empty):
     batch, queries, keys, width = sizes.values()
     keys, values = (queries, width) if family == "channel" else (keys, 5)
     q, k, v = (
-        torch.randn(batch, 2, *shape, requires_grad=True) for shape in ((queries, width), (keys, width), (keys, values))
+        torch.randn(batch, 2, *shape, requires_grad=True)
+        for shape in ((queries, width), (keys, width), (keys, values))
     )
     memory = [torch.randn(2, 3, width), torch.randn(2, 3, values)]
     shared = {"channel": [torch.ones(2)], "memory": memory}.get(family, [])
@@ -232,10 +261,13 @@ def test_channels_of_zeros_have_no_direction():
     q[..., 1], k[..., 2] = 0, 0
     inputs = [t.requires_grad_() for t in (q, k, v)]
     y, expected = (
-        f(*inputs, torch.ones(2).double(), eps=1e-3) for f in (aea.channel_attention, naive.channel_attention)
+        f(*inputs, torch.ones(2).double(), eps=1e-3)
+        for f in (aea.channel_attention, naive.channel_attention)
     )
     torch.testing.assert_close(y, expected)
-    for a, b in zip(*(torch.autograd.grad(t.square().sum(), inputs) for t in (y, expected)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad(t.square().sum(), inputs) for t in (y, expected)), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -262,7 +294,10 @@ def test_channels_of_zeros_have_no_direction():
             lambda q: aea.channel_attention(q, q, q, torch.ones(3, 1, 1)),
             "temperature has shape (3, 1, 1), expected (H,) = (3,)",
         ),
-        (lambda q: aea.channel_attention(q, q, q, 1.0), "temperature is a float, expected a torch.Tensor"),
+        (
+            lambda q: aea.channel_attention(q, q, q, 1.0),
+            "temperature is a float, expected a torch.Tensor",
+        ),
         (
             lambda q: aea.attend_relu(q[:, :2], aea.summarize_relu(q, q)),
             "summary.sums has shape (2, 3, 5, 6), expected (B, H, E, D + 1) with B = 1 or 2, H = 2, E = 5 as in query",

@@ -49,11 +49,19 @@ CASES = {
     "self": (aea.linear_attention, naive.linear_attention, QKV),
     "references": (aea.reference_attention, naive.reference_attention, [*QKV, *REFERENCES]),
     "batch": (aea.batch_attention, naive.batch_attention, QKV),
-    "learned query": (aea.learned_query_attention, naive.learned_query_attention, [normal(2, 4, 3), *QKV[1:]]),
+    "learned query": (
+        aea.learned_query_attention,
+        naive.learned_query_attention,
+        [normal(2, 4, 3), *QKV[1:]],
+    ),
     "moments": (lambda x: aea.moments(x).gram, moments_by_definition, [normal(2, 3, 2, 2)]),
     "relu": (aea.relu_linear_attention, naive.relu_linear_attention, QKV),
     "softmax": (aea.efficient_attention, naive.efficient_attention, [*QKV, *REFERENCES]),
-    "channels": (aea.channel_attention, naive.channel_attention, [*SQUARE, normal(2, seed=7).exp()]),
+    "channels": (
+        aea.channel_attention,
+        naive.channel_attention,
+        [*SQUARE, normal(2, seed=7).exp()],
+    ),
 }
 for _norm in ("batch", "group", "layer", "rms"):
     _block, _inputs = block_of(_norm)
@@ -70,7 +78,9 @@ def stacked(inputs, axis=0):
 
 def dual(function, inputs):
     with forward_ad.dual_level():
-        return tuple(forward_ad.unpack_dual(function(*(forward_ad.make_dual(t, t.cos()) for t in inputs))))
+        return tuple(
+            forward_ad.unpack_dual(function(*(forward_ad.make_dual(t, t.cos()) for t in inputs)))
+        )
 
 
 def batched_gradients(function, inputs):
@@ -78,7 +88,9 @@ def batched_gradients(function, inputs):
     leaves = [t.clone().requires_grad_() for t in inputs]
     y = function(*leaves)
     directions = torch.stack([y.detach().sin(), y.detach().cos()])
-    return vmap(lambda direction: torch.autograd.grad(y, leaves, direction, retain_graph=True))(directions)
+    return vmap(lambda direction: torch.autograd.grad(y, leaves, direction, retain_graph=True))(
+        directions
+    )
 
 
 def all_of(inputs):
@@ -93,7 +105,9 @@ TRANSFORMS = {
     "vmap of the last": lambda f, t: vmap(f, in_dims=(*[None] * (len(t) - 1), 1), out_dims=1)(
         *t[:-1], torch.stack([t[-1], 2 * t[-1]], 1)
     ),
-    "vmap of vmap": lambda f, t: vmap(vmap(f), in_dims=1)(*(torch.stack([s, -s], 1) for s in stacked(t))),
+    "vmap of vmap": lambda f, t: vmap(vmap(f), in_dims=1)(
+        *(torch.stack([s, -s], 1) for s in stacked(t))
+    ),
     "jvp": lambda f, t: jvp(f, tuple(t), tuple(s.cos() for s in t)),
     "vjp": lambda f, t: vjp(f, *t)[1](f(*t)),
     "grad": lambda f, t: grad(scalar(f), all_of(t))(*t),
@@ -113,21 +127,34 @@ TRANSFORMS = {
         lambda first: scalar(f)(first, *t[1:]), t[0], vectorize=True
     ),
 }
-TORCH_FAILS = {("block with norm group", "torch.autograd's hessian")}  # of torch.group_norm by itself too
-INTERPRETED = {("self", "vmap"), ("self", "jvp"), ("references", "gradients of each sample"), ("moments", "hessian")}
+TORCH_FAILS = {
+    ("block with norm group", "torch.autograd's hessian")
+}  # of torch.group_norm by itself too
+INTERPRETED = {
+    ("self", "vmap"),
+    ("self", "jvp"),
+    ("references", "gradients of each sample"),
+    ("moments", "hessian"),
+}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")  # of torch.jit, with which torch.func is made
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:torch.*"
+)  # of torch.jit, with which torch.func is made
 @pytest.mark.parametrize("name", CASES)
 def test_a_transform_is_that_of_the_equation(backend, name):
     ours, equation, inputs = CASES[name]
     for transform, apply in TRANSFORMS.items():
-        if (name, transform) in TORCH_FAILS or (backend == "triton" and (name, transform) not in INTERPRETED):
+        if (name, transform) in TORCH_FAILS or (
+            backend == "triton" and (name, transform) not in INTERPRETED
+        ):
             continue
         found, expected = (pytree.tree_leaves(apply(f, inputs)) for f in (ours, equation))
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, msg=lambda text, at=transform: f"{at}: {text}")
+            torch.testing.assert_close(
+                a, b, rtol=1e-9, atol=1e-9, msg=lambda text, at=transform: f"{at}: {text}"
+            )
 
 
 def test_gradients_of_each_sample_are_those_of_the_samples_alone(backend):
@@ -181,7 +208,10 @@ def test_derivatives_reach_x_and_the_parameters_where_keys_are_set(backend, norm
     def function(x, *values):
         return functional_call(block, dict(zip(parameters, values, strict=True)), (x,))
 
-    inputs = [x[..., :2].clone().requires_grad_(), *(p.clone().requires_grad_() for p in parameters.values())]
+    inputs = [
+        x[..., :2].clone().requires_grad_(),
+        *(p.clone().requires_grad_() for p in parameters.values()),
+    ]
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
     with torch.no_grad():
         torch.testing.assert_close(block(x[..., :2]), function(*inputs), rtol=1e-9, atol=1e-9)
@@ -195,7 +225,9 @@ def test_a_compiled_function_is_transformed_too(backend):
         pytest.skip("what is compiled does not depend on the backend")
     inputs = stacked(QKV)
     compiled = torch.compile(vmap(aea.linear_attention), backend="eager")
-    torch.testing.assert_close(compiled(*inputs), vmap(naive.linear_attention)(*inputs), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        compiled(*inputs), vmap(naive.linear_attention)(*inputs), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["self", "moments", "relu", "softmax", "channels"])
@@ -208,7 +240,12 @@ def test_autocast_stays_outside(name):
         leaves = [t.clone().requires_grad_() for t in inputs]
         first = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
         word_for_word = by_definition(function)(*inputs)
-        return [*first, word_for_word, jvp(function, inputs, inputs)[1], vmap(function)(*(t[None] for t in inputs))]
+        return [
+            *first,
+            word_for_word,
+            jvp(function, inputs, inputs)[1],
+            vmap(function)(*(t[None] for t in inputs)),
+        ]
 
     expected = results()
     with torch.autocast(inputs[0].device.type, torch.bfloat16):

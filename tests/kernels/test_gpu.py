@@ -59,7 +59,9 @@ def test_a_graph_replays_what_a_call_computes(dtype, training):
 
 def test_streams_do_not_disturb_one_another():
     block = drawn_block(64).train()
-    inputs = [normal(2, 64, 96, 100 + i, dtype=torch.float32, seed=i).requires_grad_() for i in range(4)]
+    inputs = [
+        normal(2, 64, 96, 100 + i, dtype=torch.float32, seed=i).requires_grad_() for i in range(4)
+    ]
     expected = [step_of(block, x) for x in inputs]
     torch.cuda.synchronize()
     streams, found = [torch.cuda.Stream() for _ in inputs], [None] * len(inputs)
@@ -104,12 +106,19 @@ def test_feature_maps_of_more_than_2_to_31_elements(layout):
     end = x[1:, :, -3:].clone(memory_format=torch.contiguous_format)
     norm = [torch.ones(64), torch.zeros(64), torch.zeros(64).double(), torch.ones(64).double()]
     gram = primitives.moments(x, norm, 1e-5, None, 2)
-    parts = [primitives.moments(x[1:, :, rows], norm, 1e-5, None, 1) for rows in (slice(0, 2000), slice(2000, None))]
-    torch.testing.assert_close(gram[1:], parts[0] + parts[1], rtol=1e-3, atol=1e-3 * float(gram[1].abs().max()))
+    parts = [
+        primitives.moments(x[1:, :, rows], norm, 1e-5, None, 1)
+        for rows in (slice(0, 2000), slice(2000, None))
+    ]
+    torch.testing.assert_close(
+        gram[1:], parts[0] + parts[1], rtol=1e-3, atol=1e-3 * float(gram[1].abs().max())
+    )
     mean, variance = primitives.statistics(x)
     torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-3)
     torch.testing.assert_close(variance, torch.ones_like(variance), rtol=1e-3, atol=0)
-    projections = [p.detach() for name, p in drawn_block(64, norm=None, references=0).named_parameters()]
+    projections = [
+        p.detach() for name, p in drawn_block(64, norm=None, references=0).named_parameters()
+    ]
     y, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, 2, 0.2)
     alone, _ = primitives.attend_to_moments(end, norm, 1e-5, gram[1:], projections, 2, 0.2)
     torch.testing.assert_close(y[1:, :, -3:], alone, rtol=0.02, atol=0.02)
@@ -154,9 +163,20 @@ def test_a_block_under_a_sanitizer(dtype, channels, norm, layout):
 @pytest.mark.sanitizer
 @pytest.mark.parametrize("width", [16, 24, 130])
 def test_operators_under_a_sanitizer(width):
-    inputs = [normal(2, 2, 70, width, dtype=torch.float32, seed=seed).requires_grad_() for seed in range(3)]
-    functions = [aea.linear_attention, aea.batch_attention, aea.relu_linear_attention, aea.efficient_attention]
-    for function in [*functions, lambda q, k, v: aea.channel_attention(q, k, v, normal(2, dtype=torch.float32))]:
+    inputs = [
+        normal(2, 2, 70, width, dtype=torch.float32, seed=seed).requires_grad_()
+        for seed in range(3)
+    ]
+    functions = [
+        aea.linear_attention,
+        aea.batch_attention,
+        aea.relu_linear_attention,
+        aea.efficient_attention,
+    ]
+    for function in [
+        *functions,
+        lambda q, k, v: aea.channel_attention(q, k, v, normal(2, dtype=torch.float32)),
+    ]:
         y = function(*inputs)
         grads = torch.autograd.grad(y.square().sum(), inputs)
         assert all(t.isfinite().all() for t in (y, *grads))

@@ -18,24 +18,50 @@ def normal(*shape, seed=0):
 
 
 OPERATORS = {
-    "self": (aea.linear_attention, lambda: [normal(2, 2, 4, 3), normal(2, 2, 5, 3), normal(2, 2, 5, 2)]),
+    "self": (
+        aea.linear_attention,
+        lambda: [normal(2, 2, 4, 3), normal(2, 2, 5, 3), normal(2, 2, 5, 2)],
+    ),
     "references": (
         aea.reference_attention,
-        lambda: [normal(2, 1, 3, 2), normal(2, 1, 4, 2), normal(2, 1, 4, 3), normal(1, 3, 2), normal(1, 3, 3)],
+        lambda: [
+            normal(2, 1, 3, 2),
+            normal(2, 1, 4, 2),
+            normal(2, 1, 4, 3),
+            normal(1, 3, 2),
+            normal(1, 3, 3),
+        ],
     ),
-    "batch": (aea.batch_attention, lambda: [normal(3, 1, 3, 2), normal(3, 1, 2, 2), normal(3, 1, 2, 3)]),
+    "batch": (
+        aea.batch_attention,
+        lambda: [normal(3, 1, 3, 2), normal(3, 1, 2, 2), normal(3, 1, 2, 3)],
+    ),
     "learned query": (
         aea.learned_query_attention,
         lambda: [normal(2, 3, 2), normal(2, 2, 4, 2), normal(2, 2, 4, 3)],
     ),
-    "relu": (aea.relu_linear_attention, lambda: [normal(2, 1, 4, 3), normal(2, 1, 5, 3), normal(2, 1, 5, 2)]),
+    "relu": (
+        aea.relu_linear_attention,
+        lambda: [normal(2, 1, 4, 3), normal(2, 1, 5, 3), normal(2, 1, 5, 2)],
+    ),
     "efficient": (
         aea.efficient_attention,
-        lambda: [normal(2, 1, 3, 2), normal(2, 1, 4, 2), normal(2, 1, 4, 3), normal(1, 3, 2), normal(1, 3, 3)],
+        lambda: [
+            normal(2, 1, 3, 2),
+            normal(2, 1, 4, 2),
+            normal(2, 1, 4, 3),
+            normal(1, 3, 2),
+            normal(1, 3, 3),
+        ],
     ),
     "channel": (
         aea.channel_attention,
-        lambda: [normal(2, 1, 4, 3), normal(2, 1, 4, 3, seed=1), normal(2, 1, 4, 3, seed=2), normal(1)],
+        lambda: [
+            normal(2, 1, 4, 3),
+            normal(2, 1, 4, 3, seed=1),
+            normal(2, 1, 4, 3, seed=2),
+            normal(1),
+        ],
     ),
     "moments": (lambda x: aea.moments(x).gram, lambda: [normal(2, 3, 2, 2)]),
 }
@@ -53,7 +79,9 @@ def test_operators(backend, name):
     assert gradgradcheck(function, inputs())
 
 
-@pytest.mark.parametrize(("norm", "batch_statistics"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize(
+    ("norm", "batch_statistics"), [(False, False), (True, False), (True, True)]
+)
 @pytest.mark.parametrize("reference_images", [0, 1, 3])
 def test_block(backend, norm, batch_statistics, reference_images):
     if backend == "triton":
@@ -64,7 +92,9 @@ def test_block(backend, norm, batch_statistics, reference_images):
 
     def block(x, weight, bias, *rest):
         *projections, references = rest
-        statistics = (None, None) if batch_statistics else (weight.detach() * 0, weight.detach() * 0 + 1)
+        statistics = (
+            (None, None) if batch_statistics else (weight.detach() * 0, weight.detach() * 0 + 1)
+        )
         return attention_block(
             x,
             Norm(weight, bias, *statistics, 1e-3) if norm else None,
@@ -77,6 +107,8 @@ def test_block(backend, norm, batch_statistics, reference_images):
 
     shapes = [(width, channels), (width,)] * 3 + [(channels, width), (channels,)]
     inputs = [normal(3, channels, 2, 2), normal(channels, seed=1), normal(channels, seed=2)]
-    inputs += [normal(*shape, seed=3 + i) for i, shape in enumerate(shapes)] + [normal(2, channels, seed=20)]
+    inputs += [normal(*shape, seed=3 + i) for i, shape in enumerate(shapes)] + [
+        normal(2, channels, seed=20)
+    ]
     assert gradcheck(block, inputs, nondet_tol=0)
     assert gradgradcheck(block, inputs, nondet_tol=0)

@@ -37,12 +37,20 @@ def with_torch_norm(block: aea.AugmentedAttention):
         named = dict(zip([name for name, _ in block.named_parameters()], parameters, strict=True))
 
         def norm(x):
-            mine = {name.removeprefix("norm."): p for name, p in named.items() if name.startswith("norm.")}
+            mine = {
+                name.removeprefix("norm."): p
+                for name, p in named.items()
+                if name.startswith("norm.")
+            }
             if isinstance(block.norm, nn.GroupNorm):
                 return torch.func.functional_call(block.norm, mine, (x,))
             return torch.func.functional_call(block.norm, mine, (x.movedim(1, -1),)).movedim(-1, 1)
 
-        names = [f"{name}.{part}" for name in ("query", "key", "value", "output") for part in ("weight", "bias")]
+        names = [
+            f"{name}.{part}"
+            for name in ("query", "key", "value", "output")
+            for part in ("weight", "bias")
+        ]
         return naive.attention_block(
             x,
             None if block.norm is None else norm,
@@ -82,17 +90,27 @@ def test_output_and_every_gradient(backend, norm, batch, spatial, training, data
     assume_varied(block, x)
     block.train(training)
     testing.assert_parity(
-        block_as_function(block, ours), with_torch_norm(block), x, *block.parameters(), tolerance=1e-9
+        block_as_function(block, ours),
+        with_torch_norm(block),
+        x,
+        *block.parameters(),
+        tolerance=1e-9,
     )
 
 
-@pytest.mark.parametrize("norm", [nn.GroupNorm(3, 6, affine=False, eps=1e-3), nn.LayerNorm(6, bias=False, eps=0.1)])
+@pytest.mark.parametrize(
+    "norm", [nn.GroupNorm(3, 6, affine=False, eps=1e-3), nn.LayerNorm(6, bias=False, eps=0.1)]
+)
 def test_another_module_may_take_the_place_of_the_norm(backend, norm):
     block = drawn_block(6, "group").train()
     block.norm = norm.double()
     x = torch.randn(3, 6, 5, 4, dtype=torch.float64, requires_grad=True)
     testing.assert_parity(
-        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+        block_as_function(block, backend),
+        with_torch_norm(block),
+        x,
+        *block.parameters(),
+        tolerance=1e-10,
     )
 
 
@@ -101,20 +119,31 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
 @pytest.mark.parametrize("norm", KINDS)
 def test_error_budget_where_the_mean_is_large(backend, norm, spread, ratio):
     """Mean by deviation, beside PyTorch's own norm in float32; `spread` of the means between channels."""
-    if backend == "triton" and (ratio < 100 or (norm, spread) not in {("group", 1.0), ("layer", 0.0)}):
+    if backend == "triton" and (
+        ratio < 100 or (norm, spread) not in {("group", 1.0), ("layer", 0.0)}
+    ):
         pytest.skip("in the interpreter the hardest of each kernel's own arithmetic")
     draws = 4 if backend == "eager" else 1  # a bias alone has too few numbers for errors to average
-    blocks = [drawn_block(32, norm, seed=seed, groups=4, references=8).float().train() for seed in range(draws)]
+    blocks = [
+        drawn_block(32, norm, seed=seed, groups=4, references=8).float().train()
+        for seed in range(draws)
+    ]
     generator = torch.Generator(HERE).manual_seed(1)
     means = 1 + spread * torch.rand(draws, 1, 32, 1, 1, generator=generator)
     x = (ratio * means + torch.randn(draws, 3, 32, 12, 15, generator=generator)).requires_grad_()
-    every = [torch.stack(p).detach().requires_grad_() for p in zip(*(b.parameters() for b in blocks), strict=True)]
+    every = [
+        torch.stack(p).detach().requires_grad_()
+        for p in zip(*(b.parameters() for b in blocks), strict=True)
+    ]
 
     def of_each_draw(function):
         return lambda *inputs: torch.stack([function(*each) for each in zip(*inputs, strict=True)])
 
     testing.assert_within_error_budget(
-        of_each_draw(block_as_function(blocks[0], backend)), of_each_draw(with_torch_norm(blocks[0])), x, *every
+        of_each_draw(block_as_function(blocks[0], backend)),
+        of_each_draw(with_torch_norm(blocks[0])),
+        x,
+        *every,
     )
 
 
@@ -173,20 +202,30 @@ def test_tiles_know_the_whole_image_by_its_moments(backend, norm, ratio):
 @pytest.mark.parametrize("reference_images", [0, 1, 3])
 def test_first_and_second_derivatives(backend, norm, reference_images):
     if backend == "triton":
-        pytest.skip("first derivatives are held against the oracle; second ones are those of operators")
+        pytest.skip(
+            "first derivatives are held against the oracle; second ones are those of operators"
+        )
     channels, width = 4, 4
 
     def function(x, weight, bias, *rest):
         *projections, references = rest
         given = ChannelNorm(norm, weight, bias, 1e-3, 2)
         return attention_block(
-            x, given, Projections(*projections), references, heads=2, scale=0.7, reference_images=reference_images
+            x,
+            given,
+            Projections(*projections),
+            references,
+            heads=2,
+            scale=0.7,
+            reference_images=reference_images,
         )[0]
 
     generator = torch.Generator(HERE).manual_seed(0)
     shapes = [(3, channels, 2, 2), (channels,), (channels,)]
     shapes += [(width, channels), (width,)] * 3 + [(channels, width), (channels,), (2, channels)]
-    inputs = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+    inputs = [
+        torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes
+    ]
     assert gradcheck(function, inputs, nondet_tol=0, fast_mode=True)
     if backend == "eager":
         assert gradgradcheck(function, inputs, nondet_tol=0, fast_mode=True)
@@ -218,7 +257,11 @@ def test_export_with_dynamic_sizes(backend, norm):
     if backend == "triton" and norm != "group":
         pytest.skip("what is exported does not depend on the backend; in the interpreter one norm")
     block = drawn_block(8, norm).float().eval()
-    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    sizes = {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("height"),
+        3: torch.export.Dim("width"),
+    }
     program = torch.export.export(block, (torch.randn(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
     x = torch.randn(5, 8, 7, 4)
     torch.testing.assert_close(program.module()(x), block(x), rtol=0, atol=0)
@@ -278,7 +321,11 @@ def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
     block = drawn_block(160, "layer", heads=1)
     x = torch.randn(1, 160, 3, 5, dtype=torch.float64, requires_grad=True)
     testing.assert_parity(
-        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+        block_as_function(block, backend),
+        with_torch_norm(block),
+        x,
+        *block.parameters(),
+        tolerance=1e-10,
     )
 
 
@@ -290,7 +337,11 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
         block = drawn_block(6, norm).train()
         x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
         testing.assert_parity(
-            block_as_function(block, "eager"), with_torch_norm(block), x, *block.parameters(), tolerance=1e-10
+            block_as_function(block, "eager"),
+            with_torch_norm(block),
+            x,
+            *block.parameters(),
+            tolerance=1e-10,
         )
 
 
@@ -303,7 +354,10 @@ def test_the_pivot_of_a_constant_channel_is_exact():
     ("options", "message"),
     [
         ({"norm": True}, "norm is True, expected 'batch', 'group', 'layer', 'rms' or None"),
-        ({"norm": "instance"}, "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None"),
+        (
+            {"norm": "instance"},
+            "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None",
+        ),
         ({"norm": "group"}, "groups is 32, expected a divisor of channels = 48"),
         ({"norm": "group", "groups": 0}, "groups is 0, expected at least 1"),
     ],
@@ -315,7 +369,11 @@ def test_a_wrong_norm_is_named_in_one_sentence(options, message):
 
 
 def test_parameters_are_those_of_the_modules_of_torch():
-    for norm, module in [("group", nn.GroupNorm(8, 48)), ("layer", nn.LayerNorm(48)), ("rms", nn.RMSNorm(48))]:
+    for norm, module in [
+        ("group", nn.GroupNorm(8, 48)),
+        ("layer", nn.LayerNorm(48)),
+        ("rms", nn.RMSNorm(48)),
+    ]:
         block = aea.AugmentedAttention(48, norm=norm, groups=8)
         assert type(block.norm) is type(module)
         assert str(block.norm) == str(module)

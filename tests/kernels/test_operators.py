@@ -35,7 +35,9 @@ def draw_query_key_value(data, size, dtype=torch.float64):
 
 def draw_references(data, size, dtype=torch.float64):
     def draw(width):
-        return data.draw(tensors((size["heads"], size["references"], width), dtype, ["contiguous"], True))
+        return data.draw(
+            tensors((size["heads"], size["references"], width), dtype, ["contiguous"], True)
+        )
 
     return draw(size["key_width"]), draw(size["value_width"])
 
@@ -53,7 +55,9 @@ def test_self_attention_is_equations_1_and_2(size, data, scale):
 @for_all(size=sizes, data=st.data())
 def test_reference_attention_is_equation_4(size, data):
     inputs = (*draw_query_key_value(data, size), *draw_references(data, size))
-    testing.assert_parity(aea.reference_attention, naive.reference_attention, *inputs, tolerance=1e-12)
+    testing.assert_parity(
+        aea.reference_attention, naive.reference_attention, *inputs, tolerance=1e-12
+    )
 
 
 @for_all(size=sizes, data=st.data())
@@ -67,7 +71,12 @@ def test_learned_query_attention_is_equation_3(size, data):
     query, key, value = draw_query_key_value(data, size)
     query = query[0].detach().requires_grad_()
     testing.assert_parity(
-        aea.learned_query_attention, naive.learned_query_attention, query, key, value, tolerance=1e-12
+        aea.learned_query_attention,
+        naive.learned_query_attention,
+        query,
+        key,
+        value,
+        tolerance=1e-12,
     )
 
 
@@ -84,9 +93,15 @@ def test_error_budget(dtype, size, data):
 def test_summaries_add_over_any_split_of_the_keys(size, data):
     query, key, value = draw_query_key_value(data, size)
     cut = data.draw(st.integers(0, size["keys"]))
-    parts = [aea.summarize(key[:, :, part], value[:, :, part]) for part in (slice(0, cut), slice(cut, None))]
+    parts = [
+        aea.summarize(key[:, :, part], value[:, :, part])
+        for part in (slice(0, cut), slice(cut, None))
+    ]
     torch.testing.assert_close(
-        aea.attend(query, parts[0] + parts[1]), naive.linear_attention(query, key, value), rtol=1e-11, atol=1e-11
+        aea.attend(query, parts[0] + parts[1]),
+        naive.linear_attention(query, key, value),
+        rtol=1e-11,
+        atol=1e-11,
     )
 
 
@@ -117,9 +132,14 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
 
 @pytest.mark.parametrize("empty", ["batch", "queries", "keys"])
 def test_nothing_in_gives_nothing_or_zeros_out(empty):
-    batch, queries, keys = (0 if empty == name else size for name, size in [("batch", 2), ("queries", 3), ("keys", 4)])
+    batch, queries, keys = (
+        0 if empty == name else size for name, size in [("batch", 2), ("queries", 3), ("keys", 4)]
+    )
     q = torch.randn(batch, 2, queries, 5, requires_grad=True)
-    k, v = torch.randn(batch, 2, keys, 5, requires_grad=True), torch.randn(batch, 2, keys, 6, requires_grad=True)
+    k, v = (
+        torch.randn(batch, 2, keys, 5, requires_grad=True),
+        torch.randn(batch, 2, keys, 6, requires_grad=True),
+    )
     y = aea.linear_attention(q, k, v)
     assert y.shape == (batch, 2, queries, 6)
     assert not y.any()
@@ -130,11 +150,26 @@ def test_nothing_in_gives_nothing_or_zeros_out(empty):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query": torch.randn(2, 3, 4)}, "query has shape (2, 3, 4), expected four axes (B, H, N, E)"),
-        ({"query": torch.randn(2, 3, 4, 6)}, "query has shape (2, 3, 4, 6), expected (B, H, N, E) = (2, 3, 4, 5)"),
-        ({"value": torch.randn(2, 3, 8, 5)}, "value has shape (2, 3, 8, 5), expected (B, H, L, D) = (2, 3, 7, 5)"),
-        ({"key": torch.zeros(2, 3, 7, 5, dtype=torch.int64)}, "key has dtype torch.int64, expected one of"),
-        ({"query": torch.zeros(2, 3, 4, 5, dtype=torch.float16)}, "query has dtype torch.float16, expected torch.floa"),
+        (
+            {"query": torch.randn(2, 3, 4)},
+            "query has shape (2, 3, 4), expected four axes (B, H, N, E)",
+        ),
+        (
+            {"query": torch.randn(2, 3, 4, 6)},
+            "query has shape (2, 3, 4, 6), expected (B, H, N, E) = (2, 3, 4, 5)",
+        ),
+        (
+            {"value": torch.randn(2, 3, 8, 5)},
+            "value has shape (2, 3, 8, 5), expected (B, H, L, D) = (2, 3, 7, 5)",
+        ),
+        (
+            {"key": torch.zeros(2, 3, 7, 5, dtype=torch.int64)},
+            "key has dtype torch.int64, expected one of",
+        ),
+        (
+            {"query": torch.zeros(2, 3, 4, 5, dtype=torch.float16)},
+            "query has dtype torch.float16, expected torch.floa",
+        ),
         (
             {"query": torch.zeros(2, 3, 4, 5, device="meta")},
             f"query is on meta, expected {HERE} as the other arguments",
@@ -143,7 +178,11 @@ def test_nothing_in_gives_nothing_or_zeros_out(empty):
     ],
 )
 def test_wrong_input_is_named_in_one_sentence(change, message):
-    arguments = {"query": torch.randn(2, 3, 4, 5), "key": torch.randn(2, 3, 7, 5), "value": torch.randn(2, 3, 7, 5)}
+    arguments = {
+        "query": torch.randn(2, 3, 4, 5),
+        "key": torch.randn(2, 3, 7, 5),
+        "value": torch.randn(2, 3, 7, 5),
+    }
     with pytest.raises((ValueError, TypeError)) as error:
         aea.linear_attention(**(arguments | change))
     assert message in str(error.value)
@@ -151,9 +190,17 @@ def test_wrong_input_is_named_in_one_sentence(change, message):
 
 def test_wrong_references_and_summaries_are_named():
     q = torch.randn(2, 3, 4, 5)
-    with pytest.raises(ValueError, match=r"reference_value has shape \(3, 2, 4\), expected \(H, R, D\) = \(3, 2, 5\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"reference_value has shape \(3, 2, 4\), expected \(H, R, D\) = \(3, 2, 5\)",
+    ):
         aea.reference_attention(q, q, q, torch.randn(3, 2, 5), torch.randn(3, 2, 4))
-    with pytest.raises(ValueError, match=r"\(2, 3, 5, 5\) in torch.float32 and \(2, 3, 5, 5\) in torch.float64"):
+    with pytest.raises(
+        ValueError, match=r"\(2, 3, 5, 5\) in torch.float32 and \(2, 3, 5, 5\) in torch.float64"
+    ):
         aea.summarize(q, q) + aea.summarize(q.double(), q.double())
-    with pytest.raises(ValueError, match=r"summary.state has shape \(2, 3, 5, 5\), expected \(B, H, D, E\) with B = 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"summary.state has shape \(2, 3, 5, 5\), expected \(B, H, D, E\) with B = 1",
+    ):
         aea.attend(torch.randn(4, 3, 7, 5), aea.summarize(q, q))

@@ -33,7 +33,10 @@ def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kerne
     for backend, tensors in (("triton", kernels), ("eager", boxes)):
         with aea.use_backend(backend):
             plan = aea.explain(
-                aea.AugmentedAttention(16, norm=norm, groups=4), (2, 16, 8, 8), backward=True, dtype=torch.bfloat16
+                aea.AugmentedAttention(16, norm=norm, groups=4),
+                (2, 16, 8, 8),
+                backward=True,
+                dtype=torch.bfloat16,
             )
         assert plan.reads + plan.writes == tensors
         assert plan.bytes_moved == tensors * 2 * 16 * 64 * 2
@@ -42,17 +45,26 @@ def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kerne
 def test_operators_move_4_tensors_and_7_more():
     for operator in OPERATORS:
         assert aea.explain((1, 2, 100, 64), operator=operator).bytes_moved == 4 * 2 * 100 * 64 * 4
-        assert aea.explain((1, 2, 100, 64), operator=operator, backward=True).bytes_moved == 11 * 2 * 100 * 64 * 4
+        assert (
+            aea.explain((1, 2, 100, 64), operator=operator, backward=True).bytes_moved
+            == 11 * 2 * 100 * 64 * 4
+        )
 
 
 @pytest.mark.parametrize("device", [None, "h100"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_an_empty_call_moves_nothing(device, backward):
     block = aea.AugmentedAttention(4)
-    plans = [aea.explain(block, shape, backward=backward, device=device) for shape in [(0, 4, 3), (2, 4, 0)]]
+    plans = [
+        aea.explain(block, shape, backward=backward, device=device)
+        for shape in [(0, 4, 3), (2, 4, 0)]
+    ]
     for operator in OPERATORS:
         shapes = [(0, 2, 3, 4), (2, 0, 3, 4), (2, 2, 0, 4), (2, 2, 3, 0)]
-        plans += [aea.explain(shape, operator=operator, backward=backward, device=device) for shape in shapes]
+        plans += [
+            aea.explain(shape, operator=operator, backward=backward, device=device)
+            for shape in shapes
+        ]
     assert [plan.bytes_moved for plan in plans] == [0] * len(plans)
 
 
@@ -86,11 +98,17 @@ def test_auto_asks_for_one_backend_on_cuda_and_for_eager_elsewhere(monkeypatch):
 def test_a_backend_that_cannot_run_raises(monkeypatch):
     q = torch.randn(1, 1, 3, 2, device="cpu")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="'triton' cannot run on cpu: it needs a CUDA"):
+    with (
+        aea.use_backend("triton"),
+        pytest.raises(RuntimeError, match="'triton' cannot run on cpu: it needs a CUDA"),
+    ):
         aea.linear_attention(q, q, q)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setitem(sys.modules, "aea_kernels.backends.triton", None)
-    with aea.use_backend("triton"), pytest.raises(RuntimeError, match="backend 'triton' cannot run: import of"):
+    with (
+        aea.use_backend("triton"),
+        pytest.raises(RuntimeError, match="backend 'triton' cannot run: import of"),
+    ):
         aea.linear_attention(q, q, q)
     with pytest.raises(ValueError, match="backend is 'cuda', expected one of 'auto'"):
         aea.use_backend("cuda")
@@ -98,7 +116,11 @@ def test_a_backend_that_cannot_run_raises(monkeypatch):
 
 @pytest.mark.parametrize(
     ("channels", "keys", "dtype", "expected"),
-    [(128, 128, torch.float32, "fold"), (512, 16, torch.float32, "project"), (512, 512, torch.float32, "fold")],
+    [
+        (128, 128, torch.float32, "fold"),
+        (512, 16, torch.float32, "project"),
+        (512, 512, torch.float32, "fold"),
+    ],
 )
 def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
     block = aea.AugmentedAttention(channels, key_channels=keys, value_channels=keys)
@@ -106,7 +128,9 @@ def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
     assert plan.route == expected
 
 
-@pytest.mark.parametrize(("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")])
+@pytest.mark.parametrize(
+    ("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")]
+)
 def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
@@ -119,14 +143,18 @@ def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize(("architecture", "shared"), [(80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99)])
+@pytest.mark.parametrize(
+    ("architecture", "shared"), [(80, 163), (86, 99), (89, 99), (90, 227), (100, 227), (120, 99)]
+)
 @pytest.mark.parametrize("mode", ["16-bit", "tf32"])
 def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shared, mode):
     """Two matrices and, with a norm over channels, three tiles of feature maps: more than a GeForce card has."""
     numbers = 0
     for channels in (64, 128, 256):
         tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)
-        numbers = max(numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s)
+        numbers = max(
+            numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s
+        )
     assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
 
 
@@ -147,7 +175,12 @@ def test_float32_is_multiplied_as_the_newer_switch_says(switch, products):
 
 
 def test_splits_cover_every_position_once():
-    for positions, block, programs, places in [(1, 64, 1, 528), (75520, 64, 1, 132), (10_000, 32, 3, 7), (0, 64, 1, 4)]:
+    for positions, block, programs, places in [
+        (1, 64, 1, 528),
+        (75520, 64, 1, 132),
+        (10_000, 32, 3, 7),
+        (0, 64, 1, 4),
+    ]:
         splits, steps = planning.split_positions(positions, block, programs, places)
         assert (splits - 1) * steps * block < max(positions, 1) <= splits * steps * block
 
@@ -163,7 +196,9 @@ def test_no_number_of_images_leaves_a_third_of_the_multiprocessors_idle():
 
 def test_tests_on_a_device_run_with_its_own_number_of_multiprocessors(monkeypatch):
     """The few multiprocessors that the tests take in the interpreter once held on a GPU too."""
-    launching = pytest.importorskip("aea_kernels.backends.triton.launching", reason="the package triton is missing")
+    launching = pytest.importorskip(
+        "aea_kernels.backends.triton.launching", reason="the package triton is missing"
+    )
     found = SimpleNamespace(major=10, minor=0, multi_processor_count=148)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
     assert launching.device_of(torch.device("cpu")) == planning.H100 == (90, 2)
@@ -171,12 +206,16 @@ def test_tests_on_a_device_run_with_its_own_number_of_multiprocessors(monkeypatc
 
 
 def test_a_plan_for_a_gpu_that_is_not_there():
-    plan = aea.explain(aea.AugmentedAttention(128), (1, 128, 236, 320), dtype=torch.bfloat16, device="h200")
+    plan = aea.explain(
+        aea.AugmentedAttention(128), (1, 128, 236, 320), dtype=torch.bfloat16, device="h200"
+    )
     assert plan.bandwidth == 4.8e12
     assert [launch.name for launch in plan.launches] == ["outer", "reduce_splits", "fold", "apply"]
     assert (plan.reads, plan.writes) == (2, 1)
     assert "capture the call in a CUDA graph" in str(plan)
-    large = aea.explain(aea.AugmentedAttention(64), (8, 64, 944, 1280), dtype=torch.bfloat16, device="h200")
+    large = aea.explain(
+        aea.AugmentedAttention(64), (8, 64, 944, 1280), dtype=torch.bfloat16, device="h200"
+    )
     assert "CUDA graph" not in str(large)
     with pytest.raises(ValueError, match="device is 'h300', expected one of a10, a100, "):
         aea.explain((1, 2, 100, 64), device="h300")

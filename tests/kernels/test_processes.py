@@ -28,11 +28,16 @@ def block_and_images(norm: str):
 
 def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
     """Outputs of the images with the keys of all processes, and their gradients by q, k and v; keys far apart."""
-    q, k, v = inputs = [t.detach()[images].requires_grad_() for t in (q, k + 20 * torch.arange(4).view(4, 1, 1, 1), v)]
+    q, k, v = inputs = [
+        t.detach()[images].requires_grad_()
+        for t in (q, k + 20 * torch.arange(4).view(4, 1, 1, 1), v)
+    ]
     outputs = [
         aea.attend_relu(q, pool(aea.summarize_relu(k, v).sum_over_batch())),
         aea.attend_softmax(q, pool(aea.summarize_softmax(k, v).sum_over_batch())),
-        aea.attend_channels(v, pool(aea.summarize_channels(q, k).sum_over_batch()), torch.ones(2).double()),
+        aea.attend_channels(
+            v, pool(aea.summarize_channels(q, k).sum_over_batch()), torch.ones(2).double()
+        ),
     ]
     gradients = torch.autograd.grad(sum(y.square().sum() for y in outputs), inputs)
     return [t.detach() for t in (*outputs, *gradients)]
@@ -41,7 +46,9 @@ def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
 def rank_main(rank: int, folder: str, backend: str, device: torch.device) -> None:
     torch.set_default_device(device)
     aea.use_backend(backend)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     group = dist.group.WORLD
     mine = slice(2 * rank, 2 * rank + 2)
     tensors = inputs()
@@ -118,7 +125,9 @@ def test_two_ranks_are_one(backend):
         torch.testing.assert_close(torch.stack([r["y"] for r in found], 1).flatten(0, 1), y)
         torch.testing.assert_close(torch.stack([r["x"] for r in found], 1).flatten(0, 1), x.grad)
         for i, parameter in enumerate(block.parameters()):
-            torch.testing.assert_close(found[0]["parameters"][i] + found[1]["parameters"][i], parameter.grad)
+            torch.testing.assert_close(
+                found[0]["parameters"][i] + found[1]["parameters"][i], parameter.grad
+            )
         for name, buffer in block.named_buffers():
             for rank in found:
                 torch.testing.assert_close(rank["buffers"][name], buffer)

@@ -33,13 +33,18 @@ class Traffic:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, like: torch.Tensor) -> None:
         self.launches: list[str] = []
         self._large: list[tuple[int, int]] = []
-        self._seen: dict[tuple[int, str], dict[int, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+        self._seen: dict[tuple[int, str], dict[int, list[np.ndarray]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
 
         def recorded(kernel, programs, device, **arguments):
             self.launches.append(kernel.fn.__name__)
             tensors = [a.pointer for a in arguments.values() if isinstance(a, launching.FeatureMap)]
             self._large = [
-                (t.untyped_storage().data_ptr(), t.untyped_storage().data_ptr() + t.untyped_storage().nbytes())
+                (
+                    t.untyped_storage().data_ptr(),
+                    t.untyped_storage().data_ptr() + t.untyped_storage().nbytes(),
+                )
                 for t in tensors
                 if t.numel() == like.numel() and t.dtype == like.dtype
             ]
@@ -85,7 +90,11 @@ class Traffic:
 
 def expected(plan: Plan) -> list[tuple[int, int, int]]:
     return [
-        (round(launch.reads * plan.tensor_bytes), round(launch.writes * plan.tensor_bytes), launch.workspace)
+        (
+            round(launch.reads * plan.tensor_bytes),
+            round(launch.writes * plan.tensor_bytes),
+            launch.workspace,
+        )
         for launch in plan.launches
     ]
 
@@ -125,7 +134,9 @@ def test_block_forward_and_backward(monkeypatch, norm, dtype, forward, tensors):
     assert plan.reads + plan.writes == tensors
     assert traffic.rows() == expected(plan)
     until_y = traffic.launches.index("apply_kernel") + 1
-    assert sum(read + written for read, written, _ in traffic.rows()[:until_y]) == forward * x.nbytes
+    assert (
+        sum(read + written for read, written, _ in traffic.rows()[:until_y]) == forward * x.nbytes
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope
 LAYOUTS = {
     "contiguous": lambda x: x,
     "channels_last": lambda x: x.to(memory_format=torch.channels_last),
-    "sliced": lambda x: torch.cat([x, x], 3).flatten(2).unflatten(2, (x.shape[2], -1))[..., : x.shape[3]],
+    "sliced": lambda x: (
+        torch.cat([x, x], 3).flatten(2).unflatten(2, (x.shape[2], -1))[..., : x.shape[3]]
+    ),
     "transposed": lambda x: x.mT.contiguous().mT,
     "expanded": lambda x: x[:1].expand(x.shape),
 }
@@ -27,10 +29,18 @@ LAYOUTS = {
 @pytest.mark.parametrize("training", [False, True])
 def test_block_output_and_every_gradient_in_every_layout(layout, training):
     torch.manual_seed(0)
-    block = aea.AugmentedAttention(6, references=3, key_channels=4, value_channels=10).double().train(training)
+    block = (
+        aea.AugmentedAttention(6, references=3, key_channels=4, value_channels=10)
+        .double()
+        .train(training)
+    )
     x = LAYOUTS[layout](normal(3, 6, 11, 13)).requires_grad_()
     testing.assert_parity(
-        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-9
+        block_as_function(block, "triton"),
+        block_as_function(block, "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-9,
     )
 
 
@@ -40,18 +50,29 @@ def test_block_of_one_channel_and_of_several_channel_tiles(channels):
     block = aea.AugmentedAttention(channels, heads=1, references=2).double().train()
     x = normal(2, channels, 5, 9).requires_grad_()
     testing.assert_parity(
-        block_as_function(block, "triton"), block_as_function(block, "naive"), x, *block.parameters(), tolerance=1e-8
+        block_as_function(block, "triton"),
+        block_as_function(block, "naive"),
+        x,
+        *block.parameters(),
+        tolerance=1e-8,
     )
 
 
 @pytest.mark.parametrize("positions_inner", [False, True])
 def test_operators_on_views_of_a_feature_map(positions_inner):
     def draw(seed):
-        x = normal(2, 3, 5, 140, seed=seed).mT if positions_inner else normal(2, 140, 3, 5, seed=seed).transpose(1, 2)
+        x = (
+            normal(2, 3, 5, 140, seed=seed).mT
+            if positions_inner
+            else normal(2, 140, 3, 5, seed=seed).transpose(1, 2)
+        )
         return x.requires_grad_()
 
     inputs = [draw(seed) for seed in range(3)]
-    for ours, oracle in [(aea.linear_attention, naive.linear_attention), (aea.batch_attention, naive.batch_attention)]:
+    for ours, oracle in [
+        (aea.linear_attention, naive.linear_attention),
+        (aea.batch_attention, naive.batch_attention),
+    ]:
         testing.assert_parity(ours, oracle, *inputs, tolerance=1e-12)
 
 
@@ -84,7 +105,9 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
     narrow = block(x)
     layout = launching.Layout
     launching._described.cache_clear()
-    monkeypatch.setattr(launching, "Layout", lambda inner, flat, wide, unit: layout(inner, flat, True, unit))
+    monkeypatch.setattr(
+        launching, "Layout", lambda inner, flat, wide, unit: layout(inner, flat, True, unit)
+    )
     assert torch.equal(block(x), narrow)
     launching._described.cache_clear()
 
@@ -104,7 +127,9 @@ def test_offsets_beyond_2_to_31_elements_of_one_map_alone(images, strides):
     """The other map has 32-bit offsets; a stride of 2^31 has 32 bits too, since it is counted in units of 16 bytes."""
     x = normal(images, 1, 40, 8, dtype=torch.float16)
     far = spread(x, strides)
-    torch.testing.assert_close(primitives.outer_sum(far, x), primitives.outer_sum(x, x), rtol=0, atol=0)
+    torch.testing.assert_close(
+        primitives.outer_sum(far, x), primitives.outer_sum(x, x), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("references", [0, 2])
@@ -134,7 +159,9 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
 
     def of_the_last_image(kernel, programs, device, **arguments):
         chosen = programs // images
-        monkeypatch.setattr(interpreter, "set_grid_idx", lambda x, y, z: set_index(x + programs - chosen))
+        monkeypatch.setattr(
+            interpreter, "set_grid_idx", lambda x, y, z: set_index(x + programs - chosen)
+        )
         launch(kernel, chosen, device, **arguments)
 
     torch.manual_seed(0)

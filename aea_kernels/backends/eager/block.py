@@ -13,7 +13,9 @@ from .products import Features, apply_affine, gram_of, outer_of
 from .walking import Walk
 
 
-def scale_and_shift(norm: Sequence[Tensor], eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+def scale_and_shift(
+    norm: Sequence[Tensor], eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
     """BN as one multiplication and one addition a channel, (C,) each."""
     if not norm:
         return None
@@ -30,7 +32,9 @@ def activated(affine: tuple[Tensor, Tensor] | None) -> Features:
         if affine is None:
             return x
         scale, shift = affine
-        return torch.addcmul(shift[:, None], x, scale[:, None], out=walk.workspace(i, x)).clamp_(0, 6)
+        return torch.addcmul(shift[:, None], x, scale[:, None], out=walk.workspace(i, x)).clamp_(
+            0, 6
+        )
 
     return features
 
@@ -56,13 +60,23 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, spread / max(count, 1)
 
 
-def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
+def moments(
+    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int
+) -> Tensor:
     per_image = gram_of(x, activated(scale_and_shift(norm, eps, acc_dtype(x.dtype))))
-    return folding.add_references(folding.sum_groups(per_image, reference_images), references, reference_images)
+    return folding.add_references(
+        folding.sum_groups(per_image, reference_images), references, reference_images
+    )
 
 
 def attend_to_moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     matrix = folding.fold(gram, projections, heads, scale)
     features = activated(scale_and_shift(norm, eps, acc_dtype(x.dtype)))
@@ -87,7 +101,9 @@ def attend_to_moments_backward(
 ) -> list[Tensor]:
     per_image = outer_of(grad_output, x, activated(scale_and_shift(norm, eps, acc_dtype(x.dtype))))
     matrix_grad = folding.sum_groups(per_image, reference_images)
-    return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    return folding.fold_backward(
+        matrix_grad, gram, references, reference_images, projections, heads, scale
+    )
 
 
 def features_backward(
@@ -106,7 +122,10 @@ def features_backward(
     walk = Walk(grad_output, x, grad_x)
     affine = scale_and_shift(norm, eps, walk.dtype)
     features = activated(affine)
-    matrix, gram_grad = folding.expand_groups(matrix, len(x)), folding.expand_groups(gram_grad, len(x))
+    matrix, gram_grad = (
+        folding.expand_groups(matrix, len(x)),
+        folding.expand_groups(gram_grad, len(x)),
+    )
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
     constant = gram_grad[:, :-1, -1:]
     dweight, dbias = (x.new_zeros(x.shape[1] if norm else 0, dtype=walk.dtype) for _ in range(2))
@@ -115,7 +134,10 @@ def features_backward(
         above = walk.read(0, box)
         z = features(walk, 1, box)
         dz = torch.baddbmm(
-            walk.groups(constant, box), walk.groups(through_moments, box), z, out=walk.workspace(-1, z)
+            walk.groups(constant, box),
+            walk.groups(through_moments, box),
+            z,
+            out=walk.workspace(-1, z),
         ).baddbmm_(walk.groups(linear, box), above)
         out = walk.result(2, box)
         if affine is None or mean is None:

@@ -16,9 +16,15 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     # apart from each other, as products of many small matrices are fast where the result is contiguous
     product = key.new_zeros(batch, heads, width, value.shape[3], dtype=walk.dtype)
     total = key.new_zeros(batch, heads, width, 1, dtype=walk.dtype)
-    maximum = key.new_full((batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype)
+    maximum = key.new_full(
+        (batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype
+    )
     for box in walk:
-        k, product_here, total_here = walk.read(0, box), walk.groups(product, box), walk.groups(total, box)
+        k, product_here, total_here = (
+            walk.read(0, box),
+            walk.groups(product, box),
+            walk.groups(total, box),
+        )
         if phi == "exp":
             highest, largest = walk.groups(maximum, box), k.amax(-1, keepdim=True)
             largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
@@ -39,7 +45,10 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
 def phi_outer_sum_backward(
     grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str
 ) -> tuple[Tensor, Tensor]:
-    grad_key, grad_value = empty_positions(key, key.shape[3]), empty_positions(value, value.shape[3])
+    grad_key, grad_value = (
+        empty_positions(key, key.shape[3]),
+        empty_positions(value, value.shape[3]),
+    )
     walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
     finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
@@ -51,7 +60,9 @@ def phi_outer_sum_backward(
         else:
             torch.clamp(k, min=0, out=mapped)
         walk.store(3, box, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, box)))
-        through = torch.baddbmm(walk.groups(constant, box), matrix_here, walk.read(1, box), out=walk.result(2, box))
+        through = torch.baddbmm(
+            walk.groups(constant, box), matrix_here, walk.read(1, box), out=walk.result(2, box)
+        )
         if phi == "exp":
             through.mul_(mapped)
         else:
@@ -81,7 +92,9 @@ def phi_apply_backward(
     if query.shape[3] == 0:
         return grad_query, matrix.new_zeros(matrix.shape)
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
-    product = query.new_zeros(*query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype)
+    product = query.new_zeros(
+        *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype
+    )
     total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)
     for box in walk:
         matrix_here = walk.groups(matrix, box)
@@ -94,7 +107,9 @@ def phi_apply_backward(
             through.sub_(common).mul_(share)
         else:
             walk.groups(total, box).baddbmm_(share, common.mT, alpha=-1)
-            through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(inverse)
+            through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(
+                inverse
+            )
             torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
         walk.store(2, box, through)
     return grad_query, torch.cat([product, total], -1)
@@ -117,7 +132,10 @@ def outer_sum_and_squares_backward(
 ) -> tuple[Tensor, Tensor]:
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     walk = Walk(a.mT, b.mT, grad_a.mT, grad_b.mT, batch_axes=2)
-    sides = [(grad_product, 2 * grad_a_squares[..., None]), (grad_product.mT, 2 * grad_b_squares[..., None])]
+    sides = [
+        (grad_product, 2 * grad_a_squares[..., None]),
+        (grad_product.mT, 2 * grad_b_squares[..., None]),
+    ]
     for box in walk:
         maps = [walk.read(i, box) for i in range(2)]
         for i, (matrix, factor) in enumerate(sides):
@@ -127,13 +145,20 @@ def outer_sum_and_squares_backward(
     return grad_a, grad_b
 
 
-def _share(walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _share(
+    walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """phi of map `i` inside `box` divided, (G, E, N), one over what it is divided by, (G, 1, N), and M, (G, E, D)."""
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
     if phi == "exp":
         linear = matrix
-        inverse = torch.sub(q, q.amax(1, keepdim=True), out=mapped).exp_().sum(1, keepdim=True).reciprocal_()
+        inverse = (
+            torch.sub(q, q.amax(1, keepdim=True), out=mapped)
+            .exp_()
+            .sum(1, keepdim=True)
+            .reciprocal_()
+        )
     else:
         linear, weights = matrix[..., :-1], matrix[..., -1:]
         inverse = torch.bmm(weights.mT, torch.clamp(q, min=0, out=mapped)).add_(eps).reciprocal_()

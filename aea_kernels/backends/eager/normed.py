@@ -21,7 +21,9 @@ def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
         x = walk.read(i, box)
         out = walk.workspace(i, x)
         if pivot is not None:
-            return torch.sub(x, walk.groups(pivot[..., None].expand(walk.maps[i].shape[0], -1, 1), box), out=out)
+            return torch.sub(
+                x, walk.groups(pivot[..., None].expand(walk.maps[i].shape[0], -1, 1), box), out=out
+            )
         return _over_channels(kind, eps, x, out)[0]
 
     return features
@@ -32,7 +34,9 @@ def _over_channels(kind: str, eps: float, x: Tensor, out: Tensor) -> tuple[Tenso
     centred = x
     if kind == "layer":
         centred = torch.sub(x, x.mean(1, keepdim=True), out=out)
-        centred -= centred.mean(1, keepdim=True)  # what rounding left in the mean, which all channels share
+        centred -= centred.mean(
+            1, keepdim=True
+        )  # what rounding left in the mean, which all channels share
     inverse = sum_of_squares(centred, 1).div_(x.shape[1]).add_(eps).rsqrt_()
     return torch.mul(centred, inverse, out=out), inverse
 
@@ -73,19 +77,33 @@ def attend_to_normed_backward(
     scale: float,
 ) -> list[Tensor]:
     composed_grad = outer_of(grad_output, x, _normed(kind, eps, pivot))
-    matrix_grad, affine_grad = norms.compose_backward(composed_grad, folding.expand_groups(matrix, len(x)), affine)
+    matrix_grad, affine_grad = norms.compose_backward(
+        composed_grad, folding.expand_groups(matrix, len(x)), affine
+    )
     matrix_grad = folding.sum_groups(matrix_grad, reference_images)
-    gram_grad, *rest = folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    gram_grad, *rest = folding.fold_backward(
+        matrix_grad, gram, references, reference_images, projections, heads, scale
+    )
     return [gram_grad, affine_grad, *rest]
 
 
 def normed_features_backward(
-    grad_output: Tensor, x: Tensor, kind: str, eps: float, pivot: Tensor | None, matrix: Tensor, gram_grad: Tensor
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    matrix: Tensor,
+    gram_grad: Tensor,
 ) -> Tensor:
     grad_x = torch.empty_like(x)
     walk = Walk(grad_output, x, grad_x)
     features = _normed(kind, eps, pivot)
-    linear, through_moments, constant = matrix[..., :-1].mT, gram_grad[:, :-1, :-1], gram_grad[:, :-1, -1:]
+    linear, through_moments, constant = (
+        matrix[..., :-1].mT,
+        gram_grad[:, :-1, :-1],
+        gram_grad[:, :-1, -1:],
+    )
     for box in walk:
         above, inverse = walk.read(0, box), None
         if pivot is None:
@@ -94,7 +112,10 @@ def normed_features_backward(
         else:
             u = features(walk, 1, box)
         du = torch.baddbmm(
-            walk.groups(constant, box), walk.groups(through_moments, box), u, out=walk.workspace(-1, u)
+            walk.groups(constant, box),
+            walk.groups(through_moments, box),
+            u,
+            out=walk.workspace(-1, u),
         ).baddbmm_(walk.groups(linear, box), above)
         if inverse is not None:
             along = torch.linalg.vecdot(du, u, dim=1)[:, None] / x.shape[1]

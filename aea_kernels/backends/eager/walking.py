@@ -86,7 +86,9 @@ class Walk:
         for axis, step, count in reversed(self._parted):
             if axis < self._batch_axes:
                 images, i = divmod(images, count)
-                matrices = matrices.narrow(axis, i * step, min(step, matrices.shape[axis] - i * step))
+                matrices = matrices.narrow(
+                    axis, i * step, min(step, matrices.shape[axis] - i * step)
+                )
         return matrices if self._batch_axes == 1 else matrices.flatten(0, self._batch_axes - 1)
 
     def _part(self, i: int, box: int) -> Tensor:
@@ -94,7 +96,9 @@ class Walk:
         if i not in self._parts:
             parts = [self.maps[i]]
             for axis, step, _ in self._parted:
-                parts = [p for part in parts for p in part.split(step, axis + (axis >= self._batch_axes))]
+                parts = [
+                    p for part in parts for p in part.split(step, axis + (axis >= self._batch_axes))
+                ]
             self._parts[i] = parts
         return self._parts[i][box]
 
@@ -103,7 +107,9 @@ class Walk:
         if part.dim() == 3:
             return part
         axes = self._batch_axes
-        return part.reshape(math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :]))
+        return part.reshape(
+            math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :])
+        )
 
     def workspace(self, i: int, like: Tensor) -> Tensor:
         """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost."""

@@ -68,7 +68,9 @@ def fold_backward(
     weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
     if shared is None or not 0 < groups <= FOLD_GROUPS:
-        return folding.fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+        return folding.fold_backward(
+            matrix_grad, gram, references, reference_images, projections, heads, scale
+        )
     shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
     scores = gram.new_empty(2, groups, heads, shared["D"], shared["E"])
     launch(
@@ -79,7 +81,10 @@ def fold_backward(
         SCALE=scale,
         **shared,
     )
-    gram_grad, references_grad = torch.empty_like(gram), gram.new_empty(0 if references is None else references.shape)
+    gram_grad, references_grad = (
+        torch.empty_like(gram),
+        gram.new_empty(0 if references is None else references.shape),
+    )
     weights_grad = Projections(*(gram.new_empty(p.shape) for p in projections))
     launch(
         kernels.fold_backward_kernel,

@@ -84,10 +84,16 @@ def phi_apply_backward(
     plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
     linear, divisor, least, unit = _in_range(matrix, phi, eps)
     if not plan.one_tile or query.numel() * linear.shape[2] == 0:
-        grad_query, grad_matrix = _phi_apply_backward_in_steps(grad_output, query, linear, divisor, least)
+        grad_query, grad_matrix = _phi_apply_backward_in_steps(
+            grad_output, query, linear, divisor, least
+        )
     else:
-        partial = query.new_empty(batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype))
-        launch_matrix_backward(plan, query, maps, linear, partial, divisor=divisor, eps=least, phi=phi)
+        partial = query.new_empty(
+            batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype)
+        )
+        launch_matrix_backward(
+            plan, query, maps, linear, partial, divisor=divisor, eps=least, phi=phi
+        )
         grad_matrix = _reduce(partial)[0].view(batch, heads, rows, width)
     return grad_query, (grad_matrix.mT / unit).contiguous()
 
@@ -122,7 +128,9 @@ def outer_sum_and_squares_backward(
     return _like(a, grad_a), _like(b, grad_b)
 
 
-def _in_range(matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+def _in_range(
+    matrix: Tensor, phi: str, eps: float
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
     """What `phi_apply` applies, (B, H, D, E), and for "relu" divides by, (B, H, E), with eps, (B, H); and the unit, (B,
     H, 1, 1), that these are relative to: sums over many positions are beyond the range of float16, in which products
     are computed.
@@ -132,14 +140,18 @@ def _in_range(matrix: Tensor, phi: str, eps: float) -> tuple[Tensor, Tensor | No
     largest = matrix[..., -1].amax(-1)
     unit = torch.where(largest > 0, largest, 1)
     matrix = matrix / unit[..., None, None]
-    least = (eps / unit).clamp(min=torch.finfo(matrix.dtype).tiny if eps > 0 else 0.0)  # one over it is finite
+    least = (eps / unit).clamp(
+        min=torch.finfo(matrix.dtype).tiny if eps > 0 else 0.0
+    )  # one over it is finite
     return matrix[..., :-1].mT, matrix[..., -1].contiguous(), least, unit[..., None, None]
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------
 
 
-def _plan(kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *maps: FeatureMap) -> Launch:
+def _plan(
+    kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *maps: FeatureMap
+) -> Launch:
     images, positions = x.shape[0] * x.shape[1], x.shape[2]
     return plan_over_positions(
         kernel, rows.channels, columns.channels, images, positions, x, *(maps or (rows, columns))
@@ -251,7 +263,9 @@ def _phi_apply_backward_in_steps(
     common = -(mapped * through).sum(-1, keepdim=True) / total
     grad_query = slope * (through + common * weights)
     grad_matrix = outer_sum(grad_output, _like(query, mapped / total))
-    return _like(query, grad_query), torch.cat([grad_matrix, (common * mapped).sum(2, keepdim=True)], 2)
+    return _like(query, grad_query), torch.cat(
+        [grad_matrix, (common * mapped).sum(2, keepdim=True)], 2
+    )
 
 
 def _like(x: Tensor, values: Tensor) -> Tensor:

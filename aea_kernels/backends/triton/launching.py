@@ -68,15 +68,26 @@ def launch(
 
 
 def plan_over_positions(
-    kernel: str, rows: int, columns: int, images: int, positions: int, x: Tensor, *maps: FeatureMap, same: bool = False
+    kernel: str,
+    rows: int,
+    columns: int,
+    images: int,
+    positions: int,
+    x: Tensor,
+    *maps: FeatureMap,
+    same: bool = False,
 ) -> Launch:
     """`planning.plan_launch` for feature maps like x."""
     aligned = all(x_map.aligned for x_map in maps)
     mode, device = multiplication(x.dtype), device_of(x.device)
-    return planning.plan_launch(kernel, rows, columns, images, positions, mode, aligned, device, same)
+    return planning.plan_launch(
+        kernel, rows, columns, images, positions, mode, aligned, device, same
+    )
 
 
-def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any) -> None:
+def launch_over_positions(
+    kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any
+) -> None:
     """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces that it fills."""
     tiles = plan.tiles
     arguments |= {
@@ -101,7 +112,9 @@ def launch_over_positions(kernel: Any, plan: Launch, like: Tensor, written: Tens
 
 
 @contextmanager
-def recording(device: tuple[int, int] | None = None) -> Iterator[list[tuple[str, Launch | None, int]]]:
+def recording(
+    device: tuple[int, int] | None = None,
+) -> Iterator[list[tuple[str, Launch | None, int]]]:
     """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may hold nothing."""
     global _recorded, _planned_for
     before, _recorded, _planned_for = (_recorded, _planned_for), [], device
@@ -135,7 +148,9 @@ def numbers(dtype: torch.dtype, precision: str) -> Numbers:
     # the interpreter multiplies the bits of bfloat16 as if they were integers
     factor = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
     precision = precision if dtype == torch.float32 else "ieee"
-    return Numbers(_DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2)
+    return Numbers(
+        _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2
+    )
 
 
 # ---- tensors --------------------------------------------------------------------------------------------------------
@@ -231,12 +246,18 @@ def operator_map(a: Tensor) -> FeatureMap:
     """a (B, H, N, E): N positions of E channels."""
     batch, heads, positions, channels = a.shape
     b, h, n, e = a.stride()
-    return FeatureMap(a, *_described((batch, channels, positions), (b, e, n), a.dtype.itemsize, heads, h))
+    return FeatureMap(
+        a, *_described((batch, channels, positions), (b, e, n), a.dtype.itemsize, heads, h)
+    )
 
 
 @lru_cache(maxsize=4096)
 def _described(
-    shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, heads: int = 1, head_stride: int = 0
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    itemsize: int,
+    heads: int = 1,
+    head_stride: int = 0,
 ) -> tuple[Any, ...]:
     """All of a `FeatureMap` but its pointer."""
     (batch, channels, *space), (batch_stride, channel_stride, *inner) = shape, strides
@@ -257,7 +278,9 @@ def _described(
     vector = 16 // itemsize
     aligned = flat and all(number % vector == 0 for number in rest)
     unit = vector if aligned else 1
-    extent = (batch - 1) * batch_stride + (heads - 1) * head_stride + (channels - 1) * channel_stride
+    extent = (
+        (batch - 1) * batch_stride + (heads - 1) * head_stride + (channels - 1) * channel_stride
+    )
     extent += sum((n - 1) * stride for n, stride in axes)
     # offsets reach past the end of a map by at most a tile, behind a mask
     wide = extent + 1024 * max(channel_stride, position_stride) >= 2**31

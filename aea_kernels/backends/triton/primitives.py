@@ -81,14 +81,22 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def moments(x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int) -> Tensor:
+def moments(
+    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int
+) -> Tensor:
     x_map = feature_map(x)
     partial = outer(x, x_map, x_map, norm_of(norm, eps), gram=True)
     return reduce_splits(partial, reference_images, math.prod(x.shape[2:]), references)
 
 
 def attend_to_moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float
+    x: Tensor,
+    norm: Sequence[Tensor],
+    eps: float,
+    gram: Tensor,
+    projections: Sequence[Tensor],
+    heads: int,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     matrix = fold(gram.contiguous(), projections, heads, scale)
     y = empty_features(x, matrix.shape[1])
@@ -130,7 +138,9 @@ def features_backward(
         return grad_x, norm_grad.zero_()
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
 
-    splits = plan_over_positions("features_backward", channels, channels, images, positions, x, *maps).splits
+    splits = plan_over_positions(
+        "features_backward", channels, channels, images, positions, x, *maps
+    ).splits
     partial = x.new_empty(images * splits, *norm_grad.shape, dtype=norm_grad.dtype)
     rest = maps, x, norm_of(norm, eps), matrix, gram_grad
     if not batch_statistics:
@@ -158,7 +168,9 @@ def _features_backward(
 ) -> None:
     """One pass over grad_output and x; maps: of both, and of grad_x."""
     images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    plan = plan_over_positions("features_backward", channels, channels, images, positions, x, *maps, same=not write)
+    plan = plan_over_positions(
+        "features_backward", channels, channels, images, positions, x, *maps, same=not write
+    )
     launch_over_positions(
         kernels.features_backward_kernel,
         plan,
@@ -213,7 +225,14 @@ def attend_to_normed(
     matrix = fold(gram.contiguous(), projections, heads, scale)
     composed = norms.compose(folding.expand_groups(matrix, len(affine)), affine)
     y = torch.empty_like(x)
-    apply(x, feature_map(x), feature_map(y), composed, normalisation(x, kind, eps, pivot), residual=True)
+    apply(
+        x,
+        feature_map(x),
+        feature_map(y),
+        composed,
+        normalisation(x, kind, eps, pivot),
+        residual=True,
+    )
     return y, matrix
 
 
@@ -237,18 +256,28 @@ def attend_to_normed_backward(
         reduce_splits(partial, len(x)), folding.expand_groups(matrix, len(x)), affine
     )
     matrix_grad = folding.sum_groups(matrix_grad, reference_images)
-    gram_grad, *rest = fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    gram_grad, *rest = fold_backward(
+        matrix_grad, gram, references, reference_images, projections, heads, scale
+    )
     return [gram_grad, affine_grad, *rest]
 
 
 def normed_features_backward(
-    grad_output: Tensor, x: Tensor, kind: str, eps: float, pivot: Tensor | None, matrix: Tensor, gram_grad: Tensor
+    grad_output: Tensor,
+    x: Tensor,
+    kind: str,
+    eps: float,
+    pivot: Tensor | None,
+    matrix: Tensor,
+    gram_grad: Tensor,
 ) -> Tensor:
     grad_x = torch.empty_like(x)
     if x.numel():
         maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
         none = x.new_empty(0, dtype=acc_dtype(x.dtype))
-        _features_backward(maps, x, normalisation(x, kind, eps, pivot), matrix, gram_grad, none, none, write=True)
+        _features_backward(
+            maps, x, normalisation(x, kind, eps, pivot), matrix, gram_grad, none, none, write=True
+        )
     return grad_x
 
 
@@ -271,7 +300,9 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
     batch, heads, positions, width = a.shape
     outputs, grad_a = matrix.shape[2], empty_positions(a, width)
     maps = operator_map(grad_output), operator_map(a), operator_map(grad_a)
-    plan = plan_over_positions("matrix_backward", outputs, width, batch * heads, positions, a, *maps)
+    plan = plan_over_positions(
+        "matrix_backward", outputs, width, batch * heads, positions, a, *maps
+    )
     if not plan.one_tile or a.numel() * outputs == 0:
         return apply_matrix(grad_output, matrix.mT), outer_sum(grad_output, a)
     partial = a.new_empty(batch * heads, plan.splits, outputs, width, dtype=acc_dtype(a.dtype))

@@ -24,7 +24,9 @@ from .launching import (
 
 def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:
     """Images and positions of a feature map x (B, C, *spatial), or with `heads` of x (B, H, N, E)."""
-    return (x.shape[0], math.prod(x.shape[2:])) if heads is None else (x.shape[0] * heads, x.shape[2])
+    return (
+        (x.shape[0], math.prod(x.shape[2:])) if heads is None else (x.shape[0] * heads, x.shape[2])
+    )
 
 
 def outer(
@@ -42,7 +44,9 @@ def outer(
     width, dtype = columns + homogeneous, acc_dtype(x.dtype)
     if images * positions * rows * columns == 0:
         return x.new_zeros(images, 1, rows, width, dtype=dtype)
-    plan = plan_over_positions("outer", rows, columns, images, positions, x, a_map, x_map, same=gram)
+    plan = plan_over_positions(
+        "outer", rows, columns, images, positions, x, a_map, x_map, same=gram
+    )
     partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
     launch_over_positions(
         kernels.outer_kernel,
@@ -65,7 +69,10 @@ def outer(
 
 
 def reduce_splits(
-    partial: Tensor, reference_images: int, positions: int | None = None, references: Tensor | None = None
+    partial: Tensor,
+    reference_images: int,
+    positions: int | None = None,
+    references: Tensor | None = None,
 ) -> Tensor:
     """Partial sums (images, splits, A, W) joined over the splits and the images of each group, (groups, A, W).
 
@@ -77,7 +84,13 @@ def reduce_splits(
     if splits == 1 and groups == images and not moments:
         return partial[:, 0]
     result = partial.new_empty(groups, rows + moments, width)
-    launch_reduction(partial, result, references=references, positions=positions, reference_images=reference_images)
+    launch_reduction(
+        partial,
+        result,
+        references=references,
+        positions=positions,
+        reference_images=reference_images,
+    )
     return result
 
 

@@ -11,7 +11,9 @@ from aeanet.io.atomic import write_atomically
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m aeanet.data.synthetic", description=__doc__)
     parser.add_argument("out", type=Path, help="the PNG to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the specimens and the scans; default 0")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the specimens and the scans; default 0"
+    )
     parser.add_argument("--columns", type=int, default=4, help="specimens of each kind; default 4")
     options = parser.parse_args()
     write_atomically(options.out, render(lambda: draw_sheet(options.seed, columns=options.columns)))

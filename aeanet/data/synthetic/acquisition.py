@@ -95,8 +95,14 @@ class Acquisition:
         """
         if magnification is None:
             choice = rng.uniform()
-            magnification = 1.0 if choice < 0.33 else 2.0 if choice < 0.7 else float(rng.uniform(1, 4))
-        return _like_measured(rng, magnification) if rng.uniform() < 0.35 else _of_any_instrument(rng, magnification)
+            magnification = (
+                1.0 if choice < 0.33 else 2.0 if choice < 0.7 else float(rng.uniform(1, 4))
+            )
+        return (
+            _like_measured(rng, magnification)
+            if rng.uniform() < 0.35
+            else _of_any_instrument(rng, magnification)
+        )
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
         """Variance of the random noise of a pixel, grey levels squared, where the beam gives `signal` grey levels.
@@ -133,7 +139,9 @@ class Acquisition:
         keeps its sharpness.
         """
         undone = HR_SPOT + 1.2 * (self.magnification - 1)
-        long, short = (math.sqrt(min(s, HR_SPOT) ** 2 + max(0.0, s**2 - undone**2)) for s in self.spot_axes())
+        long, short = (
+            math.sqrt(min(s, HR_SPOT) ** 2 + max(0.0, s**2 - undone**2)) for s in self.spot_axes()
+        )
         return long, short
 
 
@@ -157,7 +165,9 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
         stretch=float(rng.uniform(0.988, 1.012)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.6)),
         turn=int(rng.integers(8)),
-        spot=float(rng.uniform(0.27, 0.5)) if magnification > 1.2 else float(rng.uniform(0.4, 0.75)),
+        spot=float(rng.uniform(0.27, 0.5))
+        if magnification > 1.2
+        else float(rng.uniform(0.4, 0.75)),
         astigmatism=float(1 + rng.exponential(0.06)),
         axis=float(rng.uniform(0, math.pi)),
         dwell=float(rng.choice([0.0, rng.uniform(0, 1)])),
@@ -180,7 +190,9 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     brightness, contrast = _grey_scale(rng)
     # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean of the signal.
     noise = float(np.exp(rng.uniform(math.log(0.3), math.log(45))))
-    clean = rng.uniform() < (0.2 if magnification == 1 else 0.05)  # a clean image is to stay as it is
+    clean = rng.uniform() < (
+        0.2 if magnification == 1 else 0.05
+    )  # a clean image is to stay as it is
     noise = 0.0 if clean else min(noise, 2.5 * contrast)
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
@@ -224,4 +236,6 @@ def _grey_scale(rng: np.random.Generator) -> tuple[float, float]:
         return float(rng.uniform(60, 160)), float(rng.uniform(15, 50))
     if kind == 1:
         return float(rng.uniform(30, 220)), float(rng.uniform(4, 15))
-    return float(rng.uniform(10, 60) if kind == 2 else rng.uniform(180, 235)), float(rng.uniform(25, 60))
+    return float(rng.uniform(10, 60) if kind == 2 else rng.uniform(180, 235)), float(
+        rng.uniform(25, 60)
+    )

@@ -48,17 +48,46 @@ def bodies(
     if kind == "porous":
         tubes = [tube(rng) for _ in range(stock * 5 // 6)]
         for height in (40, 100):
-            np.maximum(surface, network(size, rng.uniform(70, 110) * s, rng) + height * s, out=surface)
-        deposit(surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng, fillet)
+            np.maximum(
+                surface, network(size, rng.uniform(70, 110) * s, rng) + height * s, out=surface
+            )
+        deposit(
+            surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng, fillet
+        )
         deposit(surface, shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3, rng, fillet)
     else:
         if kind == "mixed":
-            deposit(surface, shapes, cluster + 1.4, 4.0, (105 * s, 0.2, 60 * s, 170 * s), 0.2, rng, fillet)
+            deposit(
+                surface,
+                shapes,
+                cluster + 1.4,
+                4.0,
+                (105 * s, 0.2, 60 * s, 170 * s),
+                0.2,
+                rng,
+                fillet,
+            )
             pores = field(size, 15 * s, rng) + 0.7 * field(size, 45 * s, rng) - 1.3
-            surface -= 60 * s * np.clip(3 * crisp * pores, 0, 1) * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
+            surface -= (
+                60
+                * s
+                * np.clip(3 * crisp * pores, 0, 1)
+                * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
+            )
         cover = 4.5 if kind == "aggregate" else 0.25
-        deposit(surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet)
-        deposit(surface, shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2, rng, fillet)
+        deposit(
+            surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet
+        )
+        deposit(
+            surface,
+            shapes,
+            cluster + 0.5,
+            0.15 * cover,
+            (17 * s, 0.5, 6 * s, 60 * s),
+            0.2,
+            rng,
+            fillet,
+        )
     material = 1 - np.float32(1 - ground) * (surface < substrate + 1).astype(np.float32)
     for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
         surface += np.float32(amplitude) * field(size, grain, rng)
@@ -76,7 +105,15 @@ def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.
     limits = (radius, spread, 0.3 * radius, 3 * radius)
     surface = (6 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
     substrate = surface.copy()
-    deposit(surface, stock, field(size, 200 * s, rng) + rng.uniform(-0.5, 2), rng.uniform(0.5, 4), limits, 0.2, rng)
+    deposit(
+        surface,
+        stock,
+        field(size, 200 * s, rng) + rng.uniform(-0.5, 2),
+        rng.uniform(0.5, 4),
+        limits,
+        0.2,
+        rng,
+    )
     material = 1 - np.float32(rng.uniform(0, 0.5)) * (surface < substrate + 1).astype(np.float32)
     return surface, material
 
@@ -96,15 +133,23 @@ def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
         turned = angle + bend - bend[len(steps) // 2]
         x = rng.uniform(0, size[1]) + np.cumsum(np.cos(turned)) * length / len(steps)
         y = rng.uniform(0, size[0]) + np.cumsum(np.sin(turned)) * length / len(steps)
-        x, y = x - x[len(steps) // 2] + rng.uniform(0, size[1]), y - y[len(steps) // 2] + rng.uniform(0, size[0])
+        x, y = (
+            x - x[len(steps) // 2] + rng.uniform(0, size[1]),
+            y - y[len(steps) // 2] + rng.uniform(0, size[0]),
+        )
         _lay_fibre(surface, np.column_stack([x, y]), max(r, 1.5), 2.5 * radius * layer / count, rng)
     return surface, np.ones(size, np.float32)
 
 
-def _lay_fibre(surface: np.ndarray, path: np.ndarray, radius: float, level: float, rng: np.random.Generator) -> None:
+def _lay_fibre(
+    surface: np.ndarray, path: np.ndarray, radius: float, level: float, rng: np.random.Generator
+) -> None:
     """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in place."""
     reach = radius + 3
-    low, high = np.floor(path.min(0) - reach).astype(int), np.ceil(path.max(0) + reach).astype(int) + 1
+    low, high = (
+        np.floor(path.min(0) - reach).astype(int),
+        np.ceil(path.max(0) + reach).astype(int) + 1,
+    )
     left, top = np.maximum(low, 0)
     right, bottom = np.minimum(high, surface.shape[::-1])
     if left >= right or top >= bottom:

@@ -49,14 +49,27 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
         width = log_uniform(rng, 1, 3)
         losses = tuple((s * width, w * crevice, g, m) for s, w, g, m in SECONDARY.losses)
-        edge, limit, facing = log_uniform(rng, 0.3, 2.2), rng.uniform(0.7, 2), rng.uniform(0.05, 0.35)
+        edge, limit, facing = (
+            log_uniform(rng, 0.3, 2.2),
+            rng.uniform(0.7, 2),
+            rng.uniform(0.05, 0.35),
+        )
         return Contrast(edge, limit, facing, losses, smooth, diffuse)
     if mode == 1:
         fine = (rng.uniform(1.2, 2.5), rng.uniform(0.3, 0.8), 0.5, 0.4)
-        return Contrast(rng.uniform(1, 3), rng.uniform(0.5, 1.5), 0.02, (fine, (10, 0.3, 0.1, 0.4)), smooth, 0.05)
+        return Contrast(
+            rng.uniform(1, 3),
+            rng.uniform(0.5, 1.5),
+            0.02,
+            (fine, (10, 0.3, 0.1, 0.4)),
+            smooth,
+            0.05,
+        )
     wide = (rng.uniform(15, 60), 0.2, 0.1, 0.5)
     diffuse, reach = rng.uniform(0.1, 0.5), rng.uniform(1, 3)
-    return Contrast(rng.uniform(0, 0.3), 2.0, rng.uniform(0.2, 0.8), (wide,), smooth, diffuse, reach)
+    return Contrast(
+        rng.uniform(0, 0.3), 2.0, rng.uniform(0.2, 0.8), (wide,), smooth, diffuse, reach
+    )
 
 
 def wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -65,12 +78,17 @@ def wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     if step == 1:
         return cv2.GaussianBlur(image, (0, 0), sigma)
     size = (math.ceil(image.shape[1] / step), math.ceil(image.shape[0] / step))
-    small = cv2.GaussianBlur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / step)
+    small = cv2.GaussianBlur(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / step
+    )
     return cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def emission(
-    surface: np.ndarray, material: np.ndarray, rng: np.random.Generator, contrast: Contrast = SECONDARY
+    surface: np.ndarray,
+    material: np.ndarray,
+    rng: np.random.Generator,
+    contrast: Contrast = SECONDARY,
 ) -> np.ndarray:
     """Electrons collected per unit of beam current, for a detector that looks from a random side.
 
@@ -81,10 +99,14 @@ def emission(
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     collected = material * (1 + contrast.edge * (1 - cv2.exp((1 - secant) / contrast.limit)))
     angle = rng.uniform(0, 2 * math.pi)
-    collected *= 1 - contrast.facing * (math.cos(angle) * slope_x + math.sin(angle) * slope_y) / secant
+    collected *= (
+        1 - contrast.facing * (math.cos(angle) * slope_x + math.sin(angle) * slope_y) / secant
+    )
     # A point below its surroundings loses electrons; a point above them, above all at an edge, emits more.
     loss = np.zeros_like(surface)
     for sigma, weight, gain, most in contrast.losses:
         loss += np.clip(weight / sigma * (wide_blur(surface, sigma) - surface), -gain, most)
     collected *= cv2.exp(-loss)
-    return (1 - contrast.diffuse) * collected + contrast.diffuse * wide_blur(collected, contrast.reach)
+    return (1 - contrast.diffuse) * collected + contrast.diffuse * wide_blur(
+        collected, contrast.reach
+    )

@@ -44,7 +44,12 @@ class Example:
 
 
 def simulate_example(
-    scene: Scene, acquisition: Acquisition, rng: np.random.Generator, *, origin: tuple[int, int], crop: int
+    scene: Scene,
+    acquisition: Acquisition,
+    rng: np.random.Generator,
+    *,
+    origin: tuple[int, int],
+    crop: int,
 ) -> Example:
     """Scan the square of `crop` px of `scene` whose upper left pixel is `origin` = (row, column).
 
@@ -53,10 +58,14 @@ def simulate_example(
     """
     rows, columns = scene.signal.shape
     if not (0 <= origin[0] <= rows - crop and 0 <= origin[1] <= columns - crop and crop > 0):
-        raise ValueError(f"a crop of {crop} px at {origin} does not lie within a scene of {rows} x {columns} px.")
+        raise ValueError(
+            f"a crop of {crop} px at {origin} does not lie within a scene of {rows} x {columns} px."
+        )
     scan = _Scan(scene, acquisition, rng, origin, (crop, crop))
     lr = _interpolated_by_warp(scan, crop) if acquisition.registered else _interpolated(scan, crop)
-    return Example(lr, scan.target(), acquisition.magnification, scan.noise(), scene.kind, acquisition)
+    return Example(
+        lr, scan.target(), acquisition.magnification, scan.noise(), scene.kind, acquisition
+    )
 
 
 def simulate_image(
@@ -75,13 +84,19 @@ def simulate_image(
     rng = np.random.default_rng(seed)
     settings = acquisition if acquisition is not None else Acquisition.draw(rng, magnification)
     size = upsampled_shape(shape, settings.magnification)
-    return scan_image(draw_scene(rng, size[::-1] if settings.turn & 1 else size, kind), settings, rng, shape)
+    return scan_image(
+        draw_scene(rng, size[::-1] if settings.turn & 1 else size, kind), settings, rng, shape
+    )
 
 
-def scan_image(scene: Scene, acquisition: Acquisition, rng: np.random.Generator, shape: tuple[int, int]) -> WholeImage:
+def scan_image(
+    scene: Scene, acquisition: Acquisition, rng: np.random.Generator, shape: tuple[int, int]
+) -> WholeImage:
     """Scan a whole scene: LR has `shape`, the target that of `upsample`. The axes are scaled equally."""
     settings = replace(acquisition, stretch=1.0, registered=False)
-    scan = _Scan(scene, settings, rng, (0, 0), upsampled_shape(shape, settings.magnification), aligned=True)
+    scan = _Scan(
+        scene, settings, rng, (0, 0), upsampled_shape(shape, settings.magnification), aligned=True
+    )
     lr = scan.read(slice(0, shape[0]), slice(0, shape[1]))
     return WholeImage(lr, scan.target(), settings.magnification, scan.noise(), scene.kind, settings)
 
@@ -146,25 +161,39 @@ class _Scan:
         a, rng = self.acquisition, self.rng
         start = (0, 0) if self.aligned else rng.integers(64, 4096, 2).tolist()
         phase = rng.uniform(0, 1, 2) if a.registered else np.zeros(2)
-        self.corner = (float(start[0] + phase[0]), float(start[1] + phase[1])) if a.registered else tuple(start)
+        self.corner = (
+            (float(start[0] + phase[0]), float(start[1] + phase[1]))
+            if a.registered
+            else tuple(start)
+        )
         # Without a registration nobody knows that the axes differ, so the target is stretched like LR.
         self.scale = (a.magnification * (a.stretch if a.registered else 1.0), a.magnification)
         self._gain = a.contrast / max(self.scene.deviation, 1e-6)
         self._black = a.brightness - self._gain * self.scene.mean
         self._waves = [
-            (float(rng.normal(0, a.vibration * a.magnification / 2)), 1 / rng.uniform(12, 120), rng.uniform(0, 1), k)
+            (
+                float(rng.normal(0, a.vibration * a.magnification / 2)),
+                1 / rng.uniform(12, 120),
+                rng.uniform(0, 1),
+                k,
+            )
             for k in (0, 0, 1)
             if a.vibration
         ]
         self._margin = (
-            math.ceil(_MARGIN * a.magnification + 3 * a.spot_axes()[0] + 3 * a.vibration * a.magnification) + _TAPER
+            math.ceil(
+                _MARGIN * a.magnification + 3 * a.spot_axes()[0] + 3 * a.vibration * a.magnification
+            )
+            + _TAPER
         )
         self._transform()
 
     def _transform(self) -> None:
         """Fourier transform of the part with its margin, of a size for fast transforms, in grey levels above black."""
         sizes = [fft.next_fast_len(length + 2 * self._margin, real=True) for length in self.shape]
-        patch = _part(self.scene.signal, self.acquisition.turn, self.origin, self.shape, self._margin, sizes)
+        patch = _part(
+            self.scene.signal, self.acquisition.turn, self.origin, self.shape, self._margin, sizes
+        )
         self._size = patch.shape
         level = patch.mean()
         patch = level + (patch - level) * _taper(sizes[0])[:, None] * _taper(sizes[1])
@@ -182,7 +211,9 @@ class _Scan:
         """Transfer function of a Gaussian spot with these axes (HR px) and of boxes of these lengths (HR px)."""
         cos, sin = math.cos(self.acquisition.axis), math.sin(self.acquisition.axis)
         along, across = cos * self._fx + sin * self._fy, cos * self._fy - sin * self._fx
-        spot = np.exp(np.float32(-2 * np.pi**2) * ((along * axes[0]) ** 2 + (across * axes[1]) ** 2))
+        spot = np.exp(
+            np.float32(-2 * np.pi**2) * ((along * axes[0]) ** 2 + (across * axes[1]) ** 2)
+        )
         return spot * (np.sinc(self._fx * dwell) * np.sinc(self._fy * binning)).astype(np.float32)
 
     def _filters(self) -> np.ndarray:
@@ -192,36 +223,48 @@ class _Scan:
         if a.smoothing:
             weights = smoothing_kernel(a.smoothing)
             for frequency in (self._fx, self._fy):
-                transfer = transfer * sum(w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2))
+                transfer = transfer * sum(
+                    w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2)
+                )
         return transfer.astype(np.float32)
 
     def _displacements(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Slow displacements (y, x) of the lines at `y`, HR px."""
         moved = np.zeros((2, len(y)))
         for amplitude, frequency, phase, across in self._waves:
-            moved[1 - across] += amplitude * np.sin(2 * np.pi * (frequency * y / self.scale[0] + phase))
+            moved[1 - across] += amplitude * np.sin(
+                2 * np.pi * (frequency * y / self.scale[0] + phase)
+            )
         return moved[0], moved[1]
 
-    def _evaluate(self, spectrum: np.ndarray, y: np.ndarray, x: np.ndarray, start: np.ndarray) -> np.ndarray:
+    def _evaluate(
+        self, spectrum: np.ndarray, y: np.ndarray, x: np.ndarray, start: np.ndarray
+    ) -> np.ndarray:
         """The scene at lines `y` and columns `x` (HR px within the part), each line displaced by `start`."""
         height, width = self._size
-        rows = np.exp((2j * np.pi) * self._fy.T.astype(np.float64) * (y[:, None] + self._margin)).astype(np.complex64)
+        rows = np.exp(
+            (2j * np.pi) * self._fy.T.astype(np.float64) * (y[:, None] + self._margin)
+        ).astype(np.complex64)
         lines = (rows / np.float32(height)) @ spectrum
-        lines *= np.exp((2j * np.pi) * self._fx.astype(np.float64) * (start[:, None] + self._margin)).astype(
-            np.complex64
-        )
+        lines *= np.exp(
+            (2j * np.pi) * self._fx.astype(np.float64) * (start[:, None] + self._margin)
+        ).astype(np.complex64)
         weight = np.full(self._fx.shape[1], 2 / width)
         weight[0] = 1 / width
         if width % 2 == 0:
             weight[-1] = 1 / width
-        wave = (weight[:, None] * np.exp((2j * np.pi) * self._fx.T.astype(np.float64) * x)).astype(np.complex64)
+        wave = (weight[:, None] * np.exp((2j * np.pi) * self._fx.T.astype(np.float64) * x)).astype(
+            np.complex64
+        )
         return lines.real @ wave.real - lines.imag @ wave.imag
 
     def target(self) -> np.ndarray:
         """The clean image (H, W) in [0, 1] on the HR grid: a scan there by the same instrument, without noise."""
         y, x = (np.arange(length, dtype=np.float64) for length in self.shape)
         a = self.acquisition
-        spectrum = self._spectrum * self._transfer(a.target_axes(), a.dwell, a.binning) * self._filters()
+        spectrum = (
+            self._spectrum * self._transfer(a.target_axes(), a.dwell, a.binning) * self._filters()
+        )
         moved_y, moved_x = self._displacements(y + self.corner[0])
         grey = self._evaluate(spectrum, y + moved_y, x, moved_x)
         return np.clip(self._displayed(np.maximum(grey, -a.background)), 0, 1).astype(np.float32)
@@ -234,7 +277,9 @@ class _Scan:
 
     def lr_span(self, axis: int, crop: int) -> slice:
         """The LR pixels that a cubic kernel needs for the crop."""
-        first, last = ((self.corner[axis] + end + 0.5) / self.scale[axis] - 0.5 for end in (0, crop - 1))
+        first, last = (
+            (self.corner[axis] + end + 0.5) / self.scale[axis] - 0.5 for end in (0, crop - 1)
+        )
         return slice(math.floor(first) - 2, math.floor(last) + 4)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -247,7 +292,9 @@ class _Scan:
         moved_y, moved_x = self._displacements(hr_y)
         jitter = a.jitter / math.sqrt(a.frames) * a.magnification
         start = moved_x + rng.normal(0, jitter, len(i)) if jitter else moved_x
-        transfer = self._transfer(a.spot_axes(), a.dwell * a.magnification, a.binning * a.magnification)
+        transfer = self._transfer(
+            a.spot_axes(), a.dwell * a.magnification, a.binning * a.magnification
+        )
         y, x = hr_y - self.corner[0] + moved_y, hr_x - self.corner[1]
         signal = np.maximum(self._evaluate(self._spectrum * transfer, y, x, start), -a.background)
         detected = self._detect(signal)
@@ -264,21 +311,27 @@ class _Scan:
         noisy = signal
         if a.shot:
             quantum = np.float32(a.shot / a.frames / kept)
-            noisy = quantum * rng.poisson((signal + np.float32(a.background)) / quantum).astype(np.float32)
+            noisy = quantum * rng.poisson((signal + np.float32(a.background)) / quantum).astype(
+                np.float32
+            )
             noisy -= np.float32(a.background)
         if a.read:
             noisy = noisy + np.float32(a.read / math.sqrt(a.frames * kept)) * rng.standard_normal(
                 signal.shape, np.float32
             )
         if a.spikes:
-            noisy = noisy + (rng.uniform(0, 1, signal.shape) < a.spikes) * rng.exponential(100, signal.shape)
+            noisy = noisy + (rng.uniform(0, 1, signal.shape) < a.spikes) * rng.exponential(
+                100, signal.shape
+            )
         noisy = noisy.astype(np.float32, copy=False)
         if a.band:
             noisy = cv2.filter2D(noisy, cv2.CV_32F, band[None], borderType=cv2.BORDER_REFLECT_101)
         noisy = noisy + self._line_errors(signal.shape)
         if a.smoothing:
             weights = smoothing_kernel(a.smoothing)
-            noisy = cv2.sepFilter2D(noisy, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_REFLECT_101)
+            noisy = cv2.sepFilter2D(
+                noisy, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_REFLECT_101
+            )
         return noisy
 
     def _line_errors(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -293,9 +346,14 @@ class _Scan:
             error = error + a.hum * np.sin(2 * np.pi * time)
         if a.streaks:
             struck = rng.uniform(0, 1, shape[0]) < a.streaks
-            where, length = rng.uniform(-shape[1], shape[1], (shape[0], 1)), rng.uniform(5, 80, (shape[0], 1))
+            where, length = (
+                rng.uniform(-shape[1], shape[1], (shape[0], 1)),
+                rng.uniform(5, 80, (shape[0], 1)),
+            )
             size = struck[:, None] * rng.normal(0, a.contrast, (shape[0], 1))
-            error = error + size * np.where(column >= where, np.exp(-np.maximum(column - where, 0) / length), 0)
+            error = error + size * np.where(
+                column >= where, np.exp(-np.maximum(column - where, 0) / length), 0
+            )
         return error.astype(np.float32)
 
     def noise(self) -> float:
@@ -314,7 +372,12 @@ def _taper(length: int) -> np.ndarray:
 
 
 def _part(
-    signal: np.ndarray, turn: int, origin: tuple[int, int], shape: tuple[int, int], margin: int, sizes: list[int]
+    signal: np.ndarray,
+    turn: int,
+    origin: tuple[int, int],
+    shape: tuple[int, int],
+    margin: int,
+    sizes: list[int],
 ) -> np.ndarray:
     """The part of the scene with its margin, turned and mirrored as a whole; (sizes) float32, mirrored at the edges."""
     # A size for fast transforms makes the margin longer at the end: at the beginning of a mirrored axis.
@@ -324,7 +387,9 @@ def _part(
     ]
     wanted = list(zip(sizes, before, strict=True))
     indices = []
-    for first, (length, ahead), limit in zip(origin, wanted[::-1] if turn & 1 else wanted, signal.shape, strict=True):
+    for first, (length, ahead), limit in zip(
+        origin, wanted[::-1] if turn & 1 else wanted, signal.shape, strict=True
+    ):
         index = np.abs(np.arange(first - ahead, first - ahead + length))
         period = max(2 * (limit - 1), 1)
         index %= period

@@ -13,7 +13,9 @@ import numpy as np
 from aeanet.data.synthetic.bodies import bodies
 from aeanet.data.synthetic.emission import emission
 
-_MARGIN = 48  # HR px of specimen around the nominal LR field, for shift, scale error, drift and jitter
+_MARGIN = (
+    48  # HR px of specimen around the nominal LR field, for shift, scale error, drift and jitter
+)
 _KINDS = ("aggregate", "porous", "mixed")
 
 
@@ -42,7 +44,9 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     depending on the seed. Raises ValueError for a shape below 32 x 32.
     """
     if min(shape) < 32:
-        raise ValueError(f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}")
+        raise ValueError(
+            f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}"
+        )
     rng = np.random.default_rng(seed)
     kind = _KINDS[rng.integers(len(_KINDS))]
     size = (2 * shape[0] + 2 * _MARGIN, 2 * shape[1] + 2 * _MARGIN)
@@ -51,10 +55,34 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
     # As measured on real pairs, the high-magnification scan has about a tenth of the noise variance of the low one.
-    hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, rng, spot=0.65, noise=0.1, jitter=0.08, leak=0.30)
+    hr = _acquire(
+        signal,
+        black,
+        to_scene_hr,
+        drift_hr,
+        shape,
+        rng,
+        spot=0.65,
+        noise=0.1,
+        jitter=0.08,
+        leak=0.30,
+    )
     noise = rng.uniform(0.95, 1.3)
-    lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, rng, spot=0.85, noise=noise, jitter=0.15, leak=0.15)
-    (a, b, x), (c, d, y) = _true_matrix(to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape).tolist()
+    lr = _acquire(
+        signal,
+        black,
+        to_scene_lr,
+        drift_lr,
+        shape,
+        rng,
+        spot=0.85,
+        noise=noise,
+        jitter=0.15,
+        leak=0.15,
+    )
+    (a, b, x), (c, d, y) = _true_matrix(
+        to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape
+    ).tolist()
     return SimulatedPair(f"{kind}-{seed}", lr, hr, ((a, b, x), (c, d, y)))
 
 
@@ -82,12 +110,17 @@ def _drift(rows: int, amplitude: float, rng: np.random.Generator) -> np.ndarray:
     """Slow drift of the stage during one scan: (rows, 2) displacements (x, y), about `amplitude` scene px in size."""
     time = np.linspace(0, 1, rows)[:, None]
     return amplitude * (
-        rng.normal(0, 1, 2) * (time - 0.5) + rng.normal(0, 0.7, 2) * np.sin(2 * np.pi * (time + rng.uniform(0, 1, 2)))
+        rng.normal(0, 1, 2) * (time - 0.5)
+        + rng.normal(0, 0.7, 2) * np.sin(2 * np.pi * (time + rng.uniform(0, 1, 2)))
     )
 
 
 def _true_matrix(
-    to_scene_lr: np.ndarray, to_scene_hr: np.ndarray, drift_lr: np.ndarray, drift_hr: np.ndarray, shape: tuple[int, int]
+    to_scene_lr: np.ndarray,
+    to_scene_hr: np.ndarray,
+    drift_lr: np.ndarray,
+    drift_hr: np.ndarray,
+    shape: tuple[int, int],
 ) -> np.ndarray:
     """Least-squares affine (2x3) of the LR -> HR map, drifts included, over the common field."""
     grid = np.meshgrid(np.linspace(0, shape[1] - 1, 33), np.arange(shape[0]))
@@ -95,7 +128,11 @@ def _true_matrix(
     scene = points @ to_scene_lr.T + drift_lr[points[:, 1].astype(int)]
     row = scene[:, 1] - to_scene_hr[1, 2]
     inside = (row >= 0) & (row <= shape[0] - 1)
-    true = scene - to_scene_hr[:, 2] - np.column_stack([np.interp(row, np.arange(shape[0]), d) for d in drift_hr.T])
+    true = (
+        scene
+        - to_scene_hr[:, 2]
+        - np.column_stack([np.interp(row, np.arange(shape[0]), d) for d in drift_hr.T])
+    )
     return np.linalg.lstsq(points[inside], true[inside], rcond=None)[0].T
 
 
@@ -118,14 +155,21 @@ def _acquire(
     noise). jitter: standard deviation of a line's start, scene px. leak: the share of a pixel's signal that each of its
     neighbours on the line gets by the limited bandwidth of the detector, relative to what the pixel keeps.
     """
-    column, row = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
+    column, row = np.meshgrid(
+        np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)
+    )
     (a, b, x0), (c, d, y0) = to_scene.astype(np.float32)
     start = (drift[:, :1] + rng.normal(0, jitter, (shape[0], 1))).astype(np.float32)
-    x, y = a * column + b * row + x0 + start, c * column + d * row + y0 + drift[:, 1:].astype(np.float32)
+    x, y = (
+        a * column + b * row + x0 + start,
+        c * column + d * row + y0 + drift[:, 1:].astype(np.float32),
+    )
     beam = cv2.GaussianBlur(signal, (0, 0), spot)
     scanned = np.maximum(cv2.remap(beam, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), 0)
     band = np.array([[leak, 1, leak]], np.float32) / np.float32(1 + 2 * leak)
-    shot = np.sqrt(np.float32(noise / float((band * band).sum())) * scanned) * rng.standard_normal(shape, np.float32)
+    shot = np.sqrt(np.float32(noise / float((band * band).sum())) * scanned) * rng.standard_normal(
+        shape, np.float32
+    )
     detected = cv2.filter2D(scanned + shot, cv2.CV_32F, band, borderType=cv2.BORDER_REFLECT_101)
     levels = np.rint(black + rng.normal(0, 0.5) + rng.normal(1, 0.012) * detected)
     return (np.clip(levels, 0, 255) / 255).astype(np.float32)

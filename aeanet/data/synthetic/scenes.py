@@ -17,7 +17,9 @@ from aeanet.data.synthetic.tissue import tissue
 Make = Callable[[tuple[int, int], np.random.Generator, float], Specimen]
 
 
-def _any_bodies(kind: str, size: tuple[int, int], rng: np.random.Generator, scale: float) -> Specimen:
+def _any_bodies(
+    kind: str, size: tuple[int, int], rng: np.random.Generator, scale: float
+) -> Specimen:
     crisp, ground = log_uniform(rng, 1, 5), rng.uniform(0.3, 0.9)
     return bodies(kind, size, rng, scale, stock=STOCK, crisp=crisp, ground=ground)
 
@@ -36,7 +38,9 @@ _MAKERS: dict[str, Make] = {
     "leaves": dead_leaves,
 }
 KINDS = tuple(_MAKERS)
-_SHARES = np.array([2, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1.5])  # of the draws; bodies are what is looked at most
+_SHARES = np.array(
+    [2, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1.5]
+)  # of the draws; bodies are what is looked at most
 
 
 # Real LR images have 1/25 of their power per area at 0.14 to 0.20 cycles per px, compared with 0.04 to 0.08 (median of
@@ -86,7 +90,9 @@ def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator
     shape = surface.shape
     strength, slope = log_uniform(rng, 0.01, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):
-        surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(shape, scale, rng)
+        surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(
+            shape, scale, rng
+        )
     if rng.uniform() < 0.5:
         grain = field(shape, rng.uniform(1.5, 5), rng)
         material *= np.maximum(1 + np.float32(rng.uniform(0.02, 0.15)) * grain, 0.05)

@@ -13,7 +13,9 @@ from aeanet.data.synthetic.scenes import KINDS, draw_scene
 from aeanet.figures.style import bare, tight
 
 
-def draw_sheet(seed: int = 0, *, kinds: Sequence[str] = KINDS, columns: int = 4, side: int = 224) -> Figure:
+def draw_sheet(
+    seed: int = 0, *, kinds: Sequence[str] = KINDS, columns: int = 4, side: int = 224
+) -> Figure:
     """`columns` specimens of each kind, each with settings drawn as for training, in squares of `side` HR px.
 
     Left halves are LR interpolated onto the HR grid, right halves the targets. A caption says the magnification, the
@@ -26,7 +28,9 @@ def draw_sheet(seed: int = 0, *, kinds: Sequence[str] = KINDS, columns: int = 4,
         for column in range(columns):
             rng = np.random.default_rng((seed, row, column))
             scene = draw_scene(rng, (side + 128, side + 128), kind)
-            example = simulate_example(scene, Acquisition.draw(rng), rng, origin=(64, 64), crop=side)
+            example = simulate_example(
+                scene, Acquisition.draw(rng), rng, origin=(64, 64), crop=side
+            )
             axis = axes[row, column]
             both = np.hstack([example.lr, np.ones((side, side // 56), np.float32), example.hr])
             axis.imshow(both, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -33,7 +33,9 @@ def tissue(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """Ultrastructure in a resin section: height (nearly flat) and stain, (H, W) float32."""
     s = scale * rng.uniform(0.7, 1.6)
     membrane = np.float32(np.clip(1.3 * s, 0.8, 3.0))
-    stain = 0.12 * field(size, 40 * s, rng) + 0.1 * field(size, 4 * max(s, 0.5), rng) + np.float32(0.35)
+    stain = (
+        0.12 * field(size, 40 * s, rng) + 0.1 * field(size, 4 * max(s, 0.5), rng) + np.float32(0.35)
+    )
     _granules(stain, rng, s)
     _reticulum(stain, membrane, rng, s)
     outline = edge_distance(cells(size, rng.uniform(150, 500) * s, rng, rng.uniform(0.3, 0.9)))
@@ -54,7 +56,9 @@ def tissue(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
 def _granules(stain: np.ndarray, rng: np.random.Generator, s: float) -> None:
     """Ribosomes: dots of about 3 px, in clusters."""
     dots = field(stain.shape, max(2.2 * s, 1.2), rng) + 0.8 * field(stain.shape, 60 * s, rng)
-    stain += np.clip(2 * (dots - np.float32(rng.uniform(1.2, 2.5))), 0, 1) * np.float32(rng.uniform(0.2, 0.6))
+    stain += np.clip(2 * (dots - np.float32(rng.uniform(1.2, 2.5))), 0, 1) * np.float32(
+        rng.uniform(0.2, 0.6)
+    )
 
 
 def _reticulum(stain: np.ndarray, membrane: np.float32, rng: np.random.Generator, s: float) -> None:
@@ -65,11 +69,19 @@ def _reticulum(stain: np.ndarray, membrane: np.float32, rng: np.random.Generator
     density = np.float32(rng.uniform(2, 7))
     turns = smooth * density
     distance = np.abs(turns - np.rint(turns)) / (density * slope)
-    place = np.clip(3 * (field(stain.shape, 100 * s, rng) - np.float32(rng.uniform(-0.3, 1.2))), 0, 1)
+    place = np.clip(
+        3 * (field(stain.shape, 100 * s, rng) - np.float32(rng.uniform(-0.3, 1.2))), 0, 1
+    )
     stain += place * np.exp(-((distance / membrane) ** 2)) * np.float32(rng.uniform(0.3, 0.8))
 
 
-def _place(stain: np.ndarray, draw: Organelle, radius: float, membrane: np.float32, rng: np.random.Generator) -> None:
+def _place(
+    stain: np.ndarray,
+    draw: Organelle,
+    radius: float,
+    membrane: np.float32,
+    rng: np.random.Generator,
+) -> None:
     """Draw an organelle of this radius (px) at a random place, in place."""
     reach = math.ceil(1.7 * radius) + 4
     row, column = int(rng.integers(stain.shape[0])), int(rng.integers(stain.shape[1]))
@@ -81,9 +93,14 @@ def _place(stain: np.ndarray, draw: Organelle, radius: float, membrane: np.float
         indexing="ij",
     )
     turn, long = rng.uniform(0, math.pi), rng.uniform(1.0, 1.6)
-    u, v = (math.cos(turn) * x + math.sin(turn) * y) / long, (math.cos(turn) * y - math.sin(turn) * x) * long
+    u, v = (
+        (math.cos(turn) * x + math.sin(turn) * y) / long,
+        (math.cos(turn) * y - math.sin(turn) * x) * long,
+    )
     angle = cv2.phase(u, v)
-    waves = sum(rng.normal(0, 0.09 / k) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in (2, 3, 5))
+    waves = sum(
+        rng.normal(0, 0.09 / k) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in (2, 3, 5)
+    )
     inside = (np.float32(radius) * (1 + waves) - np.hypot(u, v)).astype(np.float32)
     draw(patch, Outline(radius, inside, u, v), membrane, rng)
 
@@ -97,17 +114,29 @@ def _fill(patch: np.ndarray, inside: np.ndarray, value: np.ndarray | np.float32)
     patch += np.clip(inside + np.float32(0.5), 0, 1) * (value - patch)
 
 
-def _vesicle(patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator) -> None:
+def _vesicle(
+    patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator
+) -> None:
     dense = rng.uniform() < 0.25
-    _fill(patch, shape.inside, np.float32(rng.uniform(0.7, 1.1) if dense else rng.uniform(0.1, 0.3)))
+    _fill(
+        patch, shape.inside, np.float32(rng.uniform(0.7, 1.1) if dense else rng.uniform(0.1, 0.3))
+    )
     patch += _membrane(shape.inside, 0, membrane) * np.float32(0.7)
 
 
-def _mitochondrion(patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator) -> None:
+def _mitochondrion(
+    patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator
+) -> None:
     """Two membranes, and cristae: folds of the inner one across the long axis."""
-    _fill(patch, shape.inside, np.float32(rng.uniform(0.35, 0.7)) + np.float32(0.05) * field(patch.shape, 2, rng))
+    _fill(
+        patch,
+        shape.inside,
+        np.float32(rng.uniform(0.35, 0.7)) + np.float32(0.05) * field(patch.shape, 2, rng),
+    )
     pitch = 5.5 * float(membrane) * rng.uniform(0.7, 1.5)
-    bent = shape.u + 0.15 * shape.radius * np.sin(shape.v / np.float32(0.4 * shape.radius) + rng.uniform(0, 6))
+    bent = shape.u + 0.15 * shape.radius * np.sin(
+        shape.v / np.float32(0.4 * shape.radius) + rng.uniform(0, 6)
+    )
     turns = bent / np.float32(pitch)
     lamella = np.exp(-(((turns - np.rint(turns)) * np.float32(pitch) / membrane) ** 2))
     broken = np.clip(2 + 3 * field(patch.shape, max(pitch, 4), rng), 0, 1)
@@ -116,10 +145,16 @@ def _mitochondrion(patch: np.ndarray, shape: Outline, membrane: np.float32, rng:
         patch += _membrane(shape.inside, depth, membrane) * np.float32(0.6)
 
 
-def _nucleus(patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator) -> None:
+def _nucleus(
+    patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator
+) -> None:
     """An envelope of two membranes, and chromatin, denser in patches and along the envelope."""
     chromatin = field(patch.shape, shape.radius / 5, rng) + 0.4 * field(patch.shape, 5, rng)
     chromatin = np.clip(2 * chromatin, -1, 1) + _membrane(shape.inside, 8, np.float32(8))
-    _fill(patch, shape.inside, np.float32(0.45) + np.float32(0.2) * chromatin + 0.1 * field(patch.shape, 2.5, rng))
+    _fill(
+        patch,
+        shape.inside,
+        np.float32(0.45) + np.float32(0.2) * chromatin + 0.1 * field(patch.shape, 2.5, rng),
+    )
     for depth in (0.0, 4.0 * float(membrane)):
         patch += _membrane(shape.inside, depth, membrane) * np.float32(0.6)

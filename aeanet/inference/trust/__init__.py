@@ -4,4 +4,12 @@ from aeanet.inference.trust.noise import Noise, estimate_noise
 from aeanet.inference.trust.reference import Reference
 from aeanet.inference.trust.report import TrustReport, assess, assess_pair, write_residual
 
-__all__ = ["Noise", "Reference", "TrustReport", "assess", "assess_pair", "estimate_noise", "write_residual"]
+__all__ = [
+    "Noise",
+    "Reference",
+    "TrustReport",
+    "assess",
+    "assess_pair",
+    "estimate_noise",
+    "write_residual",
+]

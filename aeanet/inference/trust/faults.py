@@ -54,7 +54,9 @@ def defocused(image: Image, rng: np.random.Generator) -> NDArray:
 def checkered(image: Image, rng: np.random.Generator) -> NDArray:
     """A detector whose neighbouring pixels differ in offset or gain."""
     rows, columns = np.indices(image.shape)
-    pattern = ((rows + columns) % 2 * 2 - 1).astype(np.float32) * np.float32(_between(rng, 0.03, 0.15))
+    pattern = ((rows + columns) % 2 * 2 - 1).astype(np.float32) * np.float32(
+        _between(rng, 0.03, 0.15)
+    )
     return image + pattern if rng.uniform() < 0.5 else image * (1 + 2 * pattern)
 
 
@@ -97,7 +99,9 @@ def enlarged(image: Image, rng: np.random.Generator) -> NDArray:
     """Enlarged smoothly: empty magnification."""
     factor = rng.uniform(2.5, 6)
     small = cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, image.shape[::-1], interpolation=[cv2.INTER_LINEAR, cv2.INTER_CUBIC][rng.integers(2)])
+    return cv2.resize(
+        small, image.shape[::-1], interpolation=[cv2.INTER_LINEAR, cv2.INTER_CUBIC][rng.integers(2)]
+    )
 
 
 def posterised(image: Image, rng: np.random.Generator) -> NDArray:
@@ -114,11 +118,22 @@ def text(image: Image, rng: np.random.Generator) -> NDArray:
     for line in range(height, image.shape[0], int(height * rng.uniform(1.2, 2))):
         letters = "".join(chr(code) for code in rng.integers(33, 126, 60))
         font, thickness = int(rng.integers(0, 7)), 1 + int(height > 26)
-        cv2.putText(page, letters, (4, line), font, height / 36, int(rng.integers(0, 60)), thickness, cv2.LINE_AA)
+        cv2.putText(
+            page,
+            letters,
+            (4, line),
+            font,
+            height / 36,
+            int(rng.integers(0, 60)),
+            thickness,
+            cv2.LINE_AA,
+        )
     clean = page.astype(np.float32) / 255
     clean = 1 - clean if rng.uniform() < 0.3 else clean
     noise = rng.choice([0.0, _between(rng, 0.005, 0.05)])
-    return cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.3, 1.0)) + np.float32(noise) * _white(image, rng)
+    return cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.3, 1.0)) + np.float32(noise) * _white(
+        image, rng
+    )
 
 
 def drawing(image: Image, rng: np.random.Generator) -> NDArray:
@@ -220,7 +235,9 @@ def photographs(names: tuple[str, ...]) -> dict[str, Image]:
         grey = color.rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture
         factor = min(1.0, 640 / max(grey.shape))
         size = (round(grey.shape[1] * factor), round(grey.shape[0] * factor))
-        found[name] = eight_bits(cv2.resize(grey.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+        found[name] = eight_bits(
+            cv2.resize(grey.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        )
     return found
 
 
@@ -241,8 +258,14 @@ LEARNED_PHOTOGRAPHS = (
 def photograph_crop(photograph: Image, shape: tuple[int, ...], rng: np.random.Generator) -> Image:
     """A random part of a photograph, scaled by 0.5 to 1.5 and mirrored at random; 8 bits."""
     scale = _between(rng, 0.5, 1.5)
-    size = [min(max(round(length / scale), 16), limit) for length, limit in zip(shape, photograph.shape, strict=True)]
-    top, left = (int(rng.integers(limit - length + 1)) for length, limit in zip(size, photograph.shape, strict=True))
+    size = [
+        min(max(round(length / scale), 16), limit)
+        for length, limit in zip(shape, photograph.shape, strict=True)
+    ]
+    top, left = (
+        int(rng.integers(limit - length + 1))
+        for length, limit in zip(size, photograph.shape, strict=True)
+    )
     part = photograph[top : top + size[0], left : left + size[1]]
     flipped = part[:, ::-1] if rng.uniform() < 0.5 else part
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

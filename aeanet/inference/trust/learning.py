@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.trust.faults import FAULTS, LEARNED_PHOTOGRAPHS, faulty, photograph_crop, photographs
+from aeanet.inference.trust.faults import (
+    FAULTS,
+    LEARNED_PHOTOGRAPHS,
+    faulty,
+    photograph_crop,
+    photographs,
+)
 from aeanet.inference.trust.reference import Reference, fit_reference
 from aeanet.inference.trust.residual import residual
 from aeanet.inference.trust.statistics import describe
@@ -67,7 +73,9 @@ def reference_statistics(
             numbers.append(list(taken.values()))
         for turn in range(_FAULTS):
             if pictures and rng.uniform() < _PHOTOGRAPHS:
-                other = photograph_crop(pictures[rng.integers(len(pictures))], example.image.shape, rng)
+                other = photograph_crop(
+                    pictures[rng.integers(len(pictures))], example.image.shape, rng
+                )
             else:
                 other = faulty(example.image, kinds[(_FAULTS * index + turn) % len(kinds)], rng)
             others.append(describe(other).vector())

@@ -16,7 +16,9 @@ _BLOCK = 8  # px: side of the blocks whose variances are compared
 _FLAT = 0.25  # share of the blocks that count, those with the least structure
 _BINS = 8  # classes of brightness
 _LEAST = 24  # px: the smallest side of an image whose noise is estimated
-_ACROSS = np.array([-1, 6, -15, 20, -15, 6, -1], np.float32) / np.float32(math.sqrt(924))  # noise keeps its variance
+_ACROSS = np.array([-1, 6, -15, 20, -15, 6, -1], np.float32) / np.float32(
+    math.sqrt(924)
+)  # noise keeps its variance
 _REDUNDANCY = 3.1  # sum of the squared autocorrelation of `_ACROSS`: a block has so much fewer independent numbers
 
 
@@ -73,7 +75,9 @@ def _median_share(along: float) -> float:
 
 def squared_gradient(image: NDArray) -> NDArray:
     """(H, W), by Sobel's filter."""
-    along, across = (np.asarray(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)) for dx in (1, 0))
+    along, across = (
+        np.asarray(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)) for dx in (1, 0)
+    )
     return along * along + across * across
 
 

@@ -47,7 +47,9 @@ class Scale:
     def deviations(self, values: NDArray) -> NDArray:
         """(N, D) -> (N, D); 0 within the limits."""
         low, high = np.array(self.low), np.array(self.high)
-        return np.maximum(np.maximum(low - values, values - high), 0) / np.maximum(high - low, _LEAST_SPREAD)
+        return np.maximum(np.maximum(low - values, values - high), 0) / np.maximum(
+            high - low, _LEAST_SPREAD
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Reference:
 
     def distance(self, vectors: NDArray) -> NDArray:
         """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
-        kernel = _kernel(self._compressed(np.atleast_2d(vectors)), np.array(self.points), self.width)
+        kernel = _kernel(
+            self._compressed(np.atleast_2d(vectors)), np.array(self.points), self.width
+        )
         return (_FAR + kernel @ np.array(self.weights) + 1) / (self.limit + 1)
 
     def residual_distance(self, numbers: NDArray) -> NDArray:
@@ -111,7 +115,9 @@ class Reference:
 
     def write(self, path: Path) -> None:
         """JSON on one line, numbers of four digits. Raises OSError, naming the file."""
-        short = json.loads(json_text(asdict(self)), parse_float=lambda number: float(f"{float(number):.4g}"))
+        short = json.loads(
+            json_text(asdict(self)), parse_float=lambda number: float(f"{float(number):.4g}")
+        )
         write_json(path, short, indent=None)
 
     @classmethod
@@ -119,11 +125,15 @@ class Reference:
         """Undo `write`. Raises ModelError or RecordError for a file that is damaged or of another version."""
         try:
             record: dict[str, Any] = read_json(Path(path))
-            return cls(**{**record, **{name: Scale(**record[name]) for name in ("usual", "residual")}})
+            return cls(
+                **{**record, **{name: Scale(**record[name]) for name in ("usual", "residual")}}
+            )
         except RecordError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path} is damaged, or was written by another version: {error}.") from error
+            raise ModelError(
+                f"{path} is damaged, or was written by another version: {error}."
+            ) from error
 
 
 def fit_reference(
@@ -134,7 +144,9 @@ def fit_reference(
     `residuals` (K, 4) are what a model takes away from some of the first. Raises ValueError for fewer than 20 images.
     """
     if min(len(usual), len(others), len(residuals)) < LEAST_IMAGES:
-        raise ValueError(f"at least {LEAST_IMAGES} images of each kind are wanted, got {len(usual)} and {len(others)}.")
+        raise ValueError(
+            f"at least {LEAST_IMAGES} images of each kind are wanted, got {len(usual)} and {len(others)}."
+        )
     low, middle, high = np.quantile(usual, (0.16, 0.5, 0.84), axis=0)
     spread = np.maximum((high - low) / 2, 0.02)
     empty = Reference(
@@ -153,14 +165,21 @@ def fit_reference(
     )
     points = empty._compressed(np.concatenate([usual, others]))
     target = np.repeat([-1.0, 1.0], (len(usual), len(others))) - _FAR
-    share = np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)  # both kinds count alike
+    share = (
+        np.repeat([len(usual), len(others)], (len(usual), len(others))) * 2 / len(points)
+    )  # both kinds count alike
     inverse = np.linalg.inv(_kernel(points, points, _WIDTH) + _RIDGE * np.diag(share))
     weights = inverse @ target
     left_out = (_FAR + target - weights / np.diag(inverse))[: len(usual)]
     limit = max(float(np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)), -0.9)
     deviations = empty.residual.deviations(residuals).max(1)
     residual_limit = max(float(np.quantile(deviations, 1 - 0.2 * FALSE_ALARMS)), 0.05)
-    kept = {"points": points.tolist(), "weights": weights.tolist(), "limit": limit, "residual_limit": residual_limit}
+    kept = {
+        "points": points.tolist(),
+        "weights": weights.tolist(),
+        "limit": limit,
+        "residual_limit": residual_limit,
+    }
     return Reference(**{**vars(empty), **kept})
 
 

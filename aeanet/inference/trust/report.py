@@ -25,7 +25,9 @@ PATTERN_LIMIT = math.log10(3)
 """What `pattern.lost_pattern` may be without a warning: three times as high as the spectrum of noise reaches."""
 _LARGEST = 1024  # px a side of what is assessed
 _NAMED = 2  # statistics that a warning names
-_RESIDUAL_RANGE = 4.0  # the picture of the residual goes from minus to plus so many standard deviations
+_RESIDUAL_RANGE = (
+    4.0  # the picture of the residual goes from minus to plus so many standard deviations
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class TrustReport:
     def record(self) -> dict[str, Any]:
         """Plain data that strict JSON takes; None for what is not known."""
         noise = {name: _finite(value) for name, value in vars(self.noise).items()}
-        numbers = {} if self.taken is None else {name: _finite(v) for name, v in self.taken.numbers.items()}
+        numbers = (
+            {}
+            if self.taken is None
+            else {name: _finite(v) for name, v in self.taken.numbers.items()}
+        )
         return {
             "noise": noise,
             "distance": _finite(self.distance),
@@ -70,11 +76,17 @@ class TrustReport:
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         if self.noise.sd < LEAST_NOISE:
             return f"Noise below {LEAST_NOISE:.1%} of the range.{usual}"
-        along = f", correlated by {self.noise.along:.2f} along lines" if abs(self.noise.along) > 0.1 else ""
+        along = (
+            f", correlated by {self.noise.along:.2f} along lines"
+            if abs(self.noise.along) > 0.1
+            else ""
+        )
         return f"Noise {self.noise.sd:.1%} of the range{along}.{usual}"
 
 
-def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None) -> TrustReport:
+def assess(
+    model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None
+) -> TrustReport:
     """Say how far to trust what a model made of an image. It never raises an error for the contents of an image.
 
     Args:
@@ -88,9 +100,13 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
         size = " x ".join(map(str, image.shape[::-1]))
         least = f"at least {SMALLEST} x {SMALLEST} px are needed"
-        return _unknown(f"The image of {size} px is too small to be compared with those of the training: {least}.")
+        return _unknown(
+            f"The image of {size} px is too small to be compared with those of the training: {least}."
+        )
     if not (np.isfinite(image).all() and np.isfinite(restored).all()):
-        return _unknown("The image has pixels that are not finite numbers, so nothing can be said of its restoration.")
+        return _unknown(
+            "The image has pixels that are not finite numbers, so nothing can be said of its restoration."
+        )
     if reference is None and isinstance(model, ShuffledUNet):
         reference = shipped_reference()
     image, restored = _middle(image, restored)
@@ -112,26 +128,36 @@ def assess(model: Network, image: NDArray, restored: NDArray, *, reference: Refe
         sentence = _NOT_NOISE[reference.residual_names[worst]][int(high)]
         nothing = statistics.noise.sd < LEAST_NOISE and sentence == _NOT_NOISE["strength"][0]
         warnings.append(_NO_NOISE if nothing else sentence)
-    return TrustReport(statistics.noise, distance, residual_distance, unusual, taken, warnings + lost)
+    return TrustReport(
+        statistics.noise, distance, residual_distance, unusual, taken, warnings + lost
+    )
 
 
-def assess_pair(model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray) -> TrustReport:
+def assess_pair(
+    model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray
+) -> TrustReport:
     """As `assess`, for a pair: `lr` (H, W) as recorded, `restored` on the grid of HR; of the field that they share."""
     matrix = np.array(pair.report.matrix)
     height, width = restored.shape
-    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]])
+    corners = np.array(
+        [[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]
+    )
     x, y = (cv2.invertAffineTransform(matrix) @ corners.T).round(6)
     left, top = max(math.ceil(max(x[0], x[2])), 0), max(math.ceil(max(y[0], y[1])), 0)
     image = lr[top : math.floor(min(y[2], y[3])) + 1, left : math.floor(min(x[1], x[3])) + 1]
     if 0 in image.shape:
-        return _unknown("The image and its HR share no field, so nothing can be said of its restoration.")
+        return _unknown(
+            "The image and its HR share no field, so nothing can be said of its restoration."
+        )
     matrix[:, 2] += matrix[:, :2] @ (left, top)
     fine: NDArray = np.asarray(restored, np.float32)
     if (sigma := 0.4 * math.sqrt(max(pair.report.magnification**2 - 1, 0))) > 0:
         fine = np.asarray(
             cv2.GaussianBlur(fine, (0, 0), sigma), np.float32
         )  # so that nothing is folded onto the coarser grid
-    same = cv2.warpAffine(fine, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    same = cv2.warpAffine(
+        fine, matrix, image.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
     return assess(model, image, same)
 
 
@@ -165,9 +191,7 @@ _NOT_NOISE = {
 }
 """What a residual says whose number is below or above its limits."""
 _NO_NOISE = "The image has next to no noise, and next to nothing was taken away."
-_PATTERN_LOST = (
-    "What was taken away repeats regularly: a fine pattern of the specimen, such as an array of holes, may be lost."
-)
+_PATTERN_LOST = "What was taken away repeats regularly: a fine pattern of the specimen, such as an array of holes, may be lost."
 
 
 def _unlike_training(unusual: list[str]) -> str:

@@ -44,14 +44,18 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     image = np.ascontiguousarray(image, np.float32)
     same = np.ascontiguousarray(restored, np.float32)
     if same.shape != image.shape:
-        same = np.asarray(cv2.resize(same, image.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+        same = np.asarray(
+            cv2.resize(same, image.shape[::-1], interpolation=cv2.INTER_AREA), np.float32
+        )
     blurred = _blurred_alike(same, image)
     taken = image - blurred
     inner = (slice(_EDGE, -_EDGE),) * 2
     brightness = cv2.GaussianBlur(same, (0, 0), 1.5)
     expected = np.sqrt(np.maximum(noise.variance(brightness), LEAST_NOISE**2))[inner]
     unit = taken[inner] / expected
-    unit = unit - unit.mean(1, keepdims=True)  # offsets of whole lines are errors of the scan, and rightly removed
+    unit = unit - unit.mean(
+        1, keepdims=True
+    )  # offsets of whole lines are errors of the scan, and rightly removed
     left = estimate_noise(same).sd
     numbers = {
         "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
@@ -62,7 +66,9 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     return Residual(taken, numbers, lost_pattern(taken))
 
 
-def _blurred_alike(restored: NDArray[np.float32], image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _blurred_alike(
+    restored: NDArray[np.float32], image: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """The result through the 5 x 5 filter that brings it closest to the image, by least squares."""
     half = _KERNEL // 2
     padded = cv2.copyMakeBorder(restored, half, half, half, half, cv2.BORDER_REFLECT_101)
@@ -80,12 +86,18 @@ def _blurred_alike(restored: NDArray[np.float32], image: NDArray[np.float32]) ->
     weights = start + np.linalg.solve(gram + ridge, samples.T @ (target - samples @ start))
     offset = centre[1] - float(centre[0] @ weights)
     kernel = weights.reshape(_KERNEL, _KERNEL).astype(np.float32)
-    return cv2.filter2D(restored, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101) + np.float32(offset)
+    return cv2.filter2D(
+        restored, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101
+    ) + np.float32(offset)
 
 
 def _blocks(values: NDArray) -> NDArray:
     rows, columns = (length // _BLOCK for length in values.shape)
-    return values[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK).mean((1, 3))
+    return (
+        values[: rows * _BLOCK, : columns * _BLOCK]
+        .reshape(rows, _BLOCK, columns, _BLOCK)
+        .mean((1, 3))
+    )
 
 
 def _slow(unit: NDArray) -> float:
@@ -100,7 +112,10 @@ def _structure(unit: NDArray, brightness: NDArray) -> float:
     """Correlation, over blocks, of the logarithms of the residual's variance and of the result's squared gradient."""
     gradient = squared_gradient(brightness)
     # In float32 the rounding of a constant's mean would pass for a deviation.
-    energies = (_blocks(np.square(unit, dtype=np.float64)) + 1e-3, _blocks(gradient.astype(np.float64)) + 1e-7)
+    energies = (
+        _blocks(np.square(unit, dtype=np.float64)) + 1e-3,
+        _blocks(gradient.astype(np.float64)) + 1e-7,
+    )
     first, second = (np.log(energy).ravel() for energy in energies)
     if first.std() < 1e-6 or second.std() < 1e-6:
         return 0.0

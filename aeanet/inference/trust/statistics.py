@@ -15,7 +15,9 @@ from aeanet.inference.trust.noise import Noise, estimate_noise
 
 SMALLEST = 64  # px: a smaller side is too short for the spectrum
 _WINDOW = 32  # px: side of the windows of the spectrum
-_RINGS = np.array([0.04, 0.08, 0.14, 0.2, 0.27, 0.34, 0.42, 0.5])  # limits of the bands, cycles per px
+_RINGS = np.array(
+    [0.04, 0.08, 0.14, 0.2, 0.27, 0.34, 0.42, 0.5]
+)  # limits of the bands, cycles per px
 _LAGS = (1, 2, 4, 8)  # px
 _BLOCK = 8  # px
 _FLOOR = 1e-4  # below it a share of pixels or blocks counts as none
@@ -36,9 +38,17 @@ def describe(image: NDArray) -> Statistics:
     """Statistics of an image (H, W) in [0, 1], finite, both sides at least `SMALLEST` px; else ValueError."""
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < SMALLEST or not np.isfinite(image).all():
-        raise ValueError(f"a finite image (H, W) of at least {SMALLEST} px a side is wanted, got {image.shape}.")
+        raise ValueError(
+            f"a finite image (H, W) of at least {SMALLEST} px a side is wanted, got {image.shape}."
+        )
     noise = estimate_noise(image)
-    values = _grey_levels(image) | _noise(image, noise) | _spectrum(image) | _differences(image) | _blocks(image)
+    values = (
+        _grey_levels(image)
+        | _noise(image, noise)
+        | _spectrum(image)
+        | _differences(image)
+        | _blocks(image)
+    )
     return Statistics({name: float(value) for name, value in values.items()}, noise)
 
 
@@ -53,7 +63,9 @@ def _moments(values: NDArray) -> tuple[float, float]:
     variance = float(squares.mean(dtype=np.float64))
     if variance < 1e-10:
         return 0.0, float(np.log(3))
-    third, fourth = (float((squares * other).mean(dtype=np.float64)) for other in (centred, squares))
+    third, fourth = (
+        float((squares * other).mean(dtype=np.float64)) for other in (centred, squares)
+    )
     return third / variance**1.5, float(np.log(fourth / variance**2))
 
 
@@ -72,7 +84,9 @@ def _grey_levels(image: NDArray) -> dict[str, float]:
         "share of white pixels": _log((image >= 1).mean(), _FLOOR),
         "missing grey levels": _log((between == 0).mean(), 0.01),
         "the commonest grey level": _log(between.max() * len(between), 0.01),
-        "roughness of the histogram": _log(np.abs(np.diff(between, 2)).sum() / max(between.sum(), 1e-9), 0.01),
+        "roughness of the histogram": _log(
+            np.abs(np.diff(between, 2)).sum() / max(between.sum(), 1e-9), 0.01
+        ),
     }
 
 
@@ -82,7 +96,9 @@ def _noise(image: NDArray, noise: Noise) -> dict[str, float]:
     inside = np.quantile(off[::2, ::2], 0.7) + 1 / 255
     return {
         "noise": _log(noise.sd, 1e-3),
-        "growth of the noise with brightness": np.clip(noise.slope * image.mean() / (noise.sd**2 + 1e-6), -2, 2),
+        "growth of the noise with brightness": np.clip(
+            noise.slope * image.mean() / (noise.sd**2 + 1e-6), -2, 2
+        ),
         "correlation of the noise along the line": noise.along,
         "correlation of the noise across lines": noise.across,
         "outlying pixels": _log((off > 5 * inside).mean(), _FLOOR),
@@ -92,7 +108,9 @@ def _noise(image: NDArray, noise: Noise) -> dict[str, float]:
 
 def mean_power(image: NDArray, side: int) -> tuple[NDArray[np.float64], int]:
     """Mean power spectrum (side, side) of windows of that side, each half beyond the one before; and their number."""
-    views = np.lib.stride_tricks.sliding_window_view(image, (side, side))[:: side // 2, :: side // 2]
+    views = np.lib.stride_tricks.sliding_window_view(image, (side, side))[
+        :: side // 2, :: side // 2
+    ]
     hann = np.hanning(side + 1)[:-1].astype(np.float32)
     weight = np.outer(hann, hann)
     total = np.zeros((side, side))
@@ -115,25 +133,43 @@ def _spectrum(image: NDArray) -> dict[str, float]:
         ring = (radius >= low) & (radius < high)
         along, across = (power[ring & (np.abs(a) > 2 * np.abs(b))] for a, b in ((x, y), (y, x)))
         if along.size:
-            values[f"spectrum along against across lines at {low:.2f}"] = np.log10(along.mean() / across.mean())
+            values[f"spectrum along against across lines at {low:.2f}"] = np.log10(
+                along.mean() / across.mean()
+            )
         if low >= 0.08:
-            rising, falling = (power[ring & (np.abs(x) > 0.03) & (sign * x * y > 0.25 * radius**2)] for sign in (1, -1))
-            values[f"spectrum along the two diagonals at {low:.2f}"] = np.log10(rising.mean() / falling.mean())
+            rising, falling = (
+                power[ring & (np.abs(x) > 0.03) & (sign * x * y > 0.25 * radius**2)]
+                for sign in (1, -1)
+            )
+            values[f"spectrum along the two diagonals at {low:.2f}"] = np.log10(
+                rising.mean() / falling.mean()
+            )
     corner = power[(np.abs(x) > 0.4) & (np.abs(y) > 0.4)].mean()
     values["finest checker pattern"] = np.log10(power[_WINDOW // 2, _WINDOW // 2] / corner)
     half, third = _WINDOW // 2, _WINDOW // 3
-    for name, rows in (("columns", power.T), ("lines", power)):  # of every second, and of every third
+    for name, rows in (
+        ("columns", power.T),
+        ("lines", power),
+    ):  # of every second, and of every third
         values[f"finest {name}"] = np.log10(rows[half, 0] / rows[half - 4, 0])
         values[f"pairs of {name}"] = np.log10(rows[half].mean() / rows[half - 3].mean())
-        values[f"triples of {name}"] = np.log10(rows[third : third + 2].mean() / rows[[third - 2, third + 3]].mean())
+        values[f"triples of {name}"] = np.log10(
+            rows[third : third + 2].mean() / rows[[third - 2, third + 3]].mean()
+        )
     values["fall of the whole spectrum"] = levels[0] - np.log10(corner)
     structure = [max(10**level - corner, 0.02 * corner) for level in levels[:5]]
     for (low, high), power_here in zip(rings[1:5], structure[1:], strict=True):
-        values[f"structure at {low:.2f} to {high:.2f} cycles per px"] = np.log10(power_here / structure[0])
+        values[f"structure at {low:.2f} to {high:.2f} cycles per px"] = np.log10(
+            power_here / structure[0]
+        )
     values["corner of the spectrum"] = np.log10(corner) - levels[-1]
     outer = (radius > 0.15) & (radius <= 0.5)
-    expected = np.maximum.reduce([cv2.blur(np.fft.fftshift(power), size) for size in ((5, 1), (1, 5), (5, 5))])
-    values["peaks of the spectrum"] = np.log10(np.max((np.fft.fftshift(power) / expected)[np.fft.fftshift(outer)]))
+    expected = np.maximum.reduce(
+        [cv2.blur(np.fft.fftshift(power), size) for size in ((5, 1), (1, 5), (5, 5))]
+    )
+    values["peaks of the spectrum"] = np.log10(
+        np.max((np.fft.fftshift(power) / expected)[np.fft.fftshift(outer)])
+    )
     return values
 
 
@@ -151,8 +187,12 @@ def _differences(image: NDArray) -> dict[str, float]:
     for name, means in (("lines", image.mean(1)), ("columns", image.mean(0))):
         steps = means[1:-1] - 0.5 * (means[:-2] + means[2:])
         usual = np.median(np.abs(steps)) + 1e-4
-        values[f"whole {name} that stand out"] = np.log10(np.quantile(np.abs(steps), 0.98) / usual + 0.1)
-        values[f"steps between {name}"] = np.log10(usual / (10 ** (sizes[0] / 2) / np.sqrt(image.shape[1])))
+        values[f"whole {name} that stand out"] = np.log10(
+            np.quantile(np.abs(steps), 0.98) / usual + 0.1
+        )
+        values[f"steps between {name}"] = np.log10(
+            usual / (10 ** (sizes[0] / 2) / np.sqrt(image.shape[1]))
+        )
     return values
 
 
@@ -169,7 +209,10 @@ def _blocks(image: NDArray) -> dict[str, float]:
         "least local contrast": np.quantile(logs, 0.05),
     }
     means = blocks.mean((1, 3))
-    larger = [cv2.resize(means, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) for scale in (2, 4)]
+    larger = [
+        cv2.resize(means, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+        for scale in (2, 4)
+    ]
     sizes = [
         np.log10(float(np.median(spread**2)) + 1e-6),
         *(np.log10(float(np.var(m)) + 1e-6) for m in (means, *larger)),

@@ -8,4 +8,12 @@ from aeanet.io.images.reading import SUFFIXES, read_image
 from aeanet.io.images.writing import result_name, write_image
 from aeanet.io.pixel_size import PixelSize
 
-__all__ = ["SUFFIXES", "ImageError", "Micrograph", "PixelSize", "read_image", "result_name", "write_image"]
+__all__ = [
+    "SUFFIXES",
+    "ImageError",
+    "Micrograph",
+    "PixelSize",
+    "read_image",
+    "result_name",
+    "write_image",
+]

@@ -6,7 +6,10 @@ from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import fraction
 
-TOLERANCES = (0, 8)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
+TOLERANCES = (
+    0,
+    8,
+)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
 HEIGHTS = (0.015, 0.25)  # of the image
 MIN_ROWS = 12
 PLAIN = 0.97  # share of one colour in a row that is a line or bare background; rounded corners may take the rest
@@ -40,7 +43,9 @@ def find_bar(image: NDArray) -> int:
             bar = strip[edge:]
             background, _ = _most_common(bar, tolerance)
             painted = (np.abs(bar - background) <= tolerance).mean(axis=1) >= PAINTED
-            if (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all() and _is_written_on(bar, background):
+            if (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all() and _is_written_on(
+                bar, background
+            ):
                 return len(bar)
     return 0
 
@@ -48,7 +53,9 @@ def find_bar(image: NDArray) -> int:
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
     """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)
-    counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(ordered.size)
+    counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(
+        ordered.size
+    )
     first = int(counts.argmax())
     return float(ordered[first]) + tolerance, int(counts[first])
 

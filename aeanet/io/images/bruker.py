@@ -32,7 +32,9 @@ def check_tree(path: Path) -> None:
             file.seek(_START + chunk * address)
             part = file.read(_CHUNK_HEADER + min(per_chunk, count - len(parents)) * _ITEM)
             for start in range(_CHUNK_HEADER, len(part), _ITEM):
-                size, parent, is_folder = struct.unpack_from("<4xQ28xi176x?", part.ljust(start + _ITEM, b"\0"), start)
+                size, parent, is_folder = struct.unpack_from(
+                    "<4xQ28xi176x?", part.ljust(start + _ITEM, b"\0"), start
+                )
                 if size > total and not is_folder:
                     raise ValueError("it states files that are longer than itself")
                 parents.append(parent)

@@ -40,7 +40,9 @@ def decoding(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} cannot be read as an image: {error}.") from error
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageError(f"{path} cannot be read as an image, it may be damaged or cut short: {reason}.") from error
+        raise ImageError(
+            f"{path} cannot be read as an image, it may be damaged or cut short: {reason}."
+        ) from error
 
 
 @contextmanager
@@ -68,8 +70,14 @@ class GreyScale:
         """Pixels, clipped to [0, 1], as values."""
         half = _halved(self.low, self.high)
         low, high = self.low * half, self.high * half
-        values = (np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low).clip(low, high) / half
-        return values.astype(self.dtype) if self.dtype.kind == "f" else np.rint(values).astype(self.dtype)
+        values = (np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low).clip(
+            low, high
+        ) / half
+        return (
+            values.astype(self.dtype)
+            if self.dtype.kind == "f"
+            else np.rint(values).astype(self.dtype)
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,9 @@ def _halved(low: float, high: float) -> float:
     return 1.0 if math.isfinite(high - low) else 0.5
 
 
-def value_range(dtype: np.dtype, least: float, most: float, bits: int | None = None) -> tuple[float, float]:
+def value_range(
+    dtype: np.dtype, least: float, most: float, bits: int | None = None
+) -> tuple[float, float]:
     """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
 
     They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the least value of a

@@ -35,7 +35,9 @@ def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
     images = [signal for signal in signals if _is_image(signal)]
     real = [signal for signal in images if signal["data"].dtype.kind != "c"] or images
     if len(real) != 1:
-        raise NotOneImageError(f"one 2-D image is wanted, it holds {', '.join(map(_describe, signals)) or 'none'}")
+        raise NotOneImageError(
+            f"one 2-D image is wanted, it holds {', '.join(map(_describe, signals)) or 'none'}"
+        )
     raw = np.squeeze(np.asarray(real[0]["data"]))
     return _colours(raw), _pixel_size(real[0]), kind
 
@@ -62,7 +64,9 @@ def _is_image(signal: dict[str, Any]) -> bool:
 
 def _describe(signal: dict[str, Any]) -> str:
     name = signal["metadata"].get("General", {}).get("title") or "unnamed"
-    return f"{name} ({' x '.join(str(size) for size in signal['data'].shape)} {signal['data'].dtype})"
+    return (
+        f"{name} ({' x '.join(str(size) for size in signal['data'].shape)} {signal['data'].dtype})"
+    )
 
 
 def _pixel_size(signal: dict[str, Any]) -> PixelSize | None:
@@ -77,4 +81,8 @@ def _pixel_size(signal: dict[str, Any]) -> PixelSize | None:
 
 def _colours(raw: NDArray) -> NDArray:
     """rosettasciio's records of R, G, B (and A) -> (H, W, 3)."""
-    return raw if raw.dtype.names is None else np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)
+    return (
+        raw
+        if raw.dtype.names is None
+        else np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)
+    )

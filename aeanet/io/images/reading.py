@@ -84,20 +84,32 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
-            raise ImageError(f"{path} is a folder: name the images in it, for instance by {path / '*.tif'}.")
+            raise ImageError(
+                f"{path} is a folder: name the images in it, for instance by {path / '*.tif'}."
+            )
         raise ImageError(
             f"{path} is not an image of a known kind: a name ending in one of {', '.join(SUFFIXES)} is wanted."
         )
     check_file(path)
     with decoding(path):
         decoded = _decode(path)
-    raw = decoded.raw.astype(WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False)
+    raw = decoded.raw.astype(
+        WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False
+    )
     if raw.dtype.kind not in "buif" or raw.size == 0:
-        raise ImageError(f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted.")
+        raise ImageError(
+            f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted."
+        )
     if not np.isfinite(raw).all():
         raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
     grey = _grey(raw)
-    bar = 0 if keep_bar else find_bar(grey) if decoded.specimen is None else len(grey) - decoded.specimen
+    bar = (
+        0
+        if keep_bar
+        else find_bar(grey)
+        if decoded.specimen is None
+        else len(grey) - decoded.specimen
+    )
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
     pixels = to_pixels(grey, low, high)
@@ -108,7 +120,9 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
 def check_file(path: Path) -> None:
     """Raise ImageError unless `path` is a file with content that can be read, and of the kind that its name says."""
     try:
-        if path.exists() and not path.is_file():  # to open a named pipe would wait for its other end
+        if (
+            path.exists() and not path.is_file()
+        ):  # to open a named pipe would wait for its other end
             what = "a directory" if path.is_dir() else "a pipe or a device"
             raise ImageError(f"{path} cannot be read: it is {what}, not a file.")
         found = signature(path)
@@ -142,7 +156,9 @@ def _decode_raster(content: bytes) -> NDArray:
         raise ValueError("its beginning is that of no PNG, JPEG or BMP") from None
     with image:
         if image.width * image.height > MOST_PIXELS_PER_BYTE * len(content):
-            raise ValueError(f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it states")
+            raise ValueError(
+                f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it states"
+            )
         image.load()  # refuses damaged files, of which OpenCV would write to the terminal; but it cuts colour to 8 bits
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
@@ -155,27 +171,52 @@ def _decode_tiff(path: Path) -> _Decoded:
     with tifffile.TiffFile(path) as file:
         page = one_page(file)
         kind = next((name for flag, name in _TIFF_KINDS.items() if getattr(file, flag)), "TIFF")
-        return _Decoded(_tiff_values(page), kind, pixel_size_of_tiff(file), specimen_rows(file), significant_bits(file))
+        return _Decoded(
+            _tiff_values(page),
+            kind,
+            pixel_size_of_tiff(file),
+            specimen_rows(file),
+            significant_bits(file),
+        )
 
 
 def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also for an odd page."""
-    pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
+    pages = [
+        page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced
+    ]
     largest = max(pages, key=lambda page: page.size) if pages else None
-    pages = [page for page in pages if largest is None or page is largest or not _is_thumbnail(page, largest)]
+    pages = [
+        page
+        for page in pages
+        if largest is None or page is largest or not _is_thumbnail(page, largest)
+    ]
     images = len(pages)
     if pages:
-        images = max(images, (file.imagej_metadata or {}).get("images", 1))  # ImageJ describes a large stack once
+        images = max(
+            images, (file.imagej_metadata or {}).get("images", 1)
+        )  # ImageJ describes a large stack once
     if images != 1:
-        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (len(pages) > 4)
+        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (
+            len(pages) > 4
+        )
         described = f" ({', '.join(sizes)})" if sizes else ""
         raise NotOneImageError(f"it holds {images} images{described}, one is wanted")
     (page,) = pages
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and (page.dtype is None or page.dtype.kind not in "ub"):
-        raise NotOneImageError(f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such")
-    held, stored = page.size * (1 if page.dtype is None else page.dtype.itemsize), sum(page.databytecounts)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and (
+        page.dtype is None or page.dtype.kind not in "ub"
+    ):
+        raise NotOneImageError(
+            f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such"
+        )
+    held, stored = (
+        page.size * (1 if page.dtype is None else page.dtype.itemsize),
+        sum(page.databytecounts),
+    )
     if held > MOST_PIXELS_PER_BYTE * stored or 0 in page.databytecounts:
-        raise ValueError(f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it states")
+        raise ValueError(
+            f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it states"
+        )
     return page
 
 
@@ -202,7 +243,9 @@ def _tiff_values(page: tifffile.TiffPage) -> NDArray:
     if raw.ndim == 3 and raw.shape[-1] == 1:
         raw = raw[..., 0]
     if raw.ndim != 2 and not (raw.ndim == 3 and raw.shape[-1] == 3):
-        raise NotOneImageError(f"it holds an array of shape {raw.shape}, one grey or colour image is wanted")
+        raise NotOneImageError(
+            f"it holds an array of shape {raw.shape}, one grey or colour image is wanted"
+        )
     return raw
 
 

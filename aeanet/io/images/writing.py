@@ -21,11 +21,19 @@ def result_name(path: str | os.PathLike[str]) -> str:
     """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else OME-TIFF (.tif)."""
     path = Path(path)
     suffix = path.suffix.lower()
-    return path.name if suffix == ZARR_SUFFIX else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
+    return (
+        path.name
+        if suffix == ZARR_SUFFIX
+        else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
+    )
 
 
 def write_image(
-    path: str | os.PathLike[str], pixels: NDArray, *, like: Micrograph | None = None, magnification: float = 1.0
+    path: str | os.PathLike[str],
+    pixels: NDArray,
+    *,
+    like: Micrograph | None = None,
+    magnification: float = 1.0,
 ) -> Path:
     """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None); returns the path.
 
@@ -37,7 +45,9 @@ def write_image(
     path = Path(path)
     pixels = np.asarray(pixels)
     if pixels.ndim != 2 or pixels.size == 0 or not np.isfinite(pixels).all():
-        raise ImageError(f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}.")
+        raise ImageError(
+            f"{path} is not written: a finite (H, W) image is wanted, got shape {pixels.shape}."
+        )
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
     content = _encode(path, like.to_raw(pixels), size, like.bits)
@@ -55,5 +65,7 @@ def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | 
         return buffer.getvalue()
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
     if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
-        raise ImageError(f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use .tif.")
+        raise ImageError(
+            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use .tif."
+        )
     return cv2.imencode(suffix, raw)[1].tobytes()

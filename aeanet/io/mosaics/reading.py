@@ -12,8 +12,21 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from aeanet.io.images.micrograph import WIDER, GreyScale, ImageError, decoding, to_pixels, value_range
-from aeanet.io.images.reading import MOST_PIXELS_PER_BYTE, TIFF_SUFFIXES, ZARR_SUFFIX, check_file, one_page
+from aeanet.io.images.micrograph import (
+    WIDER,
+    GreyScale,
+    ImageError,
+    decoding,
+    to_pixels,
+    value_range,
+)
+from aeanet.io.images.reading import (
+    MOST_PIXELS_PER_BYTE,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIX,
+    check_file,
+    one_page,
+)
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
@@ -60,7 +73,11 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     check_file(path)
     with decoding(path), tifffile.TiffFile(path) as file:
         page: Any = one_page(file)
-        return (page.imagelength, page.imagewidth) if page.imagelength * page.imagewidth > LARGE else None
+        return (
+            (page.imagelength, page.imagewidth)
+            if page.imagelength * page.imagewidth > LARGE
+            else None
+        )
 
 
 @contextmanager
@@ -89,7 +106,11 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
             file = stack.enter_context(tifffile.TiffFile(path))
             page = _checked_page(path, file)
             stored = _open_tiff(path, page)
-        white = np.iinfo(page.dtype).max if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else None
+        white = (
+            np.iinfo(page.dtype).max
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+            else None
+        )
 
         def raw(rows: slice, columns: slice) -> NDArray:
             values = np.asarray(stored(rows, columns))
@@ -104,18 +125,28 @@ def _check_folder(path: Path) -> None:
     try:
         here = {entry.name for entry in path.iterdir()}
     except OSError as error:
-        raise ImageError(f"{path} cannot be read as a Zarr folder: {error.strerror or error}.") from error
+        raise ImageError(
+            f"{path} cannot be read as a Zarr folder: {error.strerror or error}."
+        ) from error
     if not here & _ZARR_METADATA:
-        raise ImageError(f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is in it.")
+        raise ImageError(
+            f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is in it."
+        )
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
     page: Any = one_page(file)
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
-        raise ImageError(f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted.")
+        raise ImageError(
+            f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted."
+        )
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        raise ImageError(f"{path} has a colour table, and a large image must be grey: save it as grey first.")
-    end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+        raise ImageError(
+            f"{path} has a colour table, and a large image must be grey: save it as grey first."
+        )
+    end = max(
+        offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
+    )
     size = path.stat().st_size
     if end > size:
         raise ImageError(f"{path} is cut short: {size:,} of {end:,} bytes are there.")
@@ -149,21 +180,36 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
         level = image["datasets"][0]
         pixel_size = _pixel_size_of_zarr(image, level)
         node = zarr.open_array(path / level["path"], mode="r")
-    if node.ndim < 2 or any(length != 1 for length in node.shape[:-2]) or node.dtype.kind not in "uif":
-        raise ImageError(f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted.")
+    if (
+        node.ndim < 2
+        or any(length != 1 for length in node.shape[:-2])
+        or node.dtype.kind not in "uif"
+    ):
+        raise ImageError(
+            f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted."
+        )
     pixels = math.prod(node.shape)
     if pixels > LARGE and pixels > MOST_PIXELS_PER_BYTE * (stored := node.nbytes_stored()):
-        raise ImageError(f"{path} is damaged: {stored:,} bytes cannot hold the {pixels:,} pixels it states.")
+        raise ImageError(
+            f"{path} is damaged: {stored:,} bytes cannot hold the {pixels:,} pixels it states."
+        )
     return node, pixel_size, bits
 
 
 def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
-    transformations = (*level.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ()))
+    transformations = (
+        *level.get("coordinateTransformations", ()),
+        *image.get("coordinateTransformations", ()),
+    )
     scales = [t["scale"] for t in transformations if t["type"] == "scale"]
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
     if not scales or len(units) < 2 or units[-1] != units[-2]:
         return None
-    return PixelSize.of(math.prod(scale[-1] for scale in scales), math.prod(scale[-2] for scale in scales), units[-1])
+    return PixelSize.of(
+        math.prod(scale[-1] for scale in scales),
+        math.prod(scale[-2] for scale in scales),
+        units[-1],
+    )
 
 
 def _mosaic(
@@ -186,7 +232,11 @@ def _mosaic(
 
 
 def _extremes(
-    path: Path, shape: tuple[int, int], dtype: np.dtype, raw: Callable[[slice, slice], NDArray], bits: int | None
+    path: Path,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    raw: Callable[[slice, slice], NDArray],
+    bits: int | None,
 ) -> tuple[float, float]:
     """The least and the greatest value of the image; those of the type if it has 8 bits."""
     if dtype == np.uint8 and bits in (None, 8):

@@ -69,12 +69,16 @@ def create_mosaic(
     Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
     that of a folder which is no image.
     """
-    from aeanet.distributed import agreeing  # imports PyTorch, which whoever writes a mosaic has in use
+    from aeanet.distributed import (
+        agreeing,
+    )  # imports PyTorch, which whoever writes a mosaic has in use
 
     path = path.resolve()  # of a link, the image that it points to is replaced
     partial = path.with_name(f".{path.name}.partial")
     leads = group is None or group.rank() == 0
-    kind: type[_ZarrFile] | type[_TiffFile] = _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
+    kind: type[_ZarrFile] | type[_TiffFile] = (
+        _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
+    )
     with ExitStack() as stack:
         with agreeing(group), encoding(path):
             if leads:
@@ -149,10 +153,18 @@ class _TiffFile:
     """A BigTIFF in uncompressed tiles; each process can write any region of it."""
 
     @staticmethod
-    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
+    def create(
+        path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
+    ) -> None:
         metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
-        layout: dict[str, Any] = {"shape": shape, "dtype": like.dtype.newbyteorder("<"), "tile": (FILE_TILE, FILE_TILE)}
-        tifffile.imwrite(path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata)
+        layout: dict[str, Any] = {
+            "shape": shape,
+            "dtype": like.dtype.newbyteorder("<"),
+            "tile": (FILE_TILE, FILE_TILE),
+        }
+        tifffile.imwrite(
+            path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata
+        )
 
     def __init__(self, path: Path) -> None:
         with tifffile.TiffFile(path) as file:
@@ -172,7 +184,10 @@ class _TiffFile:
             while start < left + width:
                 across, x = divmod(start, FILE_TILE)
                 stop = min(left + width, (across + 1) * FILE_TILE)
-                offset = self.offsets[down * self.across + across] + (y * FILE_TILE + x) * values.itemsize
+                offset = (
+                    self.offsets[down * self.across + across]
+                    + (y * FILE_TILE + x) * values.itemsize
+                )
                 part = values[row, start - left : stop - left]
                 if os.pwrite(self.file, part.data, offset) != part.nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -187,19 +202,25 @@ class _ZarrFile:
     """An OME-Zarr image of one level."""
 
     @staticmethod
-    def create(path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int) -> None:
+    def create(
+        path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
+    ) -> None:
         unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
         scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
         image: Any = {
             "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
-            "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
+            "datasets": [
+                {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+            ],
         }
         group = zarr.open_group(path, mode="w", zarr_format=3)
         group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
         if bits := like.bits:
             group.attrs[ZARR_BITS] = bits
         chunk = min(tile, max(shape))
-        group.create_array("0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x"))
+        group.create_array(
+            "0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x")
+        )
 
     def __init__(self, path: Path) -> None:
         self.array: Any = zarr.open_array(path / "0", mode="r+")

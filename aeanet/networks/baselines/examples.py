@@ -44,7 +44,9 @@ class Library(Network):
 
     def look_up(self, patches: Tensor) -> Tensor:
         """`restored`, of as many patches at a time as `AT_ONCE` allows."""
-        return torch.cat([self.restored(some) for some in patches.split(max(AT_ONCE // len(self.lr), 1))])
+        return torch.cat(
+            [self.restored(some) for some in patches.split(max(AT_ONCE // len(self.lr), 1))]
+        )
 
     def fit(self, pairs: "Sequence[RegisteredPair]", seed: int = 0) -> None:
         """Draw the library at random from the pairs' training regions. Raises PairError if they have no room."""
@@ -61,7 +63,9 @@ class Library(Network):
             for candidate in self.candidates if len(lr) else ():
                 self.setting.fill_(candidate)
                 errors.append(self.error(lr, hr))
-            self.setting.fill_(self.candidates[errors.index(min(errors))] if errors else self.candidates[0])
+            self.setting.fill_(
+                self.candidates[errors.index(min(errors))] if errors else self.candidates[0]
+            )
 
     def error(self, lr: Tensor, hr: Tensor) -> float:
         """Mean squared error of the restored patches."""

@@ -28,7 +28,12 @@ class SparseCombination(Library):
     candidates = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
     def __init__(
-        self, size: int = 16_384, patch: int = 7, neighbours: int = 16, stride: int = 2, iterations: int = 100
+        self,
+        size: int = 16_384,
+        patch: int = 7,
+        neighbours: int = 16,
+        stride: int = 2,
+        iterations: int = 100,
     ) -> None:
         config = {"name": "srsw", "stride": stride, "iterations": iterations}
         super().__init__(config, size=size, patch=patch, neighbours=neighbours)
@@ -37,17 +42,27 @@ class SparseCombination(Library):
     def forward(self, images: Tensor) -> Tensor:
         check_images(images)
         height, width = images.shape[2:]
-        down, across = (-(-max(length - self.patch, 0) // self.stride) + 1 for length in (height, width))
+        down, across = (
+            -(-max(length - self.patch, 0) // self.stride) + 1 for length in (height, width)
+        )
         extent = (down - 1) * self.stride + self.patch, (across - 1) * self.stride + self.patch
-        padded = F.pad(images.to(self.lr.dtype), (0, extent[1] - width, 0, extent[0] - height), mode="replicate")
+        padded = F.pad(
+            images.to(self.lr.dtype),
+            (0, extent[1] - width, 0, extent[0] - height),
+            mode="replicate",
+        )
         total = torch.zeros_like(padded)
         with torch.autocast(images.device.type, enabled=False):
             for image, sums in zip(padded, total, strict=True):
                 for rows in strips(down):
-                    strip = slice(rows.start * self.stride, (rows.stop - 1) * self.stride + self.patch)
+                    strip = slice(
+                        rows.start * self.stride, (rows.stop - 1) * self.stride + self.patch
+                    )
                     patches = F.unfold(image[None, :, strip], self.patch, stride=self.stride)[0].T
                     size = strip.stop - strip.start, extent[1]
-                    sums[:, strip] += F.fold(self.look_up(patches).T[None], size, self.patch, stride=self.stride)[0]
+                    sums[:, strip] += F.fold(
+                        self.look_up(patches).T[None], size, self.patch, stride=self.stride
+                    )[0]
             ones = torch.ones(1, self.patch**2, down * across, device=images.device)
             cover = F.fold(ones, extent, self.patch, stride=self.stride)
         return (total / cover)[:, :, :height, :width].to(images.dtype)
@@ -58,12 +73,17 @@ class SparseCombination(Library):
         similar = self.lr[index]  # (P, K, patch * patch)
         gram = similar @ similar.mT
         linear = (similar @ patches[:, :, None])[:, :, 0] - self.setting * distance
-        largest = gram.abs().sum(2).amax(1, keepdim=True)  # a bound of the eigenvalues; 0 where all is black
+        largest = (
+            gram.abs().sum(2).amax(1, keepdim=True)
+        )  # a bound of the eigenvalues; 0 where all is black
         step = 1 / largest.clamp_min(1e-6)
         weights = ahead = torch.full_like(distance, 1 / distance.shape[1])
         momentum = 1.0
         for _ in range(self.iterations):
-            before, weights = weights, (ahead - step * ((gram @ ahead[:, :, None])[:, :, 0] - linear)).clamp_min(0)
+            before, weights = (
+                weights,
+                (ahead - step * ((gram @ ahead[:, :, None])[:, :, 0] - linear)).clamp_min(0),
+            )
             following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             ahead = weights + (momentum - 1) / following * (weights - before)
             momentum = following

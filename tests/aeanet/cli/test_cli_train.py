@@ -77,11 +77,29 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
         "deterministic": True,
         "compile": False,
     }
-    options: list[object] = ["--betas", 0.8, 0.99, "--deterministic", "--no-compile", "--minutes", 2]
+    options: list[object] = [
+        "--betas",
+        0.8,
+        0.99,
+        "--deterministic",
+        "--no-compile",
+        "--minutes",
+        2,
+    ]
     for name, value in wanted.items():
         if name not in ("betas", "deterministic", "compile"):
             options += [f"--{name.replace('_', '-')}", value]
-    trained(pairs, "--out", tmp_path, *options, "--model", "aeanet", "--references", 5, "--no-batch-aware")
+    trained(
+        pairs,
+        "--out",
+        tmp_path,
+        *options,
+        "--model",
+        "aeanet",
+        "--references",
+        5,
+        "--no-batch-aware",
+    )
     found = record(tmp_path)
     assert found["recipe"] == wanted | {"max_seconds": 120}
     assert found["model"] == {"name": "aeanet", "references": 5, "batch_aware": False}
@@ -95,7 +113,9 @@ def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) ->
         (["--quick", "--model", "vdsr"], {"name": "vdsr"}),
     ],
 )
-def test_which_networks_are_residual(pairs: Path, tmp_path: Path, options: list[str], model: dict[str, Any]) -> None:
+def test_which_networks_are_residual(
+    pairs: Path, tmp_path: Path, options: list[str], model: dict[str, Any]
+) -> None:
     trained(pairs, "--out", tmp_path, *options, *BRIEF)
     assert record(tmp_path)["model"] == model
 
@@ -116,23 +136,35 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(pairs, "--out", tmp_path, "--resume")
 
 
-def test_ctrl_c_while_a_library_is_drawn(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aeanet.networks.baselines.Library.fit", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    assert aeanet_train(pairs, "--out", tmp_path, "--model", "srsw").exit_code == cli.shared.INTERRUPTED
+def test_ctrl_c_while_a_library_is_drawn(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "aeanet.networks.baselines.Library.fit", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    )
+    assert (
+        aeanet_train(pairs, "--out", tmp_path, "--model", "srsw").exit_code
+        == cli.shared.INTERRUPTED
+    )
     assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model", "vdsr", "--residual"], "the model 'vdsr' has no option 'residual'; it has none."),
+        (
+            ["--model", "vdsr", "--residual"],
+            "the model 'vdsr' has no option 'residual'; it has none.",
+        ),
         (
             ["--model", "unet", "--references", 3],
             "the model 'unet' has no option 'references'; its options are residual.",
         ),
     ],
 )
-def test_options_of_another_model(pairs: Path, tmp_path: Path, options: list[object], reason: str) -> None:
+def test_options_of_another_model(
+    pairs: Path, tmp_path: Path, options: list[object], reason: str
+) -> None:
     assert reason in refused(pairs, "--out", tmp_path, *options, *BRIEF)
 
 
@@ -141,14 +173,18 @@ def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
     assert " of 9,999 steps in " in ended_by_time.stdout
     assert "references learn nothing" not in ended_by_time.stderr
     for option, vain in (("--batch-aware", True), ("--no-batch-aware", False)):
-        done = trained(pairs, "--out", tmp_path / option, *BRIEF, "--steps", 1, "--batch", 1, option)
+        done = trained(
+            pairs, "--out", tmp_path / option, *BRIEF, "--steps", 1, "--batch", 1, option
+        )
         assert ("With --batch 1 the references learn nothing" in done.stderr) is vain
     assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
         pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
     )
 
 
-def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_options_it_is_the_papers_recipe(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Any] = []
 
     def note(data: object, recipe: Recipe, **options: object) -> None:
@@ -159,14 +195,27 @@ def test_without_options_it_is_the_papers_recipe(pairs: Path, tmp_path: Path, mo
     begun = aeanet_train(pairs, "--out", tmp_path)
     assert begun.exit_code == cli.shared.INTERRUPTED
     assert asked == [(Recipe(), "aeanet")]
-    assert ("120,000 steps take days without a GPU" in begun.stderr) is not torch.cuda.is_available()
+    assert (
+        "120,000 steps take days without a GPU" in begun.stderr
+    ) is not torch.cuda.is_available()
     assert "days" not in aeanet_train(pairs, "--out", tmp_path, "--quick").stderr
 
 
 def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [*BRIEF, "--steps", 100, "--validate", 1, "--references", 4]
-    command = [sys.executable, "-m", "aeanet", "train", pairs, "--out", run, "--checkpoint-every", 20, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "aeanet",
+        "train",
+        pairs,
+        "--out",
+        run,
+        "--checkpoint-every",
+        20,
+        *options,
+    ]
     with subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (run / "model.safetensors").exists():
             time.sleep(0.02)
@@ -174,10 +223,15 @@ def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_pa
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert record(run)["interrupted"]
-    assert "begun with references 4, not 8" in refused(pairs, "--out", run, "--resume", "--references", 8)
+    assert "begun with references 4, not 8" in refused(
+        pairs, "--out", run, "--resume", "--references", 8
+    )
     assert "100 steps in" in trained(pairs, "--out", run, "--resume").stdout
     data, held_back = hold_back(load_pairs(pairs), 1)
-    assert_same_model(run, train(data, Recipe.short(steps=100, crop=16, batch=2), references=4, residual=True).model)
+    assert_same_model(
+        run,
+        train(data, Recipe.short(steps=100, crop=16, batch=2), references=4, residual=True).model,
+    )
     found = record(run)
     assert found["data"]["held_back"] == [pair.name for pair in held_back] == ["1"]
     assert found["data"]["pairs"] == ["0", "2"]
@@ -208,16 +262,23 @@ def test_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
     assert record(run / "0")["recipe"]["seed"] == 1
 
 
-def test_a_pair_without_room_for_a_crop_has_no_model_of_its_own(pairs: Path, tmp_path: Path) -> None:
+def test_a_pair_without_room_for_a_crop_has_no_model_of_its_own(
+    pairs: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "pairs"
     for kind in ("lr", "hr"):
         (folder / kind).mkdir(parents=True)
         (folder / kind / "large.png").write_bytes((pairs / kind / "0.png").read_bytes())
         write_image(folder / kind / "small.png", getattr(simulate_pair(1, shape=(200, 320)), kind))
     result = trained(folder, "--out", tmp_path / "run", *BRIEF, "--crop", 205, "--self")
-    assert "Pair small is left out: No pair has room for a crop of 205 x 205 valid pixels" in result.stderr
+    assert (
+        "Pair small is left out: No pair has room for a crop of 205 x 205 valid pixels"
+        in result.stderr
+    )
     assert listed_models(tmp_path / "run") == {"large": "large"}
-    assert "None of the 2 pairs" in refused(folder, "--out", tmp_path / "new", *BRIEF, "--crop", 500, "--self")
+    assert "None of the 2 pairs" in refused(
+        folder, "--out", tmp_path / "new", *BRIEF, "--crop", 500, "--self"
+    )
 
 
 def test_what_cannot_be_is_one_sentence(pairs: Path, tmp_path: Path) -> None:
@@ -235,12 +296,16 @@ def test_what_cannot_be_is_one_sentence(pairs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_a_cuda_graph_without_a_gpu(pairs: Path, tmp_path: Path) -> None:
-    assert "needs one process on a CUDA device" in refused(pairs, "--out", tmp_path / "run", *BRIEF, "--cuda-graph")
+    assert "needs one process on a CUDA device" in refused(
+        pairs, "--out", tmp_path / "run", *BRIEF, "--cuda-graph"
+    )
     trained(pairs, "--out", tmp_path / "run", *BRIEF)  # nothing is in its way
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
-def test_short_of_memory(error: Exception, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_of_memory(
+    error: Exception, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise error
 
@@ -250,8 +315,24 @@ def test_short_of_memory(error: Exception, pairs: Path, tmp_path: Path, monkeypa
 
 def test_torchrun(pairs: Path, tmp_path: Path) -> None:
     """Two real processes: they speak as one, and end with one sentence each where neither can go on."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "aeanet", "train", str(pairs), "--out", str(tmp_path), *(str(word) for word in BRIEF)]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    command = [
+        *launcher,
+        "-m",
+        "aeanet",
+        "train",
+        str(pairs),
+        "--out",
+        str(tmp_path),
+        *(str(word) for word in BRIEF),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -44,11 +44,15 @@ def test_relevance_is_the_papers_formula(monkeypatch: pytest.MonkeyPatch) -> Non
         expected = query @ block.key(block.references).T
     assert maps.shape == (6, 12, 16)
     np.testing.assert_allclose(maps, expected[0].permute(2, 0, 1).numpy(), rtol=1e-3, atol=1e-4)
-    monkeypatch.setattr(model.bottom, "relevance", lambda _: pytest.fail("the network still records relevance"))
+    monkeypatch.setattr(
+        model.bottom, "relevance", lambda _: pytest.fail("the network still records relevance")
+    )
     model(torch.from_numpy(image)[None, None])
 
 
-@pytest.mark.parametrize(("name", "options"), [("unet", {}), ("gvtnet", {}), ("aeanet", {"references": 0})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("unet", {}), ("gvtnet", {}), ("aeanet", {"references": 0})]
+)
 def test_models_without_references_say_so(name: str, options: dict[str, int]) -> None:
     with pytest.raises(RelevanceError, match="has no shared references"):
         relevance_maps(build_model(name, **options), toy_pair(0).lr)
@@ -58,7 +62,10 @@ def test_the_most_varied_references_do_not_repeat_each_other() -> None:
     """Reference 3 varies most; 1 is a copy of it at less contrast, 4 is constant, 0 is new though weak, 2 half new."""
     random = np.random.default_rng(0)
     a, b, c = (random.standard_normal((2, 20, 30)) for _ in range(3))
-    images = [np.stack([b[i], 4 * a[i], 2 * c[i] + 2 * a[i], 5 * a[i], np.full((20, 30), 50.0)]) for i in range(2)]
+    images = [
+        np.stack([b[i], 4 * a[i], 2 * c[i] + 2 * a[i], 5 * a[i], np.full((20, 30), 50.0)])
+        for i in range(2)
+    ]
     assert most_varied(images, 2) == [3, 0]
     assert most_varied(images, 5) == [3, 0, 2]
     assert most_varied([of_image[[1, 3]] for of_image in images], 2) == [1]
@@ -77,10 +84,14 @@ def test_the_command(tmp_path: Path) -> None:
         write_image(image, toy_pair(seed, (24, 40)).lr)
     result = heatmaps(tmp_path / "run", *images, "--out", tmp_path / "out", "--references", 3)
     assert result.exit_code == 0, result.output
-    assert result.stdout.split() == [str(tmp_path / "out" / name) for name in ("0.npz", "1.npz", "heatmaps.png")]
+    assert result.stdout.split() == [
+        str(tmp_path / "out" / name) for name in ("0.npz", "1.npz", "heatmaps.png")
+    ]
     lr = np.rint(toy_pair(1, (24, 40)).lr * 255).astype(np.float32) / 255
     with np.load(tmp_path / "out" / "1.npz") as kept:
-        np.testing.assert_allclose(kept["relevance"], relevance_maps(model, upsample(lr, 2)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            kept["relevance"], relevance_maps(model, upsample(lr, 2)), rtol=1e-4, atol=1e-5
+        )
         assert kept["relevance"].shape == (6, 12, 20)
         assert len(set(kept["shown"])) == 3
 
@@ -89,10 +100,15 @@ def test_bad_images_and_models(tmp_path: Path) -> None:
     save_model(network(), tmp_path / "run" / "model.safetensors")
     write_image(tmp_path / "good.png", toy_pair(0).lr)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    result = heatmaps(tmp_path / "run", tmp_path / "broken.png", tmp_path / "good.png", "--out", tmp_path / "out")
+    result = heatmaps(
+        tmp_path / "run", tmp_path / "broken.png", tmp_path / "good.png", "--out", tmp_path / "out"
+    )
     assert result.exit_code == 1
     assert "broken.png" in result.stderr
-    assert result.stderr.strip().splitlines()[-1] == f"1 of 2 images could not be shown: {tmp_path / 'broken.png'}."
+    assert (
+        result.stderr.strip().splitlines()[-1]
+        == f"1 of 2 images could not be shown: {tmp_path / 'broken.png'}."
+    )
     assert (tmp_path / "out" / "good.npz").exists()
     plain = build_model("unet")
     plain.magnification = 2.0
@@ -100,6 +116,12 @@ def test_bad_images_and_models(tmp_path: Path) -> None:
     refused = heatmaps(tmp_path / "plain", tmp_path / "good.png", "--out", tmp_path / "none")
     assert refused.exit_code == 1
     assert "'unet' has no shared references" in refused.stderr
-    twins = heatmaps(tmp_path / "run", tmp_path / "good.png", tmp_path / "a" / "good.tif", "--out", tmp_path / "none")
+    twins = heatmaps(
+        tmp_path / "run",
+        tmp_path / "good.png",
+        tmp_path / "a" / "good.tif",
+        "--out",
+        tmp_path / "none",
+    )
     assert twins.exit_code == 1
     assert "two images are named good" in twins.stderr

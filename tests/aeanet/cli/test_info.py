@@ -48,7 +48,9 @@ def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
 
 def test_how_it_was_trained(tmp_path: Path) -> None:
     data = PairSet([toy_pair()], {"b": "too dark."})
-    trained = TrainingResult(build_model("unet"), steps=7, seconds=2.5, loss=0.125, interrupted=False)
+    trained = TrainingResult(
+        build_model("unet"), steps=7, seconds=2.5, loss=0.125, interrupted=False
+    )
     save_run(tmp_path, trained, Recipe.short(), data)
     found = record(tmp_path)
     assert found["parameters"] == 793_408
@@ -67,17 +69,26 @@ def test_the_shipped_model_fits_on_two_screens() -> None:
     lines = aeanet("info", "sem").stdout.splitlines()
     assert len(lines) < 80
     assert max(map(len, lines)) < 300
-    assert any(line.startswith("    real: ") and line.endswith(" records, see --json") for line in lines)
+    assert any(
+        line.startswith("    real: ") and line.endswith(" records, see --json") for line in lines
+    )
 
 
 def test_a_run_of_one_model_per_pair(tmp_path: Path) -> None:
-    (tmp_path / "models.json").write_text(json.dumps({"models": {"a": "a", "b": "b"}, "left_out": {}}))
+    (tmp_path / "models.json").write_text(
+        json.dumps({"models": {"a": "a", "b": "b"}, "left_out": {}})
+    )
     assert record(tmp_path)["models"] == {"a": "a", "b": "b"}
 
 
 def test_an_image(tmp_path: Path) -> None:
     raw = np.arange(4000, 4600, dtype=np.uint16).reshape(20, 30)
-    size = {"PhysicalSizeX": 1.5, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 2, "PhysicalSizeYUnit": "nm"}
+    size = {
+        "PhysicalSizeX": 1.5,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 2,
+        "PhysicalSizeYUnit": "nm",
+    }
     tifffile.imwrite(tmp_path / "a.tif", raw, ome=True, metadata={"axes": "YX"} | size)
     assert record(tmp_path / "a.tif") == {
         "file": str(tmp_path / "a.tif"),
@@ -106,7 +117,12 @@ def test_an_image_of_unknown_pixel_size(tmp_path: Path) -> None:
 def test_an_image_in_zarr(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=np.full((20, 30), 7, np.uint8))
     found = record(tmp_path / "a.zarr")
-    assert (found["height"], found["width"], found["dtype"], found["pixel_size"]) == (20, 30, "uint8", None)
+    assert (found["height"], found["width"], found["dtype"], found["pixel_size"]) == (
+        20,
+        30,
+        "uint8",
+        None,
+    )
 
 
 def test_what_cannot_be_described_is_one_sentence(model: Path, tmp_path: Path) -> None:

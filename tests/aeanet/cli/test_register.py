@@ -40,21 +40,41 @@ def register(*arguments: object) -> Result:
     return aeanet("register", *arguments)
 
 
-def test_good_pairs_are_aligned_in_their_depth_and_bad_ones_named(pairs: Path, tmp_path: Path) -> None:
+def test_good_pairs_are_aligned_in_their_depth_and_bad_ones_named(
+    pairs: Path, tmp_path: Path
+) -> None:
     result = register(pairs, "--out", tmp_path / "aligned")
     assert result.exit_code == 0, result.output
     for kind in ("lr", "hr", "mask"):
-        assert {path.name for path in (tmp_path / "aligned" / kind).iterdir()} == {"eight.tif", "sixteen.tif"}
-    for name, ending, dtype, levels in (("eight", "png", np.uint8, 255), ("sixteen", "tif", np.uint16, 65535)):
+        assert {path.name for path in (tmp_path / "aligned" / kind).iterdir()} == {
+            "eight.tif",
+            "sixteen.tif",
+        }
+    for name, ending, dtype, levels in (
+        ("eight", "png", np.uint8, 255),
+        ("sixteen", "tif", np.uint16, 65535),
+    ):
         lr, hr = (read_image(pairs / kind / f"{name}.{ending}").pixels for kind in ("lr", "hr"))
         expected = register_pair(lr, hr)
-        written = {kind: tifffile.imread(tmp_path / "aligned" / kind / f"{name}.tif") for kind in ("lr", "hr", "mask")}
+        written = {
+            kind: tifffile.imread(tmp_path / "aligned" / kind / f"{name}.tif")
+            for kind in ("lr", "hr", "mask")
+        }
         assert written["lr"].dtype == written["hr"].dtype == dtype
         assert np.array_equal(written["hr"], np.rint(hr * levels))
-        assert np.array_equal(written["lr"], np.rint(expected.lr.clip(0, 1).astype(np.float64) * levels))
+        assert np.array_equal(
+            written["lr"], np.rint(expected.lr.clip(0, 1).astype(np.float64) * levels)
+        )
         assert np.array_equal(written["mask"] == 255, expected.mask)
-        sizes = [read_image(tmp_path / "aligned" / kind / f"{name}.tif").pixel_size for kind in ("lr", "hr")]
-        stated = PixelSize(8.0, 8.0, "nm").magnified(expected.report.magnification) if name == "sixteen" else None
+        sizes = [
+            read_image(tmp_path / "aligned" / kind / f"{name}.tif").pixel_size
+            for kind in ("lr", "hr")
+        ]
+        stated = (
+            PixelSize(8.0, 8.0, "nm").magnified(expected.report.magnification)
+            if name == "sixteen"
+            else None
+        )
         assert sizes == [stated, stated]
     for name in ("strangers", "half", "corrupt"):
         assert f"Pair {name} is left out: " in result.stderr

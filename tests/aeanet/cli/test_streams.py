@@ -13,7 +13,12 @@ from toys import simulated_folder
 from aeanet.io.images import read_image
 
 # as where neither the terminal nor Python is told of UTF-8, and the user has no home to write to
-PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}
+PLAIN = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "ascii:strict",
+}
 HOMELESS = {"HOME": "/proc/nobody", "NO_COLOR": "1", "COLUMNS": "100"}
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the devices of Linux")
@@ -25,7 +30,11 @@ def command(folder: Path, line: str, **variables: str) -> subprocess.CompletedPr
     environment.pop("PYTEST_CURRENT_TEST", None)
     shell = f'aeanet() {{ "$PYTHON" -m aeanet "$@"; }}; set -o pipefail; cd "$0"; {line}'
     return subprocess.run(
-        ["bash", "-c", shell, folder], capture_output=True, encoding="utf-8", env=environment, check=False
+        ["bash", "-c", shell, folder],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+        check=False,
     )
 
 
@@ -33,7 +42,11 @@ def command(folder: Path, line: str, **variables: str) -> subprocess.CompletedPr
     ("line", "code", "says"),
     [
         ("aeanet info a.png | true", 0, ""),
-        ("aeanet info a.png > /dev/full", 1, "Standard output could not be written: No space left on device."),
+        (
+            "aeanet info a.png > /dev/full",
+            1,
+            "Standard output could not be written: No space left on device.",
+        ),
         ("aeanet info a.png >&-", 0, ""),
         ("aeanet info b.png 2>&-", 1, ""),
     ],
@@ -51,7 +64,10 @@ def test_a_reader_that_has_gone_loses_no_image(tmp_path: Path) -> None:
     done = command(tmp_path, "aeanet predict run *.png --out out | true", **PLAIN)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "c.png", "ä.png"]
-    assert read_image(tmp_path / "out" / "c.png").pixels.shape == (2 * GREY.shape[0], 2 * GREY.shape[1])
+    assert read_image(tmp_path / "out" / "c.png").pixels.shape == (
+        2 * GREY.shape[0],
+        2 * GREY.shape[1],
+    )
 
 
 def test_ascii_without_a_home(tmp_path: Path) -> None:
@@ -65,7 +81,9 @@ def test_ascii_without_a_home(tmp_path: Path) -> None:
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
     assert "delta PSNR" in done.stdout
-    record = json.loads((tmp_path / "scores" / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    record = json.loads(
+        (tmp_path / "scores" / "evaluation.json").read_text(), parse_constant=pytest.fail
+    )
     (name,) = (pair["name"] for pair in record["pairs"])
     assert name == "gr\\udcf6\\udcdfe $x^$"
     assert (tmp_path / "scores" / f"{name}.png").is_file()

@@ -34,7 +34,9 @@ def save(path: Path, raw: np.ndarray) -> None:
 def numbered(lr: np.ndarray, mask: np.ndarray | None = None, name: str = "") -> RegisteredPair:
     """A pair whose HR is its LR plus 0.5, registered by decree."""
     lr = lr.astype(np.float32)
-    return RegisteredPair(name, lr, lr + np.float32(0.5), np.ones(lr.shape, bool) if mask is None else mask, REPORT)
+    return RegisteredPair(
+        name, lr, lr + np.float32(0.5), np.ones(lr.shape, bool) if mask is None else mask, REPORT
+    )
 
 
 def test_both_layouts_are_found(tmp_path: Path) -> None:
@@ -44,10 +46,21 @@ def test_both_layouts_are_found(tmp_path: Path) -> None:
             (tmp_path / "ours" / kind).mkdir(parents=True, exist_ok=True)
             (tmp_path / "ours" / kind / name).touch()
     (tmp_path / "ours" / "hr" / "a.TIF").rename(tmp_path / "ours" / "hr" / "a.png")
-    for name in ("s1_10000.bmp", "s1_20000.bmp", "x-y 10000.tif", "x-y 20000.bmp", "10000.png", "20000.png", "map.bmp"):
+    for name in (
+        "s1_10000.bmp",
+        "s1_20000.bmp",
+        "x-y 10000.tif",
+        "x-y 20000.bmp",
+        "10000.png",
+        "20000.png",
+        "map.bmp",
+    ):
         save(tmp_path / "paper" / name, raw)
     ours = find_pairs(tmp_path / "ours")
-    assert [(p.name, p.lr.name, p.hr.name) for p in ours] == [("a", "a.TIF", "a.png"), ("b", "b.png", "b.png")]
+    assert [(p.name, p.lr.name, p.hr.name) for p in ours] == [
+        ("a", "a.TIF", "a.png"),
+        ("b", "b.png", "b.png"),
+    ]
     assert [p.lr.parent.name for p in ours] == ["lr", "lr"]
     paper = {p.name: (p.lr.name, p.hr.name) for p in find_pairs(tmp_path / "paper")}
     assert paper == {
@@ -116,18 +129,24 @@ def test_bad_pairs_are_refused_with_their_reason_and_the_others_go_on(
     assert {state[2] for state in seen} == {"broken", "colour", "deep", "elsewhere", "good", "nan"}
 
 
-def test_no_usable_pair_is_one_sentence(tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]) -> None:
+def test_no_usable_pair_is_one_sentence(
+    tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     save(tmp_path / "s10000.bmp", scene[0])
     save(tmp_path / "s20000.bmp", np.zeros((240, 320), np.uint8))
     with pytest.raises(PairError, match=r"None of the 1 pairs in .* can be used; s: "):
         load_pairs(tmp_path)
 
 
-def test_pairs_in_memory_register_like_those_of_a_folder(tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]) -> None:
+def test_pairs_in_memory_register_like_those_of_a_folder(
+    tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     lr, hr = scene
     save(tmp_path / "s10000.bmp", lr)
     save(tmp_path / "s20000.bmp", hr)
-    memory = register_all([("s", lr / np.float32(255), hr / np.float32(255)), ("flat", lr * 0.0, hr / 255)])
+    memory = register_all(
+        [("s", lr / np.float32(255), hr / np.float32(255)), ("flat", lr * 0.0, hr / 255)]
+    )
     assert list(memory.refused) == ["flat"]
     (pair,), (other,) = memory.pairs, load_pairs(tmp_path).pairs
     assert pair.name == other.name == "s"
@@ -163,7 +182,9 @@ def pairs_and_places(draw: st.DrawFn) -> tuple[RegisteredPair, int, set[int]]:
     shape = draw(st.tuples(st.integers(8, 30), st.integers(8, 30)))
     size = draw(st.integers(1, 8))
     mask = np.ones(shape, bool)
-    for place in draw(st.lists(st.tuples(st.integers(0, shape[0] - 1), st.integers(0, shape[1] - 1)), max_size=3)):
+    for place in draw(
+        st.lists(st.tuples(st.integers(0, shape[0] - 1), st.integers(0, shape[1] - 1)), max_size=3)
+    ):
         mask[place] = False
     region = np.zeros(shape, bool)
     region[split_3x4(shape)[0]] = True
@@ -204,16 +225,23 @@ def test_a_pair_without_room_for_a_crop_is_refused() -> None:
 
 
 def test_crops_depend_on_seed_and_index_alone_and_images_are_drawn_evenly() -> None:
-    pairs = [numbered(np.full((40, 40 + 40 * k), k)) for k in range(3)] + [numbered(np.full((4, 4), 9))]
+    pairs = [numbered(np.full((40, 40 + 40 * k), k)) for k in range(3)] + [
+        numbered(np.full((4, 4), 9))
+    ]
     first, second = (RandomCrops(pairs, 16, 900, seed=5) for _ in range(2))
     order = np.random.default_rng(0).permutation(900)
     shuffled = {i: first[i][0] for i in order}
     assert all((shuffled[i] == second[i][0]).all() for i in range(900))
     counts = Counter(int(first[i][0][0, 0, 0]) for i in range(900))
     assert set(counts) == {0, 1, 2}  # the last is too small for a crop
-    assert all(230 < n < 370 for n in counts.values())  # 300 each, whatever their size; 5 standard deviations are 71
+    assert all(
+        230 < n < 370 for n in counts.values()
+    )  # 300 each, whatever their size; 5 standard deviations are 71
     rows = numbered(np.arange(1600).reshape(40, 40))
-    places = [[int(RandomCrops([rows], 16, 9, seed=seed)[i][0][0, 0, 0]) for i in range(9)] for seed in (0, 1)]
+    places = [
+        [int(RandomCrops([rows], 16, 9, seed=seed)[i][0][0, 0, 0]) for i in range(9)]
+        for seed in (0, 1)
+    ]
     assert places[0] != places[1]
 
 
@@ -225,7 +253,9 @@ def test_crops_outside_their_number_end_the_iteration() -> None:
 
 
 def test_pairs_are_held_back_by_number_share_and_name() -> None:
-    data = PairSet([numbered(np.zeros((4, 4)), name=name) for name in "abcdefgh"], {"x": "too dark"})
+    data = PairSet(
+        [numbered(np.zeros((4, 4)), name=name) for name in "abcdefgh"], {"x": "too dark"}
+    )
 
     def held(which: float | list[str]) -> str:
         training, back = hold_back(data, which)
@@ -233,7 +263,13 @@ def test_pairs_are_held_back_by_number_share_and_name() -> None:
         assert training.refused == data.refused
         return "".join(pair.name for pair in back)
 
-    assert [held(1), held(2), held(0.5), held(0.01), held(["g", "b"])] == ["e", "cg", "bdfh", "e", "bg"]
+    assert [held(1), held(2), held(0.5), held(0.01), held(["g", "b"])] == [
+        "e",
+        "cg",
+        "bdfh",
+        "e",
+        "bg",
+    ]
     assert held(7) == "abcefgh"
     for number, reason in (
         (8, "Holding back 8 of 8"),

@@ -23,7 +23,9 @@ def pairs() -> list[SimulatedPair]:
 def _on_hr_grid(pair: SimulatedPair) -> np.ndarray:
     """LR (H, W) warped by the true matrix onto the HR grid."""
     size = pair.hr.shape[::-1]
-    return cv2.warpAffine(pair.lr, np.array(pair.matrix), size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return cv2.warpAffine(
+        pair.lr, np.array(pair.matrix), size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def _lr_noise(pair: SimulatedPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,7 +36,10 @@ def _lr_noise(pair: SimulatedPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     hr = cv2.GaussianBlur(pair.hr * 255, (0, 0), 0.8)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     rows, columns = pair.lr.shape
-    inside = slice(rows // 4 + 12, 3 * rows // 4 - 12), slice(columns // 4 + 12, 3 * columns // 4 - 12)
+    inside = (
+        slice(rows // 4 + 12, 3 * rows // 4 - 12),
+        slice(columns // 4 + 12, 3 * columns // 4 - 12),
+    )
     expected = cv2.warpAffine(hr, np.array(pair.matrix), (columns, rows), flags=flags)[inside]
     noise = pair.lr[inside] * 255 - expected
     smooth = cv2.GaussianBlur(expected, (0, 0), 1.5)
@@ -134,7 +139,10 @@ def test_the_true_matrix_aligns_the_pair(pairs: list[SimulatedPair]) -> None:
         aligned = _on_hr_grid(pair)
         nominal = np.array([[2, 0, -(columns - 1) / 2], [0, 2, -(rows - 1) / 2]])
         unaligned = cv2.warpAffine(pair.lr, nominal, (columns, rows), flags=cv2.INTER_CUBIC)
-        before, after = (peak_signal_noise_ratio(pair.hr[inner], x[inner], data_range=1) for x in (unaligned, aligned))
+        before, after = (
+            peak_signal_noise_ratio(pair.hr[inner], x[inner], data_range=1)
+            for x in (unaligned, aligned)
+        )
         assert after > before + 1
         assert 30 < after < 38
         shift, _, _ = phase_cross_correlation(
@@ -150,11 +158,17 @@ def test_hr_shows_detail_that_lr_cannot(pairs: list[SimulatedPair]) -> None:
     # Beyond the LR Nyquist frequency (a quarter of a cycle per HR px) the upsampled LR no longer follows HR.
     for pair in pairs:
         window = np.outer(np.hanning(SHAPE[0]), np.hanning(SHAPE[1]))
-        spectra = [np.fft.fft2((image - image.mean()) * window) for image in (pair.hr, _on_hr_grid(pair))]
-        radius = np.hypot(*np.meshgrid(np.fft.fftfreq(SHAPE[0]), np.fft.fftfreq(SHAPE[1]), indexing="ij"))
+        spectra = [
+            np.fft.fft2((image - image.mean()) * window) for image in (pair.hr, _on_hr_grid(pair))
+        ]
+        radius = np.hypot(
+            *np.meshgrid(np.fft.fftfreq(SHAPE[0]), np.fft.fftfreq(SHAPE[1]), indexing="ij")
+        )
         cross, power = (spectra[0] * spectra[1].conj()).real, [np.abs(s) ** 2 for s in spectra]
 
-        def correlation(ring: np.ndarray, cross: np.ndarray = cross, power: list[np.ndarray] = power) -> float:
+        def correlation(
+            ring: np.ndarray, cross: np.ndarray = cross, power: list[np.ndarray] = power
+        ) -> float:
             return float(cross[ring].sum() / np.sqrt(power[0][ring].sum() * power[1][ring].sum()))
 
         assert correlation((radius > 0) & (radius < 0.04)) > 0.95

@@ -25,7 +25,15 @@ from aeanet.data.synthetic.sheet import draw_sheet
 from aeanet.inference.upsampling import upsample
 
 NOISELESS = Acquisition(
-    magnification=1, spot=HR_SPOT, band=0, brightness=120, contrast=40, shot=0, read=0, jitter=0, bits=16
+    magnification=1,
+    spot=HR_SPOT,
+    band=0,
+    brightness=120,
+    contrast=40,
+    shot=0,
+    read=0,
+    jitter=0,
+    bits=16,
 )
 
 
@@ -34,7 +42,9 @@ def _scene(signal: np.ndarray) -> Scene:
     return Scene("test", signal.astype(np.float32), float(signal.mean()), float(signal.std()))
 
 
-def _scan(scene: Scene, settings: Acquisition, crop: int, origin: tuple[int, int] = (0, 0), seed: int = 0) -> Example:
+def _scan(
+    scene: Scene, settings: Acquisition, crop: int, origin: tuple[int, int] = (0, 0), seed: int = 0
+) -> Example:
     return simulate_example(scene, settings, np.random.default_rng(seed), origin=origin, crop=crop)
 
 
@@ -68,7 +78,9 @@ def test_the_kind_is_drawn_if_none_is_given() -> None:
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     def example(seed: int) -> Example:
         rng = np.random.default_rng(seed)
-        return simulate_example(draw_scene(rng, (160, 160)), Acquisition.draw(rng), rng, origin=(9, 20), crop=96)
+        return simulate_example(
+            draw_scene(rng, (160, 160)), Acquisition.draw(rng), rng, origin=(9, 20), crop=96
+        )
 
     first, again, other = example(7), example(7), example(8)
     assert first.acquisition == again.acquisition != other.acquisition
@@ -89,7 +101,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
         {"shot": 0.8, "read": 2.0, "band": 0.25, "smoothing": 0.6},
     ],
 )
-def test_noise_has_the_variance_and_the_correlation_of_the_settings(settings: dict[str, float]) -> None:
+def test_noise_has_the_variance_and_the_correlation_of_the_settings(
+    settings: dict[str, float],
+) -> None:
     levels, side = (10.0, 40.0, 90.0, 170.0), 400
     scene = _scene(np.repeat(levels, side // 4)[:, None] * np.ones((1, side)))
     acquisition = _as_drawn(scene, **settings)
@@ -145,16 +159,26 @@ def test_lr_is_the_scene_times_the_analytic_transfer_function(
     shape = (int(240 / magnification), int(240 / magnification))
     lr = scan_image(scene, settings, np.random.default_rng(0), shape).lr * 255
     fy, fx = np.array(frequency) * magnification  # cycles per LR px
-    along, across = math.cos(axis) * fx + math.sin(axis) * fy, math.cos(axis) * fy - math.sin(axis) * fx
+    along, across = (
+        math.cos(axis) * fx + math.sin(axis) * fy,
+        math.cos(axis) * fy - math.sin(axis) * fx,
+    )
     transfer = math.exp(-2 * math.pi**2 * spot**2 * (along**2 * ratio + across**2 / ratio))
     transfer *= (
-        np.sinc(fx * dwell) * np.sinc(fy * binning) * (1 + 2 * band * math.cos(2 * math.pi * fx)) / (1 + 2 * band)
+        np.sinc(fx * dwell)
+        * np.sinc(fy * binning)
+        * (1 + 2 * band * math.cos(2 * math.pi * fx))
+        / (1 + 2 * band)
     )
     place = magnification * (np.arange(lr.shape[0]) + 0.5) - 0.5
     phase = 2 * np.pi * (frequency[0] * place[:, None] + frequency[1] * place[None])
-    edge = math.ceil(24 / magnification) + 2  # beyond the edges the scene is mirrored, and the wave is not
+    edge = (
+        math.ceil(24 / magnification) + 2
+    )  # beyond the edges the scene is mirrored, and the wave is not
     inner = slice(edge, -edge)
-    np.testing.assert_allclose(lr[inner, inner], (120 + 50 * transfer * np.cos(phase))[inner, inner], atol=0.1)
+    np.testing.assert_allclose(
+        lr[inner, inner], (120 + 50 * transfer * np.cos(phase))[inner, inner], atol=0.1
+    )
 
 
 def test_the_target_is_the_scene_under_the_spot_of_a_good_scan() -> None:
@@ -171,7 +195,9 @@ def test_the_target_is_the_scene_under_the_spot_of_a_good_scan() -> None:
 def test_lr_lies_on_the_grid_of_its_target(magnification: float, registered: bool) -> None:
     # A scene of many small leaves: where there are few, the correlation's window shifts its peak.
     scene = draw_scene(np.random.default_rng(10), (320, 320), "leaves")
-    settings = dataclasses.replace(NOISELESS, magnification=magnification, registered=registered, stretch=1.01)
+    settings = dataclasses.replace(
+        NOISELESS, magnification=magnification, registered=registered, stretch=1.01
+    )
     # A sharper spot at 3x would alias, and what is aliased has no place.
     settings = dataclasses.replace(settings, vibration=0.8, spot=0.85 if magnification > 1 else 0.6)
     for turn in (0, 1, 6):
@@ -212,14 +238,21 @@ def test_lr_is_interpolated_as_the_program_does_it() -> None:
 
 def test_a_clean_image_at_1x_is_its_own_target() -> None:
     scene = draw_scene(np.random.default_rng(3), (160, 160), "mixed")
-    for changes in ({}, {"band": 0.3}, {"spot": 1.3, "dwell": 1.0}, {"spot": 0.4, "smoothing": 0.5}, {"gamma": 0.6}):
+    for changes in (
+        {},
+        {"band": 0.3},
+        {"spot": 1.3, "dwell": 1.0},
+        {"spot": 0.4, "smoothing": 0.5},
+        {"gamma": 0.6},
+    ):
         example = _scan(scene, dataclasses.replace(NOISELESS, **changes), 96, (30, 30))  # type: ignore[arg-type]
         assert -10 * math.log10(float(((example.lr - example.hr) ** 2).mean())) > 60
 
 
 def test_defocus_at_2x_is_undone_in_the_target_up_to_a_limit() -> None:
     sharp, soft, lost = (
-        dataclasses.replace(NOISELESS, magnification=2.0, spot=s).target_axes() for s in (0.4, 0.9, 1.3)
+        dataclasses.replace(NOISELESS, magnification=2.0, spot=s).target_axes()
+        for s in (0.4, 0.9, 1.3)
     )
     assert sharp == pytest.approx((HR_SPOT, HR_SPOT))
     assert soft == pytest.approx((HR_SPOT, HR_SPOT))
@@ -229,7 +262,14 @@ def test_defocus_at_2x_is_undone_in_the_target_up_to_a_limit() -> None:
 def test_disturbed_lines_change_lr_and_not_the_target() -> None:
     scene = draw_scene(np.random.default_rng(4), (192, 192), "porous")
     clean = _scan(scene, NOISELESS, 128, (20, 20))
-    for name, value in {"stripes": 3, "jitter": 0.4, "streaks": 0.1, "hum": 4, "spikes": 1e-3, "read": 3}.items():
+    for name, value in {
+        "stripes": 3,
+        "jitter": 0.4,
+        "streaks": 0.1,
+        "hum": 4,
+        "spikes": 1e-3,
+        "read": 3,
+    }.items():
         example = _scan(scene, dataclasses.replace(NOISELESS, **{name: value}), 128, (20, 20))
         np.testing.assert_array_equal(example.hr, clean.hr)
         assert np.abs(example.lr - clean.lr).max() > 0.01, name
@@ -322,7 +362,11 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         draw_scene(rng, (32, 32), "wood")
     with pytest.raises(ValueError, match="crop of 40 px"):
         _scan(draw_scene(rng, (48, 48)), NOISELESS, 40, (10, 0))
-    for wrong, message in (({"magnification": 0.5}, "1 to 8"), ({"bits": 7}, "8 to 16"), ({"frames": 0}, "1 or more")):
+    for wrong, message in (
+        ({"magnification": 0.5}, "1 to 8"),
+        ({"bits": 7}, "8 to 16"),
+        ({"frames": 0}, "1 or more"),
+    ):
         with pytest.raises(ValueError, match=message):
             Acquisition(**wrong)  # type: ignore[arg-type]
 

@@ -10,26 +10,45 @@ from PIL import Image
 from toys import toy_pair
 
 from aeanet.data.crops import split_3x4
-from aeanet.figures import Curve, comparison, crop_row, draw_comparison, draw_crops, draw_curves, draw_heatmaps, render
+from aeanet.figures import (
+    Curve,
+    comparison,
+    crop_row,
+    draw_comparison,
+    draw_crops,
+    draw_curves,
+    draw_heatmaps,
+    render,
+)
 from aeanet.scoring.evaluation import Score
 from aeanet.scoring.metrics import psnr
 
 
-def test_the_picture_shows_the_pair_and_a_detail_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_shows_the_pair_and_a_detail_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = toy_pair(0, (90, 120))
     restored = 1 - pair.hr
     figures: list[Figure] = []
     monkeypatch.setattr(comparison, "render", lambda draw: figures.append(draw()) or render(draw))
-    draw_comparison(tmp_path / "picture.png", pair, restored, Score(pair.name, 20.0, 22.0, 0.5, 0.6))
+    draw_comparison(
+        tmp_path / "picture.png", pair, restored, Score(pair.name, 20.0, 22.0, 0.5, 0.6)
+    )
     (figure,) = figures
-    wholes, details = ([axis.images[0] for axis in axes] for axes in (figure.axes[:3], figure.axes[3:]))
+    wholes, details = (
+        [axis.images[0] for axis in axes] for axes in (figure.axes[:3], figure.axes[3:])
+    )
     (frame,) = figure.axes[0].patches
     row, column = frame.get_y(), frame.get_x()
     for image, whole, detail in zip((pair.lr, restored, pair.hr), wholes, details, strict=True):
         assert np.array_equal(whole.get_array(), image)
         assert np.array_equal(detail.get_array(), image[row : row + 15, column : column + 20])
     assert len({drawn.get_clim() for drawn in [*wholes, *details]}) == 1
-    assert [axis.get_title().strip() for axis in figure.axes[:3]] == ["LR, bicubic", "super-resolved", "HR, the truth"]
+    assert [axis.get_title().strip() for axis in figure.axes[:3]] == [
+        "LR, bicubic",
+        "super-resolved",
+        "HR, the truth",
+    ]
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.format == "PNG"
         picture.load()  # the file is whole
@@ -78,7 +97,10 @@ def test_curves_end_in_the_whole_image() -> None:
     curve = Curve("AEANet (64)", [128, 256], stitched=[1.0, 1.5], exact=[2.0, 2.0], whole=2.0)
     axis, relative = draw_curves([curve]).axes
     assert [list(line.get_ydata()) for line in axis.lines[:2]] == [[2.0, 2.0, 2.0], [1.0, 1.5, 2.0]]
-    assert [list(line.get_ydata()) for line in relative.lines] == [[0.0, 0.0, 0.0], [-1.0, -0.5, 0.0]]
+    assert [list(line.get_ydata()) for line in relative.lines] == [
+        [0.0, 0.0, 0.0],
+        [-1.0, -0.5, 0.0],
+    ]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["128", "256", "whole\nimage"]
 
 
@@ -89,7 +111,9 @@ def test_the_ground_is_white_or_clear_and_the_ink_fits() -> None:
         return figure
 
     def pixels(kind: str, **options: bool) -> np.ndarray:
-        return np.asarray(Image.open(BytesIO(render(draw, kind, **options))).convert("RGBA")).reshape(-1, 4)
+        return np.asarray(
+            Image.open(BytesIO(render(draw, kind, **options))).convert("RGBA")
+        ).reshape(-1, 4)
 
     opaque, light, dark = pixels("png"), pixels("webp"), pixels("webp", dark=True)
     assert tuple(opaque[0]) == (255, 255, 255, 255)

@@ -74,18 +74,26 @@ def test_the_shipped_model_is_exported(tmp_path: Path) -> None:
 
 def test_what_looks_patches_up_is_refused(tmp_path: Path) -> None:
     model = build_model("lbnlm")
-    with pytest.raises(exporting.ExportError, match=r"^the model 'lbnlm' looks patches up in a library.*or rcan\.$"):
+    with pytest.raises(
+        exporting.ExportError, match=r"^the model 'lbnlm' looks patches up in a library.*or rcan\.$"
+    ):
         exporting.export_onnx(model, tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_missing_package_is_one_sentence(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_one_sentence(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = saved(tmp_path / "run", "unet")
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        monkeypatch.setitem(sys.modules, name, None if name == package else sys)  # None: it is not found
+        monkeypatch.setitem(
+            sys.modules, name, None if name == package else sys
+        )  # None: it is not found
     result = aeanet("export", run, "--onnx", tmp_path / "a.onnx")
     assert result.exit_code == 1
-    assert result.stderr == f"the package {package} is not installed: pip install 'aeanet[export]'.\n"
+    assert (
+        result.stderr == f"the package {package} is not installed: pip install 'aeanet[export]'.\n"
+    )
 
 
 @pytest.mark.parametrize("difference", [2e-5, float("nan")])
@@ -96,6 +104,8 @@ def test_a_model_that_differs_is_not_written(
         monkeypatch.setitem(sys.modules, name, sys)
     monkeypatch.setattr(exporting, "_onnx", lambda model: b"model")
     monkeypatch.setattr(exporting, "_difference", lambda model, content, size: difference)
-    with pytest.raises(exporting.ExportError, match=r"differs from PyTorch by .*: nothing is written"):
+    with pytest.raises(
+        exporting.ExportError, match=r"differs from PyTorch by .*: nothing is written"
+    ):
         exporting.export_onnx(build_model("unet"), tmp_path / "a.onnx")
     assert not (tmp_path / "a.onnx").exists()

@@ -34,8 +34,16 @@ def test_the_memory_decides_on_tiles_and_not_on_the_result(
         monkeypatch.setattr(memory, "free_bytes", lambda device: int(needed) + 1000)
     passes: list[tuple[int, int]] = []
     target = image.with_name("hr.tif")
-    restore_file(model, image, target, magnification=2, progress=lambda done, total: passes.append((done, total)))
-    assert passes[-1] == ((16, 16) if scarce else (1, 1))  # 2 x 4 tiles, once for the attention, once for the result
+    restore_file(
+        model,
+        image,
+        target,
+        magnification=2,
+        progress=lambda done, total: passes.append((done, total)),
+    )
+    assert passes[-1] == (
+        (16, 16) if scarce else (1, 1)
+    )  # 2 x 4 tiles, once for the attention, once for the result
     expected = super_resolve(model, LEVELS / np.float32(255), magnification=2)
     written = read_image(target)
     assert written.dtype == np.uint8
@@ -46,12 +54,16 @@ def test_an_image_by_regions_gives_the_same(image: Path) -> None:
     model = lively_network()
     model.magnification = 2.0
     source, target = image.with_name("lr.zarr"), image.with_name("hr.zarr")
-    zarr.open_array(source, mode="w", shape=LEVELS.shape, dtype="uint8", chunks=(32, 32))[:] = LEVELS
+    zarr.open_array(source, mode="w", shape=LEVELS.shape, dtype="uint8", chunks=(32, 32))[:] = (
+        LEVELS
+    )
     restore_file(model, image, image.with_name("hr.tif"))
     restore_file(model, source, target, tile=64)
     with open_mosaic(target) as mosaic:
         by_regions = mosaic.read(slice(0, 120), slice(0, 200))
-    np.testing.assert_allclose(by_regions, read_image(image.with_name("hr.tif")).pixels, atol=1.01 / 255)
+    np.testing.assert_allclose(
+        by_regions, read_image(image.with_name("hr.tif")).pixels, atol=1.01 / 255
+    )
 
 
 def test_an_unknown_magnification_is_refused(image: Path) -> None:

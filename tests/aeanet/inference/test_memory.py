@@ -21,10 +21,18 @@ with torch.inference_mode():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")  # only Linux has that
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="resident memory is read from /proc"
+)  # only Linux has that
 def test_it_is_what_the_system_sees() -> None:
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    out = subprocess.run([sys.executable, "-c", RESIDENT], env=environment, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", RESIDENT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert bytes_per_pixel(build_model("unet")) == pytest.approx(float(out.stdout), rel=0.1)
 
 

@@ -53,7 +53,9 @@ def test_tiles_give_the_whole() -> None:
     image = uneven_noise(90, 130)
     whole = super_resolve(model, image, magnification=2)
     seen: list[tuple[int, int]] = []
-    tiled = super_resolve(model, image, magnification=2, tile=100, progress=lambda *now: seen.append(now))
+    tiled = super_resolve(
+        model, image, magnification=2, tile=100, progress=lambda *now: seen.append(now)
+    )
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
     assert np.abs(tiles_alone(model, upsample(image, 2), 100) - whole).max() > 1e-3
     assert seen == [(done, 12) for done in range(1, 13)]  # 2 x 3 tiles in two passes
@@ -81,7 +83,10 @@ def test_a_compiled_network_gives_the_same_in_tiles_of_every_size() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"image is uint8 of shape \(4, 4\), wanted floating point of shape \(H, W\)"),
+        (
+            np.zeros((4, 4), np.uint8),
+            r"image is uint8 of shape \(4, 4\), wanted floating point of shape \(H, W\)",
+        ),
         (np.zeros((1, 4, 4)), r"float64 of shape \(1, 4, 4\), wanted"),
         (np.zeros((0, 4)), r"shape \(0, 4\), wanted"),
         (np.full((4, 4), 200.0), "intensities run from 200 to 200, wanted 0 to 1"),

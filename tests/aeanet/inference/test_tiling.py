@@ -65,7 +65,9 @@ def tiled(model: nn.Module, image: np.ndarray, side: int, **options: object) -> 
         assert np.isnan(result[rows, columns]).all()  # no two tiles answer for a pixel
         result[rows, columns] = region
 
-    run_tiles(model, lambda rows, columns: image[rows, columns], write, image.shape, side=side, **options)
+    run_tiles(
+        model, lambda rows, columns: image[rows, columns], write, image.shape, side=side, **options
+    )
     return result
 
 
@@ -76,7 +78,9 @@ LEAST = {name: reach_of(network(name, 0)).halo for name in NETWORKS}
 def averaged(model: nn.Module, image: np.ndarray, flips: int) -> np.ndarray:
     """The mean over the image, upside down, left to right, and both."""
     axes = ((), (0,), (1,), (0, 1))[:flips]
-    return np.mean([np.flip(whole(model, np.flip(image, axis).copy()), axis) for axis in axes], axis=0)
+    return np.mean(
+        [np.flip(whole(model, np.flip(image, axis).copy()), axis) for axis in axes], axis=0
+    )
 
 
 @settings(max_examples=40)
@@ -88,7 +92,9 @@ def averaged(model: nn.Module, image: np.ndarray, flips: int) -> np.ndarray:
     st.sampled_from([1, 1, 2, 4]),
     st.integers(0, 2**16),
 )
-def test_tiled_equals_whole(name: str, height: int, width: int, beyond: int, flips: int, seed: int) -> None:
+def test_tiled_equals_whole(
+    name: str, height: int, width: int, beyond: int, flips: int, seed: int
+) -> None:
     model = network(name, seed)
     if name == "two blocks":  # pads nothing by itself
         height, width = height + height % 2, width + width % 2
@@ -112,9 +118,15 @@ def test_without_exchange_tiles_differ_from_the_whole() -> None:
     model, image = network("aeanet", 0), np.random.default_rng(0).random((96, 96))
     image[:, 48:] /= 2
     expected = whole(model, image)
-    assert np.abs(tiled(model, image, 48, exact=False) - expected).max() > 1e-5 * np.abs(expected).max()
+    assert (
+        np.abs(tiled(model, image, 48, exact=False) - expected).max()
+        > 1e-5 * np.abs(expected).max()
+    )
     halo = reach_of(model).halo
-    assert np.abs(tiled(model, image, 48, halo=halo - 8) - expected).max() > 1e-9 * np.abs(expected).max()
+    assert (
+        np.abs(tiled(model, image, 48, halo=halo - 8) - expected).max()
+        > 1e-9 * np.abs(expected).max()
+    )
 
 
 def test_the_order_of_the_tiles_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +140,10 @@ def test_the_order_of_the_tiles_does_not_matter(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_tile_larger_than_the_image_is_the_whole_image_in_one_pass() -> None:
-    model, image = network("aeanet", 0, torch.float32), np.random.default_rng(0).random((50, 70), np.float32)
+    model, image = (
+        network("aeanet", 0, torch.float32),
+        np.random.default_rng(0).random((50, 70), np.float32),
+    )
     seen = []
     got = tiled(model, image, 500, progress=lambda done, total: seen.append((done, total)))
     assert np.array_equal(got, whole(model, image))
@@ -170,7 +185,9 @@ def test_blocks_attend_to_themselves_again_afterwards() -> None:
 
 @pytest.mark.parametrize("side", [-4, 0, 4, 27])
 def test_a_tile_below_the_halo_is_refused(side: int) -> None:
-    with pytest.raises(TilingError, match=f"a tile of {side} px is too small: .* 28 px around it, so 28 px"):
+    with pytest.raises(
+        TilingError, match=f"a tile of {side} px is too small: .* 28 px around it, so 28 px"
+    ):
         restore(build_model("aeanet"), np.zeros((64, 64), np.float32), tile=side)
 
 
@@ -221,7 +238,10 @@ def test_other_layers(layers: list[nn.Module]) -> None:
 
 
 def test_an_image_as_large_as_the_tile_is_taken_at_once() -> None:
-    model, image = network("aeanet", 0, torch.float32), np.random.default_rng(0).random((101, 101), np.float32)
+    model, image = (
+        network("aeanet", 0, torch.float32),
+        np.random.default_rng(0).random((101, 101), np.float32),
+    )
     seen = []
     tiled(model, image, 101, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 1)]
@@ -259,11 +279,16 @@ def test_converted_networks_have_exact_tiles(side: int, pooled: bool) -> None:
     got = tiled(model, image, side)
     assert np.abs(got - expected).max() <= 1e-11 * np.abs(expected).max()
     # without the sums over the whole image, tiles differ
-    assert np.abs(tiled(model, image, side, exact=False) - expected).max() > 1e-5 * np.abs(expected).max()
+    assert (
+        np.abs(tiled(model, image, side, exact=False) - expected).max()
+        > 1e-5 * np.abs(expected).max()
+    )
 
 
 def test_attention_that_is_not_converted_has_no_tiles() -> None:
-    with pytest.raises(TilingError, match="NONLocalBlock2D attends to the whole image and is not converted"):
+    with pytest.raises(
+        TilingError, match="NONLocalBlock2D attends to the whole image and is not converted"
+    ):
         reach_of(Converted())
     softmax = nn.Sequential(nn.Conv2d(1, 4, 1), originals_nonlocal.Softmax2D(4))
     aea.convert(softmax, strict=False)
@@ -284,7 +309,9 @@ def test_a_norm_over_the_image_in_a_block_has_no_tiles() -> None:
     block.to_out[1] = nn.GroupNorm(1, 4)
     model = nn.Sequential(nn.Conv2d(1, 4, 1), block)
     assert aea.convert(model).replaced
-    with pytest.raises(TilingError, match="GroupNorm in an attention block depends on more than one position"):
+    with pytest.raises(
+        TilingError, match="GroupNorm in an attention block depends on more than one position"
+    ):
         reach_of(model)
     block.to_out[1] = nn.Conv2d(4, 4, 5, padding=2)
     assert reach_of(model).halo == 2
@@ -305,7 +332,9 @@ class PositionMean(nn.Module):
 
 def test_any_block_with_a_sum_and_keys_has_exact_tiles() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), PositionMean(), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), PositionMean(), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
+    )
     model, image = model.double().eval(), np.random.default_rng(0).random((50, 61))
     expected = whole(model, image)
     np.testing.assert_allclose(tiled(model, image, 16), expected, rtol=0, atol=1e-12)

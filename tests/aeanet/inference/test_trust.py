@@ -14,7 +14,14 @@ from aeanet.cli.batch import restore_all
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.errors import ModelError
-from aeanet.inference.trust import Noise, Reference, assess, assess_pair, estimate_noise, write_residual
+from aeanet.inference.trust import (
+    Noise,
+    Reference,
+    assess,
+    assess_pair,
+    estimate_noise,
+    write_residual,
+)
 from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photographs
 from aeanet.inference.trust.learning import Example, reference_statistics
 from aeanet.inference.trust.pattern import lost_pattern
@@ -38,10 +45,15 @@ def reference(images: list[WholeImage]) -> Reference:
     """Learned from few images, as if the truth were what a model restores."""
     rng = np.random.default_rng(0)
     found = [describe(image.lr) for image in images]
-    others = [describe(faulty(image.lr, list(FAULTS)[i % len(FAULTS)], rng)) for i, image in enumerate(images)]
+    others = [
+        describe(faulty(image.lr, list(FAULTS)[i % len(FAULTS)], rng))
+        for i, image in enumerate(images)
+    ]
     taken = [residual(i.lr, i.hr, s.noise).numbers for i, s in zip(images, found, strict=True)]
     vectors = [np.array([s.vector() for s in group]) for group in (found, others)]
-    return fit_reference(list(found[0].values), *vectors, list(taken[0]), np.array([[*t.values()] for t in taken]))
+    return fit_reference(
+        list(found[0].values), *vectors, list(taken[0]), np.array([[*t.values()] for t in taken])
+    )
 
 
 def smooth(seed: int = 0, shape: tuple[int, int] = (160, 200)) -> NDArray[np.float64]:
@@ -69,7 +81,9 @@ def test_the_noise_of_a_smooth_image_is_found_within_a_tenth(sd: float, band: fl
 
 def test_shot_noise_grows_with_the_brightness() -> None:
     clean = smooth(shape=(400, 400))
-    noise = estimate_noise(clean + np.sqrt(0.004 * clean) * np.random.default_rng(1).standard_normal(clean.shape))
+    noise = estimate_noise(
+        clean + np.sqrt(0.004 * clean) * np.random.default_rng(1).standard_normal(clean.shape)
+    )
     assert noise.slope == pytest.approx(0.004, rel=0.3)
     assert noise.variance(np.array([0.5]))[0] == pytest.approx(0.002, rel=0.15)
 
@@ -82,13 +96,20 @@ def test_the_noise_of_simulated_images_is_found(images: list[WholeImage]) -> Non
     assert np.mean(np.abs(ratios - 1) < 0.2) >= 0.75
 
 
-def test_new_images_like_those_learned_are_seldom_warned_of_and_most_faults_are(reference: Reference) -> None:
+def test_new_images_like_those_learned_are_seldom_warned_of_and_most_faults_are(
+    reference: Reference,
+) -> None:
     rng = np.random.default_rng(7)
     others = [simulate_image(seed, (128, 160), magnification=1.0).lr for seed in range(500, 545)]
     usual = np.array([describe(image).vector() for image in others])
     kinds = list(FAULTS)
-    outside = [describe(faulty(image, kinds[i % len(kinds)], rng)).vector() for i, image in enumerate(others)]
-    false, hits = (np.mean(reference.distance(vectors) > 1) for vectors in (usual, np.array(outside)))
+    outside = [
+        describe(faulty(image, kinds[i % len(kinds)], rng)).vector()
+        for i, image in enumerate(others)
+    ]
+    false, hits = (
+        np.mean(reference.distance(vectors) > 1) for vectors in (usual, np.array(outside))
+    )
     assert false <= 0.15, "three standard deviations above 5 % for 45 images"
     assert hits > 0.5, "36 images show little of the range; the shipped reference knows hundreds"
 
@@ -113,7 +134,10 @@ def test_structure_that_was_taken_away_shows() -> None:
     clean = 0.4 + 0.2 * cells
     image = clean + 0.03 * noise_along_lines(clean.shape, 3)
     noise = Noise(sd=0.03, slope=0.0, offset=0.0009, along=0.37, across=0.0)
-    good, bad = (residual(image, result, noise).numbers for result in (clean, cv2.GaussianBlur(image, (0, 0), 4)))
+    good, bad = (
+        residual(image, result, noise).numbers
+        for result in (clean, cv2.GaussianBlur(image, (0, 0), 4))
+    )
     assert abs(good["strength"]) < 0.05 < 0.1 < bad["strength"]
     assert abs(good["structure"]) < 0.2 < bad["structure"]
     kept = residual(image, image, noise).numbers
@@ -134,7 +158,9 @@ def test_a_regular_pattern_that_was_taken_away_is_warned_of() -> None:
         report = assess(MODEL, (clean + noise + pattern).astype(np.float32), clean)
         assert report.taken is not None
         found[name] = report.taken.pattern
-        assert any("repeats regularly" in warning for warning in report.warnings) == (name == "holes")
+        assert any("repeats regularly" in warning for warning in report.warnings) == (
+            name == "holes"
+        )
     assert found["none"] < 0.1
     assert found["interference"] < 0.1 < 1 < found["holes"]
 
@@ -156,7 +182,9 @@ def test_a_blur_of_the_image_is_not_taken_for_lost_structure() -> None:
 
 def test_a_result_on_a_finer_grid_is_compared_on_that_of_the_image() -> None:
     clean = smooth(shape=(240, 320))
-    image = cv2.resize(clean, (160, 120), interpolation=cv2.INTER_AREA) + 0.05 * noise_along_lines((120, 160), 5)
+    image = cv2.resize(clean, (160, 120), interpolation=cv2.INTER_AREA) + 0.05 * noise_along_lines(
+        (120, 160), 5
+    )
     found = residual(image, clean, Noise(0.05, 0.0, 0.0025, 0.37, 0.0))
     assert found.image.shape == (120, 160)
     assert abs(found.numbers["strength"]) < 0.1
@@ -165,7 +193,9 @@ def test_a_result_on_a_finer_grid_is_compared_on_that_of_the_image() -> None:
 def test_a_pair_is_assessed_over_the_field_that_both_images_show() -> None:
     """LR shows 10 rows and 20 columns more than HR, half a pixel off; a placement 24 px off is noticed."""
     clean = smooth(shape=(260, 360))
-    lr = cv2.resize(clean, (180, 130), interpolation=cv2.INTER_AREA) + 0.03 * noise_along_lines((130, 180), 5)
+    lr = cv2.resize(clean, (180, 130), interpolation=cv2.INTER_AREA) + 0.03 * noise_along_lines(
+        (130, 180), 5
+    )
     hr = clean[20:, 40:].astype(np.float32)
     strengths = []
     for offset, columns in ((0.5, 160), (24.5, 160)):
@@ -178,7 +208,9 @@ def test_a_pair_is_assessed_over_the_field_that_both_images_show() -> None:
     assert abs(strengths[0]) < 0.1 < 0.3 < strengths[1]
 
 
-def test_a_report_warns_in_sentences_and_is_strict_json(images: list[WholeImage], reference: Reference) -> None:
+def test_a_report_warns_in_sentences_and_is_strict_json(
+    images: list[WholeImage], reference: Reference
+) -> None:
     """What was learned here are images restored to the truth, so a result that loses structure is unusual."""
     report = assess(MODEL, images[3].lr, images[3].hr, reference=reference)
     assert json.loads(json.dumps(report.record(), allow_nan=False))["warnings"] == report.warnings
@@ -214,7 +246,9 @@ def test_odd_images_get_a_report_and_no_traceback(image: NDArray, reference: Ref
     assert report.warnings, "none of them is an image to be restored"
     json.dumps(report.record(), allow_nan=False)
     assert report.summary()
-    assert not any("may still be noisy" in sentence for sentence in report.warnings), "none of them has noise"
+    assert not any("may still be noisy" in sentence for sentence in report.warnings), (
+        "none of them has noise"
+    )
     if image.size == 7200 and image.min() == image.max():
         assert report.summary() == "Noise below 0.2% of the range."
 
@@ -260,14 +294,23 @@ def test_the_command_says_the_noise_warns_and_writes_the_residual(
 ) -> None:
     clean = smooth()
     write_image(tmp_path / "a.png", clean + 0.05 * noise_along_lines(clean.shape, 3))
-    restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", trust=True, residual=True, magnification=1.0)
+    restore_all(
+        MODEL, [tmp_path / "a.png"], tmp_path / "out", trust=True, residual=True, magnification=1.0
+    )
     told = capsys.readouterr()
     assert "a.png: Noise 5." in told.err.replace("4.9", "5.").replace("4.8", "5.")
     assert "mid-grey is 0" in told.err
     picture = read_image(tmp_path / "out" / "a-residual.png")
     assert picture.pixels.shape == clean.shape
     assert picture.dtype == np.uint16
-    restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", overwrite=True, residual=True, magnification=1.0)
+    restore_all(
+        MODEL,
+        [tmp_path / "a.png"],
+        tmp_path / "out",
+        overwrite=True,
+        residual=True,
+        magnification=1.0,
+    )
     (tmp_path / "out" / "a.png").unlink()
     capsys.readouterr()
     restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", residual=True, magnification=1.0)

@@ -26,7 +26,9 @@ def test_it_follows_its_contract(magnification: float) -> None:
 
 @settings(max_examples=50)
 @given(st.floats(0.3, 5), st.data())
-def test_a_region_is_that_of_the_whole_to_the_last_bit(magnification: float, data: st.DataObject) -> None:
+def test_a_region_is_that_of_the_whole_to_the_last_bit(
+    magnification: float, data: st.DataObject
+) -> None:
     whole = upsample(LR, magnification)
     region = []
     for length in upsampled_shape(LR.shape, magnification):

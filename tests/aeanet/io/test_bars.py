@@ -20,7 +20,13 @@ BARS: dict[str, dict[str, Any]] = {
     "dark, line above": {"rows": 48, "paper": 0, "ink": 255, "line": 255},
     "dark grey, line above, logo": {"rows": 50, "paper": 30, "ink": 220, "line": 128, "logo": 90},
     "white, framed, logo": {"rows": 77, "paper": 255, "ink": 0, "frame": True, "logo": 70},
-    "white, black line above, in fields": {"rows": 64, "paper": 255, "ink": 0, "line": 0, "fields": True},
+    "white, black line above, in fields": {
+        "rows": 64,
+        "paper": 255,
+        "ink": 0,
+        "line": 0,
+        "fields": True,
+    },
 }
 
 
@@ -38,7 +44,9 @@ def draw(
     """A bar (rows, width) with two lines of smooth letters and a scale bar."""
     picture = Image.new("L", (width, rows), paper)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(0.3 * rows)
-    pen.text((8, 0.2 * rows), "HV 5.00 kV  mag 20 000 x  WD 4.1 mm"[: width // 10], fill=ink, font=font)
+    pen.text(
+        (8, 0.2 * rows), "HV 5.00 kV  mag 20 000 x  WD 4.1 mm"[: width // 10], fill=ink, font=font
+    )
     pen.text((8, 0.55 * rows), "500 nm  12/03/2021"[: width // 10], fill=ink, font=font)
     pen.rectangle((0.7 * width, 0.5 * rows, 0.9 * width, 0.6 * rows), fill=ink)
     if logo is not None:
@@ -99,16 +107,26 @@ def adversaries(image: NDArray[np.uint8]) -> dict[str, NDArray]:
         "blank strip below": np.vstack([image, blank]),
         "white strip below": np.vstack([image, blank + 255]),
         "darker strip below": np.vstack([image, image[: height // 8] // 16]),
-        "one hot pixel": np.where(np.arange(image.size).reshape(image.shape) == 7, 60000, image.astype(np.uint16)),
+        "one hot pixel": np.where(
+            np.arange(image.size).reshape(image.shape) == 7, 60000, image.astype(np.uint16)
+        ),
         "letters on the image": np.where(
-            np.vstack([np.zeros((height - 40, width), bool), draw(width, rows=40, paper=0, ink=255) > 0]), 255, image
+            np.vstack(
+                [np.zeros((height - 40, width), bool), draw(width, rows=40, paper=0, ink=255) > 0]
+            ),
+            255,
+            image,
         ),
     }
 
 
 def test_no_bar_is_seen_in_simulated_images(specimens: list[NDArray[np.uint8]]) -> None:
     for specimen in specimens:
-        assert {name: find_bar(image) for name, image in adversaries(specimen).items() if find_bar(image)} == {}
+        assert {
+            name: find_bar(image)
+            for name, image in adversaries(specimen).items()
+            if find_bar(image)
+        } == {}
 
 
 @pytest.mark.real_data
@@ -117,7 +135,9 @@ def test_no_bar_is_seen_in_real_images(real_pairs: Path) -> None:
     assert len(files) >= 2
     for file in files:
         image = np.asarray(Image.open(file))
-        assert {name: find_bar(other) for name, other in adversaries(image).items() if find_bar(other)} == {}
+        assert {
+            name: find_bar(other) for name, other in adversaries(image).items() if find_bar(other)
+        } == {}
         assert find_bar(as_jpeg(image, quality=75)) == 0
 
 
@@ -139,11 +159,22 @@ def test_no_bar_is_seen_where_there_is_no_specimen() -> None:
         assert find_bar(image) == 0
 
 
-def test_the_bar_is_cut_off_unless_it_is_to_be_kept(tmp_path: Path, specimens: list[NDArray[np.uint8]]) -> None:
-    specimen = specimens[0].astype(np.float32) + 1000  # the letters, far brighter, must not set the range of values
+def test_the_bar_is_cut_off_unless_it_is_to_be_kept(
+    tmp_path: Path, specimens: list[NDArray[np.uint8]]
+) -> None:
+    specimen = (
+        specimens[0].astype(np.float32) + 1000
+    )  # the letters, far brighter, must not set the range of values
     bar = draw(480, **BARS["dark, white text"]).astype(np.float32) * 100
-    size = {"PhysicalSizeX": 1.5, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 1.5, "PhysicalSizeYUnit": "nm"}
-    tifffile.imwrite(tmp_path / "a.tif", np.vstack([specimen, bar]), ome=True, metadata={"axes": "YX"} | size)
+    size = {
+        "PhysicalSizeX": 1.5,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 1.5,
+        "PhysicalSizeYUnit": "nm",
+    }
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.vstack([specimen, bar]), ome=True, metadata={"axes": "YX"} | size
+    )
     cut, whole = read_image(tmp_path / "a.tif"), read_image(tmp_path / "a.tif", keep_bar=True)
     assert (cut.bar, whole.bar) == (40, 0)
     assert (cut.low, cut.high) == (specimen.min(), specimen.max())
@@ -156,14 +187,20 @@ def test_the_bar_is_cut_off_unless_it_is_to_be_kept(tmp_path: Path, specimens: l
     ("columns", "rows", "bar"),
     [(480, 354, 30), (480, 384, 0), (240, 177, 0), (480, 400, 0), (480, "", 0)],
 )
-def test_fei_states_the_height_of_the_specimen(tmp_path: Path, columns: int, rows: int | str, bar: int) -> None:
+def test_fei_states_the_height_of_the_specimen(
+    tmp_path: Path, columns: int, rows: int | str, bar: int
+) -> None:
     """Also of a specimen as black as the bar; not where the image was resized since."""
     image = np.vstack([np.zeros((354, 480), np.uint8), draw(480, rows=30, paper=0, ink=255)])
-    text = (
-        f"[Image]\r\nResolutionX={columns}\r\nResolutionY={rows}\r\n[Scan]\r\nPixelWidth=2e-9\r\nPixelHeight=2e-9\r\n"
-    )
+    text = f"[Image]\r\nResolutionX={columns}\r\nResolutionY={rows}\r\n[Scan]\r\nPixelWidth=2e-9\r\nPixelHeight=2e-9\r\n"
     tag = (34682, 2, None, text.encode(), True)
-    tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", extratags=[tag], metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, photometric="minisblack", extratags=[tag], metadata=None
+    )
     found = read_image(tmp_path / "a.tif")
-    assert (found.bar, found.kind, found.pixel_size) == (bar, "FEI / Thermo TIFF", PixelSize(2, 2, "nm"))
+    assert (found.bar, found.kind, found.pixel_size) == (
+        bar,
+        "FEI / Thermo TIFF",
+        PixelSize(2, 2, "nm"),
+    )
     assert read_image(tmp_path / "a.tif", keep_bar=True).bar == 0

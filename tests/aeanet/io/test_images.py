@@ -59,7 +59,9 @@ def test_colour_becomes_luma(tmp_path: Path, mode: str) -> None:
     colours = np.zeros((4, 6, 3), np.uint8)
     colours[:, :2], colours[:, 2:4], colours[:, 4:] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
     Image.fromarray(colours).convert(mode).save(tmp_path / "a.png")
-    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"), float)  # a palette may round the colours
+    shown = np.asarray(
+        Image.open(tmp_path / "a.png").convert("RGB"), float
+    )  # a palette may round the colours
     found = read_image(tmp_path / "a.png")
     np.testing.assert_allclose(found.pixels, shown @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
     assert found.colour
@@ -127,8 +129,14 @@ def test_twelve_bits_in_sixteen_are_as_bright_as_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again, RAMP.astype(np.uint16) * 16)
 
 
-@given(raw=hnp.arrays(st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_what_is_read_is_written_back_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, raw: np.ndarray) -> None:
+@given(
+    raw=hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(1, 9), st.integers(1, 9))
+    )
+)
+def test_what_is_read_is_written_back_bit_by_bit(
+    tmp_path_factory: pytest.TempPathFactory, raw: np.ndarray
+) -> None:
     folder = tmp_path_factory.mktemp("round")
     for suffix in (".png", ".tif"):
         source = folder / f"a{suffix}"
@@ -139,7 +147,9 @@ def test_what_is_read_is_written_back_bit_by_bit(tmp_path_factory: pytest.TempPa
         np.testing.assert_array_equal(np.rint(again.pixels * np.float64(again.high)), raw)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8", "f2", "u8", "i8"])
+@pytest.mark.parametrize(
+    "dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8", "f2", "u8", "i8"]
+)
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiff_keeps_every_type(tmp_path: Path, dtype: str, order: str) -> None:
     """But for half floats and 64-bit integers, which OME does not know and which become wider floats."""
@@ -154,12 +164,22 @@ def test_tiff_keeps_every_type(tmp_path: Path, dtype: str, order: str) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_imagej_in_ome_out(tmp_path: Path, dtype: type) -> None:
     raw = np.random.default_rng(0).integers(0, np.iinfo(np.uint16).max, (30, 20)).astype(dtype)
-    tifffile.imwrite(tmp_path / "a.tif", raw, imagej=True, resolution=(1 / 0.25, 1 / 0.5), metadata={"unit": "micron"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        raw,
+        imagej=True,
+        resolution=(1 / 0.25, 1 / 0.5),
+        metadata={"unit": "micron"},
+    )
     image = read_image(tmp_path / "a.tif")
     assert (image.kind, image.pixel_size) == ("ImageJ TIFF", PixelSize(0.25, 0.5, "µm"))
     target = write_image(tmp_path / result_name("a.tif"), image.pixels, like=image, magnification=2)
     again = read_image(target)
-    assert (again.kind, again.pixel_size, again.dtype) == ("OME-TIFF", PixelSize(0.125, 0.25, "µm"), dtype)
+    assert (again.kind, again.pixel_size, again.dtype) == (
+        "OME-TIFF",
+        PixelSize(0.125, 0.25, "µm"),
+        dtype,
+    )
     np.testing.assert_allclose(tifffile.imread(target), raw, rtol=1e-6, atol=0.01)
 
 
@@ -167,7 +187,9 @@ def test_imagej_in_ome_out(tmp_path: Path, dtype: type) -> None:
 def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
     raw = np.arange(12 * 20, dtype=np.uint16).reshape(12, 20) * 257
     Image.fromarray(raw).save(tmp_path / "a.tif", compression=compression)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, (raw / 65535).astype(np.float32))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.tif").pixels, (raw / 65535).astype(np.float32)
+    )
 
 
 def test_a_preview_beside_the_image_is_passed_over(tmp_path: Path) -> None:
@@ -204,7 +226,9 @@ def test_non_finite_images_are_refused(tmp_path: Path, bad: float) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
-def test_damaged_files_are_refused_quietly(tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_files_are_refused_quietly(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)).save(path)
     whole = path.read_bytes()
@@ -219,8 +243,15 @@ def test_damaged_files_are_refused_quietly(tmp_path: Path, suffix: str, capfd: p
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "folder.png").mkdir()
-    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
-    tifffile.imwrite(tmp_path / "imagej.tif", RAMP, description="ImageJ=1.53t\nimages=40\nslices=40\n", metadata=None)
+    tifffile.imwrite(
+        tmp_path / "stack.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack"
+    )
+    tifffile.imwrite(
+        tmp_path / "imagej.tif",
+        RAMP,
+        description="ImageJ=1.53t\nimages=40\nslices=40\n",
+        metadata=None,
+    )
     tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
     for name, reason in {
         "missing.png": "No such file",
@@ -264,7 +295,9 @@ try:
 except ImageError as error:
     sys.exit(str(error))
 """
-    result = subprocess.run([sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     assert "cannot be written" in result.stderr
     assert result.stderr.count("\n") == 1
@@ -291,9 +324,13 @@ def test_a_pair_of_8_bits_with_16_or_12_of_16(tmp_path: Path, bits: int) -> None
 
 
 @pytest.mark.parametrize(("bits", "white"), [(14, 65535), (10, 4095)])
-def test_a_pair_that_would_teach_a_network_to_darken_is_refused(tmp_path: Path, bits: int, white: int) -> None:
+def test_a_pair_that_would_teach_a_network_to_darken_is_refused(
+    tmp_path: Path, bits: int, white: int
+) -> None:
     folder_of_a_pair(tmp_path, bits)
-    with pytest.raises(PairError, match=r"LR is uint8 with a mean of \d+\.\d% of its range from 0 to 255") as error:
+    with pytest.raises(
+        PairError, match=r"LR is uint8 with a mean of \d+\.\d% of its range from 0 to 255"
+    ) as error:
         load_pairs(tmp_path)
     assert f"of its range from 0 to {white}, so they differ " in str(error.value)
     assert str(error.value).endswith("bring both to the same bit depth and range first.")

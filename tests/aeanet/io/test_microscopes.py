@@ -48,19 +48,28 @@ def refusal(path: Path) -> str:
     ],
 )
 def test_pixels_and_their_size_reach_the_ome_tiff(
-    tmp_path: Path, build: Callable[..., bytes], size: tuple[float, float], unit: str, known: PixelSize
+    tmp_path: Path,
+    build: Callable[..., bytes],
+    size: tuple[float, float],
+    unit: str,
+    known: PixelSize,
 ) -> None:
     source = tmp_path / f"a.b.{build.__name__}"
     source.write_bytes(build(DEEP, size, unit))
     image = read_image(source)
     assert image.pixel_size is not None
-    assert (image.pixel_size.x, image.pixel_size.y) == (pytest.approx(known.x), pytest.approx(known.y))
+    assert (image.pixel_size.x, image.pixel_size.y) == (
+        pytest.approx(known.x),
+        pytest.approx(known.y),
+    )
     assert (image.pixel_size.unit, image.dtype, image.bar) == (known.unit, np.uint16, 0)
     assert image.kind
     np.testing.assert_array_equal(image.to_raw(image.pixels), DEEP)
 
     assert result_name(source) == "a.b.tif"
-    target = write_image(tmp_path / "a.tif", image.pixels.repeat(2, 0).repeat(2, 1), like=image, magnification=2)
+    target = write_image(
+        tmp_path / "a.tif", image.pixels.repeat(2, 0).repeat(2, 1), like=image, magnification=2
+    )
     with tifffile.TiffFile(target) as file:
         np.testing.assert_array_equal(file.asarray(), DEEP.repeat(2, 0).repeat(2, 1))
         written = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
@@ -92,11 +101,15 @@ def test_other_numbers_of_images_are_refused(tmp_path: Path) -> None:
     assert "one 2-D image is wanted, it holds signal0 (3 x 20 x 30 uint8)" in stack
     several = refusal(emd(tmp_path / "several.emd", DEEP, DEEP))
     assert "it holds signal0 (20 x 30 uint16), signal1 (20 x 30 uint16)" in several
-    assert "signal0 (50 float32)" in refusal(emd(tmp_path / "spectrum.emd", np.zeros(50, np.float32)))
+    assert "signal0 (50 float32)" in refusal(
+        emd(tmp_path / "spectrum.emd", np.zeros(50, np.float32))
+    )
 
 
 def test_complex_and_not_finite_values_are_refused(tmp_path: Path) -> None:
-    assert "complex64 values" in refusal(emd(tmp_path / "transform.emd", np.zeros((20, 30), np.complex64)))
+    assert "complex64 values" in refusal(
+        emd(tmp_path / "transform.emd", np.zeros((20, 30), np.complex64))
+    )
     assert "NaN" in refusal(emd(tmp_path / "nan.emd", np.full((20, 30), np.nan, np.float32)))
 
 
@@ -109,7 +122,9 @@ def test_what_is_no_length_is_no_pixel_size(tmp_path: Path, unit: str) -> None:
     assert (written.pixel_size, written.kind) == (None, "OME-TIFF")
 
 
-@pytest.mark.parametrize(("cell", "samples"), [((0.0, 0.0), 1), ((-10.0, -10.0), 1), ((0.0, 0.0), 0)])
+@pytest.mark.parametrize(
+    ("cell", "samples"), [((0.0, 0.0), 1), ((-10.0, -10.0), 1), ((0.0, 0.0), 0)]
+)
 def test_mrc_without_calibration(tmp_path: Path, cell: tuple[float, float], samples: int) -> None:
     (tmp_path / "a.mrc").write_bytes(mrc(DEEP, cell, samples=samples))
     assert read_image(tmp_path / "a.mrc").pixel_size is None
@@ -121,7 +136,13 @@ def test_damaged_files_are_refused(
 ) -> None:
     path = tmp_path / f"a.{build.__name__}"
     whole = emd(path, DEEP).read_bytes() if build is emd else build(DEEP, (0.5, 0.5), "nm")
-    for content in (b"", b"no image at all", whole[:40], whole[: len(whole) // 2], whole[: -len(whole) // 8]):
+    for content in (
+        b"",
+        b"no image at all",
+        whole[:40],
+        whole[: len(whole) // 2],
+        whole[: -len(whole) // 8],
+    ):
         path.write_bytes(content)
         refusal(path)
     assert capfd.readouterr() == ("", "")
@@ -172,9 +193,13 @@ def test_predict_halves_the_pixels(tmp_path: Path) -> None:
     (tmp_path / "dm.dm3").write_bytes(dm3(DEEP, (0.5, 0.25), "nm"))
     size = ome_metadata(PixelSize(0.5, 0.25, "nm"))
     tifffile.imwrite(tmp_path / "ome.tif", DEEP, photometric="minisblack", ome=True, metadata=size)
-    text = b"[Image]\nResolutionX=30\nResolutionY=16\n[Scan]\nPixelWidth=5e-10\nPixelHeight=2.5e-10\n"
+    text = (
+        b"[Image]\nResolutionX=30\nResolutionY=16\n[Scan]\nPixelWidth=5e-10\nPixelHeight=2.5e-10\n"
+    )
     tags = [(34682, 2, None, text, True)]
-    tifffile.imwrite(tmp_path / "fei.tif", DEEP, photometric="minisblack", extratags=tags, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "fei.tif", DEEP, photometric="minisblack", extratags=tags, metadata=None
+    )
     images = [str(tmp_path / name) for name in ("dm.dm3", "ome.tif", "fei.tif")]
     result = aeanet("predict", tmp_path / "run", *images, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output

@@ -30,12 +30,18 @@ def model() -> UShape:
 
 def image(dtype: str, shape: tuple[int, int] = (150, 203)) -> np.ndarray:
     values = RANDOM.random(shape)
-    return values.astype(dtype) if dtype.startswith("float") else (values * np.iinfo(dtype).max).astype(dtype)
+    return (
+        values.astype(dtype)
+        if dtype.startswith("float")
+        else (values * np.iinfo(dtype).max).astype(dtype)
+    )
 
 
 def write_zarr(path: Path, values: np.ndarray) -> None:
     group = zarr.open_group(path, mode="w", zarr_format=2)
-    group.create_array("fine", shape=(1, *values.shape), dtype=values.dtype, chunks=(1, 64, 64))[0] = values
+    group.create_array("fine", shape=(1, *values.shape), dtype=values.dtype, chunks=(1, 64, 64))[
+        0
+    ] = values
     group.attrs["multiscales"] = [
         {
             "version": "0.4",
@@ -43,7 +49,12 @@ def write_zarr(path: Path, values: np.ndarray) -> None:
                 {"name": "c", "type": "channel"},
                 *({"name": n, "type": "space", "unit": "nanometer"} for n in "yx"),
             ],
-            "datasets": [{"path": "fine", "coordinateTransformations": [{"type": "scale", "scale": [1, 4.0, 3.0]}]}],
+            "datasets": [
+                {
+                    "path": "fine",
+                    "coordinateTransformations": [{"type": "scale", "scale": [1, 4.0, 3.0]}],
+                }
+            ],
         }
     ]
 
@@ -61,7 +72,9 @@ def write_zarr(path: Path, values: np.ndarray) -> None:
     ],
     ids=str,
 )
-def test_regions_of_a_tiff_are_those_of_the_whole(tmp_path: Path, dtype: str, options: dict) -> None:
+def test_regions_of_a_tiff_are_those_of_the_whole(
+    tmp_path: Path, dtype: str, options: dict
+) -> None:
     values = image(dtype)
     tifffile.imwrite(tmp_path / "a.tif", values, **options)
     whole = read_image(tmp_path / "a.tif", keep_bar=True)
@@ -92,7 +105,8 @@ def test_an_ome_zarr_image_of_another_writer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["b.tif", "b.zarr"])
 @pytest.mark.parametrize(
-    ("dtype", "scale", "rounding"), [("uint8", 255, 0.5003), ("uint16", 65535, 0.57), ("float32", 1, 0)]
+    ("dtype", "scale", "rounding"),
+    [("uint8", 255, 0.5003), ("uint16", 65535, 0.57), ("float32", 1, 0)],
 )
 def test_what_is_written_by_regions_can_be_read(
     tmp_path: Path, name: str, dtype: str, scale: int, rounding: float
@@ -103,7 +117,9 @@ def test_what_is_written_by_regions_can_be_read(
     corners = [(row, column) for row in range(0, 300, 100) for column in range(0, 530, 212)]
     with (
         open_mosaic(tmp_path / "a.tif") as like,
-        create_mosaic(tmp_path / name, pixels.shape, like=like, pixel_size=NANOMETRES, tile=212) as write,
+        create_mosaic(
+            tmp_path / name, pixels.shape, like=like, pixel_size=NANOMETRES, tile=212
+        ) as write,
     ):
         for row, column in RANDOM.permutation(corners):
             region = slice(row, min(row + 100, 300)), slice(column, min(column + 212, 530))
@@ -136,7 +152,9 @@ def test_from_file_to_file_is_what_memory_gives(
             "PhysicalSizeYUnit": "nm",
         },
     )
-    super_resolve_mosaic(model, tmp_path / "a.tif", tmp_path / target, tile=50, magnification=magnification)
+    super_resolve_mosaic(
+        model, tmp_path / "a.tif", tmp_path / target, tile=50, magnification=magnification
+    )
     whole = super_resolve(model, (values / 65535).astype(np.float32), magnification=magnification)
     with open_mosaic(tmp_path / target) as result:
         got = result.raw(*(slice(0, length) for length in result.shape)) / 65535
@@ -153,7 +171,10 @@ def test_a_dark_result_keeps_its_range(tmp_path: Path, white: int) -> None:
     tifffile.imwrite(tmp_path / "a.tif", values)
     dark = np.full(values.shape, 0.01, np.float32)
     for name in ("b.tif", "b.zarr"):
-        with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / name, values.shape, like=like) as write:
+        with (
+            open_mosaic(tmp_path / "a.tif") as like,
+            create_mosaic(tmp_path / name, values.shape, like=like) as write,
+        ):
             write(slice(0, 150), slice(0, 203), dark)
         with open_mosaic(tmp_path / name) as result:
             assert result.high == white
@@ -165,7 +186,10 @@ def test_a_dark_result_keeps_its_range(tmp_path: Path, white: int) -> None:
 @pytest.mark.parametrize(("dtype", "wider"), [("float16", "float32"), ("uint64", "float64")])
 def test_types_that_ome_does_not_know(tmp_path: Path, dtype: str, wider: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.arange(400).reshape(20, 20).astype(dtype))
-    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.tif", (20, 20), like=like) as write:
+    with (
+        open_mosaic(tmp_path / "a.tif") as like,
+        create_mosaic(tmp_path / "b.tif", (20, 20), like=like) as write,
+    ):
         write(slice(0, 20), slice(0, 20), like.read(slice(0, 20), slice(0, 20)))
     result = tifffile.imread(tmp_path / "b.tif")
     assert result.dtype == wider
@@ -217,7 +241,10 @@ def test_the_image_that_a_link_points_to_is_replaced(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", image("uint8"))
     (tmp_path / "disk").mkdir()
     (tmp_path / "b.zarr").symlink_to(tmp_path / "disk" / "b.zarr")
-    with open_mosaic(tmp_path / "a.tif") as like, create_mosaic(tmp_path / "b.zarr", (20, 20), like=like) as write:
+    with (
+        open_mosaic(tmp_path / "a.tif") as like,
+        create_mosaic(tmp_path / "b.zarr", (20, 20), like=like) as write,
+    ):
         write(slice(0, 20), slice(0, 20), np.ones((20, 20), np.float32))
     assert (tmp_path / "b.zarr").is_symlink()
     with open_mosaic(tmp_path / "disk" / "b.zarr") as result:
@@ -241,12 +268,16 @@ def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path, model: UShape)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        super_resolve_mosaic(model, tmp_path / "a.tif", tmp_path / "out.tif", tile=40, progress=interrupt)
+        super_resolve_mosaic(
+            model, tmp_path / "a.tif", tmp_path / "out.tif", tile=40, progress=interrupt
+        )
     assert (tmp_path / "out.tif").read_bytes() == b"an earlier result"
     assert sorted(os.listdir(tmp_path)) == ["a.tif", "out.tif"]
 
 
-def test_a_disk_that_fills_up(tmp_path: Path, model: UShape, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up(
+    tmp_path: Path, model: UShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tifffile.imwrite(tmp_path / "a.tif", image("uint8", (60, 60)))
 
     def full(*_: object) -> None:
@@ -304,11 +335,17 @@ def cut(path: Path) -> None:
 BAD = {
     "cut short": cut,
     "No such file": lambda path: None,
-    "one grey image is wanted": lambda path: tifffile.imwrite(path, image("uint8", (30, 40))[..., None].repeat(3, 2)),
-    "holds 2 images": lambda path: tifffile.imwrite(path, np.stack([image("uint8")] * 2), photometric="minisblack"),
+    "one grey image is wanted": lambda path: tifffile.imwrite(
+        path, image("uint8", (30, 40))[..., None].repeat(3, 2)
+    ),
+    "holds 2 images": lambda path: tifffile.imwrite(
+        path, np.stack([image("uint8")] * 2), photometric="minisblack"
+    ),
     "cannot be read as an image": lambda path: path.write_bytes(b"nothing of the kind"),
     "holds 0 images": lambda path: path.write_bytes(b"II*\0\xff\xff\xff\x7f"),
-    "only unsigned integers": lambda path: tifffile.imwrite(path, image("float32"), photometric="miniswhite"),
+    "only unsigned integers": lambda path: tifffile.imwrite(
+        path, image("float32"), photometric="miniswhite"
+    ),
     "NaN or infinite": lambda path: tifffile.imwrite(path, np.full((20, 20), np.nan, np.float32)),
 }
 

@@ -58,7 +58,9 @@ def test_magnified_and_said() -> None:
     assert str(PixelSize(10 / 3, 10 / 3, "µm")) == "3.33333 µm"
 
 
-@pytest.mark.parametrize("size", [PixelSize(1.35, 1.4, "nm"), PixelSize(0.1, 0.1, "µm"), PixelSize(2, 2, "Å"), None])
+@pytest.mark.parametrize(
+    "size", [PixelSize(1.35, 1.4, "nm"), PixelSize(0.1, 0.1, "µm"), PixelSize(2, 2, "Å"), None]
+)
 def test_ome_holds_it_as_the_schema_says(size: PixelSize | None) -> None:
     buffer = BytesIO()
     tifffile.imwrite(buffer, IMAGE, photometric="minisblack", ome=True, metadata=ome_metadata(size))
@@ -66,8 +68,13 @@ def test_ome_holds_it_as_the_schema_says(size: PixelSize | None) -> None:
         assert pixel_size_of_tiff(file) == size
         pixels = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
     assert pixels is not None
-    found = [pixels.get(name) for name in ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")]
-    assert found == ([None] * 4 if size is None else [str(size.x), str(size.y), size.unit, size.unit])
+    found = [
+        pixels.get(name)
+        for name in ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")
+    ]
+    assert found == (
+        [None] * 4 if size is None else [str(size.x), str(size.y), size.unit, size.unit]
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,11 +86,15 @@ def test_ome_holds_it_as_the_schema_says(size: PixelSize | None) -> None:
         (PixelSize(3, 3, "pm"), (3e-6, 3e-6)),
     ],
 )
-def test_resolution_for_programs_without_ome(tmp_path: Path, size: PixelSize, micrometres: tuple[float, float]) -> None:
+def test_resolution_for_programs_without_ome(
+    tmp_path: Path, size: PixelSize, micrometres: tuple[float, float]
+) -> None:
     tifffile.imwrite(tmp_path / "a.tif", IMAGE, metadata=None, **tiff_resolution(size))
     (signal,) = rsciio.tiff.file_reader(tmp_path / "a.tif", force_read_resolution=True)
     assert {axis["units"] for axis in signal["axes"]} == {"µm"}
-    assert [axis["scale"] for axis in reversed(signal["axes"])] == pytest.approx(micrometres, rel=1e-6)
+    assert [axis["scale"] for axis in reversed(signal["axes"])] == pytest.approx(
+        micrometres, rel=1e-6
+    )
 
 
 def test_resolution_is_left_out_where_tiff_cannot_hold_it() -> None:
@@ -91,10 +102,14 @@ def test_resolution_is_left_out_where_tiff_cannot_hold_it() -> None:
 
 
 def test_ome_without_a_unit_means_micrometres() -> None:
-    assert read(ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.5}) == PixelSize(0.5, 0.5, "µm")
+    assert read(ome=True, metadata={"axes": "YX", "PhysicalSizeX": 0.5}) == PixelSize(
+        0.5, 0.5, "µm"
+    )
 
 
-@pytest.mark.parametrize(("unit", "known"), [("micron", "µm"), (r"\u00B5m", "µm"), ("nm", "nm"), ("inch", "in")])
+@pytest.mark.parametrize(
+    ("unit", "known"), [("micron", "µm"), (r"\u00B5m", "µm"), ("nm", "nm"), ("inch", "in")]
+)
 def test_imagej(unit: str, known: str) -> None:
     size = read(imagej=True, resolution=(1 / 0.25, 1 / 0.5), metadata={"unit": unit})
     assert size == PixelSize(0.25, 0.5, known)
@@ -118,9 +133,13 @@ def test_fei(code: int) -> None:
 
 def test_zeiss_states_the_pixel_of_the_screen_too() -> None:
     image = "AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 12.33 nm\r\n"
-    assert read(**maker_tag(34118, ZEISS.format(screen=2.465e-8, more=image))) == PixelSize(12.33, 12.33, "nm")
+    assert read(**maker_tag(34118, ZEISS.format(screen=2.465e-8, more=image))) == PixelSize(
+        12.33, 12.33, "nm"
+    )
     image = image.replace("nm", "µm")
-    assert read(**maker_tag(34118, ZEISS.format(screen=2.465e-8, more=image))) == PixelSize(12.33, 12.33, "µm")
+    assert read(**maker_tag(34118, ZEISS.format(screen=2.465e-8, more=image))) == PixelSize(
+        12.33, 12.33, "µm"
+    )
     # 8 px in the place of 1024
     older = read(**maker_tag(34118, ZEISS.format(screen=2.465e-8, more="")))
     assert older == PixelSize(3.1552, 3.1552, "µm")
@@ -128,7 +147,14 @@ def test_zeiss_states_the_pixel_of_the_screen_too() -> None:
 
 def test_rosettasciio_writes_for_imagej_and_for_digital_micrograph(tmp_path: Path) -> None:
     axes = [
-        {"size": size, "name": name, "scale": scale, "offset": 0.0, "units": "nm", "navigate": False}
+        {
+            "size": size,
+            "name": name,
+            "scale": scale,
+            "offset": 0.0,
+            "units": "nm",
+            "navigate": False,
+        }
         for size, name, scale in ((6, "y", 0.5), (8, "x", 0.25))
     ]
     rsciio.tiff.file_writer(tmp_path / "a.tif", {"data": IMAGE, "axes": axes, "metadata": {}})
@@ -142,6 +168,9 @@ def test_rosettasciio_writes_for_imagej_and_for_digital_micrograph(tmp_path: Pat
 
 def test_damaged_metadata_count_as_absent() -> None:
     assert read(description="<OME><Pixels", metadata=None) is None
-    assert read(description='<?xml version="1.0"?><OME><Pixels PhysicalSizeX="1"</OME>', metadata=None) is None
+    assert (
+        read(description='<?xml version="1.0"?><OME><Pixels PhysicalSizeX="1"</OME>', metadata=None)
+        is None
+    )
     assert read(**maker_tag(34118, "AP_IMAGE_PIXEL_SIZE\r\nnonsense\r\n")) is None
     assert read(**maker_tag(34682, "\0\1\2")) is None

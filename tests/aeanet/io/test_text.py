@@ -8,7 +8,12 @@ import pytest
 
 from aeanet.io.text import RecordError, json_text, read_json, visible, write_json
 
-RECORD = {"psnr": [math.inf, -math.inf, math.nan, 1.5], "size": (1, 2), "name": "a\udce9 µ", "none": None}
+RECORD = {
+    "psnr": [math.inf, -math.inf, math.nan, 1.5],
+    "size": (1, 2),
+    "name": "a\udce9 µ",
+    "none": None,
+}
 
 
 def test_numbers_that_are_not_finite_are_texts_of_them(tmp_path: Path) -> None:

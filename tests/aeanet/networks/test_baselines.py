@@ -24,7 +24,9 @@ from aeanet.training import Recipe, train
 PAIRS = [toy_pair(0, (64, 96)), toy_pair(1, (64, 96))]
 
 
-@pytest.mark.parametrize(("name", "expected"), [("vdsr", 664_704), ("edsr", 1_219_841), ("rcan", 15_294_625)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("vdsr", 664_704), ("edsr", 1_219_841), ("rcan", 15_294_625)]
+)
 def test_sizes(name: str, expected: int) -> None:
     assert sum(parameter.numel() for parameter in build_model(name).parameters()) == expected
 
@@ -37,7 +39,9 @@ class Oracle:
 
     def conv(self, x: Tensor) -> Tensor:
         weight = next(self.parameters)
-        return F.conv2d(x, weight, next(self.parameters) if self.bias else None, padding=weight.shape[-1] // 2)
+        return F.conv2d(
+            x, weight, next(self.parameters) if self.bias else None, padding=weight.shape[-1] // 2
+        )
 
     def vdsr(self, image: Tensor) -> Tensor:
         x = image
@@ -71,7 +75,8 @@ def test_networks_and_gradients_agree_with_the_oracle(name: str) -> None:
     expected, result = getattr(Oracle(parameters, bias=name != "vdsr"), name)(image), model(image)
     torch.testing.assert_close(result, expected)
     for got, wanted in zip(
-        *(torch.autograd.grad(y.square().sum(), parameters) for y in (result, expected)), strict=True
+        *(torch.autograd.grad(y.square().sum(), parameters) for y in (result, expected)),
+        strict=True,
     ):
         torch.testing.assert_close(got, wanted)
 
@@ -87,7 +92,9 @@ def noisy_library(kind: type[Library], **options: int) -> Library:
 def windows(image: NDArray, patch: int) -> NDArray:
     """(H, W, patch * patch), the last row and column repeated beyond the image's border."""
     padded = np.pad(image, patch // 2, mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, (patch, patch)).reshape(*image.shape, -1)
+    return np.lib.stride_tricks.sliding_window_view(padded, (patch, patch)).reshape(
+        *image.shape, -1
+    )
 
 
 @pytest.mark.parametrize("neighbours", [5, 40, 1000])
@@ -101,7 +108,9 @@ def test_non_local_means_is_its_formula(neighbours: int) -> None:
         near = np.argsort(distance)[:neighbours]
         weights = np.exp(-distance[near] / (2 * 0.3**2))
         expected[place] = (weights * model.hr.numpy()[near, 4]).sum() / weights.sum()
-    np.testing.assert_allclose(model(torch.from_numpy(image)[None, None])[0, 0], expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        model(torch.from_numpy(image)[None, None])[0, 0], expected, rtol=1e-9
+    )
 
 
 def test_far_from_every_patch_the_nearest_counts() -> None:
@@ -203,7 +212,9 @@ def test_training_fills_the_library_and_the_model_comes_back(name: str, tmp_path
     assert loaded.config == trained.model.config
     assert np.array_equal(restore(loaded, PAIRS[0].lr), restore(trained.model, PAIRS[0].lr))
     again = train(PAIRS, Recipe.short(steps=10, seed=5), name=name, size=2000).model
-    assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in loaded.state_dict().items())
+    assert all(
+        torch.equal(again.state_dict()[key], tensor) for key, tensor in loaded.state_dict().items()
+    )
 
 
 def test_patches_of_the_library_do_not_choose_the_setting() -> None:
@@ -223,7 +234,9 @@ def test_halved_precision_leaves_the_image_its_digits(name: str) -> None:
         for parameter in model.parameters():
             parameter.data.zero_()
     image = uneven_noise(20, 30)
-    np.testing.assert_allclose(restore(model, image, precision="bfloat16"), restore(model, image), atol=1e-6)
+    np.testing.assert_allclose(
+        restore(model, image, precision="bfloat16"), restore(model, image), atol=1e-6
+    )
 
 
 def test_a_patch_without_a_centre_is_refused() -> None:
@@ -246,7 +259,9 @@ def test_tiles_are_exact(name: str, least: int) -> None:
         *_, last = model.parameters()
         last.data.add_(0.5)  # else almost all of its result lies below 0, and is clipped
     image = uneven_noise(75, 90).astype(np.float64)
-    np.testing.assert_allclose(restore(model, image, tile=least + 5), restore(model, image), atol=1e-6)
+    np.testing.assert_allclose(
+        restore(model, image, tile=least + 5), restore(model, image), atol=1e-6
+    )
     with pytest.raises(TilingError, match=f"{least} px is the least"):
         restore(model, image, tile=least - 1)
 

@@ -36,7 +36,9 @@ def written_out(state: dict[str, Tensor], image: Tensor, magnifications: list[fl
     def told(level: int, x: Tensor) -> Tensor:
         table = state[f"tables.{level}"].numpy()
         places = np.log2(magnifications).clip(0, 2)
-        numbers = np.stack([np.interp(places, [0, 0.5, 1, 1.5, 2], column) for column in table.T], axis=1)
+        numbers = np.stack(
+            [np.interp(places, [0, 0.5, 1, 1.5, 2], column) for column in table.T], axis=1
+        )
         scale, shift = torch.from_numpy(numbers)[:, :, None, None].chunk(2, dim=1)
         return x * (1 + scale) + shift
 
@@ -55,11 +57,17 @@ def test_it_is_what_its_layers_say() -> None:
     model, image = shaken(), torch.rand(2, 1, 20, 28, dtype=torch.float64)
     state = model.state_dict()
     with torch.no_grad():
-        torch.testing.assert_close(model(image), written_out(state, image, [2, 2]), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model(image), written_out(state, image, [2, 2]), rtol=1e-12, atol=1e-12
+        )
         model.magnification = 3.0
-        torch.testing.assert_close(model(image), written_out(state, image, [3, 3]), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model(image), written_out(state, image, [3, 3]), rtol=1e-12, atol=1e-12
+        )
         model.train().scales = torch.tensor([1.2, 5])
-        torch.testing.assert_close(model(image), written_out(state, image, [1.2, 5]), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            model(image), written_out(state, image, [1.2, 5]), rtol=1e-6, atol=1e-6
+        )
 
 
 def test_prediction_tells_the_magnification_that_it_is_given() -> None:

@@ -40,8 +40,15 @@ def test_sizes_are_those_of_the_paper(name: str, options: dict[str, int], expect
 class Oracle:
     """The network of the paper once more, from a state dict, with functions alone and the attention map formed."""
 
-    def __init__(self, state: dict[str, Tensor], *, training: bool, batch_aware: bool, residual: bool) -> None:
-        self.state, self.training, self.batch_aware, self.residual = state, training, batch_aware, residual
+    def __init__(
+        self, state: dict[str, Tensor], *, training: bool, batch_aware: bool, residual: bool
+    ) -> None:
+        self.state, self.training, self.batch_aware, self.residual = (
+            state,
+            training,
+            batch_aware,
+            residual,
+        )
 
     def norm_relu(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
@@ -50,14 +57,22 @@ class Oracle:
         else:
             mean, variance = self.state[f"{name}.running_mean"], self.state[f"{name}.running_var"]
         column = (slice(None), None, None)
-        z = (x - mean[column]) / torch.sqrt(variance[column] + 1.001e-5) * weight[column] + bias[column]
+        z = (x - mean[column]) / torch.sqrt(variance[column] + 1.001e-5) * weight[column] + bias[
+            column
+        ]
         return z.clamp(0, 6)
 
     def block(self, name: str, x: Tensor) -> Tensor:
         z = self.norm_relu(f"{name}.norm1", x)
-        shortcut = F.conv2d(z, self.state[f"{name}.shortcut.weight"]) if f"{name}.shortcut.weight" in self.state else x
+        shortcut = (
+            F.conv2d(z, self.state[f"{name}.shortcut.weight"])
+            if f"{name}.shortcut.weight" in self.state
+            else x
+        )
         z = F.conv2d(z, self.state[f"{name}.conv1.weight"], padding=1)
-        z = F.conv2d(self.norm_relu(f"{name}.norm2", z), self.state[f"{name}.conv2.weight"], padding=1)
+        z = F.conv2d(
+            self.norm_relu(f"{name}.norm2", z), self.state[f"{name}.conv2.weight"], padding=1
+        )
         return z + shortcut
 
     def down(self, name: str, x: Tensor) -> Tensor:
@@ -78,7 +93,11 @@ class Oracle:
         attended = naive.attention_block(
             z,
             None,
-            [self.state[f"bottom.{n}.{w}"] for n in ("query", "key", "value", "output") for w in ("weight", "bias")],
+            [
+                self.state[f"bottom.{n}.{w}"]
+                for n in ("query", "key", "value", "output")
+                for w in ("weight", "bias")
+            ],
             self.state.get("bottom.references"),
             heads=2,
             scale=64**-0.5,
@@ -92,7 +111,9 @@ class Oracle:
         x = self.bottom(self.down("down2", skip2))
         x = self.block("decoder2", torch.cat([self.up("up2", x), skip2], 1))
         x = self.block("decoder1", torch.cat([self.up("up1", x), skip1], 1))
-        return F.conv2d(self.norm_relu("norm", x), self.state["last.weight"]) + (image if self.residual else 0)
+        return F.conv2d(self.norm_relu("norm", x), self.state["last.weight"]) + (
+            image if self.residual else 0
+        )
 
 
 def lively(model: UShape, seed: int = 0) -> UShape:
@@ -106,7 +127,11 @@ def lively(model: UShape, seed: int = 0) -> UShape:
             module.running_var.uniform_(0.5, 2, generator=random)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * parameter.abs().mean().clamp(min=0.5) * torch.randn(parameter.shape, generator=random)
+            parameter += (
+                0.1
+                * parameter.abs().mean().clamp(min=0.5)
+                * torch.randn(parameter.shape, generator=random)
+            )
     return model
 
 
@@ -136,25 +161,37 @@ def test_network_and_gradients_agree_with_the_oracle(
         batch_aware=model.config.get("batch_aware", False),
         residual=options.get("residual", False),
     )
-    image = torch.rand(batch, 1, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    weight = torch.randn(image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    image = torch.rand(
+        batch, 1, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
+    weight = torch.randn(
+        image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
 
     expected = oracle(image)
-    expected_gradients = torch.autograd.grad((expected * weight).sum(), list(parameters.values()), allow_unused=True)
+    expected_gradients = torch.autograd.grad(
+        (expected * weight).sum(), list(parameters.values()), allow_unused=True
+    )
     result = model(image)
-    gradients = torch.autograd.grad((result * weight).sum(), list(parameters.values()), allow_unused=True)
+    gradients = torch.autograd.grad(
+        (result * weight).sum(), list(parameters.values()), allow_unused=True
+    )
 
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
     for key, gradient, wanted in zip(parameters, gradients, expected_gradients, strict=True):
         if wanted is None:  # the references when the whole batch goes the other way
             assert gradient is None or not gradient.any(), key
         else:
-            torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(
+                gradient, wanted, rtol=1e-7, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}"
+            )
 
 
 @settings(max_examples=25)
 @given(st.integers(1, 23), st.integers(1, 23))
-def test_any_size_is_extended_by_its_last_row_and_column_and_cut_back(height: int, width: int) -> None:
+def test_any_size_is_extended_by_its_last_row_and_column_and_cut_back(
+    height: int, width: int
+) -> None:
     model = lively(build_model("aeanet", references=3)).eval()
     image = torch.rand(1, 1, height, width)
     rows = [min(i, height - 1) for i in range(4 * math.ceil(height / 4))]
@@ -180,7 +217,9 @@ def test_initial_values_are_those_of_the_paper(name: str) -> None:
             assert module.bias is None, key
             assert 0.8 * bound < module.weight.abs().max() <= bound, key
             if module.weight.numel() > 1000:
-                assert module.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), key
+                assert module.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), (
+                    key
+                )
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             assert (module.eps, module.momentum) == (1.001e-5, 0.003), key
 
@@ -201,21 +240,32 @@ def test_images_do_not_influence_one_another_in_prediction() -> None:
     model = lively(AEANet()).eval()
     images = torch.rand(3, 1, 16, 16)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), torch.cat([model(image[None]) for image in images]))
+        torch.testing.assert_close(
+            model(images), torch.cat([model(image[None]) for image in images])
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("aeanet", {"references": 16}), ("aeanet", {"batch_aware": False}), ("gvtnet", {"residual": True}), ("unet", {})],
+    [
+        ("aeanet", {"references": 16}),
+        ("aeanet", {"batch_aware": False}),
+        ("gvtnet", {"residual": True}),
+        ("unet", {}),
+    ],
 )
-def test_a_saved_model_comes_back_bit_for_bit(tmp_path: Path, name: str, options: dict[str, int]) -> None:
+def test_a_saved_model_comes_back_bit_for_bit(
+    tmp_path: Path, name: str, options: dict[str, int]
+) -> None:
     model = lively(build_model(name, **options)).eval()
     model.magnification = 1.97
     loaded = load_model(save_model(model, tmp_path / "run" / "model.safetensors"))
     assert loaded.config == model.config
     assert loaded.magnification == 1.97
     assert not loaded.training
-    for (key, tensor), (other_key, other) in zip(model.state_dict().items(), loaded.state_dict().items(), strict=True):
+    for (key, tensor), (other_key, other) in zip(
+        model.state_dict().items(), loaded.state_dict().items(), strict=True
+    ):
         assert key == other_key
         assert torch.equal(tensor, other), key
     image = torch.rand(1, 1, 20, 24)
@@ -252,13 +302,21 @@ def test_damaged_and_newer_models_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors, file, metadata | {"version": "99"})
     with pytest.raises(ModelError, match=r"version 99 .* reads version 1"):
         load_model(file)
-    for settings_text in ("{", "{}", json.dumps({"config": {"name": "unet"}, "magnification": None})):
+    for settings_text in (
+        "{",
+        "{}",
+        json.dumps({"config": {"name": "unet"}, "magnification": None}),
+    ):
         safetensors.torch.save_file(tensors, file, metadata | {"settings": settings_text})
-        with pytest.raises(ModelError, match=r"is damaged: (its weights do not fit|the tensor .* is missing)"):
+        with pytest.raises(
+            ModelError, match=r"is damaged: (its weights do not fit|the tensor .* is missing)"
+        ):
             load_model(file)
 
 
-def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = save_model(build_model("gvtnet"), tmp_path / "model.safetensors")
     before = file.read_bytes()
 
@@ -274,9 +332,13 @@ def test_a_full_disk_leaves_the_earlier_model(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_names_and_options_are_named() -> None:
-    with pytest.raises(ModelError, match=r"no model 'vgg'; the models are aeanet, shuffled, gvtnet, unet"):
+    with pytest.raises(
+        ModelError, match=r"no model 'vgg'; the models are aeanet, shuffled, gvtnet, unet"
+    ):
         build_model("vgg")
-    with pytest.raises(ModelError, match="'unet' has no option 'references'; its options are residual"):
+    with pytest.raises(
+        ModelError, match="'unet' has no option 'references'; its options are residual"
+    ):
         build_model("unet", references=4)
 
 

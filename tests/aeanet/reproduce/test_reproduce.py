@@ -20,7 +20,15 @@ from toys import aeanet, simulated_folder, toy_pair
 from aeanet.inference.prediction import restore
 from aeanet.networks.registry import MODEL_FILE, build_model, load_model
 from aeanet.networks.unet import GVTNet
-from aeanet.reproduce import SECTIONS, ReproduceError, Results, Study, recipe_for, run_study, write_report
+from aeanet.reproduce import (
+    SECTIONS,
+    ReproduceError,
+    Results,
+    Study,
+    recipe_for,
+    run_study,
+    write_report,
+)
 from aeanet.reproduce.run import MARGIN
 from aeanet.reproduce.table import Column, Table
 from aeanet.reproduce.tables import build_tables
@@ -50,8 +58,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results, Pat
 
 def test_the_plan_is_the_papers() -> None:
     keys = [experiment.key for experiment in study().experiments]
-    pooled = ["unet", "gvtnet", "aeanet", "aeanet-sr64", "aeanet-ba", "aeanet-ba-sr16", "aeanet-ba-sr32"]
-    assert [key for key in keys if key.startswith("pooled")] == [f"pooled/{method}/seed0" for method in pooled]
+    pooled = [
+        "unet",
+        "gvtnet",
+        "aeanet",
+        "aeanet-sr64",
+        "aeanet-ba",
+        "aeanet-ba-sr16",
+        "aeanet-ba-sr32",
+    ]
+    assert [key for key in keys if key.startswith("pooled")] == [
+        f"pooled/{method}/seed0" for method in pooled
+    ]
     assert len([key for key in keys if key.startswith("self")]) == 3 * 2
     assert len([key for key in keys if key.startswith("unseen")]) == 3 * 2
     assert len(study(sections=["table1"], self_pairs=None, seeds=2).experiments) == 2 * (3 + 3 * 3)
@@ -59,12 +77,17 @@ def test_the_plan_is_the_papers() -> None:
     configs = {e.method.key: e.method.options for e in study(sections=["table2"]).experiments}
     assert configs["aeanet-sr64"] == {"references": 64, "batch_aware": False}
     assert configs["aeanet-ba"] == {"references": 0, "batch_aware": True}
-    assert [configs[key]["references"] for key in ("aeanet-ba-sr16", "aeanet-ba-sr32", "aeanet")] == [16, 32, 64]
+    assert [
+        configs[key]["references"] for key in ("aeanet-ba-sr16", "aeanet-ba-sr32", "aeanet")
+    ] == [16, 32, 64]
 
 
 def test_residual_networks_are_those_of_the_u_net_family() -> None:
     both = study(methods=["unet", "vdsr"], residual=True)
-    assert [both.network(method) for method in both.table1] == [{"name": "unet", "residual": True}, {"name": "vdsr"}]
+    assert [both.network(method) for method in both.table1] == [
+        {"name": "unet", "residual": True},
+        {"name": "vdsr"},
+    ]
 
 
 def test_methods_by_example_have_their_place_in_the_tables(tmp_path: Path) -> None:
@@ -83,7 +106,11 @@ def test_methods_by_example_have_their_place_in_the_tables(tmp_path: Path) -> No
 
 def test_unseen_samples_are_not_trained_on() -> None:
     samples = {"toy-0": "a", "toy-2": "a"}
-    unseen = [e for e in study(samples=samples).experiments if e.strategy == "unseen" and e.method.key == "unet"]
+    unseen = [
+        e
+        for e in study(samples=samples).experiments
+        if e.strategy == "unseen" and e.method.key == "unet"
+    ]
     assert sorted(e.score_on for e in unseen) == [("toy-0", "toy-2"), ("toy-1",)]
     for experiment in unseen:
         assert sorted((*experiment.train_on, *experiment.score_on)) == sorted(PAIRS)
@@ -116,12 +143,16 @@ def test_an_experiment_is_scored_as_its_own_model_is(whole: tuple[Study, Results
     for name in ("toy-0", "toy-2"):
         model = load_model(folder / "self" / "gvtnet" / name / "seed0")
         expected = evaluate(model, [PAIRS[name]]).mean.psnr
-        assert next(score.psnr for score in alone.pairs if score.name == name) == pytest.approx(expected)
+        assert next(score.psnr for score in alone.pairs if score.name == name) == pytest.approx(
+            expected
+        )
     (unseen,) = results.evaluations["unseen", "gvtnet"]
     assert sorted(score.name for score in unseen.pairs) == sorted(PAIRS)
 
 
-def test_a_second_run_trains_nothing(whole: tuple[Study, Results, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_trains_nothing(
+    whole: tuple[Study, Results, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything, results, folder = whole
     monkeypatch.setattr("aeanet.reproduce.run.train", refuse("nothing is to be trained"))
     monkeypatch.setattr("aeanet.reproduce.run.evaluate", refuse("nothing is to be scored"))
@@ -138,7 +169,9 @@ def refuse(reason: str) -> Callable[..., None]:
     return never
 
 
-def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_changed_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another recipe or other pixels make an experiment new; a pair more changes the pooled training alone."""
     from aeanet.reproduce import run
 
@@ -153,7 +186,11 @@ def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.
 
     def training(**changes: Any) -> list[str]:
         trained.clear()
-        run_study(study(sections=["table1"], methods=["unet"], self_pairs=None, **changes), tmp_path, silent)
+        run_study(
+            study(sections=["table1"], methods=["unet"], self_pairs=None, **changes),
+            tmp_path,
+            silent,
+        )
         return list(trained)
 
     two = {name: PAIRS[name] for name in ("toy-0", "toy-1")}
@@ -170,7 +207,9 @@ def test_only_what_changed_is_trained_again(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
     """After Ctrl-C in the middle of its second training, the next run ends with the bits of an unbroken one."""
-    brief = study(sections=["table1"], methods=["unet"], self_pairs=1, recipe=replace(BRIEF, steps=6))
+    brief = study(
+        sections=["table1"], methods=["unet"], self_pairs=1, recipe=replace(BRIEF, steps=6)
+    )
 
     def stop(label: str, _share: float) -> None:
         if "on toy-1 alone, step 3" in label:
@@ -181,7 +220,10 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "stopped" / "self" / "unet" / "toy-1" / "seed0" / "result.json").exists()
     steps: list[str] = []
     again = run_study(brief, tmp_path / "stopped", lambda label, _share: steps.append(label))
-    assert [found[1] for label in steps if (found := re.search(r"step (\d)", label))] in (["4", "5", "6"], ["5", "6"])
+    assert [found[1] for label in steps if (found := re.search(r"step (\d)", label))] in (
+        ["4", "5", "6"],
+        ["5", "6"],
+    )
     unbroken = run_study(brief, tmp_path / "unbroken", silent)
     assert again.evaluations == unbroken.evaluations
     assert not list(tmp_path.rglob("checkpoint.safetensors"))
@@ -190,15 +232,22 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     blind = replace(PAIRS["toy-1"], name="blind", mask=np.zeros_like(PAIRS["toy-1"].mask))
     some = study(
-        pairs={"toy-0": PAIRS["toy-0"], "blind": blind}, sections=["table1"], self_pairs=None, methods=["unet"]
+        pairs={"toy-0": PAIRS["toy-0"], "blind": blind},
+        sections=["table1"],
+        self_pairs=None,
+        methods=["unet"],
     )
     results = run_study(some, tmp_path, silent)
     assert list(results.failed) == ["U-Net on blind alone"]
     assert "No pair has room for a crop" in results.failed["U-Net on blind alone"]
     page = write_report(some, results, tmp_path).read_text()
     assert "U-Net on blind alone" in page
-    with pytest.raises(ReproduceError, match="No experiment could be done; U-Net on all pairs: No pair has room"):
-        run_study(study(pairs={"blind": blind}, sections=["table1"], methods=["unet"]), tmp_path, silent)
+    with pytest.raises(
+        ReproduceError, match="No experiment could be done; U-Net on all pairs: No pair has room"
+    ):
+        run_study(
+            study(pairs={"blind": blind}, sections=["table1"], methods=["unet"]), tmp_path, silent
+        )
 
 
 def test_a_network_too_large_for_the_machine_does_not_stop_the_others(
@@ -230,7 +279,9 @@ def test_tables_say_what_the_evaluations_do(whole: tuple[Study, Results, Path]) 
     )
     difference = unet[6]
     assert isinstance(difference, Estimate)
-    assert difference.mean == pytest.approx(mean["pooled", "aeanet"].delta_psnr - mean["pooled", "unet"].delta_psnr)
+    assert difference.mean == pytest.approx(
+        mean["pooled", "aeanet"].delta_psnr - mean["pooled", "unet"].delta_psnr
+    )
     assert [row[-1] for row in tables["table2"].rows] == [
         *("1.46 / 0.074", "1.87 / 0.086", "2.04 / 0.085"),
         *("1.96 / 0.084", "1.98 / 0.085", "2.02 / 0.085", "2.10 / 0.087"),
@@ -297,7 +348,10 @@ def test_the_page_needs_nothing_else(whole: tuple[Study, Results, Path]) -> None
     assert page.open == []
     assert {address[1:] for address in page.addresses if address.startswith("#")} == set(page.ids)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    assert len([address for address in page.addresses if address.startswith("data:image/webp")]) == 2 * 3
+    assert (
+        len([address for address in page.addresses if address.startswith("data:image/webp")])
+        == 2 * 3
+    )
     assert not re.search(r"@import|url\(|<script", text)
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
@@ -337,7 +391,12 @@ def test_stitching_is_the_whole_image_for_a_network_that_sees_less_than_the_marg
 
 def test_exact_tiling_loses_nothing(whole: tuple[Study, Results, Path]) -> None:
     _, results, _ = whole
-    assert [curve.label for curve in results.curves] == ["GVTNet", "AEANet (16)", "AEANet (32)", "AEANet (64)"]
+    assert [curve.label for curve in results.curves] == [
+        "GVTNet",
+        "AEANet (16)",
+        "AEANet (32)",
+        "AEANet (64)",
+    ]
     for curve in results.curves:
         assert list(curve.sizes) == [128]
         assert curve.exact == pytest.approx([curve.whole], abs=2e-3)
@@ -345,7 +404,14 @@ def test_exact_tiling_loses_nothing(whole: tuple[Study, Results, Path]) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     simulated_folder(tmp_path / "pairs", range(2))
-    command = ["reproduce", tmp_path / "pairs", "--out", tmp_path / "report", "--budget", 1 / 120_000]
+    command = [
+        "reproduce",
+        tmp_path / "pairs",
+        "--out",
+        tmp_path / "report",
+        "--budget",
+        1 / 120_000,
+    ]
     brief = ["--only", "table1", "--methods", "unet", "--pairs", 1]
 
     def run(*arguments: object) -> tuple[int, str]:
@@ -359,7 +425,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert record["recipe"] == json.loads(json.dumps(vars(Recipe.short(steps=1))))
     code, output = run(*command[:-1], 2 / 120_000, *brief)
     assert code == 1
-    assert "seed0/result.json is already there, of other settings or other data: replace it with --overwrite" in output
+    assert (
+        "seed0/result.json is already there, of other settings or other data: replace it with --overwrite"
+        in output
+    )
     code, output = run(*command, "--only", "table9")
     assert code == 1
     assert f"the sections are {', '.join(SECTIONS)}." in output
@@ -371,6 +440,10 @@ def test_the_command(tmp_path: Path) -> None:
 def test_the_evaluation_of_seeds_has_one_table_each(tmp_path: Path) -> None:
     """Two seeds' experiments of one method become two evaluations, not one of twice the pairs."""
     alone = {"toy-0": PAIRS["toy-0"]}
-    results = run_study(study(pairs=alone, seeds=2, sections=["table1"], methods=["unet"]), tmp_path, silent)
+    results = run_study(
+        study(pairs=alone, seeds=2, sections=["table1"], methods=["unet"]), tmp_path, silent
+    )
     models = [load_model(tmp_path / "self" / "unet" / "toy-0" / f"seed{seed}") for seed in range(2)]
-    assert results.evaluations["self", "unet"] == [evaluate(model, [PAIRS["toy-0"]]) for model in models]
+    assert results.evaluations["self", "unet"] == [
+        evaluate(model, [PAIRS["toy-0"]]) for model in models
+    ]

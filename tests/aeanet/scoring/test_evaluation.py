@@ -18,7 +18,14 @@ from aeanet.data.specimens import SampleError, read_samples, split_by_specimen
 from aeanet.networks.registry import build_model
 from aeanet.networks.unet import UShape
 from aeanet.scoring.confidence import Estimate, estimate
-from aeanet.scoring.evaluation import Evaluation, EvaluationError, Score, evaluate, improvement, score_region
+from aeanet.scoring.evaluation import (
+    Evaluation,
+    EvaluationError,
+    Score,
+    evaluate,
+    improvement,
+    score_region,
+)
 from aeanet.scoring.metrics import psnr, ssim
 
 
@@ -35,7 +42,9 @@ def test_scores_are_scikit_images(shape: tuple[int, int]) -> None:
     truth = random.random(shape).astype(np.float32)
     image = np.clip(truth + 0.1 * random.standard_normal(shape), 0, 1).astype(np.float32)
     mask = np.ones(shape, dtype=bool)
-    assert psnr(image, truth, mask) == pytest.approx(peak_signal_noise_ratio(truth, image, data_range=1), abs=1e-5)
+    assert psnr(image, truth, mask) == pytest.approx(
+        peak_signal_noise_ratio(truth, image, data_range=1), abs=1e-5
+    )
     expected = structural_similarity(truth.astype(float), image.astype(float), data_range=1)
     assert ssim(image, truth, mask) == pytest.approx(expected, abs=1e-12)
     assert psnr(truth, truth, mask) == np.inf
@@ -51,10 +60,14 @@ def test_the_protocol_scores_three_parts_of_the_right_quarter() -> None:
         assert score.psnr == pytest.approx(
             peak_signal_noise_ratio(pair.hr[part], pair.lr[part], data_range=1), abs=1e-4
         )
-        expected = structural_similarity(pair.hr[part].astype(float), pair.lr[part].astype(float), data_range=1)
+        expected = structural_similarity(
+            pair.hr[part].astype(float), pair.lr[part].astype(float), data_range=1
+        )
         assert score.ssim == pytest.approx(expected, abs=1e-9)
         assert (score.delta_psnr, score.delta_ssim) == (0, 0)
-    assert evaluation.pairs[0].psnr == pytest.approx(np.mean([score.psnr for score in evaluation.subimages]))
+    assert evaluation.pairs[0].psnr == pytest.approx(
+        np.mean([score.psnr for score in evaluation.subimages])
+    )
 
 
 def test_the_network_sees_the_whole_image_clipped_not_rounded() -> None:
@@ -71,7 +84,9 @@ def test_the_network_sees_the_whole_image_clipped_not_rounded() -> None:
     evaluation = evaluate(model, [pair])
     assert sizes == [(1, 1, 48, 64)]
     part = (slice(0, 16), slice(48, 64))
-    expected = peak_signal_noise_ratio(pair.hr[part], (pair.lr[part] + 0.5).clip(0, 1), data_range=1)
+    expected = peak_signal_noise_ratio(
+        pair.hr[part], (pair.lr[part] + 0.5).clip(0, 1), data_range=1
+    )
     assert evaluation.subimages[0].psnr == pytest.approx(expected, abs=1e-4)
 
 
@@ -81,7 +96,9 @@ def test_pixels_without_data_do_not_count() -> None:
     mask[:5, 40:] = False
     mask[30:, 60:] = False
     garbage = np.where(mask, pair.lr, np.float32(0.77))
-    clean, dirty = (evaluate(passing_through(), [replace(pair, lr=lr, mask=mask)]) for lr in (pair.lr, garbage))
+    clean, dirty = (
+        evaluate(passing_through(), [replace(pair, lr=lr, mask=mask)]) for lr in (pair.lr, garbage)
+    )
     assert clean == dirty
     assert clean != evaluate(passing_through(), [pair])
 
@@ -92,9 +109,13 @@ def test_a_mask_that_cuts_straight_is_a_smaller_image() -> None:
     mask[:20] = False
     masked = score_region("x", replace(pair, mask=mask), pair.lr, (slice(None), slice(None)))
     assert masked is not None
-    expected = structural_similarity(pair.hr[20:].astype(float), pair.lr[20:].astype(float), data_range=1)
+    expected = structural_similarity(
+        pair.hr[20:].astype(float), pair.lr[20:].astype(float), data_range=1
+    )
     assert masked.ssim == pytest.approx(expected, abs=1e-9)
-    assert masked.psnr == pytest.approx(peak_signal_noise_ratio(pair.hr[20:], pair.lr[20:], data_range=1), abs=1e-4)
+    assert masked.psnr == pytest.approx(
+        peak_signal_noise_ratio(pair.hr[20:], pair.lr[20:], data_range=1), abs=1e-4
+    )
 
 
 def test_parts_without_data_are_left_out_and_pairs_without_any_said() -> None:
@@ -109,7 +130,9 @@ def test_parts_without_data_are_left_out_and_pairs_without_any_said() -> None:
     )
     assert [score.name for score in evaluation.subimages] == ["toy-0/1", "toy-0/2"]
     assert seen == [evaluation.pairs[0], None]
-    with pytest.raises(EvaluationError, match="None of the 1 pairs has LR data in its test columns"):
+    with pytest.raises(
+        EvaluationError, match="None of the 1 pairs has LR data in its test columns"
+    ):
         evaluate(passing_through(), [replace(pair, mask=np.zeros_like(mask))])
 
 
@@ -118,7 +141,9 @@ def test_table_and_json_say_the_same() -> None:
     evaluation = evaluate(passing_through(), pairs)
     record = json.loads(json.dumps(evaluation.record()))
     assert [entry["name"] for entry in record["pairs"]] == ["toy-0", "toy-1"]
-    assert record["mean"]["psnr"] == pytest.approx(np.mean([entry["psnr"] for entry in record["subimages"]]))
+    assert record["mean"]["psnr"] == pytest.approx(
+        np.mean([entry["psnr"] for entry in record["subimages"]])
+    )
     assert record["mean"]["delta_ssim"] == 0
     console = Console(width=120, record=True, file=StringIO())
     console.print(evaluation.table())
@@ -143,7 +168,9 @@ def test_foreground_and_background_are_parted_by_otsu_on_hr() -> None:
     assert score.foreground.psnr_bicubic == pytest.approx(20, abs=1e-3)
     assert score.foreground.psnr == pytest.approx(40, abs=1e-3)
     assert score.background.delta_psnr == pytest.approx(20 * np.log10(0.05 / 0.02), abs=1e-3)
-    similarity = structural_similarity(hr.astype(float), result.astype(float), data_range=1, full=True)[1]
+    similarity = structural_similarity(
+        hr.astype(float), result.astype(float), data_range=1, full=True
+    )[1]
     assert score.foreground.ssim == pytest.approx(similarity[3:-3, 30:-3].mean())
     assert score.background.ssim == pytest.approx(similarity[3:-3, 3:30].mean())
 
@@ -196,10 +223,15 @@ def test_pairs_of_one_sample_count_as_one() -> None:
     """Pairs that are copies of each other widen the interval to that of the samples; without samples they narrow it."""
     gains = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
     samples = dict(zip("abcdef", "ppqqrr", strict=True))
-    by_sample, by_pair = improvement([scores(*gains)], samples=samples), improvement([scores(*gains)])
+    by_sample, by_pair = (
+        improvement([scores(*gains)], samples=samples),
+        improvement([scores(*gains)]),
+    )
     assert by_sample
     assert by_pair
-    assert by_sample.interval == pytest.approx(stats.t.interval(0.95, 2, 7 / 3, stats.sem([1, 2, 4])))
+    assert by_sample.interval == pytest.approx(
+        stats.t.interval(0.95, 2, 7 / 3, stats.sem([1, 2, 4]))
+    )
     assert by_pair.half_width is not None
     assert by_sample.half_width is not None
     assert by_pair.half_width < by_sample.half_width
@@ -210,7 +242,11 @@ def test_the_interval_holds_what_it_promises_over_pairs_and_seeds() -> None:
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(2000):
-        noise = random.normal(0, 0.3, (3, 1)) + random.normal(0, 0.5, (1, 8)) + random.normal(0, 0.2, (3, 8))
+        noise = (
+            random.normal(0, 0.3, (3, 1))
+            + random.normal(0, 0.5, (1, 8))
+            + random.normal(0, 0.2, (3, 8))
+        )
         low, high = estimate(1.0 + noise, [1] * 8, range(8)).interval or (0.0, 0.0)
         inside += low <= 1 <= high
     assert 0.94 <= inside / 2000 <= 0.995
@@ -221,7 +257,9 @@ def test_a_difference_is_taken_pair_by_pair() -> None:
     ours, theirs = scores(1.1, 2.2, 3.1, 4.2), scores(1.0, 2.0, 3.0, 4.0)
     difference = improvement([ours], against=[theirs])
     assert difference
-    assert difference.interval == pytest.approx(stats.t.interval(0.95, 3, 0.15, stats.sem([0.1, 0.2, 0.1, 0.2])))
+    assert difference.interval == pytest.approx(
+        stats.t.interval(0.95, 3, 0.15, stats.sem([0.1, 0.2, 0.1, 0.2]))
+    )
     on_common = improvement([ours], against=[scores(1.0, 2.0, 3.0)])
     assert on_common
     assert on_common.mean == pytest.approx(0.4 / 3)
@@ -241,7 +279,8 @@ def test_a_split_by_image_keeps_samples_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("a b\nb c", "names the pair b twice"), ("a x", "names the pair x, which the folder")]
+    ("text", "reason"),
+    [("a b\nb c", "names the pair b twice"), ("a x", "names the pair x, which the folder")],
 )
 def test_wrong_lists_of_samples(text: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "samples.txt").write_text(text)

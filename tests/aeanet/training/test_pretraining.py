@@ -33,11 +33,15 @@ def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
     made = simulated_batches(batch=3, crop=24, seed=1, step=step, steps=steps, workers=workers)
-    return [torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made]
+    return [
+        torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made
+    ]
 
 
 def test_a_step_sees_the_same_whenever_the_training_began_and_whoever_simulates() -> None:
-    cv2.GaussianBlur(np.zeros((512, 512), np.float32), (0, 0), 3)  # starts OpenCV's threads, which no worker inherits
+    cv2.GaussianBlur(
+        np.zeros((512, 512), np.float32), (0, 0), 3
+    )  # starts OpenCV's threads, which no worker inherits
     whole = batches(0, 6)
     assert len(whole) == 6
     assert len({batch.sum().item() for batch in whole}) == 6
@@ -55,7 +59,14 @@ def run(folder: Path, *, resume: bool = False, stop_after: int | None = None) ->
     with open_run(folder, resume=resume) as opened:
         every = Interval(steps=2)
         return pretrain(
-            RECIPE, run=opened, workers=0, held_back=1, checkpoint_every=every, on_step=on_step, name="shuffled", **TINY
+            RECIPE,
+            run=opened,
+            workers=0,
+            held_back=1,
+            checkpoint_every=every,
+            on_step=on_step,
+            name="shuffled",
+            **TINY,
         )
 
 
@@ -95,9 +106,14 @@ def test_a_gain_on_nearly_clean_images_weighs_as_much_as_on_noisy_ones() -> None
 
 
 def test_the_psnr_loss_is_the_mean_psnr() -> None:
-    restored, hr = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    restored, hr = (
+        torch.rand(3, 1, 8, 8, dtype=torch.float64),
+        torch.rand(3, 1, 8, 8, dtype=torch.float64),
+    )
     inside = np.ones((8, 8), bool)
-    wanted = np.mean([psnr(a[0].numpy(), b[0].numpy(), inside) for a, b in zip(restored, hr, strict=True)])
+    wanted = np.mean(
+        [psnr(a[0].numpy(), b[0].numpy(), inside) for a, b in zip(restored, hr, strict=True)]
+    )
     assert -20 / np.log(10) * psnr_loss(restored, hr).item() == pytest.approx(wanted, abs=1e-4)
     assert psnr_loss(hr, hr).item() == pytest.approx(np.log(FLOOR))
 
@@ -124,13 +140,26 @@ def test_the_average_is_that_of_the_latest_weights() -> None:
 
 def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretraining, "held_back_images", lambda number: held_back_images(1))
-    brief = ["--steps", "2", "--batch", "2", "--crop", "16", "--workers", "0", "--precision", "float32"]
+    brief = [
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--crop",
+        "16",
+        "--workers",
+        "0",
+        "--precision",
+        "float32",
+    ]
     done = aeanet("pretrain", "--out", tmp_path / "run", *brief)
     assert done.exit_code == 0, done.output
     assert "2 steps" in done.stdout
     more = aeanet("pretrain", "--out", tmp_path / "run", "--resume")
     assert more.exit_code == 0, more.output
-    again = aeanet("pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief)
+    again = aeanet(
+        "pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief
+    )
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
     assert load_model(tmp_path / "run").magnification == 2
@@ -138,7 +167,12 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_card_says_what_attention_adds() -> None:
     record = json.loads((SHIPPED_FOLDER / "sem.json").read_text())
-    gains = {("shuffled", 0): 5.0, ("shuffled", 1): 5.2, ("shuffled-bottom", 0): 5.1, ("shuffled-bottom", 1): 5.5}
+    gains = {
+        ("shuffled", 0): 5.0,
+        ("shuffled", 1): 5.2,
+        ("shuffled-bottom", 0): 5.1,
+        ("shuffled-bottom", 1): 5.5,
+    }
     entries = [
         {
             "network": network,

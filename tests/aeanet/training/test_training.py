@@ -27,16 +27,30 @@ from aeanet.data.crops import RandomCrops
 from aeanet.data.pairs import PairSet
 from aeanet.errors import PairError
 from aeanet.networks.registry import ModelError, load_model
-from aeanet.training import Interval, Recipe, RecipeError, TrainingProgress, fingerprint, open_run, save_run, train
+from aeanet.training import (
+    Interval,
+    Recipe,
+    RecipeError,
+    TrainingProgress,
+    fingerprint,
+    open_run,
+    save_run,
+    train,
+)
 from aeanet.training.logs import open_logs
 from aeanet.training.randomness import random_state, set_random_state
 
-PAIRS = [toy_pair(0, magnification=1.9), toy_pair(1, magnification=2.1), toy_pair(2, magnification=2.0)]
+PAIRS = [
+    toy_pair(0, magnification=1.9),
+    toy_pair(1, magnification=2.1),
+    toy_pair(2, magnification=2.0),
+]
 BRIEF = Recipe.short(steps=4, batch=3, crop=16)
 
 
 @pytest.mark.parametrize(
-    ("name", "schedule", "freeze"), [("aeanet", "one-cycle", 0.5), ("aeanet", "halving", 1.0), ("unet", "halving", 0.5)]
+    ("name", "schedule", "freeze"),
+    [("aeanet", "one-cycle", 0.5), ("aeanet", "halving", 1.0), ("unet", "halving", 0.5)],
 )
 def test_training_is_the_plain_loop(name: str, schedule: str, freeze: float) -> None:
     """The weights after a few steps are those of the simplest loop."""
@@ -45,7 +59,9 @@ def test_training_is_the_plain_loop(name: str, schedule: str, freeze: float) -> 
     model, _ = plain_training(PAIRS, recipe, name, 4)
 
     assert trained.steps == 4
-    for (key, tensor), other in zip(trained.model.state_dict().items(), model.state_dict().values(), strict=True):
+    for (key, tensor), other in zip(
+        trained.model.state_dict().items(), model.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(tensor, other, msg=lambda m, key=key: f"{key}: {m}")
 
 
@@ -64,14 +80,20 @@ def test_a_seed_repeats_bit_for_bit_and_leaves_the_callers_randomness_alone() ->
 def test_it_learns_and_predicts_with_the_statistics_of_a_short_run() -> None:
     """In evaluation mode the loss is that of the training: the running statistics have kept up."""
     losses: list[float] = []
-    trained = train(PAIRS, Recipe.short(steps=80, batch=4, crop=24), on_step=lambda now: losses.append(now.loss))
+    trained = train(
+        PAIRS, Recipe.short(steps=80, batch=4, crop=24), on_step=lambda now: losses.append(now.loss)
+    )
     assert losses[-1] < 0.5 * losses[0]
     lr, hr = next(iter(DataLoader(RandomCrops(PAIRS, 24, 32, seed=9), batch_size=32)))
     with torch.no_grad():
         assert (trained.model(lr) - hr).abs().mean() < 1.3 * losses[-1]
     assert trained.model.magnification == 2.0  # the median of the pairs
     assert not trained.model.training
-    assert all(module.momentum == 0.003 for module in trained.model.modules() if isinstance(module, _BatchNorm))
+    assert all(
+        module.momentum == 0.003
+        for module in trained.model.modules()
+        if isinstance(module, _BatchNorm)
+    )
 
 
 def test_ctrl_c_leaves_the_model_of_the_last_full_step() -> None:
@@ -127,20 +149,29 @@ def test_compiled_it_is_one_graph_and_the_same_training(monkeypatch: pytest.Monk
     recipe = replace(BRIEF, steps=6, freeze=0.5)
     compiled = train(PAIRS, replace(recipe, compile=True)).model.state_dict()
     assert counter.frame_count == 2
-    for (key, tensor), other in zip(train(PAIRS, recipe).model.state_dict().items(), compiled.values(), strict=True):
-        torch.testing.assert_close(other, tensor, rtol=1e-4, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+    for (key, tensor), other in zip(
+        train(PAIRS, recipe).model.state_dict().items(), compiled.values(), strict=True
+    ):
+        torch.testing.assert_close(
+            other, tensor, rtol=1e-4, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}"
+        )
 
 
 def test_bfloat16_is_for_the_products_alone() -> None:
     dtypes = set()
-    hook = register_module_forward_hook(lambda module, _, output: dtypes.add(output.dtype) if is_conv(module) else None)
+    hook = register_module_forward_hook(
+        lambda module, _, output: dtypes.add(output.dtype) if is_conv(module) else None
+    )
     try:
         half = train(PAIRS, replace(BRIEF, precision="bfloat16"))
     finally:
         hook.remove()
     assert dtypes == {torch.bfloat16}
     full = train(PAIRS, BRIEF)
-    assert {tensor.dtype for tensor in half.model.state_dict().values()} == {torch.float32, torch.int64}
+    assert {tensor.dtype for tensor in half.model.state_dict().values()} == {
+        torch.float32,
+        torch.int64,
+    }
     assert half.loss == pytest.approx(full.loss, rel=0.02)
     assert half.loss != full.loss
 
@@ -163,11 +194,15 @@ def test_deterministic_algorithms_are_the_trainings_alone() -> None:
 def test_held_back_pairs_are_restored_scored_drawn_and_logged(tmp_path: Path) -> None:
     recipe = replace(BRIEF, steps=25)
     with open_run(tmp_path) as run:
-        trained = train(PAIRS[:1], recipe, run=run, held_back=PAIRS[1:], validate_every=Interval(steps=20))
+        trained = train(
+            PAIRS[:1], recipe, run=run, held_back=PAIRS[1:], validate_every=Interval(steps=20)
+        )
     scores = []
     for pair in PAIRS[1:]:
         with torch.no_grad():
-            restored = trained.model(torch.from_numpy(pair.lr)[None, None])[0, 0].clamp(0, 1).numpy()
+            restored = (
+                trained.model(torch.from_numpy(pair.lr)[None, None])[0, 0].clamp(0, 1).numpy()
+            )
         scores.append(
             [
                 peak_signal_noise_ratio(pair.hr, restored, data_range=1),
@@ -177,16 +212,25 @@ def test_held_back_pairs_are_restored_scored_drawn_and_logged(tmp_path: Path) ->
         )
     psnr, bicubic, ssim = np.mean(scores, axis=0)
     assert trained.validation == pytest.approx(
-        {"psnr": psnr, "delta_psnr": psnr - bicubic, "ssim": ssim, "delta_ssim": trained.validation["delta_ssim"]},
+        {
+            "psnr": psnr,
+            "delta_psnr": psnr - bicubic,
+            "ssim": ssim,
+            "delta_ssim": trained.validation["delta_ssim"],
+        },
         abs=2e-4,
     )
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    scored = {int(row["step"]): float(row["validation/psnr"]) for row in rows if row["validation/psnr"]}
+    scored = {
+        int(row["step"]): float(row["validation/psnr"]) for row in rows if row["validation/psnr"]
+    }
     assert list(scored) == [2, 20, 25]  # early, in turn, at the end
     assert scored[25] == pytest.approx(psnr, abs=2e-4)
     with Image.open(tmp_path / "validation.png") as figure:
         assert figure.width > 1000
-    logged = {int(row["step"]): (float(row["loss"]), float(row["rate"])) for row in rows if row["loss"]}
+    logged = {
+        int(row["step"]): (float(row["loss"]), float(row["rate"])) for row in rows if row["loss"]
+    }
     assert list(logged) == [10, 20, 25]
     assert logged[20][1] == recipe.learning_rate(19, 19 / 25)
     assert logged[25][0] == trained.loss
@@ -198,7 +242,9 @@ def test_held_back_pairs_are_restored_scored_drawn_and_logged(tmp_path: Path) ->
 def test_validation_leaves_the_training_as_it_was() -> None:
     watched = train(PAIRS[:2], BRIEF, held_back=PAIRS[2:], validate_every=Interval(steps=1))
     alone = train(PAIRS[:2], BRIEF)
-    for tensor, other in zip(watched.model.state_dict().values(), alone.model.state_dict().values(), strict=True):
+    for tensor, other in zip(
+        watched.model.state_dict().values(), alone.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(tensor, other)
 
 
@@ -251,7 +297,11 @@ def test_a_run_folder_tells_what_it_was(tmp_path: Path) -> None:
 def test_the_fingerprint_is_that_of_the_pixels() -> None:
     changed = PAIRS[0].hr.copy()
     changed[3, 4] += 1e-3
-    prints = {fingerprint(PAIRS), fingerprint(PAIRS[:2]), fingerprint([replace(PAIRS[0], hr=changed), *PAIRS[1:]])}
+    prints = {
+        fingerprint(PAIRS),
+        fingerprint(PAIRS[:2]),
+        fingerprint([replace(PAIRS[0], hr=changed), *PAIRS[1:]]),
+    }
     assert len(prints) == 3
     assert fingerprint(PAIRS) == fingerprint([toy_pair(0), toy_pair(1), toy_pair(2)])
 
@@ -259,7 +309,9 @@ def test_the_fingerprint_is_that_of_the_pixels() -> None:
 def test_a_log_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     """A crash leaves lines of later steps and perhaps half a line; an earlier version had the columns it needed."""
     table = tmp_path / "metrics.csv"
-    table.write_bytes(b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1")
+    table.write_bytes(
+        b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1"
+    )
     with open_logs(tmp_path, 20, None) as log:
         log(25, {"validation/psnr": 30.5, "validation/ssim": math.nan})
     rows = list(csv.DictReader(table.open(newline="")))
@@ -288,7 +340,10 @@ def test_files_that_cannot_be_written_do_not_end_a_training(tmp_path: Path) -> N
     with open_run(tmp_path) as run:
         trained = train(PAIRS, BRIEF, run=run, on_step=on_step, on_trouble=troubles.append)
     assert trained.steps == 4
-    assert [Path(error.filename).name for error in troubles] == ["metrics.csv", "checkpoint.safetensors"]
+    assert [Path(error.filename).name for error in troubles] == [
+        "metrics.csv",
+        "checkpoint.safetensors",
+    ]
     (tmp_path / "checkpoint.safetensors").rmdir()
     with open_run(tmp_path) as run, pytest.raises(OSError, match=r"metrics\.csv"):
         train(PAIRS, BRIEF, run=run)

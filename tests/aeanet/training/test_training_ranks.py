@@ -43,7 +43,10 @@ def start(target: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(number, port, target, *arguments)) for number in range(2)]
+    ranks = [
+        context.Process(target=_rank, args=(number, port, target, *arguments))
+        for number in range(2)
+    ]
     for process in ranks:
         process.start()
     return ranks
@@ -51,7 +54,13 @@ def start(target: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
 
 def _rank(number: int, port: int, target: Callable[..., None], *arguments: Any) -> None:
     torch.set_num_threads(1)
-    where = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    where = {
+        "RANK": number,
+        "LOCAL_RANK": number,
+        "WORLD_SIZE": 2,
+        "LOCAL_WORLD_SIZE": 2,
+        "MASTER_PORT": port,
+    }
     os.environ |= {name: str(value) for name, value in where.items()} | {"MASTER_ADDR": "127.0.0.1"}
     with all_processes():
         target(*arguments)
@@ -91,7 +100,9 @@ def test_two_ranks_train_as_one_with_the_joint_batch(name: str, tmp_path: Path) 
         weights, loss = torch.load(tmp_path / f"{number}.pt")
         assert loss == pytest.approx(alone.loss, rel=1e-6)
         for key, tensor in alone.model.state_dict().items():
-            torch.testing.assert_close(weights[key], tensor, rtol=1e-5, atol=1e-9, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(
+                weights[key], tensor, rtol=1e-5, atol=1e-9, msg=lambda m, key=key: f"{key}: {m}"
+            )
 
 
 def train_in_two_goes(folder: Path, interrupt: bool) -> None:
@@ -115,7 +126,10 @@ def test_ctrl_c_at_one_rank_ends_both_after_the_same_step_and_they_go_on(tmp_pat
     assert all(torch.equal(run[key], alone[key]) for key in alone)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["processes"], record["steps_done"], record["interrupted"]) == (2, 4, False)
-    with open_run(tmp_path / "run", resume=True) as one, pytest.raises(CheckpointError, match="by 2 processes, not 1"):
+    with (
+        open_run(tmp_path / "run", resume=True) as one,
+        pytest.raises(CheckpointError, match="by 2 processes, not 1"),
+    ):
         train(PAIRS, replace(RECIPE, steps=4), run=one)
 
 
@@ -143,7 +157,10 @@ def test_the_joint_batch_is_that_of_a_single_process_halves_included(processes: 
     for step in range(2, 5):
         ranks = [crop_indices(step, 4, rank=rank, processes=processes) for rank in range(processes)]
         joint = range(step * 4 * processes, (step + 1) * 4 * processes)
-        halves = [sorted(chain.from_iterable(batch[part] for batch in ranks)) for part in (slice(2), slice(2, None))]
+        halves = [
+            sorted(chain.from_iterable(batch[part] for batch in ranks))
+            for part in (slice(2), slice(2, None))
+        ]
         assert halves == [list(joint[: 2 * processes]), list(joint[2 * processes :])]
     assert [crop_indices(step, 3) for step in range(2)] == [[0, 1, 2], [3, 4, 5]]
 

@@ -14,7 +14,10 @@ def test_the_default_recipe_is_the_papers() -> None:
     recipe = Recipe()
     assert (recipe.steps, recipe.batch, recipe.crop) == (120_000, 8, 256)
     assert (recipe.betas, recipe.epsilon, recipe.max_seconds) == ((0.9, 0.999), 1e-8, None)
-    rates = [recipe.learning_rate(step, recipe.used(step, 0.0)) for step in (0, 9_999, 10_000, 25_000, 119_999)]
+    rates = [
+        recipe.learning_rate(step, recipe.used(step, 0.0))
+        for step in (0, 9_999, 10_000, 25_000, 119_999)
+    ]
     assert rates == pytest.approx([4e-4, 4e-4, 2e-4, 1e-4, 4e-4 / 2**11])
 
 
@@ -36,7 +39,9 @@ def test_one_cycle_follows_the_budget_that_runs_out_first() -> None:
     assert recipe.used(100, 90) == 1
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": -1}, {"rate": math.nan}, {"max_seconds": 0}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"batch": -1}, {"rate": math.nan}, {"max_seconds": 0}]
+)
 def test_impossible_recipes_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match=f"{next(iter(change))} is .* wanted a number above 0"):
         Recipe(**change)
@@ -82,7 +87,9 @@ def test_intervals() -> None:
             Interval.parse(text)
 
 
-@pytest.mark.parametrize(("earlier", "now"), [("32", "float32"), ("bf16", "bfloat16"), ("float32", "float32")])
+@pytest.mark.parametrize(
+    ("earlier", "now"), [("32", "float32"), ("bf16", "bfloat16"), ("float32", "float32")]
+)
 def test_records_of_earlier_versions_are_read(earlier: str, now: str) -> None:
     record = json.loads(json.dumps(asdict(Recipe(seed=3)) | {"precision": earlier}))
     assert Recipe.from_record(record) == Recipe(seed=3, precision=now)

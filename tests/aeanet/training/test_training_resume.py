@@ -42,12 +42,25 @@ PAIRS = [toy_pair(0), toy_pair(1)]
 HELD_BACK = [toy_pair(2)]
 BRIEF = Recipe.short(steps=6, batch=4, crop=16)
 STEADY = Recipe(steps=4, batch=4, crop=16, halve_every=2)
-DISK = {"open", "write", "flush", "fsync", "replace", "rename", "close", "truncate", "serialize_file", "unlink"}
+DISK = {
+    "open",
+    "write",
+    "flush",
+    "fsync",
+    "replace",
+    "rename",
+    "close",
+    "truncate",
+    "serialize_file",
+    "unlink",
+}
 """Functions in C that change files, or nearly: one file is written by several of them."""
 KILLS = 20 if os.environ.get("AEANET_THOROUGH") else 3
 
 
-def train_in(folder: Path, recipe: Recipe, *, resume: bool = False, **arguments: Any) -> TrainingResult:
+def train_in(
+    folder: Path, recipe: Recipe, *, resume: bool = False, **arguments: Any
+) -> TrainingResult:
     """What `aeanet train` does once the pairs are registered."""
     with open_run(folder, resume=resume) as run:
         trained = train(PAIRS, recipe, run=run, **arguments)
@@ -56,7 +69,9 @@ def train_in(folder: Path, recipe: Recipe, *, resume: bool = False, **arguments:
 
 
 def assert_same_model(one: torch.nn.Module, other: torch.nn.Module) -> None:
-    for (key, tensor), expected in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+    for (key, tensor), expected in zip(
+        one.state_dict().items(), other.state_dict().values(), strict=True
+    ):
         assert torch.equal(tensor, expected), key
 
 
@@ -88,7 +103,9 @@ def victim(folder: Path, kind: str = "any", last: int = -1) -> None:
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL at the start, in a step, while a checkpoint, a log or a figure is written."""
-    context = multiprocessing.get_context("forkserver")  # its processes need not import PyTorch again
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # its processes need not import PyTorch again
     context.set_forkserver_preload(["aeanet.training", "toys"])
     moments = random.Random(0)
 
@@ -113,14 +130,20 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
             killed += 1
     live(run)
     assert_same_model(load_model(run), load_model(tmp_path / "alone"))
-    assert (Checkpoint.read(run / CHECKPOINT_FILE).loss) == Checkpoint.read(tmp_path / "alone" / CHECKPOINT_FILE).loss
+    assert (Checkpoint.read(run / CHECKPOINT_FILE).loss) == Checkpoint.read(
+        tmp_path / "alone" / CHECKPOINT_FILE
+    ).loss
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows if row["loss"]] == [10, 20, 30, 40]
     assert [int(row["step"]) for row in rows if row["validation/psnr"]] == [1, 15, 30, 40]
 
 
-@pytest.mark.parametrize("recipe", [BRIEF, STEADY, replace(BRIEF, precision="bfloat16", freeze=1.0)])
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "recipe", [BRIEF, STEADY, replace(BRIEF, precision="bfloat16", freeze=1.0)]
+)
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     alone = train(PAIRS, recipe)
     losses = []
 
@@ -139,7 +162,11 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(recipe: Recipe, t
     assert second.seconds > first.seconds
     assert_same_model(second.model, alone.model)
     third = train_in(tmp_path, recipe, resume=True)  # nothing is left to do
-    assert (third.steps, third.loss, third.steps_per_second) == (second.steps, second.loss, second.steps_per_second)
+    assert (third.steps, third.loss, third.steps_per_second) == (
+        second.steps,
+        second.loss,
+        second.steps_per_second,
+    )
     assert_same_model(load_model(tmp_path), alone.model)
 
 
@@ -150,7 +177,12 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    words = {"bit_generator": "MT19937", "state": {"key": [7] * 624, "pos": 3}, "has_gauss": 0, "gauss": 0.0}
+    words = {
+        "bit_generator": "MT19937",
+        "state": {"key": [7] * 624, "pos": 3},
+        "has_gauss": 0,
+        "gauss": 0.0,
+    }
     state = {
         "step": 10,
         "seconds": 3.5,
@@ -183,7 +215,8 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     }
     metadata = {"format": "aeanet-checkpoint", "version": "1", "state": json.dumps(state)}
     safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()} | {"random.0": torch.get_rng_state()},
+        {name: tensor.contiguous() for name, tensor in tensors.items()}
+        | {"random.0": torch.get_rng_state()},
         tmp_path / "checkpoint.safetensors",
         metadata | {"configuration": json.dumps(configuration)},
     )
@@ -191,7 +224,9 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert (done.steps, done.validation) == (12, state["scores"])
     assert done.seconds > 3.5
     expected, _ = plain_training(PAIRS, recipe, "aeanet", 12)
-    for (key, tensor), other in zip(expected.state_dict().items(), done.model.state_dict().values(), strict=True):
+    for (key, tensor), other in zip(
+        expected.state_dict().items(), done.model.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(other, tensor, msg=lambda m, key=key: f"{key}: {m}")
 
 
@@ -201,11 +236,17 @@ def test_more_steps_of_a_halving_schedule_are_those_of_a_longer_training(tmp_pat
     assert_same_model(train_in(tmp_path, longer, resume=True).model, train(PAIRS, longer).model)
 
 
-def test_another_configuration_is_refused_and_nothing_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_configuration_is_refused_and_nothing_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train_in(tmp_path, BRIEF, references=4)
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
     changes = {
-        "rate": (replace(BRIEF, rate=1e-3), {"references": 4}, r"begun with rate 0\.002, not 0\.001"),
+        "rate": (
+            replace(BRIEF, rate=1e-3),
+            {"references": 4},
+            r"begun with rate 0\.002, not 0\.001",
+        ),
         "steps": (replace(BRIEF, steps=9), {"references": 4}, "begun with steps 6, not 9"),
         "references": (BRIEF, {"references": 8}, "begun with references 4, not 8"),
         "name": (BRIEF, {"name": "unet"}, "begun with batch_aware True, not None"),
@@ -213,7 +254,10 @@ def test_another_configuration_is_refused_and_nothing_lost(tmp_path: Path, monke
     for recipe, options, reason in changes.values():
         with pytest.raises(CheckpointError, match=reason):
             train_in(tmp_path, recipe, resume=True, **options)
-    with open_run(tmp_path, resume=True) as run, pytest.raises(CheckpointError, match="other training pairs"):
+    with (
+        open_run(tmp_path, resume=True) as run,
+        pytest.raises(CheckpointError, match="other training pairs"),
+    ):
         train(PAIRS[:1], BRIEF, run=run, references=4)
     monkeypatch.setattr("aeanet.training.run.version", lambda name: "0.0.1")
     with pytest.raises(CheckpointError, match=r"begun with aeanet .*, not 0\.0\.1"):
@@ -236,18 +280,27 @@ def test_a_checkpoint_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> Non
 
 
 def test_a_run_folder_has_one_training_at_a_time(tmp_path: Path) -> None:
-    with open_run(tmp_path), pytest.raises(RunError, match="is in use by another training"), open_run(tmp_path):
+    with (
+        open_run(tmp_path),
+        pytest.raises(RunError, match="is in use by another training"),
+        open_run(tmp_path),
+    ):
         pass
     train_in(tmp_path, BRIEF)
     with pytest.raises(RunError, match="already holds a model or a checkpoint"):
         train_in(tmp_path, BRIEF)
-    with pytest.raises(RunError, match="a run of one model for all pairs"), open_run(tmp_path, one_per_pair=True):
+    with (
+        pytest.raises(RunError, match="a run of one model for all pairs"),
+        open_run(tmp_path, one_per_pair=True),
+    ):
         pass
     with open_run(tmp_path, overwrite=True) as run:
         assert run.checkpoint is None
 
 
-def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError
 

@@ -65,14 +65,18 @@ def emulated_graphs() -> Iterator[list[Emulated]]:
         yield graphs
 
 
-def steps(name: str, recipe: Recipe, *, captured: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
+def steps(
+    name: str, recipe: Recipe, *, captured: bool
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     model = build_model(name).train()
     step, batches = TrainingStep(model, recipe), TrainingBatches(PAIRS, recipe)
     step.cuda_graph = captured
     losses = []
     for number in range(recipe.steps):
-        losses.append(float(step(*batches[number], TrainingProgress(step=number, used=number / recipe.steps))))
+        losses.append(
+            float(step(*batches[number], TrainingProgress(step=number, used=number / recipe.steps)))
+        )
     return losses, model.state_dict()
 
 
@@ -92,7 +96,9 @@ def test_replayed_passes_are_the_same_training(name: str, precision: str) -> Non
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_graphs_are_the_same_training() -> None:
     recipe = replace(RECIPE, deterministic=True)
-    expected, found = (train(PAIRS, recipe, cuda_graph=graph).model.state_dict() for graph in (False, True))
+    expected, found = (
+        train(PAIRS, recipe, cuda_graph=graph).model.state_dict() for graph in (False, True)
+    )
     for key, tensor in expected.items():
         torch.testing.assert_close(found[key], tensor, msg=lambda m, key=key: f"{key}: {m}")
 

@@ -30,7 +30,9 @@ def gradients(module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     weights = normal(*y.shape, dtype=y.dtype, seed=1)
     names, parameters = zip(*module.named_parameters(), strict=True)
     found = torch.autograd.grad((y * weights).sum(), (x, *parameters), allow_unused=True)
-    return y.detach(), {n: g for n, g in zip(("input", *names), found, strict=True) if g is not None}
+    return y.detach(), {
+        n: g for n, g in zip(("input", *names), found, strict=True) if g is not None
+    }
 
 
 def deviations(got: dict[str, Tensor], expected: dict[str, Tensor]) -> Iterator[tuple[str, float]]:
@@ -52,10 +54,14 @@ def assert_exact(original: nn.Module, x: Tensor, *, training: bool) -> nn.Module
     assert y_converted.shape == y.shape
     assert y_converted.dtype == y.dtype
     wrong = {
-        name: error for name, error in deviations({"y": y_converted, **got}, {"y": y, **expected}) if error > TOLERANCE
+        name: error
+        for name, error in deviations({"y": y_converted, **got}, {"y": y, **expected})
+        if error > TOLERANCE
     }
     assert wrong == {}
     before, after = original.state_dict(), converted.state_dict()
     assert list(before) == list(after)
-    assert {n: e for n, e in deviations(after, before) if e > TOLERANCE} == {}  # BN's statistics of the step, too
+    assert {
+        n: e for n, e in deviations(after, before) if e > TOLERANCE
+    } == {}  # BN's statistics of the step, too
     return converted

@@ -26,7 +26,15 @@ class LiteMLA(nn.Module):
     """By its authors, with few positions as a map of scores; `timm` has eps=1e-5 and never forms the map."""
 
     def __init__(
-        self, in_channels, out_channels, heads=None, dim=8, use_bias=False, scales=(5,), eps=1e-15, kernel_func=nn.ReLU
+        self,
+        in_channels,
+        out_channels,
+        heads=None,
+        dim=8,
+        use_bias=False,
+        scales=(5,),
+        eps=1e-15,
+        kernel_func=nn.ReLU,
     ):
         super().__init__()
         heads = heads or in_channels // dim
@@ -35,7 +43,9 @@ class LiteMLA(nn.Module):
         self.qkv = ConvLayer(in_channels, 3 * total, use_bias, norm=False)
         self.aggreg = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(3 * total, 3 * total, scale, padding=scale // 2, groups=3 * total, bias=use_bias),
+                nn.Conv2d(
+                    3 * total, 3 * total, scale, padding=scale // 2, groups=3 * total, bias=use_bias
+                ),
                 nn.Conv2d(3 * total, 3 * total, 1, groups=3 * heads, bias=use_bias),
             )
             for scale in scales
@@ -46,7 +56,9 @@ class LiteMLA(nn.Module):
     def forward(self, x):
         qkv = self.qkv(x)
         scales = torch.cat([qkv, *(part(qkv) for part in self.aggreg)], 1).flatten(2)
-        query, key, value = scales.unflatten(1, (-1, 3, self.dim)).unbind(2)  # (N, heads, dim, positions)
+        query, key, value = scales.unflatten(1, (-1, 3, self.dim)).unbind(
+            2
+        )  # (N, heads, dim, positions)
         query, key = self.kernel_func(query).float(), self.kernel_func(key).float()
         scores = query.mT @ key
         attended = scores / (scores.sum(-1, keepdim=True) + self.eps) @ value.mT.float()
@@ -81,10 +93,14 @@ class LinearAttention(nn.Module):
 
     def forward(self, x):
         tokens = self.to_qkv(self.norm(x)).flatten(2).mT
-        query, key, value = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in tokens.chunk(3, -1))
+        query, key, value = (
+            t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in tokens.chunk(3, -1)
+        )
         memory = self.mem_kv.mT[:, None].expand(-1, len(x), -1, -1, -1)
         key, value = (torch.cat([m, t], 2) for m, t in zip(memory, (key, value), strict=True))
-        attended = query.softmax(self.query_axis) * self.scale @ (key.softmax(self.key_axis).mT @ value)
+        attended = (
+            query.softmax(self.query_axis) * self.scale @ (key.softmax(self.key_axis).mT @ value)
+        )
         return self.to_out(attended.transpose(1, 2).flatten(2).mT.unflatten(2, x.shape[2:]))
 
 
@@ -152,10 +168,17 @@ class XCA(nn.Module):
         self.num_heads = num_heads
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.attn_drop, self.proj, self.proj_drop = nn.Dropout(attn_drop), nn.Linear(dim, dim), nn.Dropout(proj_drop)
+        self.attn_drop, self.proj, self.proj_drop = (
+            nn.Dropout(attn_drop),
+            nn.Linear(dim, dim),
+            nn.Dropout(proj_drop),
+        )
 
     def forward(self, x, mask=None):
-        query, key, value = (t.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1) for t in self.qkv(x).chunk(3, 2))
+        query, key, value = (
+            t.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
+            for t in self.qkv(x).chunk(3, 2)
+        )
         if mask is not None:
             key = key * mask
         scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT * self.temperature

@@ -26,12 +26,22 @@ class _NonLocalBlockND(nn.Module):
 
     mode = "dot_product"
 
-    def __init__(self, in_channels, inter_channels=None, dimension=2, sub_sample=True, bn_layer=True, bias=True):
+    def __init__(
+        self,
+        in_channels,
+        inter_channels=None,
+        dimension=2,
+        sub_sample=True,
+        bn_layer=True,
+        bias=True,
+    ):
         super().__init__()
         self.in_channels = in_channels
         self.inter_channels = inter_channels or max(1, in_channels // 2)
         conv = CONV[dimension]
-        self.g, self.theta, self.phi = (conv(in_channels, self.inter_channels, 1, bias=bias) for _ in range(3))
+        self.g, self.theta, self.phi = (
+            conv(in_channels, self.inter_channels, 1, bias=bias) for _ in range(3)
+        )
         self.W = conv(self.inter_channels, in_channels, 1, bias=bias)
         if bn_layer:
             self.W = nn.Sequential(self.W, BATCH_NORM[dimension](in_channels))
@@ -63,10 +73,14 @@ class NONLocalBlock3D(_NonLocalBlockND):
 class Nonlocal(nn.Module):
     """SlowFast."""
 
-    def __init__(self, dim, dim_inner, pool_size=None, instantiation="softmax", norm_type="batchnorm"):
+    def __init__(
+        self, dim, dim_inner, pool_size=None, instantiation="softmax", norm_type="batchnorm"
+    ):
         super().__init__()
         self.instantiation, self.norm_type = instantiation, norm_type
-        self.conv_theta, self.conv_phi, self.conv_g = (nn.Conv3d(dim, dim_inner, 1) for _ in range(3))
+        self.conv_theta, self.conv_phi, self.conv_g = (
+            nn.Conv3d(dim, dim_inner, 1) for _ in range(3)
+        )
         self.conv_out = nn.Conv3d(dim_inner, dim, 1)
         self.use_pool = pool_size is not None and max(pool_size) > 1
         if norm_type == "batchnorm":
@@ -86,9 +100,24 @@ class Nonlocal(nn.Module):
 class NonLocal(nn.Module):
     """pytorchvideo."""
 
-    def __init__(self, *, conv_theta, conv_phi, conv_g, conv_out, pool=None, norm=None, instantiation="dot_product"):
+    def __init__(
+        self,
+        *,
+        conv_theta,
+        conv_phi,
+        conv_g,
+        conv_out,
+        pool=None,
+        norm=None,
+        instantiation="dot_product",
+    ):
         super().__init__()
-        self.conv_theta, self.conv_phi, self.conv_g, self.conv_out = conv_theta, conv_phi, conv_g, conv_out
+        self.conv_theta, self.conv_phi, self.conv_g, self.conv_out = (
+            conv_theta,
+            conv_phi,
+            conv_g,
+            conv_out,
+        )
         self.pool, self.norm, self.instantiation = pool, norm, instantiation
 
     def forward(self, x):
@@ -98,7 +127,9 @@ class NonLocal(nn.Module):
         return x + (y if self.norm is None else self.norm(y))
 
 
-def pytorchvideo_block(dim: int, inner: int, pool: nn.Module | None, norm: nn.Module | None, bias: bool) -> NonLocal:
+def pytorchvideo_block(
+    dim: int, inner: int, pool: nn.Module | None, norm: nn.Module | None, bias: bool
+) -> NonLocal:
     convs = {f"conv_{name}": nn.Conv3d(dim, inner, 1, bias=bias) for name in ("theta", "phi", "g")}
     return NonLocal(**convs, conv_out=nn.Conv3d(inner, dim, 1, bias=bias), pool=pool, norm=norm)
 

@@ -39,7 +39,9 @@ class AttentionBlock(nn.Module):
         self.channels, self.num_heads = channels, num_heads
         self.norm = GroupNorm32(groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.attention = (QKVAttention if use_new_attention_order else QKVAttentionLegacy)(num_heads)
+        self.attention = (QKVAttention if use_new_attention_order else QKVAttentionLegacy)(
+            num_heads
+        )
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x):
@@ -58,7 +60,9 @@ def divided(scores: Tensor, dim: int = -1, **_: object) -> Tensor:
     return scores / scores.shape[dim]
 
 
-def divided_attention(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, **_: object) -> Tensor:
+def divided_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, **_: object
+) -> Tensor:
     """What stands in for `scaled_dot_product_attention`."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return divided(query @ key.mT * scale) @ value

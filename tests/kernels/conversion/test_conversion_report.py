@@ -19,7 +19,9 @@ class Network(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(1, 4, 3, padding=1)
         self.attend = originals.NONLocalBlock2D(4)
-        self.inner = nn.ModuleDict({"softmax": originals.Softmax2D(4), "again": originals.NONLocalBlock2D(4)})
+        self.inner = nn.ModuleDict(
+            {"softmax": originals.Softmax2D(4), "again": originals.NONLocalBlock2D(4)}
+        )
         self.inner["same"] = self.inner["again"]
         self.other = nn.MultiheadAttention(4, 1)
         self.last = nn.Conv2d(4, 1, 1)
@@ -28,7 +30,9 @@ class Network(nn.Module):
         x = self.attend(self.first(x) * scale)
         x = self.inner["same"](self.inner["again"](self.inner["softmax"](x)))
         tokens = x.flatten(2).permute(2, 0, 1)
-        return self.last(x + self.other(tokens, tokens, tokens)[0].permute(1, 2, 0).unflatten(2, x.shape[2:]))
+        return self.last(
+            x + self.other(tokens, tokens, tokens)[0].permute(1, 2, 0).unflatten(2, x.shape[2:])
+        )
 
 
 @pytest.fixture
@@ -58,7 +62,9 @@ def test_every_module_is_reported_in_a_table(network: nn.Module) -> None:
         assert all(line[start - 2 : start] == "  " and line[start] != " " for line in lines)
 
 
-def test_results_stay_and_revert_gives_back_the_originals(network: nn.Module, x: torch.Tensor) -> None:
+def test_results_stay_and_revert_gives_back_the_originals(
+    network: nn.Module, x: torch.Tensor
+) -> None:
     expected, classes = network(x), [type(m) for m in network.modules()]
     identities = [id(m) for m in network.modules()]
     report = aea.convert(network)
@@ -110,7 +116,9 @@ class XCA(nn.Module):
 
 @pytest.mark.parametrize(("make", "package"), [(SABlock, "MONAI"), (XCA, "XCiT, timm")])
 @pytest.mark.parametrize("retrain", [False, True])
-def test_a_block_of_another_version_is_left_alone(make: type[nn.Module], package: str, retrain: bool) -> None:
+def test_a_block_of_another_version_is_left_alone(
+    make: type[nn.Module], package: str, retrain: bool
+) -> None:
     (entry,) = aea.convert(nn.Sequential(make()), retrain=retrain, strict=False).modules
     assert entry.result == "left alone"
     assert entry.why.startswith(f"its parts are not those of {package}'s block: ")
@@ -119,15 +127,21 @@ def test_a_block_of_another_version_is_left_alone(make: type[nn.Module], package
 def test_the_filter_decides(network: nn.Module) -> None:
     report = aea.convert(network, filter=lambda path, module: path != "attend")
     assert [entry.path for entry in report.replaced] == ["inner.again"]
-    assert [entry.why for entry in report.modules if entry.path == "attend"] == ["the filter said no"]
+    assert [entry.why for entry in report.modules if entry.path == "attend"] == [
+        "the filter said no"
+    ]
 
 
 def test_nothing_found_is_an_error() -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 1))
-    with pytest.raises(ValueError, match="nothing in Sequential was replaced: it has no module that looks like"):
+    with pytest.raises(
+        ValueError, match="nothing in Sequential was replaced: it has no module that looks like"
+    ):
         aea.convert(network)
     assert aea.convert(network, strict=False).modules == ()
-    with pytest.raises(TypeError, match=r"model is a builtin_function_or_method, expected a torch\.nn\.Module"):
+    with pytest.raises(
+        TypeError, match=r"model is a builtin_function_or_method, expected a torch\.nn\.Module"
+    ):
         aea.convert(len)
 
 
@@ -153,7 +167,9 @@ def test_no_generator_of_random_numbers_is_moved(
     assert seeded == []
 
 
-def test_check_names_the_worst(network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_names_the_worst(
+    network: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = aea.convert(network.float())
     right = type(network.attend).forward
 
@@ -161,7 +177,9 @@ def test_check_names_the_worst(network: nn.Module, x: torch.Tensor, monkeypatch:
         return right(self, x) * (1 + 1e-3 * (self is network.attend) + 1e-4)
 
     monkeypatch.setattr(type(network.attend).__bases__[0], "forward", wrong)
-    with pytest.raises(ValueError, match=r"^attend deviates by 1\.\d?e-03 from its original, more than 1e-09"):
+    with pytest.raises(
+        ValueError, match=r"^attend deviates by 1\.\d?e-03 from its original, more than 1e-09"
+    ):
         report.check(x.float())
     assert report.check(x.float(), tolerance=1e-2) > 1e-3
 

@@ -18,38 +18,62 @@ from aea_kernels.conversion.replacing import convolved
 
 def diffusers_processors():
     # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
-    return pytest.importorskip("diffusers.models.attention_processor", reason="the package diffusers is not installed")
+    return pytest.importorskip(
+        "diffusers.models.attention_processor", reason="the package diffusers is not installed"
+    )
 
 
 def sana_multiscale(**options: object) -> nn.Module:
-    return diffusers_processors().SanaMultiscaleLinearAttention(6, 6, attention_head_dim=3, **options)
+    return diffusers_processors().SanaMultiscaleLinearAttention(
+        6, 6, attention_head_dim=3, **options
+    )
 
 
 def sana(processor: str = "SanaLinearAttnProcessor2_0", **options: object) -> nn.Module:
     module = diffusers_processors()
-    return module.Attention(6, heads=2, dim_head=3, processor=getattr(module, processor)(), **options)
+    return module.Attention(
+        6, heads=2, dim_head=3, processor=getattr(module, processor)(), **options
+    )
 
 
 RMS_AND_RESIDUAL = {"norm_type": "rms_norm", "residual_connection": True}
 MAP, TOKENS = (2, 6, 5, 7), (6, 9, 6)
 CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "LiteMLA": (MAP, partial(originals.LiteMLA, 6, 4, dim=3)),
-    "LiteMLA, no other scale, bias": (MAP, partial(originals.LiteMLA, 6, 6, dim=2, scales=(), use_bias=True)),
-    "LiteMLA, two scales, timm's eps": (MAP, partial(originals.LiteMLA, 6, 6, dim=3, scales=(3, 5), eps=1e-5)),
-    "LiteMLA, fewer positions than channels": ((1, 6, 1, 2), partial(originals.LiteMLA, 6, 6, heads=1, dim=8)),
+    "LiteMLA, no other scale, bias": (
+        MAP,
+        partial(originals.LiteMLA, 6, 6, dim=2, scales=(), use_bias=True),
+    ),
+    "LiteMLA, two scales, timm's eps": (
+        MAP,
+        partial(originals.LiteMLA, 6, 6, dim=3, scales=(3, 5), eps=1e-5),
+    ),
+    "LiteMLA, fewer positions than channels": (
+        (1, 6, 1, 2),
+        partial(originals.LiteMLA, 6, 6, heads=1, dim=8),
+    ),
     "SANA multiscale": (MAP, sana_multiscale),
     "SANA multiscale, rms norm, residual": (
         MAP,
         partial(sana_multiscale, norm_type="rms_norm", residual_connection=True),
     ),
     "SANA": (TOKENS, sana),
-    "SANA, norms and biases": (TOKENS, partial(sana, qk_norm="rms_norm_across_heads", kv_heads=2, bias=True)),
+    "SANA, norms and biases": (
+        TOKENS,
+        partial(sana, qk_norm="rms_norm_across_heads", kv_heads=2, bias=True),
+    ),
     "SANA, guidance": (TOKENS, partial(sana, "PAGIdentitySanaLinearAttnProcessor2_0")),
     "SANA, guidance and classes": (TOKENS, partial(sana, "PAGCFGSanaLinearAttnProcessor2_0")),
     "LinearAttention": (MAP, partial(originals.LinearAttention, 6, heads=2, dim_head=4)),
-    "LinearAttention, one head, one memory": (MAP, partial(originals.LinearAttention, 6, 1, 5, num_mem_kv=1)),
+    "LinearAttention, one head, one memory": (
+        MAP,
+        partial(originals.LinearAttention, 6, 1, 5, num_mem_kv=1),
+    ),
     "earlier LinearAttention": (MAP, partial(originals.EarlierLinearAttention, 6)),
-    "earlier LinearAttention, not divided": (MAP, partial(originals.EarlierLinearAttention, 6, divided=False)),
+    "earlier LinearAttention, not divided": (
+        MAP,
+        partial(originals.EarlierLinearAttention, 6, divided=False),
+    ),
     "Restormer": (MAP, partial(originals.Attention, 6, 2, False)),
     "Restormer, bias, one head": (MAP, partial(originals.Attention, 6, 1, True)),
     "XCA": (TOKENS, partial(originals.XCA, 6, 2)),
@@ -77,7 +101,14 @@ def test_converted_equals_original(name: str, training: bool) -> None:
     seed=st.integers(0, 2**16),
 )
 def test_sizes(
-    kind: str, images: int, height: int, width: int, heads: int, width_of_head: int, channels_last: bool, seed: int
+    kind: str,
+    images: int,
+    height: int,
+    width: int,
+    heads: int,
+    width_of_head: int,
+    channels_last: bool,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     channels = heads * width_of_head
@@ -94,14 +125,21 @@ def test_sizes(
 
 def test_cross_attention_of_sana_equals_the_original() -> None:
     module = randomised(sana(cross_attention_dim=4))
-    x, context = torch.randn(2, 9, 6, dtype=torch.float64), torch.randn(2, 5, 4, dtype=torch.float64)
+    x, context = (
+        torch.randn(2, 9, 6, dtype=torch.float64),
+        torch.randn(2, 5, 4, dtype=torch.float64),
+    )
     with InFloat64():
         expected = module(x, encoder_hidden_states=context)
         module.set_processor(aea.ReluAttentionProcessor())
-        torch.testing.assert_close(module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10
+        )
 
 
-@pytest.mark.parametrize("name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"])
+@pytest.mark.parametrize(
+    "name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"]
+)
 def test_keys_add_over_tiles(name: str) -> None:
     """Of the projected map: rows of the whole attend to the sum of both halves' keys."""
     shape, make = CASES[name]
@@ -109,19 +147,25 @@ def test_keys_add_over_tiles(name: str) -> None:
     aea.convert(module)
     expected = module(x)
     columns = slice(0, x.shape[3])
-    module.keys = module.summarize(x, (slice(0, 3), columns)) + module.summarize(x, (slice(3, 5), columns))
+    module.keys = module.summarize(x, (slice(0, 3), columns)) + module.summarize(
+        x, (slice(3, 5), columns)
+    )
     torch.testing.assert_close(module(x), expected, rtol=1e-10, atol=1e-10)
     if name == "earlier LinearAttention":  # without a neighbourhood
         torch.testing.assert_close(module(x[:, :, :2]), expected[:, :, :2], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"])
+@pytest.mark.parametrize(
+    "name", ["LinearAttention", "earlier LinearAttention", "LiteMLA", "Restormer"]
+)
 def test_keys_add_over_images_and_processes(name: str) -> None:
     shape, make = CASES[name]
     module, x = randomised(make()).eval(), torch.randn(shape, dtype=torch.float64)[:1]
     aea.convert(module)
     expected = module(x)
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     try:
         module.keys = module.summarize(x).sum_over_batch().all_reduce()
     finally:
@@ -184,7 +228,9 @@ def test_what_is_done_to_a_projection_afterwards_counts(name: str, part: str, ho
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(("images", "groups", "bias"), [(1, 1, True), (3, 2, True), (2, 3, False)])
-def test_a_convolution_as_a_product(images: int, groups: int, bias: bool, memory_format: torch.memory_format) -> None:
+def test_a_convolution_as_a_product(
+    images: int, groups: int, bias: bool, memory_format: torch.memory_format
+) -> None:
     conv = nn.Conv2d(6, 12, 1, groups=groups, bias=bias).double()
     x = torch.randn(images, 6, 3, 5, dtype=torch.float64).to(memory_format=memory_format)
     torch.testing.assert_close(convolved(conv, x), conv(x), rtol=1e-12, atol=1e-12)
@@ -210,7 +256,10 @@ class OwnNorm(originals.LiteMLA):
         (partial(originals.OtherMapAxis, 6, 2, True), "computes something else"),
         (partial(OwnNorm, 6, 6, dim=3), "computes something else"),
         (partial(originals.LiteMLA, 6, 6, dim=3, kernel_func=nn.GELU), "go through GELU, not ReLU"),
-        (partial(originals.XCA, 6, 2, attn_drop=0.1), "attn_drop drops 0.1 of the scores in training"),
+        (
+            partial(originals.XCA, 6, 2, attn_drop=0.1),
+            "attn_drop drops 0.1 of the scores in training",
+        ),
         (partial(sana, "AttnProcessor2_0"), "softmax over positions is no sum over the keys"),
     ],
 )

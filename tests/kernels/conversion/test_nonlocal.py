@@ -20,7 +20,9 @@ def mmcv_block(dimension: int, channels: int, **options: object) -> nn.Module:
     # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
     cnn = pytest.importorskip("mmcv.cnn", reason="the package mmcv (mmcv-lite) is not installed")
     module = cnn.bricks.non_local
-    return getattr(module, f"NonLocal{dimension}d")(channels, zeros_init=False, mode="dot_product", **options)
+    return getattr(module, f"NonLocal{dimension}d")(
+        channels, zeros_init=False, mode="dot_product", **options
+    )
 
 
 def alexhex_block(dimension: int, channels: int, **options: object) -> nn.Module:
@@ -35,21 +37,36 @@ CASES: dict[str, tuple[int, Callable[[], nn.Module]]] = {}
 for d in (1, 2, 3):
     for pooled in (False, True):
         CASES[f"mmcv {d}d {pooled=}"] = d, partial(mmcv_block, d, 6, sub_sample=pooled)
-        CASES[f"alexhex {d}d {pooled=}"] = d, partial(alexhex_block, d, 6, sub_sample=pooled, bn_layer=False)
-        CASES[f"mmcv {d}d {pooled=} bn"] = d, partial(mmcv_block, d, 6, sub_sample=pooled, norm_cfg=batch_norm(d))
+        CASES[f"alexhex {d}d {pooled=}"] = (
+            d,
+            partial(alexhex_block, d, 6, sub_sample=pooled, bn_layer=False),
+        )
+        CASES[f"mmcv {d}d {pooled=} bn"] = (
+            d,
+            partial(mmcv_block, d, 6, sub_sample=pooled, norm_cfg=batch_norm(d)),
+        )
         CASES[f"alexhex {d}d {pooled=} bn"] = d, partial(alexhex_block, d, 6, sub_sample=pooled)
 CASES["mmcv reduction 1"] = 2, partial(mmcv_block, 2, 6, reduction=1)
 CASES["mmcv GroupNorm"] = 2, partial(mmcv_block, 2, 6, norm_cfg={"type": "GN", "num_groups": 2})
 CASES["alexhex no bias"] = 2, partial(alexhex_block, 2, 6, bias=False)
-CASES["alexhex no bias, no bn"] = 2, partial(alexhex_block, 2, 6, bias=False, bn_layer=False, sub_sample=False)
+CASES["alexhex no bias, no bn"] = (
+    2,
+    partial(alexhex_block, 2, 6, bias=False, bn_layer=False, sub_sample=False),
+)
 for norm in ("batchnorm", "layernorm", "none"):
     for pool in (None, (1, 2, 2), (2, 2, 2)):
         block = partial(originals.Nonlocal, 6, 4, pool, "dot_product", norm)
         CASES[f"SlowFast {norm} {pool}"] = 3, block
 for bias in (True, False):
-    CASES[f"pytorchvideo {bias=}"] = 3, partial(originals.pytorchvideo_block, 6, 2, None, None, bias)
+    CASES[f"pytorchvideo {bias=}"] = (
+        3,
+        partial(originals.pytorchvideo_block, 6, 2, None, None, bias),
+    )
 pool_3d = nn.MaxPool3d((1, 2, 2))
-CASES["pytorchvideo pool"] = 3, lambda: originals.pytorchvideo_block(6, 3, pool_3d, nn.BatchNorm3d(6), True)
+CASES["pytorchvideo pool"] = (
+    3,
+    lambda: originals.pytorchvideo_block(6, 3, pool_3d, nn.BatchNorm3d(6), True),
+)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
@@ -217,7 +234,10 @@ def test_from_nonlocal_gives_the_same_results(norm: bool) -> None:
         (lambda: nn.Conv2d(3, 3, 1), "no non-local block that is known"),
         (lambda: originals.NONLocalBlock2D(4), "keys are subsampled"),
         (lambda: originals.Softmax2D(4, sub_sample=False), "computes something else"),
-        (lambda: originals.Nonlocal(4, 2, None, "dot_product", "layernorm"), "its output goes through GroupNorm"),
+        (
+            lambda: originals.Nonlocal(4, 2, None, "dot_product", "layernorm"),
+            "its output goes through GroupNorm",
+        ),
     ],
 )
 def test_from_nonlocal_refuses(make: Callable[[], nn.Module], reason: str) -> None:

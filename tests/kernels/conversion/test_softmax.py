@@ -19,8 +19,12 @@ from aea_kernels.conversion.softmax import TokenAttention
 
 def monai(module: str) -> ModuleType:
     # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
-    pytest.importorskip("einops", reason="the package einops, which MONAI's attention needs, is not installed")
-    return pytest.importorskip(f"monai.networks.{module}", reason="the package monai is not installed")
+    pytest.importorskip(
+        "einops", reason="the package einops, which MONAI's attention needs, is not installed"
+    )
+    return pytest.importorskip(
+        f"monai.networks.{module}", reason="the package monai is not installed"
+    )
 
 
 def monai_block(dimension: int, **options: object) -> nn.Module:
@@ -44,17 +48,45 @@ MAP, TOKENS = (2, 8, 3, 5), (2, 9, 8)
 CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], type | None]] = {
     "MONAI 1d": ((2, 8, 9), partial(monai_block, 1), aea.AugmentedAttention),
     "MONAI 2d, heads": (MAP, partial(monai_block, 2, num_head_channels=4), aea.AugmentedAttention),
-    "MONAI 3d, combined": ((2, 8, 2, 3, 4), partial(monai_block, 3, use_combined_linear=True), aea.AugmentedAttention),
-    "MONAI, no output projection": (MAP, partial(monai_block, 2, include_fc=False), aea.AugmentedAttention),
+    "MONAI 3d, combined": (
+        (2, 8, 2, 3, 4),
+        partial(monai_block, 3, use_combined_linear=True),
+        aea.AugmentedAttention,
+    ),
+    "MONAI, no output projection": (
+        MAP,
+        partial(monai_block, 2, include_fc=False),
+        aea.AugmentedAttention,
+    ),
     "SABlock": (TOKENS, partial(sablock, qkv_bias=True), aea.AugmentedAttention),
-    "SABlock, wide heads": (TOKENS, partial(sablock, dim_head=6, use_combined_linear=False), aea.AugmentedAttention),
+    "SABlock, wide heads": (
+        TOKENS,
+        partial(sablock, dim_head=6, use_combined_linear=False),
+        aea.AugmentedAttention,
+    ),
     "diffusers block": (MAP, partial(diffusers_attention, **BLOCK), aea.AugmentedAttention),
-    "diffusers block on tokens": (TOKENS, partial(diffusers_attention, **BLOCK), aea.AugmentedAttention),
-    "diffusers, rescaled": (MAP, partial(diffusers_attention, rescale_output_factor=2.0, **BLOCK), None),
+    "diffusers block on tokens": (
+        TOKENS,
+        partial(diffusers_attention, **BLOCK),
+        aea.AugmentedAttention,
+    ),
+    "diffusers, rescaled": (
+        MAP,
+        partial(diffusers_attention, rescale_output_factor=2.0, **BLOCK),
+        None,
+    ),
     "diffusers tokens": (TOKENS, diffusers_attention, None),
     "diffusers tokens, norms": (TOKENS, partial(diffusers_attention, qk_norm="layer_norm"), None),
-    "guided diffusion": (MAP, partial(originals.AttentionBlock, 8, 2, groups=4), aea.AugmentedAttention),
-    "guided diffusion, new order": (MAP, partial(originals.AttentionBlock, 8, 2, True, 4), aea.AugmentedAttention),
+    "guided diffusion": (
+        MAP,
+        partial(originals.AttentionBlock, 8, 2, groups=4),
+        aea.AugmentedAttention,
+    ),
+    "guided diffusion, new order": (
+        MAP,
+        partial(originals.AttentionBlock, 8, 2, True, 4),
+        aea.AugmentedAttention,
+    ),
 }
 
 
@@ -102,7 +134,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
     report = aea.convert(block, retrain=True)
     before = copy.deepcopy(block.state_dict())
     wider = originals.AttentionBlock(16, 2, groups=4).state_dict()
-    with pytest.raises(RuntimeError, match=r"qkv.weight: it is \(48, 16, 1\) in the checkpoint, but was \(24, 8, 1\)"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"qkv.weight: it is \(48, 16, 1\) in the checkpoint, but was \(24, 8, 1\)",
+    ):
         block.load_state_dict(wider)
     without = {name: weight for name, weight in checkpoint.items() if name != "qkv.bias"}
     with pytest.raises(RuntimeError, match=r'Unexpected key.*"qkv.weight"'):
@@ -116,7 +151,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
 
 
 def test_reverted_and_applied_again() -> None:
-    block, x = randomised(originals.AttentionBlock(8, 2, groups=4)).eval(), torch.randn(MAP, dtype=torch.float64)
+    block, x = (
+        randomised(originals.AttentionBlock(8, 2, groups=4)).eval(),
+        torch.randn(MAP, dtype=torch.float64),
+    )
     seen = []
     block.register_forward_hook(lambda *_: seen.append(1))
     network = nn.Sequential(block)
@@ -144,7 +182,9 @@ def test_tokens_keep_the_digits_of_a_small_result(dtype: torch.dtype) -> None:
     block = TokenAttention(32, references=0, batch_aware=False, norm=None)
     nn.init.uniform_(block.output.weight, -0.01, 0.01)
     parts = [block.query, block.key, block.value, block.output]
-    weights = [p.detach().to(dtype).requires_grad_() for part in parts for p in (part.weight, part.bias)]
+    weights = [
+        p.detach().to(dtype).requires_grad_() for part in parts for p in (part.weight, part.bias)
+    ]
 
     def converted(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         return torch.func.functional_call(block, dict(zip(names, weights, strict=True)), (x,))
@@ -152,10 +192,16 @@ def test_tokens_keep_the_digits_of_a_small_result(dtype: torch.dtype) -> None:
     def plain(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         inner = [nn.functional.linear(x, weights[i], weights[i + 1]) for i in (0, 2, 4)]
         query, key, value = (t.unflatten(2, (2, -1)).transpose(1, 2) for t in inner)
-        attended = naive.linear_attention(query, key, value, scale=block.scale).transpose(1, 2).flatten(2)
+        attended = (
+            naive.linear_attention(query, key, value, scale=block.scale).transpose(1, 2).flatten(2)
+        )
         return nn.functional.linear(attended, weights[6], weights[7])
 
-    names = [f"{name}.{part}" for name in ("query", "key", "value", "output") for part in ("weight", "bias")]
+    names = [
+        f"{name}.{part}"
+        for name in ("query", "key", "value", "output")
+        for part in ("weight", "bias")
+    ]
     x = torch.randn(2, 100, 32).to(dtype).requires_grad_()
     testing.assert_within_error_budget(converted, plain, x, *weights)
 
@@ -180,7 +226,9 @@ def test_hooks_of_both_directions_stay() -> None:
 
 def test_without_retrain_they_are_left_alone() -> None:
     block = originals.AttentionBlock(8, groups=4)
-    with pytest.raises(ValueError, match="softmax over positions is no sum over the keys; retrain=True replaces it"):
+    with pytest.raises(
+        ValueError, match="softmax over positions is no sum over the keys; retrain=True replaces it"
+    ):
         aea.convert(block)
     assert type(block) is originals.AttentionBlock
 
@@ -191,9 +239,15 @@ def test_without_retrain_they_are_left_alone() -> None:
         (partial(sablock, dropout_rate=0.1), "drop_weights drops 0.1 of the scores"),
         (partial(sablock, causal=True, sequence_length=9), "it has causal, which needs the map"),
         (partial(sablock, save_attn=True), "it has save_attn, which needs the map"),
-        (partial(sablock, rel_pos_embedding="decomposed", input_size=(3, 3)), "rel_positional_embedding"),
+        (
+            partial(sablock, rel_pos_embedding="decomposed", input_size=(3, 3)),
+            "rel_positional_embedding",
+        ),
         (partial(sablock, hidden_input_size=6, include_fc=False), "other channels than its input"),
-        (partial(diffusers_attention, cross_attention_dim=4), "attends to the keys of another input"),
+        (
+            partial(diffusers_attention, cross_attention_dim=4),
+            "attends to the keys of another input",
+        ),
         (partial(diffusers_attention, is_causal=True), "it is causal"),
         (partial(diffusers_attention, kv_heads=1), "several queries share a head of keys"),
         (partial(originals.EncoderAttentionBlock, 8), "keys of an encoder"),
@@ -212,7 +266,11 @@ def test_what_cannot_be_a_sum_is_left_alone(make: Callable[[], nn.Module], reaso
     ("make", "arguments", "message"),
     [
         (sablock, {"x": TOKENS, "attn_mask": (2, 9)}, "attn_mask is given"),
-        (diffusers_attention, {"hidden_states": TOKENS, "attention_mask": (2, 1, 9)}, "attention_mask is given"),
+        (
+            diffusers_attention,
+            {"hidden_states": TOKENS, "attention_mask": (2, 1, 9)},
+            "attention_mask is given",
+        ),
         (
             partial(diffusers_attention, **BLOCK),
             {"hidden_states": TOKENS, "encoder_hidden_states": TOKENS},
@@ -236,7 +294,9 @@ def test_cross_attention_by_the_processor() -> None:
     with originals.NoSoftmax():
         expected = module(x, encoder_hidden_states=context)
     module.set_processor(aea.LinearAttentionProcessor())
-    torch.testing.assert_close(module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        module(x, encoder_hidden_states=context), expected, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_a_whole_unet_of_monai_trains() -> None:

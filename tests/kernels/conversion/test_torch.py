@@ -25,7 +25,10 @@ MODULES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "mmcv": (MAP, partial(mmcv_block, 2, 6)),
     "mmcv pooled, bn": (MAP, partial(mmcv_block, 2, 6, sub_sample=True, norm_cfg={"type": "BN2d"})),
     "alexhex": (MAP, partial(nonlocal_blocks.NONLocalBlock2D, 6)),
-    "SlowFast": ((2, 6, 2, 4, 4), partial(nonlocal_blocks.Nonlocal, 6, 4, (1, 2, 2), "dot_product")),
+    "SlowFast": (
+        (2, 6, 2, 4, 4),
+        partial(nonlocal_blocks.Nonlocal, 6, 4, (1, 2, 2), "dot_product"),
+    ),
     "LiteMLA": (MAP, partial(families.LiteMLA, 6, 6, dim=3)),
     "SANA multiscale": (MAP, sana_multiscale),
     "SANA": (TOKENS, sana),
@@ -56,7 +59,10 @@ def test_compiled_without_a_break(converted: tuple[nn.Module, torch.Tensor]) -> 
 
 def test_a_retrained_block_is_compiled_for_prediction() -> None:
     """Without gradients torch.compile traces the Function's forward by itself."""
-    module, x = softmax_blocks.AttentionBlock(6, 2, groups=3).double().eval(), torch.randn(MAP, dtype=torch.float64)
+    module, x = (
+        softmax_blocks.AttentionBlock(6, 2, groups=3).double().eval(),
+        torch.randn(MAP, dtype=torch.float64),
+    )
     aea.convert(module, retrain=True)
     torch._dynamo.reset()
     with torch.no_grad():
@@ -108,7 +114,9 @@ def test_in_a_process_group(tmp_path: Path) -> None:
     aea.convert(network)
     x = torch.randn(MAP, dtype=torch.float64)
     y, expected = gradients(copy.deepcopy(network), x)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
     try:
         parallel = nn.parallel.DistributedDataParallel(network)
         weights = normal(*y.shape, dtype=y.dtype, seed=1)

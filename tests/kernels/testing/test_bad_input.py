@@ -50,7 +50,10 @@ CASES = {
         "fn is not deterministic: two calls on the same input differ by .* keeps a state between calls",
     ),
     "state of a function": (lambda x: x * next(counter), "fn is not deterministic"),
-    "no positions left": (lambda x: x.mean((2, 3)), "has no known axes of positions: ask whether fn is invariant"),
+    "no positions left": (
+        lambda x: x.mean((2, 3)),
+        "has no known axes of positions: ask whether fn is invariant",
+    ),
     "no tensor": (lambda x: (x, x), "fn returns tuple, expected one tensor"),
     "failure": (nn.Linear(5, 5), r"fn fails on an input of shape \(2, 4, 6, 6\), torch.float32"),
 }
@@ -67,7 +70,9 @@ def test_it_is_told_in_one_sentence(case):
 
 def test_a_shape_that_depends_on_the_input():
     with pytest.raises(UnmeasurableError, match="fn changes its shape: under the"):
-        assert_equivariant(lambda x: x[:, :, :, : 3 if x[0, 0, 0, 0] > x[0, 0, 0, -1] else 4], X, flips)
+        assert_equivariant(
+            lambda x: x[:, :, :, : 3 if x[0, 0, 0, 0] > x[0, 0, 0, -1] else 4], X, flips
+        )
     with pytest.raises(UnmeasurableError, match=r"fn fails on an input of shape \(2, 4, 8, 6\)"):
         assert_equivariant(lambda x: x + torch.zeros(6, 8), torch.rand(2, 4, 6, 8), d4)
 
@@ -85,7 +90,10 @@ def test_in_evaluation_mode_dropout_is_nothing():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(2, 4, 6, 6, dtype=torch.int64), "x is torch.int64, expected a floating-point tensor"),
+        (
+            torch.zeros(2, 4, 6, 6, dtype=torch.int64),
+            "x is torch.int64, expected a floating-point tensor",
+        ),
         (torch.zeros(2, 4), r"x has shape \(2, 4\), expected \(N, C, \*spatial\)"),
         ([1.0], "x is list, expected"),
     ],
@@ -100,15 +108,22 @@ def test_a_group_that_has_nothing_to_do():
     with pytest.raises(ValueError, match="the order of a batch needs two different images or more"):
         assert_equivariant(nn.ReLU(), X[:1], batch_order)
     for images in [(0, 0), (0, -5), (0, 9)]:
-        with pytest.raises(ValueError, match=re.escape(f"two different images or more, got {images} of an x of shape")):
+        with pytest.raises(
+            ValueError,
+            match=re.escape(f"two different images or more, got {images} of an x of shape"),
+        ):
             assert_equivariant(nn.ReLU(), X, batch_order_of(*images))
     with pytest.raises(ValueError, match="does not split into patches of 0 positions a side"):
         assert_equivariant(nn.ReLU(), X, permutations_of_patches(0))
-    assert str(legal_sizes(nn.Conv2d(4, 4, 1), X, d4, [])) == "rotations and flips: no size was tried"
+    assert (
+        str(legal_sizes(nn.Conv2d(4, 4, 1), X, d4, [])) == "rotations and flips: no size was tried"
+    )
 
 
 def test_a_result_that_is_not_finite():
-    with pytest.raises(AssertionError, match=r"the output is not finite\. Likely cause: .*its output is not finite"):
+    with pytest.raises(
+        AssertionError, match=r"the output is not finite\. Likely cause: .*its output is not finite"
+    ):
         assert_equivariant(nn.Sequential(nn.Threshold(1.0, float("nan"))), X, d4)
 
 
@@ -117,4 +132,6 @@ def test_what_float64_does_not_reach_is_judged_in_its_own_precision():
     errors = assert_equivariant(lambda x: torch.einsum("ij,njhw->nihw", weight, x), X, permutations)
     assert errors.worst.double is None
     with pytest.raises(AssertionError, match=r"in float32, which exceeds the bound of 1\.2e-05"):
-        assert_equivariant(lambda x: torch.einsum("ij,njhw->nihw", weight, x).cumsum(3), X, permutations)
+        assert_equivariant(
+            lambda x: torch.einsum("ij,njhw->nihw", weight, x).cumsum(3), X, permutations
+        )

@@ -40,7 +40,16 @@ def session(tmp_path, monkeypatch, capsys):
 
     def run(*options, tests=TESTS):
         (tmp_path / "test_user.py").write_text(tests, encoding="utf-8")
-        own = ["--rootdir", ".", "--import-mode", "importlib", "-p", "no:cacheprovider", "--junitxml", "junit.xml"]
+        own = [
+            "--rootdir",
+            ".",
+            "--import-mode",
+            "importlib",
+            "-p",
+            "no:cacheprovider",
+            "--junitxml",
+            "junit.xml",
+        ]
         sys.modules.pop("test_user", None)  # of an earlier session
         pytest.main([*own, *options])
         return capsys.readouterr().out
@@ -50,7 +59,9 @@ def session(tmp_path, monkeypatch, capsys):
 
 def properties(folder):
     cases = xml.parse(folder / "junit.xml").getroot().iter("testcase")
-    return {c.get("name"): {p.get("name"): p.get("value") for p in c.iter("property")} for c in cases}
+    return {
+        c.get("name"): {p.get("name"): p.get("value") for p in c.iter("property")} for c in cases
+    }
 
 
 def test_fixture_marker_and_junit(session, tmp_path):
@@ -58,23 +69,44 @@ def test_fixture_marker_and_junit(session, tmp_path):
     assert "1 failed, 4 passed, 1 deselected" in ran
     assert "its kernel is not symmetric under the" in ran
     found = properties(tmp_path)
-    assert found["test_holds"]["equivariance: permutations of the positions: verdict"] in ("exact", "rounding")
-    assert float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float64"]) > 1e-3
-    assert float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float32"]) > 1e-3
+    assert found["test_holds"]["equivariance: permutations of the positions: verdict"] in (
+        "exact",
+        "rounding",
+    )
+    assert (
+        float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float64"])
+        > 1e-3
+    )
+    assert (
+        float(found["test_fails"]["equivariance: rotations and flips: flip of axis 2: float32"])
+        > 1e-3
+    )
     assert "equivariance: rotations and flips: flip of axis 2: float64" in found["test_marked"]
     assert found["test_report"]["equivariance: rotations and flips: layers at fault"] == "0"
 
 
 def test_options_hold_for_the_session_and_the_marker_goes_before_them(session, tmp_path):
-    ran = session("--equivariance-tolerance", "10", "--equivariance-dtype", "bfloat16", "--equivariance-device", "cpu")
+    ran = session(
+        "--equivariance-tolerance",
+        "10",
+        "--equivariance-dtype",
+        "bfloat16",
+        "--equivariance-device",
+        "cpu",
+    )
     assert "6 passed" in ran
     assert any(name.endswith(": bfloat16") for name in properties(tmp_path)["test_holds"])
     assert not any(name.endswith(": bfloat16") for name in properties(tmp_path)["test_marked"])
 
 
 def test_a_marker_that_is_misspelt_is_told(session):
-    ran = session(tests="import pytest\n@pytest.mark.equivariance(tolerence=1)\ndef test_it(equivariance): pass\n")
-    assert "the marker equivariance takes tolerance, dtype and device by name, got ['tolerence']" in ran
+    ran = session(
+        tests="import pytest\n@pytest.mark.equivariance(tolerence=1)\ndef test_it(equivariance): pass\n"
+    )
+    assert (
+        "the marker equivariance takes tolerance, dtype and device by name, got ['tolerence']"
+        in ran
+    )
 
 
 def test_a_session_without_symmetries_loads_no_torch(tmp_path):

@@ -20,7 +20,8 @@ class TestMonai:
     @pytest.fixture
     def network(self):
         nets = pytest.importorskip(
-            "monai.networks.nets", reason="MONAI is not installed: pip install -e '.[foreign]' adds it"
+            "monai.networks.nets",
+            reason="MONAI is not installed: pip install -e '.[foreign]' adds it",
         )
         return nets.BasicUNet(spatial_dims=2, features=(4, 4, 8, 8, 16, 4)).eval()
 
@@ -41,7 +42,10 @@ class TestMonai:
         assert found.legal == [32, 48, 64]
         fixed = averaged_kernels(network, d4)
         assert not equivariance_report(fixed, torch.rand(1, 1, 32, 48), d4).culprits(d4)
-        faulty = {layer.name for layer in equivariance_report(fixed, torch.rand(1, 1, 33, 33), d4).culprits(d4)}
+        faulty = {
+            layer.name
+            for layer in equivariance_report(fixed, torch.rand(1, 1, 33, 33), d4).culprits(d4)
+        }
         assert faulty
         assert all("pool" in name or "upcat" in name for name in faulty)
 
@@ -49,7 +53,10 @@ class TestMonai:
         nets = pytest.importorskip("monai.networks.nets", reason="MONAI is not installed")
         network = nets.BasicUNet(spatial_dims=3, features=(2, 2, 2, 2, 2, 2)).eval()
         report = equivariance_report(network, torch.rand(1, 1, 32, 32, 32), d4)
-        assert {layer.name for layer in report.culprits(d4)} >= {"conv_0.conv_0.conv", "upcat_1.upsample.deconv"}
+        assert {layer.name for layer in report.culprits(d4)} >= {
+            "conv_0.conv_0.conv",
+            "upcat_1.upsample.deconv",
+        }
 
 
 class ConvNeXtBlock(nn.Module):
@@ -59,11 +66,15 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dw = nn.Conv2d(channels, channels, size, padding=size // 2, groups=channels)
         self.norm = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
         self.gamma = nn.Parameter(1e-6 * torch.ones(channels))
 
     def forward(self, x):
-        return x + (self.gamma * self.mlp(self.norm(self.dw(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return x + (self.gamma * self.mlp(self.norm(self.dw(x).permute(0, 2, 3, 1)))).permute(
+            0, 3, 1, 2
+        )
 
 
 class VisionTransformer(nn.Module):
@@ -74,7 +85,10 @@ class VisionTransformer(nn.Module):
         self.patches = nn.Conv2d(3, 16, 4, stride=4)
         self.token = nn.Parameter(torch.randn(1, 1, 16))
         self.encoding = nn.Parameter(0.02 * torch.randn(1, 17, 16)) if encoding else None
-        layers = [nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True) for _ in range(2)]
+        layers = [
+            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+            for _ in range(2)
+        ]
         self.blocks = nn.Sequential(*layers)
         self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 10)
 
@@ -88,7 +102,9 @@ class VisionTransformer(nn.Module):
 
 class TestTimmStyle:
     def test_convnext(self):
-        network = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), ConvNeXtBlock(8), ConvNeXtBlock(8)).eval()
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 4, stride=4), ConvNeXtBlock(8), ConvNeXtBlock(8)
+        ).eval()
         report = equivariance_report(network, torch.rand(1, 3, 64, 64), [d4, translations(4)])
         assert {layer.name for layer in report.culprits(d4)} == {"0", "1.dw", "2.dw"}
         assert not report.culprits(translations(4))

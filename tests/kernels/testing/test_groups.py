@@ -32,7 +32,9 @@ def elements(group, *shape):
     return group.elements(shape, torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("group", "sizes"), [(rotations, (None, 3, 23)), (flips, (1, 3, 7)), (d4, (1, 7, 47))])
+@pytest.mark.parametrize(
+    ("group", "sizes"), [(rotations, (None, 3, 23)), (flips, (1, 3, 7)), (d4, (1, 7, 47))]
+)
 def test_as_many_elements_as_the_group_has(group, sizes):
     for axes, size in enumerate(sizes, start=1):
         if size is None:
@@ -40,7 +42,8 @@ def test_as_many_elements_as_the_group_has(group, sizes):
                 elements(group, 1, 1, *[4] * axes)
         else:
             acted = [
-                e.act(normal(1, 1, *[4] * axes), (Fraction(1),) * axes) for e in elements(group, 1, 1, *[4] * axes)
+                e.act(normal(1, 1, *[4] * axes), (Fraction(1),) * axes)
+                for e in elements(group, 1, 1, *[4] * axes)
             ]
             assert len(acted) == size
             assert len({tuple(a.flatten().tolist()) for a in acted}) == size
@@ -73,7 +76,10 @@ def test_generators_make_up_the_group(group):
     assert len(found) == 1 + len(elements(group, 1, 1, 3, 3))
 
 
-@given(x=feature_maps(spatial=st.lists(st.integers(2, 6), min_size=1, max_size=3).map(tuple)), data=st.data())
+@given(
+    x=feature_maps(spatial=st.lists(st.integers(2, 6), min_size=1, max_size=3).map(tuple)),
+    data=st.data(),
+)
 def test_an_element_only_moves_values(x, data):
     for group in (flips, d4, permutations, translations(1), *([batch_order] if len(x) > 1 else [])):
         moved = data.draw(group_elements(group, x.shape)).act(x, (Fraction(1),) * (x.dim() - 2))
@@ -98,7 +104,9 @@ def test_a_shift_shrinks_with_the_stride():
     shift = elements(translations(2), 1, 1, 8, 8)[0]
     assert torch.equal(shift.act(x, (Fraction(2), Fraction(2))), x.roll(1, 2))
     assert torch.equal(shift.act(x, (Fraction(1, 2), Fraction(1, 2))), x.roll(4, 2))
-    with pytest.raises(UndefinedActionError, match="no whole number of positions after a stride of 4"):
+    with pytest.raises(
+        UndefinedActionError, match="no whole number of positions after a stride of 4"
+    ):
         shift.act(x, (Fraction(4), Fraction(4)))
 
 
@@ -133,10 +141,17 @@ class Signs(Group):
 
 def test_a_symmetry_of_ones_own():
     assert_equivariant(torch.tanh, torch.randn(1, 2, 5), Signs())
-    with pytest.raises(AssertionError, match="not equivariant to the sign of intensities: negation gives"):
+    with pytest.raises(
+        AssertionError, match="not equivariant to the sign of intensities: negation gives"
+    ):
         assert_equivariant(torch.exp, torch.randn(1, 2, 5), Signs())
 
 
 def test_scale():
-    assert equivariance_error(torch.nn.Conv1d(2, 3, 3, bias=False), torch.randn(1, 2, 9), scale(0.3)).verdict.holds
-    assert equivariance_error(torch.nn.Conv1d(2, 3, 3), torch.randn(1, 2, 9), scale(0.3)).verdict == "broken"
+    assert equivariance_error(
+        torch.nn.Conv1d(2, 3, 3, bias=False), torch.randn(1, 2, 9), scale(0.3)
+    ).verdict.holds
+    assert (
+        equivariance_error(torch.nn.Conv1d(2, 3, 3), torch.randn(1, 2, 9), scale(0.3)).verdict
+        == "broken"
+    )

@@ -39,7 +39,9 @@ def test_the_attention_block_is_permutation_equivariant(norm, training, spatial)
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_in_evaluation_the_block_does_not_see_the_order_of_the_batch(norm):
-    assert_equivariant(aea.AugmentedAttention(8, norm=norm, groups=4).eval(), torch.randn(6, 8, 5, 5), batch_order)
+    assert_equivariant(
+        aea.AugmentedAttention(8, norm=norm, groups=4).eval(), torch.randn(6, 8, 5, 5), batch_order
+    )
 
 
 class TestTrainingAsInSection51:
@@ -52,7 +54,10 @@ class TestTrainingAsInSection51:
         assert_equivariant(self.block(), torch.randn(6, 8, 5, 5), batch_order_of(*half))
 
     def test_order_across_the_halves_does(self):
-        assert equivariance_error(self.block(), torch.randn(6, 8, 5, 5), batch_order_of(2, 3)).verdict == "broken"
+        assert (
+            equivariance_error(self.block(), torch.randn(6, 8, 5, 5), batch_order_of(2, 3)).verdict
+            == "broken"
+        )
 
     def test_unless_it_is_not_batch_aware(self):
         block = aea.AugmentedAttention(8, batch_aware=False).train()
@@ -69,7 +74,9 @@ class LearnedQuery(nn.Module):
 
     def forward(self, x):
         z = x.flatten(2).transpose(1, 2)
-        key, value = (layer(z).unflatten(2, (2, 4)).transpose(1, 2) for layer in (self.key, self.value))
+        key, value = (
+            layer(z).unflatten(2, (2, 4)).transpose(1, 2) for layer in (self.key, self.value)
+        )
         return aea.learned_query_attention(self.query, key, value)
 
 
@@ -87,12 +94,23 @@ class TestConvolution:
 
     def test_and_only_there(self):
         with pytest.raises(AssertionError, match="its padding"):
-            assert_equivariant(nn.Conv2d(2, 3, 3, padding=1), torch.randn(1, 2, 32, 32), translations(1, circular=True))
+            assert_equivariant(
+                nn.Conv2d(2, 3, 3, padding=1),
+                torch.randn(1, 2, 32, 32),
+                translations(1, circular=True),
+            )
 
     def test_the_interior_is_no_smaller_than_it_must_be(self):
         convolution = nn.Conv1d(1, 1, 5, padding=2)
-        assert equivariance_error(convolution, torch.randn(1, 1, 20), translations(1), margin=2).verdict.holds
-        assert equivariance_error(convolution, torch.randn(1, 1, 20), translations(1), margin=1).verdict == "broken"
+        assert equivariance_error(
+            convolution, torch.randn(1, 1, 20), translations(1), margin=2
+        ).verdict.holds
+        assert (
+            equivariance_error(
+                convolution, torch.randn(1, 1, 20), translations(1), margin=1
+            ).verdict
+            == "broken"
+        )
 
     def test_circular_padding_is_so_everywhere(self):
         convolution = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")
@@ -100,12 +118,18 @@ class TestConvolution:
 
     def test_an_image_without_interior_is_told(self):
         with pytest.raises(UnmeasurableError, match="take a larger image"):
-            assert_equivariant(nn.Conv2d(2, 3, 7, padding=3), torch.randn(1, 2, 6, 6), translations(1))
+            assert_equivariant(
+                nn.Conv2d(2, 3, 7, padding=3), torch.randn(1, 2, 6, 6), translations(1)
+            )
 
     def test_its_kernel_decides_over_rotations(self):
-        with pytest.raises(AssertionError, match=r"its kernel is not symmetric under the rotation by 90 degrees"):
+        with pytest.raises(
+            AssertionError, match=r"its kernel is not symmetric under the rotation by 90 degrees"
+        ):
             assert_equivariant(nn.Conv2d(2, 3, 3, padding=1), torch.randn(1, 2, 9, 9), rotations)
-        assert_equivariant(averaged_kernels(nn.Conv2d(2, 3, 3, padding=1), d4), torch.randn(1, 2, 9, 9), d4)
+        assert_equivariant(
+            averaged_kernels(nn.Conv2d(2, 3, 3, padding=1), d4), torch.randn(1, 2, 9, 9), d4
+        )
 
 
 def test_max_pooling_of_stride_2_breaks_odd_translations():
@@ -117,7 +141,10 @@ def test_max_pooling_of_stride_2_breaks_odd_translations():
     up = nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2))
     assert_equivariant(up, x, translations(2))
     assert equivariance_error(up, x, translations(1)).verdict == "broken"
-    assert [layer.name for layer in equivariance_report(up, x, translations(1)).culprits(translations(1))] == ["0"]
+    assert [
+        layer.name
+        for layer in equivariance_report(up, x, translations(1)).culprits(translations(1))
+    ] == ["0"]
 
 
 class UNet(nn.Module):
@@ -147,7 +174,9 @@ class TestUNet:
         assert found.legal == [4, 6, 8, 10, 12]
 
     def test_the_strided_layer_breaks_it_at_an_illegal_size(self):
-        network = averaged_kernels(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, 1)), d4)
+        network = averaged_kernels(
+            nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, 1)), d4
+        )
         assert not equivariance_report(network, torch.randn(1, 1, 9, 9), d4).culprits(d4)
         (layer,) = equivariance_report(network, torch.randn(1, 1, 8, 8), d4).culprits(d4)
         assert layer.name == "1"
@@ -211,7 +240,9 @@ def test_every_layer_of_aeanet_is_named():
     x = torch.rand(1, 1, 64, 64)
     report = equivariance_report(network, x, [d4, permutations, translations(4)])
     named = [layer.name for layer in report.layers[d4.name]]
-    assert {n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)} <= set(named)
+    assert {
+        n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+    } <= set(named)
     kernels = {
         n
         for n, m in network.named_modules()

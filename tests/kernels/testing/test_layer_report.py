@@ -21,7 +21,12 @@ from aea_kernels.testing.strategies import normal
 
 @pytest.fixture
 def network():
-    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 1, 3, padding=1)]
+    layers = [
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 1, 3, padding=1),
+    ]
     return nn.Sequential(*layers)
 
 
@@ -42,10 +47,14 @@ def test_own_and_accumulated_errors_are_what_they_say(network):
         accumulated = error(model(x.flip(axis)), model(x).flip(axis))
         layer = report.layer(flips, "3")
         assert layer.own.elements[place].double.relative == pytest.approx(own, rel=1e-6)
-        assert layer.accumulated.elements[place].double.relative == pytest.approx(accumulated, rel=1e-6)
+        assert layer.accumulated.elements[place].double.relative == pytest.approx(
+            accumulated, rel=1e-6
+        )
         off, expected = model(x.flip(axis)) - model(x).flip(axis), model(x)
         decibels = 20 * math.log10(float(expected.norm() / off.norm()))
-        assert layer.accumulated.elements[place].double.decibels == pytest.approx(decibels, rel=1e-6)
+        assert layer.accumulated.elements[place].double.decibels == pytest.approx(
+            decibels, rel=1e-6
+        )
 
 
 def test_the_model_stays_as_it_was(network):
@@ -57,7 +66,10 @@ def test_the_model_stays_as_it_was(network):
     equivariance_report(network, X, [d4, translations(2)])
     assert torch.equal(torch.rand(1), drawn)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-    assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in network.modules())
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__
+        for m in network.modules()
+    )
 
 
 def test_before_and_after_a_training(network):
@@ -73,7 +85,9 @@ def test_before_and_after_a_training(network):
     assert [layer.name for layer in after.culprits(d4)] == ["0", "3"]
     text = after.against(before)
     assert "rounding, now broken" in text or "exact, now broken" in text
-    assert len([line for line in text.splitlines() if line.startswith(("0 ", "1 ", "2 ", "3 "))]) == 4
+    assert (
+        len([line for line in text.splitlines() if line.startswith(("0 ", "1 ", "2 ", "3 "))]) == 4
+    )
 
 
 def test_the_table_names_every_layer_and_every_fault(network):
@@ -117,10 +131,17 @@ def test_channels_may_be_as_many_as_rows_and_columns():
     class ChannelsLast(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm, self.up, self.act, self.down = nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)
+            self.norm, self.up, self.act, self.down = (
+                nn.LayerNorm(4),
+                nn.Linear(4, 8),
+                nn.GELU(),
+                nn.Linear(8, 4),
+            )
 
         def forward(self, x):
-            return self.down(self.act(self.up(self.norm(x.permute(0, 2, 3, 1))))).permute(0, 3, 1, 2)
+            return self.down(self.act(self.up(self.norm(x.permute(0, 2, 3, 1))))).permute(
+                0, 3, 1, 2
+            )
 
     network = nn.Sequential(nn.MaxPool2d(2), ChannelsLast())
     for dtype in (torch.float32, torch.float64):

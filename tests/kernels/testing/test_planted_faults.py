@@ -96,7 +96,9 @@ def test_a_softmax_over_the_wrong_axis():
     assert faults(network(SelfAttention(-1, over_positions=False)), d4) == ["3"]
     assert faults(network(SelfAttention(-1, over_positions=False)), flips) == []
     assert faults(network(SelfAttention(-2)), d4) == []
-    pixels = nn.Sequential(nn.Conv2d(1, 4, 1), SelfAttention(), SelfAttention(-2, over_positions=False))
+    pixels = nn.Sequential(
+        nn.Conv2d(1, 4, 1), SelfAttention(), SelfAttention(-2, over_positions=False)
+    )
     assert faults(pixels, permutations) == ["2"]
 
 
@@ -106,7 +108,8 @@ def test_a_bias_by_position_however_small(size):
     model = network(BiasByPosition(size))
     assert faults(model, d4) == ["3"]
     with pytest.raises(
-        AssertionError, match=r"Likely cause: the layer '3' \(BiasByPosition\): a computation that depends on"
+        AssertionError,
+        match=r"Likely cause: the layer '3' \(BiasByPosition\): a computation that depends on",
     ):
         assert_equivariant(model, X, d4)
 
@@ -147,7 +150,9 @@ def test_a_crop_at_an_odd_size_only():
 
         def forward(self, x):
             z = nn.functional.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-            return nn.functional.interpolate(self.pool(z), scale_factor=2)[:, :, : x.shape[2], : x.shape[3]]
+            return nn.functional.interpolate(self.pool(z), scale_factor=2)[
+                :, :, : x.shape[2], : x.shape[3]
+            ]
 
     model = nn.Sequential(nn.Conv2d(1, 1, 1), Padded())
     assert faults(model, flips, torch.randn(1, 1, 8, 8)) == []
@@ -159,7 +164,10 @@ def test_float16_overflow():
     report = equivariance_report(model, X.half(), flips)
     (layer,) = report.culprits(flips)
     assert (layer.name, layer.own.verdict) == ("3", Verdict.OVERFLOW)
-    with pytest.raises(AssertionError, match=r"not finite in float16, and finite in float64.*the layer '3' \(Scaled\)"):
+    with pytest.raises(
+        AssertionError,
+        match=r"not finite in float16, and finite in float64.*the layer '3' \(Scaled\)",
+    ):
         assert_equivariant(model, X.half(), flips)
     assert_equivariant(model.float(), X, flips)
 

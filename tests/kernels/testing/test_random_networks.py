@@ -47,7 +47,11 @@ class ChannelsLast(nn.Module):
 
     def __init__(self, channels):
         super().__init__()
-        self.norm, self.up, self.act = nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.GELU()
+        self.norm, self.up, self.act = (
+            nn.LayerNorm(channels),
+            nn.Linear(channels, 2 * channels),
+            nn.GELU(),
+        )
         self.down = nn.Linear(2 * channels, channels)
 
     def forward(self, x):
@@ -83,7 +87,9 @@ POINTWISE = {
 }
 LOCAL = {
     "3x3": lambda mode: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, padding_mode=mode),
-    "depthwise": lambda mode: nn.Conv2d(CHANNELS, CHANNELS, 5, padding=2, groups=CHANNELS, padding_mode=mode),
+    "depthwise": lambda mode: nn.Conv2d(
+        CHANNELS, CHANNELS, 5, padding=2, groups=CHANNELS, padding_mode=mode
+    ),
     "max pooling": lambda mode: nn.MaxPool2d(2),
     "average pooling": lambda mode: nn.AvgPool2d(2),
     "nearest": lambda mode: nn.Upsample(scale_factor=2),
@@ -113,7 +119,9 @@ def networks(draw, group):
     size = draw(st.sampled_from([0.1, 1.0, 3.0]))
     with torch.no_grad():
         for i, parameter in enumerate(network.parameters()):
-            parameter.copy_(size * normal(*parameter.shape, seed=seed + i) / max(parameter[0].numel(), 1) ** 0.5)
+            parameter.copy_(
+                size * normal(*parameter.shape, seed=seed + i) / max(parameter[0].numel(), 1) ** 0.5
+            )
     if group == "d4":
         network = averaged_kernels(network, d4)
     images, training = draw(st.integers(1, 3)), draw(st.booleans())

@@ -63,7 +63,9 @@ def apply_kernel(
     if ONE_TILE:
         affine = load_norm(norm, image, k, x.channels, NUMBERS)
         inside = known[:, None] & (k < x.channels)[None, :]
-        m = to_dot_dtype(tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS)
+        m = to_dot_dtype(
+            tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS
+        )
 
     if PHI != "none":
         weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
@@ -89,7 +91,9 @@ def apply_kernel(
         else:
             if PHI != "none":
                 total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
-                highest = highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
+                highest = (
+                    highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
+                )
             if OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
                 here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)

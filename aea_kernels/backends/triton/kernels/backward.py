@@ -113,7 +113,9 @@ def features_backward_kernel(
         dz = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
         if not ONE_TILE:
             if OVER_CHANNELS:
-                here = over_channels(load_tile(x, x_pointer, rows, s), affine, rows, C, norm, NUMBERS)
+                here = over_channels(
+                    load_tile(x, x_pointer, rows, s), affine, rows, C, norm, NUMBERS
+                )
             for start in range(0, C, BLOCK_K):
                 c = start + k
                 square = known[:, None] & (c < C)[None, :]
@@ -132,7 +134,9 @@ def features_backward_kernel(
         else:
             dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(x, x_pointer, rows, s).to(NUMBERS.ACC)
-        away = raw if NUMBERS.HALF else raw - centre[:, None]  # from the mean, or the mean is taken into account later
+        away = (
+            raw if NUMBERS.HALF else raw - centre[:, None]
+        )  # from the mean, or the mean is taken into account later
         now = over_channels(raw, affine, rows, C, norm, NUMBERS)
         z = activate(raw, now, norm, NUMBERS)
         if SUMS:
@@ -199,7 +203,9 @@ def matrix_backward_kernel(
     da_pointer = image_pointer(grad_a, image, heads)
     inside = (rows < grad_output.channels)[None, :] & (columns < a.channels)[:, None]
     m_pointer = matrix.pointer + image.to(tl.int64) * matrix.group_stride
-    m_pointers = m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride  # of M^T
+    m_pointers = (
+        m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride
+    )  # of M^T
     m = tl.load(m_pointers, mask=inside, other=0.0)
     product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
     if PHI != "none":
@@ -213,13 +219,17 @@ def matrix_backward_kernel(
             product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, NUMBERS)
             da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
         else:
-            phi = phi_of_queries(load_tile(a, a_pointer, columns, s).to(NUMBERS.ACC), None, columns, a.channels, PHI)
+            phi = phi_of_queries(
+                load_tile(a, a_pointer, columns, s).to(NUMBERS.ACC), None, columns, a.channels, PHI
+            )
             total = divided_by(phi, weights, PHI)
             if PHI == "relu":
                 total += least
             inverse = tl.where(s < positions_of(a), 1.0 / total, 0.0)
             product = matmul(dy, tl.trans(phi * inverse[None, :]), product, NUMBERS)
-            da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS) * inverse[None, :]
+            da = (
+                matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS) * inverse[None, :]
+            )
             common = -tl.sum(phi * da, 0) * inverse
             if PHI == "relu":
                 sums += phi * common[None, :]
@@ -266,14 +276,25 @@ def outer_backward_kernel(
     rows = tl.arange(0, BLOCK_A)
     columns = tl.arange(0, BLOCK_K)
     a_pointer, b_pointer = image_pointer(a, image, heads), image_pointer(b, image, heads)
-    da_pointer, db_pointer = image_pointer(grad_a, image, heads), image_pointer(grad_b, image, heads)
+    da_pointer, db_pointer = (
+        image_pointer(grad_a, image, heads),
+        image_pointer(grad_b, image, heads),
+    )
     wide = image.to(tl.int64)
     m_pointer = matrix.pointer + wide * matrix.group_stride
     known_a, known_b = rows < a.channels, columns < b.channels
-    m_pointers = m_pointer + rows[:, None] * matrix.row_stride + columns[None, :] * matrix.column_stride
-    m = to_dot_dtype(tl.load(m_pointers, mask=known_a[:, None] & known_b[None, :], other=0.0), NUMBERS)
-    m_pointers = m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride
-    m_transposed = to_dot_dtype(tl.load(m_pointers, mask=known_a[None, :] & known_b[:, None], other=0.0), NUMBERS)
+    m_pointers = (
+        m_pointer + rows[:, None] * matrix.row_stride + columns[None, :] * matrix.column_stride
+    )
+    m = to_dot_dtype(
+        tl.load(m_pointers, mask=known_a[:, None] & known_b[None, :], other=0.0), NUMBERS
+    )
+    m_pointers = (
+        m_pointer + rows[None, :] * matrix.row_stride + columns[:, None] * matrix.column_stride
+    )
+    m_transposed = to_dot_dtype(
+        tl.load(m_pointers, mask=known_a[None, :] & known_b[:, None], other=0.0), NUMBERS
+    )
     constant = tl.load(a_constant + wide * a.channels + rows, mask=known_a, other=0.0)
     if PHI == "squares":
         other_constant = tl.load(b_constant + wide * b.channels + columns, mask=known_b, other=0.0)

@@ -14,7 +14,11 @@ import triton.language as tl
 def _load(pointer, rows, columns, row_stride, column_stride, R, C, NUMBERS: tl.constexpr):
     """Some rows and columns of a matrix (R, C), zero outside."""
     inside = (rows < R)[:, None] & (columns < C)[None, :]
-    values = tl.load(pointer + rows[:, None] * row_stride + columns[None, :] * column_stride, mask=inside, other=0.0)
+    values = tl.load(
+        pointer + rows[:, None] * row_stride + columns[None, :] * column_stride,
+        mask=inside,
+        other=0.0,
+    )
     return values.to(NUMBERS.ACC)
 
 
@@ -30,7 +34,9 @@ def _product(pointer, row_stride, column_stride, rows, R, K, right, NUMBERS: tl.
         k = start + tl.arange(0, 16)
         left = _load(pointer, rows, k, row_stride, column_stride, R, K, NUMBERS)
         part = tl.gather(right, tl.broadcast_to(k[:, None], (16, BLOCK)), 0)
-        result = tl.dot(left, part, result, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
+        result = tl.dot(
+            left, part, result, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC
+        )
     return result
 
 
@@ -44,14 +50,18 @@ def _columns(matrix, rows, j, R, C, NUMBERS: tl.constexpr):
     """Columns j of a homogeneous matrix, (R, BLOCK)."""
     weight, row_stride, bias, bias_stride = matrix
     values = _load(weight, rows, j, row_stride, 1, R, C, NUMBERS)
-    return tl.where((j == C)[None, :], _load_vector(bias, rows, bias_stride, R, NUMBERS)[:, None], values)
+    return tl.where(
+        (j == C)[None, :], _load_vector(bias, rows, bias_stride, R, NUMBERS)[:, None], values
+    )
 
 
 @triton.jit
 def _rows(matrix, c, j, R, C, NUMBERS: tl.constexpr):
     """Rows j of a homogeneous matrix as homogeneous vectors."""
     weight, row_stride, bias, bias_stride = matrix
-    return _load(weight, c, j, 1, row_stride, C, R, NUMBERS), _load_vector(bias, j, bias_stride, R, NUMBERS)
+    return _load(weight, c, j, 1, row_stride, C, R, NUMBERS), _load_vector(
+        bias, j, bias_stride, R, NUMBERS
+    )
 
 
 @triton.jit
@@ -122,17 +132,26 @@ def fold_kernel(
     tiles = tl.cdiv(width, BLOCK)
     group = (tl.program_id(0) // tiles).to(tl.int64)
     j = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
-    c, o, e, d = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_O), tl.arange(0, BLOCK_E), tl.arange(0, BLOCK_D)
+    c, o, e, d = (
+        tl.arange(0, BLOCK_C),
+        tl.arange(0, BLOCK_O),
+        tl.arange(0, BLOCK_E),
+        tl.arange(0, BLOCK_D),
+    )
     gram += group * width * width
     result = tl.zeros((BLOCK_O, BLOCK), NUMBERS.ACC)
     for head in range(heads):
-        query = _columns(_head(weights.query_weight, weights.query_bias, head, E, C), e, j, E, C, NUMBERS)
+        query = _columns(
+            _head(weights.query_weight, weights.query_bias, head, E, C), e, j, E, C, NUMBERS
+        )
         key = _head(weights.key_weight, weights.key_bias, head, E, C)
         value = _head(weights.value_weight, weights.value_bias, head, D, C)
         u = _transposed_times(key, query, e, c, E, C, NUMBERS)
         u = _gram_times(gram, u, c, C, NUMBERS)
         attended = _times(value, u, d, c, D, C, NUMBERS)
-        result += _product(weights.output_weight + head * D, heads * D, 1, o, O, D, attended, NUMBERS)
+        result += _product(
+            weights.output_weight + head * D, heads * D, 1, o, O, D, attended, NUMBERS
+        )
     result *= _normaliser(gram, C, SCALE)
     bias = _load_vector(weights.output_bias, o, 1, O, NUMBERS)
     result += tl.where((j == C)[None, :], bias[:, None], 0.0)
@@ -194,7 +213,9 @@ def _store_columns(weight, bias, values, head, rows, j, R, C):
     known = rows < R
     weight += head * R * C
     bias += head * R
-    tl.store(weight + rows[:, None] * C + j[None, :], values, mask=known[:, None] & (j < C)[None, :])
+    tl.store(
+        weight + rows[:, None] * C + j[None, :], values, mask=known[:, None] & (j < C)[None, :]
+    )
     tl.store(bias + rows[:, None] + 0 * j[None, :], values, mask=known[:, None] & (j == C)[None, :])
 
 
@@ -236,7 +257,12 @@ def fold_backward_kernel(
     reference_tiles = tl.cdiv(references_number, BLOCK)
     program = tl.program_id(0)
     lane = tl.arange(0, BLOCK)
-    c, o, e, d = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_O), tl.arange(0, BLOCK_E), tl.arange(0, BLOCK_D)
+    c, o, e, d = (
+        tl.arange(0, BLOCK_C),
+        tl.arange(0, BLOCK_O),
+        tl.arange(0, BLOCK_E),
+        tl.arange(0, BLOCK_D),
+    )
     derivatives = scores + groups.to(tl.int64) * heads * D * E
     if program < groups * tiles + reference_tiles:
         of_references = program >= groups * tiles
@@ -244,16 +270,27 @@ def fold_backward_kernel(
         members = tl.where(of_references, reference_images, 1)
         j = tl.where(of_references, program - groups * tiles, program % tiles) * BLOCK + lane
         ones = tl.full((BLOCK,), 1.0, NUMBERS.ACC)
-        r = (_load(references, c, j, 1, C, C, tl.where(of_references, references_number, 0), NUMBERS), ones)
+        r = (
+            _load(
+                references, c, j, 1, C, C, tl.where(of_references, references_number, 0), NUMBERS
+            ),
+            ones,
+        )
         main = tl.zeros((BLOCK_C, BLOCK), NUMBERS.ACC)
         last = tl.zeros((BLOCK,), NUMBERS.ACC)
         for head in range(heads):
             key = _head(weights.key_weight, weights.key_bias, head, E, C)
             value = _head(weights.value_weight, weights.value_bias, head, D, C)
             if of_references:
-                keys, values = _times(key, r, e, c, E, C, NUMBERS), _times(value, r, d, c, D, C, NUMBERS)
+                keys, values = (
+                    _times(key, r, e, c, E, C, NUMBERS),
+                    _times(value, r, d, c, D, C, NUMBERS),
+                )
             else:
-                keys, values = _columns(key, e, j, E, C, NUMBERS), _columns(value, d, j, D, C, NUMBERS)
+                keys, values = (
+                    _columns(key, e, j, E, C, NUMBERS),
+                    _columns(value, d, j, D, C, NUMBERS),
+                )
             pointer = derivatives + (group * heads + head) * D * E
             left = tl.zeros((BLOCK_D, BLOCK), NUMBERS.ACC)
             right = tl.zeros((BLOCK_E, BLOCK), NUMBERS.ACC)
@@ -290,7 +327,9 @@ def fold_backward_kernel(
                 query += _product(scores, 1, E, e, E, D, u, NUMBERS)
                 matrix_grad += O * width
                 scores += heads * D * E
-            _store_columns(weights_grad.query_weight, weights_grad.query_bias, query, head, e, j, E, C)
+            _store_columns(
+                weights_grad.query_weight, weights_grad.query_bias, query, head, e, j, E, C
+            )
         elif role == 1:
             key_grad = tl.zeros((BLOCK_E, BLOCK), NUMBERS.ACC)
             for _ in range(groups):
@@ -298,7 +337,9 @@ def fold_backward_kernel(
                 key_grad += _product(derivatives, 1, E, e, E, D, values, NUMBERS)
                 gram += width * width
                 derivatives += heads * D * E
-            _store_columns(weights_grad.key_weight, weights_grad.key_bias, key_grad, head, e, j, E, C)
+            _store_columns(
+                weights_grad.key_weight, weights_grad.key_bias, key_grad, head, e, j, E, C
+            )
         elif role == 2:
             value_grad = tl.zeros((BLOCK_D, BLOCK), NUMBERS.ACC)
             for _ in range(groups):
@@ -306,7 +347,9 @@ def fold_backward_kernel(
                 value_grad += _product(derivatives, E, 1, d, D, E, keys, NUMBERS)
                 gram += width * width
                 derivatives += heads * D * E
-            _store_columns(weights_grad.value_weight, weights_grad.value_bias, value_grad, head, d, j, D, C)
+            _store_columns(
+                weights_grad.value_weight, weights_grad.value_bias, value_grad, head, d, j, D, C
+            )
         else:
             output_grad = tl.zeros((BLOCK_O, BLOCK), NUMBERS.ACC)
             bias_grad = tl.zeros((BLOCK_O,), NUMBERS.ACC)
@@ -314,11 +357,17 @@ def fold_backward_kernel(
             for _ in range(groups):
                 t = _load(scores, e, j, 1, E, E, D, NUMBERS)
                 attended = _transposed_times(of_query, t, e, c, E, C, NUMBERS)
-                output_grad += _times((matrix_grad, width, matrix_grad + C, width), attended, o, c, O, C, NUMBERS)
+                output_grad += _times(
+                    (matrix_grad, width, matrix_grad + C, width), attended, o, c, O, C, NUMBERS
+                )
                 bias_grad += _load_vector(matrix_grad + C, o, width, O, NUMBERS)
                 matrix_grad += O * width
                 scores += heads * D * E
             inside = (o < O)[:, None] & (j < D)[None, :]
             pointers = weights_grad.output_weight + o[:, None] * heads * D + head * D + j[None, :]
             tl.store(pointers, output_grad, mask=inside)
-            tl.store(weights_grad.output_bias + o, bias_grad, mask=(o < O) & (program == 3 * heads * tiles))
+            tl.store(
+                weights_grad.output_bias + o,
+                bias_grad,
+                mask=(o < O) & (program == 3 * heads * tiles),
+            )

@@ -62,7 +62,9 @@ def outer_kernel(
         s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
     product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
-    total = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)  # added up over lanes at the end: no exchange in the loop
+    total = tl.zeros(
+        (BLOCK_A, BLOCK_S), NUMBERS.ACC
+    )  # added up over lanes at the end: no exchange in the loop
     if PHI == "squares":
         squares = tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC)
     if PHI == "exp":
@@ -81,7 +83,9 @@ def outer_kernel(
         whole = raw
         if BLOCK_ALL != BLOCK_K:
             whole = load_tile(x, x_pointer, everything, s)
-        z = activate(raw, over_channels(whole, affine, everything, x.channels, norm, NUMBERS), norm, NUMBERS)
+        z = activate(
+            raw, over_channels(whole, affine, everything, x.channels, norm, NUMBERS), norm, NUMBERS
+        )
         if norm is not None:
             z = tl.where((s < positions_of(x))[None, :], z, 0.0)
         left = z

@@ -17,7 +17,9 @@ def highest_channel(x, pointer, s, NUMBERS: tl.constexpr, BLOCK_K: tl.constexpr)
     highest = tl.full((s.shape[0],), float("-inf"), NUMBERS.ACC)
     for start in range(0, x.channels, BLOCK_K):
         c = start + tl.arange(0, BLOCK_K)
-        raw = tl.where((c < x.channels)[:, None], load_tile(x, pointer, c, s).to(NUMBERS.ACC), float("-inf"))
+        raw = tl.where(
+            (c < x.channels)[:, None], load_tile(x, pointer, c, s).to(NUMBERS.ACC), float("-inf")
+        )
         highest = tl.maximum(highest, tl.max(raw, 0))
     return highest
 

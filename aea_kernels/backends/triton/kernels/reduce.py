@@ -4,7 +4,16 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["references_number", "positions", "images", "reference_images", "splits", "moments"])
+@triton.jit(
+    do_not_specialize=[
+        "references_number",
+        "positions",
+        "images",
+        "reference_images",
+        "splits",
+        "moments",
+    ]
+)
 def reduce_splits_kernel(
     partial,  # (images, splits, A, W)
     maxima,  # (images, splits, A), or None
@@ -46,7 +55,11 @@ def reduce_splits_kernel(
         highest = tl.full((BLOCK,), float("-inf"), NUMBERS.ACC)
         for start in range(0, parts, BLOCK_P):
             known = (start + part < parts)[:, None] & (rows < A)[None, :]
-            found = tl.load(maxima + (start + part)[:, None] * A + rows[None, :], mask=known, other=float("-inf"))
+            found = tl.load(
+                maxima + (start + part)[:, None] * A + rows[None, :],
+                mask=known,
+                other=float("-inf"),
+            )
             highest = tl.maximum(highest, tl.max(found, 0))
         tl.store(maximum + group * A + rows, highest, mask=(rows < A) & (tile % tiles_w == 0))
         highest = tl.where(highest == float("-inf"), 0.0, highest)
@@ -58,7 +71,11 @@ def reduce_splits_kernel(
         values = tl.load(pointers, mask=known, other=0.0)
         if maxima is not None:
             known = (start + part < parts)[:, None] & (rows < A)[None, :]
-            found = tl.load(maxima + (start + part)[:, None] * A + rows[None, :], mask=known, other=float("-inf"))
+            found = tl.load(
+                maxima + (start + part)[:, None] * A + rows[None, :],
+                mask=known,
+                other=float("-inf"),
+            )
             values *= tl.exp(found - highest[None, :])[:, :, None]
         lanes += values
         pointers += BLOCK_P * area
@@ -70,8 +87,12 @@ def reduce_splits_kernel(
         left_inside = (r < joined)[None, :] & (rows < A)[:, None]
         right_inside = (r < joined)[:, None] & (columns < A)[None, :]
         left = tl.load(references + r[None, :] * A + rows[:, None], mask=left_inside, other=0.0)
-        right = tl.load(references + r[:, None] * A + columns[None, :], mask=right_inside, other=0.0)
-        right = tl.where((r < joined)[:, None] & (columns == A)[None, :], 1.0, right.to(NUMBERS.ACC))
+        right = tl.load(
+            references + r[:, None] * A + columns[None, :], mask=right_inside, other=0.0
+        )
+        right = tl.where(
+            (r < joined)[:, None] & (columns == A)[None, :], 1.0, right.to(NUMBERS.ACC)
+        )
         left = left.to(NUMBERS.ACC)
         total = tl.dot(left, right, total, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
 
@@ -81,4 +102,6 @@ def reduce_splits_kernel(
         last = result + A * W + rows[:, None] + 0 * columns[None, :]
         tl.store(last, total, mask=inside & (columns == A)[None, :])
         if tile == 0:
-            tl.store(result + W * W - 1, (members.to(NUMBERS.ACC) * positions + joined).to(NUMBERS.ACC))
+            tl.store(
+                result + W * W - 1, (members.to(NUMBERS.ACC) * positions + joined).to(NUMBERS.ACC)
+            )

@@ -83,4 +83,6 @@ def join_statistics_kernel(
         second += within + weighted * delta
     shift = tl.sum(first, 0) / total
     tl.store(mean + channels, pivot + shift, mask=known)
-    tl.store(variance + channels, tl.maximum(tl.sum(second, 0) / total - shift * shift, 0.0), mask=known)
+    tl.store(
+        variance + channels, tl.maximum(tl.sum(second, 0) / total - shift * shift, 0.0), mask=known
+    )

@@ -59,14 +59,20 @@ def tile_offsets(x, channels, s):
     else:
         row = s // x.extent2
         column = s % x.extent2 * stride(x.stride2, x)
-        s = row // x.extent1 * stride(x.stride0, x) + row % x.extent1 * stride(x.stride1, x) + column
+        s = (
+            row // x.extent1 * stride(x.stride0, x)
+            + row % x.extent1 * stride(x.stride1, x)
+            + column
+        )
     return channels[:, None] + s[None, :]
 
 
 @triton.jit
 def positions_of(x):
     """The number of positions S of an image."""
-    return in_elements(x.positions, x.layout.UNIT if x.layout.INNER == "position" else 1, x.layout.WIDE)
+    return in_elements(
+        x.positions, x.layout.UNIT if x.layout.INNER == "position" else 1, x.layout.WIDE
+    )
 
 
 @triton.jit
@@ -77,7 +83,9 @@ def tile_mask(x, channels, s):
 @triton.jit
 def load_tile(x, pointer, channels, s):
     """(BLOCK_C, BLOCK_S) of the image at `pointer`, zero outside."""
-    return tl.load(pointer + tile_offsets(x, channels, s), mask=tile_mask(x, channels, s), other=0.0)
+    return tl.load(
+        pointer + tile_offsets(x, channels, s), mask=tile_mask(x, channels, s), other=0.0
+    )
 
 
 @triton.jit
@@ -87,7 +95,9 @@ def load_following_tile(x, pointer, channels, s, step, steps):
     Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for it, it asks for the
     next tile before it works on this one.
     """
-    return load_tile(x, pointer, channels, tl.where(step + 1 < steps, s + s.shape[0], positions_of(x)))
+    return load_tile(
+        x, pointer, channels, tl.where(step + 1 < steps, s + s.shape[0], positions_of(x))
+    )
 
 
 @triton.jit
@@ -108,7 +118,9 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
         none = channels.to(NUMBERS.ACC) * 0.0
         return none, none, none, none
     elif norm.kind == GROUP:
-        centre = tl.load(norm.pivot + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0)
+        centre = tl.load(
+            norm.pivot + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0
+        )
         return centre, centre, centre, centre
     elif norm.kind == BATCH:
         inside = channels < C
