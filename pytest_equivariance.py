@@ -1,7 +1,8 @@
-"""The pytest plugin of `aea_kernels.testing`: the fixture and the marker `equivariance`, and their options.
+"""The pytest plugin of `aea_kernels.testing`: the fixture and the marker `equivariance`, and their
+options.
 
-It is a module of its own, because importing anything from `aea_kernels` imports PyTorch, which a test session that asks
-for no symmetry should not wait for.
+It is a module of its own, because importing anything from `aea_kernels` imports PyTorch, which a
+test session that asks for no symmetry should not wait for.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def equivariance(request: pytest.FixtureRequest) -> Equivariance:
-    """Assertions and reports of symmetries under the session's options; their errors become JUnit properties."""
+    """Assertions and reports of symmetries under the session's options; their errors become JUnit
+    properties.
+    """
     marker = request.node.get_closest_marker("equivariance")
     own = {} if marker is None else marker.kwargs
     unknown = set(own) - {"tolerance", "dtype", "device"}
@@ -78,7 +81,8 @@ class Equivariance:
     """What the fixture `equivariance` gives to a test.
 
     Attributes:
-        tolerance, dtype, device: of the marker, else of the command line, else None, which leaves things as they are.
+        tolerance, dtype, device: of the marker, else of the command line, else None, which leaves
+            things as they are.
     """
 
     def __init__(
@@ -101,7 +105,9 @@ class Equivariance:
         tolerance: float | None = None,
         **options: Any,
     ) -> Errors:
-        """`aea_kernels.testing.assert_equivariant`, a tolerance given here before that of marker and command line."""
+        """`aea_kernels.testing.assert_equivariant`, a tolerance given here before that of marker
+        and command line.
+        """
         return self._require(fn, x, group, tolerance, invariant=False, **options)
 
     def assert_invariant(
@@ -119,7 +125,9 @@ class Equivariance:
     def report(
         self, model: nn.Module, x: Tensor, groups: Group | Sequence[Group], **options: Any
     ) -> Report:
-        """`aea_kernels.testing.equivariance_report`; of each group, the network's error and the layers at fault."""
+        """`aea_kernels.testing.equivariance_report`; of each group, the network's error and the
+        layers at fault.
+        """
         from aea_kernels.testing import equivariance_report
 
         moved, x = self._placed(model, x)
@@ -163,7 +171,9 @@ class Equivariance:
         return errors
 
     def _placed(self, fn: Any, x: Tensor) -> tuple[Any, Tensor]:
-        """fn, a copy where it is a module that has to move, and x, of the wanted dtype and on the wanted device."""
+        """fn, a copy where it is a module that has to move, and x, of the wanted dtype and on the
+        wanted device.
+        """
         import copy
 
         import torch

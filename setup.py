@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), tensorboard (writer of logs).
+# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), tensorboard
+# (writer of logs).
 EM = [
     "filelock>=3.12",
     "imagecodecs>=2024.1.1",
@@ -31,8 +32,9 @@ TEST = [
     "pytest-xdist>=3.5",
     "ruff>=0.5",
 ]
-# Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose non-local blocks are
-# tested where it is installed, is left out: it wants opencv-python, which clashes with opencv-python-headless.
+# Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose
+# non-local blocks are tested where it is installed, is left out: it wants opencv-python, which
+# clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 COMPARE = [

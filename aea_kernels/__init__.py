@@ -1,4 +1,6 @@
-"""Linear-normalised attention for images, augmented with shared references and the whole batch, without the map."""
+"""Linear-normalised attention for images, augmented with shared references and the whole batch,
+without the map.
+"""
 
 from .backends import use_backend
 from .conversion import (

@@ -1,8 +1,9 @@
-"""The operators as autograd Functions: which primitive runs forward, which backward, and what is kept between.
+"""The operators as autograd Functions: which primitive runs forward, which backward, and what is
+kept between.
 
-First derivatives run on the fused primitives; a backward that must itself be differentiable (``create_graph=True``), or
-that torch.func transforms, on the operators themselves, each the other's adjoint. A backward pass runs on the backend
-of its forward pass.
+First derivatives run on the fused primitives; a backward that must itself be differentiable
+(``create_graph=True``), or that torch.func transforms, on the operators themselves, each the
+other's adjoint. A backward pass runs on the backend of its forward pass.
 
 A new operator takes the form that `transforms.Function` describes, as `OuterSum` shows.
 """
@@ -21,14 +22,18 @@ from .transforms import Function, fold_batch, in_legacy_vmap, transformed, unfol
 
 
 def differentiable(grad_output: Tensor | None) -> bool:
-    """Whether the running backward pass must have derivatives in turn, or is transformed by torch.func."""
+    """Whether the running backward pass must have derivatives in turn, or is transformed by
+    torch.func.
+    """
     if torch.compiler.is_compiling():
         return False
     return torch.is_grad_enabled() or transformed() or in_legacy_vmap(grad_output)
 
 
 class OuterSum(Function):
-    """Sum over positions of a b^T: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), accumulation dtype."""
+    """Sum over positions of a b^T: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), accumulation
+    dtype.
+    """
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, backend: str) -> Tensor:
@@ -61,7 +66,9 @@ class OuterSum(Function):
 
 
 class ApplyMatrix(Function):
-    """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
+    """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N,
+    O) in a's dtype.
+    """
 
     @staticmethod
     def forward(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
@@ -133,7 +140,8 @@ class MomentsOf(Function):
     def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
         (x, backend), (dx, _) = inputs, tangents
         batch, channels = x.shape[:2]
-        # (B, 1, S, C): positions before channels; `flatten` is unknown to the vmap of torch.autograd
+        # (B, 1, S, C): positions before channels; `flatten` is unknown to the vmap of
+        # torch.autograd
         flat, dflat = (
             t.reshape(batch, channels, math.prod(x.shape[2:])).mT[:, None] for t in (x, dx)
         )

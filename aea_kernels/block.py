@@ -1,4 +1,5 @@
-"""The whole block of Fig. 3 by two routes: folded into one matrix, ``y = x + M zh``, or through queries, keys, values.
+"""The whole block of Fig. 3 by two routes: folded into one matrix, ``y = x + M zh``, or through
+queries, keys, values.
 
 Folded, what is kept for backward is x and C x C matrices.
 """
@@ -26,7 +27,9 @@ class BlockSpec(NamedTuple):
     heads: int
     scale: float
     reference_images: int
-    """How many images, from the first, take the reference branch; the others share their keys (Section 5.1)."""
+    """How many images, from the first, take the reference branch; the others share their keys
+    (Section 5.1).
+    """
     eps: float
     """BN's."""
     batch_statistics: bool
@@ -37,10 +40,12 @@ class BlockSpec(NamedTuple):
 
 
 class AttentionBlock(torch.autograd.Function):
-    """``y = x + M zh``: BN, ReLU6, projections, both branches, output projection and residual (Fig. 3).
+    """``y = x + M zh``: BN, ReLU6, projections, both branches, output projection and residual (Fig.
+    3).
 
-    Tensors: x (B, C, *spatial); weight, bias, mean and variance of BN (C,), None where there is no BN or x gives them;
-    references (R, C) or None; the four projections. Returns y and, where they come from x, mean and biased variance.
+    Tensors: x (B, C, *spatial); weight, bias, mean and variance of BN (C,), None where there is no
+    BN or x gives them; references (R, C) or None; the four projections. Returns y and, where they
+    come from x, mean and biased variance.
     """
 
     @staticmethod
@@ -125,7 +130,9 @@ def pool_over_processes(
 def _pool_statistics(
     mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None
 ) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,), float64, of `count` positions here, over those of all processes."""
+    """Mean and biased variance (C,), float64, of `count` positions here, over those of all
+    processes.
+    """
     if group is None:
         return mean, variance
     sums = torch.cat([mean, variance + mean**2, mean.new_ones(1)]) * count
@@ -142,10 +149,11 @@ def _through_pooled_statistics(
     norm_grad: Tensor,
     group: ProcessGroup | None,
 ) -> Tensor:
-    """grad_x as if mean and variance were constants -> grad_x; norm_grad are this process's, of weight and bias (2, C).
+    """grad_x as if mean and variance were constants -> grad_x; norm_grad are this process's, of
+    weight and bias (2, C).
 
-    BN's derivative subtracts from the gradient of its output what that has of 1 and of xhat = (x - mean) / std, the
-    means of which over all positions are those very gradients.
+    BN's derivative subtracts from the gradient of its output what that has of 1 and of xhat = (x -
+    mean) / std, the means of which over all positions are those very gradients.
     """
     weight, _, mean, variance = (t.to(norm_grad.dtype) for t in norm)
     count = norm_grad.new_full((1,), x.numel() // x.shape[1])
@@ -161,7 +169,9 @@ def _through_pooled_statistics(
 def _differentiable_backward(
     grad_output: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
 ) -> tuple[Tensor | None, ...]:
-    """The gradients by autograd through the other route, whose every step has derivatives in turn."""
+    """The gradients by autograd through the other route, whose every step has derivatives in
+    turn.
+    """
     x, weight, bias, mean, variance, references, _, *projections = inputs
     norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
     again = torch.is_grad_enabled()
@@ -174,7 +184,7 @@ def _differentiable_backward(
     return tuple(next(gradients) if need else None for need in needed)
 
 
-# ---- the route through queries, keys and values ---------------------------------------------------------------------
+# ---- the route through queries, keys and values --------------------------------------------------
 
 
 def project_first(
@@ -184,10 +194,11 @@ def project_first(
     references: Tensor | None,
     spec: BlockSpec,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The block in plain operations around the operators: arguments and results as `AttentionBlock`.
+    """The block in plain operations around the operators: arguments and results as
+    `AttentionBlock`.
 
-    Faster than folding where keys and values are much narrower than the feature map; differentiable any number of
-    times.
+    Faster than folding where keys and values are much narrower than the feature map; differentiable
+    any number of times.
     """
     heads, scale, reference_images, _, batch_statistics, group, backend = spec
     z, mean, variance = features(x, norm, batch_statistics, group)

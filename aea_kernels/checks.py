@@ -1,4 +1,6 @@
-"""What the public operators accept: one sentence that names the argument, what it got and what is wanted."""
+"""What the public operators accept: one sentence that names the argument, what it got and what is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def check_size(name: str, size: int, least: int = 1) -> None:
 
 
 def check_not_traced() -> None:
-    """`torch.jit.trace` keeps the number of images and positions of its example, so its result is wrong for others."""
+    """`torch.jit.trace` keeps the number of images and positions of its example, so its result is
+    wrong for others.
+    """
     if torch.jit.is_tracing():
         raise RuntimeError(
             "torch.jit.trace records this attention for one size only: use torch.export.export instead"
@@ -98,7 +102,9 @@ def check_features(x: Tensor) -> None:
 def check_query(
     query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query"
 ) -> None:
-    """One sentence if queries (B, H, N, E) do not fit the `field` of a summary, (1 or B, H, E, any)."""
+    """One sentence if queries (B, H, N, E) do not fit the `field` of a summary, (1 or B, H, E,
+    any).
+    """
     check_not_traced()
     check_positions(name, query, "(B, H, N, E)")
     batch, heads, _, width = query.shape
@@ -121,7 +127,9 @@ def check_summary(summary: object, kind: type) -> None:
 
 
 def check_summary_tensor(sums: Tensor, field: str, query: Tensor, name: str) -> None:
-    """One sentence if the `field` of a summary is not in the accumulation dtype of a query, or elsewhere."""
+    """One sentence if the `field` of a summary is not in the accumulation dtype of a query, or
+    elsewhere.
+    """
     if sums.dtype != acc_dtype(query.dtype):
         raise TypeError(
             f"summary.{field} has dtype {sums.dtype}, expected {acc_dtype(query.dtype)} for {name} in {query.dtype}"

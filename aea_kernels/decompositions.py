@@ -1,10 +1,11 @@
-"""The blocks in prediction and all operators in operations that every exporter knows: matrix products and sums.
+"""The blocks in prediction and all operators in operations that every exporter knows: matrix
+products and sums.
 
     program = torch.export.export(model.eval(), (x,), dynamic_shapes=...)
     program = program.run_decompositions(aea_kernels.decompositions.PLAIN)
 
-replaces what an ONNX exporter, for instance, has no translation for. Memory is that of a few feature maps; the
-attention map is not formed.
+replaces what an ONNX exporter, for instance, has no translation for. Memory is that of a few
+feature maps; the attention map is not formed.
 """
 
 from __future__ import annotations
@@ -137,4 +138,6 @@ PLAIN: dict[Any, Callable[..., Any]] = {
     family_ops.phi_apply: PhiApply.plain,
     family_ops.outer_sum_and_squares: OuterSumAndSquares.plain,
 }
-"""What `torch.export.ExportedProgram.run_decompositions` takes: each operator, and what computes it."""
+"""What `torch.export.ExportedProgram.run_decompositions` takes: each operator, and what computes
+it.
+"""

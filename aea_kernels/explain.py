@@ -1,7 +1,8 @@
-"""What a call will cost, before it runs: route, launches, bytes, FLOPs, time at the memory floor, peak memory.
+"""What a call will cost, before it runs: route, launches, bytes, FLOPs, time at the memory floor,
+peak memory.
 
-Nothing is counted a second time: the call is made on tensors of the meta device, which hold nothing, and what the
-primitives would launch is written down instead of launched.
+Nothing is counted a second time: the call is made on tensors of the meta device, which hold
+nothing, and what the primitives would launch is written down instead of launched.
 """
 
 from __future__ import annotations
@@ -51,17 +52,23 @@ DEVICES = {
 """By the names that `explain` takes; SXM versions where there are several."""
 
 HOST_SECONDS = 25e-6
-"""Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of magnitude."""
+"""Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of
+magnitude.
+"""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel, or with backend "eager" one walk over the positions. Counted from shapes, not measured."""
+    """One kernel, or with backend "eager" one walk over the positions. Counted from shapes, not
+    measured.
+    """
 
     name: str
     reads: float = 0
     writes: float = 0
-    """Of feature maps, in tensors of the input's size. An address counts once for each program that loads it."""
+    """Of feature maps, in tensors of the input's size. An address counts once for each program that
+    loads it.
+    """
     flops: int = 0
     workspace: int = 0
     """Bytes of partial sums and C x C matrices that it writes."""
@@ -73,8 +80,9 @@ class Plan:
 
     Attributes:
         what: the call.
-        route: "fold": moments of z, C x C algebra, one matrix a position. "project": q, k, v and the output position by
-            position, around the operators. "summary": the operators on given q, k, v.
+        route: "fold": moments of z, C x C algebra, one matrix a position. "project": q, k, v and
+            the output position by position, around the operators. "summary": the operators on given
+            q, k, v.
         launches: the kernels, or on the eager backend the walks over the positions.
         tensor_bytes: of one tensor of the input's size.
         bandwidth: bytes a second.
@@ -169,15 +177,17 @@ def explain(
     """The plan of a call; ``print(aea.explain(block, x.shape, device="h200"))`` shows it.
 
     Args:
-        module_or_shape: an `AugmentedAttention`, with the `shape` (N, C, *spatial) of its input; or the shape
+        module_or_shape: an `AugmentedAttention`, with the `shape` (N, C, *spatial) of its input; or
+            the shape
             (B, H, N, E) of query, key and value of an operator.
-        operator: with a shape alone, `linear_attention`, `relu_linear_attention`, `efficient_attention` or
-            `channel_attention`.
+        operator: with a shape alone, `linear_attention`, `relu_linear_attention`,
+            `efficient_attention` or `channel_attention`.
         dtype: of the input.
         backward: count forward and backward of a training step; else one forward in inference.
-        device: plan the Triton kernels for a GPU of this name, one of `DEVICES`, which need not be there. None: plan
-            for the present backend.
-        bandwidth: bytes a second, for the floor; by default that of the device, or 3.35 TB/s, an H100's.
+        device: plan the Triton kernels for a GPU of this name, one of `DEVICES`, which need not be
+            there. None: plan for the present backend.
+        bandwidth: bytes a second, for the floor; by default that of the device, or 3.35 TB/s, an
+            H100's.
 
     Raises:
         ValueError: a shape that does not fit, an unknown device, or another operator.
@@ -207,7 +217,7 @@ def explain(
     return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
 
 
-# ---- a call on tensors that hold nothing ----------------------------------------------------------------------------
+# ---- a call on tensors that hold nothing ---------------------------------------------------------
 
 EAGER_WALKS = {
     "statistics": (1, 0, 0),
@@ -231,7 +241,9 @@ EAGER_WALKS = {
     "apply_matrix": (1, 1, 1),
     "apply_matrix_backward": (2, 1, 2),
 }
-"""Of each primitive of the eager backend: feature maps read and written, and products with a C x C matrix."""
+"""Of each primitive of the eager backend: feature maps read and written, and products with a C x C
+matrix.
+"""
 
 
 class _Primitives(TorchDispatchMode):
@@ -300,7 +312,9 @@ def _count(
     plan: Plan, call: Callable[[], Tensor], parameters: list[Tensor], x: Tensor, channels: int, backward: bool,
     gpu: Device | None,
 ) -> Plan:  # fmt: skip
-    """The plan with what `call`, with `backward` its derivative too, launches and keeps beside `parameters`."""
+    """The plan with what `call`, with `backward` its derivative too, launches and keeps beside
+    `parameters`.
+    """
     kept: dict[int, int] = {}
     known = {id(p) for p in parameters}
 
@@ -386,7 +400,8 @@ def _explain_block(
     if plan.route == "fold":
         with use_backend("triton" if with_kernels else "eager"):
             return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
-    # around the operators stand PyTorch's own operations: counted in the gross, and backward as twice the forward pass
+    # around the operators stand PyTorch's own operations: counted in the gross, and backward as
+    # twice the forward pass
     cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
     reads, flops = (
         times * (cost.numbers / channels - 4),

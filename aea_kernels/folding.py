@@ -1,14 +1,16 @@
-"""The C x C algebra between the two passes: from the moments of z to the matrix that the whole block applies.
+"""The C x C algebra between the two passes: from the moments of z to the matrix that the whole
+block applies.
 
 In homogeneous coordinates zh = (z, 1), Wh = [W b], the block is ``y = x + M zh`` with
 
     M = (scale / n) * Wo * per_head(Whv Gh Whk^T) * Whq  +  [0 bo]
 
-where Gh is the sum of zh zh^T over all keys and n, its last entry, their number. Heads, biases and the output
-projection cost nothing per position. Nothing here depends on the size of the image.
+where Gh is the sum of zh zh^T over all keys and n, its last entry, their number. Heads, biases and
+the output projection cost nothing per position. Nothing here depends on the size of the image.
 
-Shapes: B images in G groups that share their keys, C channels, H heads of E key and D value channels, O outputs. The
-first `reference_images` are groups of one (the reference branch), the others one group (the batch-aware branch).
+Shapes: B images in G groups that share their keys, C channels, H heads of E key and D value
+channels, O outputs. The first `reference_images` are groups of one (the reference branch), the
+others one group (the batch-aware branch).
 """
 
 from __future__ import annotations
@@ -35,10 +37,13 @@ def sum_groups(per_image: Tensor, reference_images: int) -> Tensor:
 
 
 def expand_groups(per_group: Tensor, images: int) -> Tensor:
-    """(G, ...) -> (B, ...), the adjoint of `sum_groups`: every image gets the matrix of its group."""
+    """(G, ...) -> (B, ...), the adjoint of `sum_groups`: every image gets the matrix of its
+    group.
+    """
     if per_group.shape[0] == images:
         return per_group
-    # one more than needed, so at least two: torch.compile builds graphs apart for expanding to one and to more
+    # one more than needed, so at least two: torch.compile builds graphs apart for expanding to one
+    # and to more
     shared = per_group[-1:].expand(images - per_group.shape[0] + 1, *per_group.shape[1:])
     return torch.cat([per_group, shared])[:images]
 
@@ -49,7 +54,9 @@ def homogeneous(features: Tensor) -> Tensor:
 
 
 def add_references(gram: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
-    """gram (G, C+1, C+1) with the moments of the references (R, C) joined to every group of one image."""
+    """gram (G, C+1, C+1) with the moments of the references (R, C) joined to every group of one
+    image.
+    """
     if references is None:
         return gram
     rows = homogeneous(references.to(gram.dtype))
@@ -87,12 +94,16 @@ def _heads(matrix: Tensor, heads: int) -> Tensor:
 
 
 def _normaliser(gram: Tensor, scale: float) -> Tensor:
-    """scale / n, (G, 1, 1); the sum over no keys at all is zero, so its normaliser may be anything finite."""
+    """scale / n, (G, 1, 1); the sum over no keys at all is zero, so its normaliser may be anything
+    finite.
+    """
     return scale / gram[:, -1:, -1:].detach().clamp(min=1)
 
 
 def _attended(gram: Tensor, projections: _Homogeneous, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Whv Gh (G, H * D, C + 1); per_head(Whv Gh Whk^T) (G, H, D, E); and that times Whq (G, H * D, C + 1)."""
+    """Whv Gh (G, H * D, C + 1); per_head(Whv Gh Whk^T) (G, H, D, E); and that times Whq (G, H * D,
+    C + 1).
+    """
     values = projections.value @ gram
     summary = _heads(values, heads) @ _heads(projections.key, heads).mT
     return values, summary, (summary @ _heads(projections.query, heads)).flatten(1, 2)
@@ -117,8 +128,8 @@ def fold_backward(
 ) -> list[Tensor]:
     """The adjoint of `fold` and `add_references`, from matrix_grad = dM (G, O, C+1).
 
-    Returns gram_grad = dG + dG^T (G, C+1, C+1), then the gradients of the references (empty if None) and of the eight
-    tensors of the projections.
+    Returns gram_grad = dG + dG^T (G, C+1, C+1), then the gradients of the references (empty if
+    None) and of the eight tensors of the projections.
     """
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)

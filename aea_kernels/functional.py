@@ -1,7 +1,8 @@
 """The public operators: what they accept, who computes, and the call.
 
-Layout of `torch.nn.functional.scaled_dot_product_attention`: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D).
-Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for float64), results in the input's dtype.
+Layout of `torch.nn.functional.scaled_dot_product_attention`: query (B, H, N, E), key (B, H, L, E),
+value (B, H, L, D). Strides are free, nothing is copied whole. Sums are kept in float32 (float64 for
+float64), results in the input's dtype.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
 
     Raises:
         ValueError: shapes or devices that do not fit together.
-        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed
+            dtypes.
     """
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
@@ -73,7 +75,8 @@ def reference_attention(
 
     Args:
         query, key, value, scale: as in `linear_attention`.
-        reference_key: (H, R, E); reference_value: (H, R, D); keys and values that every image of the batch sees.
+        reference_key: (H, R, E); reference_value: (H, R, D); keys and values that every image of
+            the batch sees.
 
     Returns:
         (B, H, N, D): ``scale * Q (K^T V + K_R^T V_R) / (L + R)``.
@@ -137,7 +140,8 @@ def batch_attention(
 def learned_query_attention(
     query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0
 ) -> Tensor:
-    """Attention with a learned query, ``A_Q`` (Eq. 3): invariant, not equivariant, to permutations of the positions.
+    """Attention with a learned query, ``A_Q`` (Eq. 3): invariant, not equivariant, to permutations
+    of the positions.
 
     Args:
         query: (H, M, E), shared by the batch.
@@ -160,7 +164,8 @@ def learned_query_attention(
 
 
 def summarize(key: Tensor, value: Tensor) -> KeySummary:
-    """All that attention needs of its keys: the sum over positions of v k^T, and their number. Summaries add.
+    """All that attention needs of its keys: the sum over positions of v k^T, and their number.
+    Summaries add.
 
     Args:
         key: (B, H, L, E); value: (B, H, L, D).
@@ -207,7 +212,9 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
 
 
 def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
-    """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N, O) in a's dtype."""
+    """M a at every position: a (B, H, N, A), M (B, H, O, A) in the accumulation dtype -> (B, H, N,
+    O) in a's dtype.
+    """
     if backend_name() == "naive":
         with without_autocast(a.device):
             return (a.to(matrix.dtype) @ matrix.mT).to(a.dtype)
@@ -215,7 +222,8 @@ def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
 
 
 def moments(x: Tensor) -> Moments:
-    """Sum over positions of xh xh^T, xh = (x, 1): Gram matrix, sums and count of a feature map (B, C, *spatial).
+    """Sum over positions of xh xh^T, xh = (x, 1): Gram matrix, sums and count of a feature map (B,
+    C, *spatial).
 
     Raises:
         ValueError, TypeError: as `linear_attention`.
@@ -240,19 +248,22 @@ def attention_block(
     reference_images: int | None = None,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), as ``x + M zh``.
+    """The whole block of Fig. 3, ``x + output(attention(q(z), k(z), v(z)))``, z = ReLU6(BN(x)), as
+    ``x + M zh``.
 
     Args:
         x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
-        norm: BN and ReLU6 before the projections; or GroupNorm, LayerNorm or RMSNorm without an activation; or None.
+        norm: BN and ReLU6 before the projections; or GroupNorm, LayerNorm or RMSNorm without an
+            activation; or None.
         projections: weights (out, in) and biases (out,).
         references: (R, C) or None, projected by key and value as they are.
-        reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch`` among themselves.
-            None: all of them, as in prediction.
+        reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch``
+            among themselves. None: all of them, as in prediction.
         group: processes over which the batch-aware keys and BN's statistics are pooled.
 
     Returns:
-        y like x; mean and biased variance (C,) of x over batch and space where BN takes them from x, else None.
+        y like x; mean and biased variance (C,) of x over batch and space where BN takes them from
+        x, else None.
 
     Raises:
         ValueError, TypeError: x is not such a feature map.
@@ -282,7 +293,8 @@ def attention_block(
     *tensors, eps = (None, None, None, None, 0.0) if norm is None else norm
     spec = BlockSpec(heads, scale, reference_images, eps, batch_statistics, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
-    # the block's own Function has first derivatives only; the other route is made of operators that have all of them
+    # the block's own Function has first derivatives only; the other route is made of operators that
+    # have all of them
     if transformed() or route(x.shape[1], keys, values, heads, x.dtype, x.device) == "project":
         with without_autocast(x.device):
             return project_first(x, norm, projections, references, spec)

@@ -1,4 +1,6 @@
-"""The dtype of sums and the layout of results, the same for every backend and for what torch.compile is told."""
+"""The dtype of sums and the layout of results, the same for every backend and for what
+torch.compile is told.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,16 @@ from torch import Tensor
 
 
 def acc_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Of sums, summaries and C x C matrices: float64 for float64, float32 for everything narrower."""
+    """Of sums, summaries and C x C matrices: float64 for float64, float32 for everything
+    narrower.
+    """
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def empty_features(x: Tensor, channels: int) -> Tensor:
-    """An empty (B, channels, *spatial) for x (B, C, *spatial), in x's memory format where the channels are as many."""
+    """An empty (B, channels, *spatial) for x (B, C, *spatial), in x's memory format where the
+    channels are as many.
+    """
     return (
         torch.empty_like(x)
         if channels == x.shape[1]
@@ -23,8 +29,8 @@ def empty_features(x: Tensor, channels: int) -> Tensor:
 
 
 def empty_positions(a: Tensor, channels: int) -> Tensor:
-    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one, and whether heads lie inside
-    positions, as in tokens (B, N, H * channels).
+    """An empty (B, H, N, channels) that keeps which of a's last two axes is the inner one, and
+    whether heads lie inside positions, as in tokens (B, N, H * channels).
     """
     batch, heads, positions, _ = a.shape
     if a.stride(2) == 1 and a.stride(3) != 1:
@@ -42,7 +48,9 @@ def empty_positions(a: Tensor, channels: int) -> Tensor:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Autocast off; where it is off already, entering another context would take longer than a small product."""
+    """Autocast off; where it is off already, entering another context would take longer than a
+    small product.
+    """
     if device.type != "meta" and torch.is_autocast_enabled(
         device.type
     ):  # tensors that hold nothing have none

@@ -27,45 +27,55 @@ NORM_MOMENTUM = 0.003
 
 
 class AugmentedAttention(nn.Module):
-    """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual included.
+    """The augmented equivariant attention block of Xie, Ding & Ji (Section 5.1, Fig. 3), residual
+    included.
 
-    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``, or another norm of x. In training, BN
-    sees the whole batch, then the first floor(N/2) images attend to themselves and the shared references (Eq. 4), the
-    others to each other (Eq. 5). In prediction every image attends to itself and the references.
+    ``y = x + output(attention(q(z), k(z), v(z)))`` with ``z = ReLU6(BN(x))``, or another norm of x.
+    In training, BN sees the whole batch, then the first floor(N/2) images attend to themselves and
+    the shared references (Eq. 4), the others to each other (Eq. 5). In prediction every image
+    attends to itself and the references.
 
-    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running statistics. Norm and
-    projections are not called: their parameters are read, so hooks on them do not run.
+    BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running
+    statistics. Norm and projections are not called: their parameters are read, so hooks on them do
+    not run.
 
-    Time grows linearly with the number of positions, and beyond x nothing of its size is kept for backward.
+    Time grows linearly with the number of positions, and beyond x nothing of its size is kept for
+    backward.
 
-    An image too large to be one feature map is attended to exactly in two passes over its tiles: add up ``moments`` of
-    all of them, assign the sum to ``keys``, and call the block on each; see `aeanet.inference.tiling`.
+    An image too large to be one feature map is attended to exactly in two passes over its tiles:
+    add up ``moments`` of all of them, assign the sum to ``keys``, and call the block on each; see
+    `aeanet.inference.tiling`.
 
-    GroupNorm, LayerNorm and RMSNorm cost no pass of their own (`norms.py`). With the Triton kernels and more than 128
-    channels, LayerNorm and RMSNorm take the route through queries, keys and values.
+    GroupNorm, LayerNorm and RMSNorm cost no pass of their own (`norms.py`). With the Triton kernels
+    and more than 128 channels, LayerNorm and RMSNorm take the route through queries, keys and
+    values.
 
     Args:
         channels: C of the feature map.
         heads: attention heads H; key and value channels are split evenly among them.
         references: R, the number of learnable shared references; 0 for none.
-        batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is plain self-attention.
+        batch_aware: train half of the batch with Eq. 5; with ``references=0`` and False this is
+            plain self-attention.
         key_channels, value_channels: over all heads; `channels` by default.
-        norm: before the projections. "batch": BN and ReLU6, the paper's; "group", "layer" or "rms": GroupNorm, or
-            LayerNorm or RMSNorm over the channels of each position, without an activation; None: nothing. The module
+        norm: before the projections. "batch": BN and ReLU6, the paper's; "group", "layer" or "rms":
+            GroupNorm, or LayerNorm or RMSNorm over the channels of each position, without an
+            activation; None: nothing. The module
             of torch.nn is ``block.norm``, and another of these may be put in its place.
         groups: of channels, in GroupNorm.
-        group: process group over which, in training, the batch-aware half pools its keys, and BN its statistics: N
-            processes train as one with all their images (batches of one size; a mean over processes is the mean loss).
+        group: process group over which, in training, the batch-aware half pools its keys, and BN
+            its statistics: N processes train as one with all their images (batches of one size; a
+            mean over processes is the mean loss).
 
     Attributes:
         norm: the module of torch.nn named above, None without a norm.
         query, key, value, output: the projections, `nn.Linear`.
         references: the learned parameter (R, C), None where R is 0.
-        keys: in prediction, attend to these ``moments`` (of N or 1 images) instead of those of x; with GroupNorm they
-            give its mean and variance too. None, the default: to x itself.
+        keys: in prediction, attend to these ``moments`` (of N or 1 images) instead of those of x;
+            with GroupNorm they give its mean and variance too. None, the default: to x itself.
 
     Raises:
-        ValueError: a size that is not positive, channels that the heads or groups do not divide, or an unknown norm.
+        ValueError: a size that is not positive, channels that the heads or groups do not divide, or
+            an unknown norm.
     """
 
     norm: nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm | None
@@ -117,7 +127,9 @@ class AugmentedAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Projections Glorot-uniform with zero biases; references uniform within sqrt(6 / (R + C)); BN as new."""
+        """Projections Glorot-uniform with zero biases; references uniform within sqrt(6 / (R + C));
+        BN as new.
+        """
         for projection in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
@@ -131,7 +143,8 @@ class AugmentedAttention(nn.Module):
         """x (N, C, *spatial), 1, 2 or 3 spatial axes, any strides -> the same shape and dtype.
 
         Raises:
-            ValueError, TypeError: x has another number of channels or axes, or a dtype that is not floating point.
+            ValueError, TypeError: x has another number of channels or axes, or a dtype that is not
+                floating point.
         """
         self._check(x)
         if self.keys is not None:
@@ -160,15 +173,19 @@ class AugmentedAttention(nn.Module):
         return y
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Moments:
-        """`moments` of x, or of its rows and columns `core`: what `keys` takes, added over tiles."""
+        """`moments` of x, or of its rows and columns `core`: what `keys` takes, added over
+        tiles.
+        """
         return self.moments(x if core is None else x[(..., *core)])
 
     @torch.no_grad()
     def moments(self, x: Tensor) -> Moments:
-        """What the block has to know of the keys in x (N, C, *spatial): moments of z, with BN's running statistics.
+        """What the block has to know of the keys in x (N, C, *spatial): moments of z, with BN's
+        running statistics.
 
-        With GroupNorm, which needs the whole image for z, they are those of x, in float64 so as to keep their digits
-        where the mean is large. They add over tiles, images and processes; for prediction, no derivatives are recorded.
+        With GroupNorm, which needs the whole image for z, they are those of x, in float64 so as to
+        keep their digits where the mean is large. They add over tiles, images and processes; for
+        prediction, no derivatives are recorded.
 
         Raises:
             ValueError, TypeError: as `forward`.
@@ -184,7 +201,8 @@ class AugmentedAttention(nn.Module):
         return Moments(norms.transform(gram, norms.affine(norm, gram, None)))
 
     def relevance(self, x: Tensor) -> Tensor:
-        """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's running statistics.
+        """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's
+        running statistics.
 
         Raises:
             ValueError: the block has no references, or x does not fit.
@@ -198,7 +216,9 @@ class AugmentedAttention(nn.Module):
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
 
     def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
-        """`forward` where `keys` are set: with derivatives, where they are recorded, in plain operations."""
+        """`forward` where `keys` are set: with derivatives, where they are recorded, in plain
+        operations.
+        """
         with without_autocast(x.device):  # as inside the operators
             return self._attend_to_moments(keys, x)
 
@@ -275,7 +295,8 @@ class AugmentedAttention(nn.Module):
             raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
     def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
-        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a norm.
+        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a
+        norm.
 
         Raises:
             TypeError: another module was put in the place of the norm.

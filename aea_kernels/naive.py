@@ -1,7 +1,10 @@
-"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all, and three other families: the oracle.
+"""Equations 1 to 5 of Xie, Ding & Ji word for word, attention map and all, and three other
+families: the oracle.
 
-Everything here materialises the map and is written to be read next to the papers. It imports nothing of this
-package, uses nothing but elementary tensor operations, and is differentiable by plain autograd, in any dtype.
+Everything here materialises the map and is written to be read next to the papers. It imports
+nothing of this
+package, uses nothing but elementary tensor operations, and is differentiable by plain autograd, in
+any dtype.
 
 Layout: query (B, H, N, E), key (B, H, L, E), value (B, H, L, D); feature maps x (B, C, *spatial).
 """
@@ -15,7 +18,9 @@ from torch import Tensor
 
 
 def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
-    """Self-attention ``A_s`` with the normalisation of Eq. 2: ``scale * (Q K^T / L) V`` (Eq. 1) -> (B, H, N, D)."""
+    """Self-attention ``A_s`` with the normalisation of Eq. 2: ``scale * (Q K^T / L) V`` (Eq. 1) ->
+    (B, H, N, D).
+    """
     keys = max(key.shape[-2], 1)
     attention_map = scale * query @ key.transpose(-2, -1) / keys  # (B, H, N, L)
     return attention_map @ value
@@ -30,7 +35,9 @@ def reference_attention(
     *,
     scale: float = 1.0,
 ) -> Tensor:
-    """``A_R`` (Eq. 4): references (H, R, E), (H, R, D) are prepended to every image's keys and values."""
+    """``A_R`` (Eq. 4): references (H, R, E), (H, R, D) are prepended to every image's keys and
+    values.
+    """
     batch = key.shape[0]
     key = torch.cat([reference_key.expand(batch, *reference_key.shape), key], dim=-2)
     value = torch.cat([reference_value.expand(batch, *reference_value.shape), value], dim=-2)
@@ -38,7 +45,9 @@ def reference_attention(
 
 
 def batch_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float = 1.0) -> Tensor:
-    """``A_batch`` (Eq. 5): the keys and values of the whole batch, one image after the other, for every query."""
+    """``A_batch`` (Eq. 5): the keys and values of the whole batch, one image after the other, for
+    every query.
+    """
     key = key.transpose(0, 1).flatten(1, 2)  # (H, B * L, E)
     value = value.transpose(0, 1).flatten(1, 2)
     return linear_attention(query, key, value, scale=scale)
@@ -54,7 +63,9 @@ def learned_query_attention(
 def relu_linear_attention(
     query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15
 ) -> Tensor:
-    """EfficientViT's ReLU linear attention (Cai et al. 2023, Eq. 2): scores divided by their sum over the keys."""
+    """EfficientViT's ReLU linear attention (Cai et al. 2023, Eq. 2): scores divided by their sum
+    over the keys.
+    """
     scores = torch.relu(query) @ torch.relu(key).transpose(-2, -1)  # (B, H, N, L)
     return scores @ value / (scores.sum(-1, keepdim=True) + eps)
 
@@ -68,7 +79,8 @@ def efficient_attention(
     *,
     scale: float = 1.0,
 ) -> Tensor:
-    """Efficient attention (Shen et al. 2021, Eq. 2), softmax of q over channels and of k over positions.
+    """Efficient attention (Shen et al. 2021, Eq. 2), softmax of q over channels and of k over
+    positions.
 
     Memory keys (H, R, E) and values (H, R, D) are prepended to those of every image.
     """
@@ -82,7 +94,9 @@ def efficient_attention(
 def channel_attention(
     query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12
 ) -> Tensor:
-    """Cross-covariance attention (El-Nouby et al. 2021, Eq. 3): a map of channels on channels, (B, H, E, E)."""
+    """Cross-covariance attention (El-Nouby et al. 2021, Eq. 3): a map of channels on channels, (B,
+    H, E, E).
+    """
     query = torch.nn.functional.normalize(query, dim=-2, eps=eps)
     key = torch.nn.functional.normalize(key, dim=-2, eps=eps)
     attention_map = (temperature[:, None, None] * (query.transpose(-2, -1) @ key)).softmax(-1)
@@ -90,7 +104,9 @@ def channel_attention(
 
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int) -> Tensor:
-    """x (B, C, *spatial) less the mean of its image and group of channels, by their deviation; weight, bias (C,)."""
+    """x (B, C, *spatial) less the mean of its image and group of channels, by their deviation;
+    weight, bias (C,).
+    """
     grouped = x.reshape(x.shape[0], groups, -1)
     mean = grouped.mean(-1, keepdim=True)
     variance = ((grouped - mean) ** 2).mean(-1, keepdim=True)
@@ -99,14 +115,18 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """x (B, C, *spatial) less the mean over the channels of its position, by their deviation; weight, bias (C,)."""
+    """x (B, C, *spatial) less the mean over the channels of its position, by their deviation;
+    weight, bias (C,).
+    """
     away = x - x.mean(1, keepdim=True)
     normalised = away / ((away**2).mean(1, keepdim=True) + eps).sqrt()
     return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
 
 
 def rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """x (B, C, *spatial) by the root of the mean square over the channels of its position; weight, bias (C,)."""
+    """x (B, C, *spatial) by the root of the mean square over the channels of its position; weight,
+    bias (C,).
+    """
     normalised = x / ((x**2).mean(1, keepdim=True) + eps).sqrt()
     return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
 
@@ -132,12 +152,14 @@ def attention_block(
 
     Args:
         x: feature map (B, C, *spatial).
-        norm: weight, bias, mean and variance of BN, (C,) each, and its eps; mean and variance None: they come from x.
+        norm: weight, bias, mean and variance of BN, (C,) each, and its eps; mean and variance None:
+            they come from x.
             A function of x takes the place of BN and ReLU6: ``z = norm(x)``. None leaves them out.
         projections: weight (out, in) and bias (out,) of query, key, value and output.
         references: (R, C) or None, projected by key and value as they are.
-        reference_images: how many images, from the first, take the reference branch ``A_R``; the others take
-            ``A_batch`` among themselves (Section 5.1). None: all of them, as in prediction.
+        reference_images: how many images, from the first, take the reference branch ``A_R``; the
+            others take ``A_batch`` among themselves (Section 5.1). None: all of them, as in
+            prediction.
     """
     batch, channels = x.shape[:2]
     reference_images = batch if reference_images is None else reference_images

@@ -1,7 +1,8 @@
-"""The block with GroupNorm, LayerNorm or RMSNorm and no activation after it: ``y = x + M zh = x + (M A) uh``.
+"""The block with GroupNorm, LayerNorm or RMSNorm and no activation after it: ``y = x + M zh = x +
+(M A) uh``.
 
-Two reads of x and one write forward, four reads and one write backward; u and A are those of `norms.py`. Kept for
-backward: x and C x C matrices.
+Two reads of x and one write forward, four reads and one write backward; u and A are those of
+`norms.py`. Kept for backward: x and C x C matrices.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from .transforms import Function
 class NormedBlock(Function):
     """The block of Fig. 3 with ``z = norm(x)`` in place of BN and ReLU6.
 
-    Tensors: x (B, C, *spatial); weight and bias of the norm, (C,) or None; references (R, C) or None; the four
-    projections. Returns y, and for backward the pivot (None but with GroupNorm), moments of u and of the keys, affine
-    map A and M.
+    Tensors: x (B, C, *spatial); weight and bias of the norm, (C,) or None; references (R, C) or
+    None; the four projections. Returns y, and for backward the pivot (None but with GroupNorm),
+    moments of u and of the keys, affine map A and M.
     """
 
     @staticmethod
@@ -45,7 +46,8 @@ class NormedBlock(Function):
         output_weight: Tensor,
         output_bias: Tensor,
     ) -> tuple[Tensor | None, ...]:
-        # one by one: without gradients torch.compile counts the parameters to tell whether the first is a context
+        # one by one: without gradients torch.compile counts the parameters to tell whether the
+        # first is a context
         projections = (
             query_weight, query_bias, key_weight, key_bias, value_weight, value_bias, output_weight, output_bias
         )  # fmt: skip
@@ -115,7 +117,9 @@ def _differentiable_backward(
     norm: ChannelNorm,
     spec: BlockSpec,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients by autograd through the other route, whose every step has derivatives in turn."""
+    """The gradients by autograd through the other route, whose every step has derivatives in
+    turn.
+    """
     x, _, _, references, _, _, _, *projections = inputs
     again = torch.is_grad_enabled()
     with without_autocast(grad_output.device), torch.enable_grad():

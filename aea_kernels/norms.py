@@ -1,14 +1,19 @@
-"""The algebra of norms without an activation after them: GroupNorm, LayerNorm and RMSNorm cost no pass of their own.
+"""The algebra of norms without an activation after them: GroupNorm, LayerNorm and RMSNorm cost no
+pass of their own.
 
-A feature map x enters the sums over positions as u: with GroupNorm x less a pivot, a number a channel near its mean,
-so that squares are of numbers as small as the deviation; with LayerNorm and RMSNorm x normalised over the channels of
-its position, without weight and bias. What the projections see is then an affine function of u, another one for each
-image with GroupNorm, whose mean and variance are entries of the moments of u:
+A feature map x enters the sums over positions as u: with GroupNorm x less a pivot, a number a
+channel near its mean,
+so that squares are of numbers as small as the deviation; with LayerNorm and RMSNorm x normalised
+over the channels of its position, without weight and bias. What the projections see is then an
+affine function of u, another one for each image with GroupNorm, whose mean and variance are entries
+of the moments of u:
 
-    z = a u + t,  zh = A uh with A = [diag(a) t; 0 1],  Gram of zh = A G A^T,  y = x + M zh = x + (M A) uh
+    z = a u + t,  zh = A uh with A = [diag(a) t; 0 1],  Gram of zh = A G A^T,  y = x + M zh = x + (M
+    A) uh
 
-Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the sum of uh uh^T over
-the positions of each image, affine (B, 2, C) holds a and t. All but statistics is in the accumulation dtype.
+Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
+sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All but statistics
+is in the accumulation dtype.
 """
 
 from __future__ import annotations
@@ -26,7 +31,8 @@ PIVOT_POSITIONS = 4
 
 
 def pivot(x: Tensor) -> Tensor:
-    """A number near the mean of each channel of each image, (B, C): the mean of a few positions of x (B, C, *spatial).
+    """A number near the mean of each channel of each image, (B, C): the mean of a few positions of
+    x (B, C, *spatial).
 
     Its distance from the mean costs digits of the sums; no result depends on it otherwise.
     """
@@ -77,7 +83,9 @@ def compose_backward(
 
 
 def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
-    """The moments of the keys of each group, (G, C+1, C+1): those of zh, and of the references (R, C) as they are."""
+    """The moments of the keys of each group, (G, C+1, C+1): those of zh, and of the references (R,
+    C) as they are.
+    """
     per_group = folding.sum_groups(transform(gram, affine), reference_images)
     return folding.add_references(per_group, references, reference_images)
 
@@ -100,7 +108,9 @@ def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor
 
 
 def affine(norm: ChannelNorm, gram: Tensor, pivot: Tensor | None) -> Tensor:
-    """a and t, (B, 2, C), of images whose moments of u are `gram`; `pivot` (B, C) with GroupNorm, else None."""
+    """a and t, (B, 2, C), of images whose moments of u are `gram`; `pivot` (B, C) with GroupNorm,
+    else None.
+    """
     channels = gram.shape[-1] - 1
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)

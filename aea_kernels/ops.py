@@ -1,13 +1,15 @@
-"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs see of this library.
+"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs
+see of this library.
 
-Each is opaque: its shapes are known in advance, its values come from the backend that its last argument names. None is
-differentiable by itself; the derivatives are in `autograd.py` and `block.py`. Each computes in its own precision:
-autocast stays outside.
+Each is opaque: its shapes are known in advance, its values come from the backend that its last
+argument names. None is differentiable by itself; the derivatives are in `autograd.py` and
+`block.py`. Each computes in its own precision: autocast stays outside.
 
-Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight, bias, mean,
-variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first `reference_images` are groups of one, the
-others one group. Image i belongs to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections`
-are the eight tensors of `parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
+Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight,
+bias, mean, variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first
+`reference_images` are groups of one, the others one group. Image i belongs to group min(i, G - 1).
+Matrices and sums are in the accumulation dtype. `projections` are the eight tensors of
+`parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
 "group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
 """
 
@@ -27,8 +29,9 @@ _NAMESPACE = library.Library("aea", "DEF")
 
 
 def operator(shapes: Callable[..., Any], *, families: bool = False) -> Callable[..., Any]:
-    """Register ``aea::NAME`` with the signature of a function that returns empty results, with their shapes, dtypes and
-    strides; the function of that name in a backend, or with `families` in the backend's families, computes them.
+    """Register ``aea::NAME`` with the signature of a function that returns empty results, with
+    their shapes, dtypes and strides; the function of that name in a backend, or with `families` in
+    the backend's families, computes them.
     """
     name = shapes.__name__
 
@@ -56,12 +59,14 @@ def _empty(x: Tensor, *shape: int) -> Tensor:
     return x.new_empty(shape, dtype=acc_dtype(x.dtype))
 
 
-# ---- the block's primitives -----------------------------------------------------------------------------------------
+# ---- the block's primitives ----------------------------------------------------------------------
 
 
 @operator
 def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one read of x."""
+    """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one
+    read of x.
+    """
     return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(
         x.shape[1], dtype=torch.float64
     )
@@ -76,7 +81,8 @@ def moments(
     reference_images: int,
     backend: str,
 ) -> Tensor:
-    """Sum of zh zh^T over the positions of each group, and over the references (R, C) in the groups of one.
+    """Sum of zh zh^T over the positions of each group, and over the references (R, C) in the groups
+    of one.
 
     One read of x. Returns (G, C+1, C+1).
     """
@@ -94,7 +100,8 @@ def attend_to_moments(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """``y = x + M zh`` at every position, with M of the keys whose moments are gram (G, C+1, C+1): one read, one write.
+    """``y = x + M zh`` at every position, with M of the keys whose moments are gram (G, C+1, C+1):
+    one read, one write.
 
     Returns y (B, C, *spatial) in x's dtype and layout, and M (G, C, C+1), `folding.fold`.
     """
@@ -119,8 +126,9 @@ def attend_to_moments_backward(
 ) -> list[Tensor]:
     """The gradients of all that M is made of: one read of grad_output, one of x.
 
-    Returns dG + dG^T (G, C+1, C+1), with dG that of the moments, then the gradients of the references (empty if None)
-    and of the eight projections: `folding.fold_backward` of the sum of grad_output zh^T over each group.
+    Returns dG + dG^T (G, C+1, C+1), with dG that of the moments, then the gradients of the
+    references (empty if None) and of the eight projections: `folding.fold_backward` of the sum of
+    grad_output zh^T over each group.
     """
     references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
     return [torch.empty_like(gram), references_grad, *(_empty(gram, *p.shape) for p in projections)]
@@ -137,10 +145,11 @@ def features_backward(
     gram_grad: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and of the norm in ``x + M zh``, M a function of the moments of zh: two reads, one write of x.
+    """The gradients of x and of the norm in ``x + M zh``, M a function of the moments of zh: two
+    reads, one write of x.
 
-    dz = M^T dy + (dG + dG^T) zh, and dx = dy + dz through ReLU6 and BN. `batch_statistics`: also through BN's mean and
-    variance, which takes sums over all positions first, so two reads more.
+    dz = M^T dy + (dG + dG^T) zh, and dx = dy + dz through ReLU6 and BN. `batch_statistics`: also
+    through BN's mean and variance, which takes sums over all positions first, so two reads more.
 
     Returns dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without a norm.
     """
@@ -156,7 +165,7 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     return empty_features(x, matrix.shape[1])
 
 
-# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+# ---- the block's primitives with a norm of `norms.py` --------------------------------------------
 
 
 @operator
@@ -175,7 +184,9 @@ def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backe
 def normed_keys(
     gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str
 ) -> Tensor:
-    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh: `norms.keys`."""
+    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh:
+    `norms.keys`.
+    """
     return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
 
 
@@ -192,9 +203,11 @@ def attend_to_normed(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """``y = x + M zh``, zh = A uh with A of affine (B, 2, C), M of the keys whose moments are gram (G, C+1, C+1).
+    """``y = x + M zh``, zh = A uh with A of affine (B, 2, C), M of the keys whose moments are gram
+    (G, C+1, C+1).
 
-    One read, one write. Pivot and affine may be of one image, for all. Returns y like x, and M (G, C, C+1).
+    One read, one write. Pivot and affine may be of one image, for all. Returns y like x, and M (G,
+    C, C+1).
     """
     return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
 
@@ -216,7 +229,9 @@ def attend_to_normed_backward(
     scale: float,
     backend: str,
 ) -> list[Tensor]:
-    """As `attend_to_moments_backward`, and between its first two results the gradient of affine, (B, 2, C)."""
+    """As `attend_to_moments_backward`, and between its first two results the gradient of affine,
+    (B, 2, C).
+    """
     references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
     affine_grad = _empty(gram, x.shape[0], 2, x.shape[1])
     return [
@@ -238,26 +253,32 @@ def normed_features_backward(
     gram_grad: Tensor,
     backend: str,
 ) -> Tensor:
-    """The gradient of x in ``x + N uh``, N a function of the moments of uh: two reads, one write of x.
+    """The gradient of x in ``x + N uh``, N a function of the moments of uh: two reads, one write of
+    x.
 
-    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through LayerNorm or RMSNorm without weight and bias; with a pivot
+    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through LayerNorm or RMSNorm without weight and
+    bias; with a pivot
     dx = dy + du. matrix: N (B, C, C+1); gram_grad: dG + dG^T (B, C+1, C+1).
     """
     return torch.empty_like(x)
 
 
-# ---- the operators' primitives: positions before channels -----------------------------------------------------------
+# ---- the operators' primitives: positions before channels ----------------------------------------
 
 
 @operator
 def outer_sum(a: Tensor, b: Tensor, backend: str) -> Tensor:
-    """Sum over positions of a b^T, (B, H, A, E), for a (B, H, N, A), b (B, H, N, E): one read of each."""
+    """Sum over positions of a b^T, (B, H, A, E), for a (B, H, N, A), b (B, H, N, E): one read of
+    each.
+    """
     return _empty(a, *a.shape[:2], a.shape[3], b.shape[3])
 
 
 @operator
 def apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
-    """M a at every position, (B, H, N, O), for a (B, H, N, A), matrix (B, H, O, A): one read, one write."""
+    """M a at every position, (B, H, N, O), for a (B, H, N, A), matrix (B, H, O, A): one read, one
+    write.
+    """
     return empty_positions(a, matrix.shape[2])
 
 
@@ -265,5 +286,7 @@ def apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
 def apply_matrix_backward(
     grad_output: Tensor, a: Tensor, matrix: Tensor, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one write."""
+    """Gradients of `apply_matrix`, M^T dy and the sum of dy a^T, in one pass: two reads, one
+    write.
+    """
     return empty_positions(a, a.shape[3]), _empty(a, *matrix.shape)

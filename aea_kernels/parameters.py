@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 class Norm(NamedTuple):
-    """BN and ReLU6 before the projections: ``z = ReLU6(weight (x - mean) / sqrt(variance + eps) + bias)``, (C,) each.
+    """BN and ReLU6 before the projections: ``z = ReLU6(weight (x - mean) / sqrt(variance + eps) +
+    bias)``, (C,) each.
 
     Mean and variance None: they come from x, over batch and space.
     """
@@ -21,7 +22,8 @@ class Norm(NamedTuple):
 
 
 class ChannelNorm(NamedTuple):
-    """A norm before the projections without an activation after it: GroupNorm, LayerNorm or RMSNorm, as in PyTorch.
+    """A norm before the projections without an activation after it: GroupNorm, LayerNorm or
+    RMSNorm, as in PyTorch.
 
     LayerNorm and RMSNorm run over the channels of each position.
     """

@@ -1,4 +1,6 @@
-"""What is decided before a call: how floating-point numbers are multiplied, tile sizes, and the route of a block."""
+"""What is decided before a call: how floating-point numbers are multiplied, tile sizes, and the
+route of a block.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +12,32 @@ from typing import NamedTuple
 import torch
 
 MEASURED = Path(__file__).with_name("tiles.json")
-"""What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and programs."""
+"""What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and
+programs.
+"""
 
 H100 = (90, 132)
-"""Architecture and number of multiprocessors, for which launches are planned where no GPU is at hand."""
+"""Architecture and number of multiprocessors, for which launches are planned where no GPU is at
+hand.
+"""
 
 FOLD_CHANNELS, FOLD_GROUPS = 128, 16
-"""Up to so many channels, and groups in backward, the C x C algebra has kernels; for more, products of PyTorch."""
+"""Up to so many channels, and groups in backward, the C x C algebra has kernels; for more, products
+of PyTorch.
+"""
 
 LARGE_SHARED_MEMORY = (80, 87, 90, 100, 101, 103, 110)
-"""Architectures where a program may have 163 KB and more; on others, such as those of GeForce cards, 99 KB."""
+"""Architectures where a program may have 163 KB and more; on others, such as those of GeForce
+cards, 99 KB.
+"""
 
 NORMED_CHANNELS = 128
 """Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
 
 PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
-"""`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32 feature maps."""
+"""`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32
+feature maps.
+"""
 
 
 def multiplication(dtype: torch.dtype) -> str:
@@ -41,16 +53,18 @@ def multiplication(dtype: torch.dtype) -> str:
 
 
 def tf32_allowed() -> bool:
-    """Whether PyTorch multiplies matrices of float32 in TF32 on a GPU, by whichever of its switches it was told so."""
+    """Whether PyTorch multiplies matrices of float32 in TF32 on a GPU, by whichever of its switches
+    it was told so.
+    """
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
-# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace this question, but
-# compiles anew where the answer is another
+# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace
+# this question, but compiles anew where the answer is another
 tf32_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-# ---- tiles ----------------------------------------------------------------------------------------------------------
+# ---- tiles ---------------------------------------------------------------------------------------
 
 
 class Tiles(NamedTuple):
@@ -71,12 +85,13 @@ class Tiles(NamedTuple):
 def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
     """The table of tile sizes by reasoning: nothing is tuned at run time.
 
-    Chosen so that no kernel exceeds shared memory on any architecture from sm_80 on, and that few spill registers on
-    sm_80, sm_90 and sm_100; `tests/kernels/test_compiled.py` builds them. `MEASURED` takes the place of what it has.
+    Chosen so that no kernel exceeds shared memory on any architecture from sm_80 on, and that few
+    spill registers on sm_80, sm_90 and sm_100; `tests/kernels/test_compiled.py` builds them.
+    `MEASURED` takes the place of what it has.
 
     Args:
-        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or "statistics"; with "phi_"
-            before it, what it computes for the other families.
+        kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or
+            "statistics"; with "phi_" before it, what it computes for the other families.
         channels: on the wider side.
         mode: of `multiplication`.
         aligned: maps are read 16 bytes at a time.
@@ -108,7 +123,8 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         return _tiles_of_16_bits(kernel, block, sliced, aligned, architecture)
     if mode == "tf32" and (block < 128 or architecture in LARGE_SHARED_MEMORY):
         return _tiles_of_tf32(kernel, block, sliced, architecture)
-    # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed over in slices
+    # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed
+    # over in slices
     if kernel == "outer" and mode == "tf32x3" and block == 128 and architecture < 90:
         return Tiles(64, 64, 32, 4, 1, 2)
     if kernel == "outer":
@@ -133,7 +149,9 @@ def row_name(kernel: str, channels: int, mode: str, aligned: bool) -> str:
 
 @lru_cache
 def measured_rows(architecture: int) -> dict[str, list[int]]:
-    """The rows of `MEASURED` for an architecture: block_s, warps, stages, programs_per_sm of `Tiles`."""
+    """The rows of `MEASURED` for an architecture: block_s, warps, stages, programs_per_sm of
+    `Tiles`.
+    """
     rows: dict[str, list[int]] = json.loads(MEASURED.read_text()).get(str(architecture), {})
     return rows
 
@@ -190,8 +208,9 @@ def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> 
 def split_positions(positions: int, block: int, programs: int, places: int) -> tuple[int, int]:
     """How many splits share the positions of an image, and how many blocks of positions each.
 
-    `programs` work on a split of every image, and `places` run at a time. Of the numbers of splits from one that fills
-    the places once, the one is taken with which all programs end first; a program costs about two blocks to begin.
+    `programs` work on a split of every image, and `places` run at a time. Of the numbers of splits
+    from one that fills the places once, the one is taken with which all programs end first; a
+    program costs about two blocks to begin.
     """
     blocks = max(1, -(-positions // block))
     least = min(blocks, max(1, places // max(1, programs)))
@@ -242,9 +261,11 @@ def plan_launch(
 
     Args:
         kernel: as in `tiles_for`.
-        rows: channels of the result; columns: channels summed over, or of the other side of an outer product.
+        rows: channels of the result; columns: channels summed over, or of the other side of an
+            outer product.
         device: architecture and number of multiprocessors.
-        same: both sides of an outer product are one feature map, or no result is written by "features_backward".
+        same: both sides of an outer product are one feature map, or no result is written by
+            "features_backward".
     """
     launched = kernel, max(rows, columns), mode, aligned
     tiles = tiles_for(*launched, device[0])
@@ -280,10 +301,12 @@ def plan_launch(
     )
 
 
-# ---- the route of a block -------------------------------------------------------------------------------------------
+# ---- the route of a block ------------------------------------------------------------------------
 
 BALANCE = {"16-bit": 300.0, "tf32": 150.0, "ieee": 20.0, "cpu": 10.0}
-"""FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an ordinary CPU."""
+"""FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an
+ordinary CPU.
+"""
 
 
 class Cost(NamedTuple):
@@ -306,8 +329,8 @@ def fold_cost(channels: int) -> Cost:
 def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
     """Queries, keys and values written out, in plain operations around the operators.
 
-    BN 2, ReLU6 2, projections 3 and the output with its residual 4 tensors of C channels; queries and keys written once
-    and read once, values and what is attended written once and read once.
+    BN 2, ReLU6 2, projections 3 and the output with its residual 4 tensors of C channels; queries
+    and keys written once and read once, values and what is attended written once and read once.
     """
     flops = 2 * channels * (2 * keys + 2 * values) + 4 * keys * values / heads
     return Cost(11 * channels + 4 * keys + 4 * values, flops)
@@ -324,8 +347,8 @@ def route(
 ) -> str:
     """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
 
-    Projecting first can win where keys and values are much narrower than the feature map. `whole`: kernels need all
-    channels in one tile.
+    Projecting first can win where keys and values are much narrower than the feature map. `whole`:
+    kernels need all channels in one tile.
     """
     if whole and channels > NORMED_CHANNELS:
         return "project"

@@ -1,7 +1,9 @@
-"""What attention needs to know of its keys: sums over positions. They add, and every variant is one addition.
+"""What attention needs to know of its keys: sums over positions. They add, and every variant is one
+addition.
 
-`KeySummary` is the state of the operators on given keys and values, `Moments` that of a feature map whose queries, keys
-and values are 1x1 projections of it. Both are linear in the set of positions: of images, of tiles, of processes.
+`KeySummary` is the state of the operators on given keys and values, `Moments` that of a feature map
+whose queries, keys and values are 1x1 projections of it. Both are linear in the set of positions:
+of images, of tiles, of processes.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 if torch.distributed.is_available():
-    # Its functions take the group of all processes as a default argument. Imported after that group has begun, as
-    # torch.compile's machinery does, it keeps the group's threads beyond `destroy_process_group` and into Python's end,
-    # which they can turn into an abort.
+    # Its functions take the group of all processes as a default argument. Imported after that group
+    # has begun, as torch.compile's machinery does, it keeps the group's threads beyond
+    # `destroy_process_group` and into Python's end, which they can turn into an abort.
     import torch.distributed.nn.functional
 
 
 class _SumOverProcesses(Function):
-    """Its own adjoint: what every process gains by a change of one of its terms is the sum of what each gains."""
+    """Its own adjoint: what every process gains by a change of one of its terms is the sum of what
+    each gains.
+    """
 
     @staticmethod
     def forward(state: Tensor, group: ProcessGroup | None) -> Tensor:
@@ -53,7 +57,9 @@ class _SumOverProcesses(Function):
 
 
 def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
-    """The sum of `state` over `group` (None: the default group), differentiable any number of times."""
+    """The sum of `state` over `group` (None: the default group), differentiable any number of
+    times.
+    """
     total: Tensor = _SumOverProcesses.apply(state, group)
     return total
 
@@ -68,7 +74,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class KeySummary(Summary):
-    """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count`` (B,).
+    """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count``
+    (B,).
 
     Both in the accumulation dtype: float32, float64 for float64.
     """
@@ -77,7 +84,8 @@ class KeySummary(Summary):
     count: Tensor
 
     def __add__(self, other: KeySummary) -> KeySummary:
-        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins every image.
+        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins
+        every image.
 
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
@@ -92,7 +100,9 @@ class KeySummary(Summary):
         return KeySummary(self.state.sum(0, keepdim=True), self.count.sum(0, keepdim=True))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> KeySummary:
-        """The keys of every process of `group`: D x E numbers a head travel, whatever the image size."""
+        """The keys of every process of `group`: D x E numbers a head travel, whatever the image
+        size.
+        """
         return KeySummary(
             sum_over_processes(self.state, group), sum_over_processes(self.count, group)
         )
@@ -100,7 +110,9 @@ class KeySummary(Summary):
 
 @dataclass(frozen=True)
 class Moments(Summary):
-    """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and count together."""
+    """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and
+    count together.
+    """
 
     gram: Tensor
 
@@ -130,7 +142,9 @@ class Moments(Summary):
         return Moments(self.gram.sum(0, keepdim=True))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> Moments:
-        """The positions of every process of `group`: C x C numbers travel, whatever the image size."""
+        """The positions of every process of `group`: C x C numbers travel, whatever the image
+        size.
+        """
         return Moments(sum_over_processes(self.gram, group))
 
 

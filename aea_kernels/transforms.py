@@ -1,4 +1,6 @@
-"""The base of this library's autograd Functions: what torch.func, forward mode and torch.compile all take."""
+"""The base of this library's autograd Functions: what torch.func, forward mode and torch.compile
+all take.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,30 @@ def transformed() -> bool:
 
 
 def in_legacy_vmap(tensor: Tensor | None) -> bool:
-    """Whether a tensor is of a batch in PyTorch's first vmap, which `torch.autograd` has for ``vectorize=True`` and
-    ``is_grads_batched=True``.
+    """Whether a tensor is of a batch in PyTorch's first vmap, which `torch.autograd` has for
+    ``vectorize=True`` and ``is_grads_batched=True``.
     """
     return tensor is not None and torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 class Function(torch.autograd.Function):
-    """A `torch.autograd.Function` in the form that torch.func needs, with derivatives in forward mode.
+    """A `torch.autograd.Function` in the form that torch.func needs, with derivatives in forward
+    mode.
 
     A subclass defines these static methods, and is called by ``.apply`` with positional arguments:
 
         forward(*inputs) -> output                   calls a primitive of `ops.py`; there is no ctx
-        setup_context(ctx, inputs, output)           ctx.save_for_backward(...), and ctx.NAME for what is not a tensor
-        backward(ctx, grad_output) -> gradients      where `autograd.differentiable`, by ``.apply`` of Functions
-        tangent(inputs, tangents) -> tangent         forward mode: by ``.apply`` of Functions and plain operations
-        vmap(info, in_dims, *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
-        plain(*inputs) -> output                     instead of these two: plain operations, in place of the Function
+        setup_context(ctx, inputs, output)           ctx.save_for_backward(...), and ctx.NAME for
+        what is not a tensor backward(ctx, grad_output) -> gradients      where
+        `autograd.differentiable`, by ``.apply`` of Functions tangent(inputs, tangents) -> tangent
+              forward mode: by ``.apply`` of Functions and plain operations vmap(info, in_dims,
+        *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
+        plain(*inputs) -> output                     instead of these two: plain operations, in
+        place of the Function
 
-    torch.compile refuses a Function that has a ``jvp``, so the class itself has none: one derived from it does, and
-    takes its place where `transformed()`. Elsewhere a call costs the host what one without all this does.
+    torch.compile refuses a Function that has a ``jvp``, so the class itself has none: one derived
+    from it does, and takes its place where `transformed()`. Elsewhere a call costs the host what
+    one without all this does.
     """
 
     _in_transforms: ClassVar[type[Function]]
@@ -48,7 +54,9 @@ class Function(torch.autograd.Function):
 
     @staticmethod
     def tangent(inputs: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
-        """The derivative of the output along `tangents`, which has a tensor for each input that is one."""
+        """The derivative of the output along `tangents`, which has a tensor for each input that is
+        one.
+        """
         raise NotImplementedError
 
     def __init_subclass__(cls) -> None:
@@ -61,8 +69,8 @@ class Function(torch.autograd.Function):
             ctx.rest = [None if isinstance(t, Tensor) else t for t in inputs]
 
         def jvp(ctx: Any, *tangents: Any) -> Tensor:
-            # torch calls this without derivatives, which a transform around this one needs; the primals alone have none
-            # of this one
+            # torch calls this without derivatives, which a transform around this one needs; the
+            # primals alone have none of this one
             with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
                 saved = (forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors)
                 inputs = tuple(next(saved) if given is None else given for given in ctx.rest)
@@ -76,7 +84,8 @@ class Function(torch.autograd.Function):
         if transformed():
             with without_autocast(next(t.device for t in inputs if isinstance(t, Tensor))):
                 return cls.plain(*inputs)
-        # torch's own `apply` first looks up the signature of `forward`, which takes longer than all the rest
+        # torch's own `apply` first looks up the signature of `forward`, which takes longer than all
+        # the rest
         inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
         if not torch.is_grad_enabled():
             return cls.forward(*inputs)  # nothing to remember
@@ -84,7 +93,8 @@ class Function(torch.autograd.Function):
 
 
 def fold_batch(size: int, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
-    """Each (B, ...) with `size` more images along its axis in `in_dims`, or the same for all (None) -> (size * B, ...).
+    """Each (B, ...) with `size` more images along its axis in `in_dims`, or the same for all (None)
+    -> (size * B, ...).
 
     A view where the strides allow it.
     """

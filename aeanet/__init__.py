@@ -1,6 +1,8 @@
-"""Super-resolution of electron micrographs by augmented equivariant attention: the names a script needs.
+"""Super-resolution of electron micrographs by augmented equivariant attention: the names a script
+needs.
 
-They are listed in `__init__.pyi` and imported when first used, so that `import aeanet` does not wait for PyTorch.
+They are listed in `__init__.pyi` and imported when first used, so that `import aeanet` does not
+wait for PyTorch.
 """
 
 import lazy_loader

@@ -1,4 +1,6 @@
-"""The demonstration `aeanet demo`: from simulated pairs to a restored image that the network has not seen."""
+"""The demonstration `aeanet demo`: from simulated pairs to a restored image that the network has
+not seen.
+"""
 
 import math
 from collections.abc import Callable
@@ -36,11 +38,13 @@ def run_demo(
     recipe: Recipe = RECIPE,
     shape: tuple[int, int] = (944, 1280),
 ) -> RenderableType:
-    """Simulate, register, train, restore and score. Pictures and model go to `folder`, which exists.
+    """Simulate, register, train, restore and score. Pictures and model go to `folder`, which
+    exists.
 
-    `show(label, share)` is called with what is being done, and the share of it that is done, 0 to 1. Returns what to
-    print at the end. Raises PairError if the simulated pairs do not register, OSError or ImageError if the folder
-    cannot be written, and KeyboardInterrupt if Ctrl-C ended the training, after the model is saved.
+    `show(label, share)` is called with what is being done, and the share of it that is done, 0 to
+    1. Returns what to print at the end. Raises PairError if the simulated pairs do not register,
+    OSError or ImageError if the folder cannot be written, and KeyboardInterrupt if Ctrl-C ended the
+    training, after the model is saved.
     """
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
@@ -107,7 +111,9 @@ def _gain(score: Score) -> Table:
 
 
 def _cost(model: AEANet, whole: Timing, attention: Timing, plan: aea.Plan) -> Table:
-    """What the attention needed, and what its map would have needed. Seconds are measured, the rest is counted."""
+    """What the attention needed, and what its map would have needed. Seconds are measured, the rest
+    is counted.
+    """
     block = model.bottom
     positions = math.prod(attention.shape[2:])
     keys = positions + (0 if block.references is None else len(block.references))

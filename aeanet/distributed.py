@@ -24,7 +24,9 @@ class ProcessError(UserError):
 
 
 class AgreedError(UserError):
-    """An error of one process that all processes of its group raise, so that all can go on with something else."""
+    """An error of one process that all processes of its group raise, so that all can go on with
+    something else.
+    """
 
 
 def _launched() -> bool:
@@ -32,7 +34,9 @@ def _launched() -> bool:
 
 
 def process_count() -> int:
-    """The number of processes that work together: 1 unless a launcher such as `torchrun` started them."""
+    """The number of processes that work together: 1 unless a launcher such as `torchrun` started
+    them.
+    """
     return int(os.environ["WORLD_SIZE"]) if _launched() else 1
 
 
@@ -43,9 +47,11 @@ def rank() -> int:
 
 @contextmanager
 def agreeing(group: ProcessGroup | None) -> Iterator[None]:
-    """Within it, an error that the user can mend, in any process of `group`, becomes an AgreedError in all of them.
+    """Within it, an error that the user can mend, in any process of `group`, becomes an AgreedError
+    in all of them.
 
-    They wait for each other at its end, and exchange nothing within it. Without a group, errors stay as they are.
+    They wait for each other at its end, and exchange nothing within it. Without a group, errors
+    stay as they are.
     """
     sentence: str | None = None
     try:
@@ -71,10 +77,11 @@ def is_loss_of_process(error: Exception) -> bool:
 
 @contextmanager
 def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | None]:
-    """The group of the processes that `torchrun` started, with NCCL if each has a GPU, else gloo; None for one process.
+    """The group of the processes that `torchrun` started, with NCCL if each has a GPU, else gloo;
+    None for one process.
 
-    If a process ends, or lets the others wait for longer than `patience`, they raise ProcessError when they next
-    exchange something.
+    If a process ends, or lets the others wait for longer than `patience`, they raise ProcessError
+    when they next exchange something.
     """
     if process_count() == 1:
         yield None

@@ -2,9 +2,11 @@
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message is one sentence that says what is wrong and, where it can, what to do.
+    """Something the user can mend. The message is one sentence that says what is wrong and, where
+    it can, what to do.
 
-    All errors of aeanet that are meant for a user derive from this class. Any other error is a defect of aeanet.
+    All errors of aeanet that are meant for a user derive from this class. Any other error is a
+    defect of aeanet.
     """
 
 
@@ -17,10 +19,11 @@ class ModelError(UserError):
 
 
 def sentence_or_raise(error: Exception) -> str:
-    """The sentence for the user. Raises `error` again if it is not the user's to mend, so that its traceback is kept.
+    """The sentence for the user. Raises `error` again if it is not the user's to mend, so that its
+    traceback is kept.
 
-    The user can mend a `UserError`, a file that cannot be read or written, a package that is not installed, and a lack
-    of memory.
+    The user can mend a `UserError`, a file that cannot be read or written, a package that is not
+    installed, and a lack of memory.
     """
     if isinstance(error, UserError):
         return str(error)

@@ -1,4 +1,5 @@
-"""`python -m benches`: run the suites, print their tables, write `results/DEVICE.json` and draw the figures from it.
+"""`python -m benches`: run the suites, print their tables, write `results/DEVICE.json` and draw the
+figures from it.
 
 python -m benches --quick          two minutes
 python -m benches                  everything
@@ -75,7 +76,9 @@ def main() -> int:
 
 
 def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
-    """Device, versions, commit, date, and for every group its contenders: median and spread in ms, or why not."""
+    """Device, versions, commit, date, and for every group its contenders: median and spread in ms,
+    or why not.
+    """
     groups: dict[str, dict[str, Any]] = {}
     for entry in raw["benchmarks"]:
         stats, extra = entry["stats"], entry["extra_info"]

@@ -1,4 +1,6 @@
-"""How a contender is run: checked first, timed over rotating inputs, its memory measured; a failure is a result too."""
+"""How a contender is run: checked first, timed over rotating inputs, its memory measured; a failure
+is a result too.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Race:
         prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]],
         captured: bool = False,
     ) -> None:
-        """`prepare` checks the contender and returns its function and a list of arguments to rotate over.
+        """`prepare` checks the contender and returns its function and a list of arguments to rotate
+        over.
 
         `captured`: it runs as a CUDA graph, without Python's part of the time.
         """
@@ -158,7 +161,9 @@ def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0)
 def capture(
     function: Callable[..., Any], inputs: Sequence[Any]
 ) -> tuple[Callable[..., Any], Sequence[Any]]:
-    """The same calls as CUDA graphs: a function that replays one, and the graphs, one for each input."""
+    """The same calls as CUDA graphs: a function that replays one, and the graphs, one for each
+    input.
+    """
     graphs = []
     for arguments in inputs:
         stream = torch.cuda.Stream()
@@ -181,7 +186,9 @@ def copies(nbytes: int) -> int:
 
 
 def check(got: Tensor, exact: Tensor) -> None:
-    """Raises Wrong where the relative error in the root mean square is beyond a few roundings of got's dtype."""
+    """Raises Wrong where the relative error in the root mean square is beyond a few roundings of
+    got's dtype.
+    """
     error = float((got.double() - exact).norm() / exact.norm())
     if not error < 30 * torch.finfo(got.dtype).eps:
         raise Wrong(f"error {error:.1e}")

@@ -1,7 +1,8 @@
-"""What a user would write or pick instead: each an adapter of a few lines, with the same inputs and weights.
+"""What a user would write or pick instead: each an adapter of a few lines, with the same inputs and
+weights.
 
-A contender that cannot run here raises `Unavailable` with the reason; one that computes another function says so in
-`OTHER_FUNCTIONS`, and is timed without being checked.
+A contender that cannot run here raises `Unavailable` with the reason; one that computes another
+function says so in `OTHER_FUNCTIONS`, and is timed without being checked.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def fits_in_memory(map_bytes: int, device: torch.device) -> None:
         raise Unavailable(f"its map needs {map_bytes / 1e9:,.1f} GB")
 
 
-# ---- the operator on given queries, keys and values (B, H, N, E) ----------------------------------------------------
+# ---- the operator on given queries, keys and values (B, H, N, E) ---------------------------------
 
 
 def _reordered(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -103,11 +104,13 @@ OPERATORS: dict[str, Callable[[Tensor], Operator]] = {
 }
 
 
-# ---- the whole block from x (B, C, H, W), all with the weights of one block -----------------------------------------
+# ---- the whole block from x (B, C, H, W), all with the weights of one block ----------------------
 
 
 class PlainBlock(nn.Module):
-    """The block in prediction as one writes it in PyTorch: product reordered, so no map, but nothing folded."""
+    """The block in prediction as one writes it in PyTorch: product reordered, so no map, but
+    nothing folded.
+    """
 
     def __init__(self, block: aea.AugmentedAttention) -> None:
         super().__init__()
@@ -136,7 +139,9 @@ class PlainBlock(nn.Module):
 
 
 class BareProducts(nn.Module):
-    """The two matrix products that the folded block cannot do without: X X^T and M X, once for each image."""
+    """The two matrix products that the folded block cannot do without: X X^T and M X, once for each
+    image.
+    """
 
     def __init__(self, block: aea.AugmentedAttention) -> None:
         super().__init__()

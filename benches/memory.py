@@ -14,7 +14,8 @@ import torch
 @cache
 def _process(contender: str) -> Any:
     """One for all calls of a contender, so that libraries are loaded and threads started once."""
-    # buffers go back to the system when freed, whatever their size: else the next measurement finds them again
+    # buffers go back to the system when freed, whatever their size: else the next measurement finds
+    # them again
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 16))
         return multiprocessing.get_context("spawn").Pool(1)
@@ -30,7 +31,9 @@ def measure(contender: str, function: Callable[..., int], *arguments: Any) -> in
 
 
 def resident_peak(call: Callable[[], Any]) -> tuple[int, Any]:
-    """Bytes by which resident memory rose at its highest during `call`, and what the call returned. Linux only."""
+    """Bytes by which resident memory rose at its highest during `call`, and what the call returned.
+    Linux only.
+    """
     with open("/proc/self/clear_refs", "w") as handle:
         handle.write("5")  # the high-water mark falls to what is resident now
     before = _status("VmRSS")

@@ -1,11 +1,14 @@
-"""`python -m benches.networks`: networks trained side by side on the same simulated crops, and their scores.
+"""`python -m benches.networks`: networks trained side by side on the same simulated crops, and
+their scores.
 
 python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs pairs/
-python -m benches.networks --networks shuffled shuffled-bottom --crop 192    # more keys for attention, as many pixels
+python -m benches.networks --networks shuffled shuffled-bottom --crop 192    # more keys for
+attention, as many pixels
 
-Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is the time of the
-processor, so that other work on the machine decides nothing. All take the crops in the same order. A seed that is in
-the record, `results/networks.json`, is not repeated. `benches.ship` takes the table of the model's card from it.
+Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is
+the time of the processor, so that other work on the machine decides nothing. All take the crops in
+the same order. A seed that is in the record, `results/networks.json`, is not repeated.
+`benches.ship` takes the table of the model's card from it.
 """
 
 from __future__ import annotations
@@ -86,7 +89,9 @@ class Training:
 def scores(
     model: Network, images: Sequence[WholeImage], pairs: Sequence[RegisteredPair]
 ) -> dict[str, float]:
-    """Mean gains over bicubic interpolation on simulated images and, if there are any, on real pairs."""
+    """Mean gains over bicubic interpolation on simulated images and, if there are any, on real
+    pairs.
+    """
     model.flips = 1  # of all networks alike
     simulated = score_simulated(model, images)
     found = {
@@ -128,7 +133,8 @@ def main() -> None:
             entry for entry in recorded() if (entry["budget"], entry["crops"]) == (budget, crops)
         ]
         done = {entry["network"] for entry in trained if entry["seed"] == seed}
-        # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other networks have none
+        # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other
+        # networks have none
         recipe = pretraining_recipe(
             seed=seed,
             batch=batch,

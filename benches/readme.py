@@ -1,4 +1,5 @@
-"""`python -m benches.readme [DEMO_FOLDER]`: put the recorded numbers into README, so that none is typed by hand.
+"""`python -m benches.readme [DEMO_FOLDER]`: put the recorded numbers into README, so that none is
+typed by hand.
 
 With the folder of an `aeanet demo`, its scores are recorded under `results/` first.
 """

@@ -9,7 +9,9 @@ from typing import Any
 from .contenders import OTHER_FUNCTIONS, OURS
 
 MAP_HEADS, CARD = 2, 80e9
-"""Heads of the map in the scaling suite, and the memory of the card on which it stops fitting, bytes."""
+"""Heads of the map in the scaling suite, and the memory of the card on which it stops fitting,
+bytes.
+"""
 PAGE = 4096
 """The least resident memory that can be told from none, bytes."""
 
@@ -25,7 +27,9 @@ def tables(record: dict[str, Any]) -> str:
 
 
 def table(record: dict[str, Any], groups: list[str], *, only_measured: bool = False) -> str:
-    """Every contender against ours, in the same run; those that could not run with the reason, unless left out."""
+    """Every contender against ours, in the same run; those that could not run with the reason,
+    unless left out.
+    """
     lines = [
         "| case | contender | median | spread | memory | against aea |",
         "|---|---|---|---|---|---|",
@@ -46,7 +50,9 @@ def table(record: dict[str, Any], groups: list[str], *, only_measured: bool = Fa
 
 
 def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    """Median (or error, or why there is none), spread, memory, and how the first of them there is compares to ours."""
+    """Median (or error, or why there is none), spread, memory, and how the first of them there is
+    compares to ours.
+    """
     if "status" in result:
         return [result["status"], "", "", ""]
     measured = next(key for key in ("median", "error", "side", "bytes") if key in result)
@@ -75,7 +81,9 @@ def _time(milliseconds: float) -> str:
 
 
 def conversions(record: dict[str, Any], before: str = "before") -> str:
-    """Whole networks and single blocks before and after `aea_kernels.convert`, of the suite networks."""
+    """Whole networks and single blocks before and after `aea_kernels.convert`, of the suite
+    networks.
+    """
     lines = [
         "| network | image | pass | time before | converted | memory before | converted |",
         "|---|---|---|---|---|---|---|",
@@ -118,7 +126,9 @@ def scaling(record: dict[str, Any], key: str = "median") -> dict[str, list[tuple
 
 
 def slope(curve: list[tuple[int, float]], least_side: int = 128) -> float:
-    """Of time against positions in the logarithm, by least squares, from `least_side` up; 1 is linear."""
+    """Of time against positions in the logarithm, by least squares, from `least_side` up; 1 is
+    linear.
+    """
     points = [(2 * math.log(side), math.log(ms)) for side, ms in curve if side >= least_side]
     mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum(
@@ -127,7 +137,9 @@ def slope(curve: list[tuple[int, float]], least_side: int = 128) -> float:
 
 
 def figures(record: dict[str, Any], folder: Path, name: str) -> list[Path]:
-    """Time and memory against image side, and the time of every block over its floor; PNG files in `folder`."""
+    """Time and memory against image side, and the time of every block over its floor; PNG files in
+    `folder`.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -193,7 +205,9 @@ def _curve(
 
 
 def _draw_floor(record: dict[str, Any], stem: Path) -> Path | None:
-    """The floor is whichever is slower: a copy's three halves (two reads, one write), or the bare products."""
+    """The floor is whichever is slower: a copy's three halves (two reads, one write), or the bare
+    products.
+    """
     import matplotlib.pyplot as plt
 
     rows = []

@@ -1,7 +1,9 @@
-"""`python -m benches.ship RUN`: score a pretrained model, and put it into the package with its card and record.
+"""`python -m benches.ship RUN`: score a pretrained model, and put it into the package with its card
+and record.
 
-Its scores on real pairs and its warnings are those of `benches.denoising` and `benches.trust`, which measure the model
-in the package: with a new one, first run `python -m benches.ship RUN --no-cost`, then both, then this again.
+Its scores on real pairs and its warnings are those of `benches.denoising` and `benches.trust`,
+which measure the model in the package: with a new one, first run
+`python -m benches.ship RUN --no-cost`, then both, then this again.
 """
 
 import argparse
@@ -103,7 +105,8 @@ def _clean(model: Network, image: np.ndarray) -> float:
 
 
 def _on_simulated_images(model: Network, images: Sequence[WholeImage]) -> list[dict[str, Any]]:
-    """As `score_simulated`; where the result is worse than interpolation by more than `HARM`, also whether it is
+    """As `score_simulated`; where the result is worse than interpolation by more than `HARM`, also
+    whether it is
     warned of.
     """
     scores = score_simulated(model, images)
@@ -124,7 +127,9 @@ def _on_real_pairs() -> list[dict[str, Any]]:
 
 
 def _example(model: Network) -> dict[str, float]:
-    """A simulated LR image for README, `example.png`, and the picture of its restoration; its scores."""
+    """A simulated LR image for README, `example.png`, and the picture of its restoration; its
+    scores.
+    """
     image = simulate_image(
         2026, (472, 640), kind="mixed", acquisition=Acquisition(magnification=2.0, shot=1.1)
     )

@@ -1,4 +1,6 @@
-"""The whole block from x, BN, ReLU6 and residual included: forward, forward and backward, memory."""
+"""The whole block from x, BN, ReLU6 and residual included: forward, forward and backward,
+memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The networks on a whole 1280x944 image and in a training step, with the attention's share of the time."""
+"""The networks on a whole 1280x944 image and in a training step, with the attention's share of the
+time.
+"""
 
 from __future__ import annotations
 

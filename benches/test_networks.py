@@ -1,7 +1,8 @@
-"""Whole networks and single blocks before and after `aea_kernels.convert`: time, memory, and the largest image in a
-given memory.
+"""Whole networks and single blocks before and after `aea_kernels.convert`: time, memory, and the
+largest image in a given memory.
 
-Both run in turn, so whatever else the machine does meets both. On a CPU each whole network has a process of its own.
+Both run in turn, so whatever else the machine does meets both. On a CPU each whole network has a
+process of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def report(race: Race, group: str, name: str, find: Callable[[], dict[str, Any]]
         race.give_up(group, name, str(reason))
 
 
-# ---- whole networks -------------------------------------------------------------------------------------------------
+# ---- whole networks ------------------------------------------------------------------------------
 
 GROUPS = [
     *((case, case.size, False) for case in CASES),
@@ -157,14 +158,16 @@ def test_largest_image(race: Race, case: Case, name: str) -> None:
 
 
 def largest_side(name: str, case: int) -> int:
-    """Extrapolated: the peak is a constant, a term for each position, and with a map one for each pair of them."""
+    """Extrapolated: the peak is a constant, a term for each position, and with a map one for each
+    pair of them.
+    """
     terms = 3 if CASES[case].has_map and name == BEFORE else 2
     sides = CASES[case].sides[:terms]
     peaks = [measure(name, cost_of, case, (side, side), False)[0] for side in sides]
     return side_within(BUDGET, sides, peaks)
 
 
-# ---- single blocks --------------------------------------------------------------------------------------------------
+# ---- single blocks -------------------------------------------------------------------------------
 
 
 @pytest.mark.on("cpu")  # what GPUs gain is measured on whole networks

@@ -1,4 +1,6 @@
-"""Error against float64, by dtype and contender: root mean square, relative to that of the exact result."""
+"""Error against float64, by dtype and contender: root mean square, relative to that of the exact
+result.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """`python -m benches.tiling`: what exact tiles cost in time, and what they save in memory.
 
-python -m benches.tiling                                    time at 1280 x 944, memory from 4,096^2 to 8,192^2 pixels
-python -m benches.tiling --run RUN --pairs PAIRS            and quality against tile size, for a trained model
+python -m benches.tiling                                    time at 1280 x 944, memory from 4,096^2
+to 8,192^2 pixels python -m benches.tiling --run RUN --pairs PAIRS            and quality against
+tile size, for a trained model
 
 Writes `results/tiling.json` and, with a model, `results/tiling.png`.
 """
@@ -79,7 +80,9 @@ def times() -> dict[str, float]:
 
 
 def mosaics() -> list[dict[str, Any]]:
-    """Peak resident memory and seconds from file to file, each in a process of its own, at the image's own grid."""
+    """Peak resident memory and seconds from file to file, each in a process of its own, at the
+    image's own grid.
+    """
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
@@ -118,7 +121,9 @@ def stream(folder: str, side: int, kind: str) -> tuple[int, float]:
 
 
 def projection() -> dict[str, float]:
-    """FLOP of both passes' convolutions, halos included, and what that makes of a large mosaic: not measured."""
+    """FLOP of both passes' convolutions, halos included, and what that makes of a large mosaic: not
+    measured.
+    """
     model = build_model("aeanet").eval()
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
@@ -132,7 +137,9 @@ def projection() -> dict[str, float]:
 
 
 def quality(model: Network, folder: Path) -> dict[str, Any]:
-    """Mean PSNR on the test columns of pairs, and the memory of a tile, for stitched and for exact tiles."""
+    """Mean PSNR on the test columns of pairs, and the memory of a tile, for stitched and for exact
+    tiles.
+    """
     pairs = load_pairs(folder).pairs[:PAIRS]
     per_pixel, halo = bytes_per_pixel(model), reach_of(model).halo
     whole = statistics.fmean(score(restore(model, pair.lr), pair) for pair in pairs)

@@ -1,7 +1,9 @@
-"""`python -m benches.trust [PAIRS]`: how often the warnings come, on images like those of training and on others.
+"""`python -m benches.trust [PAIRS]`: how often the warnings come, on images like those of training
+and on others.
 
-python -m benches.trust --learn 600          first learn anew what the training images are like, for the shipped model
-python -m benches.trust pairs/               with the LR images of real pairs, on which no warning is expected
+python -m benches.trust --learn 600          first learn anew what the training images are like, for
+the shipped model python -m benches.trust pairs/               with the LR images of real pairs, on
+which no warning is expected
 
 Writes `results/trust.json` and prints the table of the model card.
 """
@@ -113,8 +115,8 @@ def cases(
 
 
 def measure(model: Network, reference: Reference, each: int, pairs: Path | None) -> dict[str, Any]:
-    """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts those that are warned
-    of for a lost pattern alone, and rightly.
+    """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts
+    those that are warned of for a lost pattern alone, and rightly.
     """
     kinds: dict[str, dict[str, Any]] = {}
     for group, kind, image, magnification, truth in cases(each, pairs):

@@ -1,8 +1,10 @@
-"""`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the faster are kept.
+"""`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the
+faster are kept.
 
-For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and programs a
-multiprocessor. A row that spills registers, or asks for more programs than fit, is none. The winners go to
-`aea_kernels/tiles.json`, which `planning` reads, all times to `benches/results/tune-smNN.json`. What stands there
+For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and
+programs a multiprocessor. A row that spills registers, or asks for more programs than fit, is none.
+The winners go to `aea_kernels/tiles.json`, which `planning` reads, all times to
+`benches/results/tune-smNN.json`. What stands there
 is not timed again, so that an interrupted sweep goes on where it was.
 """
 
@@ -86,7 +88,8 @@ def sweep(
     log: Path,
     deadline: float = math.inf,
 ) -> bool:
-    """Time the candidates of every case that is not in `log`, and write the log and `planning.MEASURED` after each.
+    """Time the candidates of every case that is not in `log`, and write the log and
+    `planning.MEASURED` after each.
 
     Args:
         timer: microseconds of a case with a row; infinite where the row is none.
@@ -130,7 +133,7 @@ def write_rows(architecture: int, done: dict[str, Any]) -> None:
     write_json(planning.MEASURED, table, 1)
 
 
-# ---- on a GPU -------------------------------------------------------------------------------------------------------
+# ---- on a GPU ------------------------------------------------------------------------------------
 
 
 def plan_with(case: Case, row: Row) -> None:
@@ -229,7 +232,9 @@ def programs_that_fit(case: Case, row: Row) -> int:
 
 
 def microseconds(case: Case, row: Row) -> float:
-    """Median time of the case on one input, from memory, as a CUDA graph; infinite where the row is none."""
+    """Median time of the case on one input, from memory, as a CUDA graph; infinite where the row is
+    none.
+    """
     if row[3] > programs_that_fit(case, row):
         return math.inf
     plan_with(case, row)

@@ -1,6 +1,8 @@
-"""Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device cuda`` on a GPU.
+"""Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device
+cuda`` on a GPU.
 
-Properties are tried on the same examples in every session; `--hypothesis-profile=explore` draws others each time.
+Properties are tried on the same examples in every session; `--hypothesis-profile=explore` draws
+others each time.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""README.md as a specification: its Python runs, its commands, names and links exist, its numbers are recorded ones."""
+"""README.md as a specification: its Python runs, its commands, names and links exist, its numbers
+are recorded ones.
+"""
 
 import io
 import pkgutil
@@ -100,7 +102,9 @@ def assert_known_to_pytest(words: list[str], config: pytest.Config) -> None:
 def test_a_shell_line_names_what_exists(
     line: str, options_of_benches: set[str], pytestconfig: pytest.Config
 ) -> None:
-    """Arguments of `aeanet` are parsed, without running the command; options of other programs are known to them."""
+    """Arguments of `aeanet` are parsed, without running the command; options of other programs are
+    known to them.
+    """
     known = 0
     for words in (shlex.split(part, comments=True) for part in re.split(r"&&|;", line)):
         for program in ("aeanet", "pytest", "benches"):

@@ -1,4 +1,6 @@
-"""The backends: one file or folder each, never importing one another, and the choice between them."""
+"""The backends: one file or folder each, never importing one another, and the choice between
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,28 @@ from . import eager
 
 BACKENDS = ("auto", "eager", "triton", "naive")
 AUTO_ON_CUDA = "eager"
-"""Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed on one."""
+"""Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed
+on one.
+"""
 _chosen = "auto"
-"""A plain global, for the whole process: torch.compile guards on it, which it cannot on a context variable."""
+"""A plain global, for the whole process: torch.compile guards on it, which it cannot on a context
+variable.
+"""
 
 
 class use_backend:
-    """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or ``"naive"``.
+    """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or
+    ``"naive"``.
 
-    "eager" is PyTorch's operations, on any device. "triton" is the Triton kernels, on CUDA devices. "naive" is the
-    paper's equations as they are written, attention map included, to compare with. "auto", the default, is eager, on
-    CUDA devices too: the kernels agree with it in Triton's interpreter, but not yet in all tests on a device.
+    "eager" is PyTorch's operations, on any device. "triton" is the Triton kernels, on CUDA devices.
+    "naive" is the paper's equations as they are written, attention map included, to compare with.
+    "auto", the default, is eager, on CUDA devices too: the kernels agree with it in Triton's
+    interpreter, but not yet in all tests on a device.
 
     As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
-    ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend of its forward pass.
-    There is no silent fallback: where "triton" cannot run, the first call raises RuntimeError.
+    ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend
+    of its forward pass. There is no silent fallback: where "triton" cannot run, the first call
+    raises RuntimeError.
 
     Raises:
         ValueError: the name is not one of the four.
@@ -61,13 +70,15 @@ def backend_name() -> str:
 
 
 def resolved(name: str, device: torch.device) -> str:
-    """Who computes for tensors on `device` where `name` was asked for: "eager", "triton" or "naive"."""
+    """Who computes for tensors on `device` where `name` was asked for: "eager", "triton" or
+    "naive".
+    """
     return name if name != "auto" else AUTO_ON_CUDA if device.type == "cuda" else "eager"
 
 
 def primitives(name: str, device: torch.device, *, families: bool = False) -> ModuleType:
-    """The module of the primitives of `ops.py`, or with `families` of `families/ops.py`, for tensors on `device`;
-    "naive" has none and never asks.
+    """The module of the primitives of `ops.py`, or with `families` of `families/ops.py`, for
+    tensors on `device`; "naive" has none and never asks.
 
     Raises:
         RuntimeError: the backend cannot run there.

@@ -1,4 +1,6 @@
-"""Networks of other people: their attention replaced in place, with the same weights and the same results."""
+"""Networks of other people: their attention replaced in place, with the same weights and the same
+results.
+"""
 
 from __future__ import annotations
 
@@ -32,23 +34,26 @@ def convert(
     retrain: bool = False,
     strict: bool = True,
 ) -> ConversionReport:
-    """Replace the attention of a network in place by this library's, wherever the result stays the same.
+    """Replace the attention of a network in place by this library's, wherever the result stays the
+    same.
 
-    A module is found by its class name and its parts, and its results are compared in float64 on random numbers before
-    it is replaced; the library that it comes from is not imported. The objects stay, so do the names in `state_dict`,
-    the parameters in an optimiser, and hooks. The network itself may be such a module.
+    A module is found by its class name and its parts, and its results are compared in float64 on
+    random numbers before it is replaced; the library that it comes from is not imported. The
+    objects stay, so do the names in `state_dict`, the parameters in an optimiser, and hooks. The
+    network itself may be such a module.
 
     Args:
         model: the network; it is not copied.
         filter: given the name and the module, whether it may be replaced; by default each may.
-        retrain: replace softmax attention too, by linear attention that starts with its norm and projections. Its
-            results differ, so the network must be trained again. `AugmentedAttention` has other names in `state_dict`;
-            it loads them, and the original's too, which it translates.
+        retrain: replace softmax attention too, by linear attention that starts with its norm and
+            projections. Its results differ, so the network must be trained again.
+            `AugmentedAttention` has other names in `state_dict`; it loads them, and the original's
+            too, which it translates.
         strict: raise if nothing was replaced.
 
     Returns:
-        A report of every attention-like module: replaced, or left alone and why. It can check the replacements on
-        inputs of yours, and revert them.
+        A report of every attention-like module: replaced, or left alone and why. It can check the
+        replacements on inputs of yours, and revert them.
 
     Raises:
         TypeError: model is no torch.nn.Module.
@@ -78,7 +83,9 @@ def _search(
     allowed: Callable[[str, nn.Module], bool] | None,
     retrain: bool,
 ) -> None:
-    """Add an entry for each attention-like module under `module`, the outermost that is recognised."""
+    """Add an entry for each attention-like module under `module`, the outermost that is
+    recognised.
+    """
     if module in seen:
         return
     seen.add(module)
@@ -118,14 +125,16 @@ def is_known_attention(module: nn.Module) -> bool:
 
 
 def from_nonlocal(module: nn.Module) -> AugmentedAttention:
-    """A non-local block in mode `dot_product` as an `AugmentedAttention` of its own, with the same results.
+    """A non-local block in mode `dot_product` as an `AugmentedAttention` of its own, with the same
+    results.
 
-    It has one head, no references and no norm; BN after the output becomes part of the output projection, with its
-    running statistics, as in prediction. `module` stays as it is, and the two share no parameters.
+    It has one head, no references and no norm; BN after the output becomes part of the output
+    projection, with its running statistics, as in prediction. `module` stays as it is, and the two
+    share no parameters.
 
     Args:
-        module: mmcv's `NonLocal1d`, `2d`, `3d`, SlowFast's, pytorchvideo's or AlexHex7's non-local block, converted or
-            not.
+        module: mmcv's `NonLocal1d`, `2d`, `3d`, SlowFast's, pytorchvideo's or AlexHex7's non-local
+            block, converted or not.
 
     Raises:
         ValueError: another module, another mode, or subsampled keys.

@@ -1,6 +1,8 @@
-"""Checkpoints of a block from before its conversion to `AugmentedAttention`, whose parameters have other names.
+"""Checkpoints of a block from before its conversion to `AugmentedAttention`, whose parameters have
+other names.
 
-The conversion takes the parameters over by the same description, so that both give the same weights.
+The conversion takes the parameters over by the same description, so that both give the same
+weights.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .replacing import LeftAloneError
 class Rows:
     """The rows of one layer of the original that a layer of the block takes.
 
-    The layer's rows are `groups` times `parts` equal parts; of each group it is the part number `part`.
+    The layer's rows are `groups` times `parts` equal parts; of each group it is the part number
+    `part`.
     """
 
     layer: str
@@ -28,7 +31,9 @@ class Rows:
     groups: int = 1
 
     def of(self, parameter: Tensor) -> Tensor:
-        """(groups * parts * n, in, 1, ...) -> (groups * n, in), or without the other axes, as of a bias."""
+        """(groups * parts * n, in, 1, ...) -> (groups * n, in), or without the other axes, as of a
+        bias.
+        """
         rows = parameter.flatten(1) if parameter.dim() > 1 else parameter
         return rows.unflatten(0, (self.groups, self.parts, -1))[:, self.part].flatten(0, 1)
 
@@ -39,10 +44,13 @@ Sources = dict[str, Rows | None]
 
 @dataclass(frozen=True)
 class Origin:
-    """Which of the original's parameters the block takes: called as a pre-hook of `load_state_dict`.
+    """Which of the original's parameters the block takes: called as a pre-hook of
+    `load_state_dict`.
 
-    It translates where all parameters that the block takes have their original names; what else the original had in
-    its checkpoint is dropped. Other checkpoints stay as they are, so PyTorch reports the names that they lack.
+    It translates where all parameters that the block takes have their original names; what else the
+    original had in
+    its checkpoint is dropped. Other checkpoints stay as they are, so PyTorch reports the names that
+    they lack.
     """
 
     sources: Sources

@@ -1,4 +1,6 @@
-"""A module before and after its replacement, in float64 on a copy of its numbers; the module itself stays as it is."""
+"""A module before and after its replacement, in float64 on a copy of its numbers; the module itself
+stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
 
 
 class InFloat64(TorchFunctionMode):
-    """Casts to a narrower dtype stay in float64, so that a module with casts inside can be compared to all digits."""
+    """Casts to a narrower dtype stay in float64, so that a module with casts inside can be compared
+    to all digits.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _CASTS:
@@ -96,7 +100,9 @@ def run(
     *,
     training: bool,
 ) -> Any:
-    """The module's result for arguments in float64 with `numbers` as its parameters and buffers, which may change."""
+    """The module's result for arguments in float64 with `numbers` as its parameters and buffers,
+    which may change.
+    """
     default = torch.get_default_dtype()
     with (
         torch.no_grad(),
@@ -115,7 +121,9 @@ def run(
 
 
 def difference(got: Any, expected: Any) -> float:
-    """The largest deviation between two results, relative to the largest number of the expected one."""
+    """The largest deviation between two results, relative to the largest number of the expected
+    one.
+    """
     if isinstance(expected, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             return float("inf")
@@ -140,7 +148,9 @@ def deviation(
     *,
     training: bool,
 ) -> float:
-    """How far the replacement's result is from the original's; the module is original before and after it."""
+    """How far the replacement's result is from the original's; the module is original before and
+    after it.
+    """
     expected = run(change.module, numbers, args, kwargs, training=training)
     change.apply()
     try:

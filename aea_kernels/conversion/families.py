@@ -1,7 +1,8 @@
-"""Blocks of the other families of attention whose keys enter by a sum: `relu_linear_attention`, `efficient_attention`
-and `channel_attention`.
+"""Blocks of the other families of attention whose keys enter by a sum: `relu_linear_attention`,
+`efficient_attention` and `channel_attention`.
 
-Parameters are the original's own, and so are most modules; between them q, k and v are read where they are.
+Parameters are the original's own, and so are most modules; between them q, k and v are read where
+they are.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def reach_of_convolutions(module: nn.Module) -> int:
 
 
 class MapBlock(Converted):
-    """A block on feature maps (N, C, *spatial), whose sums over positions also add over the tiles of an image."""
+    """A block on feature maps (N, C, *spatial), whose sums over positions also add over the tiles
+    of an image.
+    """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Other arguments go to the original's forward."""
@@ -65,7 +68,9 @@ class MapBlock(Converted):
         return self.finish(as_map(self.attend(query, value, keys), x), x)
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:
-        """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over tiles."""
+        """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over
+        tiles.
+        """
         projected = self.projected(x)
         if core is not None:
             projected = tuple(part[..., core[0], core[1]] for part in projected)
@@ -91,11 +96,13 @@ class MapBlock(Converted):
         raise NotImplementedError
 
 
-# ---- divided by the sum of the scores, queries and keys through ReLU ------------------------------------------------
+# ---- divided by the sum of the scores, queries and keys through ReLU -----------------------------
 
 
 class ReluBlock(Converted):
-    """Queries, keys and values of several scales of a map: each scale has heads of its own and is read where it is."""
+    """Queries, keys and values of several scales of a map: each scale has heads of its own and is
+    read where it is.
+    """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Other arguments go to the original's forward."""
@@ -115,7 +122,9 @@ class ReluBlock(Converted):
         return self.finish(torch.cat(attended, 1), x)
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> ReluSummary:
-        """The keys of x (N, C, H, W), or of the rows and columns `core` of it: what adds over tiles."""
+        """The keys of x (N, C, H, W), or of the rows and columns `core` of it: what adds over
+        tiles.
+        """
         scales = self.scales(x, core)
         return ReluSummary(
             torch.cat([summarize_relu(key, value).sums for _, key, value in scales], 1)
@@ -124,7 +133,9 @@ class ReluBlock(Converted):
     def scales(
         self, x: Tensor, core: tuple[slice, slice] | None = None
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Queries, keys and values, (N, H, positions, E) each, at every scale of the map or of its part `core`."""
+        """Queries, keys and values, (N, H, positions, E) each, at every scale of the map or of its
+        part `core`.
+        """
         width = self.width
         parts = []
         for qkv in self.projected(x):
@@ -153,7 +164,9 @@ class ReluBlock(Converted):
 
 
 class LiteMLA(ReluBlock):
-    """EfficientViT's multi-scale linear attention (Cai et al., ICCV 2023), as its authors and timm have it."""
+    """EfficientViT's multi-scale linear attention (Cai et al., ICCV 2023), as its authors and timm
+    have it.
+    """
 
     @property
     def width(self) -> int:
@@ -222,11 +235,13 @@ def _swap_relu(module: Any, function: Any, replacement: type[ReluBlock]) -> list
     return [ClassSwap(module, replacement)]
 
 
-# ---- softmax of k over positions, of q over channels ----------------------------------------------------------------
+# ---- softmax of k over positions, of q over channels ---------------------------------------------
 
 
 class EfficientAttention(MapBlock):
-    """The linear attention of denoising-diffusion U-Nets (lucidrains), with or without memory keys and a norm first."""
+    """The linear attention of denoising-diffusion U-Nets (lucidrains), with or without memory keys
+    and a norm first.
+    """
 
     def projected(self, x: Tensor) -> tuple[Tensor, ...]:
         this: Any = self
@@ -293,7 +308,8 @@ class DividedEfficientAttention(EfficientAttention):
 class UnitNormedEfficientAttention(EfficientAttention):
     """Where both norms are ``x / |x| * g * sqrt(C)`` over the C channels of a position.
 
-    They are computed here, as PyTorch's norm over an axis that is not the innermost takes longer than the attention.
+    They are computed here, as PyTorch's norm over an axis that is not the innermost takes longer
+    than the attention.
     """
 
     def normed(self, norm: Any, x: Tensor) -> Tensor:
@@ -321,7 +337,7 @@ def swap_efficient(module: Any) -> list[ClassSwap]:
     return [ClassSwap(module, kind) for kind in kinds]
 
 
-# ---- channels on channels -------------------------------------------------------------------------------------------
+# ---- channels on channels ------------------------------------------------------------------------
 
 
 class TransposedAttention(MapBlock):
@@ -336,7 +352,9 @@ class TransposedAttention(MapBlock):
         return summarize_channels(query, key)
 
     def attend(self, query: Tensor, value: Tensor, keys: ChannelSummary) -> Tensor:
-        """With the output projection: it and the maps of all heads are one matrix, applied once at each position."""
+        """With the output projection: it and the maps of all heads are one matrix, applied once at
+        each position.
+        """
         this: Any = self
         weight = this.project_out.weight.flatten(1)
         with without_autocast(value.device):
@@ -351,7 +369,9 @@ class TransposedAttention(MapBlock):
 
 
 class CrossCovariance(Converted):
-    """XCiT's cross-covariance attention, XCA (El-Nouby et al., NeurIPS 2021): tokens (N, positions, C)."""
+    """XCiT's cross-covariance attention, XCA (El-Nouby et al., NeurIPS 2021): tokens (N, positions,
+    C).
+    """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Other arguments go to the original's forward."""
@@ -376,7 +396,9 @@ class CrossCovariance(Converted):
 
 
 def projected_maps(weight: Tensor, maps: Tensor) -> Tensor:
-    """The output projection (C, H * E) after the maps of all heads (N, H, E, E): one matrix an image, (N, C, H * E)."""
+    """The output projection (C, H * E) after the maps of all heads (N, H, E, E): one matrix an
+    image, (N, C, H * E).
+    """
     heads = weight.to(maps.dtype).unflatten(1, maps.shape[1:3]).transpose(0, 1)  # (H, C, E)
     return (heads @ maps).transpose(1, 2).flatten(2)
 
@@ -403,7 +425,7 @@ def no_dropout(name: str, dropout: Any) -> None:
         )
 
 
-# ---- to try them on -------------------------------------------------------------------------------------------------
+# ---- to try them on ------------------------------------------------------------------------------
 
 
 def probe_map(module: Any) -> tuple[Tensor]:

@@ -1,8 +1,9 @@
-"""Non-local blocks (Wang et al., CVPR 2018, arXiv:1711.07971) in mode `dot_product`: scores divided by the number of
-keys, ``y = x + norm(out(theta(x) . phi(x)^T g(x) / L))``.
+"""Non-local blocks (Wang et al., CVPR 2018, arXiv:1711.07971) in mode `dot_product`: scores divided
+by the number of keys, ``y = x + norm(out(theta(x) . phi(x)^T g(x) / L))``.
 
-Without a norm, and in prediction with BN after the output, which is then a factor and a constant of each channel, the
-whole block is ``x + M zh``: see `folding.py`. Pooled keys have a summary of their own.
+Without a norm, and in prediction with BN after the output, which is then a factor and a constant of
+each channel, the whole block is ``x + M zh``: see `folding.py`. Pooled keys have a summary of their
+own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Parts(NamedTuple):
 
 
 class NonLocal(Converted):
-    """A non-local block in mode `dot_product`: x (N, C, *spatial) -> the same shape, without the (N x L) map."""
+    """A non-local block in mode `dot_product`: x (N, C, *spatial) -> the same shape, without the (N
+    x L) map.
+    """
 
     reach = 0
 
@@ -79,7 +82,9 @@ class NonLocal(Converted):
         return x + as_map(attend(positions(x, 1), whole), x) + shift
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> KeySummary:
-        """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over tiles."""
+        """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over
+        tiles.
+        """
         parts, pooling = self.parts(), self.step
         source = self.pooled(x)
         key, value = parts.key(source), parts.value(source)
@@ -90,7 +95,9 @@ class NonLocal(Converted):
 
     @property
     def step(self) -> int:
-        """How many positions in each direction are pooled to one key; 0 where the windows overlap or differ."""
+        """How many positions in each direction are pooled to one key; 0 where the windows overlap
+        or differ.
+        """
         pool = self.parts().pool
         if pool is None:
             return 1
@@ -117,7 +124,9 @@ class NonLocalOfMMCV(NonLocal):
 
 
 class NonLocalOfAlexHex(NonLocal):
-    """`g`, `theta`, `phi` and `W`, pools after `g` and `phi` (AlexHex7/Non-local_pytorch and its many copies)."""
+    """`g`, `theta`, `phi` and `W`, pools after `g` and `phi` (AlexHex7/Non-local_pytorch and its
+    many copies).
+    """
 
     def parts(self) -> Parts:
         this: Any = self
@@ -128,7 +137,9 @@ class NonLocalOfAlexHex(NonLocal):
 
 
 class NonLocalOfSlowFast(NonLocal):
-    """`conv_theta`, `conv_phi`, `conv_g`, `conv_out`, a pool before keys and values (SlowFast, pytorchvideo)."""
+    """`conv_theta`, `conv_phi`, `conv_g`, `conv_out`, a pool before keys and values (SlowFast,
+    pytorchvideo).
+    """
 
     def parts(self) -> Parts:
         this: Any = self
@@ -142,7 +153,7 @@ class NonLocalOfSlowFast(NonLocal):
         return x if pool is None else pool(x)
 
 
-# ---- recognised -----------------------------------------------------------------------------------------------------
+# ---- recognised ----------------------------------------------------------------------------------
 
 
 def swap_mmcv(module: Any) -> list[ClassSwap]:
@@ -194,7 +205,7 @@ def _other_mode(mode: str) -> str:
     return f"mode {mode}: its scores are no products divided by the number of keys, so there is no sum over the keys"
 
 
-# ---- weights --------------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------
 
 
 def _weight_and_bias(conv: Any) -> tuple[Tensor, Tensor]:
@@ -204,12 +215,16 @@ def _weight_and_bias(conv: Any) -> tuple[Tensor, Tensor]:
 
 
 def folds(norm: Any) -> bool:
-    """Whether the norm is a factor and a constant of each channel: BN with its running statistics."""
+    """Whether the norm is a factor and a constant of each channel: BN with its running
+    statistics.
+    """
     return isinstance(norm, BATCH_NORM) and not norm.training and norm.running_mean is not None
 
 
 def folded_output(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Output projection and the BN after it as one projection, in the accumulation dtype; without BN as it is."""
+    """Output projection and the BN after it as one projection, in the accumulation dtype; without
+    BN as it is.
+    """
     weight, bias = _weight_and_bias(conv)
     if norm is None:
         return weight, bias

@@ -1,4 +1,6 @@
-"""Attention processors for diffusers: what `Attention.set_processor` takes, without importing diffusers."""
+"""Attention processors for diffusers: what `Attention.set_processor` takes, without importing
+diffusers.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,13 @@ from .replacing import LeftAloneError, NewAttribute, OtherKindError
 
 
 class ReluAttentionProcessor:
-    """SANA's linear attention (Xie et al., ICLR 2025) by `aea.relu_linear_attention`: the results of diffusers' own.
+    """SANA's linear attention (Xie et al., ICLR 2025) by `aea.relu_linear_attention`: the results
+    of diffusers' own.
 
-    ``attention.set_processor(aea.ReluAttentionProcessor())`` replaces `SanaLinearAttnProcessor2_0`; with `parts=2`
-    `PAGIdentitySanaLinearAttnProcessor2_0`, with `parts=3` `PAGCFGSanaLinearAttnProcessor2_0`, in which the last of so
-    many equal parts of the batch passes through the values alone (perturbed attention guidance).
+    ``attention.set_processor(aea.ReluAttentionProcessor())`` replaces `SanaLinearAttnProcessor2_0`;
+    with `parts=2` `PAGIdentitySanaLinearAttnProcessor2_0`, with `parts=3`
+    `PAGCFGSanaLinearAttnProcessor2_0`, in which the last of so many equal parts of the batch passes
+    through the values alone (perturbed attention guidance).
     """
 
     def __init__(self, parts: int = 1) -> None:
@@ -30,7 +34,9 @@ class ReluAttentionProcessor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """hidden_states (N, positions, C) -> (N, positions, out); the mask is not read, as in diffusers."""
+        """hidden_states (N, positions, C) -> (N, positions, out); the mask is not read, as in
+        diffusers.
+        """
         perturbed = None
         if self.parts > 1:
             *attending, perturbed = hidden_states.chunk(self.parts)
@@ -49,10 +55,12 @@ class ReluAttentionProcessor:
 
 
 class LinearAttentionProcessor:
-    """`aea.linear_attention` in place of a softmax, scores divided by the number of keys: to be trained (again).
+    """`aea.linear_attention` in place of a softmax, scores divided by the number of keys: to be
+    trained (again).
 
-    ``attention.set_processor(aea.LinearAttentionProcessor())`` on diffusers' `Attention`, self- or cross-attention, on
-    tokens (N, positions, C) or maps (N, C, H, W), with its norms, projections and residual.
+    ``attention.set_processor(aea.LinearAttentionProcessor())`` on diffusers' `Attention`, self- or
+    cross-attention, on tokens (N, positions, C) or maps (N, C, H, W), with its norms, projections
+    and residual.
     """
 
     def __call__(

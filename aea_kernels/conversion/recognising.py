@@ -1,4 +1,6 @@
-"""Which modules are attention that can be replaced: by class name, by structure, and by their results."""
+"""Which modules are attention that can be replaced: by class name, by structure, and by their
+results.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from .comparing import deviation, random_numbers
 from .replacing import Change, Converted, LeftAloneError, OtherKindError, no_hooks_inside
 
 TOLERANCE = 1e-9
-"""Largest deviation of an exact replacement in float64, relative to the largest number of the result."""
+"""Largest deviation of an exact replacement in float64, relative to the largest number of the
+result.
+"""
 _ATTENTION = re.compile(r"attention|attn|non_?local|mla$|xca|mdta|sablock", re.IGNORECASE)
 
 
@@ -23,8 +27,9 @@ _ATTENTION = re.compile(r"attention|attn|non_?local|mla$|xca|mdta|sablock", re.I
 class Recogniser:
     """One kind of block that other libraries have, and what replaces it.
 
-    `changes` looks at the structure and returns the replacements that come into question, in the order in which they
-    are tried, or raises LeftAloneError. `probe` returns arguments on which an exact one is tried.
+    `changes` looks at the structure and returns the replacements that come into question, in the
+    order in which they are tried, or raises LeftAloneError. `probe` returns arguments on which an
+    exact one is tried.
     """
 
     package: str
@@ -66,9 +71,11 @@ class Recogniser:
             ) from error
 
     def _first_equal(self, module: nn.Module, candidates: Sequence[Change]) -> Change:
-        """The first that gives what the original gives, with random numbers in place of its parameters.
+        """The first that gives what the original gives, with random numbers in place of its
+        parameters.
 
-        Class names and parts do not show a softmax over another axis, or any other difference in `forward`.
+        Class names and parts do not show a softmax over another axis, or any other difference in
+        `forward`.
         """
         numbers = random_numbers(module)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # where they are compared
@@ -101,8 +108,8 @@ def looks_like_attention(module: nn.Module) -> bool:
 def recognise(
     module: nn.Module, recognisers: Iterable[Recogniser], *, retrain: bool
 ) -> tuple[Change | None, str, str] | None:
-    """The replacement of a module that one of the recognisers answers to, "exact" or "retrain", and how it computes; or
-    None, "left alone" and the reason. None alone if none answers to it.
+    """The replacement of a module that one of the recognisers answers to, "exact" or "retrain", and
+    how it computes; or None, "left alone" and the reason. None alone if none answers to it.
     """
     answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
     if not answering:

@@ -1,8 +1,9 @@
 """How one module is changed in place, and back.
 
-The object stays: its name in the network, its parameters, its entries in `state_dict`, its hooks and every reference to
-it. It only gets another class, one that computes the same from the same submodules and has the original class as a
-base, so `isinstance` and the original's other methods stay too.
+The object stays: its name in the network, its parameters, its entries in `state_dict`, its hooks
+and every reference to it. It only gets another class, one that computes the same from the same
+submodules and has the original class as a base, so `isinstance` and the original's other methods
+stay too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class LeftAloneError(Exception):
 
 
 class OtherKindError(LeftAloneError):
-    """The module is not of the kind that a recogniser knows, though it has its class name and parts."""
+    """The module is not of the kind that a recogniser knows, though it has its class name and
+    parts.
+    """
 
 
 class Change(Protocol):
@@ -39,10 +42,13 @@ class Change(Protocol):
 
 
 class Converted(nn.Module):
-    """What a converted module computes: a base put before the original class, see `converted_class`."""
+    """What a converted module computes: a base put before the original class, see
+    `converted_class`.
+    """
 
     keys: Any = None
-    """In prediction, attend to these summed keys (`summarize`) instead of those of the input; None, the default: to it.
+    """In prediction, attend to these summed keys (`summarize`) instead of those of the input; None,
+    the default: to it.
 
     Summaries of float64 are cast to what the attention works in.
     """
@@ -63,7 +69,9 @@ class Converted(nn.Module):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[type, type], Any]:
-        """Pickled as its two bases, which can be imported; the class itself is made when it is needed."""
+        """Pickled as its two bases, which can be imported; the class itself is made when it is
+        needed.
+        """
         replacement, original = type(self).__bases__
         return _rebuild, (replacement, original), self.__getstate__()
 
@@ -132,7 +140,9 @@ _HOOKS = (
 
 
 class Become:
-    """The module takes over class, parameters and parts of another one; its hooks and mode stay its own."""
+    """The module takes over class, parameters and parts of another one; its hooks and mode stay its
+    own.
+    """
 
     def __init__(self, module: nn.Module, other: nn.Module) -> None:
         self.module = module
@@ -153,7 +163,7 @@ class Become:
         self.module.train(training)
 
 
-# ---- what recognisers ask about the parts of a module ---------------------------------------------------------------
+# ---- what recognisers ask about the parts of a module --------------------------------------------
 
 
 def pointwise(name: str, conv: Any) -> Any:
@@ -172,13 +182,15 @@ def pointwise(name: str, conv: Any) -> Any:
 
 
 def no_hooks_inside(module: nn.Module) -> None:
-    """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is not called."""
+    """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is
+    not called.
+    """
     for name, part in module.named_modules():
         if name and (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks):
             raise LeftAloneError(f"{name} has hooks, which would not run")
 
 
-# ---- maps and positions ---------------------------------------------------------------------------------------------
+# ---- maps and positions --------------------------------------------------------------------------
 
 
 def convolved(module: Any, x: Tensor) -> Tensor:
@@ -209,7 +221,9 @@ def is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, ...) and bias (O,)."""
+    """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, ...) and bias
+    (O,).
+    """
     images, channels, *spatial = x.shape
     groups = channels // weight.shape[1]
     if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:

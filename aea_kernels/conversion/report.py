@@ -21,7 +21,8 @@ class Conversion:
     Attributes:
         path: its name in the network, "" for the network itself.
         class_name: of the original.
-        result: "exact" (same weights, same results), "retrain" (its weights as a start) or "left alone".
+        result: "exact" (same weights, same results), "retrain" (its weights as a start) or "left
+            alone".
         why: what computes now, or why the module was left alone.
         module: the module itself.
         change: the replacement; None for a module left alone.
@@ -78,7 +79,9 @@ class ConversionReport:
             self._active = True
 
     def revert(self) -> None:
-        """Give every module back what it was. Exact ones keep what was trained since; retrained ones lose it."""
+        """Give every module back what it was. Exact ones keep what was trained since; retrained
+        ones lose it.
+        """
         if self._active:
             for entry in reversed(self.replaced):
                 if entry.change is not None:
@@ -86,21 +89,24 @@ class ConversionReport:
             self._active = False
 
     def check(self, inputs: Any, *, tolerance: float = TOLERANCE) -> float:
-        """Compare each exact replacement with its original, on what it is given when the network runs on `inputs`.
+        """Compare each exact replacement with its original, on what it is given when the network
+        runs on `inputs`.
 
-        Both compute in float64 on the CPU, with the weights that they have now, in prediction and in training. The
-        network itself runs once in prediction. Afterwards it is as it was.
+        Both compute in float64 on the CPU, with the weights that they have now, in prediction and
+        in training. The network itself runs once in prediction. Afterwards it is as it was.
 
         Args:
-            inputs: a tensor, a tuple of positional or a mapping of keyword arguments of the network.
-            tolerance: on the largest deviation relative to the largest number of the original's result.
+            inputs: a tensor, a tuple of positional or a mapping of keyword arguments of the
+                network.
+            tolerance: on the largest deviation relative to the largest number of the original's
+                result.
 
         Returns:
             The worst deviation.
 
         Raises:
-            ValueError: a deviation beyond the tolerance (the message names the worst module), a replaced module that
-                did not run, or nothing replaced exactly to check.
+            ValueError: a deviation beyond the tolerance (the message names the worst module), a
+                replaced module that did not run, or nothing replaced exactly to check.
         """
         exact = [entry for entry in self.replaced if entry.result == "exact"]
         if not self._active or not exact:

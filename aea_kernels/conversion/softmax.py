@@ -1,4 +1,5 @@
-"""Blocks with a softmax over the keys, which becomes a division by their number: other results, so to be trained again.
+"""Blocks with a softmax over the keys, which becomes a division by their number: other results, so
+to be trained again.
 
 Their norm and projections are where the training starts.
 """
@@ -18,7 +19,9 @@ from .replacing import Become, Change, LeftAloneError, NewAttribute, OtherKindEr
 
 
 class TokenAttention(AugmentedAttention):
-    """`AugmentedAttention` without its residual, on tokens (N, positions, C): called as MONAI's `SABlock`."""
+    """`AugmentedAttention` without its residual, on tokens (N, positions, C): called as MONAI's
+    `SABlock`.
+    """
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Raises ValueError for a mask, for which there is no sum over the keys."""
@@ -29,7 +32,9 @@ class TokenAttention(AugmentedAttention):
 
 
 class HiddenStatesAttention(AugmentedAttention):
-    """`AugmentedAttention` called as diffusers' `Attention`: on maps (N, C, H, W), or tokens (N, positions, C)."""
+    """`AugmentedAttention` called as diffusers' `Attention`: on maps (N, C, H, W), or tokens (N,
+    positions, C).
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -53,7 +58,7 @@ def _no(name: str, argument: Tensor | None) -> None:
         )
 
 
-# ---- recognised -----------------------------------------------------------------------------------------------------
+# ---- recognised ----------------------------------------------------------------------------------
 
 
 def become_monai_block(module: Any) -> list[Change]:
@@ -153,18 +158,21 @@ def _check_diffusers(module: Any) -> None:
         raise LeftAloneError("several queries share a head of keys")
 
 
-# ---- the new block --------------------------------------------------------------------------------------------------
+# ---- the new block -------------------------------------------------------------------------------
 
 
 def _parted(layer: str, groups: int = 1) -> Sources:
-    """Queries, keys and values of one layer: one after another, or so in each of its heads, `groups` of them."""
+    """Queries, keys and values of one layer: one after another, or so in each of its heads,
+    `groups` of them.
+    """
     return {own: Rows(layer, part, 3, groups) for part, own in enumerate(("query", "key", "value"))}
 
 
 def _augmented(
     cls: type[AugmentedAttention], module: Any, sources: Sources, heads: int
 ) -> AugmentedAttention:
-    """Plain self-attention that starts from the original's GroupNorm, if it has one, and its projections.
+    """Plain self-attention that starts from the original's GroupNorm, if it has one, and its
+    projections.
 
     It loads checkpoints of the original too.
     """
@@ -191,6 +199,7 @@ def _augmented(
     block.load_state_dict(start)
     if isinstance(block.norm, nn.GroupNorm) and norm is not None:
         block.norm.eps = norm.eps
-    # without the module as its first argument, since another object takes this block's parts over (`Become`)
+    # without the module as its first argument, since another object takes this block's parts over
+    # (`Become`)
     block._register_load_state_dict_pre_hook(origin)
     return block

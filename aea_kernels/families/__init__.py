@@ -1,12 +1,14 @@
-"""Global attention with other scores whose keys enter by sums over positions too: three families, one file each.
+"""Global attention with other scores whose keys enter by sums over positions too: three families,
+one file each.
 
-Each is two passes over queries, keys and values, with a summary of the keys between them that adds over tiles, images
-and processes. `ops.py` has the primitives, `autograd.py` their derivatives.
+Each is two passes over queries, keys and values, with a summary of the keys between them that adds
+over tiles, images and processes. `ops.py` has the primitives, `autograd.py` their derivatives.
 
-On Triton kernels a head of up to 128 channels is read once and its gradient written once in each backward pass. A wider
-head costs more. Forward, it is read once for every 128 channels of the other side, and queries of a softmax twice.
-Backward, plain operations stand around the kernels of the first family: they read and write maps of the head's size 20
-to 30 times, half of them in float32, in place of 3 or 4 times, and hold up to five such maps at a time.
+On Triton kernels a head of up to 128 channels is read once and its gradient written once in each
+backward pass. A wider head costs more. Forward, it is read once for every 128 channels of the other
+side, and queries of a softmax twice. Backward, plain operations stand around the kernels of the
+first family: they read and write maps of the head's size 20 to 30 times, half of them in float32,
+in place of 3 or 4 times, and hold up to five such maps at a time.
 """
 
 from .channel import (

@@ -1,7 +1,7 @@
 """The primitives of the families as torch.autograd.Functions.
 
-First derivatives run on the fused primitives; a backward that must itself be differentiable runs on plain operations,
-with copies of the feature maps' size. So does all that torch.func transforms.
+First derivatives run on the fused primitives; a backward that must itself be differentiable runs on
+plain operations, with copies of the feature maps' size. So does all that torch.func transforms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def phi_of(x: Tensor, maximum: Tensor | None) -> Tensor:
 
 
 class PhiOuterSum(Function):
-    """`ops.phi_outer_sum`: key (B, H, L, E), value (B, H, L, D) -> sums (B, H, E, D+1), maximum, not differentiable."""
+    """`ops.phi_outer_sum`: key (B, H, L, E), value (B, H, L, D) -> sums (B, H, E, D+1), maximum,
+    not differentiable.
+    """
 
     @staticmethod
     def forward(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
@@ -67,7 +69,9 @@ class PhiOuterSum(Function):
 
 
 class PhiApply(Function):
-    """`ops.phi_apply`: query (B, H, N, E), matrix (B, H, E, D), or (B, H, E, D+1) for "relu" -> (B, H, N, D)."""
+    """`ops.phi_apply`: query (B, H, N, E), matrix (B, H, E, D), or (B, H, E, D+1) for "relu" -> (B,
+    H, N, D).
+    """
 
     @staticmethod
     def forward(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
@@ -116,7 +120,9 @@ class PhiApply(Function):
 
 
 class OuterSumAndSquares(Function):
-    """`ops.outer_sum_and_squares`: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), (B, H, A), (B, H, E)."""
+    """`ops.outer_sum_and_squares`: a (B, H, N, A), b (B, H, N, E) -> (B, H, A, E), (B, H, A), (B,
+    H, E).
+    """
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,5 +154,7 @@ class OuterSumAndSquares(Function):
 
 
 def _finite(maximum: Tensor) -> Tensor:
-    """0 where the maximum is -inf, that of no positions, so that exp(x - maximum) is no exponential of NaN."""
+    """0 where the maximum is -inf, that of no positions, so that exp(x - maximum) is no exponential
+    of NaN.
+    """
     return maximum.masked_fill(maximum == -torch.inf, 0)

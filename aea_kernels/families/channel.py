@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelSummary(Summary):
-    """Sums over positions: ``products`` of q k^T, (B, H, E, E), ``query_squares`` and ``key_squares``, (B, H, E)."""
+    """Sums over positions: ``products`` of q k^T, (B, H, E, E), ``query_squares`` and
+    ``key_squares``, (B, H, E).
+    """
 
     products: Tensor
     query_squares: Tensor
@@ -60,7 +62,9 @@ class ChannelSummary(Summary):
         )
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ChannelSummary:
-        """The positions of every process of `group`: E x (E+2) numbers a head travel, whatever the image size."""
+        """The positions of every process of `group`: E x (E+2) numbers a head travel, whatever the
+        image size.
+        """
         width = self.products.shape[-1]
         parts = [self.products, self.query_squares[..., None], self.key_squares[..., None]]
         products, query_squares, key_squares = sum_over_processes(
@@ -72,9 +76,11 @@ class ChannelSummary(Summary):
 def channel_attention(
     query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, eps: float = 1e-12
 ) -> Tensor:
-    """``softmax(temperature * q^T k)`` over channels, applied to the channels of v; q and k of length 1 over positions.
+    """``softmax(temperature * q^T k)`` over channels, applied to the channels of v; q and k of
+    length 1 over positions.
 
-    XCiT's cross-covariance attention (El-Nouby et al. 2021, Eq. 3) and Restormer's MDTA (Zamir et al. 2022, Eq. 1).
+    XCiT's cross-covariance attention (El-Nouby et al. 2021, Eq. 3) and Restormer's MDTA (Zamir et
+    al. 2022, Eq. 1).
 
     Args:
         query, key, value: (B, H, N, E).
@@ -86,7 +92,8 @@ def channel_attention(
 
     Raises:
         ValueError: shapes or devices that do not fit together.
-        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed
+            dtypes.
     """
     check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
@@ -119,7 +126,8 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
 def attend_channels(
     value: Tensor, summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12
 ) -> Tensor:
-    """The values (B, H, N, E) of any positions through the map of a summary. One of batch 1 serves every image.
+    """The values (B, H, N, E) of any positions through the map of a summary. One of batch 1 serves
+    every image.
 
     Raises:
         ValueError, TypeError: as `channel_attention`.
@@ -135,7 +143,9 @@ def attend_channels(
 
 
 def channel_map(summary: ChannelSummary, temperature: Tensor, *, eps: float = 1e-12) -> Tensor:
-    """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature (H,)."""
+    """The softmax map of channels on channels, (B, H, E, E), in the accumulation dtype; temperature
+    (H,).
+    """
     wide = summary.products.dtype
     query_lengths, key_lengths = (
         _length(s, eps) for s in (summary.query_squares, summary.key_squares)

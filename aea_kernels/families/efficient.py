@@ -1,4 +1,6 @@
-"""Efficient attention: softmax of the keys over positions, of the queries over channels, with memory keys."""
+"""Efficient attention: softmax of the keys over positions, of the queries over channels, with
+memory keys.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SoftmaxSummary(Summary):
-    """``sums`` = sum over positions of exp(k - maximum) (v, 1)^T, (B, H, E, D+1), and ``maximum`` (B, H, E) of k.
+    """``sums`` = sum over positions of exp(k - maximum) (v, 1)^T, (B, H, E, D+1), and ``maximum``
+    (B, H, E) of k.
 
-    The maximum is -inf where there are no keys. It is no function of the keys for autograd: nothing that divides the
-    sums by their last column depends on it.
+    The maximum is -inf where there are no keys. It is no function of the keys for autograd: nothing
+    that divides the sums by their last column depends on it.
     """
 
     sums: Tensor
     maximum: Tensor
 
     def __add__(self, other: SoftmaxSummary) -> SoftmaxSummary:
-        """The summary of both sets of keys, whatever their magnitudes; a batch of 1 joins every image.
+        """The summary of both sets of keys, whatever their magnitudes; a batch of 1 joins every
+        image.
 
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
@@ -60,7 +64,9 @@ class SoftmaxSummary(Summary):
         return SoftmaxSummary(self._relative_to(maximum).sum(0, keepdim=True), maximum)
 
     def all_reduce(self, group: ProcessGroup | None = None) -> SoftmaxSummary:
-        """The keys of every process of `group`: E x (D+2) numbers a head travel, whatever the image size."""
+        """The keys of every process of `group`: E x (D+2) numbers a head travel, whatever the image
+        size.
+        """
         maximum = self.maximum.detach().clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(maximum, torch.distributed.ReduceOp.MAX, group=group)
         return SoftmaxSummary(sum_over_processes(self._relative_to(maximum), group), maximum)
@@ -82,20 +88,24 @@ def efficient_attention(
 ) -> Tensor:
     """``scale * softmax(q) (softmax(k)^T v)``: softmax of q over channels, of k over positions.
 
-    Efficient attention (Shen et al. 2021, Eq. 2); with memory keys the linear attention of denoising-diffusion U-Nets.
+    Efficient attention (Shen et al. 2021, Eq. 2); with memory keys the linear attention of
+    denoising-diffusion U-Nets.
 
     Args:
         query: (B, H, N, E).
         key: (B, H, L, E); value: (B, H, L, D).
-        memory_key: (H, R, E); memory_value: (H, R, D): joined to the keys and values of every image. Both or neither.
+        memory_key: (H, R, E); memory_value: (H, R, D): joined to the keys and values of every
+            image. Both or neither.
         scale: multiplies the output.
 
     Returns:
         (B, H, N, D) in the inputs' dtype; zeros where there are no keys.
 
     Raises:
-        ValueError: shapes or devices that do not fit together, or one of memory_key and memory_value without the other.
-        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+        ValueError: shapes or devices that do not fit together, or one of memory_key and
+            memory_value without the other.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed
+            dtypes.
     """
     check_query_key_value(query, key, value)
     if (memory_key is None) != (memory_value is None):
@@ -121,7 +131,8 @@ def efficient_attention(
 
 
 def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
-    """What `efficient_attention` needs of its keys (B, H, L, E) and values (B, H, L, D). Summaries join exactly.
+    """What `efficient_attention` needs of its keys (B, H, L, E) and values (B, H, L, D). Summaries
+    join exactly.
 
     Raises:
         ValueError, TypeError: as `efficient_attention`.
@@ -142,7 +153,8 @@ def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
 
 
 def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0) -> Tensor:
-    """Queries (B, H, N, E) against summarised keys -> (B, H, N, D). A summary of batch 1 serves every image.
+    """Queries (B, H, N, E) against summarised keys -> (B, H, N, D). A summary of batch 1 serves
+    every image.
 
     Raises:
         ValueError, TypeError: as `efficient_attention`.

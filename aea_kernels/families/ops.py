@@ -1,8 +1,8 @@
 """The primitives of the families as torch operators, as those of `aea_kernels.ops`.
 
-Notation: phi is applied to queries and keys number by number, ``max(x, 0)`` for "relu" and ``exp(x - maximum)`` for
-"exp", with a maximum that is a constant where derivatives are concerned: what is made of the results does not depend on
-it. Sums and matrices are in the accumulation dtype.
+Notation: phi is applied to queries and keys number by number, ``max(x, 0)`` for "relu" and ``exp(x
+- maximum)`` for "exp", with a maximum that is a constant where derivatives are concerned: what is
+made of the results does not depend on it. Sums and matrices are in the accumulation dtype.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[T
         phi: "relu" or "exp".
 
     Returns:
-        The sums, and for "exp" the maximum of k over the positions that they are relative to, (B, H, E); it is -inf
-        without positions. For "relu" the maximum is empty, (B, H, 0).
+        The sums, and for "exp" the maximum of k over the positions that they are relative to, (B,
+        H, E); it is -inf without positions. For "relu" the maximum is empty, (B, H, 0).
     """
     batch, heads, _, width = key.shape
     maximum = _empty(key, batch, heads, width if phi == "exp" else 0)
@@ -54,8 +54,9 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str)
 
     Args:
         query: (B, H, N, E).
-        matrix: (B, H, E, D) for "exp", where the divisor is the sum of phi(q), so M is applied to the softmax of q over
-            its channels; (B, H, E, D+1) for "relu", where the divisor is the last column of ``phi(q) M``, plus eps.
+        matrix: (B, H, E, D) for "exp", where the divisor is the sum of phi(q), so M is applied to
+            the softmax of q over its channels; (B, H, E, D+1) for "relu", where the divisor is the
+            last column of ``phi(q) M``, plus eps.
 
     Returns:
         (B, H, N, D) in query's dtype.
@@ -73,7 +74,8 @@ def phi_apply_backward(
 
 @_family_operator
 def outer_sum_and_squares(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over positions of a b^T, a^2 and b^2, (B, H, A, E), (B, H, A), (B, H, E): one read of each.
+    """Sums over positions of a b^T, a^2 and b^2, (B, H, A, E), (B, H, A), (B, H, E): one read of
+    each.
 
     Args:
         a: (B, H, N, A); b: (B, H, N, E).

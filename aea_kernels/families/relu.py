@@ -1,4 +1,6 @@
-"""Linear attention divided by the sum of its scores, queries and keys through ReLU: EfficientViT's LiteMLA, SANA."""
+"""Linear attention divided by the sum of its scores, queries and keys through ReLU: EfficientViT's
+LiteMLA, SANA.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReluSummary(Summary):
-    """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation dtype."""
+    """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation
+    dtype.
+    """
 
     sums: Tensor
 
@@ -41,14 +45,17 @@ class ReluSummary(Summary):
         return ReluSummary(self.sums.sum(0, keepdim=True))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ReluSummary:
-        """The keys of every process of `group`: E x (D+1) numbers a head travel, whatever the image size."""
+        """The keys of every process of `group`: E x (D+1) numbers a head travel, whatever the image
+        size.
+        """
         return ReluSummary(sum_over_processes(self.sums, group))
 
 
 def relu_linear_attention(
     query: Tensor, key: Tensor, value: Tensor, *, eps: float = 1e-15
 ) -> Tensor:
-    """``relu(q) (relu(k)^T v) / (relu(q) . sum of relu(k) + eps)``: linear attention divided by the sum of its scores.
+    """``relu(q) (relu(k)^T v) / (relu(q) . sum of relu(k) + eps)``: linear attention divided by the
+    sum of its scores.
 
     EfficientViT (Cai et al. 2023, Eq. 2) and SANA (Xie et al. 2024).
 
@@ -62,7 +69,8 @@ def relu_linear_attention(
 
     Raises:
         ValueError: shapes or devices that do not fit together.
-        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed dtypes.
+        TypeError: not a tensor, a dtype other than float16, bfloat16, float32, float64, or mixed
+            dtypes.
     """
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
@@ -72,7 +80,8 @@ def relu_linear_attention(
 
 
 def summarize_relu(key: Tensor, value: Tensor) -> ReluSummary:
-    """What `relu_linear_attention` needs of its keys (B, H, L, E) and values (B, H, L, D). Summaries add.
+    """What `relu_linear_attention` needs of its keys (B, H, L, E) and values (B, H, L, D).
+    Summaries add.
 
     Raises:
         ValueError, TypeError: as `relu_linear_attention`.
@@ -88,7 +97,8 @@ def summarize_relu(key: Tensor, value: Tensor) -> ReluSummary:
 
 
 def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> Tensor:
-    """Queries (B, H, N, E) against summarised keys -> (B, H, N, D). A summary of batch 1 serves every image.
+    """Queries (B, H, N, E) against summarised keys -> (B, H, N, D). A summary of batch 1 serves
+    every image.
 
     Raises:
         ValueError, TypeError: as `relu_linear_attention`.

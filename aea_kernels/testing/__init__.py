@@ -1,11 +1,12 @@
 """Symmetries and parity in your own CI: assertions, errors, and a report that names the layer.
 
-    from aea_kernels.testing import assert_equivariant, d4, equivariance_report, permutations, translations
-    assert_equivariant(my_block.eval(), torch.randn(2, 32, 16, 16), permutations)
+    from aea_kernels.testing import assert_equivariant, d4, equivariance_report, permutations,
+    translations assert_equivariant(my_block.eval(), torch.randn(2, 32, 16, 16), permutations)
     print(equivariance_report(my_network.eval(), image, [d4, translations(4)]))
 
-In pytest, the fixture `equivariance` does the same and writes the measured errors into the JUnit file; hypothesis
-strategies for feature maps, group elements and attention are in `aea_kernels.testing.strategies`.
+In pytest, the fixture `equivariance` does the same and writes the measured errors into the JUnit
+file; hypothesis strategies for feature maps, group elements and attention are in
+`aea_kernels.testing.strategies`.
 """
 
 from .assertions import (

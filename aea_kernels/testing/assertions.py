@@ -1,4 +1,6 @@
-"""Assertions that a function has a symmetry. They raise AssertionError with what broke it, by how much, and why."""
+"""Assertions that a function has a symmetry. They raise AssertionError with what broke it, by how
+much, and why.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,16 @@ def assert_equivariant(
 
     Args:
         fn, x, group, positions, margin, seed: see `equivariance_error`.
-        tolerance: the largest relative error in float64 (in the dtype of x, where fn does not take float64) that
-            passes; by default whatever is rounding: what falls from the dtype of x to float64 as rounding does.
+        tolerance: the largest relative error in float64 (in the dtype of x, where fn does not take
+            float64) that passes; by default whatever is rounding: what falls from the dtype of x to
+            float64 as rounding does.
 
     Returns:
         The measured errors.
 
     Raises:
-        AssertionError: the symmetry is broken; the message names the element, the error, the bound, the likely cause.
+        AssertionError: the symmetry is broken; the message names the element, the error, the bound,
+            the likely cause.
         UnmeasurableError, ValueError: as `equivariance_error`.
     """
     errors = equivariance_error(fn, x, group, positions=positions, margin=margin, seed=seed)
@@ -41,7 +45,9 @@ def assert_invariant(
     fn: Function, x: Tensor, group: Group, *, tolerance: float | None = None, positions: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Errors:  # fmt: skip
-    """``fn(g x) == fn(x)`` for every element g of the group; everything else as `assert_equivariant`."""
+    """``fn(g x) == fn(x)`` for every element g of the group; everything else as
+    `assert_equivariant`.
+    """
     errors = equivariance_error(fn, x, group, invariant=True, positions=positions, seed=seed)
     require(errors, fn, x, group, "invariant", tolerance)
     return errors
@@ -51,7 +57,9 @@ def assert_permutation_equivariant(
     fn: Function, x: Tensor, *, positions: Sequence[int] | None = None, trials: int = 3, seed: int = 0,
     tolerance: float | None = None,
 ) -> None:  # fmt: skip
-    """`assert_equivariant` for `trials` random permutations of the positions (Definition 2, Theorems 1 and 2)."""
+    """`assert_equivariant` for `trials` random permutations of the positions (Definition 2,
+    Theorems 1 and 2).
+    """
     assert_equivariant(
         fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed
     )
@@ -68,7 +76,9 @@ def assert_permutation_invariant(
 
 
 def passes(error: ElementError, tolerance: float | None) -> bool:
-    """Whether the element's error is within the tolerance, or without one, whether it is rounding."""
+    """Whether the element's error is within the tolerance, or without one, whether it is
+    rounding.
+    """
     if tolerance is None or error.verdict in (
         Verdict.UNDEFINED,
         Verdict.OVERFLOW,
@@ -81,7 +91,9 @@ def passes(error: ElementError, tolerance: float | None) -> bool:
 def require(
     errors: Errors, fn: Function, x: Tensor, group: Group, symmetry: str, tolerance: float | None
 ) -> None:
-    """Raise AssertionError where the errors of fn exceed the tolerance, UnmeasurableError where there are none."""
+    """Raise AssertionError where the errors of fn exceed the tolerance, UnmeasurableError where
+    there are none.
+    """
     unmeasured = next((e for e in errors.elements if e.verdict is Verdict.UNMEASURED), None)
     if unmeasured is not None:
         raise UnmeasurableError(

@@ -1,4 +1,6 @@
-"""Why a layer breaks a symmetry, as far as its class, its weights and the place of its error tell."""
+"""Why a layer breaks a symmetry, as far as its class, its weights and the place of its error
+tell.
+"""
 
 from __future__ import annotations
 

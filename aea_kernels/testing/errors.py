@@ -1,7 +1,9 @@
-"""How far two tensors differ, and what an error in two precisions says: rounding, or a broken symmetry.
+"""How far two tensors differ, and what an error in two precisions says: rounding, or a broken
+symmetry.
 
-Rounding falls by 8.7 digits from float32 to float64, the ratio of their rounding errors. A broken symmetry does not
-fall. That decides; the size of the error alone cannot, because a deep network amplifies rounding.
+Rounding falls by 8.7 digits from float32 to float64, the ratio of their rounding errors. A broken
+symmetry does not fall. That decides; the size of the error alone cannot, because a deep network
+amplifies rounding.
 """
 
 from __future__ import annotations
@@ -18,21 +20,30 @@ from torch import Tensor
 EPS64 = torch.finfo(torch.float64).eps
 TF32_EPS = 2.0**-10
 DIGITS_OF_DOUBT = 1e3
-"""Rounding may grow this many times more in one precision than in the other before it is called something else."""
+"""Rounding may grow this many times more in one precision than in the other before it is called
+something else.
+"""
 
 ONLY_FLOAT64 = 1e-9
-"""The largest relative error that float64 alone, without a second precision, is taken to be rounding."""
+"""The largest relative error that float64 alone, without a second precision, is taken to be
+rounding.
+"""
 
 ONLY_WORKING = 100
-"""Without float64: the largest relative error that is taken to be rounding, in rounding errors of the dtype."""
+"""Without float64: the largest relative error that is taken to be rounding, in rounding errors of
+the dtype.
+"""
 
 SMALLEST_OUTPUT = 1e-6
-"""Errors are relative to the largest output, but at least to this part of the largest input: behind an exact
-cancellation the output is rounding alone, and the error of rounding relative to itself says nothing."""
+"""Errors are relative to the largest output, but at least to this part of the largest input: behind
+an exact cancellation the output is rounding alone, and the error of rounding relative to itself
+says nothing."""
 
 
 class UnmeasurableError(ValueError):
-    """A function whose symmetry cannot be measured; the message is one sentence that says why, and what to do."""
+    """A function whose symmetry cannot be measured; the message is one sentence that says why, and
+    what to do.
+    """
 
 
 class Verdict(StrEnum):
@@ -54,7 +65,9 @@ class Verdict(StrEnum):
 
     @property
     def fails(self) -> bool:
-        """Whether something is wrong: neither does the symmetry hold nor is it merely not measured."""
+        """Whether something is wrong: neither does the symmetry hold nor is it merely not
+        measured.
+        """
         return not self.holds and self is not Verdict.UNMEASURED
 
 
@@ -64,7 +77,8 @@ class Difference:
 
     Attributes:
         relative: the largest difference over the largest expected value (see `SMALLEST_OUTPUT`).
-        decibels: root mean square of the expected over that of the difference, in dB: 20 dB are one digit.
+        decibels: root mean square of the expected over that of the difference, in dB: 20 dB are one
+            digit.
         at_border: all of the difference is near the border of the map.
     """
 
@@ -101,7 +115,9 @@ def difference(
 
 
 def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
-    """Whether nothing above a thousandth of the largest difference lies more than an eighth of the side inside."""
+    """Whether nothing above a thousandth of the largest difference lies more than an eighth of the
+    side inside.
+    """
     inner = off
     for axis in positions:
         margin = max(1, off.shape[axis] // 8)
@@ -112,7 +128,9 @@ def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
 
 
 def rounding_error(x: Tensor) -> float:
-    """The relative rounding error of what is computed from x: of its dtype, or of TF32 where CUDA may use that."""
+    """The relative rounding error of what is computed from x: of its dtype, or of TF32 where CUDA
+    may use that.
+    """
     convolutions: Any = torch.backends.cudnn
     precisions = convolutions.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
     tf32 = x.dtype == torch.float32 and x.is_cuda and "tf32" in precisions
@@ -120,9 +138,11 @@ def rounding_error(x: Tensor) -> float:
 
 
 def judge(working: float | None, double: float | None, eps: float) -> Verdict:
-    """What the relative errors in the working precision, whose rounding error is `eps`, and in float64 are.
+    """What the relative errors in the working precision, whose rounding error is `eps`, and in
+    float64 are.
 
-    None stands for a precision that was not measured, not a number for a result that was not finite.
+    None stands for a precision that was not measured, not a number for a result that was not
+    finite.
     """
     if double is not None and not math.isfinite(double):
         return Verdict.NOT_FINITE
@@ -144,7 +164,9 @@ def judge(working: float | None, double: float | None, eps: float) -> Verdict:
 
 
 def finite_maximum(tensors: Sequence[Tensor]) -> float:
-    """The largest magnitude in the tensors; not a number or infinite where one of them holds such a value."""
+    """The largest magnitude in the tensors; not a number or infinite where one of them holds such a
+    value.
+    """
     return max((_largest(t.detach()) for t in tensors if t.numel()), default=0.0)
 
 

@@ -16,7 +16,9 @@ from .symmetry import Element, Group, Strides, UndefinedActionError
 
 @dataclass(frozen=True)
 class AxisElement(Element):
-    """A rotation by 90 degrees, a flip, or both: axis i of the result is `axes[i]` of x, then `flipped` are turned."""
+    """A rotation by 90 degrees, a flip, or both: axis i of the result is `axes[i]` of x, then
+    `flipped` are turned.
+    """
 
     axes: tuple[int, ...]
     flipped: tuple[int, ...]
@@ -59,7 +61,9 @@ class AxisElement(Element):
 
 @dataclass(frozen=True)
 class AxisGroup(Group):
-    """Rotations by 90 degrees and flips in one, two or three dimensions (at most 1, 7 and 47 elements)."""
+    """Rotations by 90 degrees and flips in one, two or three dimensions (at most 1, 7 and 47
+    elements).
+    """
 
     name: str
     rotations: bool
@@ -143,7 +147,9 @@ class Permutation(Element):
 
 @dataclass(frozen=True)
 class Permutations(Group):
-    """Random permutations of the positions, or of the blocks of `size` positions a side that tile the image."""
+    """Random permutations of the positions, or of the blocks of `size` positions a side that tile
+    the image.
+    """
 
     size: int = 1
     trials: int = 3
@@ -260,7 +266,9 @@ class Reordering(Element):
 
 @dataclass(frozen=True)
 class BatchOrder(Group):
-    """The batch reversed, and in random order; `images` names those that change places, all by default."""
+    """The batch reversed, and in random order; `images` names those that change places, all by
+    default.
+    """
 
     images: tuple[int, ...] | None = None
     trials: int = 2
@@ -332,7 +340,9 @@ batch_order = BatchOrder()
 
 
 def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
-    """Random permutations of the patches of `size` positions a side, which the input's sides are multiples of."""
+    """Random permutations of the patches of `size` positions a side, which the input's sides are
+    multiples of.
+    """
     return Permutations(size, trials)
 
 
@@ -341,8 +351,8 @@ def translations(step: int, *, circular: bool = False) -> Group:
 
     Args:
         step: how far.
-        circular: compare every position, as a network with circular padding allows; otherwise only those in the
-            interior, which the border does not reach.
+        circular: compare every position, as a network with circular padding allows; otherwise only
+            those in the interior, which the border does not reach.
     """
     return Translations(step, circular)
 

@@ -1,7 +1,9 @@
-"""Which positions of a map the border does not reach, found from the receptive field, and that from one NaN.
+"""Which positions of a map the border does not reach, found from the receptive field, and that from
+one NaN.
 
-A NaN in the middle of the input turns every output that depends on it into a NaN, whatever the weights are. So one call
-shows how far a network reaches: convolutions, poolings and attention pass a NaN on, and nothing else creates one.
+A NaN in the middle of the input turns every output that depends on it into a NaN, whatever the
+weights are. So one call shows how far a network reaches: convolutions, poolings and attention pass
+a NaN on, and nothing else creates one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def with_nan(x: Tensor, positions: Sequence[int]) -> Tensor:
 
 
 def reach(output: Tensor, spatial: Sequence[int], strides: Strides) -> tuple[int, ...] | None:
-    """How far, in positions of the input by axis, the NaN in its middle is seen in the output; None: from everywhere.
+    """How far, in positions of the input by axis, the NaN in its middle is seen in the output;
+    None: from everywhere.
 
     Args:
         output: (N, C, *spatial), what became of the input of `with_nan`.
@@ -52,7 +55,8 @@ def reach(output: Tensor, spatial: Sequence[int], strides: Strides) -> tuple[int
 def interior(
     shape: Sequence[int], element: Element, reached: tuple[int, ...] | None, strides: Strides
 ) -> tuple[slice, ...] | None:
-    """The index of a map (N, C, *spatial) that leaves out what the border reaches once `element` has acted.
+    """The index of a map (N, C, *spatial) that leaves out what the border reaches once `element`
+    has acted.
 
     None where nothing is left: the receptive field is the whole image, or the image is too small.
     """

@@ -1,8 +1,9 @@
-"""The equivariance error layer by layer: each layer's own contribution, and what has accumulated up to it.
+"""The equivariance error layer by layer: each layer's own contribution, and what has accumulated up
+to it.
 
-Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against ``g layer(x)``, without
-what the layers that it calls do; see `own`. Accumulated: the layer's output in a run of the whole network on the
-transformed image.
+Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against ``g
+layer(x)``, without what the layers that it calls do; see `own`. Accumulated: the layer's output in
+a run of the whole network on the transformed image.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ def layer_errors(
 
 
 def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
-    """The first layer that breaks the symmetry by itself and why, in words; "" where none does or none can be found."""
+    """The first layer that breaks the symmetry by itself and why, in words; "" where none does or
+    none can be found.
+    """
     try:
         layers = layer_errors(model, x, [group])[0]
     except (UnmeasurableError, ValueError):

@@ -1,7 +1,8 @@
-"""Where a tensor inside a network holds its images, channels and positions, so that a group can act on it.
+"""Where a tensor inside a network holds its images, channels and positions, so that a group can act
+on it.
 
-Known forms: (N, C, *spatial); channels last, (N, *spatial, C); tokens, (N, L, C) or (L, N, C) or (N, C, L), with or
-without a class token in front; and (N, C), which has no positions.
+Known forms: (N, C, *spatial); channels last, (N, *spatial, C); tokens, (N, L, C) or (L, N, C) or
+(N, C, L), with or without a class token in front; and (N, C), which has no positions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Gr
 
 @dataclass(frozen=True)
 class Frame:
-    """The input that groups act on: its number of images and its sizes along the axes of positions."""
+    """The input that groups act on: its number of images and its sizes along the axes of
+    positions.
+    """
 
     images: int
     spatial: tuple[int, ...]
@@ -71,7 +74,9 @@ class Layout:
         ] if self.extra else None
 
     def tensor(self, image_map: Tensor, extra: Tensor | None, like: Sequence[int]) -> Tensor:
-        """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels are taken from."""
+        """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels
+        are taken from.
+        """
         moved = image_map if self.grid is None else image_map.flatten(2)
         if extra is not None:
             moved = torch.cat([extra, moved], dim=2)
@@ -97,9 +102,11 @@ class Layout:
 
 
 def stride(source: int, size: int) -> Fraction:
-    """Positions of an axis of `source` per position of one of `size`, to the nearest whole number or its inverse.
+    """Positions of an axis of `source` per position of one of `size`, to the nearest whole number
+    or its inverse.
 
-    Rounding takes up the few positions that a convolution without padding, or a crop, leaves out at the border.
+    Rounding takes up the few positions that a convolution without padding, or a crop, leaves out at
+    the border.
     """
     if size == 0 or source == 0:
         return Fraction(1)
@@ -116,14 +123,18 @@ def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
 
 
 def by_axes(dim: int, positions: Sequence[int]) -> Layout:
-    """The layout of a tensor of `dim` axes whose positions are those named; the first of the others is the images."""
+    """The layout of a tensor of `dim` axes whose positions are those named; the first of the others
+    is the images.
+    """
     named = tuple(a % dim for a in positions)
     others = [a for a in range(dim) if a not in named]
     return Layout(others[0] if others else None, tuple(others[1:]), named)
 
 
 def layouts(shape: Sequence[int], frame: Frame, module: nn.Module | None = None) -> list[Layout]:
-    """Every layout a tensor of this shape may have in a network whose input has that frame, the likeliest first."""
+    """Every layout a tensor of this shape may have in a network whose input has that frame, the
+    likeliest first.
+    """
     number, dim = len(frame.spatial), len(shape)
     found: list[Layout] = []
     first = Layout(0, (1,), tuple(range(2, dim)))
@@ -157,7 +168,9 @@ def _even(source: tuple[int, ...], spatial: tuple[int, ...]) -> bool:
 
 
 def _grids(tokens: int, source: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
-    """Sizes of a map with as many positions, a class token aside, whose sides are the input's over a whole stride."""
+    """Sizes of a map with as many positions, a class token aside, whose sides are the input's over
+    a whole stride.
+    """
     found = []
     for step in range(1, max(source) + 1):
         if any(n % step for n in source):

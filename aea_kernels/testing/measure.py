@@ -1,4 +1,6 @@
-"""The equivariance error of a function under each element of a group, in the working precision and in float64."""
+"""The equivariance error of a function under each element of a group, in the working precision and
+in float64.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class ElementError:
 
     Attributes:
         element: its name.
-        working, double: the difference in the dtype of x and in float64; None where it was not measured.
+        working, double: the difference in the dtype of x and in float64; None where it was not
+            measured.
         verdict: what the two say.
         reason: why there is nothing to compare, where that is so.
     """
@@ -54,7 +57,9 @@ class ElementError:
 
     @property
     def error(self) -> float:
-        """The relative error that decides: in float64 where it was measured; not a number without any."""
+        """The relative error that decides: in float64 where it was measured; not a number without
+        any.
+        """
         decisive = self.double or self.working
         return math.nan if decisive is None else decisive.relative
 
@@ -115,28 +120,32 @@ def equivariance_error(
     fn: Function, x: Tensor, group: Group, *, invariant: bool = False, positions: Sequence[int] | None = None,
     margin: int | None = None, seed: int = 0, double: bool = True,
 ) -> Errors:  # fmt: skip
-    """``fn(g x)`` against ``g fn(x)`` for the elements g of the group, or with `invariant` against ``fn(x)``.
+    """``fn(g x)`` against ``g fn(x)`` for the elements g of the group, or with `invariant` against
+    ``fn(x)``.
 
-    A module is measured on copies: as it is in the dtype of x, and converted to float64. It stays in the mode it is in,
-    training or evaluation. Any other function is called with x in both dtypes; where it does not take float64, the
-    working precision decides alone. Tensors are transformed and compared in float64.
+    A module is measured on copies: as it is in the dtype of x, and converted to float64. It stays
+    in the mode it is in, training or evaluation. Any other function is called with x in both
+    dtypes; where it does not take float64, the working precision decides alone. Tensors are
+    transformed and compared in float64.
 
     Args:
         fn: a module or function that maps x to one tensor.
-        x: a feature map (N, C, *spatial) of floating point, one to three spatial axes, or anything else with
-            `positions` named.
+        x: a feature map (N, C, *spatial) of floating point, one to three spatial axes, or anything
+            else with `positions` named.
         group: see `groups`.
         invariant: compare with fn(x) as it is.
-        positions: the axes of positions, of x and of fn(x), negative where these differ in their number of axes; all
-            from the third on by default.
-        margin: how far from the border, in positions of x, a network with zero padding is not compared under
-            translations; by default as far as its receptive field reaches, which is measured.
+        positions: the axes of positions, of x and of fn(x), negative where these differ in their
+            number of axes; all from the third on by default.
+        margin: how far from the border, in positions of x, a network with zero padding is not
+            compared under translations; by default as far as its receptive field reaches, which is
+            measured.
         seed: of the elements drawn at random.
         double: measure in float64 too.
 
     Raises:
-        UnmeasurableError: fn is not deterministic, fails, returns something else than one tensor, gives the transformed
-            input another shape, or has no positions that the group could act on.
+        UnmeasurableError: fn is not deterministic, fails, returns something else than one tensor,
+            gives the transformed input another shape, or has no positions that the group could act
+            on.
         ValueError: x is no feature map, or the group has no element but the identity for its shape.
     """
     given = input_layout(x, positions)
@@ -175,7 +184,9 @@ class _Measurement:
     margin: int | None
 
     def run(self, fn: Function, x: Tensor, *, fails: bool) -> list[Outcome] | None:
-        """The outcome of every element in the dtype of x; None where fn does not take it and that is no failure."""
+        """The outcome of every element in the dtype of x; None where fn does not take it and that
+        is no failure.
+        """
         evaluate = call_in_float64 if x.dtype == torch.float64 and not fails else call
         original = evaluate(fn, x)
         if original is None:
@@ -225,7 +236,8 @@ def compare(
     got: Tensor, original: Tensor, layout: Layout | None, element: Element, frame: Frame,
     reached: tuple[int, ...] | None, largest_input: float,
 ) -> Outcome:  # fmt: skip
-    """What became of the transformed input against the transformed output, in the interior where the element spills.
+    """What became of the transformed input against the transformed output, in the interior where
+    the element spills.
 
     Args:
         got, original: the outputs for the transformed input and for the input.
@@ -276,7 +288,9 @@ NO_INTERIOR = NotMeasured(
 def element_error(
     element: Element, working: Outcome | None, double: Outcome | None, eps: float
 ) -> ElementError:
-    """What the outcomes in both precisions say; None stands for a precision that was not measured."""
+    """What the outcomes in both precisions say; None stands for a precision that was not
+    measured.
+    """
     a = working if isinstance(working, Difference) else None
     b = double if isinstance(double, Difference) else None
     if a is None and b is None:

@@ -1,7 +1,8 @@
 """A layer's own error: the layer on the transformed version of its untransformed input.
 
-The layers that it calls answer with their own transformed outputs, and are no part of its error; what it asks them is:
-what it computes between them is seen in what it hands to them and in what it returns.
+The layers that it calls answer with their own transformed outputs, and are no part of its error;
+what it asks them is: what it computes between them is seen in what it hands to them and in what it
+returns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from .symmetry import Element, UndefinedActionError
 from .tracing import Call, answers
 
 GOOD_ENOUGH = 1e-4
-"""Of several layouts that a tensor may have, the first whose relative error is below this is taken to be its layout."""
+"""Of several layouts that a tensor may have, the first whose relative error is below this is taken
+to be its layout.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class _Handed:
 
 
 def own_error(seen: Call, element: Element, frame: Frame) -> Outcome:
-    """The layer's own error under the likeliest of the layouts its tensors may have; sets the call's layout.
+    """The layer's own error under the likeliest of the layouts its tensors may have; sets the
+    call's layout.
 
     Args:
         seen: the call in a run on the untransformed image.
@@ -105,7 +109,9 @@ def _rank(outcome: Outcome) -> float:
 def _best(
     tensor: _Handed, layout: Layout, element: Element, local: Frame, frame: Frame, largest: float
 ) -> tuple[Outcome, Layout] | None:
-    """The smallest outcome over the layouts that the tensor may have; the input's first, where the shapes agree."""
+    """The smallest outcome over the layouts that the tensor may have; the input's first, where the
+    shapes agree.
+    """
     shape = tensor.original.shape
     usable = [] if local.spatial == () else layouts(shape, local, tensor.module)
     usable += [other for other in layouts(shape, frame, tensor.module) if other not in usable]
@@ -158,7 +164,9 @@ def _local(
 def _call_transformed(
     seen: Call, layout: Layout, element: Element, frame: Frame
 ) -> tuple[_Handed, list[_Handed]]:
-    """What the layer returns for its transformed inputs, and what it hands to the layers that it calls."""
+    """What the layer returns for its transformed inputs, and what it hands to the layers that it
+    calls.
+    """
 
     places = {id(t): place for place, t in enumerate(tensors_in(seen.inputs))}
 

@@ -1,4 +1,6 @@
-"""Two implementations of one function: do they agree, and is the faster one as exact as the plain one."""
+"""Two implementations of one function: do they agree, and is the faster one as exact as the plain
+one.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,13 @@ def assert_parity(
     gradients: bool = True,
     tolerance: float | None = None,
 ) -> None:
-    """`fn` and `reference` agree on `inputs`, and so do the gradients of every input that requires one.
+    """`fn` and `reference` agree on `inputs`, and so do the gradients of every input that requires
+    one.
 
-    The reference runs in float64; the output is weighted at random before it is summed and differentiated.
-    `tolerance` bounds the error relative to the largest value, by default by 100 rounding errors of the inputs' dtype.
+    The reference runs in float64; the output is weighted at random before it is summed and
+    differentiated.
+    `tolerance` bounds the error relative to the largest value, by default by 100 rounding errors of
+    the inputs' dtype.
     """
     got = _run(fn, inputs, gradients)
     expected = _run(reference, [_as(i, torch.float64) for i in inputs], gradients)
@@ -43,10 +48,11 @@ def assert_within_error_budget(
     factor: float = 2.0,
     gradient_factor: float = 3.0,
 ) -> None:
-    """`fn` is at most `factor` times as far from float64 as `plain` is in the inputs' dtype; gradients likewise.
+    """`fn` is at most `factor` times as far from float64 as `plain` is in the inputs' dtype;
+    gradients likewise.
 
-    Errors are root mean squares relative to that of the exact result; one rounding error of the dtype is always within
-    budget. Everything must be finite.
+    Errors are root mean squares relative to that of the exact result; one rounding error of the
+    dtype is always within budget. Everything must be finite.
     """
     oracle = _run(plain, [_as(i, torch.float64) for i in inputs], True)
     ours, theirs = _run(fn, inputs, True), _run(plain, inputs, True)

@@ -1,4 +1,6 @@
-"""One function in two precisions: as it is, and in float64, on copies that leave the original as it was."""
+"""One function in two precisions: as it is, and in float64, on copies that leave the original as it
+was.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Function = Callable[..., Any]
 
 
 class _NothingBelowFloat64(TorchDispatchMode):
-    """Casts to a narrower floating-point type, such as a softmax's `.float()`, become casts to float64."""
+    """Casts to a narrower floating-point type, such as a softmax's `.float()`, become casts to
+    float64.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})

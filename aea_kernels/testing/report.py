@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SMALLEST_DRAWN = 1e-17
-"""An error of 0 has no place on a logarithmic axis and is drawn here, below every rounding error."""
+"""An error of 0 has no place on a logarithmic axis and is drawn here, below every rounding error.
+"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ class Report:
             raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
 
     def plot(self) -> Figure:
-        """Layer against error in float64, one panel a group: dots are a layer's own error, the line has accumulated."""
+        """Layer against error in float64, one panel a group: dots are a layer's own error, the line
+        has accumulated.
+        """
         from matplotlib.figure import Figure
 
         figure = Figure(
@@ -229,22 +232,26 @@ def equivariance_report(
     sizes: Iterable[int] = (),
     seed: int = 0,
 ) -> Report:
-    """Measure every layer under every group, in the dtype of x and in float64, in the mode that the model is in.
+    """Measure every layer under every group, in the dtype of x and in float64, in the mode that the
+    model is in.
 
-    A layer's own error is that of the layer fed the transformed version of its untransformed input; the accumulated
-    error is that of its output in a run on the transformed image. Decibels are of the accumulated error, in float64.
-    For a comparison before and after a training, keep the report from before: ``print(after.against(before))``.
+    A layer's own error is that of the layer fed the transformed version of its untransformed input;
+    the accumulated error is that of its output in a run on the transformed image. Decibels are of
+    the accumulated error, in float64. For a comparison before and after a training, keep the report
+    from before: ``print(after.against(before))``.
 
     Args:
         model: any network that maps x to a tensor; it is measured on copies.
         x: (N, C, *spatial), floating point.
-        groups: see `groups`; of each, its `generators` are applied: one shift, one permutation, or the rotations and
-            flips that make up all others.
-        sizes: sides of images to search for those at which the geometry allows the symmetry, see `legal_sizes`.
+        groups: see `groups`; of each, its `generators` are applied: one shift, one permutation, or
+            the rotations and flips that make up all others.
+        sizes: sides of images to search for those at which the geometry allows the symmetry, see
+            `legal_sizes`.
         seed: of the elements drawn at random.
 
     Raises:
-        UnmeasurableError: the model is not deterministic, fails, or returns something else than one tensor.
+        UnmeasurableError: the model is not deterministic, fails, or returns something else than one
+            tensor.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     groups = [groups] if isinstance(groups, Group) else list(groups)

@@ -1,4 +1,6 @@
-"""At which image sizes the geometry of a network allows a symmetry: its strides, padding and crops, not its weights."""
+"""At which image sizes the geometry of a network allows a symmetry: its strides, padding and crops,
+not its weights.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Sizes:
 
     @property
     def rule(self) -> str:
-        """The legal sizes as "4 k + 1", where they are all tried sizes of one remainder, at least two; else ""."""
+        """The legal sizes as "4 k + 1", where they are all tried sizes of one remainder, at least
+        two; else "".
+        """
         legal = set(self.legal)
         for period in range(1, LONGEST_PERIOD if len(legal) > 1 else 0):
             rest = min(legal) % period
@@ -70,8 +74,9 @@ def legal_sizes(
         x: (N, C, *spatial), of which images, channels, axes and dtype are taken; values are drawn.
         group: see `groups`.
         sizes: sides of a square or cubic image.
-        average: average the kernels over the group first (`averaged_kernels`), so that the geometry alone decides. A
-            convolution with any other kernel breaks rotations and flips at every size.
+        average: average the kernels over the group first (`averaged_kernels`), so that the geometry
+            alone decides. A convolution with any other kernel breaks rotations and flips at every
+            size.
     """
     fixed = averaged_kernels(model, group) if average else model
     takes_float64 = call_in_float64(copied(fixed, torch.float64), x.to(torch.float64)) is not None
@@ -91,9 +96,11 @@ def legal_sizes(
 
 
 def averaged_kernels(model: nn.Module, group: Group) -> nn.Module:
-    """A copy with convolution kernels averaged over a group of rotations and flips, so that these are symmetric.
+    """A copy with convolution kernels averaged over a group of rotations and flips, so that these
+    are symmetric.
 
-    What breaks the symmetry of the copy is not the weights. Other groups, which do not act on kernels, change nothing.
+    What breaks the symmetry of the copy is not the weights. Other groups, which do not act on
+    kernels, change nothing.
     """
     twin = copy.deepcopy(model)
     convolutions = [m for m in twin.modules() if isinstance(m, nn.modules.conv._ConvNd)]

@@ -1,4 +1,5 @@
-"""hypothesis strategies: feature maps in every layout a caller may hold, elements of groups, arguments of attention.
+"""hypothesis strategies: feature maps in every layout a caller may hold, elements of groups,
+arguments of attention.
 
 from hypothesis import given
 from aea_kernels.testing import strategies
@@ -38,7 +39,9 @@ def tensors(
     draw: Draw, shape: tuple[int, ...], dtype: torch.dtype = torch.float64, layouts: Sequence[str] = LAYOUTS,
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
-    """A tensor of `shape` whose strides are drawn from the named layouts; values standard normal."""
+    """A tensor of `shape` whose strides are drawn from the named layouts; values standard
+    normal.
+    """
     layout, seed = draw(st.sampled_from(layouts)), draw(st.integers(0, 2**16))
     if layout == "channels_last":
         x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
@@ -95,7 +98,9 @@ def attention_arguments(
     draw: Draw, images: Size = None, dtypes: Sequence[torch.dtype] = (torch.float64,),
     max_positions: int = 12, layouts: Sequence[str] = LAYOUTS,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Query (B, H, N, E), key (B, H, L, E) and value (B, H, L, D) of one dtype, their strides drawn apart."""
+    """Query (B, H, N, E), key (B, H, L, E) and value (B, H, L, D) of one dtype, their strides drawn
+    apart.
+    """
     batch = _drawn(draw, images, st.integers(1, 3))
     heads, width, value_width = (draw(st.integers(1, most)) for most in (3, 8, 8))
     queries, keys = (draw(st.integers(1, max_positions)) for _ in range(2))

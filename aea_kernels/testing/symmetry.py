@@ -1,6 +1,8 @@
-"""What a symmetry is made of: elements, which act on feature maps, and groups, which are sets of them.
+"""What a symmetry is made of: elements, which act on feature maps, and groups, which are sets of
+them.
 
-For a symmetry of your own, derive from both: `act` is all that an element needs, `elements` all that a group needs.
+For a symmetry of your own, derive from both: `act` is all that an element needs, `elements` all
+that a group needs.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ import torch
 from torch import Tensor
 
 Strides = tuple[Fraction, ...]
-"""Positions of the network's input per position of a map, by axis: 2 after a stride of 2, 1/2 after upsampling."""
+"""Positions of the network's input per position of a map, by axis: 2 after a stride of 2, 1/2 after
+upsampling.
+"""
 
 
 class UndefinedActionError(Exception):
-    """An element has no action on a map of this size; the message says why, as the end of a sentence."""
+    """An element has no action on a map of this size; the message says why, as the end of a
+    sentence.
+    """
 
 
 class Element(ABC):
@@ -25,9 +31,10 @@ class Element(ABC):
 
     Attributes:
         name: how messages and tables call it.
-        moves: what it acts on: "positions"; "images", the first axis; or "values". A tensor without positions, such as
-            the (N, C) behind a global pooling, stays as it is under the first.
-        spill: by axis, how many positions at each border of the input hold something else than the moved image.
+        moves: what it acts on: "positions"; "images", the first axis; or "values". A tensor without
+            positions, such as the (N, C) behind a global pooling, stays as it is under the first.
+        spill: by axis, how many positions at each border of the input hold something else than the
+            moved image.
     """
 
     name: str
@@ -36,14 +43,17 @@ class Element(ABC):
 
     @abstractmethod
     def act(self, x: Tensor, strides: Strides) -> Tensor:
-        """x (N, C, *spatial), a map inside the network or its input, and its strides -> the transformed map.
+        """x (N, C, *spatial), a map inside the network or its input, and its strides -> the
+        transformed map.
 
         Raises:
             UndefinedActionError: the element does not act on a map of this size.
         """
 
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
-        """The element to test a single layer with whose input has these sizes and strides; None where there is none."""
+        """The element to test a single layer with whose input has these sizes and strides; None
+        where there is none.
+        """
         return self
 
 
@@ -54,12 +64,15 @@ class Group(ABC):
 
     @abstractmethod
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        """Its elements without the identity, or a random sample of them, for an input (N, C, *spatial) of this shape.
+        """Its elements without the identity, or a random sample of them, for an input (N, C,
+        *spatial) of this shape.
 
         Raises:
             ValueError: no element but the identity acts on this shape.
         """
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        """A few elements that show a broken symmetry; for rotations and flips, those that make up all others."""
+        """A few elements that show a broken symmetry; for rotations and flips, those that make up
+        all others.
+        """
         return self.elements(shape, generator)

@@ -1,4 +1,6 @@
-"""The calls of a network's layers, seen by forward hooks: what goes in, what comes out, and who called whom."""
+"""The calls of a network's layers, seen by forward hooks: what goes in, what comes out, and who
+called whom.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,15 @@ class Call:
     Attributes:
         name: of the module, with ``#2`` for its second call and so on; "" is the network.
         module: the module.
-        inputs: positional and keyword arguments, their tensors copied before the call; emptied once its caller is done.
+        inputs: positional and keyword arguments, their tensors copied before the call; emptied once
+            its caller is done.
         output: what it returned, its tensors copied after the call.
         shape: of the first tensor in `output`.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
         layout: of the first tensor in `output`, once known.
-        hints: layouts of tensors in `inputs`, by their place among them, where they are what an earlier call returned,
-            unchanged.
+        hints: layouts of tensors in `inputs`, by their place among them, where they are what an
+            earlier call returned, unchanged.
     """
 
     name: str
@@ -57,12 +60,14 @@ class Call:
 def traced(
     model: nn.Module, seen: Callable[[Call], None], *, keep: bool = True
 ) -> Iterator[list[Call]]:
-    """While it is open, hand every finished call to `seen`, children before parents; calls made by `seen` do not count.
+    """While it is open, hand every finished call to `seen`, children before parents; calls made by
+    `seen` do not count.
 
     Args:
         model: whose layers.
         seen: what is done with a finished call.
-        keep: copy inputs and outputs. Without, calls have no inputs, and their outputs are there for `seen` alone.
+        keep: copy inputs and outputs. Without, calls have no inputs, and their outputs are there
+            for `seen` alone.
 
     Yields:
         The calls in the order in which they began.
@@ -130,7 +135,8 @@ def traced(
 
 @contextmanager
 def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[dict[nn.Module, list[Any]]]:
-    """While it is open, each of the modules answers its calls with what was prepared for them, in that order.
+    """While it is open, each of the modules answers its calls with what was prepared for them, in
+    that order.
 
     Yields:
         What each of the modules is called with, positional and keyword arguments.

@@ -76,8 +76,8 @@ def _about(
 def main() -> None:
     """The entry point of the console script."""
     output, _ = prepare_streams()
-    # By default, OpenMP threads that wait keep their core busy for long. Beside other programs that makes training many
-    # times slower. A short wait costs nothing on an idle machine.
+    # By default, OpenMP threads that wait keep their core busy for long. Beside other programs that
+    # makes training many times slower. A short wait costs nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:

@@ -1,4 +1,6 @@
-"""The images of one command, restored one by one: whatever one of them does, the others are restored."""
+"""The images of one command, restored one by one: whatever one of them does, the others are
+restored.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,9 +32,11 @@ def restore_images(
     overwrite: bool = False,
     **options: Any,
 ) -> None:
-    """Restore images by a model, by its run folder or name, in as many processes as there are: see `restore_all`.
+    """Restore images by a model, by its run folder or name, in as many processes as there are: see
+    `restore_all`.
 
-    tile: side in px, or "auto". compiled: by `torch.compile`. options: of `inference.files.restore_file`.
+    tile: side in px, or "auto". compiled: by `torch.compile`. options: of
+    `inference.files.restore_file`.
     """
     from aeanet.distributed import TILES_PATIENCE, all_processes
     from aeanet.inference.flips import Flips
@@ -68,9 +72,10 @@ def restore_all(
 ) -> None:
     """Restore images into a folder, and end the command with exit code 1 unless all are restored.
 
-    The path of each result goes to standard output once it is written. An image that cannot be restored is named on
-    standard error with the reason, and again in the last sentence. A result that is already there is kept, and its
-    image counts as not restored, unless `overwrite`. An input is never replaced, and no result replaces that of
+    The path of each result goes to standard output once it is written. An image that cannot be
+    restored is named on standard error with the reason, and again in the last sentence. A result
+    that is already there is kept, and its image counts as not restored, unless `overwrite`. An
+    input is never replaced, and no result replaces that of
     another image.
 
     Args:
@@ -143,7 +148,9 @@ def say_change(name: str, image: "Micrograph") -> None:
 def say_trust(
     name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None
 ) -> None:
-    """Say how noisy an image is, warn of what is unusual, and write what was taken away to `picture`."""
+    """Say how noisy an image is, warn of what is unusual, and write what was taken away to
+    `picture`.
+    """
     from aeanet.inference.trust import assess, write_residual
     from aeanet.inference.trust.residual import residual
 
@@ -159,7 +166,9 @@ def say_trust(
 
 
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
-    """Where the residual of a result goes; None, with a warning, if a file is there that is to be kept."""
+    """Where the residual of a result goes; None, with a warning, if a file is there that is to be
+    kept.
+    """
     file = target.with_name(
         f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}"
     )
@@ -180,7 +189,9 @@ class Outcome:
 
     @contextmanager
     def of(self, image: Path, *, alone: bool = True) -> Iterator[None]:
-        """Within it, an error is told and noted; not `alone`, only one on which all processes agreed (`agreeing`)."""
+        """Within it, an error is told and noted; not `alone`, only one on which all processes
+        agreed (`agreeing`).
+        """
         from aeanet.distributed import AgreedError
 
         try:
@@ -211,7 +222,9 @@ class Outcome:
 def _target(
     image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool
 ) -> Path:
-    """Where the result of an image goes; `taken` has the results before it. Raises TargetError, OSError."""
+    """Where the result of an image goes; `taken` has the results before it. Raises TargetError,
+    OSError.
+    """
     from aeanet.io.images import result_name
 
     target = folder / result_name(image)

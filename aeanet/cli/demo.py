@@ -18,7 +18,8 @@ def main(
     ] = Path("aeanet-demo"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen, and show the gain.
+    """Simulate SEM pairs, train for two minutes, restore an image that the network has not seen,
+    and show the gain.
 
     Results that are already there are kept unless you give --overwrite.
     """

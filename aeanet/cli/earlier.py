@@ -1,4 +1,6 @@
-"""Files that are already where a result is to go: kept unless the user gives --overwrite, and always if an input."""
+"""Files that are already where a result is to go: kept unless the user gives --overwrite, and
+always if an input.
+"""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +14,9 @@ class TargetError(UserError):
 
 
 def check_place(file: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Raise TargetError if a result would replace one of the `inputs`, or without `overwrite` any file."""
+    """Raise TargetError if a result would replace one of the `inputs`, or without `overwrite` any
+    file.
+    """
     if not os.path.lexists(file):
         return
     if any(same_file(path, file) for path in inputs):

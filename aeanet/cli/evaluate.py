@@ -66,12 +66,14 @@ def main(
     samples: Samples = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic interpolation.
+    """Score a run on the test columns of pairs: PSNR and SSIM against HR, and those of bicubic
+    interpolation.
 
-    Foreground and background are the pixels above and below Otsu's threshold on HR. Means have a 95 % interval over
-    pairs (Student's t). In a run of `train --self` each pair is scored by its own model. Pairs that cannot be used are
-    named, and the others are scored. With the shipped model, or one that began from it, pairs whose LR is unlike its
-    training or whose results need a second look are warned of, as `aeanet restore` does.
+    Foreground and background are the pixels above and below Otsu's threshold on HR. Means have a 95
+    % interval over pairs (Student's t). In a run of `train --self` each pair is scored by its own
+    model. Pairs that cannot be used are named, and the others are scored. With the shipped model,
+    or one that began from it, pairs whose LR is unlike its training or whose results need a second
+    look are warned of, as `aeanet restore` does.
     Results that are already there are kept unless you give --overwrite.
     """
     from aeanet.data.pairs import find_pairs
@@ -125,7 +127,9 @@ def main(
 
 
 def _of_what(runs: int, gain: "Estimate", samples: Path | None) -> str:
-    """What the means are of, and what ± is where there is one; evaluation.json has the whole explanation."""
+    """What the means are of, and what ± is where there is one; evaluation.json has the whole
+    explanation.
+    """
     methods = f", of {runs} runs as seeds of one method" if runs > 1 else ""
     if gain.half_width is None:
         return methods
@@ -148,7 +152,9 @@ def score_all(
     pairs: "list[RegisteredPair]",
     results: Path | None,
 ) -> "tuple[list[evaluation.Evaluation], dict[str, list[str]]]":
-    """An evaluation of each run; of the first, pictures in `results`, and what is to be warned of, by pair."""
+    """An evaluation of each run; of the first, pictures in `results`, and what is to be warned of,
+    by pair.
+    """
     from aeanet.data.pairs import find_pairs
     from aeanet.figures import draw_comparison
     from aeanet.inference.trust import assess_pair

@@ -16,11 +16,12 @@ def main(
 ) -> None:
     """Write a model for other programs, as an ONNX model that takes images of every size.
 
-    Fiji, napari, C++ and web browsers can run it. Its input is an LR image in 0 to 1, already enlarged to the size of
-    the result; what else must be known of it is in the file's metadata under `aeanet`. It gives what --flips 1 does.
+    Fiji, napari, C++ and web browsers can run it. Its input is an LR image in 0 to 1, already
+    enlarged to the size of the result; what else must be known of it is in the file's metadata
+    under `aeanet`. It gives what --flips 1 does.
 
-    The file is written if ONNX Runtime and PyTorch agree on images of three sizes. One that is already there is kept
-    unless you give --overwrite.
+    The file is written if ONNX Runtime and PyTorch agree on images of three sizes. One that is
+    already there is kept unless you give --overwrite.
     """
     from aeanet.inference.exporting import OPSET, export_onnx
     from aeanet.networks.registry import load_model

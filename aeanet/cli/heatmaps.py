@@ -45,12 +45,14 @@ def main(
     ] = 4,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show where in images each reference is relevant: the vectors learned in training that all images attend to.
+    """Show where in images each reference is relevant: the vectors learned in training that all
+    images attend to.
 
-    heatmaps.png shows the references that differ most. The first has the largest variance over the images, each further
-    one the largest share of its variance that those before it do not explain linearly. NAME.npz holds all references:
-    `relevance` (references, rows, columns), with a position for each 4 x 4 px of the restored image, and `shown`, the
-    references in the figure, in its order. Results that are already there are kept unless you give --overwrite.
+    heatmaps.png shows the references that differ most. The first has the largest variance over the
+    images, each further one the largest share of its variance that those before it do not explain
+    linearly. NAME.npz holds all references: `relevance` (references, rows, columns), with a
+    position for each 4 x 4 px of the restored image, and `shown`, the references in the figure, in
+    its order. Results that are already there are kept unless you give --overwrite.
     """
     from io import BytesIO
 

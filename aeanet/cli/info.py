@@ -23,7 +23,9 @@ def main(
     ],
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
-    """Show what a model is and how it was trained, or what an image is and the size of its pixels."""
+    """Show what a model is and how it was trained, or what an image is and the size of its
+    pixels.
+    """
     from aeanet.io.images.reading import ZARR_SUFFIX
     from aeanet.networks.registry import model_path
 
@@ -108,7 +110,9 @@ def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    """One line: the beginning of a text, how many records or numbers there are; --json has all of it."""
+    """One line: the beginning of a text, how many records or numbers there are; --json has all of
+    it.
+    """
     if isinstance(value, list | dict):
         if value and all(isinstance(entry, dict) for entry in value):
             return f"{len(value)} records, see --json"

@@ -13,7 +13,8 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
     """Give a command an option for each field of a dataclass that is `Annotated` with its help.
 
-    The command is given them as keyword arguments, None where the user leaves an option out; the help names the
+    The command is given them as keyword arguments, None where the user leaves an option out; the
+    help names the
     field's default. `panel` is the heading above them in the help.
     """
     hints = get_type_hints(settings, include_extras=True)

@@ -30,15 +30,16 @@ def main(
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs that the run was trained on.
 
-    A result keeps the name, bit depth and range of its image, and states the size of its pixels if the image does.
-    Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image
-    that cannot be restored is named with the reason, and the others are restored. A result that is already there is
-    kept unless you give --overwrite.
+    A result keeps the name, bit depth and range of its image, and states the size of its pixels if
+    the image does. Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything
+    else becomes OME-TIFF. An image that cannot be restored is named with the reason, and the others
+    are restored. A result that is already there is kept unless you give --overwrite.
 
-    OME-Zarr and large TIFF images are read and written tile by tile. Their information bar is restored too, unless the
-    file states the height of the specimen.
+    OME-Zarr and large TIFF images are read and written tile by tile. Their information bar is
+    restored too, unless the file states the height of the specimen.
 
-    `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two processes or GPUs.
+    `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two
+    processes or GPUs.
     """
     from aeanet.cli.batch import restore_images
 

@@ -65,10 +65,11 @@ def main(
     ] = False,
     **changes: Any,
 ) -> None:
-    """Train a model on simulated micrographs that never repeat, as the shipped model was, and score it on others.
+    """Train a model on simulated micrographs that never repeat, as the shipped model was, and score
+    it on others.
 
-    Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from the latest
-    checkpoint before a crash, as if nothing had happened.
+    Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
+    the latest checkpoint before a crash, as if nothing had happened.
     """
     from aeanet.networks.registry import load_model, short_options
     from aeanet.networks.shuffled import deepened

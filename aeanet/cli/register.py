@@ -45,10 +45,11 @@ def main(
 ) -> None:
     """Register LR onto the grid of HR, pair by pair, and write both for use in other programs.
 
-    They are TIFF files of the bit depth of the originals: `lr/NAME.tif` is interpolated bicubically, `hr/NAME.tif` is
-    unchanged, `mask/NAME.tif` is white where there is LR data. The other commands of aeanet register by themselves and
-    take the original pairs. Pairs that cannot be used are named with the reason, and the others are written. Results
-    that are already there are kept unless you give --overwrite.
+    They are TIFF files of the bit depth of the originals: `lr/NAME.tif` is interpolated
+    bicubically, `hr/NAME.tif` is unchanged, `mask/NAME.tif` is white where there is LR data. The
+    other commands of aeanet register by themselves and take the original pairs. Pairs that cannot
+    be used are named with the reason, and the others are written. Results that are already there
+    are kept unless you give --overwrite.
     """
     from aeanet.data.pairs import find_pairs
 
@@ -90,7 +91,8 @@ def main(
 
 
 def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:
-    """Write both images in the type and range of their originals, with the pixel size of HR, and the mask in 8 bits.
+    """Write both images in the type and range of their originals, with the pixel size of HR, and
+    the mask in 8 bits.
 
     Raises ImageError.
     """

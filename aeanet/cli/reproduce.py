@@ -62,15 +62,17 @@ def main(
     samples: Samples = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train and score, on your pairs, the networks that the paper's tables and figures need, and write a report.
+    """Train and score, on your pairs, the networks that the paper's tables and figures need, and
+    write a report.
 
-    These are seven networks of all pairs, and for each method one of each pair (self-training) and one for each part of
-    the samples left out. --only, --pairs, --self-pairs and --folds make them fewer, --budget makes them shorter.
+    These are seven networks of all pairs, and for each method one of each pair (self-training) and
+    one for each part of the samples left out. --only, --pairs, --self-pairs and --folds make them
+    fewer, --budget makes them shorter.
 
-    The report is one page, index.html, that needs no other file. Beside it are report.md, tables/, figures/,
-    results.json, and each network. A stopped run goes on when started again: networks that were trained with the same
-    settings on the same data are kept. Where the folder holds results of other settings or data, the command ends,
-    unless you give --overwrite.
+    The report is one page, index.html, that needs no other file. Beside it are report.md, tables/,
+    figures/, results.json, and each network. A stopped run goes on when started again: networks
+    that were trained with the same settings on the same data are kept. Where the folder holds
+    results of other settings or data, the command ends, unless you give --overwrite.
     """
     from aeanet.data.specimens import read_samples
     from aeanet.distributed import process_count

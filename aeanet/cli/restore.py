@@ -37,16 +37,17 @@ def main(
 ) -> None:
     """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
 
-    It was trained on simulated micrographs of many specimens and instruments (aeanet/models/sem.md says how well it
-    does). A model trained on your own pairs does better: `aeanet train PAIRS --from sem`, then `aeanet predict`.
+    It was trained on simulated micrographs of many specimens and instruments (aeanet/models/sem.md
+    says how well it does). A model trained on your own pairs does better:
+    `aeanet train PAIRS --from sem`, then `aeanet predict`.
 
-    It says how noisy each image is, and warns where the image is unlike those that the model was trained on, or where
-    what was taken away does not look like noise.
+    It says how noisy each image is, and warns where the image is unlike those that the model was
+    trained on, or where what was taken away does not look like noise.
 
-    A result keeps the name, bit depth and range of its image, and states the size of its pixels if the image does.
-    Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything else becomes OME-TIFF. An image
-    that cannot be restored is named with the reason, and the others are restored. A result that is already there is
-    kept unless you give --overwrite.
+    A result keeps the name, bit depth and range of its image, and states the size of its pixels if
+    the image does. Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything
+    else becomes OME-TIFF. An image that cannot be restored is named with the reason, and the others
+    are restored. A result that is already there is kept unless you give --overwrite.
     """
     from aeanet.cli.batch import restore_images
 

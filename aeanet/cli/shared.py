@@ -1,7 +1,7 @@
 """What the commands share: arguments, progress, and messages.
 
-Results go to standard output, progress and errors to standard error. The exit status is 1 for an error that the user
-can mend, 2 for a wrong call, 130 after Ctrl-C.
+Results go to standard output, progress and errors to standard error. The exit status is 1 for an
+error that the user can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,9 @@ INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
 def path(text: str) -> Path:
-    """A path as the user gave it; no text is none, where `Path` would take the folder that the user is in."""
+    """A path as the user gave it; no text is none, where `Path` would take the folder that the user
+    is in.
+    """
     if not text:
         raise typer.BadParameter("it is empty, a path is wanted.")
     return Path(text)
@@ -126,7 +128,9 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def show(bar: Progress, label: str, share: float) -> None:
-    """Show what is being done and the share that is done. A share below the last one begins a new line and clock."""
+    """Show what is being done and the share that is done. A share below the last one begins a new
+    line and clock.
+    """
     if not bar.tasks or share < bar.tasks[-1].completed:
         bar.add_task(label, total=1.0)
     bar.update(bar.task_ids[-1], description=label, completed=share)
@@ -134,7 +138,9 @@ def show(bar: Progress, label: str, share: float) -> None:
 
 @contextmanager
 def leading() -> Iterator[None]:
-    """Of several processes only the first prints within it; an error that leaves it is printed by all."""
+    """Of several processes only the first prints within it; an error that leaves it is printed by
+    all.
+    """
     from aeanet.distributed import rank
 
     out.quiet = err.quiet = rank() > 0
@@ -192,7 +198,9 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Within it, an error that the user can mend ends the command with one sentence; a defect keeps its traceback."""
+    """Within it, an error that the user can mend ends the command with one sentence; a defect keeps
+    its traceback.
+    """
     try:
         yield
     except KeyboardInterrupt:

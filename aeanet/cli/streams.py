@@ -1,4 +1,6 @@
-"""Standard streams that end no run, whatever they are: of any encoding, closed, full, or pipes that nobody reads."""
+"""Standard streams that end no run, whatever they are: of any encoding, closed, full, or pipes that
+nobody reads.
+"""
 
 import codecs
 import errno
@@ -21,15 +23,16 @@ _PLAIN = {
     "Å": "A",
     "—": "-",
 }
-# Read by libraries when they are imported. They print on standard error what a user can do nothing about.
+# Read by libraries when they are imported. They print on standard error what a user can do nothing
+# about.
 _SETTINGS = {"OPENCV_LOG_LEVEL": "OFF", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 class Stream:
     """A standard stream that takes what is written and raises no OSError.
 
-    Once it fails, what is written later is dropped. `trouble` is then the error, None if only the reader has gone, as
-    after `| head`.
+    Once it fails, what is written later is dropped. `trouble` is then the error, None if only the
+    reader has gone, as after `| head`.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -63,7 +66,8 @@ class Stream:
 
 
 def prepare_streams() -> tuple[Stream, Stream]:
-    """Put `Stream` in the place of both standard streams, and keep the messages of other libraries from them.
+    """Put `Stream` in the place of both standard streams, and keep the messages of other libraries
+    from them.
 
     A character that a stream's encoding does not have is written as a plainer one, or as its code.
     """

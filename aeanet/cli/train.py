@@ -103,11 +103,12 @@ def main(
     ] = False,
     **changes: Any,
 ) -> None:
-    """Register the pairs of a folder and train on them; by default as long as in the paper, which needs a GPU.
+    """Register the pairs of a folder and train on them; by default as long as in the paper, which
+    needs a GPU.
 
-    Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from the latest
-    checkpoint before a crash, with the same result as an uninterrupted training. Several GPUs: `torchrun
-    --nproc-per-node 2 -m aeanet train ...`
+    Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
+    the latest checkpoint before a crash, with the same result as an uninterrupted training. Several
+    GPUs: `torchrun --nproc-per-node 2 -m aeanet train ...`
     """
     import torch
 
@@ -257,7 +258,9 @@ def keep_run(
     data: "PairSet",
     held_back: "Sequence[RegisteredPair]" = (),
 ) -> None:
-    """Write the run folder. If the disk refuses, write it into the temporary folder and fail, naming both."""
+    """Write the run folder. If the disk refuses, write it into the temporary folder and fail,
+    naming both.
+    """
     from aeanet.training import save_run
 
     try:

@@ -1,4 +1,6 @@
-"""The paper's 3x4 split of an image into training columns and test subimages; random crops for training."""
+"""The paper's 3x4 split of an image into training columns and test subimages; random crops for
+training.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,10 +19,11 @@ Region = tuple[slice, slice]
 
 
 def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
-    """The paper's split of an (H, W) image: the left three quarters for training, the rest in three for tests.
+    """The paper's split of an (H, W) image: the left three quarters for training, the rest in three
+    for tests.
 
-    For 944 x 1280: columns 0 to 959; and of columns 960 to 1279 the rows 0 to 313, 314 to 627 and 628 to 941. Raises
-    PairError if the image is too small.
+    For 944 x 1280: columns 0 to 959; and of columns 960 to 1279 the rows 0 to 313, 314 to 627 and
+    628 to 941. Raises PairError if the image is too small.
     """
     height, width = shape
     column, row = 3 * width // 4, height // 3
@@ -31,10 +34,11 @@ def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
 
 
 class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """`length` square crops of the training regions, each of a random pair and from a random place with LR data.
+    """`length` square crops of the training regions, each of a random pair and from a random place
+    with LR data.
 
-    Item i is (lr, hr), float32 (1, size, size) each, and depends on `seed` and i alone. Pairs without room for a crop
-    are left out. Raises PairError if none is left.
+    Item i is (lr, hr), float32 (1, size, size) each, and depends on `seed` and i alone. Pairs
+    without room for a crop are left out. Raises PairError if none is left.
     """
 
     def __init__(
@@ -74,7 +78,9 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class _Places:
-    """The upper left corners of all size x size crops that lie in a region and have LR data throughout."""
+    """The upper left corners of all size x size crops that lie in a region and have LR data
+    throughout.
+    """
 
     def __init__(self, mask: NDArray[np.bool_], region: Region, size: int) -> None:
         self.origin = tuple(

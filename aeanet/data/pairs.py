@@ -41,7 +41,8 @@ class PairSet:
 
 
 def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
-    """The complete pairs of a folder, by name: `lr/NAME.*` with `hr/NAME.*`, else `NAME10000.*` with `NAME20000.*`.
+    """The complete pairs of a folder, by name: `lr/NAME.*` with `hr/NAME.*`, else `NAME10000.*`
+    with `NAME20000.*`.
 
     Raises PairError if the folder is not one, or holds no complete pair.
     """
@@ -55,8 +56,8 @@ def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
 def load_pairs(folder: str | os.PathLike[str], *, progress: PairProgress | None = None) -> PairSet:
     """Read and register all pairs of a folder; `progress(done, total, name)` is called after each.
 
-    A pair that is incomplete, cannot be read or cannot be registered is in `refused` with the reason. Raises PairError
-    if no pair can be used.
+    A pair that is incomplete, cannot be read or cannot be registered is in `refused` with the
+    reason. Raises PairError if no pair can be used.
     """
     files, incomplete = find_pairs(folder), _scan(Path(folder))[1]
     found = _register(((pair.name, partial(_read, pair)) for pair in files), len(files), progress)
@@ -82,8 +83,8 @@ def hold_back(
 ) -> tuple[PairSet, list[RegisteredPair]]:
     """The pairs to train on, and those held back, which are evenly spaced by name.
 
-    `which` is their number (from 1 on), their share (below 1; at least one pair) or their names. Raises PairError for
-    any other number, and if no pair is left to train on.
+    `which` is their number (from 1 on), their share (below 1; at least one pair) or their names.
+    Raises PairError for any other number, and if no pair is left to train on.
     """
     total = len(data.pairs)
     if isinstance(which, float | int):
@@ -146,7 +147,9 @@ def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
 
 
 def _read(files: PairFiles) -> tuple[NDArray, NDArray]:
-    """LR and HR, each over the range of its type. Raises ImageError if these ranges do not fit each other."""
+    """LR and HR, each over the range of its type. Raises ImageError if these ranges do not fit each
+    other.
+    """
     lr, hr = read_image(files.lr), read_image(files.hr)
     means = [max(float(image.pixels.mean()), 1e-6) for image in (lr, hr)]
     if max(means) > MOST_BRIGHTNESS * min(means):

@@ -1,6 +1,8 @@
-"""Registration of LR onto the grid of HR: ORB and RANSAC as in the paper, then a sub-pixel fit, then checks.
+"""Registration of LR onto the grid of HR: ORB and RANSAC as in the paper, then a sub-pixel fit,
+then checks.
 
-Coordinates are (x, y) in pixels with pixel centres at integers; a matrix is 2x3 and maps LR coordinates to HR ones.
+Coordinates are (x, y) in pixels with pixel centres at integers; a matrix is 2x3 and maps LR
+coordinates to HR ones.
 """
 
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from aeanet.scoring.metrics import psnr
 Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
-# A pair beyond these limits is refused. Unrelated micrographs have 4 to 8 inliers; true pairs have about 100, and
-# correlations of 0.95 and more.
+# A pair beyond these limits is refused. Unrelated micrographs have 4 to 8 inliers; true pairs have
+# about 100, and correlations of 0.95 and more.
 MIN_SIDE = 80  # px; ORB finds nothing within 31 px of an edge
 MIN_INLIERS = 15
 MAGNIFICATIONS = (0.9, 8.0)
@@ -47,8 +49,9 @@ class RegistrationReport:
 
     matches        feature matches given to RANSAC, `inliers` of which agree on the placement
     magnification  HR px per LR px (geometric mean over the two axes)
-    residual       HR px: median, over blocks of the image, of the local displacement left after registration
-    psnr_before    dB of LR enlarged by `magnification` and centred on HR, over the pixels it covers
+    residual       HR px: median, over blocks of the image, of the local displacement left after
+    registration psnr_before    dB of LR enlarged by `magnification` and centred on HR, over the
+    pixels it covers
     psnr_after     dB of the registered LR, over the valid pixels
     valid_fraction the part of the HR grid where LR is real
     matrix         LR px -> HR px, 2x3
@@ -66,7 +69,9 @@ class RegistrationReport:
 
 @dataclass(frozen=True)
 class RegisteredPair:
-    """LR and HR, (H, W) float32 on the HR grid; `mask` (H, W) is True where the interpolation used LR pixels only."""
+    """LR and HR, (H, W) float32 on the HR grid; `mask` (H, W) is True where the interpolation used
+    LR pixels only.
+    """
 
     name: str
     lr: Image
@@ -76,13 +81,14 @@ class RegisteredPair:
 
 
 def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair:
-    """Find where LR lies on HR, and interpolate it bicubically there. The intensities of LR are not changed.
+    """Find where LR lies on HR, and interpolate it bicubically there. The intensities of LR are not
+    changed.
 
-    `lr` and `hr` are (H, W) from 0 to 1, each of any size from 80 x 80 on. LR may show a larger or a smaller field than
-    HR. The same input gives the same bits. `name` is that of the pair.
+    `lr` and `hr` are (H, W) from 0 to 1, each of any size from 80 x 80 on. LR may show a larger or
+    a smaller field than HR. The same input gives the same bits. `name` is that of the pair.
 
-    Returns both on the grid of HR, with the mask of the pixels that have LR data and a report of how well they match.
-    Raises RegistrationError with the reason if the result cannot be trusted.
+    Returns both on the grid of HR, with the mask of the pixels that have LR data and a report of
+    how well they match. Raises RegistrationError with the reason if the result cannot be trusted.
     """
     lr, hr = _checked("LR", lr), _checked("HR", hr)
     for label, image in (("LR", lr), ("HR", hr)):
@@ -167,7 +173,9 @@ def _blur(image: Image, sigma: float) -> Image:
 def _valid(
     lr_shape: tuple[int, ...], matrix: Matrix, shape: tuple[int, ...], margin: float = 1.0
 ) -> NDArray[np.bool_]:
-    """True where the LR position is `margin` px or more within LR's outermost pixel centres; a cubic kernel needs 1."""
+    """True where the LR position is `margin` px or more within LR's outermost pixel centres; a
+    cubic kernel needs 1.
+    """
     inverse = _inverse(matrix)
     x, y = np.arange(shape[1])[None, :], np.arange(shape[0])[:, None]
     inside = np.ones(shape, dtype=bool)
@@ -179,7 +187,8 @@ def _valid(
     return inside
 
 
-# Features: the paper's ORB, brute-force Hamming matches, the best 15 %, RANSAC (on an affine: 6 parameters, not 8).
+# Features: the paper's ORB, brute-force Hamming matches, the best 15 %, RANSAC (on an affine: 6
+# parameters, not 8).
 
 
 def _match(lr: Image, hr: Image) -> tuple[Matrix, int, int]:
@@ -213,7 +222,8 @@ def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, in
         return None, len(matches), 0
     source = np.array([hr_points[match.trainIdx].pt for match in matches])
     target = np.array([lr_points[match.queryIdx].pt for match in matches])
-    # From HR to LR, so that the tolerance is in LR px: the coarser image limits the accuracy at any magnification.
+    # From HR to LR, so that the tolerance is in LR px: the coarser image limits the accuracy at any
+    # magnification.
     inverse, agree = cv2.estimateAffine2D(
         source,
         target,
@@ -234,7 +244,8 @@ def _for_features(image: Image) -> NDArray[np.uint8]:
     return np.clip((smooth - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
 
 
-# The sub-pixel fit: least squares over all pixels of LR(x) = gain * HR(x + d(x)) + offset, d affine, linearised in d.
+# The sub-pixel fit: least squares over all pixels of LR(x) = gain * HR(x + d(x)) + offset, d
+# affine, linearised in d.
 
 
 def _refine(lr: Image, hr: Image, matrix: Matrix) -> Matrix:
@@ -244,10 +255,13 @@ def _refine(lr: Image, hr: Image, matrix: Matrix) -> Matrix:
 
 
 def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
-    """The fit with both images smoothed by `sigma` LR px. Gradients are those of HR, so LR's noise does not bias it."""
+    """The fit with both images smoothed by `sigma` LR px. Gradients are those of HR, so LR's noise
+    does not bias it.
+    """
     magnification = _magnification(matrix)
     lr, hr = _blur(lr, sigma), _blur(hr, sigma * magnification)
-    # The same pixels are fitted while the matrix changes: away from the edge, and no denser than the smoothing needs.
+    # The same pixels are fitted while the matrix changes: away from the edge, and no denser than
+    # the smoothing needs.
     fitted = np.zeros(hr.shape, dtype=bool)
     step = max(1, round(magnification * sigma / 2))
     fitted[::step, ::step] = _valid(lr.shape, matrix, hr.shape, margin=4)[::step, ::step]
@@ -279,7 +293,9 @@ def _refine_at(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
 
 
 def _columns(hr: Image, fitted: NDArray[np.bool_]) -> Matrix:
-    """The unknowns' derivatives at the fitted pixels, (8, pixels): gain, offset, and the six of d about the centre."""
+    """The unknowns' derivatives at the fitted pixels, (8, pixels): gain, offset, and the six of d
+    about the centre.
+    """
     gy, gx = (np.asarray(part, np.float64) for part in np.gradient(hr))
     rows, cols = np.nonzero(fitted)
     x, y = cols - hr.shape[1] / 2, rows - hr.shape[0] / 2
@@ -313,10 +329,12 @@ def _check_plausible(matrix: Matrix) -> None:
 def _agreement(
     registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float
 ) -> tuple[float, float]:
-    """Correlation of the two images' structure, and the median local displacement between them in HR px.
+    """Correlation of the two images' structure, and the median local displacement between them in
+    HR px.
 
-    Structure is a band-pass from 1 to 8 LR px, between the noise and the shading. The displacement of a block is one
-    least-squares step (Lucas and Kanade 1981). Blocks with too little structure are left out.
+    Structure is a band-pass from 1 to 8 LR px, between the noise and the shading. The displacement
+    of a block is one least-squares step (Lucas and Kanade 1981). Blocks with too little structure
+    are left out.
     """
     lr, hr = (
         _blur(image, magnification) - _blur(image, 8 * magnification) for image in (registered, hr)

@@ -13,10 +13,11 @@ class SampleError(UserError):
 def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
     """Pair name -> sample, from a text file in which each line names the pairs of one sample.
 
-    Names are separated by spaces or commas. A # begins a comment. A pair that the file does not name is the only one of
-    its sample: use `.get(name, name)`.
+    Names are separated by spaces or commas. A # begins a comment. A pair that the file does not
+    name is the only one of its sample: use `.get(name, name)`.
 
-    Raises SampleError if the file cannot be read, names a pair twice, or names one that is not among `known`.
+    Raises SampleError if the file cannot be read, names a pair twice, or names one that is not
+    among `known`.
     """
     if path.exists() and not path.is_file():  # to open a named pipe would wait for its other end
         raise SampleError(f"{path} cannot be read as a list of samples: it is not a file.")
@@ -45,8 +46,8 @@ def split_by_specimen(
 ) -> list[list[str]]:
     """Pair names in `folds` parts of about equal size, all pairs of one sample in the same part.
 
-    The largest samples are placed first, each into the part that is smallest so far. Raises SampleError if there are
-    fewer samples than parts.
+    The largest samples are placed first, each into the part that is smallest so far. Raises
+    SampleError if there are fewer samples than parts.
     """
     members: dict[str, list[str]] = {}
     for name in names:

@@ -1,4 +1,6 @@
-"""LR, results and HR side by side: one whole pair with a detail of it, or crops of several pairs (Fig. 4)."""
+"""LR, results and HR side by side: one whole pair with a detail of it, or crops of several pairs
+(Fig. 4).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +23,12 @@ CROP = 112  # px: side of the crops of Fig. 4, at most a third of the test colum
 
 
 def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: Score) -> None:
-    """Write a PNG of one pair: bicubic LR, the result and HR, their scores, and below each an enlarged detail.
+    """Write a PNG of one pair: bicubic LR, the result and HR, their scores, and below each an
+    enlarged detail.
 
-    The detail is a sixth of the field wide, where there is most structure. All panels have the same grey scale.
-    `restored` is (H, W) in [0, 1], on the grid of the pair. Raises OSError, naming the file.
+    The detail is a sixth of the field wide, where there is most structure. All panels have the same
+    grey scale. `restored` is (H, W) in [0, 1], on the grid of the pair. Raises OSError, naming the
+    file.
     """
     height, width = pair.hr.shape
     everything = slice(0, height), slice(0, width)
@@ -54,7 +58,9 @@ def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: 
 
 @dataclass(frozen=True)
 class CropRow:
-    """One line of Fig. 4: a pair, a crop of its test columns, and title -> (image of the crop, its PSNR in dB)."""
+    """One line of Fig. 4: a pair, a crop of its test columns, and title -> (image of the crop, its
+    PSNR in dB).
+    """
 
     pair: RegisteredPair
     crop: Region
@@ -62,7 +68,9 @@ class CropRow:
 
 
 def crop_row(pair: RegisteredPair, results: Mapping[str, NDArray]) -> CropRow:
-    """The crop of the test columns with most structure, from LR, the results (title -> (H, W)) and HR."""
+    """The crop of the test columns with most structure, from LR, the results (title -> (H, W)) and
+    HR.
+    """
     region = _test_columns(pair)
     side = min(CROP, (region[1].stop - region[1].start) // 3, pair.hr.shape[0] // 2)
     crop = _detail(pair, region, (side, side))
@@ -76,7 +84,9 @@ def crop_row(pair: RegisteredPair, results: Mapping[str, NDArray]) -> CropRow:
 
 
 def draw_crops(lines: Sequence[CropRow]) -> Figure:
-    """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each method."""
+    """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each
+    method.
+    """
     titles = list(lines[0].panels)
     panel = 1.55  # inches
     figure = Figure(
@@ -117,7 +127,9 @@ def _frame(rows: slice, columns: slice) -> Rectangle:
 
 
 def _detail(pair: RegisteredPair, region: Region, window: tuple[int, int]) -> Region:
-    """The window of a region with most structure, evenly spread: the highest mean of the root of HR's gradient."""
+    """The window of a region with most structure, evenly spread: the highest mean of the root of
+    HR's gradient.
+    """
     smooth = gaussian_filter(pair.hr, 2)
     gradient = np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1))
     structure = uniform_filter((np.sqrt(gradient) * pair.mask)[region], window, mode="constant")

@@ -23,8 +23,8 @@ def draw_heatmaps(
     Args:
         names, images: of the lines; each image is (H, W).
         maps: of all R references in each image, (R, h, w), on any coarser grid.
-        chosen: the references to show. The maps of a column have one colour scale, between the percentiles `SHOWN` over
-            all images.
+        chosen: the references to show. The maps of a column have one colour scale, between the
+            percentiles `SHOWN` over all images.
     """
     width, gap, edge = 1.75, 0.06, 0.25  # inches: a panel, between panels, around them for words
     heights = [*(width * image.shape[0] / image.shape[1] for image in images), 0.08]

@@ -20,7 +20,9 @@ Drawing = Callable[[], Figure]
 
 
 def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
-    """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark page."""
+    """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark
+    page.
+    """
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
     inked = (
         "text.color",

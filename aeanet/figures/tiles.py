@@ -11,7 +11,9 @@ from aeanet.figures.style import COLOURS
 
 @dataclass(frozen=True)
 class Curve:
-    """A model's mean Δ PSNR (dB) for each tile side (px), of stitched and of exact tiles, and of the whole image."""
+    """A model's mean Δ PSNR (dB) for each tile side (px), of stitched and of exact tiles, and of
+    the whole image.
+    """
 
     label: str
     sizes: Sequence[int]
@@ -23,7 +25,8 @@ class Curve:
 def draw_curves(curves: Sequence[Curve]) -> Figure:
     """A colour for each model, filled marks for stitched tiles, open marks for exact tiles.
 
-    Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of the whole image.
+    Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of the
+    whole image.
     """
     figure = Figure(figsize=(8, 3.3), layout="constrained")
     absolute, relative = figure.subplots(1, 2)

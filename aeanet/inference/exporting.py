@@ -35,21 +35,24 @@ class ExportError(UserError):
 
 
 def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]:
-    """Write a network as an ONNX model that takes images of every size, and compare the two at the sizes of `SIZES`.
+    """Write a network as an ONNX model that takes images of every size, and compare the two at the
+    sizes of `SIZES`.
 
-    The model has the input "image" and the output "restored", (batch, 1, height, width) in float32. Its metadata have
-    under "aeanet" a JSON record: config and magnification of the network and, in words, what an image is.
+    The model has the input "image" and the output "restored", (batch, 1, height, width) in float32.
+    Its metadata have under "aeanet" a JSON record: config and magnification of the network and, in
+    words, what an image is.
 
     Args:
-        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode. One that is told the magnification
-            keeps in the file the one that it has.
+        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode. One that is
+            told the magnification keeps in the file the one that it has.
         path: of the file, which appears whole or not at all.
 
     Returns:
-        The largest difference between ONNX Runtime and PyTorch for each size, relative to the largest number.
+        The largest difference between ONNX Runtime and PyTorch for each size, relative to the
+        largest number.
 
-    Raises ExportError for another network, where a package of the extra `export` is missing, or if the two differ by
-    more than `TOLERANCE`; OSError, naming the file.
+    Raises ExportError for another network, where a package of the extra `export` is missing, or if
+    the two differ by more than `TOLERANCE`; OSError, naming the file.
     """
     name = model.config["name"]
     if name not in EXPORTABLE:

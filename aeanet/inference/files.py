@@ -41,27 +41,31 @@ def restore_file(
 ) -> None:
     """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
 
-    An OME-Zarr image or a large TIFF (`mosaics.shape_by_regions`) is read and written by regions, so that neither it
-    nor the result is ever in memory as a whole.
+    An OME-Zarr image or a large TIFF (`mosaics.shape_by_regions`) is read and written by regions,
+    so that neither it nor the result is ever in memory as a whole.
 
     Args:
         model: any network, on any device, or the name of a shipped model, such as "sem".
         image: the LR micrograph.
-        target: the result, in the type and range of `image`, with the pixel size divided by the magnification. It
-            appears when it is complete.
-        tile: side of the tiles in pixels of the result; the result does not depend on it. None takes the image at once
-            if that fits into the free memory, else the largest tile that does.
+        target: the result, in the type and range of `image`, with the pixel size divided by the
+            magnification. It appears when it is complete.
+        tile: side of the tiles in pixels of the result; the result does not depend on it. None
+            takes the image at once if that fits into the free memory, else the largest tile that
+            does.
         magnification, flips, precision: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
-        group: processes that share the tiles, on one file system; the first of them writes an image held in memory.
+        group: processes that share the tiles, on one file system; the first of them writes an image
+            held in memory.
         progress: told (done, total) after every tile.
         on_read: called with the image once it is in memory; not for one that is read by regions.
-        on_result: called with the image and the result, both (H, W) in [0, 1], once the file is there; with the middle
-            of both for an image that is read by regions. Of several processes only the first calls these two.
+        on_result: called with the image and the result, both (H, W) in [0, 1], once the file is
+            there; with the middle of both for an image that is read by regions. Of several
+            processes only the first calls these two.
 
-    Of several processes, an error of one that the user can mend is an AgreedError in all. Raises ImageError for files
-    that cannot be read or written, PredictionError if the magnification is not known, TilingError for a tile that is
-    too small, MemoryError if not even the smallest tile fits into the memory, ModelError for an unknown name.
+    Of several processes, an error of one that the user can mend is an AgreedError in all. Raises
+    ImageError for files that cannot be read or written, PredictionError if the magnification is not
+    known, TilingError for a tile that is too small, MemoryError if not even the smallest tile fits
+    into the memory, ModelError for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
     image, target = Path(image), Path(target)
@@ -126,8 +130,8 @@ def super_resolve_mosaic(
 ) -> None:
     """Restore a TIFF or OME-Zarr image by regions, as `restore_file` does if the image is large.
 
-    The name of `target` decides which of the two it is. Without `tile` the image is taken at once. Otherwise arguments
-    and errors are those of `restore_file`.
+    The name of `target` decides which of the two it is. Without `tile` the image is taken at once.
+    Otherwise arguments and errors are those of `restore_file`.
     """
     magnification = known_magnification(model, magnification)
     with ExitStack() as stack:

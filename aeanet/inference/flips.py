@@ -1,8 +1,9 @@
-"""Flips of an image: the mean of the results for an image and its flips has smaller errors than one result.
+"""Flips of an image: the mean of the results for an image and its flips has smaller errors than one
+result.
 
-This is "enhanced prediction" of Timofte, Rothe & Van Gool, "Seven ways to improve example-based single image super
-resolution" (CVPR 2016), also called self-ensemble. Images are not turned by 90 degrees: noise is correlated along the
-lines of the scan.
+This is "enhanced prediction" of Timofte, Rothe & Van Gool, "Seven ways to improve example-based
+single image super resolution" (CVPR 2016), also called self-ensemble. Images are not turned by 90
+degrees: noise is correlated along the lines of the scan.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""The memory that a network needs for an image, and the largest tile that fits into the free memory."""
+"""The memory that a network needs for an image, and the largest tile that fits into the free
+memory.
+"""
 
 import math
 import os
@@ -23,7 +25,9 @@ TILES_EACH = 4  # at least, for each of several processes, so that all have abou
 
 
 class _Live(TorchDispatchMode):
-    """Within it, counts the bytes of the tensors that exist at the same time; `peak` is the most that ever did."""
+    """Within it, counts the bytes of the tensors that exist at the same time; `peak` is the most
+    that ever did.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +58,9 @@ class _Live(TorchDispatchMode):
 
 
 def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float:
-    """Peak bytes of the tensors that a network makes, per pixel of its image; measured on a small one."""
+    """Peak bytes of the tensors that a network makes, per pixel of its image; measured on a small
+    one.
+    """
     parameter = next(model.parameters())
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     live = _Live()
@@ -79,9 +85,11 @@ def largest_tile(
     precision: Precision = "float32",
     group: ProcessGroup | None = None,
 ) -> int | None:
-    """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the whole image does.
+    """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the
+    whole image does.
 
-    It is the same on all processes of `group`: it fits into the memory of each, and leaves tiles for each.
+    It is the same on all processes of `group`: it fits into the memory of each, and leaves tiles
+    for each.
 
     Raises TilingError as `reach_of`; MemoryError if not even the smallest tile fits.
     """

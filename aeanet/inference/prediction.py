@@ -40,12 +40,13 @@ def restore(
 
     Args:
         model: any network, on any device; it is left in evaluation mode.
-        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot that.
-        tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the memory does. By
-            default the image is taken at once, as in the paper's protocol.
+        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot
+            that.
+        tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the
+            memory does. By default the image is taken at once, as in the paper's protocol.
         halo, exact: as in `tiling.run_tiles`.
-        flips: the result is the mean of those for so many flips of the image, in as many times the time; by default
-            `model.flips`.
+        flips: the result is the mean of those for so many flips of the image, in as many times the
+            time; by default `model.flips`.
         precision: of the convolutions; bfloat16 halves the memory and costs about three digits.
         group: processes that share the tiles; each gets the whole result.
         progress: told after every tile.
@@ -91,20 +92,22 @@ def super_resolve(
 
     Args:
         model: any network, on any device, or the name of a shipped model, such as "sem".
-        image: (H, W) floating point, intensities in [0, 1]: 0 is black and 1 white of the detector's range.
-        magnification: result pixels per pixel of `image`; by default that of the pairs the model was trained on.
-        tile: side of the tiles in pixels of the result, which does not depend on it; the memory does. By default the
-            image is taken at once.
-        flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in as many times the time; by
-            default `model.flips`.
+        image: (H, W) floating point, intensities in [0, 1]: 0 is black and 1 white of the
+            detector's range.
+        magnification: result pixels per pixel of `image`; by default that of the pairs the model
+            was trained on.
+        tile: side of the tiles in pixels of the result, which does not depend on it; the memory
+            does. By default the image is taken at once.
+        flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in as many
+            times the time; by default `model.flips`.
         precision: of the convolutions; "bfloat16" halves the memory and costs about three digits.
         group: processes that share the tiles; each gets the whole result.
         progress: told (done, total) after every tile.
 
     Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
-    Raises ValueError for any other image, PredictionError if the magnification is neither given nor known, TilingError
-    for a tile that is too small, ModelError for an unknown name.
+    Raises ValueError for any other image, PredictionError if the magnification is neither given nor
+    known, TilingError for a tile that is too small, ModelError for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
     _check_image(image)
@@ -133,7 +136,9 @@ def at_magnification(model: Network, magnification: float) -> Iterator[None]:
 
 
 def known_magnification(model: Network, given: float | None) -> float:
-    """The magnification given, else the model's. Raises PredictionError if there is neither, or it is out of range."""
+    """The magnification given, else the model's. Raises PredictionError if there is neither, or it
+    is out of range.
+    """
     magnification = model.magnification if given is None else given
     if magnification is None:
         raise PredictionError(
@@ -150,7 +155,8 @@ def known_magnification(model: Network, given: float | None) -> float:
 def compile_parts(model: nn.Module) -> None:
     """Have `torch.compile` compile the parts of a network when they first run, for any image size.
 
-    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums between them.
+    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums
+    between them.
     """
     for part in model.children():
         if not isinstance(part, aea.AugmentedAttention):

@@ -1,4 +1,6 @@
-"""The relevance q(x) . k(R) of the shared references at each position of an image, the paper's Fig. 5."""
+"""The relevance q(x) . k(R) of the shared references at each position of an image, the paper's Fig.
+5.
+"""
 
 from collections.abc import Sequence
 
@@ -30,7 +32,8 @@ def check_references(model: Network) -> aea.AugmentedAttention:
 
 
 def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
-    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H / 4), ceil(W / 4)).
+    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H
+    / 4), ceil(W / 4)).
 
     Each position of the attention at the bottom of the network stands for 4 x 4 pixels.
     Raises RelevanceError if the model has no references.
@@ -50,13 +53,15 @@ def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
 def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
     """The references whose maps differ most over the images, in the order in which they are chosen.
 
-    The first has the largest variance over all positions of all images. Each further one has the largest share of its
-    variance that those before it do not explain linearly (a pivoted Cholesky decomposition of the covariance of the
-    maps). Values beyond the 1st and 99th percentile of a map, which figures do not show, are clipped.
+    The first has the largest variance over all positions of all images. Each further one has the
+    largest share of its variance that those before it do not explain linearly (a pivoted Cholesky
+    decomposition of the covariance of the maps). Values beyond the 1st and 99th percentile of a
+    map, which figures do not show, are clipped.
 
     Args:
         maps: (R, h, w) for each image.
-        number: of references, at most R; fewer are returned if all others are combinations of these.
+        number: of references, at most R; fewer are returned if all others are combinations of
+            these.
     """
     flat = np.concatenate(
         [of_image.reshape(len(of_image), -1) for of_image in maps], axis=1

@@ -1,13 +1,15 @@
-"""Exact tiles: a network with global attention runs tile by tile, with the result of the whole image.
+"""Exact tiles: a network with global attention runs tile by tile, with the result of the whole
+image.
 
-A convolution depends on its neighbourhood only, so a tile with a halo of that width has all that it needs. Attention
-depends on the whole image, but only through a sum over its positions (`aea_kernels.Moments`), and sums add over tiles.
-Each attention block therefore needs one more pass: the network runs over all tiles up to that block, and the sums are
-added up. In the last pass the blocks attend to these sums. At the border of the image a tile ends with the image, and
-the network's own padding applies.
+A convolution depends on its neighbourhood only, so a tile with a halo of that width has all that it
+needs. Attention depends on the whole image, but only through a sum over its positions
+(`aea_kernels.Moments`), and sums add over tiles. Each attention block therefore needs one more
+pass: the network runs over all tiles up to that block, and the sums are added up. In the last pass
+the blocks attend to these sums. At the border of the image a tile ends with the image, and the
+network's own padding applies.
 
-Attention blocks are `aea_kernels.AugmentedAttention`, what `aea_kernels.convert` replaces in networks of other people,
-and every other `GlobalBlock`.
+Attention blocks are `aea_kernels.AugmentedAttention`, what `aea_kernels.convert` replaces in
+networks of other people, and every other `GlobalBlock`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -65,19 +67,21 @@ class ResultError(UserError):
 
 
 class GlobalBlock(Protocol):
-    """A module (N, C, h, w) -> (N, C', h, w) that depends on all positions of its input through a sum, and otherwise
+    """A module (N, C, h, w) -> (N, C', h, w) that depends on all positions of its input through a
+    sum, and otherwise
     on each position or its neighbourhood. It may also have:
 
     - `reach`, how many positions in each direction the neighbourhood has; 0 without;
-    - `step`, how many positions in each direction are pooled to one key; 1 without, and 0 says that they overlap.
+    - `step`, how many positions in each direction are pooled to one key; 1 without, and 0 says that
+    they overlap.
     """
 
     keys: Any
     """None, or the sum that stands in prediction for that of the input."""
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:
-        """The sum over the positions of x, or over the rows and columns `core` of it: a dataclass of tensors with `+`
-        and `all_reduce(group)`. In prediction; no derivatives are needed.
+        """The sum over the positions of x, or over the rows and columns `core` of it: a dataclass
+        of tensors with `+` and `all_reduce(group)`. In prediction; no derivatives are needed.
         """
 
 
@@ -88,7 +92,9 @@ def is_global_block(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Attention:
-    """An attention block of a network, the pixels per position there, and the halo (px) that its sum needs."""
+    """An attention block of a network, the pixels per position there, and the halo (px) that its
+    sum needs.
+    """
 
     block: Any
     """A `GlobalBlock`."""
@@ -98,7 +104,8 @@ class Attention:
 
 @dataclass(frozen=True)
 class Reach:
-    """A network's result depends on `halo` px in each direction, and on all positions through its attention blocks.
+    """A network's result depends on `halo` px in each direction, and on all positions through its
+    attention blocks.
 
     `stride` is the number of pixels that one position of its coarsest level stands for.
     """
@@ -109,15 +116,17 @@ class Reach:
 
 
 def reach_of(model: nn.Module) -> Reach:
-    """The reach of a network (N, 1, H, W) -> (N, 1, H, W): the sum over its layers, found by running it once.
+    """The reach of a network (N, 1, H, W) -> (N, 1, H, W): the sum over its layers, found by
+    running it once.
 
-    The reach of a layer follows from its kernel, stride, padding and dilation; the pixels per position follow from the
-    size of its result. A layer of another kind can state its reach in an attribute `reach`, in positions of its input.
-    For parallel branches the sum is an upper bound. Only modules are seen: a function in `forward` that depends on the
-    whole image, such as a mean over it, is not.
+    The reach of a layer follows from its kernel, stride, padding and dilation; the pixels per
+    position follow from the size of its result. A layer of another kind can state its reach in an
+    attribute `reach`, in positions of its input. For parallel branches the sum is an upper bound.
+    Only modules are seen: a function in `forward` that depends on the whole image, such as a mean
+    over it, is not.
 
-    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or attention that runs twice
-    or has not been converted.
+    Raises TilingError for a layer of unknown reach, one that depends on the whole image, or
+    attention that runs twice or has not been converted.
     """
     halo, stride = 0, 1
     blocks: list[Attention] = []
@@ -177,7 +186,9 @@ def reach_of(model: nn.Module) -> Reach:
 
 
 def _is_local(part: nn.Module, x: Tensor) -> bool:
-    """Whether the result at all other positions stays when x (N, C, h, w) or (N, h, w, C) changes at one of them."""
+    """Whether the result at all other positions stays when x (N, C, h, w) or (N, h, w, C) changes
+    at one of them.
+    """
     for one in ((0, slice(None), 0, 0), (0, 0, 0, slice(None)))[: 2 if x.dim() == 4 else 0]:
         before = torch.rand_like(x)
         after = before.clone()
@@ -191,8 +202,11 @@ def _is_local(part: nn.Module, x: Tensor) -> bool:
 
 
 def _steps(layer: nn.Module) -> int:
-    """The reach of a layer in positions of its input; for a transposed convolution, of its output."""
-    # With circular padding a layer depends on the other end of the image; BN without running statistics, on its mean.
+    """The reach of a layer in positions of its input; for a transposed convolution, of its
+    output.
+    """
+    # With circular padding a layer depends on the other end of the image; BN without running
+    # statistics, on its mean.
     wraps = getattr(layer, "padding_mode", "zeros") == "circular"
     own_statistics = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
     said = getattr(layer, "reach", None)
@@ -235,14 +249,18 @@ def _round_up(number: int, step: int) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """The rows and columns whose result a tile gives, `core`, and those that the network is given for it, `field`."""
+    """The rows and columns whose result a tile gives, `core`, and those that the network is given
+    for it, `field`.
+    """
 
     core: Region
     field: Region
 
     @classmethod
     def around(cls, core: Region, halo: int, stride: int, shape: Sequence[int]) -> "Tile":
-        """The tile of a core in an image of `shape`; its field begins and ends at multiples of `stride`, or there."""
+        """The tile of a core in an image of `shape`; its field begins and ends at multiples of
+        `stride`, or there.
+        """
         rows, columns = (
             slice(
                 max(part.start // stride * stride - halo, 0),
@@ -266,7 +284,9 @@ class Tile:
 
 
 def tiles_of(shape: Sequence[int], side: int, halo: int) -> list[Tile]:
-    """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its halo."""
+    """Tiles of `side` px, smaller at the far edges, that cover (H, W) row by row, each with its
+    halo.
+    """
 
     height, width = (
         [slice(start, min(start + side, length)) for start in range(0, length, side)]
@@ -308,19 +328,23 @@ def run_tiles(
 
     Args:
         model: a network (N, 1, H, W) -> (N, 1, H, W); it is left in evaluation mode.
-        read, write: the image, and where the result goes. Regions written do not overlap and cover the image.
-        shape: (H, W). If they are no multiples of the network's stride, the last row and column are repeated.
+        read, write: the image, and where the result goes. Regions written do not overlap and cover
+            the image.
+        shape: (H, W). If they are no multiples of the network's stride, the last row and column are
+            repeated.
         side: of a tile, px. None, or a side of at least the image's, takes the image at once.
-        exact: attend to the whole image; False is the usual way, in which each tile attends to itself.
-        halo: px around a tile that the network is given in the last pass and whose result is dropped; by default as
-            many as exactness needs.
-        flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It takes as many
+        exact: attend to the whole image; False is the usual way, in which each tile attends to
+            itself.
+        halo: px around a tile that the network is given in the last pass and whose result is
+            dropped; by default as many as exactness needs.
+        flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It
+            takes as many
             times the time, and the memory of one.
         group: the processes that share the tiles; each writes its own.
         progress: told after every tile.
 
-    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same tiles. Raises
-    ResultError if the network makes values that are not finite.
+    Raises TilingError: see `reach_of` and `check_side`; or if the processes were not given the same
+    tiles. Raises ResultError if the network makes values that are not finite.
     """
     images = flips_of(flips)
     height, width = shape
@@ -361,7 +385,9 @@ def run_tiles(
             progress(done, total)
 
     def sums_of(flip: Flip) -> list[Any]:
-        """The keys of each block in the flipped image, from one pass for each; they are left in the blocks."""
+        """The keys of each block in the flipped image, from one pass for each; they are left in the
+        blocks.
+        """
         for attention, mine in zip(blocks, passes, strict=True):
             block = attention.block
             # a process without tiles adds the sum over no positions of any tile
@@ -423,7 +449,9 @@ def _wide(summary: Any) -> Any:
 
 
 def _agree(group: ProcessGroup | None, *numbers: int) -> None:
-    """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps between them."""
+    """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps
+    between them.
+    """
     if group is None:
         return
     device = "cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu"
@@ -435,7 +463,9 @@ def _agree(group: ProcessGroup | None, *numbers: int) -> None:
 
 @contextmanager
 def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
-    """After it, the blocks attend to their own images again, whatever keys they were given within it."""
+    """After it, the blocks attend to their own images again, whatever keys they were given within
+    it.
+    """
     try:
         yield
     finally:

@@ -20,7 +20,9 @@ class Timing:
 
 @contextmanager
 def timed(module: nn.Module) -> Iterator[Timing]:
-    """Within it, each forward pass of a module is timed; on a GPU, its pending work is waited for at both ends."""
+    """Within it, each forward pass of a module is timed; on a GPU, its pending work is waited for
+    at both ends.
+    """
     timing = Timing()
 
     def now(device: torch.device) -> float:

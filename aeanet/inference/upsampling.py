@@ -10,12 +10,14 @@ SHARPNESS = -0.75  # the cubic kernel's free parameter, OpenCV's, so that of reg
 
 
 def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
-    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)) by bicubic interpolation, edges repeated.
+    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)) by bicubic
+    interpolation, edges repeated.
 
-    The centre of LR pixel x comes to lie at `magnification * (x + 0.5) - 0.5`. The kernel is that of
-    `registration.register_pair`.
+    The centre of LR pixel x comes to lie at `magnification * (x + 0.5) - 0.5`. The kernel is that
+    of `registration.register_pair`.
 
-    Raises ValueError for anything but a finite grey image, and for a magnification that is not above 0.
+    Raises ValueError for anything but a finite grey image, and for a magnification that is not
+    above 0.
     """
     lr = np.asarray(lr)
     if lr.ndim != 2 or lr.size == 0 or not np.isfinite(lr).all():
@@ -41,9 +43,11 @@ def upsample_region(
     rows: slice,
     columns: slice,
 ) -> NDArray[np.float32]:
-    """Rows and columns of the enlarged image. `read` gives any region of the LR image, whose shape is (H, W).
+    """Rows and columns of the enlarged image. `read` gives any region of the LR image, whose shape
+    is (H, W).
 
-    Each pixel is computed from sixteen LR pixels by the same operations in the same order, whatever the region.
+    Each pixel is computed from sixteen LR pixels by the same operations in the same order, whatever
+    the region.
     """
     row_taps, row_weights = _taps(rows, shape[0], magnification)
     column_taps, column_weights = _taps(columns, shape[1], magnification)
@@ -60,7 +64,9 @@ def upsample_region(
 def _taps(
     span: slice, length: int, magnification: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The four LR indices of each position in `span`, edges repeated, and their weights, (4, positions) each."""
+    """The four LR indices of each position in `span`, edges repeated, and their weights, (4,
+    positions) each.
+    """
     centre = (np.arange(span.start, span.stop) + 0.5) / magnification - 0.5
     base = np.floor(centre)
     offset = centre - base

@@ -17,7 +17,9 @@ class FolderError(UserError):
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and try to write into it, so that a run does not fail after hours of work. Raises FolderError."""
+    """Make a folder and try to write into it, so that a run does not fail after hours of work.
+    Raises FolderError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -31,7 +33,8 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there. An earlier file survives a full disk or a killed process.
+    """Write a file beside its place, then move it there. An earlier file survives a full disk or a
+    killed process.
 
     Raises OSError, naming the file.
     """
@@ -62,7 +65,9 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[st
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if it is not one."""
+    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if
+    it is not one.
+    """
     import safetensors
 
     with safetensors.safe_open(path, framework="pt") as stored:

@@ -36,7 +36,9 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class PixelSize:
-    """Width `x` and height `y` of one pixel in `unit`, a unit of length as OME writes it ("nm", "µm", "Å" ...)."""
+    """Width `x` and height `y` of one pixel in `unit`, a unit of length as OME writes it ("nm",
+    "µm", "Å" ...).
+    """
 
     x: float
     y: float
@@ -44,7 +46,8 @@ class PixelSize:
 
     @classmethod
     def of(cls, x: Any, y: Any, unit: Any) -> "PixelSize | None":
-        """From what a file states; None if that is no length of a pixel (not calibrated, or a reciprocal length).
+        """From what a file states; None if that is no length of a pixel (not calibrated, or a
+        reciprocal length).
 
         Metres, the unit of the files of SEMs, become the unit in which the number is easy to read.
         """
@@ -64,7 +67,9 @@ class PixelSize:
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
-        """The size of the pixels of an image that has `magnification` times as many along each side."""
+        """The size of the pixels of an image that has `magnification` times as many along each
+        side.
+        """
         return PixelSize(self.x / magnification, self.y / magnification, self.unit)
 
     def __str__(self) -> str:
@@ -73,7 +78,8 @@ class PixelSize:
 
 
 def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[str, Any]:
-    """The `metadata` of `tifffile.imwrite(..., ome=True)` for one (H, W) image with pixels of that size.
+    """The `metadata` of `tifffile.imwrite(..., ome=True)` for one (H, W) image with pixels of that
+    size.
 
     `bits`, if given, states how many bits of an integer the values use.
     """
@@ -97,7 +103,8 @@ def significant_bits(file: tifffile.TiffFile) -> int | None:
 
 
 def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
-    """Arguments of `tifffile.imwrite` that state the pixel size for programs that read no OME, such as ImageJ.
+    """Arguments of `tifffile.imwrite` that state the pixel size for programs that read no OME, such
+    as ImageJ.
 
     Pixels per centimetre; none below 3 pm per pixel, which TIFF's fractions of 32 bits cannot hold.
     """
@@ -108,9 +115,11 @@ def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
 
 
 def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
-    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ states, else None.
+    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ
+    states, else None.
 
-    The resolution of a plain TIFF is that of printing (dots per inch) and is ignored, and so are damaged metadata.
+    The resolution of a plain TIFF is that of printing (dots per inch) and is ignored, and so are
+    damaged metadata.
     """
     for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
         try:
@@ -130,7 +139,9 @@ def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
 
 
 def specimen_rows(file: tifffile.TiffFile) -> int | None:
-    """The number of rows above the information bar, if the tags of FEI or Thermo state it, else None."""
+    """The number of rows above the information bar, if the tags of FEI or Thermo state it, else
+    None.
+    """
     try:
         image = (file.fei_metadata or {})["Image"]
         columns, rows = int(image["ResolutionX"]), int(image["ResolutionY"])
@@ -165,8 +176,9 @@ def _fei(file: tifffile.TiffFile) -> PixelSize | None:
 def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
     if not file.sem_metadata:
         return None
-    # `ap_pixel_size` belongs to the live image on the screen, `ap_image_pixel_size` to the image in the file. Where
-    # older software left the latter out, the fourth unnamed number is the metres per pixel of a screen 1024 px wide.
+    # `ap_pixel_size` belongs to the live image on the screen, `ap_image_pixel_size` to the image in
+    # the file. Where older software left the latter out, the fourth unnamed number is the metres
+    # per pixel of a screen 1024 px wide.
     if "ap_image_pixel_size" in file.sem_metadata:
         _, side, unit = file.sem_metadata["ap_image_pixel_size"]
     else:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quietly(*names: str) -> Iterator[None]:
-    """Within it, Python warnings are off, and the loggers of these names pass only critical messages."""
+    """Within it, Python warnings are off, and the loggers of these names pass only critical
+    messages.
+    """
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

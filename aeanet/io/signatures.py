@@ -20,7 +20,9 @@ _SIGNATURES = (
 
 
 def signature(path: Path) -> tuple[str, str] | None:
-    """The kind of a file and the ending that belongs to it; None if its first bytes tell nothing. Raises OSError."""
+    """The kind of a file and the ending that belongs to it; None if its first bytes tell nothing.
+    Raises OSError.
+    """
     with path.open("rb") as file:
         start = file.read(8)
     return next(

@@ -21,15 +21,17 @@ class RecordError(UserError):
 
 
 def visible(text: str) -> str:
-    """One line, in which control characters and bytes of a name that are no UTF-8 stand as their codes."""
+    """One line, in which control characters and bytes of a name that are no UTF-8 stand as their
+    codes.
+    """
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _NOT_SHOWN else c for c in text)
 
 
 def json_text(record: Any, indent: int | None = None) -> str:
     """Strict JSON in ASCII (RFC 8259), which has no NaN and no infinity.
 
-    These become the texts "NaN", "Infinity" and "-Infinity", from which `float` makes the same numbers again. Without
-    `indent` all is on one line, without spaces.
+    These become the texts "NaN", "Infinity" and "-Infinity", from which `float` makes the same
+    numbers again. Without `indent` all is on one line, without spaces.
     """
     separators = (",", ":") if indent is None else None
     return json.dumps(_strict(record), indent=indent, separators=separators, allow_nan=False)
@@ -48,12 +50,16 @@ def _strict(value: Any) -> Any:
 
 
 def write_json(path: Path, record: Any, indent: int | None = 2) -> None:
-    """Write a record as strict JSON (`json_text`), whole or not at all. Raises OSError, naming the file."""
+    """Write a record as strict JSON (`json_text`), whole or not at all. Raises OSError, naming the
+    file.
+    """
     write_atomically(path, (json_text(record, indent) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises RecordError if it is damaged, OSError if it cannot be read."""
+    """The content of a JSON file. Raises RecordError if it is damaged, OSError if it cannot be
+    read.
+    """
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -10,12 +10,16 @@ MAGNIFICATIONS = (0.9, 16.0)  # of a model, or asked for: from the least at whic
 
 
 class Network(nn.Module):
-    """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the same shape.
+    """Images (N, 1, H, W), LR on the grid of HR, intensities in [0, 1] -> their restoration, of the
+    same shape.
 
     Attributes:
-        config: the name and the options with which `registry.build_model` builds this network again.
-        magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if it is not known.
-        flips: of an image, whose results are averaged unless one asks otherwise (`inference.flips.Flips`).
+        config: the name and the options with which `registry.build_model` builds this network
+            again.
+        magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if
+            it is not known.
+        flips: of an image, whose results are averaged unless one asks otherwise
+            (`inference.flips.Flips`).
     """
 
     magnification: float | None = None

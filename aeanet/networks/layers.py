@@ -9,9 +9,11 @@ import aea_kernels as aea
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that, in training, takes its statistics from the batches of all processes of `group`; None: its own.
+    """Batch norm that, in training, takes its statistics from the batches of all processes of
+    `group`; None: its own.
 
-    Unlike `nn.SyncBatchNorm` it also runs on CPUs. All processes must have batches of the same size.
+    Unlike `nn.SyncBatchNorm` it also runs on CPUs. All processes must have batches of the same
+    size.
     """
 
     group: ProcessGroup | None = None
@@ -64,7 +66,9 @@ class ResidualBlock(nn.Module):
 
 
 class Down(nn.Conv2d):
-    """3x3 convolution of stride 2, (N, in, 2H, 2W) -> (N, out, H, W), zero-padded at the bottom and the right only."""
+    """3x3 convolution of stride 2, (N, in, 2H, 2W) -> (N, out, H, W), zero-padded at the bottom and
+    the right only.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, stride=2, bias=False)
@@ -81,10 +85,12 @@ class Up(nn.ConvTranspose2d):
 
 
 def pool_over_processes(model: nn.Module, group: ProcessGroup | None) -> None:
-    """Let batch norm and batch-aware attention use the images of all processes of `group`; None: their own only.
+    """Let batch norm and batch-aware attention use the images of all processes of `group`; None:
+    their own only.
 
-    The processes then train as one, if the gradients are averaged over them, as DistributedDataParallel does. The first
-    halves of their batches form the reference branch of the joint batch.
+    The processes then train as one, if the gradients are averaged over them, as
+    DistributedDataParallel does. The first halves of their batches form the reference branch of the
+    joint batch.
     """
     for module in model.modules():
         if isinstance(module, BatchNorm | aea.AugmentedAttention):
@@ -92,7 +98,9 @@ def pool_over_processes(model: nn.Module, group: ProcessGroup | None) -> None:
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Store the weights of convolutions channels last: with oneDNN, on CPUs, prediction takes half the time of NCHW."""
+    """Store the weights of convolutions channels last: with oneDNN, on CPUs, prediction takes half
+    the time of NCHW.
+    """
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

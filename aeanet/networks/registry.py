@@ -1,6 +1,7 @@
 """All networks by name: which class each is, and the files they are saved to.
 
-A network's module is imported when the network is asked for. This module itself imports no PyTorch, so that
+A network's module is imported when the network is asked for. This module itself imports no PyTorch,
+so that
 `aeanet --help` can name the networks at once.
 """
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.safetensors"
 SHIPPED = ("sem",)
-"""The models that come with the package, by name; each has a card, NAME.md, and its record, NAME.json."""
+"""The models that come with the package, by name; each has a card, NAME.md, and its record,
+NAME.json.
+"""
 SHIPPED_FOLDER = Path(__file__).parents[1] / "models"
 FORMAT = "aeanet"
 FORMAT_VERSION = "1"
@@ -55,13 +58,14 @@ def network_class(name: str) -> "type[Network]":
 
 
 def build_model(name: str, **options: Any) -> "Network":
-    """A new network with random weights, by its name in `NETWORKS`; `options` are those of its class.
+    """A new network with random weights, by its name in `NETWORKS`; `options` are those of its
+    class.
 
-    The names are "aeanet", "shuffled", "gvtnet", "unet", "vdsr", "edsr", "rcan", "lbnlm" and "srsw". All take grey
-    images (N, 1, H, W) of the size of the result, 0 black and 1 white.
+    The names are "aeanet", "shuffled", "gvtnet", "unet", "vdsr", "edsr", "rcan", "lbnlm" and
+    "srsw". All take grey images (N, 1, H, W) of the size of the result, 0 black and 1 white.
 
-    Raises ModelError for another name, an option that the network does not have, or a value of another type or out of
-    range.
+    Raises ModelError for another name, an option that the network does not have, or a value of
+    another type or out of range.
     """
     network = network_class(name)
     known = inspect.signature(network).parameters
@@ -93,11 +97,14 @@ def short_options(name: str) -> dict[str, Any]:
 
 
 def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
-    """Write a model to a safetensors file, its configuration and magnification in the file's metadata.
+    """Write a model to a safetensors file, its configuration and magnification in the file's
+    metadata.
 
-    `half` rounds the weights to float16 (relative error 5e-4), which halves the file; they are float32 when loaded.
+    `half` rounds the weights to float16 (relative error 5e-4), which halves the file; they are
+    float32 when loaded.
 
-    The file appears whole or not at all: an earlier model of that name survives a full disk or a killed process.
+    The file appears whole or not at all: an earlier model of that name survives a full disk or a
+    killed process.
     Raises OSError, naming the file.
     """
     path = Path(path)
@@ -115,7 +122,9 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
 
 
 def model_path(name: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model (`SHIPPED`) unless there is a file or folder of that name; else the path given."""
+    """The file of a shipped model (`SHIPPED`) unless there is a file or folder of that name; else
+    the path given.
+    """
     path = Path(name)
     return (
         SHIPPED_FOLDER / f"{name}.safetensors"
@@ -125,12 +134,14 @@ def model_path(name: str | os.PathLike[str]) -> Path:
 
 
 def load_model(path: str | os.PathLike[str]) -> "Network":
-    """The model in a file of `save_model`, in the run folder that holds one, or shipped under that name (`SHIPPED`).
+    """The model in a file of `save_model`, in the run folder that holds one, or shipped under that
+    name (`SHIPPED`).
 
     It is on the CPU and in evaluation mode.
 
-    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or damaged: its settings
-    must have the right types and ranges, its weights must be finite and have the shapes that belong to them.
+    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or
+    damaged: its settings must have the right types and ranges, its weights must be finite and have
+    the shapes that belong to them.
     """
     import torch
 

@@ -1,9 +1,10 @@
-"""A U-Net on a quarter of the positions, for restoration out of the box: no norm, so grey levels pass unchanged.
+"""A U-Net on a quarter of the positions, for restoration out of the box: no norm, so grey levels
+pass unchanged.
 
-An LR image interpolated to the grid of HR holds no more than its own pixels, so a 2 x 2 block of it becomes four
-channels of one position (`nn.PixelUnshuffle`) without loss, as in FFDNet (Zhang, Zuo & Zhang 2018). The network then
-costs a quarter and sees twice as far. Without a norm, as in DRUNet (Zhang et al. 2021), it can tell a noisy image from
-a clean one by the strength of its features.
+An LR image interpolated to the grid of HR holds no more than its own pixels, so a 2 x 2 block of it
+becomes four channels of one position (`nn.PixelUnshuffle`) without loss, as in FFDNet (Zhang, Zuo &
+Zhang 2018). The network then costs a quarter and sees twice as far. Without a norm, as in DRUNet
+(Zhang et al. 2021), it can tell a noisy image from a clean one by the strength of its features.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ AttentionAt = Literal["none", "bottom", "all"]
 
 
 class PlainBlock(nn.Module):
-    """Conv3x3-ReLU-conv3x3 added to the input, at first the identity: (N, C, H, W) -> the same shape."""
+    """Conv3x3-ReLU-conv3x3 added to the input, at first the identity: (N, C, H, W) -> the same
+    shape.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,18 +48,22 @@ KNOTS = (
 class ShuffledUNet(Network):
     """The network of the shipped model. It learns what to add to the image, at first nothing.
 
-    It is told the magnification: interpolated noise at 4x looks like fine structure at 1x, and only that tells them
-    apart. The channels of each level are scaled and shifted by numbers that are linear in log2 of the magnification
-    between `KNOTS`. It is `magnification`, 2 where that is None, or, in training, that of each image in `scales`.
+    It is told the magnification: interpolated noise at 4x looks like fine structure at 1x, and only
+    that tells them apart. The channels of each level are scaled and shifted by numbers that are
+    linear in log2 of the magnification between `KNOTS`. It is `magnification`, 2 where that is
+    None, or, in training, that of each image in `scales`.
 
-    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of `unshuffle` times
+    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of
+    `unshuffle` times
     2 ** (levels - 1), the last row or column is repeated, and the result is cut back.
 
     Args:
         widths: channels of each level, each at half the resolution of the one before.
-        blocks: residual blocks of each level; all but the lowest have them on the way down and on the way up.
+        blocks: residual blocks of each level; all but the lowest have them on the way down and on
+            the way up.
         unshuffle: side of the square of pixels that becomes the channels of one position.
-        attention: "bottom" adds an attention block to the lowest level, "all" one to each level, on the way up.
+        attention: "bottom" adds an attention block to the lowest level, "all" one to each level, on
+            the way up.
         references: number of learnable references of each attention block.
 
     Raises ModelError for widths and blocks of different lengths, or a value out of its range.
@@ -104,7 +111,8 @@ class ShuffledUNet(Network):
         def level(index: int, *, with_attention: bool) -> nn.Sequential:
             parts: list[nn.Module] = [PlainBlock(widths[index]) for _ in range(blocks[index])]
             if with_attention:
-                # for one image each, in training as in prediction: a batch mixes noises and magnifications
+                # for one image each, in training as in prediction: a batch mixes noises and
+                # magnifications
                 block = aea.AugmentedAttention(
                     widths[index], heads=2, references=references, batch_aware=False
                 )
@@ -174,10 +182,11 @@ class ShuffledUNet(Network):
 
 
 def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
-    """A network with `blocks` residual blocks a level that computes what `model` does: those added are the identity.
+    """A network with `blocks` residual blocks a level that computes what `model` does: those added
+    are the identity.
 
-    Raises ModelError for another network, fewer blocks than before, or a model with attention, whose place in its level
-    depends on their number.
+    Raises ModelError for another network, fewer blocks than before, or a model with attention,
+    whose place in its level depends on their number.
     """
     if not isinstance(model, ShuffledUNet) or model.config["attention"] != "none":
         raise ModelError("only the network shuffled without attention can get more blocks.")

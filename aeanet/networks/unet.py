@@ -1,9 +1,9 @@
 """The U-Net family of the paper: AEANet, GVTNet and the plain U-Net.
 
-The three share a pre-activation U-Net of depth 3 with widths 32, 64 and 128. They differ in the block at its bottom:
-augmented equivariant attention (AEANet), attention within the image (GVTNet), a residual block (U-Net). As in the
-paper's implementation, convolutions have no bias and start Glorot-uniform, and batch norm has eps 1.001e-5 and momentum
-0.003.
+The three share a pre-activation U-Net of depth 3 with widths 32, 64 and 128. They differ in the
+block at its bottom: augmented equivariant attention (AEANet), attention within the image (GVTNet),
+a residual block (U-Net). As in the paper's implementation, convolutions have no bias and start
+Glorot-uniform, and batch norm has eps 1.001e-5 and momentum 0.003.
 """
 
 from typing import Any
@@ -28,13 +28,15 @@ WIDTHS = (32, 64, 128)
 
 
 class UShape(Network):
-    """The U-Net that the three networks share. `bottom` is its lowest block, (N, 128, H / 4, W / 4) -> the same shape.
+    """The U-Net that the three networks share. `bottom` is its lowest block, (N, 128, H / 4, W / 4)
+    -> the same shape.
 
-    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of 4, the last row or column is
-    repeated, and the result is cut back.
+    Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of 4, the
+    last row or column is repeated, and the result is cut back.
 
-    With `residual` the network learns what to add to the image, at first nothing, instead of the image (as VDSR does,
-    Kim et al. 2016). This is not in the paper; it makes short trainings much better.
+    With `residual` the network learns what to add to the image, at first nothing, instead of the
+    image (as VDSR does, Kim et al. 2016). This is not in the paper; it makes short trainings much
+    better.
     """
 
     def __init__(self, bottom: nn.Module, config: dict[str, Any], *, residual: bool) -> None:
@@ -80,15 +82,17 @@ class UShape(Network):
 class AEANet(UShape):
     """The paper's network: 572,480 parameters with 64 references.
 
-    In training mode, each of the first floor(N / 2) images of a batch attends to itself and the references (Eq. 4), the
-    others attend to one another (Eq. 5). In evaluation mode each image attends to itself and the references.
+    In training mode, each of the first floor(N / 2) images of a batch attends to itself and the
+    references (Eq. 4), the others attend to one another (Eq. 5). In evaluation mode each image
+    attends to itself and the references.
 
     Args:
         references: number of learnable references, 128 numbers each, which all images share.
         batch_aware: whether the second half of a training batch attends to one another.
         residual: learn what to add to the image instead of the image; not in the paper.
 
-    The network takes grey images (N, 1, H, W) of any size, 0 black and 1 white, and gives the same shape.
+    The network takes grey images (N, 1, H, W) of any size, 0 black and 1 white, and gives the same
+    shape.
     """
 
     bottom: aea.AugmentedAttention
@@ -104,7 +108,9 @@ class AEANet(UShape):
 
 
 class GVTNet(UShape):
-    """The predecessor of AEANet, 564,288 parameters: each image attends to itself alone, also in training."""
+    """The predecessor of AEANet, 564,288 parameters: each image attends to itself alone, also in
+    training.
+    """
 
     def __init__(self, residual: bool = False) -> None:
         bottom = aea.AugmentedAttention(WIDTHS[-1], heads=2, references=0, batch_aware=False)

@@ -1,4 +1,6 @@
-"""The paper's tables and figures on a user's own pairs: which networks to train, their training, and the report."""
+"""The paper's tables and figures on a user's own pairs: which networks to train, their training,
+and the report.
+"""
 
 from aeanet.reproduce.page import write_report
 from aeanet.reproduce.plan import SECTIONS, ReproduceError, Study, recipe_for

@@ -1,4 +1,6 @@
-"""The report: one HTML page that needs no other file, the same as Markdown, tables as CSV and JSON, figures."""
+"""The report: one HTML page that needs no other file, the same as Markdown, tables as CSV and JSON,
+figures.
+"""
 
 import base64
 import platform
@@ -44,7 +46,9 @@ def data_address(kind: str, content: bytes) -> str:
 
 
 def write_report(study: Study, results: Results, folder: Path) -> Path:
-    """Write index.html, report.md, results.json, tables/*.csv and figures/*.png; returns the page. Raises OSError."""
+    """Write index.html, report.md, results.json, tables/*.csv and figures/*.png; returns the page.
+    Raises OSError.
+    """
     tables, figures = build_tables(study, results), list(_figures(results))
     facts = _facts(study)
     environment = Environment(

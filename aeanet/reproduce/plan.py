@@ -31,7 +31,9 @@ class ReproduceError(UserError):
 
 @dataclass(frozen=True)
 class Method:
-    """A network of `NETWORKS` with its options; `key` names its folder, `title` its line in tables."""
+    """A network of `NETWORKS` with its options; `key` names its folder, `title` its line in
+    tables.
+    """
 
     key: str
     title: str
@@ -76,7 +78,8 @@ def method(name: str) -> Method:
 
 
 def recipe_for(budget: float) -> Recipe:
-    """The recipe for a share of the paper's 120,000 steps: the paper's from 1 on, below 1 the short one.
+    """The recipe for a share of the paper's 120,000 steps: the paper's from 1 on, below 1 the short
+    one.
 
     Raises ReproduceError if the share is less than one step.
     """
@@ -90,7 +93,9 @@ def recipe_for(budget: float) -> Recipe:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training and its scoring, with the names of the pairs to train on (left columns) and to score (right)."""
+    """One training and its scoring, with the names of the pairs to train on (left columns) and to
+    score (right).
+    """
 
     strategy: Strategy
     method: Method
@@ -128,11 +133,14 @@ class Study:
         methods: of Table 1, names in `registry.NETWORKS`.
         sections: some of `SECTIONS`.
         seeds: the number of trainings of each kind, with seeds 0, 1, ...
-        self_pairs: the number of pairs, evenly spaced by name, that get a network of their own; None for all.
-        folds: the number of parts into which the samples are split for "unseen"; at most one per sample.
+        self_pairs: the number of pairs, evenly spaced by name, that get a network of their own;
+            None for all.
+        folds: the number of parts into which the samples are split for "unseen"; at most one per
+            sample.
         samples: pair name -> its sample, for samples that several pairs show.
         refused: name -> reason, for pairs that cannot be used.
-        residual: whether the networks of the U-Net family learn what to add to the image (`unet.UShape`).
+        residual: whether the networks of the U-Net family learn what to add to the image
+            (`unet.UShape`).
     """
 
     pairs: Mapping[str, RegisteredPair]

@@ -1,4 +1,6 @@
-"""The experiments of a study: they are trained and scored, unless an earlier run has done that in the same folder."""
+"""The experiments of a study: they are trained and scored, unless an earlier run has done that in
+the same folder.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -56,7 +58,8 @@ class Results:
     """The results of a study.
 
     Attributes:
-        evaluations: (strategy, method's key) -> an evaluation for each seed, of all pairs scored by that strategy.
+        evaluations: (strategy, method's key) -> an evaluation for each seed, of all pairs scored by
+            that strategy.
         trainings: experiment's key -> label, parameters, steps, seconds, loss.
         failed: label of an experiment that failed -> the reason.
     """
@@ -72,7 +75,8 @@ class Results:
 def replaced_files(study: Study, folder: Path) -> list[Path]:
     """What `run_study` and `write_report` would replace though it is not of this study.
 
-    These are results of experiments with other settings or data, and a page where there is no report.
+    These are results of experiments with other settings or data, and a page where there is no
+    report.
     """
     store = Store(folder)
     kept = [
@@ -87,9 +91,10 @@ def replaced_files(study: Study, folder: Path) -> list[Path]:
 def run_study(study: Study, folder: Path, show: Show) -> Results:
     """Train and score all experiments of a study that its folder does not hold yet.
 
-    `show(label, share)` is called with what is being done, and the share of it that is done. An experiment that fails
-    for a reason that the user can mend is noted in `failed`, and the others go on. Raises ReproduceError if all fail,
-    OSError if the folder cannot be written, KeyboardInterrupt on Ctrl-C. Complete experiments are kept.
+    `show(label, share)` is called with what is being done, and the share of it that is done. An
+    experiment that fails for a reason that the user can mend is noted in `failed`, and the others
+    go on. Raises ReproduceError if all fail, OSError if the folder cannot be written,
+    KeyboardInterrupt on Ctrl-C. Complete experiments are kept.
     """
     results, store = Results(), Store(folder)
     scored: list[tuple[Experiment, Evaluation]] = []
@@ -158,7 +163,9 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
 
 
 def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> TrainingResult:
-    """Train in a run folder. A training that was stopped goes on from its checkpoint, if that is of this experiment."""
+    """Train in a run folder. A training that was stopped goes on from its checkpoint, if that is of
+    this experiment.
+    """
     recipe = replace(study.recipe, seed=experiment.seed)
     data = PairSet([study.pairs[name] for name in experiment.train_on], {})
 
@@ -243,7 +250,9 @@ def _relevance(study: Study, model: Network) -> Relevance:
 def _curves(
     study: Study, store: Store, networks: Mapping[str, Network], results: Results, show: Show
 ) -> list[Curve]:
-    """Mean Δ PSNR of the pooled networks for each tile size; kept in the store as experiments are."""
+    """Mean Δ PSNR of the pooled networks for each tile size; kept in the store as experiments
+    are.
+    """
     pairs = list(study.pairs.values())
     sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
     found = []
@@ -276,7 +285,9 @@ def _tiled(
     sizes: Sequence[int],
     show: Callable[[float], None],
 ) -> dict[str, list[float]]:
-    """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its `size` px."""
+    """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its
+    `size` px.
+    """
     found: dict[str, list[float]] = {"stitched": [], "exact": []}
     for done, size in enumerate(sizes):
         show(done / len(sizes))

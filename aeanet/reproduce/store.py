@@ -14,8 +14,8 @@ RESULT_FILE = "result.json"
 class Store:
     """Results, each in a folder of its own, with what belongs to it, such as a model.
 
-    A result is found only with the settings it was kept with. Its file is written last and removed first, so that a
-    stopped run never leaves a result beside the model of another.
+    A result is found only with the settings it was kept with. Its file is written last and removed
+    first, so that a stopped run never leaves a result beside the model of another.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -11,7 +11,9 @@ from aeanet.scoring.confidence import Estimate
 
 @dataclass(frozen=True)
 class Column:
-    """A column, the digits of its numbers after the point, and whether its highest number is set in bold."""
+    """A column, the digits of its numbers after the point, and whether its highest number is set in
+    bold.
+    """
 
     title: str
     digits: int = 2
@@ -61,7 +63,9 @@ class Table:
         )
 
     def csv(self) -> str:
-        """In full precision. An estimate has three columns: its mean and the two ends of its 95 % interval."""
+        """In full precision. An estimate has three columns: its mean and the two ends of its 95 %
+        interval.
+        """
         lines: list[list[Any]] = [[] for _ in range(1 + len(self.rows))]
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]

@@ -13,7 +13,8 @@ from aeanet.scoring.evaluation import Evaluation, Measure, Part, improvement
 
 Columns = list[tuple[Column, Callable[[Method], Cell]]]
 
-# Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and background Δ PSNR.
+# Xie, Ding & Ji, Tables 1 and 2: Δ PSNR (dB), Δ SSIM; in the right part of Table 1 foreground and
+# background Δ PSNR.
 PAPER: dict[tuple[Strategy, str], str] = {
     ("pooled", "vdsr"): "1.25 / 0.047",
     ("pooled", "rcan"): "1.59 / 0.051",
@@ -43,7 +44,9 @@ PAPER_PARTS: dict[tuple[Strategy, str], str] = {
 
 
 def build_tables(study: Study, results: Results) -> list[Table]:
-    """The tables of the study's sections, in the paper's order, then the pairs and the trainings."""
+    """The tables of the study's sections, in the paper's order, then the pairs and the
+    trainings.
+    """
     estimates = _Estimates(study, results)
     tables = []
     if "table1" in study.sections:

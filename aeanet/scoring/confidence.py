@@ -1,4 +1,6 @@
-"""How far a mean over pairs and seeds can be trusted: Student's t interval over independent samples."""
+"""How far a mean over pairs and seeds can be trusted: Student's t interval over independent
+samples.
+"""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -18,7 +20,9 @@ EXPLANATION = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and the half width of its 95 % interval; None where a single sample tells nothing about the spread."""
+    """A mean and the half width of its 95 % interval; None where a single sample tells nothing
+    about the spread.
+    """
 
     mean: float
     half_width: float | None
@@ -32,7 +36,9 @@ class Estimate:
         )
 
     def text(self, digits: int) -> str:
-        """For instance "+2.10 ± 0.08". The minus sign is as wide as the plus sign in a column of numbers."""
+        """For instance "+2.10 ± 0.08". The minus sign is as wide as the plus sign in a column of
+        numbers.
+        """
         spread = "" if self.half_width is None else f" ± {self.half_width:.{digits}f}"
         return f"{self.mean:+.{digits}f}{spread}".replace("-", "−")
 
@@ -40,10 +46,11 @@ class Estimate:
 def estimate(values: NDArray, weights: Sequence[float], samples: Sequence[Hashable]) -> Estimate:
     """The weighted mean of `values` (seeds, pairs), and its interval.
 
-    The variance of the mean is that of a ratio estimator over clusters (Cochran, Sampling Techniques, 3rd ed., Section
-    9A). With equal weights and a sample of its own for each pair it is s^2 / n, which gives the ordinary t interval.
-    For S > 1 seeds, the variance of the seeds' means over S is added. The noise common to both counts twice, so the
-    interval is rather too wide than too narrow.
+    The variance of the mean is that of a ratio estimator over clusters (Cochran, Sampling
+    Techniques, 3rd ed., Section 9A). With equal weights and a sample of its own for each pair it is
+    s^2 / n, which gives the ordinary t interval. For S > 1 seeds, the variance of the seeds' means
+    over S is added. The noise common to both counts twice, so the interval is rather too wide than
+    too narrow.
 
     Args:
         values: (S, P); every seed scored on the same P pairs.

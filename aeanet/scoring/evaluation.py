@@ -1,4 +1,6 @@
-"""The paper's protocol: how much closer to HR a network comes than bicubic interpolation, on the test columns."""
+"""The paper's protocol: how much closer to HR a network comes than bicubic interpolation, on the
+test columns.
+"""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +33,11 @@ class EvaluationError(UserError):
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR (dB, peak 1) and SSIM of an image, of bicubic LR and of the network; or their means over several images.
+    """PSNR (dB, peak 1) and SSIM of an image, of bicubic LR and of the network; or their means over
+    several images.
 
-    `foreground` and `background` are the scores of the pixels above Otsu's threshold on HR and of the others; None if
-    there are no such pixels.
+    `foreground` and `background` are the scores of the pixels above Otsu's threshold on HR and of
+    the others; None if there are no such pixels.
     """
 
     name: str
@@ -109,7 +112,9 @@ class Evaluation:
         return found
 
     def values(self, measure: Measure, part: Part | None = None) -> dict[str, tuple[float, int]]:
-        """Pair name -> the mean of an improvement over its subimages, and the number of these subimages."""
+        """Pair name -> the mean of an improvement over its subimages, and the number of these
+        subimages.
+        """
         found = {
             name: [getattr(present, measure) for score in scores if (present := score.part(part))]
             for name, scores in self._by_pair.items()
@@ -159,7 +164,9 @@ class Evaluation:
 
     @classmethod
     def average(cls, evaluations: Sequence["Evaluation"]) -> "Evaluation":
-        """The mean of each subimage over several evaluations, for the subimages that all of them scored."""
+        """The mean of each subimage over several evaluations, for the subimages that all of them
+        scored.
+        """
         tables = [
             {score.name: score for score in evaluation.subimages} for evaluation in evaluations
         ]
@@ -175,13 +182,15 @@ def improvement(
     against: Sequence[Evaluation] | None = None,
     samples: Mapping[str, str] | None = None,
 ) -> Estimate | None:
-    """The mean improvement of a method over bicubic interpolation, with its 95 % interval; None if no pair has a score.
+    """The mean improvement of a method over bicubic interpolation, with its 95 % interval; None if
+    no pair has a score.
 
     Args:
         evaluations: of the method, one for each seed, all on the same pairs.
         part: only the foreground or the background.
-        against: the evaluations of another method with the same seeds. The result is then the mean difference between
-            the two methods, on the pairs that both were scored on. Its interval is narrower than that of either method.
+        against: the evaluations of another method with the same seeds. The result is then the mean
+            difference between the two methods, on the pairs that both were scored on. Its interval
+            is narrower than that of either method.
         samples: pair name -> the sample it shows, for pairs that are not independent of each other.
     """
     tables = [evaluation.values(measure, part) for evaluation in evaluations]
@@ -227,16 +236,19 @@ def evaluate(
 ) -> Evaluation:
     """Score a network on registered pairs by the paper's protocol.
 
-    The network restores each whole image. The scores are those of the three test subimages (`crops.split_3x4`), clipped
-    to [0, 1] and not rounded, and those of the registered bicubic LR. Pixels without LR data (`RegisteredPair.mask`) do
-    not count: PSNR leaves them out, SSIM leaves out the windows that touch one. A subimage without a whole window has
-    no score.
+    The network restores each whole image. The scores are those of the three test subimages
+    (`crops.split_3x4`), clipped to [0, 1] and not rounded, and those of the registered bicubic LR.
+    Pixels without LR data (`RegisteredPair.mask`) do not count: PSNR leaves them out, SSIM leaves
+    out the windows that touch one. A subimage without a whole window has no score.
 
     Args:
         model: any network.
-        pairs: registered pairs. A network trained on them has seen their training columns, never their test columns.
-        on_pair: called after each pair with the restored image (H, W) and the pair's mean score, None if it has none.
-        predict: (model, LR) -> result, (H, W) each; by default `prediction.restore`, which takes the image at once.
+        pairs: registered pairs. A network trained on them has seen their training columns, never
+            their test columns.
+        on_pair: called after each pair with the restored image (H, W) and the pair's mean score,
+            None if it has none.
+        predict: (model, LR) -> result, (H, W) each; by default `prediction.restore`, which takes
+            the image at once.
 
     Raises EvaluationError if no subimage can be scored.
     """
@@ -264,9 +276,9 @@ def score_region(
 ) -> Score | None:
     """The score of one region of a pair, or None if no SSIM window in it has LR data throughout.
 
-    `restored` (H, W) is the result for the whole pair. Otsu's threshold on the region's HR separates the foreground,
-    its bright side, from the background (Qian et al. 2020). The PSNR of a part is over its pixels, the SSIM over the
-    windows centred on them.
+    `restored` (H, W) is the result for the whole pair. Otsu's threshold on the region's HR
+    separates the foreground, its bright side, from the background (Qian et al. 2020). The PSNR of a
+    part is over its pixels, the SSIM over the windows centred on them.
     """
     lr, hr, mask, result = pair.lr[region], pair.hr[region], pair.mask[region], restored[region]
     if min(mask.shape) < SSIM_WINDOW:

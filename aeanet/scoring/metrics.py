@@ -11,13 +11,16 @@ SSIM_WINDOW = 7
 
 
 def psnr(image: NDArray, truth: NDArray, mask: NDArray) -> float:
-    """Peak signal-to-noise ratio in dB, peak 1, over the pixels in `mask` ((H, W) each); infinite for equal images."""
+    """Peak signal-to-noise ratio in dB, peak 1, over the pixels in `mask` ((H, W) each); infinite
+    for equal images.
+    """
     error = np.mean(np.square(image[mask].astype(np.float64) - truth[mask]))
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def ssim(image: NDArray, truth: NDArray, mask: NDArray) -> float:
-    """Structural similarity (7 x 7 uniform window, data range 1), mean over the windows that lie wholly in `mask`.
+    """Structural similarity (7 x 7 uniform window, data range 1), mean over the windows that lie
+    wholly in `mask`.
 
     If every pixel is in the mask, this is the default of scikit-image.
     """

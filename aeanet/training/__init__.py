@@ -1,6 +1,8 @@
-"""Training: the paper's recipe, a short one for laptops, and the run folder that a training leaves behind.
+"""Training: the paper's recipe, a short one for laptops, and the run folder that a training leaves
+behind.
 
-The names are listed in `__init__.pyi` and imported when first used: the command line needs the recipe alone.
+The names are listed in `__init__.pyi` and imported when first used: the command line needs the
+recipe alone.
 """
 
 import lazy_loader

@@ -1,4 +1,6 @@
-"""The running average of a network's weights over its latest steps, which restores better than the weights of one."""
+"""The running average of a network's weights over its latest steps, which restores better than the
+weights of one.
+"""
 
 import copy
 from typing import Any

@@ -12,9 +12,11 @@ from aeanet.training.recipe import Recipe, RecipeError
 
 
 class TrainingBatches:
-    """`batches[step]` are the crops (lr, hr) of this process in that step, (N, 1, crop, crop) float32 each, on the CPU.
+    """`batches[step]` are the crops (lr, hr) of this process in that step, (N, 1, crop, crop)
+    float32 each, on the CPU.
 
-    Raises PairError if no crop fits into the pairs, RecipeError if several processes cannot halve their batches.
+    Raises PairError if no crop fits into the pairs, RecipeError if several processes cannot halve
+    their batches.
     """
 
     def __init__(self, pairs: Sequence[RegisteredPair], recipe: Recipe) -> None:
@@ -34,12 +36,14 @@ class TrainingBatches:
 
 
 def crop_indices(step: int, batch: int, *, rank: int = 0, processes: int = 1) -> list[int]:
-    """The indices of the `batch` crops that process `rank` takes in a step, the reference half first.
+    """The indices of the `batch` crops that process `rank` takes in a step, the reference half
+    first.
 
-    Over all processes they are the crops that one process with a batch of `processes * batch` takes, and each crop is
-    in the same branch of the attention: the first half of the joint batch, which attends to the references, is dealt to
-    the first halves of the processes' batches, the second half to the second ones. They depend on nothing but the step,
-    so a training can begin at any. With several processes, `batch` is even.
+    Over all processes they are the crops that one process with a batch of `processes * batch`
+    takes, and each crop is in the same branch of the attention: the first half of the joint batch,
+    which attends to the references, is dealt to the first halves of the processes' batches, the
+    second half to the second ones. They depend on nothing but the step, so a training can begin at
+    any. With several processes, `batch` is even.
     """
     first = step * batch * processes
     indices: list[int] = []

@@ -1,4 +1,6 @@
-"""The card of a model pretrained on simulated images: what it is, its training data, its scores, its limits."""
+"""The card of a model pretrained on simulated images: what it is, its training data, its scores,
+its limits.
+"""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +16,23 @@ GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "noise 0.01 to 0.05": lambda score: 0.01 <= score["noise"] < 0.05,
     "noise 0.05 and more": lambda score: score["noise"] >= 0.05,
 }
-"""Groups of simulated images; noise is the standard deviation in LR as a share of the range from black to white."""
+"""Groups of simulated images; noise is the standard deviation in LR as a share of the range from
+black to white.
+"""
 
 
 VISIBLE = 54.2
-"""dB of PSNR: an error of half a grey level of 8 bits. An image above it has nothing to gain that can be seen."""
+"""dB of PSNR: an error of half a grey level of 8 bits. An image above it has nothing to gain that
+can be seen.
+"""
 HARM = 0.1
 """dB: a result that is further from the truth than its interpolation by more is counted as harm."""
 
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """Markdown for the record of `pretraining.pretrain`, and whatever was measured since (`benches.ship`)."""
+    """Markdown for the record of `pretraining.pretrain`, and whatever was measured since
+    (`benches.ship`).
+    """
     model, scores, stages = record["model"], record["scores"], [*record.get("start", []), record]
     options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
     parts = [
@@ -166,11 +174,15 @@ def _harm(worse: Scores) -> str:
 
 
 ATTENTION = {"aeanet": "unet", "shuffled-bottom": "shuffled", "shuffled-all": "shuffled"}
-"""Networks of `benches.networks` with attention, and the network without that each is compared with."""
+"""Networks of `benches.networks` with attention, and the network without that each is compared
+with.
+"""
 
 
 def _comparison(entries: Scores) -> list[str]:
-    """A table for each budget and size of crops, of means over the seeds, and what attention adds."""
+    """A table for each budget and size of crops, of means over the seeds, and what attention
+    adds.
+    """
     parts = []
     for budget, crops in dict.fromkeys((entry["budget"], entry["crops"]) for entry in entries):
         runs = [entry for entry in entries if (entry["budget"], entry["crops"]) == (budget, crops)]

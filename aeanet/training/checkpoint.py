@@ -1,7 +1,8 @@
-"""Checkpoints: all that decides the rest of a training, in one file that appears whole or not at all.
+"""Checkpoints: all that decides the rest of a training, in one file that appears whole or not at
+all.
 
-A safetensors file with the tensors (weights, batch norm's running statistics, Adam's moments, PyTorch's random state)
-and, in its metadata, JSON: reading one never runs code from it.
+A safetensors file with the tensors (weights, batch norm's running statistics, Adam's moments,
+PyTorch's random state) and, in its metadata, JSON: reading one never runs code from it.
 """
 
 import json
@@ -50,7 +51,8 @@ class Checkpoint:
     """A training after `step` steps.
 
     Attributes:
-        step, seconds: steps done, and the time they took, over all processes that ever worked on this run.
+        step, seconds: steps done, and the time they took, over all processes that ever worked on
+            this run.
         loss: smoothed training loss (MAE); NaN before the first step.
         steps_per_second: of the process that wrote it, NaN as long as there is none.
         scores: the latest on held-back pairs, see `run.TrainingResult`.
@@ -97,7 +99,9 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
-        """Raises CheckpointError, in one sentence, if there is none, or it is damaged or of another version."""
+        """Raises CheckpointError, in one sentence, if there is none, or it is damaged or of another
+        version.
+        """
         if not path.is_file():
             raise CheckpointError(
                 f"{path.parent} holds no checkpoint to resume from: start the training without it."
@@ -155,7 +159,9 @@ class Checkpoint:
         )
 
     def check(self, wanted: Mapping[str, Any]) -> None:
-        """Raises CheckpointError unless a training of the configuration `wanted` is the one begun here."""
+        """Raises CheckpointError unless a training of the configuration `wanted` is the one begun
+        here.
+        """
         for kind in ("versions", "model", "recipe"):
             was, now = self.configuration[kind], json.loads(json.dumps(wanted[kind]))
             free = self.recipe.extensible if kind == "recipe" else frozenset()
@@ -185,7 +191,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Ten
 def set_optimizer_state(
     optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]
 ) -> None:
-    """Undo `optimizer_state`, each tensor in the strides of its parameter: other strides may round differently."""
+    """Undo `optimizer_state`, each tensor in the strides of its parameter: other strides may round
+    differently.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     laid_out = {
         index: {
@@ -201,7 +209,8 @@ def set_optimizer_state(
 
 @dataclass
 class Checkpointer:
-    """Writes the checkpoint and, once there was a step, the model: every so often and after the last step, in rank 0.
+    """Writes the checkpoint and, once there was a step, the model: every so often and after the
+    last step, in rank 0.
 
     Attributes:
         model, optimizer: of the training.

@@ -8,7 +8,9 @@ OnTrouble = Callable[[OSError], None] | None
 
 @contextmanager
 def tolerating(on_trouble: OnTrouble) -> Iterator[None]:
-    """Within it, a file that cannot be written is reported to `on_trouble`. Raises OSError if that is None."""
+    """Within it, a file that cannot be written is reported to `on_trouble`. Raises OSError if that
+    is None.
+    """
     try:
         yield
     except OSError as error:

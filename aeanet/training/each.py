@@ -1,4 +1,6 @@
-"""Self-training (the paper's "self"): one network per pair, each in a run folder of its own within one folder."""
+"""Self-training (the paper's "self"): one network per pair, each in a run folder of its own within
+one folder.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,8 +38,9 @@ def train_each(
         save: writes a model and the record of its training, as `save_run` does.
         arguments: of `train`.
 
-    Returns what was trained by name of the pair; after an interruption, which ends the last of them, not all. A pair
-    that has no room for a crop is left out. Raises PairError if all are, and what `open_run`, `train` and `save` raise.
+    Returns what was trained by name of the pair; after an interruption, which ends the last of
+    them, not all. A pair that has no room for a crop is left out. Raises PairError if all are, and
+    what `open_run`, `train` and `save` raise.
     """
     names = [pair.name for pair in data.pairs]
     left_out = dict(data.refused)

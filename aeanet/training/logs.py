@@ -26,7 +26,8 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
 
     Args:
         folder: the run folder; None: nothing is logged, nor by other processes than rank 0.
-        step: of the checkpoint to go on from; what was logged after it is dropped. 0 begins the logs anew.
+        step: of the checkpoint to go on from; what was logged after it is dropped. 0 begins the
+            logs anew.
         on_trouble: see `disk.tolerating`.
     """
     if folder is None or rank():

@@ -45,32 +45,38 @@ def train(
 ) -> TrainingResult:
     """Train a network on the training regions of registered pairs, on the GPU if there is one.
 
-    Everything random (initial weights, crops) follows from `recipe.seed`; the caller's random state is left as it was.
-    Ctrl-C and SIGTERM end the training after the step in hand and hand back the model as it then is. In processes
-    started by `torchrun`, N of them train as one with N times the batch; all hand back the same model. Begin and end
-    their group with `aeanet.distributed.all_processes`.
+    Everything random (initial weights, crops) follows from `recipe.seed`; the caller's random state
+    is left as it was. Ctrl-C and SIGTERM end the training after the step in hand and hand back the
+    model as it then is. In processes started by `torchrun`, N of them train as one with N times the
+    batch; all hand back the same model. Begin and end their group with
+    `aeanet.distributed.all_processes`.
 
-    A method by example (`baselines.Library`) takes no steps: it draws its library. Ctrl-C then raises
-    KeyboardInterrupt.
+    A method by example (`baselines.Library`) takes no steps: it draws its library. Ctrl-C then
+    raises KeyboardInterrupt.
 
     Args:
-        pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions (`crops.split_3x4`).
+        pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions
+            (`crops.split_3x4`).
         recipe: the paper's by default.
         name, options: of `registry.build_model`.
-        start: begin with the weights of this network, whose name and options replace the given ones.
-        run: of `open_run`: keep checkpoints, logs and a record of the run there, and go on from its checkpoint if it
-            has one. What came of it is written by `save_run`.
+        start: begin with the weights of this network, whose name and options replace the given
+            ones.
+        run: of `open_run`: keep checkpoints, logs and a record of the run there, and go on from its
+            checkpoint if it has one. What came of it is written by `save_run`.
         held_back: pairs to restore and to score meanwhile, never trained on.
-        checkpoint_every: how often the checkpoint and the model are written, and `on_save` is called.
-        validate_every: how often the held-back pairs are restored; first after a tenth of that, and at the end.
+        checkpoint_every: how often the checkpoint and the model are written, and `on_save` is
+            called.
+        validate_every: how often the held-back pairs are restored; first after a tenth of that, and
+            at the end.
         on_step: called after every step.
         on_save: called with the model, for a copy that outlives a crash.
         on_trouble: told of files that could not be written, which then do not end the training.
-        cuda_graph: replay each step's forward and backward pass as one CUDA graph, see `step.TrainingStep`.
+        cuda_graph: replay each step's forward and backward pass as one CUDA graph, see
+            `step.TrainingStep`.
 
-    Raises PairError if no crop fits into the pairs, RecipeError if the loss stops being a finite number or the machine
-    cannot do what is asked, ModelError as `build_model` does, CheckpointError if the run was begun in another way,
-    ProcessError if another process ended.
+    Raises PairError if no crop fits into the pairs, RecipeError if the loss stops being a finite
+    number or the machine cannot do what is asked, ModelError as `build_model` does, CheckpointError
+    if the run was begun in another way, ProcessError if another process ended.
     """
     data = pairs if isinstance(pairs, PairSet) else PairSet(list(pairs), {})
     recipe = recipe or Recipe()

@@ -1,4 +1,6 @@
-"""Several processes that train one network, as `torchrun` starts them: their device, and what they share."""
+"""Several processes that train one network, as `torchrun` starts them: their device, and what they
+share.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +14,18 @@ from aeanet.networks.layers import pool_over_processes
 
 
 def training_device() -> torch.device:
-    """The accelerator if there is one; with several processes, a GPU if each has its own. Else the CPU."""
+    """The accelerator if there is one; with several processes, a GPU if each has its own. Else the
+    CPU.
+    """
     if process_count() > 1:
         return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def average_over_processes(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors, such as gradients, by their mean over the processes: the same bits on all of them."""
+    """Replace tensors, such as gradients, by their mean over the processes: the same bits on all of
+    them.
+    """
     if process_count() == 1:
         return
     joint = torch.cat([tensor.flatten() for tensor in tensors])

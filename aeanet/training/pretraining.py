@@ -1,4 +1,6 @@
-"""Training on simulated micrographs without end, for a model that restores images it has no pairs of."""
+"""Training on simulated micrographs without end, for a model that restores images it has no pairs
+of.
+"""
 
 import hashlib
 import os
@@ -42,7 +44,9 @@ HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never 
 
 
 def pretraining_recipe(**changes: Any) -> Recipe:
-    """60,000 steps of 16 crops of 96 px, one cycle up to 1e-3: three hours on two cores with bfloat16 products."""
+    """60,000 steps of 16 crops of 96 px, one cycle up to 1e-3: three hours on two cores with
+    bfloat16 products.
+    """
     recipe = Recipe(
         steps=60_000,
         batch=16,
@@ -83,9 +87,11 @@ def pretrain(
     on_trouble: OnTrouble = None,
     **options: Any,
 ) -> Pretrained:
-    """Train a network on simulated crops made on the fly, then score it on simulated images held back.
+    """Train a network on simulated crops made on the fly, then score it on simulated images held
+    back.
 
-    Everything random follows from `recipe.seed`. An interrupted training goes on as if it had not been: see `open_run`.
+    Everything random follows from `recipe.seed`. An interrupted training goes on as if it had not
+    been: see `open_run`.
 
     Args:
         recipe: see `pretraining_recipe`.
@@ -96,8 +102,8 @@ def pretrain(
         held_back: number of simulated images for the scores.
         checkpoint_every, on_step, on_trouble: as in `loop.train`.
 
-    Raises ModelError as `build_model`, RecipeError if the loss stops being a finite number or there are several
-    processes, CheckpointError if the run
+    Raises ModelError as `build_model`, RecipeError if the loss stops being a finite number or there
+    are several processes, CheckpointError if the run
     was begun in another way.
     """
     if process_count() > 1:
@@ -186,7 +192,9 @@ def _cores_beside(workers: int) -> Iterator[None]:
 
 
 def configuration(recipe: Recipe, model: Network) -> dict[str, Any]:
-    """What a training on simulated images is, as JSON takes it. The data is the simulator, so its source names it."""
+    """What a training on simulated images is, as JSON takes it. The data is the simulator, so its
+    source names it.
+    """
     return {
         "recipe": asdict(recipe),
         "model": model.config,
@@ -212,7 +220,9 @@ def simulator_fingerprint() -> str:
 
 
 def held_back_images(number: int) -> list[WholeImage]:
-    """Simulated images that no training sees, with magnifications 1 and 2 and, each third, any from 1 to 4."""
+    """Simulated images that no training sees, with magnifications 1 and 2 and, each third, any from
+    1 to 4.
+    """
     magnifications = (1.0, 2.0, None)
     return [
         simulate_image(HELD_BACK + index, (160, 192), magnification=magnifications[index % 3])
@@ -221,7 +231,9 @@ def held_back_images(number: int) -> list[WholeImage]:
 
 
 def score_simulated(model: Network, images: Sequence[WholeImage]) -> list[dict[str, Any]]:
-    """PSNR (dB) and SSIM of each image and those of bicubic interpolation, with its kind, magnification and noise."""
+    """PSNR (dB) and SSIM of each image and those of bicubic interpolation, with its kind,
+    magnification and noise.
+    """
     scores = []
     for image in images:
         bicubic = upsample(image.lr, image.magnification).clip(0, 1)

@@ -1,4 +1,6 @@
-"""How far a training is: its steps, time and loss, the same in all its processes; and the signals that end it."""
+"""How far a training is: its steps, time and loss, the same in all its processes; and the signals
+that end it.
+"""
 
 import math
 import signal
@@ -26,7 +28,8 @@ class TrainingProgress:
         seconds: the time they took, over all processes that ever worked on this run.
         used: the share of the recipe's budget of steps or time that is used up, 0 to 1.
         loss: smoothed training loss (MAE); NaN before the first step.
-        steps_per_second: of this process without its first step, which warms up; before that, of the one before it.
+        steps_per_second: of this process without its first step, which warms up; before that, of
+            the one before it.
         interrupted: Ctrl-C or SIGTERM reached one of the processes.
     """
 
@@ -57,7 +60,9 @@ class ProgressMeter:
         self.warm = 0.0
 
     def after_step(self, loss: Tensor) -> TrainingProgress:
-        """The progress after another step with that loss. Raises RecipeError if the loss is not a finite number."""
+        """The progress after another step with that loss. Raises RecipeError if the loss is not a
+        finite number.
+        """
         own_loss = float(loss)  # waits for the device: the clock is read after the step
         clock = time.monotonic()
         own = [own_loss, self.begun.seconds + clock - self.start, float(len(self.signals))]

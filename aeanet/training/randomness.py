@@ -1,4 +1,6 @@
-"""Random number generators and the switch for deterministic algorithms, which a training sets for itself alone."""
+"""Random number generators and the switch for deterministic algorithms, which a training sets for
+itself alone.
+"""
 
 import os
 import random
@@ -11,7 +13,9 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every generator: "python" and "numpy" as JSON takes them, "torch" a list, CPU first, then GPUs."""
+    """The state of every generator: "python" and "numpy" as JSON takes them, "torch" a list, CPU
+    first, then GPUs.
+    """
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002 (other libraries may use it)
     assert isinstance(numpy, dict)
     numpy["state"] = numpy["state"] | {"key": numpy["state"]["key"].tolist()}

@@ -21,23 +21,29 @@ class RecipeError(UserError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is learnt. The defaults are the paper's: MAE, Adam, 120,000 steps of 8 crops of 256 x 256.
+    """All that decides what is learnt. The defaults are the paper's: MAE, Adam, 120,000 steps of 8
+    crops of 256 x 256.
 
-    The text beside a field is also the help of the option of `aeanet train` that sets it (`cli.options`).
+    The text beside a field is also the help of the option of `aeanet train` that sets it
+    (`cli.options`).
 
-    N processes train as one with N times `batch` crops a step. In the one-cycle schedule the rate rises from rate / 25
-    over the first 30 % of the training and falls to 0 at its end, both along a cosine.
+    N processes train as one with N times `batch` crops a step. In the one-cycle schedule the rate
+    rises from rate / 25 over the first 30 % of the training and falls to 0 at its end, both along a
+    cosine.
 
-    A training ends after `max_seconds` if its steps are not done by then. The one-cycle schedule follows whichever of
-    the two budgets, steps or seconds, is used up further, so that it comes to its end in any case. A training that ends
-    by its steps can be repeated from its seed; one that ends by time depends on the speed of the machine.
+    A training ends after `max_seconds` if its steps are not done by then. The one-cycle schedule
+    follows whichever of the two budgets, steps or seconds, is used up further, so that it comes to
+    its end in any case. A training that ends by its steps can be repeated from its seed; one that
+    ends by time depends on the speed of the machine.
 
-    The losses relative and psnr are for data of all strengths of noise: they count each crop's error as a share of that
-    error, so that nearly clean images weigh as much as noisy ones. Under MAE the noisy ones decide alone. By relative a
-    network learns the median of what a pixel can be, by psnr, which is the mean PSNR of the crops, its mean.
+    The losses relative and psnr are for data of all strengths of noise: they count each crop's
+    error as a share of that error, so that nearly clean images weigh as much as noisy ones. Under
+    MAE the noisy ones decide alone. By relative a network learns the median of what a pixel can be,
+    by psnr, which is the mean PSNR of the crops, its mean.
 
-    `freeze` is for short trainings: batch statistics take the grey level out of every step, and a short training has no
-    time to average that out. Frozen statistics are used in training as they are in prediction.
+    `freeze` is for short trainings: batch statistics take the grey level out of every step, and a
+    short training has no time to average that out. Frozen statistics are used in training as they
+    are in prediction.
 
     Raises RecipeError for a value out of its range.
     """
@@ -93,10 +99,11 @@ class Recipe:
 
     @classmethod
     def short(cls, **changes: Any) -> "Recipe":
-        """A recipe of minutes on a laptop: 2,000 steps of 16 crops of 64 x 64, one cycle up to 2e-3.
+        """A recipe of minutes on a laptop: 2,000 steps of 16 crops of 64 x 64, one cycle up to
+        2e-3.
 
-        Its crops are many and small, so that batch norm has more images at once, and the grey level that batch
-        statistics take out of a step varies less.
+        Its crops are many and small, so that batch norm has more images at once, and the grey level
+        that batch statistics take out of a step varies less.
         """
         return replace(
             cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6),
@@ -105,7 +112,9 @@ class Recipe:
 
     @classmethod
     def fine_tuning(cls, **changes: Any) -> "Recipe":
-        """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96 x 96, up to 1e-4."""
+        """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96
+        x 96, up to 1e-4.
+        """
         return replace(
             cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle"), **changes
         )
@@ -123,7 +132,9 @@ class Recipe:
         )
 
     def used(self, step: int, seconds: float) -> float:
-        """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds` after the start."""
+        """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds`
+        after the start.
+        """
         by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
         return min(1.0, max(step / self.steps, by_time))
 

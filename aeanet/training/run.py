@@ -1,11 +1,14 @@
-"""The run folder: what a training leaves behind, enough to use the model, to go on with it and to repeat it.
+"""The run folder: what a training leaves behind, enough to use the model, to go on with it and to
+repeat it.
 
 model.safetensors       the network, from the first checkpoint on
 checkpoint.safetensors  all that decides the rest of the training
-run.json                recipe, network, data, versions and command line; at the end, what came of it
-metrics.csv             loss, learning rate and validation by step, and the same for TensorBoard in tensorboard/
-validation.png          a held-back pair, restored by the network as it then was
-models.json             in a run with one model per pair: its sub-folder, a run folder, by the name of the pair
+run.json                recipe, network, data, versions and command line; at the end, what came of
+it
+metrics.csv             loss, learning rate and validation by step, and the same for TensorBoard in
+tensorboard/ validation.png          a held-back pair, restored by the network as it then was
+models.json             in a run with one model per pair: its sub-folder, a run folder, by the name
+of the pair
 """
 
 import hashlib
@@ -52,8 +55,10 @@ class TrainingResult:
         steps, seconds: done in all, by every process that ever worked on this run.
         loss: smoothed training loss (MAE).
         interrupted: Ctrl-C ended it, and the model is that of the last full step.
-        steps_per_second: of the latest process without its first step, which warms up; NaN where it had no other.
-        validation: the latest scores on held-back pairs, "psnr", "ssim" and their gains over bicubic interpolation.
+        steps_per_second: of the latest process without its first step, which warms up; NaN where it
+            had no other.
+        validation: the latest scores on held-back pairs, "psnr", "ssim" and their gains over
+            bicubic interpolation.
     """
 
     model: Network
@@ -67,7 +72,9 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder that is this training's alone, see `open_run`; `checkpoint` is where to go on."""
+    """A run folder that is this training's alone, see `open_run`; `checkpoint` is where to go
+    on.
+    """
 
     path: Path
     checkpoint: Checkpoint | None = None
@@ -81,13 +88,15 @@ def open_run(
 
     Args:
         path: the folder; it is made if it is not there.
-        resume: go on from the checkpoint in it; where it has a model per pair, that of the first begun.
+        resume: go on from the checkpoint in it; where it has a model per pair, that of the first
+            begun.
         overwrite: begin anew although it holds a run; what it holds stays until it is replaced.
-        one_per_pair: the folder is for a model per pair, in sub-folders, rather than for one of all of them.
+        one_per_pair: the folder is for a model per pair, in sub-folders, rather than for one of all
+            of them.
 
-    Raises RunError if another training is at work there, or it holds a run and is neither to be resumed nor to be
-    overwritten, or one of the other kind; CheckpointError if there is nothing to resume; FolderError if the folder
-    cannot be written.
+    Raises RunError if another training is at work there, or it holds a run and is neither to be
+    resumed nor to be overwritten, or one of the other kind; CheckpointError if there is nothing to
+    resume; FolderError if the folder cannot be written.
     """
     if resume and not path.is_dir():
         raise CheckpointError(f"There is no {path} to resume: leave out --resume to begin.")
@@ -139,13 +148,16 @@ def _newest(path: Path) -> Checkpoint:
 
 
 def list_models(path: Path, names: Iterable[str], left_out: Mapping[str, str]) -> None:
-    """Write the list of a run with one model per pair, each in the sub-folder of its pair's name. Raises OSError."""
+    """Write the list of a run with one model per pair, each in the sub-folder of its pair's name.
+    Raises OSError.
+    """
     record = {"models": {name: name for name in names}, "left_out": dict(left_out)}
     write_json(path / MODELS_FILE, record)
 
 
 def listed_models(path: Path) -> dict[str, str]:
-    """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model for all pairs.
+    """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model
+    for all pairs.
 
     Raises RunError or RecordError if the list is damaged.
     """
@@ -171,7 +183,9 @@ def _lists(path: Path) -> dict[str, dict[str, str]]:
 
 
 def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
-    """SHA-256 over the names and pixels of registered pairs: two runs with the same one saw the same data."""
+    """SHA-256 over the names and pixels of registered pairs: two runs with the same one saw the
+    same data.
+    """
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(f"{pair.name} {pair.hr.shape}".encode())
@@ -186,7 +200,9 @@ def configuration(
     pairs: Sequence[RegisteredPair],
     held_back: Sequence[RegisteredPair] = (),
 ) -> dict[str, Any]:
-    """What a training is, as JSON takes it: its recipe, network, data, versions and number of processes."""
+    """What a training is, as JSON takes it: its recipe, network, data, versions and number of
+    processes.
+    """
     return {
         "recipe": asdict(recipe),
         "model": model.config,
@@ -207,7 +223,9 @@ def write_record(
     data: PairSet,
     held_back: Sequence[RegisteredPair] = (),
 ) -> None:
-    """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises OSError."""
+    """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises
+    OSError.
+    """
     record = configuration(recipe, trained.model, data.pairs, held_back)
     record["data"]["refused"] = data.refused
     record["versions"]["python"] = platform.python_version()

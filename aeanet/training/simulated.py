@@ -1,9 +1,11 @@
-"""Endless training batches of simulated micrographs, made by worker processes while the network learns.
+"""Endless training batches of simulated micrographs, made by worker processes while the network
+learns.
 
-The steps are made in rounds. A round draws a few scenes, scans crops of them with settings drawn anew for each, and
-deals these out to its steps: first as they are, then once more in another order and upside down, since simulating a
-crop takes as long as learning from it. Crops are not turned: noise is correlated along the lines of the scan. A round
-depends on the seed and its number alone: neither the number of workers nor an interruption changes what a step sees.
+The steps are made in rounds. A round draws a few scenes, scans crops of them with settings drawn
+anew for each, and deals these out to its steps: first as they are, then once more in another order
+and upside down, since simulating a crop takes as long as learning from it. Crops are not turned:
+noise is correlated along the lines of the scan. A round depends on the seed and its number alone:
+neither the number of workers nor an interruption changes what a step sees.
 """
 
 from collections.abc import Iterator
@@ -24,7 +26,8 @@ SIDE = 512  # px of a scene
 
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""LR on the grid of HR and the clean target, (N, 1, crop, crop) each, and the magnifications, (N,)."""
+"""LR on the grid of HR and the clean target, (N, 1, crop, crop) each, and the magnifications, (N,).
+"""
 
 
 class SimulatedRounds(Dataset[Batch]):

@@ -1,4 +1,6 @@
-"""One step of a training: forward and backward pass, gradients averaged over the processes, Adam."""
+"""One step of a training: forward and backward pass, gradients averaged over the processes,
+Adam.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -20,14 +22,16 @@ FLOOR = (
 
 
 class TrainingStep:
-    """Called with a batch and how far the training is, it improves the model once and returns the MAE.
+    """Called with a batch and how far the training is, it improves the model once and returns the
+    MAE.
 
     Args:
         model: on the device to train on, in training mode.
         recipe: of the training.
-        cuda_graph: record the forward and backward pass once and replay it: the CPU then launches one graph instead of
-            each kernel, which pays where crops are small. Weights, gradients and batches keep their places in memory,
-            so all batches must have one shape. Only on one CUDA device; RecipeError elsewhere.
+        cuda_graph: record the forward and backward pass once and replay it: the CPU then launches
+            one graph instead of each kernel, which pays where crops are small. Weights, gradients
+            and batches keep their places in memory, so all batches must have one shape. Only on one
+            CUDA device; RecipeError elsewhere.
     """
 
     def __init__(self, model: Network, recipe: Recipe, *, cuda_graph: bool = False) -> None:
@@ -53,7 +57,9 @@ class TrainingStep:
         return self.optimizer.param_groups[0]["lr"]
 
     def __call__(self, lr: Tensor, hr: Tensor, progress: TrainingProgress) -> Tensor:
-        """lr, hr (N, 1, H, W) on any device, `progress` before this step -> the loss, a scalar where the model is."""
+        """lr, hr (N, 1, H, W) on any device, `progress` before this step -> the loss, a scalar
+        where the model is.
+        """
         lr, hr = lr.to(self.weight), hr.to(self.weight)
         frozen = progress.used >= self.recipe.freeze
         self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(
@@ -104,8 +110,8 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
 class CapturedPass:
     """A function of (lr, hr) recorded as a CUDA graph.
 
-    It runs three times before it is recorded, as PyTorch asks for, on a stream of its own; `buffers`, which these runs
-    change, get their values back. See "CUDA Graphs" in PyTorch's notes.
+    It runs three times before it is recorded, as PyTorch asks for, on a stream of its own;
+    `buffers`, which these runs change, get their values back. See "CUDA Graphs" in PyTorch's notes.
     """
 
     def __init__(

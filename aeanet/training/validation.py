@@ -20,7 +20,8 @@ VALIDATION_FIGURE = "validation.png"
 
 @dataclass
 class Validation:
-    """Restores held-back pairs as a whole and scores them: every so often, first after a tenth of that, and at the end.
+    """Restores held-back pairs as a whole and scores them: every so often, first after a tenth of
+    that, and at the end.
 
     Only rank 0 does.
 
@@ -67,9 +68,11 @@ def score_held_back(
     folder: Path | None,
     on_trouble: OnTrouble,
 ) -> dict[str, float] | None:
-    """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if none has a score.
+    """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if
+    none has a score.
 
-    The first of the pairs is drawn in `folder`; `on_trouble` is told if that cannot be, see `disk.tolerating`.
+    The first of the pairs is drawn in `folder`; `on_trouble` is told if that cannot be, see
+    `disk.tolerating`.
     """
     scores: list[Score] = []
     for pair in pairs:

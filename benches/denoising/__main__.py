@@ -1,9 +1,13 @@
-"""`python -m benches.denoising PAIRS`: what a user would pick instead, each with its best strength, against networks.
+"""`python -m benches.denoising PAIRS`: what a user would pick instead, each with its best strength,
+against networks.
 
-python -m benches.denoising pairs/                     the methods without training, and the shipped model
-python -m benches.denoising pairs/ --train work/       also fine-tuned for two minutes, and from scratch (hours)
+python -m benches.denoising pairs/                     the methods without training, and the shipped
+model
+python -m benches.denoising pairs/ --train work/       also fine-tuned for two minutes, and from
+scratch (hours)
 python -m benches.denoising pairs/ --methods bm3d      one method
-python -m benches.denoising --curve                    gain against the strength of the noise, on simulated images
+python -m benches.denoising --curve                    gain against the strength of the noise, on
+simulated images
 
 What is in the record already is not computed again, so a run that was stopped goes on. BM3D needs
 `pip install -e '.[compare]'`; its package is not for commercial use.
@@ -31,7 +35,9 @@ RECORD = RESULTS / "denoising.json"
 
 
 def forget_other_model(scores: Scores, model: str) -> None:
-    """Take the gains of another shipped model, and of what was fine-tuned from it, out of the record."""
+    """Take the gains of another shipped model, and of what was fine-tuned from it, out of the
+    record.
+    """
     path = model_path(model)
     file = path / MODEL_FILE if path.is_dir() else path
     fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:12]

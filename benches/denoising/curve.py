@@ -1,4 +1,6 @@
-"""Gain against the strength of the noise, on simulated images at 1x, beside BM3D that is told the noise."""
+"""Gain against the strength of the noise, on simulated images at 1x, beside BM3D that is told the
+noise.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Denoisers without training: (H, W) float32 and a strength in, (H, W) out. All but BM3D come with the project."""
+"""Denoisers without training: (H, W) float32 and a strength in, (H, W) out. All but BM3D come with
+the project.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ class Method:
 
     Attributes:
         title: as in the table.
-        strengths: for each place where it may be applied: to LR before the interpolation, or to the interpolated image.
-            A list from weak to strong in steps of about a fifth.
+        strengths: for each place where it may be applied: to LR before the interpolation, or to the
+            interpolated image. A list from weak to strong in steps of about a fifth.
         costly: it takes about a minute an image, so whole images are restored with few strengths.
     """
 

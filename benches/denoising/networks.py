@@ -1,4 +1,6 @@
-"""The networks of the comparison: shipped, fine-tuned for two minutes, and two from scratch on every third pair."""
+"""The networks of the comparison: shipped, fine-tuned for two minutes, and two from scratch on
+every third pair.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ SHIPPED = "the shipped model"
 
 
 class Training(NamedTuple):
-    """One row of the table: trained in `folder`; a network from scratch, or the shipped model where that is None."""
+    """One row of the table: trained in `folder`; a network from scratch, or the shipped model where
+    that is None.
+    """
 
     title: str
     folder: str
@@ -62,7 +66,9 @@ def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> d
 def score_network(
     scores: Scores, title: str, path: str | Path, pairs: Sequence[RegisteredPair]
 ) -> None:
-    """Whole images; `path` is a name, a run folder or a file. Pairs that the record has already are left out."""
+    """Whole images; `path` is a name, a run folder or a file. Pairs that the record has already are
+    left out.
+    """
     missing = [pair for pair in pairs if pair.name not in scores.models.get(title, {})]
     if not missing:
         return

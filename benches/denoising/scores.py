@@ -1,4 +1,6 @@
-"""Scores of denoisers on registered pairs, kept in a record image by image, so that a run that was stopped goes on."""
+"""Scores of denoisers on registered pairs, kept in a record image by image, so that a run that was
+stopped goes on.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Scores:
         write_json(self.path, kept, 1)
 
     def place_and_strength(self, method: str) -> tuple[Place, float]:
-        """Where a method is applied and its fixed strength: the best mean PSNR gain on the windows it was tuned on."""
+        """Where a method is applied and its fixed strength: the best mean PSNR gain on the windows
+        it was tuned on.
+        """
         gains = {
             (place, float(strength)): statistics.fmean(gain[0] for gain in by_pair.values())
             for place in PLACES
@@ -134,9 +138,9 @@ def score_method(
 ) -> Iterator[str]:
     """Fill in what the record lacks of one method; yields a line after every image.
 
-    First the windows of every fourth pair, with all strengths, in both places: they choose the place and the fixed
-    strength. Then whole images: with all strengths of that place; a costly method only with the fixed strength and the
-    one that is best on the image's own window.
+    First the windows of every fourth pair, with all strengths, in both places: they choose the
+    place and the fixed strength. Then whole images: with all strengths of that place; a costly
+    method only with the fixed strength and the one that is best on the image's own window.
     """
     method = METHODS[name]
 

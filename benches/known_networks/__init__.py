@@ -1,7 +1,7 @@
 """Whole networks that people use, each with the attention it comes with, for `test_networks.py`.
 
-MONAI's are MONAI's own. The others are written from their papers, with the layers and the names that
-`aea_kernels.convert` knows, and smaller where a CPU would need minutes for a picture.
+MONAI's are MONAI's own. The others are written from their papers, with the layers and the names
+that `aea_kernels.convert` knows, and smaller where a CPU would need minutes for a picture.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Case:
     build: Callable[[], nn.Module]
     """A network for grey images (1, 1, H, W), sides divisible by 32, in evaluation mode."""
     retrain: bool = False
-    """Its attention is softmax: replaced, it computes another function and must be trained again."""
+    """Its attention is softmax: replaced, it computes another function and must be trained again.
+    """
     size: tuple[int, int] = (944, 1280)
     """Of the image: the whole one, or what the network reaches with its own attention."""
     step: tuple[int, int] = (512, 512)
@@ -35,7 +36,9 @@ class Case:
     has_map: bool = False
     """Its own attention forms the map of positions by positions."""
     sides: tuple[int, ...] = (256, 512)
-    """Of the square images from whose memory that of larger ones is extrapolated; with a map three of them."""
+    """Of the square images from whose memory that of larger ones is extrapolated; with a map three
+    of them.
+    """
 
 
 class Grey(nn.Module):

@@ -1,4 +1,6 @@
-"""One block of each kind that `aea_kernels.convert` replaces with the same results, as its library has it."""
+"""One block of each kind that `aea_kernels.convert` replaces with the same results, as its library
+has it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from .restormer import MDTA
 
 
 class XCA(nn.Module):
-    """XCiT's cross-covariance attention (El-Nouby et al., NeurIPS 2021, Eq. 3) on tokens (N, positions, C)."""
+    """XCiT's cross-covariance attention (El-Nouby et al., NeurIPS 2021, Eq. 3) on tokens (N,
+    positions, C).
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()

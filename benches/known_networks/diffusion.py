@@ -1,7 +1,8 @@
-"""The U-Net of denoising diffusion models (Ho et al., NeurIPS 2020), with linear attention at every level.
+"""The U-Net of denoising diffusion models (Ho et al., NeurIPS 2020), with linear attention at every
+level.
 
-As in the widespread implementation in PyTorch: two residual blocks and an attention at each level, softmax attention at
-the lowest. 32 channels where papers have 64 or 128.
+As in the widespread implementation in PyTorch: two residual blocks and an attention at each level,
+softmax attention at the lowest. 32 channels where papers have 64 or 128.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""EfficientViT for segmentation (Cai et al., ICCV 2023, arXiv:2205.14756), variant B0: ReLU linear attention."""
+"""EfficientViT for segmentation (Cai et al., ICCV 2023, arXiv:2205.14756), variant B0: ReLU linear
+attention.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class MBConv(nn.Module):
 
 
 class LiteMLA(nn.Module):
-    """Multi-scale ReLU linear attention (Eq. 2), values padded by a column of ones for the divisor."""
+    """Multi-scale ReLU linear attention (Eq. 2), values padded by a column of ones for the
+    divisor.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-15) -> None:
         super().__init__()

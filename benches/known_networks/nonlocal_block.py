@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 
 class NONLocalBlock2D(nn.Module):
-    """``x + W(theta(x) . phi(x)^T g(x) / N)``: the map (N x N) is formed, as the published implementations do."""
+    """``x + W(theta(x) . phi(x)^T g(x) / N)``: the map (N x N) is formed, as the published
+    implementations do.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

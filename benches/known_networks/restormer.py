@@ -1,4 +1,5 @@
-"""Restormer (Zamir et al., CVPR 2022, arXiv:2111.09881): an image restoration network with channel attention.
+"""Restormer (Zamir et al., CVPR 2022, arXiv:2111.09881): an image restoration network with channel
+attention.
 
 Layers of the paper; half its width (24 of 48) and one block for two or three.
 """

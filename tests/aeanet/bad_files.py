@@ -1,4 +1,6 @@
-"""How the files of `bad_inputs` are made, each by a function of a folder; and what holds of every run with them."""
+"""How the files of `bad_inputs` are made, each by a function of a folder; and what holds of every
+run with them.
+"""
 
 import json
 import os
@@ -147,7 +149,9 @@ def odd_model(
     change: Callable[[dict[str, torch.Tensor]], Any] = lambda tensors: None,
     **metadata: str,
 ) -> Make:
-    """A model's file, other in its settings (text, or what JSON takes), its tensors or its metadata."""
+    """A model's file, other in its settings (text, or what JSON takes), its tensors or its
+    metadata.
+    """
 
     def make(folder: Path) -> None:
         tensors = {
@@ -211,7 +215,9 @@ def pair(lr: NDArray, hr: NDArray, name: str = "a") -> Make:
 
 @contextmanager
 def within_seconds(seconds: int = 20, waiting: int = 200) -> Iterator[None]:
-    """Fail after so many seconds of this process's own work, or of anything: others may keep the machine busy."""
+    """Fail after so many seconds of this process's own work, or of anything: others may keep the
+    machine busy.
+    """
 
     def late(_number: int, _frame: object) -> NoReturn:
         raise AssertionError(f"it took more than {seconds} s, or waited for more than {waiting} s")

@@ -1,7 +1,7 @@
 """Bad and odd inputs of the command as data, one line a case. `test_bad_inputs` runs them.
 
-In a command line, RUN is the folder of a good model, GOOD a good image, PAIRS a folder of one good pair, and `a.*` what
-the case makes.
+In a command line, RUN is the folder of a good model, GOOD a good image, PAIRS a folder of one good
+pair, and `a.*` what the case makes.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,9 @@ DEEP = "[" * 100_000
 
 @dataclass(frozen=True)
 class Case:
-    """What `make` makes in a folder, the command line run there, its exit code, and a part of what it says."""
+    """What `make` makes in a folder, the command line run there, its exit code, and a part of what
+    it says.
+    """
 
     make: Callable[[Path], object]
     command: str

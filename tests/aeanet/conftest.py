@@ -8,7 +8,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def real_pairs() -> Path:
-    """The folder of real pairs (`lr/NN.png` with `hr/NN.png`); tests that ask for it are skipped where it is absent."""
+    """The folder of real pairs (`lr/NN.png` with `hr/NN.png`); tests that ask for it are skipped
+    where it is absent.
+    """
     named = os.environ.get("AEANET_REAL_PAIRS")
     folder = (
         Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data" / "sem2x"

@@ -1,4 +1,6 @@
-"""Files of microscope makers: EMD by rosettasciio, and others, which it only reads, put together byte by byte."""
+"""Files of microscope makers: EMD by rosettasciio, and others, which it only reads, put together
+byte by byte.
+"""
 
 import base64
 import struct
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 
 def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str, version: int = 3) -> bytes:
-    """A DigitalMicrograph 3 file of one uint16 image: a tree of big-endian tags with little-endian data.
+    """A DigitalMicrograph 3 file of one uint16 image: a tree of big-endian tags with little-endian
+    data.
 
     Version 4 has lengths of 8 bytes instead of 4, and states how long each tag is.
     """
@@ -69,7 +72,9 @@ def dm4(image: NDArray[np.uint16], size: tuple[float, float], unit: str) -> byte
 def mrc(
     image: NDArray[np.uint16], size: tuple[float, float], unit: str = "Å", samples: int = 1
 ) -> bytes:
-    """An MRC file of one uint16 image; the format measures in Å. Without samples its cell is not defined."""
+    """An MRC file of one uint16 image; the format measures in Å. Without samples its cell is not
+    defined.
+    """
     height, width = image.shape
     grid = struct.pack(
         "<10I", width, height, 1, 6, 0, 0, 0, samples * width, samples * height, samples
@@ -79,7 +84,9 @@ def mrc(
 
 
 def ser(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "m") -> bytes:
-    """A TIA series (ES Vision) of one uint16 image, stored from the bottom up; the format measures in metres."""
+    """A TIA series (ES Vision) of one uint16 image, stored from the bottom up; the format measures
+    in metres.
+    """
     header = struct.pack("<HHHIIII", 0x4949, 0x0197, 0x0210, 0x4122, 0x4152, 1, 1)
     dimension = struct.pack("<IddII6sI", 1, 0, 1, 0, 6, b"Number", 0)
     start = len(header) + 8 + len(dimension)
@@ -101,7 +108,8 @@ def ser(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "m") -
 def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm") -> bytes:
     """A Bruker file of one uint16 image beside an empty map of spectra; the format measures in µm.
 
-    It is a file system: chunks, a tree of its files in the first, each file's list of chunks, and their content.
+    It is a file system: chunks, a tree of its files in the first, each file's list of chunks, and
+    their content.
     """
     chunk, usable = 4096, 4096 - 32
     layers = base64.b64encode(zlib.compress(b"<L/>")).decode()

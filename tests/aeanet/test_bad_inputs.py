@@ -1,4 +1,6 @@
-"""No bad input ends in a traceback, loses a good image or leaves half a file: `bad_inputs`, by the command."""
+"""No bad input ends in a traceback, loses a good image or leaves half a file: `bad_inputs`, by the
+command.
+"""
 
 import errno
 import json

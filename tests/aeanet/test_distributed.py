@@ -49,13 +49,17 @@ def images(count: int) -> tuple[Tensor, Tensor]:
 
 
 def share_of(rank: int, ranks: int) -> list[int]:
-    """Each takes its part of the reference half of the joint batch, and its part of the batch-aware half."""
+    """Each takes its part of the reference half of the joint batch, and its part of the batch-aware
+    half.
+    """
     half = 2 * ranks
     return [2 * rank, 2 * rank + 1, half + 2 * rank, half + 2 * rank + 1]
 
 
 def leave() -> None:
-    """End the group of all processes and, with it, its threads, which could abort the end of Python itself."""
+    """End the group of all processes and, with it, its threads, which could abort the end of Python
+    itself.
+    """
     dist.destroy_process_group()
     assert "gloo" not in " ".join(
         name.read_text() for name in Path("/proc/self/task").glob("*/comm")
@@ -214,7 +218,9 @@ def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> 
 
 
 def test_an_image_that_one_process_cannot_restore_does_not_end_the_others(tmp_path: Path) -> None:
-    """Two processes; the second cannot write the first result, and neither can read the second image."""
+    """Two processes; the second cannot write the first result, and neither can read the second
+    image.
+    """
     model = network("aeanet").float()
     model.magnification = 2.0
     save_model(model, tmp_path / "run" / "model.safetensors")

@@ -1,4 +1,5 @@
-"""Random damage to valid files of every format, and random options: no traceback, no hang, no part of a file.
+"""Random damage to valid files of every format, and random options: no traceback, no hang, no part
+of a file.
 
 `--hypothesis-profile=explore` draws 2,000 cases.
 """

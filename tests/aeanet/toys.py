@@ -1,4 +1,6 @@
-"""What several tests are given: small pairs, networks, images; and the command, run in this process."""
+"""What several tests are given: small pairs, networks, images; and the command, run in this
+process.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +21,9 @@ from aeanet.networks.unet import AEANet, GVTNet, UShape
 
 
 def aeanet(*arguments: object) -> Result:
-    """The command in this process; its consoles are made wide so that no sentence is broken into lines."""
+    """The command in this process; its consoles are made wide so that no sentence is broken into
+    lines.
+    """
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
 
 
@@ -65,7 +69,9 @@ def toy_pair(
 
 
 def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
-    """Untrained, but its attention makes a difference of percents, and what it makes of noise lies within 0 to 1."""
+    """Untrained, but its attention makes a difference of percents, and what it makes of noise lies
+    within 0 to 1.
+    """
     torch.manual_seed(seed)
     model = build_model(name).eval()
     noise = torch.rand(1, 1, 96, 96)
@@ -78,7 +84,9 @@ def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
 
 
 def tiles_alone(model: UShape, image: NDArray, side: int) -> NDArray:
-    """What tiles give that attend to themselves alone: any test of exact tiles must tell it from the whole."""
+    """What tiles give that attend to themselves alone: any test of exact tiles must tell it from
+    the whole.
+    """
     result = np.zeros_like(image)
 
     def write(rows: slice, columns: slice, region: NDArray) -> None:

@@ -1,4 +1,6 @@
-"""The sweep of tile rows with a timer that makes its times up; on a machine without a GPU it ends in one sentence."""
+"""The sweep of tile rows with a timer that makes its times up; on a machine without a GPU it ends
+in one sentence.
+"""
 
 import json
 import math

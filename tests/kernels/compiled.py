@@ -1,9 +1,12 @@
-"""Build every kernel as the library would launch it, for GPUs that need not be there, and read what came out.
+"""Build every kernel as the library would launch it, for GPUs that need not be there, and read what
+came out.
 
-    python tests/kernels/compiled.py --architecture 90 --channels 64 128 --dtype bfloat16 --case nchw-16 nchw-1
+    python tests/kernels/compiled.py --architecture 90 --channels 64 128 --dtype bfloat16 --case
+    nchw-16 nchw-1
 
-prints one row a kernel: registers, bytes spilled, shared memory, programs that fit a multiprocessor, asynchronous
-copies, tensor-core instructions; `--json` the same as JSON. TRITON_INTERPRET must not be set.
+prints one row a kernel: registers, bytes spilled, shared memory, programs that fit a
+multiprocessor, asynchronous copies, tensor-core instructions; `--json` the same as JSON.
+TRITON_INTERPRET must not be set.
 """
 
 from __future__ import annotations
@@ -71,7 +74,9 @@ class _NoDevice:
 
 
 def feature_map(case: str, channels: int, dtype: torch.dtype) -> Tensor:
-    """(2, channels, height, width), empty; "sliced" has gaps between rows, "wide" 2^31 elements and more."""
+    """(2, channels, height, width), empty; "sliced" has gaps between rows, "wide" 2^31 elements and
+    more.
+    """
     layout, _, divisor = case.partition("-")
     if case == "wide":
         side = 16 * (int((2**31 / channels) ** 0.5) // 16 + 1)
@@ -187,7 +192,9 @@ def compiled(
 
 
 def kernels_over_sizes(number: int) -> dict[str, int]:
-    """How many kernels are compiled over so many image sizes, of a block of 128 channels in bfloat16."""
+    """How many kernels are compiled over so many image sizes, of a block of 128 channels in
+    bfloat16.
+    """
     draw = random.Random(0)
     sizes = [(236, 320), (235, 319), (64, 64)]
     sizes += [(draw.randint(20, 400), draw.randint(20, 400)) for _ in range(number - len(sizes))]
@@ -267,7 +274,9 @@ def _resources(cubin: bytes) -> tuple[int, int]:
 
 
 def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
-    """The ways to multiply that there are: only float32 has several, and only NVIDIA's compiler knows them all."""
+    """The ways to multiply that there are: only float32 has several, and only NVIDIA's compiler
+    knows them all.
+    """
     return wanted if dtype == "float32" and ARCHITECTURES[architecture][0] == "cuda" else ["ieee"]
 
 

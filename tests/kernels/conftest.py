@@ -12,8 +12,8 @@ from aea_kernels import planning
 def backend(request):
     """The same suite for every backend; the oracle is called by its own name and needs none.
 
-    In the interpreter there are few multiprocessors, so that each program walks over several tiles and an image has
-    several splits. A device has its own.
+    In the interpreter there are few multiprocessors, so that each program walks over several tiles
+    and an image has several splits. A device has its own.
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "triton":
@@ -28,8 +28,9 @@ def backend(request):
 
 
 def replace_language_once(interpreter, patch: pytest.MonkeyPatch) -> None:
-    """Triton's interpreter replaces the functions of `triton.language` for every function that a kernel calls, in some
-    milliseconds. In a launch once is enough for all functions that see the same modules of it.
+    """Triton's interpreter replaces the functions of `triton.language` for every function that a
+    kernel calls, in some milliseconds. In a launch once is enough for all functions that see the
+    same modules of it.
     """
     replace_language, language = interpreter._patch_lang, interpreter.tl
     replaced: set[tuple[bool, bool]] = set()

@@ -25,7 +25,9 @@ EXAMPLES = {"eager": 40, "triton": 6}
 def for_all(
     interpreted: int = EXAMPLES["triton"], **strategies: st.SearchStrategy[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """`hypothesis.given` with as many examples as suit the backend under test: `interpreted` for "triton"."""
+    """`hypothesis.given` with as many examples as suit the backend under test: `interpreted` for
+    "triton".
+    """
     examples = EXAMPLES | {"triton": interpreted}
     # on a GPU every smaller example may compile for seconds, hundreds of them to shrink one failure
     phases = [phase for phase in Phase if phase != Phase.shrink or HERE.type == "cpu"]

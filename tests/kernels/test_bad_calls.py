@@ -1,4 +1,6 @@
-"""What cannot be computed is refused in one sentence that names the argument; summaries that do not fit do not add."""
+"""What cannot be computed is refused in one sentence that names the argument; summaries that do not
+fit do not add.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The whole block against the paper's block with the map in float64: output, all gradients, BN's running statistics."""
+"""The whole block against the paper's block with the map in float64: output, all gradients, BN's
+running statistics.
+"""
 
 import copy
 
@@ -17,7 +19,9 @@ batches = st.sampled_from([1, 2, 3, 8])
 
 
 def block_as_function(block: aea.AugmentedAttention, backend: str):
-    """The block as a function of x and all its parameters, on a copy whose running statistics may move."""
+    """The block as a function of x and all its parameters, on a copy whose running statistics may
+    move.
+    """
 
     def run(x, *parameters):
         twin = copy.deepcopy(block).to(x.dtype)
@@ -34,7 +38,9 @@ def variances(x: torch.Tensor) -> torch.Tensor:
 
 
 def assume_varied(x: torch.Tensor) -> None:
-    """No channel is almost constant: BN divides by its deviation, and its derivative cancels where that is small."""
+    """No channel is almost constant: BN divides by its deviation, and its derivative cancels where
+    that is small.
+    """
     assume(x[:, 0].numel() >= 4)
     assume(variances(x).min() > 0.05)
 
@@ -94,7 +100,9 @@ def test_projecting_first_gives_the_same(backend, block, batch, spatial, trainin
     data=st.data(),
 )
 def test_batch_statistics_of_two_or_three_values(backend, block, values, along_batch, data):
-    """Their variance is often small: BN's derivative then loses digits, in the oracle as much as here."""
+    """Their variance is often small: BN's derivative then loses digits, in the oracle as much as
+    here.
+    """
     shape = (values, block.channels, 1) if along_batch else (1, block.channels, values)
     x = data.draw(tensors(shape, requires_grad=True))
     assume(variances(x).min() > 1e-3)
@@ -165,7 +173,9 @@ def test_batch_norm_without_weights_or_running_statistics(training, options):
 
 
 def test_tensors_that_hold_nothing_have_shapes():
-    """By every route: folded, through projections, with the keys of other images, by the oracle, transformed."""
+    """By every route: folded, through projections, with the keys of other images, by the oracle,
+    transformed.
+    """
     folded = aea.AugmentedAttention(8, references=2)
     narrow = aea.AugmentedAttention(512, key_channels=16, value_channels=16)
     with_keys = copy.deepcopy(folded)
@@ -197,7 +207,9 @@ def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
 
 
 def test_training_splits_the_batch_as_the_paper_does(backend):
-    """The first floor(N/2) images see only themselves and the references, the others only each other."""
+    """The first floor(N/2) images see only themselves and the references, the others only each
+    other.
+    """
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3, norm=None).double().train()
     x = torch.randn(5, 6, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -351,7 +363,9 @@ def test_the_functional_block_reports_the_statistics_it_used(backend):
 
 
 def test_a_frozen_norm_trains_with_its_running_statistics(backend):
-    """`norm.eval()` alone: the branches stay those of training, the statistics are kept and used."""
+    """`norm.eval()` alone: the branches stay those of training, the statistics are kept and
+    used.
+    """
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     block.norm.running_mean.normal_()

@@ -1,4 +1,5 @@
-"""Every kernel as the library would launch it, built without a GPU: what the machine code must and must not have.
+"""Every kernel as the library would launch it, built without a GPU: what the machine code must and
+must not have.
 
 A selection by default, ``--every-kernel`` all of them (minutes).
 """
@@ -192,9 +193,11 @@ def test_every_kernel_fits_its_machine(table, architecture, request, capsys):
 
 
 def test_no_kernel_spills_registers(table):
-    """On sm_90 whatever the size and layout of the image, elsewhere where maps are read 16 bytes at a time.
+    """On sm_90 whatever the size and layout of the image, elsewhere where maps are read 16 bytes at
+    a time.
 
-    With one or two channels ptxas limits some kernels to fewer registers of its own accord, and needs 8 bytes of stack.
+    With one or two channels ptxas limits some kernels to fewer registers of its own accord, and
+    needs 8 bytes of stack.
     """
     rows = table["90"] + [
         r for name in ("80", "100") for r in table[name] if r["case"].endswith("-16")
@@ -206,10 +209,12 @@ def test_no_kernel_spills_registers(table):
 
 
 def test_large_kernels_copy_asynchronously(table):
-    """All that can: a copy takes 4 bytes at least, so not single numbers of 16 bits, as in rows of an odd length.
+    """All that can: a copy takes 4 bytes at least, so not single numbers of 16 bits, as in rows of
+    an odd length.
 
-    Kernels of 32 channels in channels_last load by way of registers, four programs of them at a time. Without tensor
-    cores, arithmetic takes several times as long as memory, and the registers are needed for it.
+    Kernels of 32 channels in channels_last load by way of registers, four programs of them at a
+    time. Without tensor cores, arithmetic takes several times as long as memory, and the registers
+    are needed for it.
     """
     rows = [
         r
@@ -231,7 +236,9 @@ def test_as_many_programs_are_resident_as_the_table_asks_for(table):
 
 
 def test_a_new_image_size_compiles_nothing():
-    """Of 75 sizes, those of which 8 divides the positions share their kernels, and the others theirs."""
+    """Of 75 sizes, those of which 8 divides the positions share their kernels, and the others
+    theirs.
+    """
     process = build("--sizes", "75")
     found = json.loads(process.stdout.read())
     assert process.wait() == 0

@@ -1,4 +1,6 @@
-"""The blocks and operators in plain operations, as exporters take them: for every size, and as the equations say."""
+"""The blocks and operators in plain operations, as exporters take them: for every size, and as the
+equations say.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def exported():
 
 
 def assert_right(results):
-    """Each operator's result at every size, against the equations in float64: 1e-5 of the largest number."""
+    """Each operator's result at every size, against the equations in float64: 1e-5 of the largest
+    number.
+    """
     model = All().eval().double()
     for shape, found in zip(SHAPES, results, strict=True):
         with torch.no_grad(), aea.use_backend("naive"):

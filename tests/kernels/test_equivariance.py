@@ -1,4 +1,6 @@
-"""Theorems 1 and 2 and the order of images in Eq. 5, under arbitrary permutations, rotations and flips."""
+"""Theorems 1 and 2 and the order of images in Eq. 5, under arbitrary permutations, rotations and
+flips.
+"""
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from aea_kernels import testing
 
 
 def project(x, width, seed):
-    """Queries, keys and values of a feature map (B, C, S) -> (B, 2, S, width), by fixed random 1x1 projections."""
+    """Queries, keys and values of a feature map (B, C, S) -> (B, 2, S, width), by fixed random 1x1
+    projections.
+    """
     for i in range(3):
         weight = normal(2, width, x.shape[1], dtype=x.dtype, seed=seed + i)
         yield torch.einsum("hec,bcs->bhse", weight, x)

@@ -107,11 +107,13 @@ def test_equivariant_to_permutations(family, data, positions, batch):
     testing.assert_permutation_equivariant(function, x, positions=[-1], tolerance=1e-10)
 
 
-# ---- summaries ------------------------------------------------------------------------------------------------------
+# ---- summaries -----------------------------------------------------------------------------------
 
 
 def summarize_and_attend(family, heads=1):
-    """Of the keys (key, value), or for channels of (query, key); attend(query or value, summary)."""
+    """Of the keys (key, value), or for channels of (query, key); attend(query or value,
+    summary).
+    """
     if family == "channel":
         temperature = normal(heads, seed=9)
         return aea.summarize_channels, lambda value, summary: aea.attend_channels(
@@ -130,7 +132,9 @@ def summarize_and_attend(family, heads=1):
     magnitude=st.sampled_from([0.0, 30.0, 1e4]),
 )
 def test_summaries_of_splits_are_that_of_the_whole(family, data, positions, magnitude):
-    """Of any split, also into nothing; keys of the parts may be far apart, and gradients go through the sum."""
+    """Of any split, also into nothing; keys of the parts may be far apart, and gradients go through
+    the sum.
+    """
     query, key, value = (
         data.draw(tensors((2, 1, positions, 3), requires_grad=True)) for _ in range(3)
     )
@@ -222,7 +226,7 @@ def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch, backend):
     assert all(torch.equal(a, b) for a, b in zip(clean, run(), strict=True))
 
 
-# ---- the ends of the domain -----------------------------------------------------------------------------------------
+# ---- the ends of the domain ----------------------------------------------------------------------
 
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
@@ -256,7 +260,9 @@ def test_nothing_in_gives_nothing_or_zeros_out(family, empty):
 
 
 def test_channels_of_zeros_have_no_direction():
-    """Their length is eps, as in `torch.nn.functional.normalize`; nothing is divided by zero, forward or backward."""
+    """Their length is eps, as in `torch.nn.functional.normalize`; nothing is divided by zero,
+    forward or backward.
+    """
     q, k, v = (normal(1, 2, 9, 4, seed=seed) for seed in range(3))
     q[..., 1], k[..., 2] = 0, 0
     inputs = [t.requires_grad_() for t in (q, k, v)]

@@ -1,4 +1,6 @@
-"""torch.func and forward mode: every transform of an operator is that of its equation, in float64."""
+"""torch.func and forward mode: every transform of an operator is that of its equation, in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,9 @@ def test_gradients_of_each_sample_are_those_of_the_samples_alone(backend):
 
 
 def test_training_as_a_function(backend):
-    """BN takes its statistics from the batch, and moves its running statistics where they are arguments."""
+    """BN takes its statistics from the batch, and moves its running statistics where they are
+    arguments.
+    """
     if backend == "triton":
         pytest.skip("in the interpreter the transforms of one block are enough")
     torch.manual_seed(0)

@@ -1,4 +1,5 @@
-"""What only a GPU shows: graphs, streams, 64-bit offsets, real grids, and memory errors under compute-sanitizer.
+"""What only a GPU shows: graphs, streams, 64-bit offsets, real grids, and memory errors under
+compute-sanitizer.
 
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \\
         python -m pytest -n 0 -m sanitizer tests/kernels/test_gpu.py --device cuda
@@ -87,7 +88,9 @@ def test_many_programs_give_the_same_bits_every_time(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [64, 128])
 def test_error_budget_at_full_size(dtype, channels):
-    """Grids and numbers of steps that the small maps of the other tests do not have; the eager backend in float64."""
+    """Grids and numbers of steps that the small maps of the other tests do not have; the eager
+    backend in float64.
+    """
     block = drawn_block(channels).train()
     x = normal(1, channels, 236, 320, dtype=dtype).requires_grad_()
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
@@ -99,7 +102,9 @@ def test_error_budget_at_full_size(dtype, channels):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @torch.no_grad()
 def test_feature_maps_of_more_than_2_to_31_elements(layout):
-    """The last rows of the last image are what they are alone; 4.4 GB each of x, y and dx, up to 18 GB in all."""
+    """The last rows of the last image are what they are alone; 4.4 GB each of x, y and dx, up to 18
+    GB in all.
+    """
     x = torch.randn(2, 64, 4136, 4136, dtype=torch.bfloat16)
     assert x.numel() > 2**31
     x = LAYOUTS[layout](x)
@@ -138,7 +143,7 @@ def test_more_images_than_the_other_axes_of_a_grid_take():
     torch.testing.assert_close(found.gram, expected.gram)
 
 
-# ---- every kernel on small maps, for compute-sanitizer --------------------------------------------------------------
+# ---- every kernel on small maps, for compute-sanitizer -------------------------------------------
 
 
 @pytest.mark.sanitizer

@@ -1,7 +1,8 @@
 """First and second derivatives against finite differences.
 
-In the interpreter second ones alone, along one random direction, and where kernels compute them: parity tests hold the
-first ones against the oracle, and the other families compute second ones in plain operations.
+In the interpreter second ones alone, along one random direction, and where kernels compute them:
+parity tests hold the first ones against the oracle, and the other families compute second ones in
+plain operations.
 """
 
 import pytest

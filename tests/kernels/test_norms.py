@@ -1,4 +1,6 @@
-"""GroupNorm, LayerNorm and RMSNorm before the attention, against torch's own modules around the paper's equations."""
+"""GroupNorm, LayerNorm and RMSNorm before the attention, against torch's own modules around the
+paper's equations.
+"""
 
 import copy
 
@@ -31,7 +33,9 @@ def drawn_block(channels: int, norm: str, seed: int = 0, **options) -> aea.Augme
 
 
 def with_torch_norm(block: aea.AugmentedAttention):
-    """The block as a function of x and its parameters: the norm is torch's module, then Eqs. 4 and 5 with the map."""
+    """The block as a function of x and its parameters: the norm is torch's module, then Eqs. 4 and
+    5 with the map.
+    """
 
     def run(x, *parameters):
         named = dict(zip([name for name, _ in block.named_parameters()], parameters, strict=True))
@@ -65,7 +69,9 @@ def with_torch_norm(block: aea.AugmentedAttention):
 
 
 def assume_varied(block: aea.AugmentedAttention, x: torch.Tensor) -> None:
-    """What the norm divides by is not small: there its derivative cancels, in torch's own modules too."""
+    """What the norm divides by is not small: there its derivative cancels, in torch's own modules
+    too.
+    """
     if isinstance(block.norm, nn.GroupNorm):
         spread = x.detach().reshape(len(x), block.norm.num_groups, -1).var(-1, correction=0)
     elif isinstance(block.norm, nn.LayerNorm):
@@ -118,7 +124,9 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 @pytest.mark.parametrize("norm", KINDS)
 def test_error_budget_where_the_mean_is_large(backend, norm, spread, ratio):
-    """Mean by deviation, beside PyTorch's own norm in float32; `spread` of the means between channels."""
+    """Mean by deviation, beside PyTorch's own norm in float32; `spread` of the means between
+    channels.
+    """
     if backend == "triton" and (
         ratio < 100 or (norm, spread) not in {("group", 1.0), ("layer", 0.0)}
     ):

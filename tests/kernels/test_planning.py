@@ -29,7 +29,9 @@ def test_the_networks_bottom_at_1280x944():
     ("norm", "kernels", "boxes"), [("batch", 11, 12), (None, 8, 8), ("group", 8, 8), ("rms", 8, 8)]
 )
 def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kernels, boxes):
-    """The eager backend writes dx before it knows what the statistics send back, so one tensor more."""
+    """The eager backend writes dx before it knows what the statistics send back, so one tensor
+    more.
+    """
     for backend, tensors in (("triton", kernels), ("eager", boxes)):
         with aea.use_backend(backend):
             plan = aea.explain(
@@ -148,7 +150,9 @@ def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch
 )
 @pytest.mark.parametrize("mode", ["16-bit", "tf32"])
 def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shared, mode):
-    """Two matrices and, with a norm over channels, three tiles of feature maps: more than a GeForce card has."""
+    """Two matrices and, with a norm over channels, three tiles of feature maps: more than a GeForce
+    card has.
+    """
     numbers = 0
     for channels in (64, 128, 256):
         tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)

@@ -27,7 +27,9 @@ def block_and_images(norm: str):
 
 
 def other_families(q, k, v, images=slice(None), pool=lambda summary: summary):
-    """Outputs of the images with the keys of all processes, and their gradients by q, k and v; keys far apart."""
+    """Outputs of the images with the keys of all processes, and their gradients by q, k and v; keys
+    far apart.
+    """
     q, k, v = inputs = [
         t.detach()[images].requires_grad_()
         for t in (q, k + 20 * torch.arange(4).view(4, 1, 1, 1), v)

@@ -1,4 +1,6 @@
-"""What the kernels load and store, counted in Triton's interpreter, is what `explain` states and the README claims."""
+"""What the kernels load and store, counted in Triton's interpreter, is what `explain` states and
+the README claims.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ pytestmark = [
 
 
 class Traffic:
-    """Bytes of each launch: read and written of tensors as large as the input, and written of everything else.
+    """Bytes of each launch: read and written of tensors as large as the input, and written of
+    everything else.
 
     An address counts once for each program: a second load in the same program comes from the cache.
     """

@@ -1,4 +1,6 @@
-"""What only the Triton kernels have: layouts as strides, paths through the tiles, workspaces, 64-bit offsets."""
+"""What only the Triton kernels have: layouts as strides, paths through the tiles, workspaces,
+64-bit offsets.
+"""
 
 import copy
 
@@ -113,7 +115,9 @@ def test_64_bit_offsets_give_the_same_bits(monkeypatch):
 
 
 def spread(x, strides):
-    """x in float16 at these strides; pages between its numbers, which nothing touches, take no memory."""
+    """x in float16 at these strides; pages between its numbers, which nothing touches, take no
+    memory.
+    """
     last = sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True))
     try:
         memory = torch.empty(last + 1, dtype=torch.float16)
@@ -124,7 +128,9 @@ def spread(x, strides):
 
 @pytest.mark.parametrize(("images", "strides"), [(2, (2**31, 0, 8, 1)), (1, (0, 0, 2**26, 1))])
 def test_offsets_beyond_2_to_31_elements_of_one_map_alone(images, strides):
-    """The other map has 32-bit offsets; a stride of 2^31 has 32 bits too, since it is counted in units of 16 bytes."""
+    """The other map has 32-bit offsets; a stride of 2^31 has 32 bits too, since it is counted in
+    units of 16 bytes.
+    """
     x = normal(images, 1, 40, 8, dtype=torch.float16)
     far = spread(x, strides)
     torch.testing.assert_close(
@@ -134,7 +140,9 @@ def test_offsets_beyond_2_to_31_elements_of_one_map_alone(images, strides):
 
 @pytest.mark.parametrize("references", [0, 2])
 def test_the_keys_of_one_image_serve_a_batch(references):
-    """The moments of one image are a batch of one, which the kernels once took for as many as there are images."""
+    """The moments of one image are a batch of one, which the kernels once took for as many as there
+    are images.
+    """
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=references).double().eval()
     x = normal(3, 6, 9, 15)
@@ -146,8 +154,8 @@ def test_the_keys_of_one_image_serve_a_batch(references):
 
 @pytest.mark.skipif(not launching.INTERPRETED, reason="chooses programs in Triton's interpreter")
 def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
-    """Images times C (C + 1) pass 2^31, where no feature map does. Only the programs of the last image run, and pages
-    that nothing touches take no memory.
+    """Images times C (C + 1) pass 2^31, where no feature map does. Only the programs of the last
+    image run, and pages that nothing touches take no memory.
     """
     from triton.runtime.interpreter import interpreter_builder as interpreter
 
@@ -180,7 +188,8 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
         with instead_of_launch(of_the_last_image):
             found = compute(x.expand(images, -1, -1, -1))
     except RuntimeError as error:
-        # some machines grant no addresses beyond their memory: 26 GB of them are needed, and few pages
+        # some machines grant no addresses beyond their memory: 26 GB of them are needed, and few
+        # pages
         pytest.skip(f"no room for addresses: {error}")
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,4 +1,6 @@
-"""The block's primitives on feature maps x (B, C, *spatial), with BN and ReLU6 or without a norm."""
+"""The block's primitives on feature maps x (B, C, *spatial), with BN and ReLU6 or without a
+norm.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ def activated(affine: tuple[Tensor, Tensor] | None) -> Features:
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Every box is centred on its own mean before it is squared and the boxes are combined as by Chan, Golub & LeVeque
-    (1979), so a large mean costs no digits.
+    """Every box is centred on its own mean before it is squared and the boxes are combined as by
+    Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
     walk = Walk(x)
     mean, spread = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
@@ -115,8 +117,8 @@ def features_backward(
     matrix: Tensor,
     gram_grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What the batch statistics send back is added to grad_x at the end, which is written twice and read once. No
-    product is computed twice.
+    """What the batch statistics send back is added to grad_x at the end, which is written twice and
+    read once. No product is computed twice.
     """
     grad_x = torch.empty_like(x)
     walk = Walk(grad_output, x, grad_x)

@@ -1,4 +1,6 @@
-"""The families' primitives: what each computes, its shapes and its notation stand in `families/ops.py`."""
+"""The families' primitives: what each computes, its shapes and its notation stand in
+`families/ops.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
     walk = Walk(key.mT, value.mT, batch_axes=2)
     batch, heads, _, width = key.shape
-    # apart from each other, as products of many small matrices are fast where the result is contiguous
+    # apart from each other, as products of many small matrices are fast where the result is
+    # contiguous
     product = key.new_zeros(batch, heads, width, value.shape[3], dtype=walk.dtype)
     total = key.new_zeros(batch, heads, width, 1, dtype=walk.dtype)
     maximum = key.new_full(
@@ -85,8 +88,8 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
 def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """With d the divisor at a position, p = phi / d, u = M dy and c = p . u: the derivative by phi is u / d, less c / d
-    times that of d; M gets the sum of p dy^T, what d is made of that of -c p.
+    """With d the divisor at a position, p = phi / d, u = M dy and c = p . u: the derivative by phi
+    is u / d, less c / d times that of d; M gets the sum of p dy^T, what d is made of that of -c p.
     """
     grad_query = empty_positions(query, query.shape[3])
     if query.shape[3] == 0:
@@ -148,7 +151,9 @@ def outer_sum_and_squares_backward(
 def _share(
     walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """phi of map `i` inside `box` divided, (G, E, N), one over what it is divided by, (G, 1, N), and M, (G, E, D)."""
+    """phi of map `i` inside `box` divided, (G, E, N), one over what it is divided by, (G, 1, N),
+    and M, (G, E, D).
+    """
     q = walk.read(i, box)
     mapped = walk.workspace(-1, q)
     if phi == "exp":

@@ -30,7 +30,9 @@ def _normed(kind: str, eps: float, pivot: Tensor | None) -> Features:
 
 
 def _over_channels(kind: str, eps: float, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """u, x (G, C, N) normalised over channels, in `out`; and the inverse deviation or root mean square (G, 1, N)."""
+    """u, x (G, C, N) normalised over channels, in `out`; and the inverse deviation or root mean
+    square (G, 1, N).
+    """
     centred = x
     if kind == "layer":
         centred = torch.sub(x, x.mean(1, keepdim=True), out=out)

@@ -1,4 +1,6 @@
-"""The two shapes of work on feature maps x (B, C, *spatial): sums of outer products, and a matrix at every position."""
+"""The two shapes of work on feature maps x (B, C, *spatial): sums of outer products, and a matrix
+at every position.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,13 @@ from torch import Tensor
 from ...layout import acc_dtype
 
 BOX_BYTES = 1 << 21
-"""Bytes of one box in the accumulation dtype: with its result it fits in the second- and third-level caches."""
+"""Bytes of one box in the accumulation dtype: with its result it fits in the second- and
+third-level caches.
+"""
 FEW_IMAGES = 16
-"""As many images with heads in one box are copied into it where strides ask for it; fewer have a box each."""
+"""As many images with heads in one box are copied into it where strides ask for it; fewer have a
+box each.
+"""
 
 
 def _merged(x: Tensor, batch_axes: int) -> Tensor:
@@ -28,16 +32,20 @@ def _merged(x: Tensor, batch_axes: int) -> Tensor:
 
 
 def sum_of_squares(x: Tensor, axis: int) -> Tensor:
-    """Over one axis, which stays with size 1. PyTorch's norm is fast over the innermost axis only."""
+    """Over one axis, which stays with size 1. PyTorch's norm is fast over the innermost axis
+    only.
+    """
     if x.stride(axis) == 1:
         return torch.linalg.vector_norm(x, dim=axis, keepdim=True).square_()
     return x.square().sum(axis, keepdim=True)
 
 
 class Walk:
-    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to compute in.
+    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to
+    compute in.
 
-    Boxes tile batch and space in row-major order, each contiguous in it. They are numbered in that order.
+    Boxes tile batch and space in row-major order, each contiguous in it. They are numbered in that
+    order.
 
     Args:
         maps: (*batch, C, *spatial) each.
@@ -56,7 +64,8 @@ class Walk:
         positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
         self._boxes, self._boxes_of_images = 0 if 0 in extents else 1, 1
-        # from the last on, axes are whole in every box as long as they fit; the next is parted, the others one by one
+        # from the last on, axes are whole in every box as long as they fit; the next is parted, the
+        # others one by one
         for axis in range(len(extents) - 1, -1, -1):
             if axis == 0 and self._batch_axes > 1 and positions < FEW_IMAGES:
                 positions = 1  # a box of several images would be a copy
@@ -103,7 +112,9 @@ class Walk:
         return self._parts[i][box]
 
     def _flat(self, part: Tensor) -> Tensor:
-        """A part of a map as (G, C, N): a view, or a copy of this box where the strides allow none."""
+        """A part of a map as (G, C, N): a view, or a copy of this box where the strides allow
+        none.
+        """
         if part.dim() == 3:
             return part
         axes = self._batch_axes
@@ -128,7 +139,9 @@ class Walk:
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
     def result(self, i: int, box: int) -> Tensor:
-        """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the map allows it."""
+        """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the
+        map allows it.
+        """
         part = self._part(i, box)
         flat = self._flat(part)
         in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()

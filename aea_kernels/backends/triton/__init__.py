@@ -1,7 +1,7 @@
 """The primitives as Triton kernels, computed in `kernels/`.
 
-`primitives.py` and `families.py` say what is launched. `products.py` launches the two shapes of work, `algebra.py` the
-C x C algebra between them, and `launching.py` hands tensors over.
+`primitives.py` and `families.py` say what is launched. `products.py` launches the two shapes of
+work, `algebra.py` the C x C algebra between them, and `launching.py` hands tensors over.
 """
 
 from .primitives import (

@@ -1,4 +1,6 @@
-"""Launches of the C x C algebra of `folding.py` between the passes; what is too wide for kernels stays there."""
+"""Launches of the C x C algebra of `folding.py` between the passes; what is too wide for kernels
+stays there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from .launching import contiguous, launch, numbers
 
 
 def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, Any] | None:
-    """The arguments that the kernels of the C x C algebra share; None where they are too wide for kernels."""
+    """The arguments that the kernels of the C x C algebra share; None where they are too wide for
+    kernels.
+    """
     keys, values = projections.key_bias.shape[0] // heads, projections.value_bias.shape[0] // heads
     sizes = {"C": gram.shape[1] - 1, "O": projections.output_bias.shape[0], "E": keys, "D": values}
     if max(sizes.values()) > FOLD_CHANNELS:

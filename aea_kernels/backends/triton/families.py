@@ -1,7 +1,8 @@
-"""The primitives of `families/ops.py` as Triton kernels: those of `primitives.py`, with phi before the products.
+"""The primitives of `families/ops.py` as Triton kernels: those of `primitives.py`, with phi before
+the products.
 
-Sums are fused where a tile holds all channels of a head. Wider heads take plain operations, with copies, around the
-kernels of the first family in their backward passes.
+Sums are fused where a tile holds all channels of a head. Wider heads take plain operations, with
+copies, around the kernels of the first family in their backward passes.
 """
 
 from __future__ import annotations
@@ -131,9 +132,9 @@ def outer_sum_and_squares_backward(
 def _in_range(
     matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
-    """What `phi_apply` applies, (B, H, D, E), and for "relu" divides by, (B, H, E), with eps, (B, H); and the unit, (B,
-    H, 1, 1), that these are relative to: sums over many positions are beyond the range of float16, in which products
-    are computed.
+    """What `phi_apply` applies, (B, H, D, E), and for "relu" divides by, (B, H, E), with eps, (B,
+    H); and the unit, (B, H, 1, 1), that these are relative to: sums over many positions are beyond
+    the range of float16, in which products are computed.
     """
     if phi == "exp":
         return matrix.mT, None, None, matrix.new_ones(())
@@ -146,7 +147,7 @@ def _in_range(
     return matrix[..., :-1].mT, matrix[..., -1].contiguous(), least, unit[..., None, None]
 
 
-# ---- launches -------------------------------------------------------------------------------------------------------
+# ---- launches ------------------------------------------------------------------------------------
 
 
 def _plan(
@@ -182,7 +183,9 @@ def _outer(
 
 
 def _reduce(partial: Tensor, maxima: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Partial sums (images, splits, A, W) joined over the splits, (images, A, W), and their maxima, (images, A)."""
+    """Partial sums (images, splits, A, W) joined over the splits, (images, A, W), and their maxima,
+    (images, A).
+    """
     images, splits, rows, width = partial.shape
     if splits == 1:
         return partial[:, 0], None if maxima is None else maxima[:, 0]
@@ -224,7 +227,7 @@ def _outer_backward(
     return grad_a, grad_b
 
 
-# ---- heads without positions, and wider than a tile -----------------------------------------------------------------
+# ---- heads without positions, and wider than a tile ----------------------------------------------
 
 
 def _sums_of_few(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
@@ -250,7 +253,9 @@ def _phi_and_slope(x: Tensor, maximum: Tensor | None) -> tuple[Tensor, Tensor]:
 def _phi_apply_backward_in_steps(
     grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """As the kernel, for what `_in_range` returns: the second is (B, H, D, E), for "relu" (B, H, D+1, E)."""
+    """As the kernel, for what `_in_range` returns: the second is (B, H, D, E), for "relu" (B, H,
+    D+1, E).
+    """
     if divisor is None or eps is None:
         mapped = query.to(matrix.dtype).softmax(-1)
         through = apply_matrix(grad_output, matrix.mT)

@@ -31,7 +31,9 @@ _planned_for: tuple[int, int] | None = None
 
 
 def device_of(device: torch.device) -> tuple[int, int]:
-    """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no GPU."""
+    """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no
+    GPU.
+    """
     return _properties(device) if device.type == "cuda" else _planned_for or planning.H100
 
 
@@ -54,7 +56,8 @@ def launch(
 ) -> None:
     """`programs` programs of a kernel on grid x, the only axis without a small limit.
 
-    `plan` and `workspace`, the bytes of partial sums and C x C matrices that the kernel writes, are for `recording`.
+    `plan` and `workspace`, the bytes of partial sums and C x C matrices that the kernel writes, are
+    for `recording`.
     """
     if _recorded is not None:
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
@@ -88,7 +91,9 @@ def plan_over_positions(
 def launch_over_positions(
     kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any
 ) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces that it fills."""
+    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
+    that it fills.
+    """
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
@@ -115,7 +120,9 @@ def launch_over_positions(
 def recording(
     device: tuple[int, int] | None = None,
 ) -> Iterator[list[tuple[str, Launch | None, int]]]:
-    """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may hold nothing."""
+    """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may
+    hold nothing.
+    """
     global _recorded, _planned_for
     before, _recorded, _planned_for = (_recorded, _planned_for), [], device
     try:
@@ -124,7 +131,7 @@ def recording(
         _recorded, _planned_for = before
 
 
-# ---- arithmetic -----------------------------------------------------------------------------------------------------
+# ---- arithmetic ----------------------------------------------------------------------------------
 
 
 class Numbers(NamedTuple):
@@ -153,7 +160,7 @@ def numbers(dtype: torch.dtype, precision: str) -> Numbers:
     )
 
 
-# ---- tensors --------------------------------------------------------------------------------------------------------
+# ---- tensors -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -167,11 +174,15 @@ class Layout:
     WIDE: bool
     """Offsets take 64 bits."""
     UNIT: int
-    """Elements in which the other strides, and with "position" the number of positions, are handed over."""
+    """Elements in which the other strides, and with "position" the number of positions, are handed
+    over.
+    """
 
 
 class FeatureMap(NamedTuple):
-    """A feature map as kernels take it, (batch, heads, channels, n0, n1, n2); strides `in_units`."""
+    """A feature map as kernels take it, (batch, heads, channels, n0, n1, n2); strides
+    `in_units`.
+    """
 
     pointer: Tensor
     batch_stride: int
@@ -230,9 +241,11 @@ class Normalisation(NamedTuple):
 
 
 def in_units(number: int, unit: int) -> int:
-    """An odd number: Triton compiles a kernel anew for numbers that are 1 or that 16 divides, so for every other size.
+    """An odd number: Triton compiles a kernel anew for numbers that are 1 or that 16 divides, so
+    for every other size.
 
-    A stride in units of `unit` elements tells it that vectors of so many may be loaded, whatever the size.
+    A stride in units of `unit` elements tells it that vectors of so many may be loaded, whatever
+    the size.
     """
     return number // unit * 2 + 1
 
@@ -305,7 +318,8 @@ def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
 
 def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
     """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
-    # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel reads
+    # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel
+    # reads
     pivot = x if pivot is None else pivot.expand(x.shape[:2]).contiguous()
     return Normalisation(pivot, _constant(eps), *_kind(kind))
 

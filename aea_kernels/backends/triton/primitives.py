@@ -1,7 +1,8 @@
 """The primitives of `ops.py` as Triton kernels.
 
-They run on CUDA tensors, and on CPU tensors where TRITON_INTERPRET=1 was set before Triton was imported. Sums over
-positions are partial sums of splits, joined in a fixed order: same inputs, same device, same bits.
+They run on CUDA tensors, and on CPU tensors where TRITON_INTERPRET=1 was set before Triton was
+imported. Sums over positions are partial sums of splits, joined in a fixed order: same inputs, same
+device, same bits.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from .launching import (
 from .products import apply, launch_matrix_backward, outer, reduce_splits
 
 MANY_PARTS = 2048
-"""Partial sums of BN's gradients that every program may add up by itself; more are added up beforehand."""
+"""Partial sums of BN's gradients that every program may add up by itself; more are added up
+beforehand.
+"""
 
-# ---- the block's primitives: feature maps x (B, C, *spatial) --------------------------------------------------------
+# ---- the block's primitives: feature maps x (B, C, *spatial) -------------------------------------
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +133,9 @@ def features_backward(
     matrix: Tensor,
     gram_grad: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What the batch statistics send back needs sums over all positions first: dz is computed twice, never stored."""
+    """What the batch statistics send back needs sums over all positions first: dz is computed
+    twice, never stored.
+    """
     grad_x = torch.empty_like(x)
     images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     norm_grad = x.new_empty(2, channels if norm else 0, dtype=acc_dtype(x.dtype))
@@ -200,7 +205,7 @@ def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
     return y
 
 
-# ---- the block's primitives with a norm of `norms.py` ---------------------------------------------------------------
+# ---- the block's primitives with a norm of `norms.py` --------------------------------------------
 
 pivot, normed_keys = norms.pivot, norms.keys
 
@@ -281,7 +286,7 @@ def normed_features_backward(
     return grad_x
 
 
-# ---- the operators' primitives: a (B, H, N, A), positions before channels -------------------------------------------
+# ---- the operators' primitives: a (B, H, N, A), positions before channels ------------------------
 
 
 def outer_sum(a: Tensor, b: Tensor) -> Tensor:

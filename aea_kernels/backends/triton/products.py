@@ -1,4 +1,6 @@
-"""Launches of the two shapes of work, an outer product summed over positions and a matrix applied at every position."""
+"""Launches of the two shapes of work, an outer product summed over positions and a matrix applied
+at every position.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from .launching import (
 
 
 def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:
-    """Images and positions of a feature map x (B, C, *spatial), or with `heads` of x (B, H, N, E)."""
+    """Images and positions of a feature map x (B, C, *spatial), or with `heads` of x (B, H,
+    N, E).
+    """
     return (
         (x.shape[0], math.prod(x.shape[2:])) if heads is None else (x.shape[0] * heads, x.shape[2])
     )
@@ -38,7 +42,9 @@ def outer(
     gram: bool = False,
     heads: int | None = None,
 ) -> Tensor:
-    """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where there are `heads`."""
+    """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where
+    there are `heads`.
+    """
     rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
     width, dtype = columns + homogeneous, acc_dtype(x.dtype)
@@ -74,7 +80,8 @@ def reduce_splits(
     positions: int | None = None,
     references: Tensor | None = None,
 ) -> Tensor:
-    """Partial sums (images, splits, A, W) joined over the splits and the images of each group, (groups, A, W).
+    """Partial sums (images, splits, A, W) joined over the splits and the images of each group,
+    (groups, A, W).
 
     With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all.
     """
@@ -104,9 +111,11 @@ def launch_reduction(
     positions: int | None = None,
     reference_images: int,
 ) -> None:
-    """Partial sums (images, splits, A, W) -> result (groups, A, W), or moments of `positions` (groups, W, W).
+    """Partial sums (images, splits, A, W) -> result (groups, A, W), or moments of `positions`
+    (groups, W, W).
 
-    With `maxima` (images, splits, A), which the sums are relative to, they are joined into `maximum` (images, A).
+    With `maxima` (images, splits, A), which the sums are relative to, they are joined into
+    `maximum` (images, A).
     """
     images, splits, rows, width = partial.shape
     launch(
@@ -145,7 +154,8 @@ def launch_matrix_backward(
     eps: Tensor | None = None,
     phi: str = "none",
 ) -> None:
-    """Both gradients of M phi(a), for a (B, H, N, A); `maps` are those of its gradient above, of a and of a's gradient.
+    """Both gradients of M phi(a), for a (B, H, N, A); `maps` are those of its gradient above, of a
+    and of a's gradient.
 
     Args:
         matrix: (B, H, O, A).

@@ -1,4 +1,6 @@
-"""Simulated electron micrographs: pairs for the demonstration, examples for training, whole images for tests."""
+"""Simulated electron micrographs: pairs for the demonstration, examples for training, whole images
+for tests.
+"""
 
 from aeanet.data.synthetic.acquisition import HR_SPOT, Acquisition
 from aeanet.data.synthetic.examples import (

@@ -1,4 +1,6 @@
-"""The settings of a scan: magnification, spot, detector, noise, disturbances, and how they are drawn."""
+"""The settings of a scan: magnification, spot, detector, noise, disturbances, and how they are
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +12,54 @@ import numpy as np
 HR_SPOT = 0.75
 """HR px: standard deviation of the spot of a good scan at high magnification.
 
-The beam is that of the scan at low magnification, only its steps are smaller: at 2x, edges as sharp as those of a spot
-of 0.45 LR px (`_like_measured`) allow up to 0.9 HR px.
+The beam is that of the scan at low magnification, only its steps are smaller: at 2x, edges as sharp
+as those of a spot of 0.45 LR px (`_like_measured`) allow up to 0.9 HR px.
 """
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How one low-magnification scan is made. Grey levels are those of 8 bits (0 to 255), whatever `bits` is.
+    """How one low-magnification scan is made. Grey levels are those of 8 bits (0 to 255), whatever
+    `bits` is.
 
     Attributes:
         magnification: HR px per LR px along x, 1 to 4. 1 means denoising alone.
         stretch: the same along y, relative to x, 0.985 to 1.015.
-        registered: whether LR is brought onto the HR grid by the warp of a registration, at a random sub-pixel phase,
-            or by `upsample`.
+        registered: whether LR is brought onto the HR grid by the warp of a registration, at a
+            random sub-pixel phase, or by `upsample`.
         turn: scan rotation and mirroring of the specimen, 0 to 7 (the symmetries of the square).
         spot: standard deviation of the beam, LR px, 0.27 to 1.3.
-        astigmatism: long over short axis of the beam, 1 to 2; the long axis lies at the angle `axis`, 0 to pi from x.
+        astigmatism: long over short axis of the beam, 1 to 2; the long axis lies at the angle
+            `axis`, 0 to pi from x.
         dwell: LR px over which the moving beam is integrated along the line, 0 to 1.
         binning: the same across lines, 0 to 1 (1 where an image was binned from a finer one).
-        band: share of a pixel's signal that each neighbour on the line gets by the limited bandwidth of the detector,
-            relative to what the pixel keeps, 0 to 0.3. It makes a correlation of 2 b / (1 + 2 b^2) along the line.
-        smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly 0.
-        brightness, contrast: mean and standard deviation of the grey levels of the whole specimen, before clipping.
-        background: grey levels of signal below the darkest point that the black level hides; they only add noise.
+        band: share of a pixel's signal that each neighbour on the line gets by the limited
+            bandwidth of the detector, relative to what the pixel keeps, 0 to 0.3. It makes a
+            correlation of 2 b / (1 + 2 b^2) along the line.
+        smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly
+            0.
+        brightness, contrast: mean and standard deviation of the grey levels of the whole specimen,
+            before clipping.
+        background: grey levels of signal below the darkest point that the black level hides; they
+            only add noise.
         gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
-        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels, mostly below 2.
-        read: standard deviation of the noise that does not depend on the signal; over the root of `frames`,
+        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels,
+            mostly below 2.
+        read: standard deviation of the noise that does not depend on the signal; over the root of
+            `frames`,
             0 to 45 grey levels, mostly below 5.
-        frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one frame.
-        stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey levels, mostly 0.
-        jitter: standard deviation of the start of a line, LR px, 0 to 0.3. The target does not follow it.
-        vibration: amplitude of slow sinusoidal displacements of lines, LR px, 0 to 2. The target follows it.
-        charging: strength of shadows and tails beside bright bodies along the line, 0 to 0.6; `tail`, their length in
-            HR px. The target shows them.
-        streaks: share of lines with a charging event, a step of brightness that decays along the line, 0 to 0.1.
+        frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one
+            frame.
+        stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey
+            levels, mostly 0.
+        jitter: standard deviation of the start of a line, LR px, 0 to 0.3. The target does not
+            follow it.
+        vibration: amplitude of slow sinusoidal displacements of lines, LR px, 0 to 2. The target
+            follows it.
+        charging: strength of shadows and tails beside bright bodies along the line, 0 to 0.6;
+            `tail`, their length in HR px. The target shows them.
+        streaks: share of lines with a charging event, a step of brightness that decays along the
+            line, 0 to 0.1.
         hum: amplitude of an interference along the scan, grey levels, 0 to 6; mostly 0.
         spikes: share of pixels hit by a discharge, 0 to 0.001.
         bits: 8 to 16, of the recorded file.
@@ -90,8 +105,9 @@ class Acquisition:
     def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> Acquisition:
         """Settings drawn over the range of instruments.
 
-        A third are near the instrument of the measured micrographs, the others cover everything else. A magnification
-        of 1 or 2 is drawn in a third of the cases each, any other up to 4 in the rest.
+        A third are near the instrument of the measured micrographs, the others cover everything
+        else. A magnification of 1 or 2 is drawn in a third of the cases each, any other up to 4 in
+        the rest.
         """
         if magnification is None:
             choice = rng.uniform()
@@ -105,10 +121,11 @@ class Acquisition:
         )
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
-        """Variance of the random noise of a pixel, grey levels squared, where the beam gives `signal` grey levels.
+        """Variance of the random noise of a pixel, grey levels squared, where the beam gives
+        `signal` grey levels.
 
-        `signal` is counted from zero emission: it includes `background` and is before gamma and clipping. Stripes, hum,
-        streaks, spikes and quantisation are not counted.
+        `signal` is counted from zero emission: it includes `background` and is before gamma and
+        clipping. Stripes, hum, streaks, spikes and quantisation are not counted.
         """
         lost = 1.0
         if self.smoothing:
@@ -133,10 +150,11 @@ class Acquisition:
         return self.spot * self.magnification * ratio, self.spot * self.magnification / ratio
 
     def target_axes(self) -> tuple[float, float]:
-        """The same for the target: a good scan, but for a defocus that LR does not allow to be undone.
+        """The same for the target: a good scan, but for a defocus that LR does not allow to be
+        undone.
 
-        A blur of up to 0.9 LR px is undone at a magnification of 2, none at 1: an image that is only to be denoised
-        keeps its sharpness.
+        A blur of up to 0.9 LR px is undone at a magnification of 2, none at 1: an image that is
+        only to be denoised keeps its sharpness.
         """
         undone = HR_SPOT + 1.2 * (self.magnification - 1)
         long, short = (
@@ -152,13 +170,14 @@ def smoothing_kernel(sigma: float) -> np.ndarray:
 
 
 def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisition:
-    """Settings around those of eleven micrographs of 640 x 384 px at low magnification, of which were measured:
+    """Settings around those of eleven micrographs of 640 x 384 px at low magnification, of which
+    were measured:
 
-    mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey level above black
-    0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line 0.25 to 0.31 at a distance of one
-    pixel, 0.02 to 0.06 at two. Noise across the line is white, and no more than Poisson in its tails; means of lines
-    differ by about a fifth more than such noise explains. Edges are as sharp as those of a simulated spot of 0.45 LR px
-    or less.
+    mean grey level 63 to 96, standard deviation 13 to 24, darkest 17 to 46; noise variance per grey
+    level above black 0.66 to 1.0 (one 1.34), next to nothing at black; correlation along the line
+    0.25 to 0.31 at a distance of one pixel, 0.02 to 0.06 at two. Noise across the line is white,
+    and no more than Poisson in its tails; means of lines differ by about a fifth more than such
+    noise explains. Edges are as sharp as those of a simulated spot of 0.45 LR px or less.
     """
     return Acquisition(
         magnification=magnification,
@@ -188,7 +207,8 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         return float(value) if rng.uniform() < share else otherwise
 
     brightness, contrast = _grey_scale(rng)
-    # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean of the signal.
+    # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean
+    # of the signal.
     noise = float(np.exp(rng.uniform(math.log(0.3), math.log(45))))
     clean = rng.uniform() < (
         0.2 if magnification == 1 else 0.05
@@ -230,7 +250,9 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
 
 
 def _grey_scale(rng: np.random.Generator) -> tuple[float, float]:
-    """Mean and standard deviation: balanced settings, images of low contrast, and ones clipped at black or white."""
+    """Mean and standard deviation: balanced settings, images of low contrast, and ones clipped at
+    black or white.
+    """
     kind = rng.choice(4, p=(0.6, 0.2, 0.1, 0.1))
     if kind == 0:
         return float(rng.uniform(60, 160)), float(rng.uniform(15, 50))

@@ -1,4 +1,6 @@
-"""Specimens made of bodies: particles, porous bodies, both, fibres. Height in px and relative yield, (H, W) float32."""
+"""Specimens made of bodies: particles, porous bodies, both, fibres. Height in px and relative
+yield, (H, W) float32.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,13 @@ def bodies(
     crisp: float = 1.0,
     ground: float = 0.8,
 ) -> Specimen:
-    """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with particles on them.
+    """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with
+    particles on them.
 
-    scale: by which all lengths but those of the finest roughness are multiplied. stock: number of different
-    particles; there are five sixths as many different ligaments. crisp: sharpness of joints and pores, 1 or more.
-    ground: yield of the ground between the bodies, relative to theirs.
+    scale: by which all lengths but those of the finest roughness are multiplied. stock: number of
+    different
+    particles; there are five sixths as many different ligaments. crisp: sharpness of joints and
+    pores, 1 or more. ground: yield of the ground between the bodies, relative to theirs.
     """
     s, fillet = scale, 0.12 / crisp
     shapes = [polyhedron(rng) for _ in range(stock)]
@@ -95,7 +99,9 @@ def bodies(
 
 
 def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """Particles of one habit, of nearly one size or of many: spheres, crystals, rods, or irregular aggregates."""
+    """Particles of one habit, of nearly one size or of many: spheres, crystals, rods, or irregular
+    aggregates.
+    """
     habit = rng.integers(4)
     if habit == 0:
         return bodies("aggregate", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5))
@@ -119,7 +125,9 @@ def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.
 
 
 def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """A mat of round fibres, one layer above the other; each is a smooth curve of constant width."""
+    """A mat of round fibres, one layer above the other; each is a smooth curve of constant
+    width.
+    """
     radius, spread = log_uniform(rng, 2.5, 22) * scale, rng.uniform(0.0, 0.6)
     direction, order = rng.uniform(0, math.pi), rng.uniform(0.2, 1.6)
     surface = (field(size, 60, rng) - 3 * radius).astype(np.float32)
@@ -144,7 +152,9 @@ def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
 def _lay_fibre(
     surface: np.ndarray, path: np.ndarray, radius: float, level: float, rng: np.random.Generator
 ) -> None:
-    """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in place."""
+    """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in
+    place.
+    """
     reach = radius + 3
     low, high = (
         np.floor(path.min(0) - reach).astype(int),

@@ -1,8 +1,10 @@
-"""The signal that a detector collects per unit of beam current, from the height and the material of a specimen.
+"""The signal that a detector collects per unit of beam current, from the height and the material of
+a specimen.
 
-The yield of secondary electrons follows Reimer, Scanning Electron Microscopy, 2nd ed., 1998. It grows like 1 / cos of
-the tilt, up to a limit at edges. Electrons are lost in crevices. A detector at the side collects more from slopes that
-face it. Backscattered electrons release a diffuse second signal around the point of impact.
+The yield of secondary electrons follows Reimer, Scanning Electron Microscopy, 2nd ed., 1998. It
+grows like 1 / cos of the tilt, up to a limit at edges. Electrons are lost in crevices. A detector
+at the side collects more from slopes that face it. Backscattered electrons release a diffuse second
+signal around the point of impact.
 """
 
 import math
@@ -21,9 +23,11 @@ class Contrast:
     edge: gain at the steepest slopes, relative to flat ground, 0 to 3.
     limit: how fast that gain is reached, in units of 1 / cos of the tilt.
     facing: share by which slopes that face the detector are brighter, 0 to 1.
-    losses: (sigma in px, weight, largest gain, largest loss) of the crevices and summits of each size.
+    losses: (sigma in px, weight, largest gain, largest loss) of the crevices and summits of each
+    size.
     smooth: sigma in px of the smallest relief that is seen.
-    diffuse: share of the signal that comes from around the point of impact, 0 to 1, and `reach`, its sigma in px.
+    diffuse: share of the signal that comes from around the point of impact, 0 to 1, and `reach`,
+    its sigma in px.
     """
 
     edge: float = 1.4
@@ -43,7 +47,9 @@ SECONDARY = Contrast()
 
 
 def draw_contrast(rng: np.random.Generator) -> Contrast:
-    """A detector: of secondary electrons, at the side (half of the draws) or in the lens, or of backscattered ones."""
+    """A detector: of secondary electrons, at the side (half of the draws) or in the lens, or of
+    backscattered ones.
+    """
     mode, smooth = rng.choice(3, p=(0.5, 0.3, 0.2)), rng.uniform(0.25, 0.6)
     if mode == 0:
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
@@ -92,7 +98,8 @@ def emission(
 ) -> np.ndarray:
     """Electrons collected per unit of beam current, for a detector that looks from a random side.
 
-    surface: height in px; material: yield of flat ground, relative to others. They and the result: (H, W) float32.
+    surface: height in px; material: yield of flat ground, relative to others. They and the result:
+    (H, W) float32.
     """
     smooth = cv2.GaussianBlur(surface, (0, 0), contrast.smooth)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
@@ -102,7 +109,8 @@ def emission(
     collected *= (
         1 - contrast.facing * (math.cos(angle) * slope_x + math.sin(angle) * slope_y) / secant
     )
-    # A point below its surroundings loses electrons; a point above them, above all at an edge, emits more.
+    # A point below its surroundings loses electrons; a point above them, above all at an edge,
+    # emits more.
     loss = np.zeros_like(surface)
     for sigma, weight, gain, most in contrast.losses:
         loss += np.clip(weight / sigma * (wide_blur(surface, sigma) - surface), -gain, most)

@@ -1,7 +1,9 @@
-"""Examples for training and whole images for tests: scenes scanned at low magnification, beside clean targets.
+"""Examples for training and whole images for tests: scenes scanned at low magnification, beside
+clean targets.
 
-The scan is exact: the scene is taken as periodic over a patch with a margin, multiplied in Fourier space by the
-transfer function of the spot and of the dwell, and evaluated at the places where the beam stops, line by line.
+The scan is exact: the scene is taken as periodic over a patch with a margin, multiplied in Fourier
+space by the transfer function of the spot and of the dwell, and evaluated at the places where the
+beam stops, line by line.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ class Example:
     """One training example.
 
     Attributes:
-        lr: (crop, crop) float32, the noisy LR image interpolated bicubically onto the HR grid; 0 to 1 with overshoots.
-        hr: (crop, crop) float32 in [0, 1], what a good scan at high magnification would show there without noise.
+        lr: (crop, crop) float32, the noisy LR image interpolated bicubically onto the HR grid; 0 to
+            1 with overshoots.
+        hr: (crop, crop) float32 in [0, 1], what a good scan at high magnification would show there
+            without noise.
         magnification: HR px per LR px.
-        noise: standard deviation of the noise of LR at its own pixels, root of the mean variance, in grey levels / 255.
+        noise: standard deviation of the noise of LR at its own pixels, root of the mean variance,
+            in grey levels / 255.
         kind: of the specimen.
         acquisition: the settings of the scan.
     """
@@ -53,8 +58,8 @@ def simulate_example(
 ) -> Example:
     """Scan the square of `crop` px of `scene` whose upper left pixel is `origin` = (row, column).
 
-    Beyond its edges the scene is mirrored. The same scene, settings and state of `rng` give the same bits. Raises
-    ValueError for a crop that does not lie within the scene.
+    Beyond its edges the scene is mirrored. The same scene, settings and state of `rng` give the
+    same bits. Raises ValueError for a crop that does not lie within the scene.
     """
     rows, columns = scene.signal.shape
     if not (0 <= origin[0] <= rows - crop and 0 <= origin[1] <= columns - crop and crop > 0):
@@ -76,10 +81,11 @@ def simulate_image(
     acquisition: Acquisition | None = None,
     magnification: float | None = None,
 ) -> WholeImage:
-    """A whole image whose LR has `shape`, of a specimen of any kind. It depends on the arguments alone.
+    """A whole image whose LR has `shape`, of a specimen of any kind. It depends on the arguments
+    alone.
 
-    The grids of LR and HR are those of `upsample`: `upsample(lr, magnification)` lies on `hr`. Without `acquisition`
-    the settings are drawn, for the given magnification if there is one.
+    The grids of LR and HR are those of `upsample`: `upsample(lr, magnification)` lies on `hr`.
+    Without `acquisition` the settings are drawn, for the given magnification if there is one.
     """
     rng = np.random.default_rng(seed)
     settings = acquisition if acquisition is not None else Acquisition.draw(rng, magnification)
@@ -92,7 +98,9 @@ def simulate_image(
 def scan_image(
     scene: Scene, acquisition: Acquisition, rng: np.random.Generator, shape: tuple[int, int]
 ) -> WholeImage:
-    """Scan a whole scene: LR has `shape`, the target that of `upsample`. The axes are scaled equally."""
+    """Scan a whole scene: LR has `shape`, the target that of `upsample`. The axes are scaled
+    equally.
+    """
     settings = replace(acquisition, stretch=1.0, registered=False)
     scan = _Scan(
         scene, settings, rng, (0, 0), upsampled_shape(shape, settings.magnification), aligned=True
@@ -106,8 +114,10 @@ class WholeImage:
     """A simulated image for tests.
 
     Attributes:
-        lr: (H, W) float32 in [0, 1], the noisy image on its own grid, quantised to `acquisition.bits`.
-        hr: (round(H * magnification), round(W * magnification)) float32 in [0, 1], the clean target.
+        lr: (H, W) float32 in [0, 1], the noisy image on its own grid, quantised to
+            `acquisition.bits`.
+        hr: (round(H * magnification), round(W * magnification)) float32 in [0, 1], the clean
+            target.
         magnification, noise, kind, acquisition: as in `Example`.
     """
 
@@ -143,9 +153,11 @@ def _interpolated_by_warp(scan: _Scan, crop: int) -> np.ndarray:
 
 @dataclass
 class _Scan:
-    """One scan of a part of a scene. HR coordinates count from the corner of an imagined whole image.
+    """One scan of a part of a scene. HR coordinates count from the corner of an imagined whole
+    image.
 
-    `corner` (row, column) is where the part lies in it, a fraction of a pixel for a registered image.
+    `corner` (row, column) is where the part lies in it, a fraction of a pixel for a registered
+    image.
     """
 
     scene: Scene
@@ -166,7 +178,8 @@ class _Scan:
             if a.registered
             else tuple(start)
         )
-        # Without a registration nobody knows that the axes differ, so the target is stretched like LR.
+        # Without a registration nobody knows that the axes differ, so the target is stretched like
+        # LR.
         self.scale = (a.magnification * (a.stretch if a.registered else 1.0), a.magnification)
         self._gain = a.contrast / max(self.scene.deviation, 1e-6)
         self._black = a.brightness - self._gain * self.scene.mean
@@ -189,7 +202,9 @@ class _Scan:
         self._transform()
 
     def _transform(self) -> None:
-        """Fourier transform of the part with its margin, of a size for fast transforms, in grey levels above black."""
+        """Fourier transform of the part with its margin, of a size for fast transforms, in grey
+        levels above black.
+        """
         sizes = [fft.next_fast_len(length + 2 * self._margin, real=True) for length in self.shape]
         patch = _part(
             self.scene.signal, self.acquisition.turn, self.origin, self.shape, self._margin, sizes
@@ -202,13 +217,16 @@ class _Scan:
         self._fx = fft.rfftfreq(sizes[1]).astype(np.float32)[None, :]
         a = self.acquisition
         if a.charging:
-            # Behind a bright body the line stays dark for a while: minus a decaying exponential, without its mean.
+            # Behind a bright body the line stays dark for a while: minus a decaying exponential,
+            # without its mean.
             tail = 1 / (1 + 2j * np.pi * self._fx * a.tail)
             tail[0, 0] = 0
             self._spectrum *= (1 - a.charging * tail).astype(np.complex64)
 
     def _transfer(self, axes: tuple[float, float], dwell: float, binning: float) -> np.ndarray:
-        """Transfer function of a Gaussian spot with these axes (HR px) and of boxes of these lengths (HR px)."""
+        """Transfer function of a Gaussian spot with these axes (HR px) and of boxes of these
+        lengths (HR px).
+        """
         cos, sin = math.cos(self.acquisition.axis), math.sin(self.acquisition.axis)
         along, across = cos * self._fx + sin * self._fy, cos * self._fy - sin * self._fx
         spot = np.exp(
@@ -217,7 +235,9 @@ class _Scan:
         return spot * (np.sinc(self._fx * dwell) * np.sinc(self._fy * binning)).astype(np.float32)
 
     def _filters(self) -> np.ndarray:
-        """Transfer function of the detector's band and of the software's smoothing for a scan at HR's pixels."""
+        """Transfer function of the detector's band and of the software's smoothing for a scan at
+        HR's pixels.
+        """
         a = self.acquisition
         transfer = (1 + 2 * a.band * np.cos(2 * np.pi * self._fx)) / (1 + 2 * a.band)
         if a.smoothing:
@@ -240,7 +260,9 @@ class _Scan:
     def _evaluate(
         self, spectrum: np.ndarray, y: np.ndarray, x: np.ndarray, start: np.ndarray
     ) -> np.ndarray:
-        """The scene at lines `y` and columns `x` (HR px within the part), each line displaced by `start`."""
+        """The scene at lines `y` and columns `x` (HR px within the part), each line displaced by
+        `start`.
+        """
         height, width = self._size
         rows = np.exp(
             (2j * np.pi) * self._fy.T.astype(np.float64) * (y[:, None] + self._margin)
@@ -259,7 +281,9 @@ class _Scan:
         return lines.real @ wave.real - lines.imag @ wave.imag
 
     def target(self) -> np.ndarray:
-        """The clean image (H, W) in [0, 1] on the HR grid: a scan there by the same instrument, without noise."""
+        """The clean image (H, W) in [0, 1] on the HR grid: a scan there by the same instrument,
+        without noise.
+        """
         y, x = (np.arange(length, dtype=np.float64) for length in self.shape)
         a = self.acquisition
         spectrum = (
@@ -335,7 +359,9 @@ class _Scan:
         return noisy
 
     def _line_errors(self, shape: tuple[int, ...]) -> np.ndarray:
-        """What disturbs lines as a whole: stripes, hum and charging events, (H, W) or (H, 1) float32."""
+        """What disturbs lines as a whole: stripes, hum and charging events, (H, W) or (H, 1)
+        float32.
+        """
         a, rng = self.acquisition, self.rng
         error = np.zeros((shape[0], 1))
         if a.stripes:
@@ -379,8 +405,11 @@ def _part(
     margin: int,
     sizes: list[int],
 ) -> np.ndarray:
-    """The part of the scene with its margin, turned and mirrored as a whole; (sizes) float32, mirrored at the edges."""
-    # A size for fast transforms makes the margin longer at the end: at the beginning of a mirrored axis.
+    """The part of the scene with its margin, turned and mirrored as a whole; (sizes) float32,
+    mirrored at the edges.
+    """
+    # A size for fast transforms makes the margin longer at the end: at the beginning of a mirrored
+    # axis.
     before = [
         length - margin - part if turn & flip else margin
         for length, part, flip in zip(sizes, shape, (2, 4), strict=True)

@@ -1,8 +1,9 @@
 """Simulated pairs of scanning electron micrographs, for the demonstration and for tests.
 
-A specimen is a height map (`bodies`), from which the yield of secondary electrons follows (`emission`). It is scanned
-twice at two magnifications (`_acquire`), with different spots, noises and drifts. Lengths are in HR pixels unless said
-otherwise, so a larger image shows more of the specimen, not a larger specimen.
+A specimen is a height map (`bodies`), from which the yield of secondary electrons follows
+(`emission`). It is scanned twice at two magnifications (`_acquire`), with different spots, noises
+and drifts. Lengths are in HR pixels unless said otherwise, so a larger image shows more of the
+specimen, not a larger specimen.
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,10 @@ class SimulatedPair:
 
     Attributes:
         name: the kind of specimen and the seed.
-        lr, hr: (H, W) float32 in [0, 1], quantised to 8 bits. `lr` has half the magnification, so it shows twice the
-            field along each axis.
-        matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at integers: the least-squares fit, over the
-            common field, to the true map with its drifts.
+        lr, hr: (H, W) float32 in [0, 1], quantised to 8 bits. `lr` has half the magnification, so
+            it shows twice the field along each axis.
+        matrix: 2x3, LR pixel (x, y) to HR pixel (x, y), pixel centres at integers: the
+            least-squares fit, over the common field, to the true map with its drifts.
     """
 
     name: str
@@ -40,8 +41,8 @@ class SimulatedPair:
 def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> SimulatedPair:
     """One simulated pair, which depends on `seed` and `shape` = (rows, columns) alone.
 
-    The specimen is an aggregate of particles, a porous body of ligaments, or porous beads with particles on them,
-    depending on the seed. Raises ValueError for a shape below 32 x 32.
+    The specimen is an aggregate of particles, a porous body of ligaments, or porous beads with
+    particles on them, depending on the seed. Raises ValueError for a shape below 32 x 32.
     """
     if min(shape) < 32:
         raise ValueError(
@@ -54,7 +55,8 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     signal, black = _grey_levels(emission(surface, material, rng), rng)
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
-    # As measured on real pairs, the high-magnification scan has about a tenth of the noise variance of the low one.
+    # As measured on real pairs, the high-magnification scan has about a tenth of the noise variance
+    # of the low one.
     hr = _acquire(
         signal,
         black,
@@ -87,7 +89,9 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
 
 
 def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Brightness and contrast: the signal (H, W) in grey levels of 255 above black, and the black level."""
+    """Brightness and contrast: the signal (H, W) in grey levels of 255 above black, and the black
+    level.
+    """
     sample = emission[::7, ::7]
     signal = np.maximum(emission - np.float32(np.quantile(sample, 0.001)), 0)
     signal *= np.float32(rng.uniform(14, 19.5) / float(sample.std()))
@@ -95,7 +99,9 @@ def _grey_levels(emission: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 
 def _geometry(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Affine maps (2x3) of HR and LR pixels to scene pixels: one centre, with a shift, scale errors and a shear."""
+    """Affine maps (2x3) of HR and LR pixels to scene pixels: one centre, with a shift, scale errors
+    and a shear.
+    """
     centre = np.array([shape[1] - 0.5, shape[0] - 0.5]) + _MARGIN
     middle = np.array([shape[1] - 1, shape[0] - 1]) / 2
     scale = 2 * (1 + rng.uniform(-1, 1, 2) * (0.004, 0.01))
@@ -107,7 +113,9 @@ def _geometry(shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndar
 
 
 def _drift(rows: int, amplitude: float, rng: np.random.Generator) -> np.ndarray:
-    """Slow drift of the stage during one scan: (rows, 2) displacements (x, y), about `amplitude` scene px in size."""
+    """Slow drift of the stage during one scan: (rows, 2) displacements (x, y), about `amplitude`
+    scene px in size.
+    """
     time = np.linspace(0, 1, rows)[:, None]
     return amplitude * (
         rng.normal(0, 1, 2) * (time - 0.5)
@@ -151,9 +159,10 @@ def _acquire(
 ) -> np.ndarray:
     """Scan `signal` (grey levels above `black`): an 8-bit micrograph (H, W) as float32 in [0, 1].
 
-    spot: standard deviation of the beam, scene px. noise: variance per unit of signal, both in grey levels (shot
-    noise). jitter: standard deviation of a line's start, scene px. leak: the share of a pixel's signal that each of its
-    neighbours on the line gets by the limited bandwidth of the detector, relative to what the pixel keeps.
+    spot: standard deviation of the beam, scene px. noise: variance per unit of signal, both in grey
+    levels (shot noise). jitter: standard deviation of a line's start, scene px. leak: the share of
+    a pixel's signal that each of its neighbours on the line gets by the limited bandwidth of the
+    detector, relative to what the pixel keeps.
     """
     column, row = np.meshgrid(
         np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)

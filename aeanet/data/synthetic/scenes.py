@@ -1,4 +1,6 @@
-"""Scenes: the signal of a specimen without noise, at the sampling of a scan at high magnification."""
+"""Scenes: the signal of a specimen without noise, at the sampling of a scan at high
+magnification.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ _SHARES = np.array(
 )  # of the draws; bodies are what is looked at most
 
 
-# Real LR images have 1/25 of their power per area at 0.14 to 0.20 cycles per px, compared with 0.04 to 0.08 (median of
-# eleven). Scales up to 2 gave 1/9.
+# Real LR images have 1/25 of their power per area at 0.14 to 0.20 cycles per px, compared with 0.04
+# to 0.08 (median of eleven). Scales up to 2 gave 1/9.
 _SCALES = (0.4, 4.0)
 
 
@@ -54,7 +56,8 @@ class Scene:
 
     Attributes:
         kind: one of KINDS.
-        signal: (H, W) float32, emission above that of the darkest points, 0 and more, in arbitrary units.
+        signal: (H, W) float32, emission above that of the darkest points, 0 and more, in arbitrary
+            units.
         mean, deviation: mean and standard deviation of `signal`.
     """
 
@@ -67,7 +70,8 @@ class Scene:
 def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | None = None) -> Scene:
     """A scene of `shape` = (rows, columns) HR px; the same state of `rng` gives the same bits.
 
-    The kind of specimen, if not given, is drawn from KINDS. Raises ValueError for an unknown kind or a shape
+    The kind of specimen, if not given, is drawn from KINDS. Raises ValueError for an unknown kind
+    or a shape
     below 32 x 32.
     """
     if min(shape) < 32:
@@ -86,7 +90,9 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
 
 
 def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator) -> None:
-    """Fine texture on everything, in place: roughness with a random spectrum, and spots of another yield."""
+    """Fine texture on everything, in place: roughness with a random spectrum, and spots of another
+    yield.
+    """
     shape = surface.shape
     strength, slope = log_uniform(rng, 0.01, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):

@@ -1,6 +1,8 @@
-"""Sections and surfaces made in layers: cross-sections, lithography, and dead leaves for all that has no name.
+"""Sections and surfaces made in layers: cross-sections, lithography, and dead leaves for all that
+has no name.
 
-Each function returns height in px and relative yield, (H, W) float32 both. `scale` multiplies the usual lengths.
+Each function returns height in px and relative yield, (H, W) float32 both. `scale` multiplies the
+usual lengths.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from aeanet.data.synthetic.shapes import Specimen, field, halve, log_uniform
 
 
 def layers(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """A cross-section through a stack of layers: rough interfaces; dense, columnar, granular and porous layers."""
+    """A cross-section through a stack of layers: rough interfaces; dense, columnar, granular and
+    porous layers.
+    """
     count = int(rng.integers(2, 12))
     edge = np.sort(rng.uniform(0, size[0], count))
     position = np.arange(size[0], dtype=np.float32)[:, None]
@@ -121,7 +125,9 @@ def _lines(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
 
 
 def _holes(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.ndarray:
-    """Distance outside of holes (< 0 in them), or inside of pillars, on a square or staggered grid, px."""
+    """Distance outside of holes (< 0 in them), or inside of pillars, on a square or staggered grid,
+    px.
+    """
     y, x = np.meshgrid(*(np.arange(length, dtype=np.float32) for length in size), indexing="ij")
     row = np.floor(y / np.float32(pitch))
     x = x + (row % 2) * np.float32(pitch / 2 * rng.integers(2))
@@ -155,7 +161,9 @@ def _wires(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
 
 
 def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """Shapes of all sizes covering one another: discs, ellipses and polygons, radii distributed like r^-3."""
+    """Shapes of all sizes covering one another: discs, ellipses and polygons, radii distributed
+    like r^-3.
+    """
     fine = (2 * size[0], 2 * size[1])
     least, largest = log_uniform(rng, 2, 12), log_uniform(rng, 60, 250) * scale
     count = int(

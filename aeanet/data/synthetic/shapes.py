@@ -1,4 +1,6 @@
-"""Building blocks of specimens as height maps: random fields, stock bodies, and how bodies are put on a surface."""
+"""Building blocks of specimens as height maps: random fields, stock bodies, and how bodies are put
+on a surface.
+"""
 
 import math
 
@@ -27,7 +29,9 @@ def halve(fine: np.ndarray) -> np.ndarray:
 
 
 def field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A smooth Gaussian random field (H, W) float32, mean 0, variance about 1, features of about `scale` px."""
+    """A smooth Gaussian random field (H, W) float32, mean 0, variance about 1, features of about
+    `scale` px.
+    """
     step = max(1.0, scale / 3)
     coarse = (math.ceil(shape[0] / step) + 8, math.ceil(shape[1] / step) + 8)
     noise = cv2.GaussianBlur(rng.standard_normal(coarse, np.float32), (0, 0), 1.5)
@@ -46,14 +50,18 @@ def _stock_grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def cap(squared: np.ndarray) -> np.ndarray:
-    """Height above the equator from its square; below the equator a steep slope, so that outlines interpolate well."""
+    """Height above the equator from its square; below the equator a steep slope, so that outlines
+    interpolate well.
+    """
     return np.where(squared > 0.0, np.sqrt(np.maximum(squared, 0.0)), 4.0 * squared).astype(
         np.float32
     )
 
 
 def polyhedron(rng: np.random.Generator) -> np.ndarray:
-    """Upper surface of a random convex, round-edged, partly faceted body of radius at most 1; (_STOCK, _STOCK)."""
+    """Upper surface of a random convex, round-edged, partly faceted body of radius at most 1;
+    (_STOCK, _STOCK).
+    """
     x, y = _stock_grid()
     axes = rng.uniform(0.72, 1.0, 3)
     height = cap(1 - (x / axes[0]) ** 2 - (y / axes[1]) ** 2) * np.float32(axes[2])
@@ -94,7 +102,9 @@ def sphere(rng: np.random.Generator) -> np.ndarray:
 
 
 def crystal(rng: np.random.Generator) -> np.ndarray:
-    """Upper surface of a box or a platelet in a random position, with slightly worn edges; (_STOCK, _STOCK)."""
+    """Upper surface of a box or a platelet in a random position, with slightly worn edges; (_STOCK,
+    _STOCK).
+    """
     x, y = _stock_grid()
     half = rng.uniform(0.85, 1, 3) * (
         1,
@@ -142,9 +152,10 @@ def deposit(
 ) -> None:
     """Put bodies on `surface` (in place), the largest first, each on top of what lies below it.
 
-    where: (H, W), positive where bodies are put. cover: area of the circumscribed discs of all bodies over the area of
-    the field. radii: median, log-normal sigma, least, largest. sink: depth of a body in the surface, in radii. Touching
-    surfaces are joined by a fillet (a polynomial smooth maximum) of this many radii, as in sintering.
+    where: (H, W), positive where bodies are put. cover: area of the circumscribed discs of all
+    bodies over the area of the field. radii: median, log-normal sigma, least, largest. sink: depth
+    of a body in the surface, in radii. Touching surfaces are joined by a fillet (a polynomial
+    smooth maximum) of this many radii, as in sintering.
     """
     median, sigma, least, largest = radii
     rows, columns = surface.shape
@@ -182,7 +193,9 @@ def deposit(
 
 
 def network(shape: tuple[int, int], spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """A web of round ligaments seen from above: height above their axes, in px, far below 0 in the gaps."""
+    """A web of round ligaments seen from above: height above their axes, in px, far below 0 in the
+    gaps.
+    """
     web = np.full(shape, BELOW, np.float32)
     for _ in range(2):  # the zero lines of one field never cross, those of two do
         np.maximum(web, 1 - (field(shape, spacing, rng) / np.float32(0.4)) ** 2, out=web)

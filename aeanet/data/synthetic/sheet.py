@@ -1,4 +1,6 @@
-"""A contact sheet of the simulator: kinds of specimens in rows, scans in columns, each LR beside its target."""
+"""A contact sheet of the simulator: kinds of specimens in rows, scans in columns, each LR beside
+its target.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from aeanet.figures.style import bare, tight
 def draw_sheet(
     seed: int = 0, *, kinds: Sequence[str] = KINDS, columns: int = 4, side: int = 224
 ) -> Figure:
-    """`columns` specimens of each kind, each with settings drawn as for training, in squares of `side` HR px.
+    """`columns` specimens of each kind, each with settings drawn as for training, in squares of
+    `side` HR px.
 
-    Left halves are LR interpolated onto the HR grid, right halves the targets. A caption says the magnification, the
-    standard deviation of the noise in grey levels, and what else disturbs the scan. All have one grey scale.
+    Left halves are LR interpolated onto the HR grid, right halves the targets. A caption says the
+    magnification, the standard deviation of the noise in grey levels, and what else disturbs the
+    scan. All have one grey scale.
     """
     panel = 3.0  # inches, of LR and HR together
     figure = Figure(figsize=(columns * panel, len(kinds) * (panel / 2 + 0.2)), layout=tight())

@@ -1,6 +1,8 @@
-"""Specimens divided into cells: foams, fractured and etched grains with cracks, polished sections of several phases.
+"""Specimens divided into cells: foams, fractured and etched grains with cracks, polished sections
+of several phases.
 
-Each function returns height in px and relative yield, (H, W) float32 both. `scale` multiplies the usual lengths.
+Each function returns height in px and relative yield, (H, W) float32 both. `scale` multiplies the
+usual lengths.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from aeanet.data.synthetic.shapes import Specimen, field, halve, log_uniform
 def cells(
     size: tuple[int, int], spacing: float, rng: np.random.Generator, wobble: float = 0.15
 ) -> np.ndarray:
-    """Voronoi cells of about `spacing` px with curved edges: labels from 0, (2 H, 2 W) int32, at half the pitch."""
+    """Voronoi cells of about `spacing` px with curved edges: labels from 0, (2 H, 2 W) int32, at
+    half the pitch.
+    """
     fine = (2 * size[0], 2 * size[1])
     seeds = np.full(size, 255, np.uint8)
     count = max(4, round(size[0] * size[1] / spacing**2))
@@ -47,7 +51,9 @@ def edge_distance(labels: np.ndarray) -> np.ndarray:
 
 
 def foam(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """A foam: struts along the edges of cells, with open windows, through which deeper cells show, or closed films."""
+    """A foam: struts along the edges of cells, with open windows, through which deeper cells show,
+    or closed films.
+    """
     spacing = max(log_uniform(rng, 40, 160) * scale, 28)
     strut = spacing * rng.uniform(0.05, 0.12)
     surface = np.full(size, -1.5 * spacing, np.float32)
@@ -71,7 +77,9 @@ def foam(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) ->
 
 
 def grains(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """Grains of a fracture surface, tilted facets with steps, or etched grains with grooves; with cracks or without."""
+    """Grains of a fracture surface, tilted facets with steps, or etched grains with grooves; with
+    cracks or without.
+    """
     spacing = log_uniform(rng, 14, 170) * scale
     labels = cells(size, spacing, rng, rng.uniform(0.0, 0.4))
     count = int(labels.max()) + 1
@@ -128,7 +136,9 @@ def cracks(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def polished(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
-    """A polished section: grains of a few phases, with channelling contrast, inclusions, pores and scratches."""
+    """A polished section: grains of a few phases, with channelling contrast, inclusions, pores and
+    scratches.
+    """
     spacing = log_uniform(rng, 12, 160) * scale
     labels = cells(size, spacing, rng, rng.uniform(0.05, 0.5))
     yields = rng.uniform(0.3, 1.5, rng.integers(1, 5))

@@ -1,6 +1,8 @@
-"""Sections of stained tissue: cells with membranes, a nucleus, mitochondria, endoplasmic reticulum, vesicles, granules.
+"""Sections of stained tissue: cells with membranes, a nucleus, mitochondria, endoplasmic reticulum,
+vesicles, granules.
 
-A stain of heavy metals is bright with backscattered electrons and dark in transmission or with inverted contrast.
+A stain of heavy metals is bright with backscattered electrons and dark in transmission or with
+inverted contrast.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from aeanet.data.synthetic.tilings import cells, edge_distance
 
 @dataclass(frozen=True)
 class Outline:
-    """The shape of an organelle. inside: depth below the outline; u, v: along and across its long axis. All in px."""
+    """The shape of an organelle. inside: depth below the outline; u, v: along and across its long
+    axis. All in px.
+    """
 
     radius: float
     inside: np.ndarray

@@ -1,4 +1,6 @@
-"""How far to trust a restored image: its noise, its distance from the training images, and what was taken away."""
+"""How far to trust a restored image: its noise, its distance from the training images, and what was
+taken away.
+"""
 
 from aeanet.inference.trust.noise import Noise, estimate_noise
 from aeanet.inference.trust.reference import Reference

@@ -1,4 +1,6 @@
-"""Images that the shipped model was not trained for, made from simulated ones: from them the warning is learned."""
+"""Images that the shipped model was not trained for, made from simulated ones: from them the
+warning is learned.
+"""
 
 import math
 from collections.abc import Callable
@@ -26,7 +28,9 @@ def strong_noise(image: Image, rng: np.random.Generator) -> NDArray:
 
 
 def noise_alone(image: Image, rng: np.random.Generator) -> NDArray:
-    """Noise without a specimen: Gaussian or Poisson, white, blurred or correlated along the line."""
+    """Noise without a specimen: Gaussian or Poisson, white, blurred or correlated along the
+    line.
+    """
     noise: NDArray = _white(image, rng)
     kind = rng.integers(4)
     if kind == 1:
@@ -209,7 +213,9 @@ FAULTS: dict[str, Fault] = {
 
 
 def faulty(image: Image, kind: str, rng: np.random.Generator) -> Image:
-    """An image of a kind in `FAULTS`, made from (H, W) in [0, 1]: of the same shape, 8 bits, in [0, 1]."""
+    """An image of a kind in `FAULTS`, made from (H, W) in [0, 1]: of the same shape, 8 bits, in [0,
+    1].
+    """
     return eight_bits(FAULTS[kind](image, rng))
 
 

@@ -1,4 +1,6 @@
-"""From simulated images to the statistics that `report.assess` compares with: `python -m aeanet.inference.trust`."""
+"""From simulated images to the statistics that `report.assess` compares with:
+`python -m aeanet.inference.trust`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ _PHOTOGRAPHS = 0.25  # of the faulty images
 
 @dataclass(frozen=True)
 class Example:
-    """A simulated image (H, W) in [0, 1] on its own grid, and how much larger the result is along each axis."""
+    """A simulated image (H, W) in [0, 1] on its own grid, and how much larger the result is along
+    each axis.
+    """
 
     image: NDArray[np.float32]
     magnification: float
@@ -48,7 +52,8 @@ def reference_statistics(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reference:
-    """The statistics of images like those of training, of twice as many with faults, and of what a model takes away.
+    """The statistics of images like those of training, of twice as many with faults, and of what a
+    model takes away.
 
     Args:
         model: the network as it will be used.

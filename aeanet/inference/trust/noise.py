@@ -1,7 +1,7 @@
 """The noise of a micrograph, estimated from the image alone.
 
-Noise of a scan is white across lines and, by the limited bandwidth of the detector, correlated along them. So it is
-measured by differences across lines, where the specimen changes least.
+Noise of a scan is white across lines and, by the limited bandwidth of the detector, correlated
+along them. So it is measured by differences across lines, where the specimen changes least.
 """
 
 import math
@@ -30,8 +30,8 @@ class Noise:
         sd: standard deviation, root of the mean variance over the image.
         slope: change of the variance per change of the brightness; shot noise has a positive one.
         offset: variance at black. The variance at the brightness g is about offset + slope * g.
-        along: correlation of neighbours on a line. across: of neighbours in a column; where the noise is weak, changes
-            of the specimen count too.
+        along: correlation of neighbours on a line. across: of neighbours in a column; where the
+            noise is weak, changes of the specimen count too.
     """
 
     sd: float
@@ -48,9 +48,9 @@ class Noise:
 def estimate_noise(image: NDArray) -> Noise:
     """The noise of an image (H, W) on the grid of its detector, intensities in [0, 1].
 
-    In nine of ten simulated images with a noise above 1.5 % of the range `sd` is within 15 %. Weaker noise seems
-    stronger than it is where the specimen has fine texture. An image smaller than 24 px, or not finite, has no
-    estimate: all numbers are NaN.
+    In nine of ten simulated images with a noise above 1.5 % of the range `sd` is within 15 %.
+    Weaker noise seems stronger than it is where the specimen has fine texture. An image smaller
+    than 24 px, or not finite, has no estimate: all numbers are NaN.
     """
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():
@@ -88,7 +88,9 @@ def _block_means(values: NDArray) -> NDArray:
 
 
 def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:
-    """Which blocks have the least structure among those of their brightness, (rows, columns); and the brightness."""
+    """Which blocks have the least structure among those of their brightness, (rows, columns); and
+    the brightness.
+    """
     gradient = squared_gradient(smooth)
     level, structure = _block_means(smooth), _block_means(gradient)
     order = np.argsort(level, axis=None, kind="stable")
@@ -101,7 +103,9 @@ def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _line_means(values: NDArray, flat: NDArray) -> NDArray:
-    """The mean of each line over its flat part, (H, 1): offsets of whole lines are not noise of pixels."""
+    """The mean of each line over its flat part, (H, 1): offsets of whole lines are not noise of
+    pixels.
+    """
     mask = np.kron(flat, np.ones((_BLOCK, _BLOCK), bool))
     rows, columns = mask.shape
     weight = mask.sum(1)
@@ -142,7 +146,9 @@ def _correlation(values: NDArray, flat: NDArray, lag: int) -> float:
 
 
 def _correlation_across(image: NDArray, flat: NDArray) -> float:
-    """Of neighbours in a column: differences along lines, between pixels too far apart to be correlated."""
+    """Of neighbours in a column: differences along lines, between pixels too far apart to be
+    correlated.
+    """
     wide = image[:, 3:-3] - 0.5 * (image[:, :-6] + image[:, 6:])
     wide = np.ascontiguousarray(wide[3:-3].T)
     return _correlation(wide, np.ascontiguousarray(flat.T), 1)

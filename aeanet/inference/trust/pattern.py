@@ -1,4 +1,6 @@
-"""Whether what a restoration took away repeats regularly, as an array of holes or pillars does and noise does not."""
+"""Whether what a restoration took away repeats regularly, as an array of holes or pillars does and
+noise does not.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,15 @@ _ROUNDING = 1 / 12 / 255**2  # variance of rounding to 8 bits: a pattern below i
 
 
 def lost_pattern(residual: NDArray[np.float32]) -> float:
-    """How far a pattern stands out from the noise in a residual (H, W), both sides at least 64 px; above 0 it does.
+    """How far a pattern stands out from the noise in a residual (H, W), both sides at least 64 px;
+    above 0 it does.
 
-    It is the logarithm (base 10) of a peak of the mean power spectrum over the frequencies around it, less that of
-    what noise reaches in one of a hundred images (periodograms of Gaussian noise are exponentially distributed, their
-    means over K windows are Gamma distributed). Interference along the scan also has peaks, but all in one direction.
-    So the peak that counts is the highest one off the line through the origin and the highest of all.
+    It is the logarithm (base 10) of a peak of the mean power spectrum over the frequencies around
+    it, less that of
+    what noise reaches in one of a hundred images (periodograms of Gaussian noise are exponentially
+    distributed, their means over K windows are Gamma distributed). Interference along the scan also
+    has peaks, but all in one direction. So the peak that counts is the highest one off the line
+    through the origin and the highest of all.
     """
     power, number = mean_power(residual, _WINDOW)
     power = fft.fftshift(power)
@@ -35,7 +40,9 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
 
 
 def _highest_of_noise(windows: int) -> float:
-    """The height that the spectrum of noise, a mean over so many windows, exceeds in `_FALSE_ALARMS` of the cases."""
+    """The height that the spectrum of noise, a mean over so many windows, exceeds in
+    `_FALSE_ALARMS` of the cases.
+    """
     frequencies = _WINDOW**2 // 2  # a real image has each twice
     highest = stats.gamma.isf(_FALSE_ALARMS / frequencies, windows) / windows
     return float(highest / (stats.gamma.median(windows) / windows))

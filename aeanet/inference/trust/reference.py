@@ -1,10 +1,12 @@
-"""Which statistics the images have on which a model was trained, and how far those of another image lie outside.
+"""Which statistics the images have on which a model was trained, and how far those of another image
+lie outside.
 
-The statistics of simulated images are told from those of images with faults (`faults`) by kernel ridge regression with
-a Gaussian kernel: -1 near images like those of training, 1 near images with faults and far from both. So an image
-unlike anything seen is unusual too. The limit follows from leave-one-out values, which the regression has in closed
-form (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eq. 5.12). Four fifths of the false alarms
-are left to it, one fifth to the numbers of the residual.
+The statistics of simulated images are told from those of images with faults (`faults`) by kernel
+ridge regression with a Gaussian kernel: -1 near images like those of training, 1 near images with
+faults and far from both. So an image unlike anything seen is unusual too. The limit follows from
+leave-one-out values, which the regression has in closed form (Rasmussen & Williams, Gaussian
+Processes for Machine Learning, 2006, eq. 5.12). Four fifths of the false alarms are left to it, one
+fifth to the numbers of the residual.
 """
 
 import json
@@ -30,7 +32,8 @@ _LEAST_SPREAD = 0.05  # of a number, so that one that hardly varies in training 
 
 @dataclass(frozen=True)
 class Scale:
-    """Limits of several numbers: a deviation is the distance beyond them in units of their distance.
+    """Limits of several numbers: a deviation is the distance beyond them in units of their
+    distance.
 
     Attributes:
         low, high: one for each number.
@@ -60,8 +63,8 @@ class Reference:
         names: of the D statistics (`statistics.describe`).
         centre, spread: of each, median and half the distance of the 16th and 84th percentile.
         usual: limits of each.
-        points: (P, D): statistics of images like those of training and of others, as `_compressed`. weights: (P,) of
-            the regression on them. width: of its kernel.
+        points: (P, D): statistics of images like those of training and of others, as `_compressed`.
+            weights: (P,) of the regression on them. width: of its kernel.
         limit: of its value.
         residual_names, residual: the numbers of `residual.residual` and their limits.
         residual_limit: of the greatest deviation among them.
@@ -91,7 +94,9 @@ class Reference:
                 raise ValueError("a number of it is NaN or infinite")
 
     def distance(self, vectors: NDArray) -> NDArray:
-        """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is unusual."""
+        """Of statistics (N, D) from those of training, (N,): about 0 amid them, above 1 is
+        unusual.
+        """
         kernel = _kernel(
             self._compressed(np.atleast_2d(vectors)), np.array(self.points), self.width
         )
@@ -102,14 +107,18 @@ class Reference:
         return self.residual.deviations(np.atleast_2d(numbers)).max(1) / self.residual_limit
 
     def unusual(self, vector: NDArray) -> list[str]:
-        """The names of the statistics (D,) beyond their limits, the farthest first; else of the one farthest out."""
+        """The names of the statistics (D,) beyond their limits, the farthest first; else of the one
+        farthest out.
+        """
         deviations = self.usual.deviations(vector[None])[0]
         order = np.argsort(-deviations, kind="stable")
         beyond = [self.names[i] for i in order if deviations[i] > 0]
         return beyond or [self.names[int(np.abs(self._compressed(vector[None])[0]).argmax())]]
 
     def _compressed(self, vectors: NDArray) -> NDArray:
-        """Statistics in units of their spread, on a scale that is linear near the centre and logarithmic far away."""
+        """Statistics in units of their spread, on a scale that is linear near the centre and
+        logarithmic far away.
+        """
         values = (vectors - np.array(self.centre)) / np.array(self.spread)
         return np.sign(values) * np.log1p(np.abs(values))
 
@@ -122,7 +131,9 @@ class Reference:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Reference":
-        """Undo `write`. Raises ModelError or RecordError for a file that is damaged or of another version."""
+        """Undo `write`. Raises ModelError or RecordError for a file that is damaged or of another
+        version.
+        """
         try:
             record: dict[str, Any] = read_json(Path(path))
             return cls(
@@ -141,7 +152,8 @@ def fit_reference(
 ) -> Reference:
     """A reference from the statistics of images like those of training (N, D) and of others (M, D).
 
-    `residuals` (K, 4) are what a model takes away from some of the first. Raises ValueError for fewer than 20 images.
+    `residuals` (K, 4) are what a model takes away from some of the first. Raises ValueError for
+    fewer than 20 images.
     """
     if min(len(usual), len(others), len(residuals)) < LEAST_IMAGES:
         raise ValueError(

@@ -22,7 +22,9 @@ from aeanet.networks.shuffled import ShuffledUNet
 REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
 PATTERN_LIMIT = math.log10(3)
-"""What `pattern.lost_pattern` may be without a warning: three times as high as the spectrum of noise reaches."""
+"""What `pattern.lost_pattern` may be without a warning: three times as high as the spectrum of
+noise reaches.
+"""
 _LARGEST = 1024  # px a side of what is assessed
 _NAMED = 2  # statistics that a warning names
 _RESIDUAL_RANGE = (
@@ -36,8 +38,8 @@ class TrustReport:
 
     Attributes:
         noise: of the image.
-        distance: of the image's statistics from those of training, over the limit: above 1 is unusual. None where it
-            cannot be told.
+        distance: of the image's statistics from those of training, over the limit: above 1 is
+            unusual. None where it cannot be told.
         residual_distance: the same of what was taken away.
         unusual: statistics beyond their limits in training, by name, the most unusual first.
         taken: what was taken away; None where it cannot be told.
@@ -87,13 +89,15 @@ class TrustReport:
 def assess(
     model: Network, image: NDArray, restored: NDArray, *, reference: Reference | None = None
 ) -> TrustReport:
-    """Say how far to trust what a model made of an image. It never raises an error for the contents of an image.
+    """Say how far to trust what a model made of an image. It never raises an error for the contents
+    of an image.
 
     Args:
-        model: the network. Without `reference` only one of the shipped model's kind is compared with its training.
+        model: the network. Without `reference` only one of the shipped model's kind is compared
+            with its training.
         image: (H, W) in [0, 1], as recorded, before it was enlarged.
-        restored: the result, on the same or a finer grid of the same field. Of images of more than 1024 px a side the
-            middle is assessed.
+        restored: the result, on the same or a finer grid of the same field. Of images of more than
+            1024 px a side the middle is assessed.
         reference: statistics of the training images; by default those of the shipped model.
     """
     image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
@@ -136,7 +140,9 @@ def assess(
 def assess_pair(
     model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray
 ) -> TrustReport:
-    """As `assess`, for a pair: `lr` (H, W) as recorded, `restored` on the grid of HR; of the field that they share."""
+    """As `assess`, for a pair: `lr` (H, W) as recorded, `restored` on the grid of HR; of the field
+    that they share.
+    """
     matrix = np.array(pair.report.matrix)
     height, width = restored.shape
     corners = np.array(
@@ -216,10 +222,11 @@ def shipped_reference() -> Reference | None:
 
 
 def write_residual(path: Path, taken: Residual) -> float:
-    """Write what was taken away as a 16-bit picture, (H, W) of the image; returns the half width of its range.
+    """Write what was taken away as a 16-bit picture, (H, W) of the image; returns the half width of
+    its range.
 
-    Mid-grey is 0; black and white are minus and plus four standard deviations, in shares of the image's range. Raises
-    ImageError if it cannot be written.
+    Mid-grey is 0; black and white are minus and plus four standard deviations, in shares of the
+    image's range. Raises ImageError if it cannot be written.
     """
     half = max(_RESIDUAL_RANGE * float(taken.image.std()), 1e-4)
     like = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint16), 0.0, 65535.0)

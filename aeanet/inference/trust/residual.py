@@ -22,11 +22,13 @@ class Residual:
     """Image minus result, and how much it resembles noise.
 
     Attributes:
-        image: (H, W) on the grid of the image, in its units; the result is first blurred as the image is.
-        numbers: by name, what is compared with training (`reference.Reference`). A residual that is noise alone has
-            about 0 in each: the logarithm (base 10) of its standard deviation over the noise's; that of the variance of
-            its means over blocks of 8 x 8 over what its own correlation lets expect; the correlation, over blocks, of
-            its variance with the structure of the result, after the dependence of noise on brightness is taken out; and
+        image: (H, W) on the grid of the image, in its units; the result is first blurred as the
+            image is.
+        numbers: by name, what is compared with training (`reference.Reference`). A residual that is
+            noise alone has about 0 in each: the logarithm (base 10) of its standard deviation over
+            the noise's; that of the variance of its means over blocks of 8 x 8 over what its own
+            correlation lets expect; the correlation, over blocks, of its variance with the
+            structure of the result, after the dependence of noise on brightness is taken out; and
             the logarithm of one plus the noise left in the result over that of the image.
         pattern: of `pattern.lost_pattern`: whether it repeats regularly in two directions.
     """
@@ -37,7 +39,8 @@ class Residual:
 
 
 def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
-    """Compare an image (H, W) with its restoration on the same or a finer grid of the same field, both in [0, 1].
+    """Compare an image (H, W) with its restoration on the same or a finer grid of the same field,
+    both in [0, 1].
 
     Both sides of the image are at least `statistics.SMALLEST` px.
     """
@@ -101,7 +104,9 @@ def _blocks(values: NDArray) -> NDArray:
 
 
 def _slow(unit: NDArray) -> float:
-    """Logarithm of the variance of block means over that of noise with the same correlation along the line."""
+    """Logarithm of the variance of block means over that of noise with the same correlation along
+    the line.
+    """
     variance = float(np.mean(unit * unit)) + 1e-12
     along = [float(np.mean(unit[:, lag:] * unit[:, :-lag])) / variance for lag in (1, 2)]
     expected = variance / _BLOCK**2 * max(1 + 2 * sum(along), 0.2)
@@ -109,7 +114,9 @@ def _slow(unit: NDArray) -> float:
 
 
 def _structure(unit: NDArray, brightness: NDArray) -> float:
-    """Correlation, over blocks, of the logarithms of the residual's variance and of the result's squared gradient."""
+    """Correlation, over blocks, of the logarithms of the residual's variance and of the result's
+    squared gradient.
+    """
     gradient = squared_gradient(brightness)
     # In float32 the rounding of a constant's mean would pass for a deviation.
     energies = (

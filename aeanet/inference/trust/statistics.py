@@ -1,7 +1,8 @@
-"""Numbers that describe an image without regard to what it shows: its grey levels, noise, spectrum and local contrast.
+"""Numbers that describe an image without regard to what it shows: its grey levels, noise, spectrum
+and local contrast.
 
-They are compared with those of the training images (`reference.Reference`). They hardly depend on the size of the
-image, on shifts or on mirroring.
+They are compared with those of the training images (`reference.Reference`). They hardly depend on
+the size of the image, on shifts or on mirroring.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ class Statistics:
 
 
 def describe(image: NDArray) -> Statistics:
-    """Statistics of an image (H, W) in [0, 1], finite, both sides at least `SMALLEST` px; else ValueError."""
+    """Statistics of an image (H, W) in [0, 1], finite, both sides at least `SMALLEST` px; else
+    ValueError.
+    """
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < SMALLEST or not np.isfinite(image).all():
         raise ValueError(
@@ -107,7 +110,9 @@ def _noise(image: NDArray, noise: Noise) -> dict[str, float]:
 
 
 def mean_power(image: NDArray, side: int) -> tuple[NDArray[np.float64], int]:
-    """Mean power spectrum (side, side) of windows of that side, each half beyond the one before; and their number."""
+    """Mean power spectrum (side, side) of windows of that side, each half beyond the one before;
+    and their number.
+    """
     views = np.lib.stride_tricks.sliding_window_view(image, (side, side))[
         :: side // 2, :: side // 2
     ]
@@ -174,7 +179,9 @@ def _spectrum(image: NDArray) -> dict[str, float]:
 
 
 def _differences(image: NDArray) -> dict[str, float]:
-    """Of pixels at several distances, along and across lines: how fast they grow, and how heavy their tails are."""
+    """Of pixels at several distances, along and across lines: how fast they grow, and how heavy
+    their tails are.
+    """
     values = {}
     for name, turned in (("along", image), ("across", image.T)):
         sizes = []
@@ -197,7 +204,9 @@ def _differences(image: NDArray) -> dict[str, float]:
 
 
 def _blocks(image: NDArray) -> dict[str, float]:
-    """Of blocks of 8 x 8: those without any contrast, the spread of their contrast, and steps at the blocks of JPEG."""
+    """Of blocks of 8 x 8: those without any contrast, the spread of their contrast, and steps at
+    the blocks of JPEG.
+    """
     rows, columns = (length // _BLOCK for length in image.shape)
     blocks = image[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
     spread = blocks.std((1, 3), dtype=np.float64)

@@ -1,6 +1,8 @@
-"""Micrographs in and out, with the size of their pixels, in the formats of microscopes and image programs.
+"""Micrographs in and out, with the size of their pixels, in the formats of microscopes and image
+programs.
 
-Grey values become float32 from 0 to 1. A result is written in the type and range of the file that it was made of.
+Grey values become float32 from 0 to 1. A result is written in the type and range of the file that
+it was made of.
 """
 
 from aeanet.io.images.micrograph import ImageError, Micrograph

@@ -1,4 +1,6 @@
-"""The information bar of an SEM: the strip below the image that shows voltage, magnification and a scale bar."""
+"""The information bar of an SEM: the strip below the image that shows voltage, magnification and a
+scale bar.
+"""
 
 import cv2
 import numpy as np
@@ -23,12 +25,13 @@ MIN_GLYPHS = 8
 
 
 def find_bar(image: NDArray) -> int:
-    """The number of rows at the bottom of a grey image (H, W) that are an information bar; 0 if there is none.
+    """The number of rows at the bottom of a grey image (H, W) that are an information bar; 0 if
+    there is none.
 
-    A bar has a straight upper edge from side to side, at which the image ends within one row. It has one background
-    colour from there to the bottom, and on it many small figures of one other colour. If any of this is in doubt, the
-    result is 0: a bar that is left does less harm than specimen that is cut off. A bar that is drawn over the image
-    without a background is not found.
+    A bar has a straight upper edge from side to side, at which the image ends within one row. It
+    has one background colour from there to the bottom, and on it many small figures of one other
+    colour. If any of this is in doubt, the result is 0: a bar that is left does less harm than
+    specimen that is cut off. A bar that is drawn over the image without a background is not found.
     """
     low, high = float(image.min()), float(image.max())
     rows = int(image.shape[0] * HEIGHTS[1]) + 1

@@ -1,7 +1,7 @@
 """The tree of files within a Bruker file (.bcf), looked over before rosettasciio reads it.
 
-Such a file is a file system (SFS of AidAim Software): a header, then chunks of one size, each with a header of 32
-bytes. Some of them hold the tree, 512 bytes for each file and folder in it.
+Such a file is a file system (SFS of AidAim Software): a header, then chunks of one size, each with
+a header of 32 bytes. Some of them hold the tree, 512 bytes for each file and folder in it.
 """
 
 import struct

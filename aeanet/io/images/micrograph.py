@@ -1,4 +1,6 @@
-"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its kind."""
+"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its
+kind.
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ from aeanet.errors import UserError
 from aeanet.io.pixel_size import PixelSize
 from aeanet.io.quiet import quietly
 
-# OME has no half floats and no 64-bit integers: they are read as the next type that holds their values.
+# OME has no half floats and no 64-bit integers: they are read as the next type that holds their
+# values.
 WIDER = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 
@@ -22,12 +25,15 @@ class ImageError(UserError):
 
 
 class NotOneImageError(ValueError):
-    """An undamaged file without the one grey or colour image that is wanted; the message says what it holds instead."""
+    """An undamaged file without the one grey or colour image that is wanted; the message says what
+    it holds instead.
+    """
 
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Within it, whatever a decoder raises on a damaged file becomes an ImageError that names the file.
+    """Within it, whatever a decoder raises on a damaged file becomes an ImageError that names the
+    file.
 
     Decoders raise errors of all kinds on damaged files, even SyntaxError and struct.error.
     """
@@ -55,7 +61,9 @@ def encoding(path: Path) -> Iterator[None]:
 
 
 class GreyScale:
-    """The type of an image's values, and the values `low` and `high` that are black and white: 0 and 1 as pixels."""
+    """The type of an image's values, and the values `low` and `high` that are black and white: 0
+    and 1 as pixels.
+    """
 
     dtype: np.dtype
     low: float
@@ -116,20 +124,24 @@ def fraction(values: NDArray, low: float, high: float) -> NDArray[np.float64]:
 
 
 def _halved(low: float, high: float) -> float:
-    """The factor with which the difference of two numbers is finite: 1/2 for the largest float64, else 1."""
+    """The factor with which the difference of two numbers is finite: 1/2 for the largest float64,
+    else 1.
+    """
     return 1.0 if math.isfinite(high - low) else 0.5
 
 
 def value_range(
     dtype: np.dtype, least: float, most: float, bits: int | None = None
 ) -> tuple[float, float]:
-    """Black and white, the values that become 0 and 1, of an image with values from `least` to `most`.
+    """Black and white, the values that become 0 and 1, of an image with values from `least` to
+    `most`.
 
-    They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the least value of a
-    signed type if some are negative, to the greatest value of the type, or of the number of `bits` that the file
-    states. Detectors of 12 bits write files of 16: if no number of bits is stated and all values are below 4096, they
-    are taken to have 12 bits, or they would come out black. Integers of 32 bits and floats have no white of their own:
-    floats within 0 to 1 are kept, for all others the extremes of the image are taken.
+    They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the
+    least value of a signed type if some are negative, to the greatest value of the type, or of the
+    number of `bits` that the file states. Detectors of 12 bits write files of 16: if no number of
+    bits is stated and all values are below 4096, they are taken to have 12 bits, or they would come
+    out black. Integers of 32 bits and floats have no white of their own: floats within 0 to 1 are
+    kept, for all others the extremes of the image are taken.
     """
     if dtype.kind == "b":
         return 0.0, 1.0
@@ -146,7 +158,8 @@ def value_range(
 
 
 def _around(dtype: np.dtype, value: float) -> tuple[float, float]:
-    """Black and white of an image that has one value throughout: it is black, or white where the type has none above.
+    """Black and white of an image that has one value throughout: it is black, or white where the
+    type has none above.
 
     They are 1 apart, or further where floats are not so close.
     """

@@ -25,10 +25,11 @@ SUFFIXES = tuple(_READERS)
 
 
 def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
-    """The one image in a file: values (H, W), or (H, W, 3) if in colour, the pixel size, and the name of the format.
+    """The one image in a file: values (H, W), or (H, W, 3) if in colour, the pixel size, and the
+    name of the format.
 
-    Spectra, spectrum images and complex transforms in the same file are ignored. Raises NotOneImageError, and for a
-    damaged file whatever rosettasciio raises.
+    Spectra, spectrum images and complex transforms in the same file are ignored. Raises
+    NotOneImageError, and for a damaged file whatever rosettasciio raises.
     """
     module, kind = _READERS[path.suffix.lower()]
     signals = _load(module, path)
@@ -43,7 +44,9 @@ def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
 
 
 def _load(module: str, path: Path) -> list[dict[str, Any]]:
-    """All signals of a file, of a Bruker file all images. Data are read only when needed, unless they are in colour."""
+    """All signals of a file, of a Bruker file all images. Data are read only when needed, unless
+    they are in colour.
+    """
     read = import_module(module).file_reader
     if module == "rsciio.bruker":
         check_tree(path)

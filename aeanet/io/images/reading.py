@@ -34,7 +34,8 @@ MOST_PIXELS_PER_BYTE = 2**14  # no compression reaches that; a damaged header ca
 
 THUMBNAIL = 256  # px, the greatest side of one
 
-# Pillow refuses images of many pixels, and mosaics of micrographs have more. OpenCV's limit of 2^30 pixels remains.
+# Pillow refuses images of many pixels, and mosaics of micrographs have more. OpenCV's limit of 2^30
+# pixels remains.
 Image.MAX_IMAGE_PIXELS = None
 
 _TIFF_KINDS = {
@@ -46,8 +47,8 @@ _TIFF_KINDS = {
 }
 
 
-# Endings that a file with the signature of another may have: PNG, BMP and JPEG are told apart by their content, and
-# formats without a signature of their own may begin with any bytes.
+# Endings that a file with the signature of another may have: PNG, BMP and JPEG are told apart by
+# their content, and formats without a signature of their own may begin with any bytes.
 _MAY_BEGIN: dict[str, tuple[str, ...]] = {
     ".png": RASTER_SUFFIXES,
     ".jpg": RASTER_SUFFIXES,
@@ -63,7 +64,9 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Values (H, W) or (H, W, 3), and what a file states: its format, pixel size, rows of specimen, bits of a value."""
+    """Values (H, W) or (H, W, 3), and what a file states: its format, pixel size, rows of specimen,
+    bits of a value.
+    """
 
     raw: NDArray
     kind: str
@@ -75,10 +78,11 @@ class _Decoded:
 def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micrograph:
     """Read a PNG, BMP, JPEG, TIFF or microscope file of any integer or float type.
 
-    Colour becomes grey (luma), transparency is dropped. Unless `keep_bar`, the information bar of an SEM is cut off: by
-    the height of the specimen if the file states it (FEI / Thermo), else as `bars.find_bar` finds it. Nothing in a file
-    is executed. Raises ImageError if the file is missing, unreadable, cut short or empty, has complex values, no image
-    or several, or contains NaN or infinity.
+    Colour becomes grey (luma), transparency is dropped. Unless `keep_bar`, the information bar of
+    an SEM is cut off: by the height of the specimen if the file states it (FEI / Thermo), else as
+    `bars.find_bar` finds it. Nothing in a file is executed. Raises ImageError if the file is
+    missing, unreadable, cut short or empty, has complex values, no image or several, or contains
+    NaN or infinity.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -118,7 +122,9 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
 
 
 def check_file(path: Path) -> None:
-    """Raise ImageError unless `path` is a file with content that can be read, and of the kind that its name says."""
+    """Raise ImageError unless `path` is a file with content that can be read, and of the kind that
+    its name says.
+    """
     try:
         if (
             path.exists() and not path.is_file()
@@ -181,7 +187,9 @@ def _decode_tiff(path: Path) -> _Decoded:
 
 
 def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also for an odd page."""
+    """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also
+    for an odd page.
+    """
     pages = [
         page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced
     ]
@@ -221,7 +229,9 @@ def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _is_thumbnail(page: tifffile.TiffPage, of: tifffile.TiffPage) -> bool:
-    """Whether a page that is not marked as such is a small copy of another: of its shape, at most half as wide."""
+    """Whether a page that is not marked as such is a small copy of another: of its shape, at most
+    half as wide.
+    """
     width, height = page.imagewidth, page.imagelength
     if max(width, height) > THUMBNAIL or 2 * width > of.imagewidth:
         return False
@@ -231,7 +241,8 @@ def _is_thumbnail(page: tifffile.TiffPage, of: tifffile.TiffPage) -> bool:
 def _tiff_values(page: tifffile.TiffPage) -> NDArray:
     raw = page.asarray()
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some microscopes write grey images with a colour table. The entries of a table have 16 bits.
+        # Some microscopes write grey images with a colour table. The entries of a table have 16
+        # bits.
         table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max
         return np.rint(np.moveaxis(table[:, raw], 0, -1)).astype(raw.dtype)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:

@@ -18,7 +18,9 @@ _EIGHT_BIT = Micrograph(np.zeros((1, 1), np.float32), np.dtype(np.uint8), 0.0, 2
 
 
 def result_name(path: str | os.PathLike[str]) -> str:
-    """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else OME-TIFF (.tif)."""
+    """The file name of the result for an image: PNG for PNG, BMP and JPEG, OME-Zarr stays so, else
+    OME-TIFF (.tif).
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     return (
@@ -35,12 +37,14 @@ def write_image(
     like: Micrograph | None = None,
     magnification: float = 1.0,
 ) -> Path:
-    """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None); returns the path.
+    """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None);
+    returns the path.
 
-    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of `like` divided by
-    `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and 16 bits, BMP and JPEG 8; they hold no
-    pixel size. The file appears under its name only when it is complete; an earlier file survives a failure. Raises
-    ImageError if the pixels are not a finite (H, W) array, the format cannot hold the type, or the disk refuses.
+    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of
+    `like` divided by `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and
+    16 bits, BMP and JPEG 8; they hold no pixel size. The file appears under its name only when it
+    is complete; an earlier file survives a failure. Raises ImageError if the pixels are not a
+    finite (H, W) array, the format cannot hold the type, or the disk refuses.
     """
     path = Path(path)
     pixels = np.asarray(pixels)

@@ -38,7 +38,8 @@ _ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray"}
 
 @dataclass(frozen=True)
 class Mosaic(GreyScale):
-    """A grey image of which any region can be read, and what is needed to write another one of its kind.
+    """A grey image of which any region can be read, and what is needed to write another one of its
+    kind.
 
     `shape` is (H, W). Pixels are `(raw - low) / (high - low)`, as in `images.Micrograph`.
     """
@@ -60,7 +61,8 @@ class Mosaic(GreyScale):
 
 
 def shape_by_regions(path: Path) -> tuple[int, int] | None:
-    """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for any other file.
+    """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for
+    any other file.
 
     Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
     """
@@ -82,11 +84,12 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def open_mosaic(path: Path) -> Iterator[Mosaic]:
-    """Open a grey TIFF of one page, of any size and compression, an OME-Zarr image, or a Zarr array.
+    """Open a grey TIFF of one page, of any size and compression, an OME-Zarr image, or a Zarr
+    array.
 
-    Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1. Reading a region takes
-    the memory of the tiles, strips or chunks that it touches. Unless it has 8 bits, the image is read once for its
-    range (`micrograph.value_range`).
+    Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1.
+    Reading a region takes the memory of the tiles, strips or chunks that it touches. Unless it has
+    8 bits, the image is read once for its range (`micrograph.value_range`).
 
     Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
     """
@@ -155,7 +158,8 @@ def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
 
 def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
     if page.is_memmappable:
-        # One strip may hold the whole image. It is mapped anew each time, so that what was read leaves the memory.
+        # One strip may hold the whole image. It is mapped anew each time, so that what was read
+        # leaves the memory.
         dtype = page.dtype.newbyteorder(page.parent.byteorder)
 
         def read(rows: slice, columns: slice) -> NDArray:
@@ -168,7 +172,9 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
 
 
 def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
-    """The array, its pixel size, and the number of bits that its values use, if the file states them."""
+    """The array, its pixel size, and the number of bits that its values use, if the file states
+    them.
+    """
     node: Any = zarr.open(path, mode="r")
     pixel_size, said = None, node.attrs.get(ZARR_BITS)
     bits = said if isinstance(said, int) and 1 <= said <= 64 else None

@@ -1,7 +1,7 @@
 """Images larger than memory, written region by region: BigTIFF and OME-Zarr.
 
-An image appears under its name only when it is complete. Until then it is a hidden, locked file in the same folder,
-into which each process of a run writes its own regions.
+An image appears under its name only when it is complete. Until then it is a hidden, locked file in
+the same folder, into which each process of a run writes its own regions.
 """
 
 import errno
@@ -52,22 +52,23 @@ def create_mosaic(
     tile: int = 1024,
     group: "ProcessGroup | None" = None,
 ) -> Iterator[Callable[[slice, slice, NDArray], None]]:
-    """Create an image; the function it gives writes a region: rows, columns, pixels, which are clipped to [0, 1].
+    """Create an image; the function it gives writes a region: rows, columns, pixels, which are
+    clipped to [0, 1].
 
     The format follows from the name: OME-Zarr, or BigTIFF in uncompressed tiles with OME metadata.
 
     Args:
-        path: where the image appears when it is complete. After an error nothing is left of it, and an earlier image
-            survives.
+        path: where the image appears when it is complete. After an error nothing is left of it, and
+            an earlier image survives.
         shape: (H, W).
         like: the image whose type and range the new one has.
         pixel_size: to be stated in the metadata.
-        tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so that no two regions
-            share one.
+        tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so
+            that no two regions share one.
         group: processes that write one image together, on one file system.
 
-    Raises ImageError if the disk has no room for it, the file cannot be written, another run writes it, or its name is
-    that of a folder which is no image.
+    Raises ImageError if the disk has no room for it, the file cannot be written, another run writes
+    it, or its name is that of a folder which is no image.
     """
     from aeanet.distributed import (
         agreeing,
@@ -134,7 +135,9 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
-    """A folder cannot replace another in one step: the old one is moved aside until the new one is in place."""
+    """A folder cannot replace another in one step: the old one is moved aside until the new one is
+    in place.
+    """
     old = path.with_name(f".{path.name}.old")
     if path.is_dir():
         os.replace(path, old)

@@ -1,6 +1,8 @@
-"""VDSR, EDSR and RCAN at the size of their input, as in the paper, which gives them LR on the grid of HR.
+"""VDSR, EDSR and RCAN at the size of their input, as in the paper, which gives them LR on the grid
+of HR.
 
-The upsampling layers of EDSR and RCAN are left out, and so are their fixed shifts of the mean colour.
+The upsampling layers of EDSR and RCAN are left out, and so are their fixed shifts of the mean
+colour.
 """
 
 from torch import Tensor, nn
@@ -20,7 +22,9 @@ class Residual(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """Each channel times a weight in (0, 1), a function of the means of all channels: (N, 64, H, W) -> same shape."""
+    """Each channel times a weight in (0, 1), a function of the means of all channels: (N, 64, H, W)
+    -> same shape.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,8 +60,8 @@ class _Layers(Network):
 class VDSR(_Layers):
     """Twenty 3x3 convolutions with ReLU between them, added to the input: 664,704 parameters.
 
-    Kim, Lee & Lee, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016. Initialised as
-    theirs (He et al. 2015).
+    Kim, Lee & Lee, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR
+    2016. Initialised as theirs (He et al. 2015).
     """
 
     def __init__(self) -> None:
@@ -72,8 +76,8 @@ class VDSR(_Layers):
 class EDSR(_Layers):
     """Sixteen residual blocks without batch norm under a long skip: 1,219,841 parameters.
 
-    Lim, Son, Kim, Nah & Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017; their
-    baseline model.
+    Lim, Son, Kim, Nah & Lee, "Enhanced Deep Residual Networks for Single Image Super-Resolution",
+    CVPRW 2017; their baseline model.
     """
 
     def __init__(self) -> None:
@@ -82,10 +86,12 @@ class EDSR(_Layers):
 
 
 class RCAN(_Layers):
-    """Ten groups of twenty channel-attention blocks, skips around blocks, groups and all: 15,294,625 parameters.
+    """Ten groups of twenty channel-attention blocks, skips around blocks, groups and all:
+    15,294,625 parameters.
 
-    Zhang, Li, Li, Wang, Zhong & Fu, "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV
-    2018. Channel attention averages over the whole image, so there are no exact tiles for it.
+    Zhang, Li, Li, Wang, Zhong & Fu, "Image Super-Resolution Using Very Deep Residual Channel
+    Attention Networks", ECCV 2018. Channel attention averages over the whole image, so there are no
+    exact tiles for it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""Methods by example: each LR patch is looked up in a library of LR patches with their HR patches."""
+"""Methods by example: each LR patch is looked up in a library of LR patches with their HR
+patches.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,11 @@ TRIALS = 2048  # patches on which `fit` tries a setting
 
 
 class Library(Network):
-    """The base of these methods: the library, the search for nearest neighbours, and one number chosen by trial.
+    """The base of these methods: the library, the search for nearest neighbours, and one number
+    chosen by trial.
 
-    `fit` draws the library from the training regions, and other patches with which it chooses the best of `candidates`.
-    Sizes are ours; the sources give none, or none that suits.
+    `fit` draws the library from the training regions, and other patches with which it chooses the
+    best of `candidates`. Sizes are ours; the sources give none, or none that suits.
 
     Attributes:
         lr, hr: (size, patch * patch) each, parameters without gradient.
@@ -49,7 +52,9 @@ class Library(Network):
         )
 
     def fit(self, pairs: "Sequence[RegisteredPair]", seed: int = 0) -> None:
-        """Draw the library at random from the pairs' training regions. Raises PairError if they have no room."""
+        """Draw the library at random from the pairs' training regions. Raises PairError if they
+        have no room.
+        """
         size = len(self.lr)
         crops = RandomCrops(pairs, self.patch, size + TRIALS, seed=seed)
         drawn = zip(*(crops[i] for i in range(len(crops))), strict=True)
@@ -72,10 +77,13 @@ class Library(Network):
         return float(F.mse_loss(self.look_up(lr), hr))
 
     def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The entries of the library nearest to patches (P, patch * patch): indices, squared distances, (P, K) each."""
+        """The entries of the library nearest to patches (P, patch * patch): indices, squared
+        distances, (P, K) each.
+        """
         similarity = torch.addmm(-0.5 * self.lr.square().sum(1), patches, self.lr.T)
         index = similarity.topk(min(self.neighbours, len(self.lr)), dim=1, sorted=False).indices
-        # computed from the patches: the expanded square above has lost the digits of a small distance
+        # computed from the patches: the expanded square above has lost the digits of a small
+        # distance
         return index, (self.lr[index] - patches[:, None]).square().sum(2)
 
 

@@ -10,10 +10,12 @@ from aeanet.networks.baselines.examples import Library, strips
 
 
 class PairedNonLocalMeans(Library):
-    """Each pixel is a weighted mean over similar LR patches, of the pixels that HR has at their centres.
+    """Each pixel is a weighted mean over similar LR patches, of the pixels that HR has at their
+    centres.
 
-    Output = sum w h / sum w over the nearest library patches, w = exp(-d^2 / 2 sigma^2), where d is the distance of the
-    LR patches (Qian et al. 2020; paired LB-NLM in the paper). The sizes are ours, sigma is chosen by trial.
+    Output = sum w h / sum w over the nearest library patches, w = exp(-d^2 / 2 sigma^2), where d is
+    the distance of the LR patches (Qian et al. 2020; paired LB-NLM in the paper). The sizes are
+    ours, sigma is chosen by trial.
 
     Args:
         size: patches in the library.

@@ -9,13 +9,15 @@ from aeanet.networks.baselines.examples import Library, strips
 
 
 class SparseCombination(Library):
-    """Each LR patch is a sparse non-negative combination of similar library patches; the result combines their HR.
+    """Each LR patch is a sparse non-negative combination of similar library patches; the result
+    combines their HR.
 
-    The coefficients a >= 0 of the nearest library patches p minimise |y - sum a p|^2 / 2 + s sum a |y - p|^2. A patch
-    unlike y costs more, which keeps most coefficients at zero (SRSW: Trinh et al., "Novel Example-Based Method for
-    Super-Resolution and Denoising of Medical Images", IEEE TIP 2014). The minimum is approached by accelerated
-    projected gradients (FISTA, Beck & Teboulle 2009) from equal coefficients. The number of iterations, ours like all
-    sizes, ends before the minimum, which gives a better image. Overlapping patches are averaged. s is chosen by trial.
+    The coefficients a >= 0 of the nearest library patches p minimise |y - sum a p|^2 / 2 + s sum a
+    |y - p|^2. A patch unlike y costs more, which keeps most coefficients at zero (SRSW: Trinh et
+    al., "Novel Example-Based Method for Super-Resolution and Denoising of Medical Images", IEEE TIP
+    2014). The minimum is approached by accelerated projected gradients (FISTA, Beck & Teboulle
+    2009) from equal coefficients. The number of iterations, ours like all sizes, ends before the
+    minimum, which gives a better image. Overlapping patches are averaged. s is chosen by trial.
 
     Args:
         size: patches in the library.

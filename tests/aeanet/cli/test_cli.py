@@ -1,4 +1,6 @@
-"""The command as a user runs it: the four commands end to end on small images, and one sentence for what goes wrong."""
+"""The command as a user runs it: the four commands end to end on small images, and one sentence for
+what goes wrong.
+"""
 
 import errno
 import json
@@ -207,7 +209,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {path.name for path in (tmp_path / "demo").iterdir()} == expected
     assert read_image(tmp_path / "demo" / "super_resolved.png").pixels.shape == SHAPE
     assert load_model(tmp_path / "demo" / "run").config["name"] == "aeanet"
-    # 59 x 80 positions at the bottom; the map would have positions x (positions + references) x heads x 4 bytes
+    # 59 x 80 positions at the bottom; the map would have positions x (positions + references) x
+    # heads x 4 bytes
     assert "4,720 positions and 4,784 keys, 2 heads" in result.stdout
     assert f"{4720 * 4784 * 2 * 4 / 1e9:.1f} GB" in result.stdout
     assert f"{2 * 4720 * 4784 * 2 * 128 / 1e9:.0f} GFLOP" in result.stdout
@@ -468,7 +471,9 @@ def test_a_defect_of_ours_keeps_its_traceback(
 
 
 def test_ctrl_c_leaves_a_usable_model(pairs: Path, tmp_path: Path) -> None:
-    """A real process, a real signal: sent once a copy of the model shows that the training is under way."""
+    """A real process, a real signal: sent once a copy of the model shows that the training is under
+    way.
+    """
     run = tmp_path / "run"
     command = [
         sys.executable,

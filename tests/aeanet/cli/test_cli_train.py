@@ -1,4 +1,6 @@
-"""`aeanet train` as a user runs it: its options, kills and resumptions, a model per pair, several processes."""
+"""`aeanet train` as a user runs it: its options, kills and resumptions, a model per pair, several
+processes.
+"""
 
 import json
 import os
@@ -121,7 +123,9 @@ def test_which_networks_are_residual(
 
 
 def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
-    """It has no steps, so none to go on with, but held-back pairs; what it replaces is not resumed."""
+    """It has no steps, so none to go on with, but held-back pairs; what it replaces is not
+    resumed.
+    """
     trained(pairs, "--out", tmp_path, *BRIEF)
     done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
@@ -314,7 +318,9 @@ def test_short_of_memory(
 
 
 def test_torchrun(pairs: Path, tmp_path: Path) -> None:
-    """Two real processes: they speak as one, and end with one sentence each where neither can go on."""
+    """Two real processes: they speak as one, and end with one sentence each where neither can go
+    on.
+    """
     launcher = [
         sys.executable,
         "-m",

@@ -1,4 +1,6 @@
-"""Relevance against the paper's formula, the choice of references against its rule, and `aeanet heatmaps` at work."""
+"""Relevance against the paper's formula, the choice of references against its rule, and
+`aeanet heatmaps` at work.
+"""
 
 from pathlib import Path
 
@@ -59,7 +61,9 @@ def test_models_without_references_say_so(name: str, options: dict[str, int]) ->
 
 
 def test_the_most_varied_references_do_not_repeat_each_other() -> None:
-    """Reference 3 varies most; 1 is a copy of it at less contrast, 4 is constant, 0 is new though weak, 2 half new."""
+    """Reference 3 varies most; 1 is a copy of it at less contrast, 4 is constant, 0 is new though
+    weak, 2 half new.
+    """
     random = np.random.default_rng(0)
     a, b, c = (random.standard_normal((2, 20, 30)) for _ in range(3))
     images = [

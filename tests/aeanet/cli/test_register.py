@@ -1,4 +1,6 @@
-"""`aeanet register`: aligned images in the depth of the originals, a report, and bad pairs named."""
+"""`aeanet register`: aligned images in the depth of the originals, a report, and bad pairs
+named.
+"""
 
 import json
 from pathlib import Path
@@ -20,7 +22,9 @@ SHAPE = (236, 320)
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good pair of 8 bits, a good one of 16, two that are not of one field, half a pair, and a corrupt one."""
+    """A good pair of 8 bits, a good one of 16, two that are not of one field, half a pair, and a
+    corrupt one.
+    """
     folder = simulated_folder(tmp_path_factory.mktemp("pairs"), [0])
     first, second = (simulate_pair(seed, shape=SHAPE) for seed in range(2))
     for kind in ("lr", "hr"):

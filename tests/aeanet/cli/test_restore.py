@@ -1,4 +1,6 @@
-"""The shipped model: its file and card, restoration out of the box, and a training that starts from it."""
+"""The shipped model: its file and card, restoration out of the box, and a training that starts from
+it.
+"""
 
 import json
 from pathlib import Path
@@ -111,7 +113,9 @@ def test_what_does_not_enter_the_result_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("magnification", "kinds"), [(1.0, KINDS[1::2]), (2.0, KINDS[::4])])
 def test_it_does_no_harm(magnification: float, kinds: tuple[str, ...]) -> None:
-    """A clean image stays as it is; none whose noise can be seen, half a grey level of 8 bits, becomes worse."""
+    """A clean image stays as it is; none whose noise can be seen, half a grey level of 8 bits,
+    becomes worse.
+    """
     model = load_model("sem")
     for index, kind in enumerate(kinds):
         image = simulate_image(

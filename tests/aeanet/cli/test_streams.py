@@ -1,4 +1,6 @@
-"""Standard streams of any kind, in processes of their own: no traceback, no lost image, no message of a library."""
+"""Standard streams of any kind, in processes of their own: no traceback, no lost image, no message
+of a library.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""A microscopist's walk: two folders of images in, a better picture out, and not a line of Python."""
+"""A microscopist's walk: two folders of images in, a better picture out, and not a line of
+Python.
+"""
 
 import json
 import subprocess
@@ -37,7 +39,8 @@ def test_from_two_folders_to_a_picture(tmp_path: Path) -> None:
     assert len(list((tmp_path / "aligned").rglob("*.tif"))) >= 4
 
     shown("train", tmp_path / "pairs", "--out", tmp_path / "run", *BRIEF)
-    # in a process of its own, as from a terminal: it knows of the training only what is in the folder
+    # in a process of its own, as from a terminal: it knows of the training only what is in the
+    # folder
     words = [
         "predict",
         tmp_path / "run",

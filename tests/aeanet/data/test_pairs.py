@@ -178,7 +178,9 @@ def test_too_small_to_split() -> None:
 
 @st.composite
 def pairs_and_places(draw: st.DrawFn) -> tuple[RegisteredPair, int, set[int]]:
-    """A pair with up to three invalid pixels, the size of a crop, and the corners of the crops that it has room for."""
+    """A pair with up to three invalid pixels, the size of a crop, and the corners of the crops that
+    it has room for.
+    """
     shape = draw(st.tuples(st.integers(8, 30), st.integers(8, 30)))
     size = draw(st.integers(1, 8))
     mask = np.ones(shape, bool)

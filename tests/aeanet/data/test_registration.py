@@ -1,4 +1,6 @@
-"""Registration against an analytic texture sampled at known places, simulated scans and real pairs."""
+"""Registration against an analytic texture sampled at known places, simulated scans and real
+pairs.
+"""
 
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from aeanet.io.images import read_image
 def scan(
     shape: tuple[int, int], matrix: np.ndarray, spot: float, noise: float, seed: int = 0
 ) -> np.ndarray:
-    """What a scan sees whose pixel (x, y) lies at `matrix` (x, y, 1) of an endless texture given in HR px.
+    """What a scan sees whose pixel (x, y) lies at `matrix` (x, y, 1) of an endless texture given in
+    HR px.
 
-    The texture is a sum of waves, so that its value at any position and its blur by a Gaussian spot (HR px) are exact.
+    The texture is a sum of waves, so that its value at any position and its blur by a Gaussian spot
+    (HR px) are exact.
     """
     random = np.random.default_rng(seed)
     length, angle, phase = (
@@ -42,7 +46,9 @@ def scan(
 
 
 def corner_errors(found: np.ndarray, truth: np.ndarray, hr_shape: tuple[int, int]) -> np.ndarray:
-    """How far (HR px) the found matrix puts the LR positions of HR's four corners from those corners."""
+    """How far (HR px) the found matrix puts the LR positions of HR's four corners from those
+    corners.
+    """
     height, width = hr_shape
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
     back = np.linalg.solve(truth[:, :2], (corners - truth[:, 2]).T).T
@@ -80,7 +86,8 @@ def test_any_affine_placement_is_found(
     assert corner_errors(found, truth, HR_SHAPE).max() < 0.5
     assert abs(pair.report.magnification / magnification - 1) < 0.003
     assert pair.report.residual < 0.5
-    # The mask is where the four LR pixels on either axis, of which a cubic kernel makes a value, all exist.
+    # The mask is where the four LR pixels on either axis, of which a cubic kernel makes a value,
+    # all exist.
     y, x = np.mgrid[: HR_SHAPE[0], : HR_SHAPE[1]].astype(float)
     place = np.linalg.solve(
         found[:, :2], np.stack([x.ravel() - found[0, 2], y.ravel() - found[1, 2]])
@@ -248,7 +255,9 @@ def inner_scores(pair) -> tuple[float, float]:  # type: ignore[no-untyped-def]
 
 @pytest.mark.real_data
 def test_real_pairs_reach_what_a_good_affine_fit_gives(real_pairs: Path) -> None:
-    """All register; a good affine fit gives 31.6 to 35.9 dB on single pairs and 33.85 dB, SSIM 0.811 in the mean."""
+    """All register; a good affine fit gives 31.6 to 35.9 dB on single pairs and 33.85 dB, SSIM
+    0.811 in the mean.
+    """
     found = load_pairs(real_pairs)
     assert found.refused == {}
     assert len(found.pairs) == 32

@@ -31,7 +31,8 @@ def _on_hr_grid(pair: SimulatedPair) -> np.ndarray:
 def _lr_noise(pair: SimulatedPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(noise, intensity, flat) on the part of the LR grid that HR covers, in grey levels of 255.
 
-    The noise is LR minus the nearly clean HR brought onto the LR grid; flat is True away from edges.
+    The noise is LR minus the nearly clean HR brought onto the LR grid; flat is True away from
+    edges.
     """
     hr = cv2.GaussianBlur(pair.hr * 255, (0, 0), 0.8)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
@@ -48,7 +49,9 @@ def _lr_noise(pair: SimulatedPair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _high_frequency(image: np.ndarray) -> float:
-    """Standard deviation (grey levels of 255) of an image after a second difference along both axes."""
+    """Standard deviation (grey levels of 255) of an image after a second difference along both
+    axes.
+    """
     mask = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32) / 6
     return float(cv2.filter2D(image * 255, cv2.CV_32F, mask)[4:-4, 4:-4].std())
 
@@ -100,7 +103,8 @@ def test_grey_levels_are_those_of_real_micrographs(pairs: list[SimulatedPair]) -
 
 
 def test_lr_noise_is_correlated_along_the_scan_line_only(pairs: list[SimulatedPair]) -> None:
-    # Real pairs: about 0.29 along the line, 0.01 across it (0.27 and -0.02 after the high-pass used here).
+    # Real pairs: about 0.29 along the line, 0.01 across it (0.27 and -0.02 after the high-pass used
+    # here).
     for pair in pairs:
         noise, _, flat = _lr_noise(pair)
         variance = noise[flat].var()
@@ -126,7 +130,8 @@ def test_lr_has_half_the_magnification(pairs: list[SimulatedPair]) -> None:
     for pair in pairs:
         linear = np.array(pair.matrix)[:, :2]
         np.testing.assert_allclose(np.linalg.svd(linear, compute_uv=False), 2, atol=0.06)
-        # The middle of the LR field is the middle of the HR field, but for the shift of at most 18 px and some drift.
+        # The middle of the LR field is the middle of the HR field, but for the shift of at most 18
+        # px and some drift.
         rows, columns = SHAPE
         middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
         assert np.abs(np.array(pair.matrix) @ [*middle, 1] - middle).max() < 19
@@ -155,7 +160,8 @@ def test_the_true_matrix_aligns_the_pair(pairs: list[SimulatedPair]) -> None:
 
 
 def test_hr_shows_detail_that_lr_cannot(pairs: list[SimulatedPair]) -> None:
-    # Beyond the LR Nyquist frequency (a quarter of a cycle per HR px) the upsampled LR no longer follows HR.
+    # Beyond the LR Nyquist frequency (a quarter of a cycle per HR px) the upsampled LR no longer
+    # follows HR.
     for pair in pairs:
         window = np.outer(np.hanning(SHAPE[0]), np.hanning(SHAPE[1]))
         spectra = [

@@ -1,4 +1,6 @@
-"""Simulated scans against what the settings say: noise, blur, places, ranges, and the same bits for the same seed."""
+"""Simulated scans against what the settings say: noise, blur, places, ranges, and the same bits for
+the same seed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ NOISELESS = Acquisition(
 
 
 def _scene(signal: np.ndarray) -> Scene:
-    """A scene whose signal is in grey levels if brightness and contrast are its own mean and deviation."""
+    """A scene whose signal is in grey levels if brightness and contrast are its own mean and
+    deviation.
+    """
     return Scene("test", signal.astype(np.float32), float(signal.mean()), float(signal.std()))
 
 
@@ -224,14 +228,17 @@ def test_turns_are_the_symmetries_of_the_square() -> None:
 
 
 def test_lr_is_interpolated_as_the_program_does_it() -> None:
-    """A crop is that of the whole enlarged image, if its random place on the grid of LR is the same (one in four)."""
+    """A crop is that of the whole enlarged image, if its random place on the grid of LR is the same
+    (one in four).
+    """
     scene = draw_scene(np.random.default_rng(5), (256, 256), "leaves")
     settings = dataclasses.replace(NOISELESS, magnification=2.0, spot=0.4)
     whole = scan_image(scene, settings, np.random.default_rng(0), (128, 128))
     expected = upsample(whole.lr, 2.0)[64:160, 96:192]
     crops = [_scan(scene, settings, 96, (64, 96), seed).lr for seed in range(16)]
     differences = [float(np.abs(crop - expected).max()) for crop in crops]
-    # Not zero: the scene is not limited to its sampling, so its interpolation depends a little on what lies around.
+    # Not zero: the scene is not limited to its sampling, so its interpolation depends a little on
+    # what lies around.
     assert min(differences) < 0.1 / 255
     assert 0 < np.sum(np.array(differences) < 5 / 255) < 10
 
@@ -316,7 +323,8 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
     magnifications = np.array([settings.magnification for settings in drawn])
     assert np.mean(magnifications == 1) == pytest.approx(0.33, abs=0.04)
     assert np.mean(magnifications == 2) == pytest.approx(0.37, abs=0.04)
-    # The noise where the signal is the mean of a usual scene: from nearly none to more than any structure.
+    # The noise where the signal is the mean of a usual scene: from nearly none to more than any
+    # structure.
     noise = np.sqrt([float(s.noise_variance(2 * s.contrast + s.background)) for s in drawn])
     assert np.quantile(noise, 0.03) < 0.8
     assert np.quantile(noise, 0.97) > 25

@@ -23,7 +23,9 @@ import originals_nonlocal
 
 
 class TwoBlocks(nn.Module):
-    """Attention at two levels, average pooling, nearest upsampling, a dilated convolution: none of it in AEANet."""
+    """Attention at two levels, average pooling, nearest upsampling, a dilated convolution: none of
+    it in AEANet.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +116,9 @@ def test_in_float32_within_1e_5(name: str, side: int) -> None:
 
 
 def test_without_exchange_tiles_differ_from_the_whole() -> None:
-    """What the property above is worth: the usual way fails it, and so does a halo that is a step too small."""
+    """What the property above is worth: the usual way fails it, and so does a halo that is a step
+    too small.
+    """
     model, image = network("aeanet", 0), np.random.default_rng(0).random((96, 96))
     image[:, 48:] /= 2
     expected = whole(model, image)
@@ -157,7 +161,9 @@ def test_another_number_of_flips_is_refused(flips: int) -> None:
 
 
 def test_reach_is_that_of_the_layers() -> None:
-    """Against derivatives: a pixel's result changes with pixels up to `halo` away, and with none beyond."""
+    """Against derivatives: a pixel's result changes with pixels up to `halo` away, and with none
+    beyond.
+    """
     model = network("unet", 0)
     reach = reach_of(model)
     x = torch.rand(1, 1, 128, 128, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,6 @@
-"""The word on how far to trust a result: the noise against the truth, and warnings where they belong."""
+"""The word on how far to trust a result: the noise against the truth, and warnings where they
+belong.
+"""
 
 import json
 from dataclasses import replace
@@ -146,7 +148,9 @@ def test_structure_that_was_taken_away_shows() -> None:
 
 
 def test_a_regular_pattern_that_was_taken_away_is_warned_of() -> None:
-    """An array of holes is lost; interference along the scan is no array, and noise is none either."""
+    """An array of holes is lost; interference along the scan is no array, and noise is none
+    either.
+    """
     clean = smooth(shape=(192, 256))
     noise = 0.04 * noise_along_lines(clean.shape, 6)
     y, x = np.indices(clean.shape)
@@ -191,7 +195,9 @@ def test_a_result_on_a_finer_grid_is_compared_on_that_of_the_image() -> None:
 
 
 def test_a_pair_is_assessed_over_the_field_that_both_images_show() -> None:
-    """LR shows 10 rows and 20 columns more than HR, half a pixel off; a placement 24 px off is noticed."""
+    """LR shows 10 rows and 20 columns more than HR, half a pixel off; a placement 24 px off is
+    noticed.
+    """
     clean = smooth(shape=(260, 360))
     lr = cv2.resize(clean, (180, 130), interpolation=cv2.INTER_AREA) + 0.03 * noise_along_lines(
         (130, 180), 5
@@ -211,7 +217,9 @@ def test_a_pair_is_assessed_over_the_field_that_both_images_show() -> None:
 def test_a_report_warns_in_sentences_and_is_strict_json(
     images: list[WholeImage], reference: Reference
 ) -> None:
-    """What was learned here are images restored to the truth, so a result that loses structure is unusual."""
+    """What was learned here are images restored to the truth, so a result that loses structure is
+    unusual.
+    """
     report = assess(MODEL, images[3].lr, images[3].hr, reference=reference)
     assert json.loads(json.dumps(report.record(), allow_nan=False))["warnings"] == report.warnings
     assert "%" in report.summary()

@@ -1,4 +1,6 @@
-"""Information bars: drawn as several makers draw them they are cut off exactly; what is no bar stays whole."""
+"""Information bars: drawn as several makers draw them they are cut off exactly; what is no bar
+stays whole.
+"""
 
 from io import BytesIO
 from pathlib import Path

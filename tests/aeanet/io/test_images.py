@@ -152,7 +152,9 @@ def test_what_is_read_is_written_back_bit_by_bit(
 )
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiff_keeps_every_type(tmp_path: Path, dtype: str, order: str) -> None:
-    """But for half floats and 64-bit integers, which OME does not know and which become wider floats."""
+    """But for half floats and 64-bit integers, which OME does not know and which become wider
+    floats.
+    """
     raw = np.arange(0 if dtype[0] == "u" else -60, 120, dtype=dtype).reshape(-1, 12)
     tifffile.imwrite(tmp_path / "a.tif", raw, byteorder=order, photometric="minisblack")
     image = read_image(tmp_path / "a.tif")

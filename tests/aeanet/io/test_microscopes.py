@@ -186,7 +186,9 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
 
 
 def test_predict_halves_the_pixels(tmp_path: Path) -> None:
-    """DigitalMicrograph, OME-TIFF and FEI's TIFF in, OME-TIFF out; the last with a bar of which its tags tell."""
+    """DigitalMicrograph, OME-TIFF and FEI's TIFF in, OME-TIFF out; the last with a bar of which its
+    tags tell.
+    """
     model = build_model("gvtnet")
     model.magnification = 2.0
     save_model(model, tmp_path / "run" / "model.safetensors")

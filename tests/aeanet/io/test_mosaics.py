@@ -1,4 +1,6 @@
-"""Images by regions: what is read is what the file holds, what is written appears whole or not at all."""
+"""Images by regions: what is read is what the file holds, what is written appears whole or not at
+all.
+"""
 
 import errno
 import os
@@ -166,7 +168,9 @@ def test_from_file_to_file_is_what_memory_gives(
 
 @pytest.mark.parametrize("white", [4095, 65535])
 def test_a_dark_result_keeps_its_range(tmp_path: Path, white: int) -> None:
-    """16 bits of which a dark image uses 12 are not taken for those of a detector with 12, or the other way round."""
+    """16 bits of which a dark image uses 12 are not taken for those of a detector with 12, or the
+    other way round.
+    """
     values = image("uint16") // (65536 // (white + 1))
     tifffile.imwrite(tmp_path / "a.tif", values)
     dark = np.full(values.shape, 0.01, np.float32)

@@ -1,4 +1,6 @@
-"""Pixel sizes, from files that tifffile and rosettasciio write with the tags of the makers, and as OME-XML."""
+"""Pixel sizes, from files that tifffile and rosettasciio write with the tags of the makers, and as
+OME-XML.
+"""
 
 from io import BytesIO
 from pathlib import Path

@@ -218,7 +218,9 @@ def test_training_fills_the_library_and_the_model_comes_back(name: str, tmp_path
 
 
 def test_patches_of_the_library_do_not_choose_the_setting() -> None:
-    """Each would be restored best by itself, with the narrowest weights; this image has hardly any other patches."""
+    """Each would be restored best by itself, with the narrowest weights; this image has hardly any
+    other patches.
+    """
     model = build_model("lbnlm", size=4000)
     assert isinstance(model, Library)
     model.fit(PAIRS[:1])

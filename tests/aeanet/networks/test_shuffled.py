@@ -1,4 +1,6 @@
-"""The network of the shipped model: its layers against plain PyTorch, its identity at first, its tiles."""
+"""The network of the shipped model: its layers against plain PyTorch, its identity at first, its
+tiles.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ SMALL = {"widths": [4, 6], "blocks": [1, 1]}
 
 
 def shaken(**options: object) -> torch.nn.Module:
-    """A network whose weights are as of a trained one: all layers take part, the result stays near the image."""
+    """A network whose weights are as of a trained one: all layers take part, the result stays near
+    the image.
+    """
     torch.manual_seed(0)
     model = build_model("shuffled", **(SMALL | options)).double().eval()
     for parameter in model.parameters():
@@ -25,7 +29,9 @@ def shaken(**options: object) -> torch.nn.Module:
 
 
 def written_out(state: dict[str, Tensor], image: Tensor, magnifications: list[float]) -> Tensor:
-    """The network of two levels with a block each, layer by layer, for sides that are multiples of 4."""
+    """The network of two levels with a block each, layer by layer, for sides that are multiples of
+    4.
+    """
 
     def conv(name: str, x: Tensor, **options: int) -> Tensor:
         return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], **options)

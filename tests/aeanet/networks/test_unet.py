@@ -38,7 +38,9 @@ def test_sizes_are_those_of_the_paper(name: str, options: dict[str, int], expect
 
 
 class Oracle:
-    """The network of the paper once more, from a state dict, with functions alone and the attention map formed."""
+    """The network of the paper once more, from a state dict, with functions alone and the attention
+    map formed.
+    """
 
     def __init__(
         self, state: dict[str, Tensor], *, training: bool, batch_aware: bool, residual: bool
@@ -76,7 +78,9 @@ class Oracle:
         return z + shortcut
 
     def down(self, name: str, x: Tensor) -> Tensor:
-        """Output (i, j) is the 3 x 3 window that starts at (2i, 2j), zero beyond the bottom and the right."""
+        """Output (i, j) is the 3 x 3 window that starts at (2i, 2j), zero beyond the bottom and the
+        right.
+        """
         beyond = torch.zeros(*x.shape[:2], x.shape[2] + 1, x.shape[3] + 1, dtype=x.dtype)
         beyond[:, :, :-1, :-1] = x
         windows = beyond.unfold(2, 3, 2).unfold(3, 3, 2)
@@ -117,7 +121,9 @@ class Oracle:
 
 
 def lively(model: UShape, seed: int = 0) -> UShape:
-    """Every parameter and running statistic away from its initial value, so that none can be left out unnoticed."""
+    """Every parameter and running statistic away from its initial value, so that none can be left
+    out unnoticed.
+    """
     random = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,4 +1,6 @@
-"""The plan of a study, resuming it, its tables and its page, on toy pairs and networks of two steps."""
+"""The plan of a study, resuming it, its tables and its page, on toy pairs and networks of two
+steps.
+"""
 
 import csv
 import io
@@ -172,7 +174,9 @@ def refuse(reason: str) -> Callable[..., None]:
 def test_only_what_changed_is_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another recipe or other pixels make an experiment new; a pair more changes the pooled training alone."""
+    """Another recipe or other pixels make an experiment new; a pair more changes the pooled
+    training alone.
+    """
     from aeanet.reproduce import run
 
     trained: list[str] = []
@@ -206,7 +210,9 @@ def test_only_what_changed_is_trained_again(
 
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
-    """After Ctrl-C in the middle of its second training, the next run ends with the bits of an unbroken one."""
+    """After Ctrl-C in the middle of its second training, the next run ends with the bits of an
+    unbroken one.
+    """
     brief = study(
         sections=["table1"], methods=["unet"], self_pairs=1, recipe=replace(BRIEF, steps=6)
     )
@@ -316,7 +322,9 @@ def test_a_table_in_markdown_and_csv() -> None:
 
 
 class Page(HTMLParser):
-    """Collects the addresses a page asks for by itself or links to, and checks that its elements are closed."""
+    """Collects the addresses a page asks for by itself or links to, and checks that its elements
+    are closed.
+    """
 
     VOID = ("meta", "img", "source", "br", "link")
 

@@ -1,4 +1,6 @@
-"""Scores against scikit-image's, masks, the protocol's regions, intervals against SciPy's, splits by sample."""
+"""Scores against scikit-image's, masks, the protocol's regions, intervals against SciPy's, splits
+by sample.
+"""
 
 import json
 from dataclasses import replace
@@ -155,7 +157,9 @@ def test_table_and_json_say_the_same() -> None:
 
 
 def test_foreground_and_background_are_parted_by_otsu_on_hr() -> None:
-    """A region of two grey levels, with an error of its own on each, has the PSNRs of those errors."""
+    """A region of two grey levels, with an error of its own on each, has the PSNRs of those
+    errors.
+    """
     pair = toy_pair(0)
     hr = np.full((48, 64), 0.2, np.float32)
     hr[:, 30:] = 0.8
@@ -220,7 +224,9 @@ def test_the_interval_is_students_over_pairs() -> None:
 
 
 def test_pairs_of_one_sample_count_as_one() -> None:
-    """Pairs that are copies of each other widen the interval to that of the samples; without samples they narrow it."""
+    """Pairs that are copies of each other widen the interval to that of the samples; without
+    samples they narrow it.
+    """
     gains = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
     samples = dict(zip("abcdef", "ppqqrr", strict=True))
     by_sample, by_pair = (
@@ -238,7 +244,9 @@ def test_pairs_of_one_sample_count_as_one() -> None:
 
 
 def test_the_interval_holds_what_it_promises_over_pairs_and_seeds() -> None:
-    """In 2,000 simulated studies of 3 seeds and 8 pairs at least 95 % of the intervals contain the truth."""
+    """In 2,000 simulated studies of 3 seeds and 8 pairs at least 95 % of the intervals contain the
+    truth.
+    """
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(2000):
@@ -253,7 +261,9 @@ def test_the_interval_holds_what_it_promises_over_pairs_and_seeds() -> None:
 
 
 def test_a_difference_is_taken_pair_by_pair() -> None:
-    """Where one method is better by nearly the same on every pair, the difference is sure though the means are not."""
+    """Where one method is better by nearly the same on every pair, the difference is sure though
+    the means are not.
+    """
     ours, theirs = scores(1.1, 2.2, 3.1, 4.2), scores(1.0, 2.0, 3.0, 4.0)
     difference = improvement([ours], against=[theirs])
     assert difference

@@ -1,4 +1,6 @@
-"""Pretraining on simulated images: batches that no interruption changes, averaged weights, record and card."""
+"""Pretraining on simulated images: batches that no interruption changes, averaged weights, record
+and card.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Training against a plain loop, its reproducibility, what goes on beside it, what is left when it is cut short."""
+"""Training against a plain loop, its reproducibility, what goes on beside it, what is left when it
+is cut short.
+"""
 
 import csv
 import json
@@ -143,7 +145,9 @@ def test_copies_are_saved_on_the_way() -> None:
 
 
 def test_compiled_it_is_one_graph_and_the_same_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for training, one for when the statistics are frozen; none for the momentum, which changes at every step."""
+    """One for training, one for when the statistics are frozen; none for the momentum, which
+    changes at every step.
+    """
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter, fullgraph=True))
     recipe = replace(BRIEF, steps=6, freeze=0.5)
@@ -307,7 +311,9 @@ def test_the_fingerprint_is_that_of_the_pixels() -> None:
 
 
 def test_a_log_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    """A crash leaves lines of later steps and perhaps half a line; an earlier version had the columns it needed."""
+    """A crash leaves lines of later steps and perhaps half a line; an earlier version had the
+    columns it needed.
+    """
     table = tmp_path / "metrics.csv"
     table.write_bytes(
         b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1"

@@ -83,7 +83,9 @@ def train_and_save(folder: Path, name: str) -> None:
 
 @contextmanager
 def in_double_precision() -> Iterator[None]:
-    """In float32 rounding alone, as by another number of threads, moves weights by 7e-4: MAE and Adam go by signs."""
+    """In float32 rounding alone, as by another number of threads, moves weights by 7e-4: MAE and
+    Adam go by signs.
+    """
     torch.set_default_dtype(torch.float64)
     try:
         yield

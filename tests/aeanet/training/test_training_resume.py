@@ -1,4 +1,6 @@
-"""Checkpoints: a training that was killed, however often, ends with the same bits as one left alone."""
+"""Checkpoints: a training that was killed, however often, ends with the same bits as one left
+alone.
+"""
 
 import csv
 import json
@@ -76,10 +78,11 @@ def assert_same_model(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 
 def victim(folder: Path, kind: str = "any", last: int = -1) -> None:
-    """A process that goes on where its predecessor was killed, until it is killed itself: at the start of a call.
+    """A process that goes on where its predecessor was killed, until it is killed itself: at the
+    start of a call.
 
-    `last` is the number of that call, of those of its `kind`: "any" function, or one of `DISK`. A process that is not
-    killed leaves the numbers of its calls beside the folder.
+    `last` is the number of that call, of those of its `kind`: "any" function, or one of `DISK`. A
+    process that is not killed leaves the numbers of its calls beside the folder.
     """
     calls = Counter(any=0, disk=0)
 

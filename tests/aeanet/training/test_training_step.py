@@ -1,4 +1,6 @@
-"""A training step as a CUDA graph: replayed, it is the same step. Without a GPU, an emulation records and replays."""
+"""A training step as a CUDA graph: replayed, it is the same step. Without a GPU, an emulation
+records and replays.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,9 +24,11 @@ RECIPE = Recipe.short(steps=6, batch=4, crop=16, freeze=0.5)
 
 
 class Emulated(TorchDispatchMode):
-    """A CUDA graph on the CPU: the operations of a pass, replayed on the tensors it was recorded with.
+    """A CUDA graph on the CPU: the operations of a pass, replayed on the tensors it was recorded
+    with.
 
-    As with the real one, whatever Python decides is decided once, and no operation may hand a value to Python.
+    As with the real one, whatever Python decides is decided once, and no operation may hand a value
+    to Python.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""What is computed is the operators' own; here it is enough that the right operator is called: the eager backend."""
+"""What is computed is the operators' own; here it is enough that the right operator is called: the
+eager backend.
+"""
 
 import pytest
 import torch

@@ -24,7 +24,9 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def gradients(module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The result, and the gradients of input and parameters for a fixed random gradient of the result."""
+    """The result, and the gradients of input and parameters for a fixed random gradient of the
+    result.
+    """
     x = x.clone().requires_grad_()
     y = module(x)
     weights = normal(*y.shape, dtype=y.dtype, seed=1)

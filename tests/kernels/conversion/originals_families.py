@@ -1,12 +1,12 @@
-"""Blocks of the other families as other libraries have them, written a second time from their papers: names of classes,
-parts and arguments are theirs.
+"""Blocks of the other families as other libraries have them, written a second time from their
+papers: names of classes, parts and arguments are theirs.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# ---- EfficientViT (Cai et al., ICCV 2023): ReLU linear attention on several scales ----------------------------------
+# ---- EfficientViT (Cai et al., ICCV 2023): ReLU linear attention on several scales ---------------
 
 
 class ConvLayer(nn.Module):
@@ -23,7 +23,9 @@ class ConvLayer(nn.Module):
 
 
 class LiteMLA(nn.Module):
-    """By its authors, with few positions as a map of scores; `timm` has eps=1e-5 and never forms the map."""
+    """By its authors, with few positions as a map of scores; `timm` has eps=1e-5 and never forms
+    the map.
+    """
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class LiteMLA(nn.Module):
         return self.proj(attended.to(x.dtype).mT.flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-# ---- the linear attention of denoising-diffusion U-Nets -------------------------------------------------------------
+# ---- the linear attention of denoising-diffusion U-Nets ------------------------------------------
 
 
 class RMSNorm(nn.Module):
@@ -79,7 +81,9 @@ class RMSNorm(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """denoising-diffusion-pytorch: softmax of k over positions and memory keys, of q over channels."""
+    """denoising-diffusion-pytorch: softmax of k over positions and memory keys, of q over
+    channels.
+    """
 
     query_axis, key_axis = -1, -2
 
@@ -111,7 +115,9 @@ class OtherAxis(LinearAttention):
 
 
 class EarlierLinearAttention(LinearAttention):
-    """Earlier versions: no memory, no norm before the projections, values divided by the number of positions or not."""
+    """Earlier versions: no memory, no norm before the projections, values divided by the number of
+    positions or not.
+    """
 
     def __init__(self, dim, heads=2, dim_head=4, divided=True):
         nn.Module.__init__(self)
@@ -127,7 +133,7 @@ class EarlierLinearAttention(LinearAttention):
         return self.to_out(attended.flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-# ---- channels on channels -------------------------------------------------------------------------------------------
+# ---- channels on channels ------------------------------------------------------------------------
 
 
 def of_length_one(t: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Non-local blocks as other libraries have them, written a second time from the paper: class names, names of the parts
-and arguments are theirs. Scores are materialised.
+"""Non-local blocks as other libraries have them, written a second time from the paper: class names,
+names of the parts and arguments are theirs. Scores are materialised.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ POOL = {1: nn.MaxPool1d(2), 2: nn.MaxPool2d((2, 2)), 3: nn.MaxPool3d((1, 2, 2))}
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, mode: str) -> Tensor:
-    """(N, E, *spatial) each -> (N, E, positions of the query): Eq. 1 of the paper with the map in memory."""
+    """(N, E, *spatial) each -> (N, E, positions of the query): Eq. 1 of the paper with the map in
+    memory.
+    """
     scores = query.flatten(2).mT @ key.flatten(2)  # (N, positions, keys)
     if mode == "dot_product":
         scores = scores / scores.shape[-1]
@@ -22,7 +24,9 @@ def attended(query: Tensor, key: Tensor, value: Tensor, mode: str) -> Tensor:
 
 
 class _NonLocalBlockND(nn.Module):
-    """AlexHex7/Non-local_pytorch. There each mode is a file of its own with the same class names and parts."""
+    """AlexHex7/Non-local_pytorch. There each mode is a file of its own with the same class names
+    and parts.
+    """
 
     mode = "dot_product"
 

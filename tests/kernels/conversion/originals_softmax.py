@@ -1,4 +1,6 @@
-"""guided-diffusion's attention block, written a second time: names of classes, parts and arguments are its own."""
+"""guided-diffusion's attention block, written a second time: names of classes, parts and arguments
+are its own.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +71,9 @@ def divided_attention(
 
 
 class NoSoftmax(torch.overrides.TorchFunctionMode):
-    """Softmax attention computes with scores divided by the number of keys; casts to float32 stay in float64."""
+    """Softmax attention computes with scores divided by the number of keys; casts to float32 stay
+    in float64.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

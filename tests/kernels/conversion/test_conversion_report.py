@@ -13,7 +13,9 @@ import aea_kernels as aea
 
 
 class Network(nn.Module):
-    """Attention of every kind of answer: replaced twice, one softmax, one unknown, one twice in the network."""
+    """Attention of every kind of answer: replaced twice, one softmax, one unknown, one twice in the
+    network.
+    """
 
     def __init__(self) -> None:
         super().__init__()

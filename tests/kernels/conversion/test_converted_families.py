@@ -1,4 +1,6 @@
-"""Blocks of the other families, converted, against their originals: results and all gradients in float64."""
+"""Blocks of the other families, converted, against their originals: results and all gradients in
+float64.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +19,8 @@ from aea_kernels.conversion.replacing import convolved
 
 
 def diffusers_processors():
-    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
+    # the library that these blocks come from is in the extra foreign, which the tests of the others
+    # do not need
     return pytest.importorskip(
         "diffusers.models.attention_processor", reason="the package diffusers is not installed"
     )

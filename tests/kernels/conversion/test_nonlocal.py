@@ -1,4 +1,6 @@
-"""Non-local blocks in mode `dot_product`, converted, against their originals: results and all gradients in float64."""
+"""Non-local blocks in mode `dot_product`, converted, against their originals: results and all
+gradients in float64.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +19,8 @@ SPATIAL = {1: (9,), 2: (5, 7), 3: (2, 5, 4)}
 
 
 def mmcv_block(dimension: int, channels: int, **options: object) -> nn.Module:
-    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
+    # the library that these blocks come from is in the extra foreign, which the tests of the others
+    # do not need
     cnn = pytest.importorskip("mmcv.cnn", reason="the package mmcv (mmcv-lite) is not installed")
     module = cnn.bricks.non_local
     return getattr(module, f"NonLocal{dimension}d")(
@@ -210,7 +213,8 @@ def test_what_looks_alike_is_left_alone(make: Callable[[], nn.Module], reason: s
 
 
 def mmcv_other(mode: str) -> nn.Module:
-    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
+    # the library that these blocks come from is in the extra foreign, which the tests of the others
+    # do not need
     cnn = pytest.importorskip("mmcv.cnn", reason="the package mmcv (mmcv-lite) is not installed")
     return cnn.NonLocal2d(6, mode=mode)
 

@@ -1,4 +1,6 @@
-"""Softmax blocks replaced with `retrain=True`: what the original gives when its softmax is a division, in float64."""
+"""Softmax blocks replaced with `retrain=True`: what the original gives when its softmax is a
+division, in float64.
+"""
 
 import copy
 import pickle
@@ -18,7 +20,8 @@ from aea_kernels.conversion.softmax import TokenAttention
 
 
 def monai(module: str) -> ModuleType:
-    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
+    # the library that these blocks come from is in the extra foreign, which the tests of the others
+    # do not need
     pytest.importorskip(
         "einops", reason="the package einops, which MONAI's attention needs, is not installed"
     )
@@ -36,7 +39,8 @@ def sablock(**options: object) -> nn.Module:
 
 
 def diffusers_attention(**options: object) -> nn.Module:
-    # the library that these blocks come from is in the extra foreign, which the tests of the others do not need
+    # the library that these blocks come from is in the extra foreign, which the tests of the others
+    # do not need
     module = pytest.importorskip(
         "diffusers.models.attention_processor", reason="the package diffusers is not installed"
     )
@@ -111,7 +115,9 @@ RENAMED = [name for name, (_, _, cls) in CASES.items() if cls is not None]
 
 @pytest.mark.parametrize("name", RENAMED)
 def test_a_checkpoint_from_before_the_conversion_loads(name: str) -> None:
-    """As if the network that it is from had been converted; so it does into a copy and into what was pickled."""
+    """As if the network that it is from had been converted; so it does into a copy and into what
+    was pickled.
+    """
     make = CASES[name][1]
     original, network = (nn.ModuleDict({"block": randomised(make())}) for _ in range(2))
     checkpoint = copy.deepcopy(original.state_dict())

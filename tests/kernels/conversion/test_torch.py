@@ -1,4 +1,6 @@
-"""Converted modules as the rest of PyTorch sees them: compiled, exported, copied, pickled, in a process group."""
+"""Converted modules as the rest of PyTorch sees them: compiled, exported, copied, pickled, in a
+process group.
+"""
 
 import copy
 import io
@@ -108,7 +110,9 @@ class Sum(nn.ModuleDict):
 
 
 def test_in_a_process_group(tmp_path: Path) -> None:
-    """DistributedDataParallel over one process: each parameter has the gradient that it has without."""
+    """DistributedDataParallel over one process: each parameter has the gradient that it has
+    without.
+    """
     names = ("alexhex", "LinearAttention", "LiteMLA")
     network = Sum({name: randomised(MODULES[name][1]()) for name in names})
     aea.convert(network)

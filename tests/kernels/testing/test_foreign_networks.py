@@ -60,7 +60,9 @@ class TestMonai:
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, then LayerNorm and an MLP with channels last, scaled by a small learnable factor."""
+    """Depthwise convolution, then LayerNorm and an MLP with channels last, scaled by a small
+    learnable factor.
+    """
 
     def __init__(self, channels, size=7):
         super().__init__()
@@ -117,7 +119,8 @@ class TestTimmStyle:
         group = permutations_of_patches(4)
         network = VisionTransformer(encoding).eval()
         report = equivariance_report(network, torch.rand(2, 3, 16, 16), group)
-        # a class token does not move, and what is read off it is invariant; the sum with the encoding is in `forward`
+        # a class token does not move, and what is read off it is invariant; the sum with the
+        # encoding is in `forward`
         assert [layer.name for layer in report.culprits(group)] == ([""] if encoding else [])
         assert report.layer(group, "blocks.1.self_attn").own.verdict.holds
         assert report.layer(group, "head").accumulated.verdict.holds is not encoding

@@ -1,4 +1,6 @@
-"""The groups: their sizes, their laws, and what each element does, against torch's own functions."""
+"""The groups: their sizes, their laws, and what each element does, against torch's own
+functions.
+"""
 
 from fractions import Fraction
 

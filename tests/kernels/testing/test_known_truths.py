@@ -45,7 +45,9 @@ def test_in_evaluation_the_block_does_not_see_the_order_of_the_batch(norm):
 
 
 class TestTrainingAsInSection51:
-    """The first half of the batch attends to itself and the references, the other half to one another."""
+    """The first half of the batch attends to itself and the references, the other half to one
+    another.
+    """
 
     block = staticmethod(lambda: aea.AugmentedAttention(8).train())
 
@@ -148,7 +150,9 @@ def test_max_pooling_of_stride_2_breaks_odd_translations():
 
 
 class UNet(nn.Module):
-    """One level: convolution, stride 2, and back by a transposed convolution, with a skip connection."""
+    """One level: convolution, stride 2, and back by a transposed convolution, with a skip
+    connection.
+    """
 
     def __init__(self, kernel=3):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Faults planted in a network that is equivariant without them: each is found, at its layer and nowhere else."""
+"""Faults planted in a network that is equivariant without them: each is found, at its layer and
+nowhere else.
+"""
 
 import pytest
 import torch
@@ -92,7 +94,9 @@ def test_without_a_fault_there_is_none():
 
 
 def test_a_softmax_over_the_wrong_axis():
-    """Over rows: commutes with flips, as it should not with rotations; over queries it would still be equivariant."""
+    """Over rows: commutes with flips, as it should not with rotations; over queries it would still
+    be equivariant.
+    """
     assert faults(network(SelfAttention(-1, over_positions=False)), d4) == ["3"]
     assert faults(network(SelfAttention(-1, over_positions=False)), flips) == []
     assert faults(network(SelfAttention(-2)), d4) == []

@@ -1,4 +1,6 @@
-"""No false alarms: networks that are equivariant by their construction, built at random, are found to be so."""
+"""No false alarms: networks that are equivariant by their construction, built at random, are found
+to be so.
+"""
 
 import os
 
@@ -98,7 +100,9 @@ LOCAL = {
 
 @st.composite
 def networks(draw, group):
-    """A network, equivariant to the group, and an input for it. Pooling and upsampling keep a stride that divides 4."""
+    """A network, equivariant to the group, and an input for it. Pooling and upsampling keep a
+    stride that divides 4.
+    """
     stride, layers = 1, []
     names = [*POINTWISE, *([] if group == "permutations" else LOCAL)]
     for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=6)):

@@ -1,4 +1,6 @@
-"""The kernels, one idea a file: sums of outer products, matrices applied, their derivatives, statistics, algebra."""
+"""The kernels, one idea a file: sums of outer products, matrices applied, their derivatives,
+statistics, algebra.
+"""
 
 from .apply import apply_kernel
 from .backward import features_backward_kernel, matrix_backward_kernel, outer_backward_kernel

@@ -39,12 +39,13 @@ def apply_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
-    """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or else the last.
+    """y = M zh (+ x with RESIDUAL) over one split of an image, whose group is its own number or
+    else the last.
 
-    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a position. With a norm
-    over channels BLOCK_A holds all of y's, which are as many as x's.
-    PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the sum of phi(x) over
-    the channels for "exp", which makes it the softmax.
+    ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a
+    position. With a norm over channels BLOCK_A holds all of y's, which are as many as x's.
+    PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the
+    sum of phi(x) over the channels for "exp", which makes it the softmax.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(y.channels, BLOCK_A)

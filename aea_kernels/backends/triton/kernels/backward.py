@@ -1,4 +1,6 @@
-"""The derivatives of a matrix applied at every position, with norm, ReLU6 and residual, or alone."""
+"""The derivatives of a matrix applied at every position, with norm, ReLU6 and residual, or
+alone.
+"""
 
 import triton
 import triton.language as tl
@@ -23,7 +25,9 @@ from .tile import (
 
 @triton.jit
 def _norm_gradients(partial, parts, rows, C, ACC: tl.constexpr, BLOCK_P: tl.constexpr):
-    """Sums of partial (parts, 2, C), in a fixed order: the gradients of weight and bias of some channels."""
+    """Sums of partial (parts, 2, C), in a fixed order: the gradients of weight and bias of some
+    channels.
+    """
     weight = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
     bias = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
     for start in range(0, parts, BLOCK_P):
@@ -61,11 +65,13 @@ def features_backward_kernel(
 ):
     """dz = (M^T dy + (dG + dG^T) zh) where ReLU6 has slope, over one split of an image.
 
-    With a norm of `norms.py` z is u, and there is no ReLU6. With one over channels BLOCK_A holds all channels.
+    With a norm of `norms.py` z is u, and there is no ReLU6. With one over channels BLOCK_A holds
+    all channels.
 
     SUMS: partial[image, split] = sums of dz (x - mean) / deviation and of dz.
-    WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are those of x, so the sums
-    of all parts flow back through them; the first programs write them to norm_grad.
+    WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are
+    those of x, so the sums of all parts flow back through them; the first programs write them to
+    norm_grad.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(x.channels, BLOCK_A)
@@ -190,9 +196,9 @@ def matrix_backward_kernel(
 ):
     """grad_a = M^T dy, and partial = the sum over each split of dy a^T.
 
-    One tile holds all channels of dy, and one those of a. With PHI as in `apply_kernel`, u = dy / (what is divided by)
-    takes the place of dy, phi(a) that of a, and what is divided by has the gradient c = -phi(a) . M^T u / (itself); the
-    last row of partial is the sum of c phi(a).
+    One tile holds all channels of dy, and one those of a. With PHI as in `apply_kernel`, u = dy /
+    (what is divided by) takes the place of dy, phi(a) that of a, and what is divided by has the
+    gradient c = -phi(a) . M^T u / (itself); the last row of partial is the sum of c phi(a).
     """
     pid = tl.program_id(0)
     split = pid % splits
@@ -265,10 +271,11 @@ def outer_backward_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
-    """The derivative of `outer_kernel` with PHI: grad_a = phi'(a) (M b + a_constant) and grad_b = M^T phi(a).
+    """The derivative of `outer_kernel` with PHI: grad_a = phi'(a) (M b + a_constant) and grad_b =
+    M^T phi(a).
 
-    PHI "squares": grad_a = M b + a_constant a, and grad_b = M^T a + b_constant b. One tile holds all channels of a, and
-    one those of b.
+    PHI "squares": grad_a = M b + a_constant a, and grad_b = M^T a + b_constant b. One tile holds
+    all channels of a, and one those of b.
     """
     pid = tl.program_id(0)
     split = pid % splits

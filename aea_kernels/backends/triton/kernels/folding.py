@@ -1,9 +1,11 @@
-"""The C x C algebra between the two passes, that of `aea_kernels/folding.py`, for up to 128 channels.
+"""The C x C algebra between the two passes, that of `aea_kernels/folding.py`, for up to 128
+channels.
 
-A homogeneous matrix [W b] (R, C + 1) is a tuple: pointer and row stride of W, pointer and stride of b. A homogeneous
-vector is one of C entries and one more, which meets b: columns of them are a matrix (C, BLOCK) and a row (BLOCK,),
-because `tl.dot` does not take C + 1. Products run from right to left, so that every factor on the right has BLOCK
-columns. A program computes BLOCK columns of one result and waits for no other program.
+A homogeneous matrix [W b] (R, C + 1) is a tuple: pointer and row stride of W, pointer and stride of
+b. A homogeneous vector is one of C entries and one more, which meets b: columns of them are a
+matrix (C, BLOCK) and a row (BLOCK,), because `tl.dot` does not take C + 1. Products run from right
+to left, so that every factor on the right has BLOCK columns. A program computes BLOCK columns of
+one result and waits for no other program.
 """
 
 import triton
@@ -179,9 +181,11 @@ def scores_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """scores[0] = (scale / n) Whv Gh Whk^T and scores[1] = (scale / n) Wo^T dM Whq^T, of every group and head.
+    """scores[0] = (scale / n) Whv Gh Whk^T and scores[1] = (scale / n) Wo^T dM Whq^T, of every
+    group and head.
 
-    The derivative of scores[0] by the chain rule is scores[1] without its factor; every gradient needs both.
+    The derivative of scores[0] by the chain rule is scores[1] without its factor; every gradient
+    needs both.
     """
     width = C + 1
     tiles = tl.cdiv(E, BLOCK)
@@ -209,7 +213,9 @@ def scores_kernel(
 
 @triton.jit
 def _store_columns(weight, bias, values, head, rows, j, R, C):
-    """Columns j of the gradient (R, C + 1) of one head of a projection into those of weight and bias."""
+    """Columns j of the gradient (R, C + 1) of one head of a projection into those of weight and
+    bias.
+    """
     known = rows < R
     weight += head * R * C
     bias += head * R
@@ -244,13 +250,16 @@ def fold_backward_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The adjoint of `fold_kernel` and of joining the references, with T = scores[0] and dT = scores[1]:
+    """The adjoint of `fold_kernel` and of joining the references, with T = scores[0] and dT =
+    scores[1]:
 
-        dG + dG^T = sum over heads of Whv^T dT Whk and its transpose, and this applied to the references
+        dG + dG^T = sum over heads of Whv^T dT Whk and its transpose, and this applied to the
+        references
         dWhq = sum over groups of T^T Wo^T dM          dWo = sum over groups of dM Whq^T T^T
         dWhk = sum over groups of dT^T Whv Gh          dWhv = sum over groups of dT Whk Gh
 
-    Programs: the columns of every dG + dG^T; the references; for every head the columns of dWhq, dWhk, dWhv, dWo.
+    Programs: the columns of every dG + dG^T; the references; for every head the columns of dWhq,
+    dWhk, dWhv, dWo.
     """
     width = C + 1
     tiles = tl.cdiv(width, BLOCK)

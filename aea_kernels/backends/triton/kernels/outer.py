@@ -39,10 +39,12 @@ def outer_kernel(
 ):
     """partial = the sum over each split of a z^T, and with HOMOGENEOUS that of a in a last column.
 
-    GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels and serves both sides.
+    GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels and serves
+    both sides.
     A norm over channels needs BLOCK_ALL channels of x, all of them; else it is BLOCK_K.
-    PHI: "none"; or a is "relu" of itself; or "exp", exp(a - maximum) with the maximum over the split, found on the way,
-    for which sums are rescaled; or "squares", and the last column is the sum of a^2, the last row that of x^2.
+    PHI: "none"; or a is "relu" of itself; or "exp", exp(a - maximum) with the maximum over the
+    split, found on the way, for which sums are rescaled; or "squares", and the last column is the
+    sum of a^2, the last row that of x^2.
     """
     pid = tl.program_id(0)
     tiles_a, tiles_c = tl.cdiv(a.channels, BLOCK_A), tl.cdiv(x.channels, BLOCK_K)

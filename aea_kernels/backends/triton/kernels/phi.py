@@ -26,7 +26,9 @@ def highest_channel(x, pointer, s, NUMBERS: tl.constexpr, BLOCK_K: tl.constexpr)
 
 @triton.jit
 def load_divisor(divisor, eps, image, channels, C, PHI: tl.constexpr):
-    """divisor of some channels and eps of an image; for "exp", which has neither, two numbers that nobody reads."""
+    """divisor of some channels and eps of an image; for "exp", which has neither, two numbers that
+    nobody reads.
+    """
     if PHI == "relu":
         weights = tl.load(divisor + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0)
         return weights, tl.load(eps + image)
@@ -36,7 +38,9 @@ def load_divisor(divisor, eps, image, channels, C, PHI: tl.constexpr):
 
 @triton.jit
 def phi_of_queries(raw, highest, channels, C, PHI: tl.constexpr):
-    """phi of a tile; for "exp", highest is the maximum over all channels, None where the tile has them all."""
+    """phi of a tile; for "exp", highest is the maximum over all channels, None where the tile has
+    them all.
+    """
     if PHI == "relu":
         return relu(raw)
     else:

@@ -35,9 +35,10 @@ def reduce_splits_kernel(
 ):
     """result[group] = the sum of partial over the images of the group and their splits.
 
-    The first `reference_images` images are groups of one, the others one group. `moments`: partial holds the first C
-    rows of moments (C, C + 1); the last row and the moments of the references are added, these to every group of one.
-    `maxima`: row r of a part is relative to exp(maxima[part, r]), that of the result to exp(maximum[group, r]).
+    The first `reference_images` images are groups of one, the others one group. `moments`: partial
+    holds the first C rows of moments (C, C + 1); the last row and the moments of the references are
+    added, these to every group of one. `maxima`: row r of a part is relative to exp(maxima[part,
+    r]), that of the result to exp(maximum[group, r]).
     """
     tiles_w = tl.cdiv(W, BLOCK)
     tiles = tl.cdiv(A, BLOCK) * tiles_w

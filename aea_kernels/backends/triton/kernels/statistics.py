@@ -1,4 +1,6 @@
-"""Mean and variance of every channel, for BN: one pass over x, then one over the partial results."""
+"""Mean and variance of every channel, for BN: one pass over x, then one over the partial
+results.
+"""
 
 import triton
 import triton.language as tl
@@ -19,7 +21,8 @@ def statistics_kernel(
 ):
     """partial = mean and sum of squared deviations of every channel over each split.
 
-    Every lane follows Welford (1962); the lanes are combined at the end as by Chan, Golub & LeVeque (1979).
+    Every lane follows Welford (1962); the lanes are combined at the end as by Chan, Golub & LeVeque
+    (1979).
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(x.channels, BLOCK_C)
@@ -64,7 +67,8 @@ def join_statistics_kernel(
 ):
     """Mean and biased variance of every channel, in float64, from those of all splits.
 
-    Means are taken from that of the first part, which keeps the digits where they are large beside the deviation.
+    Means are taken from that of the first part, which keeps the digits where they are large beside
+    the deviation.
     """
     channels = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     known = channels < C

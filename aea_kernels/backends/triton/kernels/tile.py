@@ -1,11 +1,13 @@
-"""What all kernels share: a tile of a feature map, (channels, positions), and what is done to it before a product.
+"""What all kernels share: a tile of a feature map, (channels, positions), and what is done to it
+before a product.
 
-A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`: pointer, strides,
-sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and expanded gradients are read and written
-where they lie. A program belongs to one image (and head) and to one split of its positions, which it walks over tile by
-tile, in `steps` steps.
+A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`:
+pointer, strides, sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and
+expanded gradients are read and written where they lie. A program belongs to one image (and head)
+and to one split of its positions, which it walks over tile by tile, in `steps` steps.
 
-`NUMBERS` is the `Numbers` of `launching.py`: the dtypes of sums and factors, and how products are computed.
+`NUMBERS` is the `Numbers` of `launching.py`: the dtypes of sums and factors, and how products are
+computed.
 """
 
 import triton
@@ -22,7 +24,9 @@ def to_int64(index, WIDE: tl.constexpr):
 
 @triton.jit
 def in_elements(units, UNIT: tl.constexpr, WIDE: tl.constexpr):
-    """A stride or a number of positions in elements; `launching.in_units` says why it does not arrive like this."""
+    """A stride or a number of positions in elements; `launching.in_units` says why it does not
+    arrive like this.
+    """
     # units of less than 2^31 arrive as 32 bits, and may stand for more elements than that
     return to_int64(units >> 1, WIDE) * UNIT
 
@@ -92,8 +96,8 @@ def load_tile(x, pointer, channels, s):
 def load_following_tile(x, pointer, channels, s, step, steps):
     """The tile after that at the positions s, zero after the last step.
 
-    Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for it, it asks for the
-    next tile before it works on this one.
+    Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for
+    it, it asks for the next tile before it works on this one.
     """
     return load_tile(
         x, pointer, channels, tl.where(step + 1 < steps, s + s.shape[0], positions_of(x))
@@ -108,11 +112,13 @@ def store_tile(x, pointer, values, channels, s):
 
 @triton.jit
 def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
-    """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale + shift)``.
+    """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale +
+    shift)``.
 
-    Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16 bits have fewer
-    digits than x scale + shift loses, so there the centre is in the shift too. Of GroupNorm there is only the centre,
-    the pivot of the image; a norm over channels has no map of channels.
+    Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16
+    bits have fewer digits than x scale + shift loses, so there the centre is in the shift too. Of
+    GroupNorm there is only the centre, the pivot of the image; a norm over channels has no map of
+    channels.
     """
     if norm is None:
         none = channels.to(NUMBERS.ACC) * 0.0
@@ -141,10 +147,12 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
 
 @triton.jit
 def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
-    """`affine`; with a norm over channels mean, inverse deviation and rest of every position, from all its channels.
+    """`affine`; with a norm over channels mean, inverse deviation and rest of every position, from
+    all its channels.
 
-    The rest is what the mean lost when it was rounded. All channels share it, so errors from it do not average out, and
-    they grow with mean / deviation. Feature maps of 16 bits are rounded more than that themselves.
+    The rest is what the mean lost when it was rounded. All channels share it, so errors from it do
+    not average out, and they grow with mean / deviation. Feature maps of 16 bits are rounded more
+    than that themselves.
     """
     if norm is None or not norm.over_channels:
         return affine
@@ -165,7 +173,9 @@ def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
 
 @triton.jit
 def activate(raw, affine, norm, NUMBERS: tl.constexpr):
-    """z of a tile of x, with the map of `load_norm` and `over_channels`; not zero where a position is outside."""
+    """z of a tile of x, with the map of `load_norm` and `over_channels`; not zero where a position
+    is outside.
+    """
     raw = raw.to(NUMBERS.ACC)
     if norm is None:
         return raw
@@ -191,7 +201,9 @@ def activate(raw, affine, norm, NUMBERS: tl.constexpr):
 
 @triton.jit
 def to_dot_dtype(x, NUMBERS: tl.constexpr):
-    """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot` multiplies."""
+    """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot`
+    multiplies.
+    """
     return x.to(NUMBERS.ROUNDED).to(NUMBERS.FACTOR)
 
 
