@@ -23,7 +23,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--every-kernel",
         action="store_true",
-        help="build every kernel for every architecture, dtype and number of channels, not only a selection (minutes)",
+        help="build every kernel for every architecture, dtype and number of channels (minutes)",
     )
     parser.addoption(
         "--device", default="cpu", help="of the kernel tests; cuda runs the kernels themselves"
@@ -37,6 +37,5 @@ def pytest_configure(config):
         os.environ["TRITON_INTERPRET"] = "1"
     else:
         torch.set_default_device(device)
-        torch.backends.cudnn.allow_tf32 = (
-            False  # float32 means float32, as in PyTorch's matrix products
-        )
+        # float32 means float32, as in PyTorch's matrix products
+        torch.backends.cudnn.allow_tf32 = False
