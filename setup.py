@@ -31,6 +31,7 @@ TEST = [
     "pytest-benchmark>=5",
     "pytest-xdist>=3.5",
     "ruff>=0.5",
+    "setuptools>=77",
 ]
 # Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose
 # non-local blocks are tested where it is installed, is left out: it wants opencv-python, which

@@ -90,12 +90,12 @@ def conversions(record: Record) -> str:
     return "\n\n".join(part for part in found if part)
 
 
-def whole_networks(record: Record, *, only: str | None = None) -> str:
-    """Time and memory of each network and pass, or only of one pass. Empty if there is none."""
+def whole_networks(record: Record) -> str:
+    """Time and memory of each network and pass. Empty if there is none."""
     head = ["network", "image", "pass", "time before", "converted", "memory before", "converted"]
     rows = []
-    for group, before, after in _pairs(record, "network"):
-        if group[1].startswith("largest") or only not in (None, group[-1]):
+    for group, before, after in pairs(record, "network"):
+        if group[1].startswith("largest"):
             continue
         times = [r.get("status") or shown_time(r["median"]) for r in (before, after)]
         memory = [f"{r['bytes'] / 1e6:,.0f} MB" if "bytes" in r else "" for r in (before, after)]
@@ -106,7 +106,7 @@ def whole_networks(record: Record, *, only: str | None = None) -> str:
 def largest_images(record: Record) -> str:
     """Side of the largest square image within a given memory. Empty if there is none."""
     rows = []
-    for (name, what, *_), before, after in _pairs(record, "network"):
+    for (name, what, *_), before, after in pairs(record, "network"):
         if what.startswith("largest"):
             sides = [r.get("status") or f"{r['side']:,} x {r['side']:,}" for r in (before, after)]
             rows.append([name, *sides])
@@ -116,7 +116,7 @@ def largest_images(record: Record) -> str:
 def single_blocks(record: Record) -> str:
     """How many times as fast each block is, forward / forward + backward; may be empty."""
     blocks: dict[str, dict[str, list[str]]] = {}
-    for (name, size, _), before, after in _pairs(record, "conversion"):
+    for (name, size, _), before, after in pairs(record, "conversion"):
         cell = blocks.setdefault(name, {}).setdefault(size, [])
         reason = before.get("status") or after.get("status")
         if reason is None:
@@ -132,7 +132,7 @@ def single_blocks(record: Record) -> str:
     return markdown(["block", *sizes], rows) if rows else ""
 
 
-def _pairs(record: Record, suite: str) -> list[tuple[list[str], dict[str, Any], dict[str, Any]]]:
+def pairs(record: Record, suite: str) -> list[tuple[list[str], dict[str, Any], dict[str, Any]]]:
     """The groups of a suite: the parts of its name, and what was measured before and after."""
     missing = {"status": "not measured"}
     return [

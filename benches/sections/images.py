@@ -10,7 +10,7 @@ from aeanet.networks.registry import SHIPPED_FOLDER
 from aeanet.training import Recipe
 
 from ..denoising.scores import Scores
-from ..denoising.table import section, short_table
+from ..denoising.table import section, short_table, unseen
 from ..report import markdown
 from .records import RESULTS, read
 
@@ -24,7 +24,7 @@ def sem_sentence() -> str:
     psnr, ssim = (statistics.fmean(s[name] for s in real) for name in ("delta_psnr", "delta_ssim"))
     return (
         f"This simulated image, which the model has not seen, gains {example['delta_psnr']:+.2f} "
-        f"dB PSNR and {example['delta_ssim']:+.3f} SSIM\nover bicubic interpolation. On "
+        f"dB PSNR and {example['delta_ssim']:+.3f} SSIM over bicubic interpolation. On "
         f"{len(real)} real SEM pairs, none of which it was trained on, it gains {psnr:+.2f} dB "
         f"and {ssim:+.3f}."
     )
@@ -32,7 +32,12 @@ def sem_sentence() -> str:
 
 def restoring_table() -> str:
     """Gains of other methods and of the shipped model on real pairs."""
-    return short_table(Scores.read(RESULTS / "denoising.json"))
+    scores = Scores.read(RESULTS / "denoising.json")
+    return (
+        f"**Images.** Gain over bicubic interpolation on {len(unseen(scores))} real pairs that "
+        f"none of the networks was trained on. The other methods have the strength that is best "
+        f"on such images.\n\n{short_table(scores)}"
+    )
 
 
 def demo_sentence() -> str:

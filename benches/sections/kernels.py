@@ -25,34 +25,46 @@ def attention_table() -> str:
     """Time of the block on a CPU, forward and with its gradients."""
     record = read("cpu")
     forward, both = (record["groups"][group] for group in (FORWARD, BOTH))
+    names = [name for name in forward if "median" in forward[name]]
     rows = [
-        [report.contender(name), _time(forward[name]), _time(both[name])]
-        for name in forward
-        if "median" in forward[name]
+        ["forward", *(_time(forward[name]) for name in names)],
+        ["forward + backward", *(_time(both[name]) for name in names)],
     ]
     (needed,) = {result["status"] for result in forward.values() if "status" in result}
-    table = report.markdown(["block", "forward", "forward + backward"], rows)
     return (
-        f"A map of {BOTTOM}, {_machine(record)}. Attention as the equations are written cannot "
-        f"run there: {needed}.\n\n{table}"
+        f"**Attention.** The block (*aea*) and the same block as one writes it in PyTorch (*plain "
+        f"eager*), {BOTTOM}, {_machine(record)}. As the equations are written it cannot run "
+        f"there: {needed}.\n\n"
+        f"{report.markdown(['', *map(report.contender, names)], rows)}"
     )
 
 
 def converting_table() -> str:
     """Whole networks before and after the conversion, forward."""
     record = read("cpu-networks")
-    return f"Prediction, {_machine(record)}.\n\n{report.whole_networks(record, only='forward')}"
+    head, times, memory = [""], ["time"], ["memory"]
+    for (name, size, *rest), before, after in report.pairs(record, "network"):
+        if rest == ["forward"] and name not in (column.partition(",")[0] for column in head):
+            head.append(f"{name}, {size}")
+            times.append(f"{_time(before)} → {_time(after)}")
+            memory.append(f"{_megabytes(before)} → {_megabytes(after)} MB")
+    return (
+        f"**Networks with attention in them.** Prediction before → after the conversion, "
+        f"{_machine(record)}. MONAI's DiffusionModelUNet had softmax attention.\n\n"
+        f"{report.markdown(head, [times, memory])}"
+    )
 
 
 def symmetries_table() -> str:
     """Which symmetries hold for well-known attention blocks."""
-    record = read("symmetries")
-    groups = list(next(iter(record["networks"].values())))
-    rows = [
-        [network, *(_symmetry(found[group]) for group in groups)]
-        for network, found in record["networks"].items()
-    ]
-    return report.markdown(["network", *groups], rows)
+    networks = read("symmetries")["networks"]
+    groups = list(next(iter(networks.values())))
+    rows = [[group, *(_symmetry(found[group]) for found in networks.values())] for group in groups]
+    return (
+        "**Symmetries.** What the report says of networks with random weights. In training the "
+        "block lets the images of a batch attend to one another, as the paper has it.\n\n"
+        f"{report.markdown(['', *networks], rows)}"
+    )
 
 
 def _symmetry(found: dict[str, Any]) -> str:
@@ -66,6 +78,10 @@ def _symmetry(found: dict[str, Any]) -> str:
 
 def _time(result: dict[str, Any]) -> str:
     return report.shown_time(result["median"])
+
+
+def _megabytes(result: dict[str, Any]) -> str:
+    return f"{result['bytes'] / 1e6:,.0f}"
 
 
 def _machine(record: dict[str, Any]) -> str:
