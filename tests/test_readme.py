@@ -37,8 +37,13 @@ README = TEXTS["README.md"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROSE = {page: FENCED.sub("", text) for page, text in TEXTS.items()}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-FOREIGN = {"monai": ("monai", "einops"), "mmcv": ("mmcv",)}
-"""What a block that imports from such a library needs."""
+NEEDS = {
+    "from monai": ("monai", "einops"),
+    "from mmcv": ("mmcv",),
+    "import triton": ("triton",),
+    'device="h200"': ("triton",),
+}
+"""What a block with these words needs."""
 
 
 def blocks(kind: str) -> dict[str, str]:
@@ -81,17 +86,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("place", SCRIPTS)
 def test_a_python_block_runs(place: str, folder: Path) -> None:
-    for library, packages in FOREIGN.items():
-        if f"from {library}" not in SCRIPTS[place]:
-            continue
-        for package in packages:
+    for words, packages in NEEDS.items():
+        for package in packages if words in SCRIPTS[place] else ():
             reason = f"the package {package} is not installed"
             pytest.importorskip(package, reason=reason, exc_type=ImportError)
 
     block = folder / "block.py"
     block.write_text(SCRIPTS[place], encoding="utf-8")
     if "import triton" in SCRIPTS[place]:
-        pytest.importorskip("triton", reason="the package triton is not installed")
         compile_outside_the_interpreter(block)
     else:
         runpy.run_path(str(block))
