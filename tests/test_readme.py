@@ -229,6 +229,21 @@ def test_a_name_in_the_text_exists(name: str) -> None:
         pkgutil.resolve_name(re.sub(r"^aea\.", "aea_kernels.", name))
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_place_in_the_text_exists(page: str) -> None:
+    """Paths from the top, anywhere; in tables also files and folders beside the page."""
+    from_top = re.compile(r"(aea_kernels|aeanet|benches|tests)/[\w./]*")
+    places = [word for p, code in INLINE if p == page for word in code.split()]
+    missing = [word for word in places if from_top.fullmatch(word) and not (ROOT / word).exists()]
+
+    beside = (ROOT / page).parent
+    for row in re.findall(r"^\|.*$", PROSE[page], re.MULTILINE):
+        for name in re.findall(r"`([\w./]+(?:/|\.py))`", row):
+            if not (beside / name).exists() and not (ROOT / name).exists():
+                missing.append(name)
+    assert missing == []
+
+
 def test_every_device_that_can_be_planned_for_is_named() -> None:
     with pytest.raises(ValueError, match="expected one of") as error:
         aea.explain((1, 1, 1, 1), device="abacus")
