@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..block.spec import Projections
+from ..block.function import attention_block
+from ..block.spec import Norm, Projections
 from ..core.dtypes import acc_dtype, without_autocast
-from ..functional import attend, attention_block, summarize
+from ..functional import attend, summarize
 from ..nn import AugmentedAttention
 from ..summary import KeySummary
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise, positions
@@ -70,7 +71,7 @@ class NonLocal(Converted):
         (query, query_bias), key, value = (_weight_and_bias(conv) for conv in inner)
         if parts.pool is None and not elsewhere:
             projections = Projections(query, query_bias, *key, *value, weight, bias)
-            return attention_block(x, None, projections, None, heads=1, scale=1.0)[0]
+            return attention_block(x, Norm(), projections, None, heads=1, scale=1.0)[0]
         summary = self.cast_keys(x) if elsewhere else self.summarize(x)
         with without_autocast(x.device):
             wide = [t.to(summary.state.dtype) for t in (weight, bias, query, query_bias)]

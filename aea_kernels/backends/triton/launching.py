@@ -14,6 +14,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import multiplication
 from . import tiles
@@ -213,30 +214,32 @@ class Matrix(NamedTuple):
     column_stride: int
 
 
-class Norm(NamedTuple):
-    """BN as kernels take it, (C,) each."""
+class BatchPrologue(NamedTuple):
+    """BN and ReLU6 as kernels take them, (C,) each."""
 
     weight: Tensor
     bias: Tensor
     mean: Tensor
     variance: Tensor
-    eps: float
+    eps: Any
+    """A constexpr."""
     kind: Any
     """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
-    """Whether a position needs all its channels."""
+    """Whether a position needs all its channels, as a constexpr."""
 
 
-class Normalisation(NamedTuple):
-    """A norm of `norms.py` as kernels take it: what makes u of x."""
+class PlainPrologue(NamedTuple):
+    """What makes u of x without an activation, as kernels take it."""
 
     pivot: Tensor
     """(images, C), contiguous, with GroupNorm; else any tensor."""
-    eps: float
+    eps: Any
     kind: Any
-    """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
-    """Whether a position needs all its channels."""
+
+
+Prologue = BatchPrologue | PlainPrologue | None
 
 
 def in_units(number: int, unit: int) -> int:
@@ -307,20 +310,18 @@ def _described(
     )
 
 
-def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
-    """`norm` of a primitive, [weight, bias, mean, variance] or []."""
-    if not norm:
+def prologue_of(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Prologue:
+    """The prologue of a primitive, for feature maps x; None where u = x."""
+    if kind == "none":
         return None
-    weight, bias, mean, variance = contiguous(norm)
-    return Norm(weight, bias, mean, variance, _constant(eps), *_kind("batch"))
-
-
-def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
-    """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
+    constants = _constant(eps), *_kind(kind)
+    if kind == "batch":
+        weight, bias, mean, variance = contiguous(parameters)
+        return BatchPrologue(weight, bias, mean, variance, *constants)
     # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel
     # reads
-    pivot = x if pivot is None else pivot.expand(x.shape[:2]).contiguous()
-    return Normalisation(pivot, _constant(eps), *_kind(kind))
+    pivot = parameters[0].expand(x.shape[:2]).contiguous() if parameters else x
+    return PlainPrologue(pivot, *constants)
 
 
 @lru_cache
@@ -331,7 +332,7 @@ def _constant(value: float) -> Any:
 @lru_cache
 def _kind(name: str) -> tuple[Any, Any]:
     """`kind` and `over_channels` of a norm."""
-    return getattr(tile, name.upper()), tl.constexpr(name in ("layer", "rms"))
+    return getattr(tile, name.upper()), tl.constexpr(name in OVER_CHANNELS)
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -200,6 +200,15 @@ def activate(raw, affine, norm, NUMBERS: tl.constexpr):
 
 
 @triton.jit
+def zero_outside(z, x, s, norm):
+    """z, zero at the positions s that are outside of x; without a norm it is zero there already."""
+    if norm is None:
+        return z
+    else:
+        return tl.where((s < positions_of(x))[None, :], z, 0.0)
+
+
+@triton.jit
 def to_dot_dtype(x, NUMBERS: tl.constexpr):
     """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot`
     multiplies.
@@ -212,3 +221,23 @@ def matmul(a, b, result, NUMBERS: tl.constexpr):
     """result + a b, the factors rounded to the dtype of the feature maps."""
     a, b = to_dot_dtype(a, NUMBERS), to_dot_dtype(b, NUMBERS)
     return tl.dot(a, b, result, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
+
+
+@triton.jit
+def load_matrix(matrix, group, rows, columns, R, C, NUMBERS: tl.constexpr):
+    """Some rows and columns of one of the matrices (R, C) of a `Matrix`, as a factor of a product;
+    zero outside.
+    """
+    pointer = matrix.pointer + group.to(tl.int64) * matrix.group_stride
+    pointers = pointer + rows[:, None] * matrix.row_stride + columns[None, :] * matrix.column_stride
+    inside = (rows < R)[:, None] & (columns < C)[None, :]
+    return to_dot_dtype(tl.load(pointers, mask=inside, other=0.0), NUMBERS)
+
+
+@triton.jit
+def load_transposed(matrix, group, rows, columns, R, C, NUMBERS: tl.constexpr):
+    """`load_matrix` of the transposed matrices, which are (R, C)."""
+    pointer = matrix.pointer + group.to(tl.int64) * matrix.group_stride
+    pointers = pointer + rows[:, None] * matrix.column_stride + columns[None, :] * matrix.row_stride
+    inside = (rows < R)[:, None] & (columns < C)[None, :]
+    return to_dot_dtype(tl.load(pointers, mask=inside, other=0.0), NUMBERS)
