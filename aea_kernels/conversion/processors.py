@@ -134,7 +134,3 @@ def swap_sana(module: Any) -> list[NewAttribute]:
     if isinstance(before, nn.Module):
         raise LeftAloneError("its processor has weights of its own")
     return [NewAttribute(module, "processor", ReluAttentionProcessor(parts), before)]
-
-
-def probe_tokens(module: Any) -> tuple[Tensor]:
-    return (torch.randn(6, 7, module.to_q.in_features, dtype=torch.float64),)

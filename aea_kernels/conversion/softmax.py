@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from ..core.dtypes import acc_dtype
 from ..nn import AugmentedAttention
 from .checkpoints import Rows, Sources, origin_of
-from .families import no_dropout
 from .processors import SANA, LinearAttentionProcessor
-from .replacing import Become, Change, LeftAloneError, NewAttribute, OtherKindError, pointwise
+from .replacing import (
+    Become,
+    Change,
+    LeftAloneError,
+    NewAttribute,
+    OtherKindError,
+    no_dropout,
+    pointwise,
+)
 
 
 class TokenAttention(AugmentedAttention):

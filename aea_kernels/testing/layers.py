@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.float64 import everything_in_float64, tensors_in
 from .causes import likely_cause
 from .errors import UnmeasurableError, finite_maximum, rounding_error
 from .interior import reach, with_nan
@@ -30,7 +31,7 @@ from .measure import (
     require_determinism,
 )
 from .own import own_error
-from .precision import call, call_in_float64, copied, everything_in_float64, tensors_in
+from .precision import call, call_in_float64, copied
 from .symmetry import Element, Group
 from .tracing import Call, traced
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..core.float64 import map_tensors, tensors_in
 from .errors import Difference, UnmeasurableError, finite_maximum
 from .interior import reach, with_nan
 from .layouts import Frame, Layout, layouts, strides_of
 from .measure import NotMeasured, Outcome, compare
-from .precision import map_tensors, one_line, tensors_in
+from .precision import one_line
 from .symmetry import Element, UndefinedActionError
 from .tracing import Call, answers
 
@@ -182,6 +183,8 @@ def _call_transformed(
         )
 
     def layout_of(t: Tensor) -> Layout | None:
+        if not t.is_floating_point():
+            return None
         usable = _first(seen.hints.get(places[id(t)]), _first(layout, layouts(t.shape, frame)))
         return next(iter(usable), None)
 

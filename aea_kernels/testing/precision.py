@@ -6,46 +6,16 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..core.float64 import everything_in_float64
 from .errors import UnmeasurableError
 
 Function = Callable[..., Any]
-
-
-class _NothingBelowFloat64(TorchDispatchMode):
-    """Casts to a narrower floating-point type, such as a softmax's `.float()`, become casts to
-    float64.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        dtype = kwargs.get("dtype")
-        if (
-            func is torch.ops.aten._to_copy.default
-            and dtype is not None
-            and dtype.is_floating_point
-        ):
-            kwargs["dtype"] = torch.float64
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def everything_in_float64() -> Iterator[None]:
-    """New tensors are float64, and no cast leaves it."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _NothingBelowFloat64():
-            yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 def module_of(fn: Function) -> nn.Module | None:
@@ -116,25 +86,3 @@ def call_in_float64(fn: Function, x: Tensor) -> Tensor | None:
 def one_line(error: Exception) -> str:
     """The first line of the error's message, without its full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """The floating-point tensors in a nest of tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value] if value.is_floating_point() else []
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return [t for v in value for t in tensors_in(v)] if isinstance(value, list | tuple) else []
-
-
-def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same nest with every floating-point tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value) if value.is_floating_point() else value
-    if isinstance(value, Mapping):
-        return {k: map_tensors(change, v) for k, v in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(change, v) for v in value))
-    if isinstance(value, list | tuple):
-        return type(value)(map_tensors(change, v) for v in value)
-    return value

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.float64 import map_tensors, tensors_in
 from .layouts import Layout
-from .precision import map_tensors, tensors_in
 
 
 @dataclass
