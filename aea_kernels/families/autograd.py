@@ -6,6 +6,7 @@ plain operations, with copies of the feature maps' size. So does all that torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,9 +18,29 @@ from ..core.transforms import Function
 from . import ops
 
 
-def phi_of(x: Tensor, maximum: Tensor | None) -> Tensor:
-    """phi(x), "exp" with a maximum that broadcasts to x, else "relu", in plain operations."""
-    return torch.relu(x) if maximum is None else (x - maximum).exp()
+def plain_gradients(
+    function: type[Function], ctx: Any, inputs: tuple[Any, ...], grads: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a Function's inputs, which have derivatives in turn; None where none is
+    needed.
+
+    Args:
+        function: whose `plain` is differentiated.
+        ctx: of its backward.
+        inputs: all of them, tensors or not.
+        grads: of its outputs that are differentiable, the first ones.
+    """
+    with torch.enable_grad(), without_autocast(grads[0].device):
+        # views: an input may have been computed from another one, whose gradient that is not
+        needed = ctx.needs_input_grad
+        views = [t.view_as(t) if n else t for t, n in zip(inputs, needed, strict=True)]
+        outputs = function.plain(*views)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        kept = [(y, grad) for y, grad in zip(outputs, grads, strict=False) if y.requires_grad]
+        outputs, grads = zip(*kept, strict=True)
+        wanted = [view for view, n in zip(views, needed, strict=True) if n]
+        found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
+    return tuple(next(found) if n else None for n in needed)
 
 
 class PhiOuterSum(Function):
@@ -41,30 +62,23 @@ class PhiOuterSum(Function):
     @staticmethod
     def backward(ctx: Any, grad_sums: Tensor, _maximum_grad: Tensor) -> tuple[Tensor | None, ...]:
         key, value, maximum = ctx.saved_tensors
-        if not differentiable(grad_sums):
-            return (
-                *ops.phi_outer_sum_backward(grad_sums, key, value, maximum, ctx.phi, ctx.backend),
-                None,
-                None,
-            )
-        k, v = key.to(grad_sums.dtype), value.to(grad_sums.dtype)
-        phi = phi_of(k, _finite(maximum)[:, :, None] if ctx.phi == "exp" else None)
-        slope = phi if ctx.phi == "exp" else (k > 0).to(k.dtype)
-        with without_autocast(k.device):
-            grad_key = slope * (v @ grad_sums[..., :-1].mT + grad_sums[:, :, None, :, -1])
-            grad_value = phi @ grad_sums[..., :-1]
-        return grad_key.to(key.dtype), grad_value.to(value.dtype), None, None
+        if differentiable(grad_sums):
+            inputs = (key, value, ctx.phi, ctx.backend)
+            return plain_gradients(PhiOuterSum, ctx, inputs, [grad_sums])
+        rest = (key, value, maximum, ctx.phi, ctx.backend)
+        return *ops.phi_outer_sum_backward(grad_sums, *rest), None, None
 
     @staticmethod
     def plain(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
         k, v = (t.to(acc_dtype(key.dtype)) for t in (key, value))
-        lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
-        maximum = (
-            torch.cat([lowest, k.detach()], 2).amax(2)
-            if phi == "exp"
-            else k.new_empty(*k.shape[:2], 0)
-        )
-        scores = phi_of(k, _finite(maximum)[:, :, None] if phi == "exp" else None)
+        if phi == "relu":
+            maximum, scores = k.new_empty(*k.shape[:2], 0), torch.relu(k)
+        else:
+            lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
+            maximum = torch.cat([lowest, k.detach()], 2).amax(2)
+            # without positions it is -inf, and exp(x - maximum) would be NaN
+            finite = maximum.masked_fill(maximum == -torch.inf, 0)
+            scores = (k - finite[:, :, None]).exp()
         return scores.mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
 
 
@@ -85,37 +99,17 @@ class PhiApply(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         query, matrix = ctx.saved_tensors
-        if not differentiable(grad_output):
-            grads = ops.phi_apply_backward(
-                grad_output, query, matrix, ctx.phi, ctx.eps, ctx.backend
-            )
-            return *grads, None, None, None
-        q, above = query.to(matrix.dtype), grad_output.to(matrix.dtype)
-        with without_autocast(q.device):
-            if ctx.phi == "exp":
-                phi = slope = phi_of(q, q.detach().amax(-1, keepdim=True))
-                linear, weights, total = (
-                    matrix,
-                    torch.ones_like(matrix[..., :1]),
-                    phi.sum(-1, keepdim=True),
-                )
-            else:
-                phi, slope = phi_of(q, None), (q > 0).to(q.dtype)
-                linear, weights = matrix[..., :-1], matrix[..., -1:]
-                total = phi @ weights + ctx.eps
-            above = above / total
-            through = above @ linear.mT  # (B, H, N, E)
-            common = -(phi * through).sum(-1, keepdim=True) / total
-            grad_query = slope * (through + common * weights.mT)
-            above = above if ctx.phi == "exp" else torch.cat([above, common], -1)
-            return grad_query.to(query.dtype), phi.mT @ above, None, None, None
+        rest = (query, matrix, ctx.phi, ctx.eps, ctx.backend)
+        if differentiable(grad_output):
+            return plain_gradients(PhiApply, ctx, rest, [grad_output])
+        return *ops.phi_apply_backward(grad_output, *rest), None, None, None
 
     @staticmethod
     def plain(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
         q = query.to(matrix.dtype)
         if phi == "exp":
             return (q.softmax(-1) @ matrix).to(query.dtype)
-        scores = phi_of(q, None) @ matrix
+        scores = torch.relu(q) @ matrix
         return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
 
 
@@ -136,14 +130,9 @@ class OuterSumAndSquares(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        product, a_squares, b_squares = grads
-        if not differentiable(product):
-            grad_a, grad_b = ops.outer_sum_and_squares_backward(*grads, a, b, ctx.backend)
-        else:
-            wide_a, wide_b = a.to(product.dtype), b.to(product.dtype)
-            with without_autocast(a.device):
-                grad_a = (wide_b @ product.mT + 2 * wide_a * a_squares[:, :, None]).to(a.dtype)
-                grad_b = (wide_a @ product + 2 * wide_b * b_squares[:, :, None]).to(b.dtype)
+        if differentiable(grads[0]):
+            return plain_gradients(OuterSumAndSquares, ctx, (a, b, ctx.backend), grads)
+        grad_a, grad_b = ops.outer_sum_and_squares_backward(*grads, a, b, ctx.backend)
         needs_a, needs_b, _ = ctx.needs_input_grad
         return grad_a if needs_a else None, grad_b if needs_b else None, None
 
@@ -151,10 +140,3 @@ class OuterSumAndSquares(Function):
     def plain(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
         wide_a, wide_b = (t.to(acc_dtype(a.dtype)) for t in (a, b))
         return wide_a.mT @ wide_b, wide_a.square().sum(-2), wide_b.square().sum(-2)
-
-
-def _finite(maximum: Tensor) -> Tensor:
-    """0 where the maximum is -inf, that of no positions, so that exp(x - maximum) is no exponential
-    of NaN.
-    """
-    return maximum.masked_fill(maximum == -torch.inf, 0)

@@ -1,4 +1,4 @@
-"""One function in two precisions: as it is, and in float64, on copies that leave the original as it
+"""Calls of a function: as it is, in float64, and twice, on copies that leave the original as it
 was.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.float64 import everything_in_float64
-from .errors import UnmeasurableError
+from .errors import ONLY_WORKING, UnmeasurableError, difference, finite_maximum, rounding_error
 
 Function = Callable[..., Any]
 
@@ -68,7 +69,8 @@ def call(fn: Function, x: Tensor) -> Tensor:
         ) from error
     if not isinstance(output, Tensor):
         raise UnmeasurableError(
-            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of your own"
+            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of "
+            "your own"
         )
     return output.detach()
 
@@ -86,3 +88,51 @@ def call_in_float64(fn: Function, x: Tensor) -> Tensor | None:
 def one_line(error: Exception) -> str:
     """The first line of the error's message, without its full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def require_determinism(fn: Function, x: Tensor) -> None:
+    """Raise UnmeasurableError where two calls on the same input differ by more than rounding."""
+    before = _random_state(x)
+    first = call(fn, x)
+    after = _random_state(x)
+    second = call(fn, x)
+    if first.shape != second.shape:
+        raise UnmeasurableError(
+            "fn changes its shape from call to call on one input: "
+            f"{tuple(first.shape)}, then {tuple(second.shape)}"
+        )
+    apart = difference(second, first, finite_maximum([x])).relative
+    if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
+        return
+
+    differ = f"two calls on the same input differ by {apart:.2g}"
+    if torch.equal(before, after):
+        raise UnmeasurableError(
+            f"fn is not deterministic: {differ}, and it draws no random numbers from torch, so it "
+            "keeps a state between calls or draws them elsewhere"
+        )
+    raise UnmeasurableError(_random_numbers(fn, differ))
+
+
+def _random_state(x: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def _random_numbers(fn: Function, differ: str) -> str:
+    """Says where random numbers come from: layers in training mode that look as if they dropped
+    something, or else the function itself.
+    """
+    where, remedy = "", "fix their seed within fn"
+    module = module_of(fn)
+    if module is not None:
+        random_layers = [
+            f"{name or type(part).__name__!r}"
+            for name, part in module.named_modules()
+            if part.training and "drop" in type(part).__name__.lower()
+        ]
+        where = f" in {', '.join(random_layers)}" if random_layers else ""
+        if module.training:
+            remedy = "it is in training mode, so call eval() first"
+    return (
+        f"fn draws random numbers{where}: {differ}, which says nothing about its symmetry; {remedy}"
+    )
