@@ -24,7 +24,7 @@ def probe_map(module: Any) -> Tensor:
 
 
 def probe_tokens(module: Any) -> Tensor:
-    """A few tokens (N, positions, C), of which a batch that a guided SANA splits in two or three."""
+    """A few tokens (N, positions, C), of a batch that guided SANA can split in two or three."""
     first = module.to_q if hasattr(module, "to_q") else module.qkv
     return torch.randn(6, 7, first.in_features, dtype=torch.float64)
 
