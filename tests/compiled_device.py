@@ -79,6 +79,8 @@ class CompiledDevice:
         sanitize = import_module("ttsem.sanitize")
         self.session = sanitize.session(cuda_is_cpu=False)
         self.state = self.session.__enter__()
+        # kernels alone believe that there is a GPU: torch.compile asks torch.cuda too
+        import_module("ttsem._fakedriver").unstub_torch_cuda()
         jit = import_module("triton.runtime.jit").JITFunction
         run = jit.run
 
