@@ -139,6 +139,8 @@ def _tiles_of_16_bits(
         return Tiles(block, deep, positions, warps, stages, programs)
     if hopper and aligned and not sliced:
         return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
+    if hopper and block == 128 and not aligned and not sliced:
+        return Tiles(block, deep, 16, warps, 1, 1)  # of 32 positions Triton 3.8 spills with BN
     if hopper or block < 128:
         return Tiles(block, deep, 32, warps, 2 if sliced else 1, 1)
     return Tiles(block, 32, 32, warps, 2, 1) if aligned else Tiles(block, 32, 16, warps, 1, 1)
