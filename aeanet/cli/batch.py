@@ -39,7 +39,7 @@ def restore_images(
     `inference.files.restore_file`.
     """
     from aeanet.distributed import TILES_PATIENCE, all_processes
-    from aeanet.inference.flips import Flips
+    from aeanet.imaging.flips import Flips
     from aeanet.inference.prediction import compile_parts, known_magnification
     from aeanet.inference.tiling import check_side, reach_of
     from aeanet.networks.registry import load_model, to_device
@@ -83,7 +83,7 @@ def restore_all(
         images: LR micrographs; a path given twice is restored once.
         folder: for the results (`io.images.result_name`); it is made if it is not there.
         overwrite: replace results that are already there.
-        trust: say of each image how noisy it is, and warn of what is unusual (`inference.trust`).
+        trust: say of each image how noisy it is, and warn of what is unusual (`trust`).
         residual: write what was taken away beside each result, as NAME-residual.
         group: processes that share the tiles of each image; an error of one of them is one of all.
         options: of `inference.files.restore_file`.
@@ -151,8 +151,8 @@ def say_trust(
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to
     `picture`.
     """
-    from aeanet.inference.trust import assess, write_residual
-    from aeanet.inference.trust.residual import residual
+    from aeanet.trust import assess, write_residual
+    from aeanet.trust.residual import residual
 
     found = assess(model, image, restored)
     note(f"{name}: {found.summary()}")

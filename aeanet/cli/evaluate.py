@@ -157,9 +157,9 @@ def score_all(
     """
     from aeanet.data.pairs import find_pairs
     from aeanet.figures import draw_comparison
-    from aeanet.inference.trust import assess_pair
     from aeanet.io.images import read_image
     from aeanet.scoring import evaluation
+    from aeanet.trust import assess_pair
 
     evaluations: list[evaluation.Evaluation] = []
     lr_files = {files.name: files.lr for files in find_pairs(folder)}

@@ -60,9 +60,9 @@ def main(
 
     from aeanet.cli.batch import Outcome
     from aeanet.figures import draw_heatmaps, render
+    from aeanet.imaging.upsampling import upsample
     from aeanet.inference.prediction import known_magnification
     from aeanet.inference.relevance import check_references, most_varied, relevance_maps
-    from aeanet.inference.upsampling import upsample
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
 

@@ -15,9 +15,9 @@ from scipy.ndimage import gaussian_filter, sobel, uniform_filter
 from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
 from aeanet.figures.style import HIGHLIGHT, grey_limits, render, show_image, tight
+from aeanet.imaging.metrics import psnr
 from aeanet.io.atomic import write_atomically
 from aeanet.scoring.evaluation import Score
-from aeanet.scoring.metrics import psnr
 
 CROP = 112  # px: side of the crops of Fig. 4, at most a third of the test columns' width
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch.distributed import ProcessGroup
 
 from aeanet.distributed import agreeing
-from aeanet.inference.flips import Flips
+from aeanet.imaging.flips import Flips
+from aeanet.imaging.precision import Precision, computing_in
+from aeanet.imaging.upsampling import upsample_region, upsampled_shape
 from aeanet.inference.memory import largest_tile
-from aeanet.inference.precision import Precision, computing_in
 from aeanet.inference.prediction import at_magnification, known_magnification, super_resolve
 from aeanet.inference.tiling import TileProgress, check_side, reach_of, run_tiles
-from aeanet.inference.upsampling import upsample_region, upsampled_shape
 from aeanet.io.images import Micrograph, read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network

@@ -13,7 +13,7 @@ from torch.distributed import ProcessGroup
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aeanet.inference.precision import Precision, computing_in
+from aeanet.imaging.precision import Precision, computing_in
 from aeanet.inference.tiling import reach_of
 
 PROBE = 128  # side of the image on which the need is measured

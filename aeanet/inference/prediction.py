@@ -12,10 +12,10 @@ from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
 from aeanet.errors import UserError
-from aeanet.inference.flips import Flips
-from aeanet.inference.precision import Precision, computing_in
+from aeanet.imaging.flips import Flips
+from aeanet.imaging.precision import Precision, computing_in
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.tiling import TileProgress, run_tiles
-from aeanet.inference.upsampling import upsample
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
 

@@ -26,7 +26,7 @@ from torch.distributed import ProcessGroup
 from aea_kernels.conversion import is_known_attention
 from aeanet.distributed import agreeing
 from aeanet.errors import UserError
-from aeanet.inference.flips import Flip, Flips, Region, flips_of
+from aeanet.imaging.flips import Flip, Flips, Region, flips_of
 
 Read = Callable[[slice, slice], NDArray]
 """Rows and columns of the image -> that region, (rows, columns), floating point."""

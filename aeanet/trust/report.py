@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.registration import RegisteredPair
-from aeanet.inference.trust.noise import Noise
-from aeanet.inference.trust.reference import Reference
-from aeanet.inference.trust.residual import LEAST_NOISE, Residual, residual
-from aeanet.inference.trust.statistics import SMALLEST, describe
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
 from aeanet.networks.shuffled import ShuffledUNet
+from aeanet.trust.noise import Noise
+from aeanet.trust.reference import Reference
+from aeanet.trust.residual import LEAST_NOISE, Residual, residual
+from aeanet.trust.statistics import SMALLEST, describe
 
-REFERENCE_FILE = Path(__file__).parents[2] / "models" / "sem.trust.json"
+REFERENCE_FILE = Path(__file__).parents[1] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
 PATTERN_LIMIT = math.log10(3)
 """What `pattern.lost_pattern` may be without a warning: three times as high as the spectrum of

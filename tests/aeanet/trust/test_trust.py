@@ -16,7 +16,9 @@ from aeanet.cli.batch import restore_all
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.errors import ModelError
-from aeanet.inference.trust import (
+from aeanet.io.images import read_image, write_image
+from aeanet.io.text import RecordError
+from aeanet.trust import (
     Noise,
     Reference,
     assess,
@@ -24,15 +26,13 @@ from aeanet.inference.trust import (
     estimate_noise,
     write_residual,
 )
-from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photographs
-from aeanet.inference.trust.learning import Example, reference_statistics
-from aeanet.inference.trust.pattern import lost_pattern
-from aeanet.inference.trust.reference import fit_reference
-from aeanet.inference.trust.report import shipped_reference
-from aeanet.inference.trust.residual import residual
-from aeanet.inference.trust.statistics import SMALLEST, describe
-from aeanet.io.images import read_image, write_image
-from aeanet.io.text import RecordError
+from aeanet.trust.pattern import lost_pattern
+from aeanet.trust.reference import fit_reference
+from aeanet.trust.report import shipped_reference
+from aeanet.trust.residual import residual
+from aeanet.trust.statistics import SMALLEST, describe
+from benches.trust.faults import FAULTS, eight_bits, faulty, photographs
+from benches.trust.learning import Example, reference_statistics
 
 MODEL = lively_network("unet")
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.inference.trust.noise import Noise, estimate_noise
+from aeanet.trust.noise import Noise, estimate_noise
 
 SMALLEST = 64  # px: a smaller side is too short for the spectrum
 _WINDOW = 32  # px: side of the windows of the spectrum

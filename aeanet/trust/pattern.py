@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, stats
 
-from aeanet.inference.trust.statistics import mean_power
+from aeanet.trust.statistics import mean_power
 
 _WINDOW = 64  # px: side of the windows of the spectrum
 _AROUND = 11  # frequencies: side of the square whose median a peak is compared with

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.inference.trust.noise import Noise, estimate_noise, squared_gradient
-from aeanet.inference.trust.pattern import lost_pattern
+from aeanet.trust.noise import Noise, estimate_noise, squared_gradient
+from aeanet.trust.pattern import lost_pattern
 
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count

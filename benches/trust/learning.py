@@ -1,6 +1,4 @@
-"""From simulated images to the statistics that `report.assess` compares with:
-`python -m aeanet.inference.trust`.
-"""
+"""From simulated images to the statistics with which `aeanet.trust.assess` compares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,17 +8,18 @@ from numpy.typing import NDArray
 
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.trust.faults import (
+from aeanet.networks.base import Network
+from aeanet.trust.reference import Reference, fit_reference
+from aeanet.trust.residual import residual
+from aeanet.trust.statistics import describe
+
+from .faults import (
     FAULTS,
     LEARNED_PHOTOGRAPHS,
     faulty,
     photograph_crop,
     photographs,
 )
-from aeanet.inference.trust.reference import Reference, fit_reference
-from aeanet.inference.trust.residual import residual
-from aeanet.inference.trust.statistics import describe
-from aeanet.networks.base import Network
 
 Progress = Callable[[int, int], None]
 SEED = 2_000_000_000  # of the first image; those of training have smaller seeds
