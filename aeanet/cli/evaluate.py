@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     Overwrite,
     Pairs,

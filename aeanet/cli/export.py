@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import Overwrite, Run, option, path, say
 
 EXAMPLE = "aeanet export runs/first --onnx first.onnx"

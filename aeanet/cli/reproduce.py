@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.earlier import check_place
 from aeanet.cli.evaluate import Samples
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     Overwrite,
     Pairs,

@@ -22,10 +22,11 @@ SIZES = ((1, 32, 48), (2, 53, 38), (1, 21, 87))
 TOLERANCE = 1e-5
 """Of the largest difference, relative to the largest number of the result."""
 CONVENTIONS = {
-    "image": "float32 (batch, 1, height, width), grey: 0 is black, 1 is white, the full range of the detector.",
-    "grid": "The image lies on the grid of the result: an LR image is first enlarged by the magnification, bicubically "
-    "(free parameter -0.75, edges repeated), so that the centre of LR pixel x comes to lie at "
-    "magnification * (x + 0.5) - 0.5.",
+    "image": "float32 (batch, 1, height, width), grey: 0 is black, 1 is white, the full range of "
+    "the detector.",
+    "grid": "The image lies on the grid of the result: an LR image is first enlarged by the "
+    "magnification, bicubically (free parameter -0.75, edges repeated), so that the centre of LR "
+    "pixel x comes to lie at magnification * (x + 0.5) - 0.5.",
     "restored": "float32 of the shape of the image; clip it to 0 and 1.",
 }
 
@@ -73,7 +74,8 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
     worst = max(differences.values())
     if not worst <= TOLERANCE:  # also true of NaN
         raise ExportError(
-            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is written."
+            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is "
+            "written."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

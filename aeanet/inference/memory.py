@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aeanet.imaging.precision import Precision, computing_in
-from aeanet.inference.tiling import reach_of
+from aeanet.inference.reach import reach_of
 
 PROBE = 128  # side of the image on which the need is measured
 SHARE = (

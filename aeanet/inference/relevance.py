@@ -25,8 +25,8 @@ def check_references(model: Network) -> aea.AugmentedAttention:
     block = getattr(model, "bottom", None)
     if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(
-            f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
-            "take a model 'aeanet' with references, as aeanet train makes without --from."
+            f"the model {model.config['name']!r} has no shared references, so there is no relevance "
+            "to show: take a model 'aeanet' with references, as aeanet train makes without --from."
         )
     return block
 
