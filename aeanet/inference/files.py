@@ -10,7 +10,7 @@ from typing import Unpack
 from numpy.typing import NDArray
 
 from aeanet.distributed import agreeing
-from aeanet.imaging.upsampling import upsample_region, upsampled_shape
+from aeanet.imaging.upsampling import middle, upsample_region, upsampled_shape
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.prediction import (
     RunOptions,
@@ -54,14 +54,8 @@ class Restored:
         if self.source is not None and self.result is not None:
             return self.source.pixels, self.result
         with open_mosaic(self.image) as source, open_mosaic(self.target) as result:
-            small, large = [], []
-            for length, enlarged in zip(source.shape, result.shape, strict=True):
-                start = max(length - _MIDDLE, 0) // 2
-                stop = start + min(length, _MIDDLE)
-                scale = enlarged / length
-                small.append(slice(start, stop))
-                large.append(slice(round(start * scale), round(stop * scale)))
-            return source.read(small[0], small[1]), result.read(large[0], large[1])
+            small, large = middle(source.shape, result.shape, _MIDDLE)
+            return source.read(*small), result.read(*large)
 
 
 def restore_file(

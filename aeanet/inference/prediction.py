@@ -117,13 +117,12 @@ def restore(
     _check_image(image)
     result = np.zeros(image.shape, np.float32)
 
-    def read(rows: slice, columns: slice) -> NDArray:
-        return image[rows, columns]
-
     def write(rows: slice, columns: slice, region: NDArray) -> None:
         result[rows, columns] = region.clip(0, 1)
 
-    run_network(model, read, write, image.shape, halo=halo, exact=exact, **options)
+    run_network(
+        model, lambda *region: image[region], write, image.shape, halo=halo, exact=exact, **options
+    )
     group = options.get("group")
     return result if group is None else _joined(result, model, group)
 

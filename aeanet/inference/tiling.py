@@ -11,6 +11,7 @@ image a tile ends with the image, and the network's own padding applies.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -145,12 +146,12 @@ def run_tiles(
     blocks = reach.blocks if exact and len(tiles) > 1 else ()
     run = _TiledRun(model, read, (height, width), padded, side, blocks, group)
     mine = run.share_of(tiles)
-    counter = _Counter(len(images) * run.tiles_to_sum() + len(mine), progress)
+    step = _counting((len(images) * len(blocks) + 1) * len(mine), progress)
     halo = reach.halo if halo is None else round_up(halo, reach.stride)
 
     model.eval()
     with torch.inference_mode(), _attending_to_themselves(blocks):
-        keys = [run.sum_keys(flip, counter) for flip in images]
+        keys = [run.sum_keys(flip, step) for flip in images]
         with agreeing(group):
             for tile in mine:
                 core = _within(tile.core, shape)
@@ -160,21 +161,18 @@ def run_tiles(
                     around = Tile.around(flip.place(core, shape), halo, reach.stride, padded)
                     mean = mean + run.restore_tile(around, flip) / len(images)
                 write(*core, mean)
-                counter.step()
+                step()
 
 
-class _Counter:
-    """Counts the tiles that are done, and tells of each."""
+def _counting(total: int, progress: TileProgress | None) -> Callable[[], None]:
+    """A function to be called after each tile; it tells how many of `total` are done."""
+    numbers = count(1)
 
-    def __init__(self, total: int, progress: TileProgress | None) -> None:
-        self.done = 0
-        self.total = total
-        self.progress = progress
+    def step() -> None:
+        if progress is not None:
+            progress(next(numbers), total)
 
-    def step(self) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+    return step
 
 
 @dataclass(frozen=True)
@@ -203,16 +201,12 @@ class _TiledRun:
         """The tiles of this process."""
         return tiles if self.group is None else tiles[self.group.rank() :: self.group.size()]
 
-    def tiles_to_sum(self) -> int:
-        """How many tiles this process sums up for one flip, over all blocks."""
-        return len(self.blocks) * len(self.share_of(tiles_of(self.padded, self.side, 0)))
-
     def attend_to(self, keys: Sequence[Any]) -> None:
         """Give each block the sum that stands for all positions of the image."""
         for attention, sums in zip(self.blocks, keys, strict=True):
             attention.block.keys = sums
 
-    def sum_keys(self, flip: Flip, counter: _Counter) -> list[Any]:
+    def sum_keys(self, flip: Flip, step: Callable[[], None]) -> list[Any]:
         """The sums of all blocks over the flipped image.
 
         The pass for a block runs through the blocks before it, which attend to their sums. The
@@ -222,18 +216,18 @@ class _TiledRun:
         with _attending_to_themselves(self.blocks):
             for attention in self.blocks:
                 with agreeing(self.group):
-                    keys = self._sum_of_share(attention, flip, counter)
+                    keys = self._sum_of_share(attention, flip, step)
                 attention.block.keys = keys if self.group is None else keys.all_reduce(self.group)
             return [attention.block.keys for attention in self.blocks]
 
-    def _sum_of_share(self, attention: Attention, flip: Flip, counter: _Counter) -> Any:
+    def _sum_of_share(self, attention: Attention, flip: Flip, step: Callable[[], None]) -> Any:
         """The sum of one block over the tiles of this process."""
         tiles = tiles_of(self.padded, self.side, attention.halo)
         keys = None
         for tile in self.share_of(tiles):
             summary = self._summary(attention, tile, flip, tile.core_of(attention.stride))
             keys = summary if keys is None else keys + summary
-            counter.step()
+            step()
         if keys is None:
             # A process without tiles takes part in the exchange with a sum over no positions.
             keys = self._summary(attention, tiles[0], flip, (slice(0), slice(0)))

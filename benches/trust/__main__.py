@@ -32,7 +32,7 @@ from aeanet.trust.report import REFERENCE_FILE
 
 from .card import LIKE_TRAINING, REAL, RECORD, card_section
 from .faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
-from .learning import Example, reference_statistics, simulated
+from .learning import Example, reference_statistics, simulated, write_reference
 
 TESTED_FROM = 2_500_000_000  # seeds of simulated images from which nothing was learned
 PHOTOGRAPHS = (
@@ -176,9 +176,8 @@ def main() -> None:
     if chosen.learn:
         drawn = [simulated(index) for index in range(chosen.learn)]
         examples = [Example(found.lr, found.magnification) for found in drawn]
-        reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(
-            chosen.reference
-        )
+        learned = reference_statistics(model, examples, residuals=max(20, chosen.learn // 3))
+        write_reference(chosen.reference, learned)
     record = {
         "model": str(chosen.model),
         **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs),

@@ -33,16 +33,17 @@ def card_section(record: dict[str, Any]) -> str:
     (hits, number), (warned, usual) = share(outside), share([record["kinds"][LIKE_TRAINING]])
     lost = record["kinds"][LIKE_TRAINING]["pattern"]
     text = (
-        f"`aeanet restore` warns of {hits / number:.0%} of {number} images that lie outside the training, and without "
-        f"need of {(warned - lost) / usual:.1%} of {usual} that do not (`python -m benches.trust`). Of another "
-        f"{lost / usual:.1%} of these it warns that a regular pattern may be lost, and in the truth it is."
+        f"`aeanet restore` warns of {hits / number:.0%} of {number} images that lie outside the "
+        f"training, and without need of {(warned - lost) / usual:.1%} of {usual} that do not "
+        f"(`python -m benches.trust`). Of another {lost / usual:.1%} of these it warns that a "
+        "regular pattern may be lost, and in the truth it is."
     )
     gains = [gain for kind in record["kinds"].values() for gain in kind["gains"]]
     errors = [[gain[2] for gain in gains if gain[0] is warned] for warned in (False, True)]
     if all(errors):
         calm, alarmed = (10 ** (statistics.median(found) / 20) for found in errors)
         text += (
-            f" Where there is a warning the median error of the result against the truth is {alarmed:.1%} of the "
-            f"range, elsewhere {calm:.1%}."
+            " Where there is a warning the median error of the result against the truth is "
+            f"{alarmed:.1%} of the range, elsewhere {calm:.1%}."
         )
     return text + "\n\n" + "\n".join(lines)

@@ -27,12 +27,16 @@ from aeanet.trust import (
     write_residual,
 )
 from aeanet.trust.pattern import lost_pattern
-from aeanet.trust.reference import fit_reference
 from aeanet.trust.report import shipped_reference
 from aeanet.trust.residual import residual
 from aeanet.trust.statistics import SMALLEST, describe
 from benches.trust.faults import FAULTS, eight_bits, faulty, photographs
-from benches.trust.learning import Example, reference_statistics
+from benches.trust.learning import (
+    Example,
+    fit_reference,
+    reference_statistics,
+    write_reference,
+)
 
 MODEL = lively_network("unet")
 
@@ -277,7 +281,7 @@ def test_the_picture_of_a_residual_has_0_at_mid_grey(tmp_path: Path) -> None:
 def test_learning_writes_what_reading_gives_back(images: list[WholeImage], tmp_path: Path) -> None:
     examples = [Example(image.lr[:SMALLEST, :SMALLEST], 1.0) for image in images[:22]]
     learned = reference_statistics(MODEL, examples, residuals=20)
-    learned.write(tmp_path / "trust.json")
+    write_reference(tmp_path / "trust.json", learned)
     read = Reference.read(tmp_path / "trust.json")
     vectors = np.array([describe(example.image).vector() for example in examples])
     np.testing.assert_allclose(read.distance(vectors), learned.distance(vectors), atol=0.02)
