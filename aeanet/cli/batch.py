@@ -1,25 +1,31 @@
 """The images of one command, restored one by one: whatever one of them does, the others are
 restored.
+
+The commands import this module when they run, since it imports PyTorch.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from rich.progress import Progress
+from torch.distributed import ProcessGroup
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
+from aeanet.distributed import TILES_PATIENCE, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
+from aeanet.imaging.flips import Flips
+from aeanet.inference.files import Restored, restore_file
+from aeanet.inference.prediction import compile_parts, known_magnification
+from aeanet.inference.reach import reach_of
+from aeanet.inference.tiling import check_side
 from aeanet.io.atomic import make_folder
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
-    from aeanet.inference.files import Restored
-    from aeanet.networks.base import Network
+from aeanet.io.images import result_name
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model, to_device
 
 NAMED = 20  # images that the last sentence names
 
@@ -43,13 +49,6 @@ def restore_images(
         compiled: compile the network by `torch.compile`.
         options: of `restore_all`.
     """
-    from aeanet.distributed import TILES_PATIENCE, all_processes
-    from aeanet.imaging.flips import Flips
-    from aeanet.inference.prediction import compile_parts, known_magnification
-    from aeanet.inference.reach import reach_of
-    from aeanet.inference.tiling import check_side
-    from aeanet.networks.registry import load_model, to_device
-
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
@@ -68,14 +67,14 @@ def restore_images(
 
 
 def restore_all(
-    model: "Network",
+    model: Network,
     images: Iterable[Path],
     folder: Path,
     *,
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
-    group: "ProcessGroup | None" = None,
+    group: ProcessGroup | None = None,
     **options: Any,
 ) -> None:
     """Restore images into a folder, and end the command with exit code 1 unless all are restored.
@@ -98,9 +97,6 @@ def restore_all(
     Raises:
         Exception: a defect of aeanet is raised again after the last image.
     """
-    from aeanet.distributed import agreeing
-    from aeanet.inference.files import restore_file
-
     images = list(dict.fromkeys(images))
     taken: dict[Path, Path] = {}
     outcome = Outcome()
@@ -130,7 +126,7 @@ def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, tot
     show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
 
 
-def say_change(restored: "Restored") -> None:
+def say_change(restored: Restored) -> None:
     """Say what of a file does not enter the result."""
     name, source = restored.image.name, restored.source
     if source and source.bar:
@@ -142,7 +138,7 @@ def say_change(restored: "Restored") -> None:
         note(f"{name}: The colours become grey.")
 
 
-def say_trust(model: "Network", restored: "Restored", picture: Path | None) -> None:
+def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to
     `picture`.
     """
@@ -188,8 +184,6 @@ class Outcome:
         """Within it, an error is told and noted; not `alone`, only one on which all processes
         agreed (`agreeing`).
         """
-        from aeanet.distributed import AgreedError
-
         try:
             yield
         except Exception as error:
@@ -221,8 +215,6 @@ def _target(
     """Where the result of an image goes; `taken` has the results before it. Raises TargetError,
     OSError.
     """
-    from aeanet.io.images import result_name
-
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:

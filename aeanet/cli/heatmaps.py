@@ -30,7 +30,8 @@ def main(
     run: Annotated[
         Path,
         argument(
-            "Run folder of a model with references, as `aeanet train` writes without --from; sem has none.",
+            "Run folder of a model with references, as `aeanet train` writes without --from; sem "
+            "has none.",
             metavar="RUN",
             parser=path,
         ),
@@ -77,6 +78,7 @@ def main(
     for file in (figure, *(folder / f"{name}.npz" for name in names)):
         check_place(file, overwrite=overwrite, inputs=images)
     make_folder(folder)
+
     outcome = Outcome()
     shown: dict[str, NDArray] = {}
     maps: list[NDArray] = []
@@ -87,6 +89,7 @@ def main(
                 enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
                 maps.append(relevance_maps(model, enlarged))
                 shown[visible(image.stem)] = enlarged
+
         show(bar, "Drawing", 1.0)
         chosen = most_varied(maps, number) if maps else []
         for name, relevance in zip(shown, maps, strict=True):
@@ -95,9 +98,8 @@ def main(
             write_atomically(folder / f"{name}.npz", buffer.getvalue())
             say(str(folder / f"{name}.npz"))
         if shown:
-            write_atomically(
-                figure,
-                render(lambda: draw_heatmaps(list(shown), list(shown.values()), maps, chosen)),
-            )
+            images_shown = list(shown.values())
+            content = render(lambda: draw_heatmaps(list(shown), images_shown, maps, chosen))
+            write_atomically(figure, content)
             say(str(figure))
     outcome.end(len(images), "shown")

@@ -54,7 +54,8 @@ def main(
     low, high = MAGNIFICATIONS
     if not low <= magnification <= high:
         fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the model was trained."
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
         )
     restore_images(
         "sem",
