@@ -15,7 +15,7 @@ from torch.distributed import ProcessGroup
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
-from aeanet.distributed import TILES_PATIENCE, agreeing, all_processes
+from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.flips import Flips
 from aeanet.inference.files import Restored, restore_file
