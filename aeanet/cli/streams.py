@@ -95,8 +95,6 @@ def prepare_streams() -> tuple[Stream, Stream]:
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    written = ""
-    for character in error.object[error.start : error.end]:
-        plain = character.encode("ascii", "backslashreplace").decode()
-        written += _PLAIN.get(character, plain)
-    return written, error.end
+    unknown = error.object[error.start : error.end]
+    coded = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in unknown)
+    return "".join(coded), error.end

@@ -285,15 +285,11 @@ def _agree(group: ProcessGroup | None, *numbers: int) -> None:
     """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps
     between them.
     """
-    if group is None:
-        return
-    device = "cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu"
-    # The maxima of the numbers and of their negatives are all equal to one's own only if all are.
-    signed = [*numbers, *(-number for number in numbers)]
-    extremes = torch.tensor(signed, device=device)
-    torch.distributed.all_reduce(extremes, torch.distributed.ReduceOp.MAX, group=group)
-    if extremes.tolist() != signed:
-        raise TilingError("the processes of this run were given different tiles or images.")
+    if group is not None:
+        given: list[tuple[int, ...] | None] = [None] * group.size()
+        torch.distributed.all_gather_object(given, numbers, group)
+        if len(set(given)) > 1:
+            raise TilingError("the processes of this run were given different tiles or images.")
 
 
 @contextmanager
