@@ -152,7 +152,7 @@ def specimen_rows(file: tifffile.TiffFile) -> int | None:
 
 
 def _ome(file: Any) -> PixelSize | None:
-    pixels = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
+    pixels: Any = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
     units = {pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"}  # µm by the schema
     width = pixels.get("PhysicalSizeX")
     height = pixels.get("PhysicalSizeY", width)
