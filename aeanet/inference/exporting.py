@@ -36,7 +36,7 @@ class ExportError(UserError):
 
 
 def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]:
-    """Write a network as an ONNX model that takes images of every size, and compare the two at the
+    """Write a network as an ONNX model that takes images of every size, if the two agree at the
     sizes of `SIZES`.
 
     The model has the input "image" and the output "restored", (batch, 1, height, width) in float32.
@@ -52,8 +52,10 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
         The largest difference between ONNX Runtime and PyTorch for each size, relative to the
         largest number.
 
-    Raises ExportError for another network, where a package of the extra `export` is missing, or if
-    the two differ by more than `TOLERANCE`; OSError, naming the file.
+    Raises:
+        ExportError: for another network, where a package of the extra `export` is missing, or if
+            the two differ by more than `TOLERANCE`.
+        OSError: naming the file.
     """
     name = model.config["name"]
     if name not in EXPORTABLE:
@@ -68,6 +70,7 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
             raise ExportError(
                 f"the package {error.name} is not installed: pip install 'aeanet[export]'."
             ) from error
+
     with quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         content = _onnx(model.eval())
     differences = {size: _difference(model, content, size) for size in SIZES}
@@ -99,6 +102,8 @@ def _onnx(model: Network) -> bytes:
             verbose=False,
         )
     assert exported is not None
+
+    # What a reader must know of the model, and the names of its axes.
     proto = exported.model_proto
     record: dict[str, Any] = {
         "config": model.config,
