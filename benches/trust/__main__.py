@@ -1,9 +1,9 @@
-"""`python -m benches.trust [PAIRS]`: how often the warnings come, on images like those of training
-and on others.
+"""`python -m benches.trust [PAIRS]`: how often the warnings of a restoration come, on images like
+those of the training and on others.
 
-python -m benches.trust --learn 600          first learn anew what the training images are like, for
-the shipped model python -m benches.trust pairs/               with the LR images of real pairs, on
-which no warning is expected
+    python -m benches.trust --learn 600    first learn the statistics of the training images anew
+    python -m benches.trust pairs/         also with the LR images of real pairs, where no warning
+                                           is expected
 
 Writes `results/trust.json` and prints the table of the model card.
 """
@@ -11,7 +11,6 @@ Writes `results/trust.json` and prints the table of the model card.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.pairs import find_pairs
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.trust import Reference, assess
-from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
-from aeanet.inference.trust.learning import Example, reference_statistics, simulated
-from aeanet.inference.trust.pattern import lost_pattern
-from aeanet.inference.trust.report import REFERENCE_FILE
-from aeanet.inference.upsampling import upsample
 from aeanet.io.images import read_image
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
+from aeanet.trust import Reference, assess
+from aeanet.trust.pattern import lost_pattern
+from aeanet.trust.report import REFERENCE_FILE
 
-RECORD = Path(__file__).parent / "results" / "trust.json"
+from .card import LIKE_TRAINING, REAL, RECORD, card_section
+from .faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
+from .learning import Example, reference_statistics, simulated, write_reference
+
 TESTED_FROM = 2_500_000_000  # seeds of simulated images from which nothing was learned
-LIKE_TRAINING, REAL = "simulated, as in training", "real pairs, LR"
 PHOTOGRAPHS = (
     "astronaut",
     "camera",
@@ -160,46 +159,6 @@ def pattern_is_lost(restored: NDArray, truth: NDArray, shape: tuple[int, ...]) -
     return lost_pattern(error) > 0
 
 
-def share(kinds: list[dict[str, Any]]) -> tuple[int, int]:
-    return sum(kind["warned"] for kind in kinds), sum(kind["images"] for kind in kinds)
-
-
-def card_section(record: dict[str, Any]) -> str:
-    """The table of the model card, and how large the error is where there is a warning."""
-    lines = ["| images | warned of | of | |", "|---|---|---|---|"]
-    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for title, kind in record["kinds"].items():
-        groups.setdefault(kind["group"], []).append((title, kind))
-    for group, members in groups.items():
-        warned, number = share([kind for _, kind in members])
-        name = "" if len(members) == 1 else f"**{group}**"
-        if name:
-            lines.append(f"| {name} | {warned} | {number} | {warned / number:.0%} |")
-        lines += [
-            f"| {t} | {k['warned']} | {k['images']} | {k['warned'] / k['images']:.0%} |"
-            for t, k in members
-        ]
-    outside = [
-        kind for kind in record["kinds"].values() if kind["group"] not in (LIKE_TRAINING, REAL)
-    ]
-    (hits, number), (warned, usual) = share(outside), share([record["kinds"][LIKE_TRAINING]])
-    lost = record["kinds"][LIKE_TRAINING]["pattern"]
-    text = (
-        f"`aeanet restore` warns of {hits / number:.0%} of {number} images that lie outside the training, and without "
-        f"need of {(warned - lost) / usual:.1%} of {usual} that do not (`python -m benches.trust`). Of another "
-        f"{lost / usual:.1%} of these it warns that a regular pattern may be lost, and in the truth it is."
-    )
-    gains = [gain for kind in record["kinds"].values() for gain in kind["gains"]]
-    errors = [[gain[2] for gain in gains if gain[0] is warned] for warned in (False, True)]
-    if all(errors):
-        calm, alarmed = (10 ** (statistics.median(found) / 20) for found in errors)
-        text += (
-            f" Where there is a warning the median error of the result against the truth is {alarmed:.1%} of the "
-            f"range, elsewhere {calm:.1%}."
-        )
-    return text + "\n\n" + "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -217,9 +176,8 @@ def main() -> None:
     if chosen.learn:
         drawn = [simulated(index) for index in range(chosen.learn)]
         examples = [Example(found.lr, found.magnification) for found in drawn]
-        reference_statistics(model, examples, residuals=max(20, chosen.learn // 3)).write(
-            chosen.reference
-        )
+        learned = reference_statistics(model, examples, residuals=max(20, chosen.learn // 3))
+        write_reference(chosen.reference, learned)
     record = {
         "model": str(chosen.model),
         **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs),
