@@ -17,13 +17,15 @@ from aea_kernels import reference
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-OURS = "aea"
+OURS, BEFORE = "aea", "before"
+PRODUCTS, COPY = "two library products", "copy"
 OTHER_FUNCTIONS = {
     "softmax (SDPA)": "softmax instead of division by the number of keys",
     "flash-linear-attention": "causal",
-    "copy": "floor: one read, one write",
-    "bare products": "floor: the products alone",
+    PRODUCTS: "PyTorch's, and nothing else",
+    COPY: "one read, one write",
 }
+"""Contenders that compute something else, and what."""
 
 
 class Unavailable(Exception):
@@ -99,8 +101,8 @@ OPERATORS: dict[str, Callable[[Tensor], Operator]] = {
     "softmax (SDPA)": _softmax,
     "flash-bidirectional-linear-attention": _flash_bidirectional,
     "flash-linear-attention": _flash_linear,
-    "bare products": lambda q: _operator_products,
-    "copy": lambda q: lambda q, k, v: q.clone(),
+    PRODUCTS: lambda q: _operator_products,
+    COPY: lambda q: lambda q, k, v: q.clone(),
 }
 
 
@@ -138,7 +140,7 @@ class PlainBlock(nn.Module):
         )
 
 
-class BareProducts(nn.Module):
+class TwoProducts(nn.Module):
     """The two matrix products that the folded block cannot do without: X X^T and M X, once for each
     image.
     """
@@ -191,8 +193,8 @@ BLOCKS: dict[str, Callable[[aea.AugmentedAttention], nn.Module]] = {
     "plain eager": PlainBlock,
     "torch.compile": lambda block: torch.compile(PlainBlock(block), dynamic=False),
     "map (naive, NonLocal2d)": MaterialisedBlock,
-    "bare products": BareProducts,
-    "copy": lambda block: Copy(),
+    PRODUCTS: TwoProducts,
+    COPY: lambda block: Copy(),
 }
 
 
