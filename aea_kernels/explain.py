@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backends import backend_name, resolved, use_backend
-from .backends.eager.walking import BOX_BYTES
+from .backends.eager.walking import CHUNK_BYTES
 from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
@@ -89,7 +89,7 @@ class Plan:
         tensor_bytes: of one tensor of the input's size.
         bandwidth: bytes a second.
         saved_bytes: kept for backward; 0 in inference.
-        boxes_bytes: what the eager backend computes in; 0 with kernels.
+        chunk_bytes: what the eager backend computes in; 0 with kernels.
         map_bytes: what the materialised attention map would need.
     """
 
@@ -99,7 +99,7 @@ class Plan:
     tensor_bytes: int
     bandwidth: float
     saved_bytes: int
-    boxes_bytes: int
+    chunk_bytes: int
     map_bytes: int
 
     @property
@@ -125,7 +125,7 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Beyond input and output (and their gradients) while running."""
-        return self.boxes_bytes + sum(launch.workspace for launch in self.launches)
+        return self.chunk_bytes + sum(launch.workspace for launch in self.launches)
 
     @property
     def floor_seconds(self) -> float:
@@ -135,7 +135,7 @@ class Plan:
     @property
     def host_seconds(self) -> float:
         """About what the host needs to launch the kernels; 0 on the eager backend."""
-        return 0.0 if self.boxes_bytes else HOST_SECONDS * len(self.launches)
+        return 0.0 if self.chunk_bytes else HOST_SECONDS * len(self.launches)
 
     def __str__(self) -> str:
         maps = f"{self.reads:g} reads + {self.writes:g} writes = {_bytes(self.bytes_moved)}"
@@ -331,10 +331,10 @@ def _count(
     with_kernels = gpu is not None or backend_name() == "triton"
     with use_backend("triton" if with_kernels else "eager"):
         launches = _launches(run, gpu, x.numel(), channels)
-    boxes = min(BOX_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
-    boxes = 0 if with_kernels else boxes
+    chunks = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
+    chunks = 0 if with_kernels else chunks
     return replace(
-        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), boxes_bytes=boxes
+        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), chunk_bytes=chunks
     )
 
 
@@ -380,7 +380,7 @@ def _explain_block(
         tensor_bytes=x.nbytes,
         bandwidth=bandwidth,
         saved_bytes=0,
-        boxes_bytes=0,
+        chunk_bytes=0,
         map_bytes=positions * (references + positions) * heads * batch * dtype.itemsize,
     )
     if plan.route == "fold":
@@ -430,7 +430,7 @@ def _explain_operator(
         tensor_bytes=query.nbytes,
         bandwidth=bandwidth,
         saved_bytes=0,
-        boxes_bytes=0,
+        chunk_bytes=0,
         map_bytes=batch * heads * side * side * dtype.itemsize,
     )
     return _count(

@@ -21,24 +21,24 @@ from PIL import Image
 from aeanet.data.registration import RegisteredPair, RegistrationReport
 from aeanet.data.synthetic import Acquisition, WholeImage, simulate_image
 from aeanet.figures import draw_comparison
+from aeanet.imaging.metrics import psnr
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.trust import assess
-from aeanet.inference.upsampling import upsample
 from aeanet.io.images import write_image
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
-from aeanet.scoring.metrics import psnr
 from aeanet.training.card import HARM, VISIBLE, model_card
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
+from aeanet.trust import assess
 
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
-from .trust import RECORD as TRUST_RECORD
-from .trust import card_section
+from .trust.card import RECORD as TRUST_RECORD
+from .trust.card import card_section
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from aeanet.inference.timing import timed
 
 from aea_kernels import AugmentedAttention
 from aeanet import build_model
-from aeanet.inference.timing import timed
 
 from .conftest import Race, normal
 

@@ -26,15 +26,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from aeanet.data.crops import split_3x4
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
+from aeanet.imaging.metrics import psnr
 from aeanet.inference.files import super_resolve_mosaic
 from aeanet.inference.memory import bytes_per_pixel
 from aeanet.inference.prediction import restore
-from aeanet.inference.tiling import reach_of
+from aeanet.inference.reach import reach_of
 from aeanet.io.text import json_text, write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model, load_model
 from aeanet.reproduce.run import MARGIN
-from aeanet.scoring.metrics import psnr
 
 from .__main__ import HERE, commit
 

@@ -18,6 +18,10 @@ AUTO_ON_CUDA = "eager"
 """Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed
 on one.
 """
+kernels_run_on_cpu = False
+"""Whether something stands in for a GPU, so that compiled kernels run on CPU tensors: set by tests.
+Triton's interpreter does not need it.
+"""
 _chosen = "auto"
 """A plain global, for the whole process: torch.compile guards on it, which it cannot on a context
 variable.
@@ -81,7 +85,8 @@ def primitives(name: str, device: torch.device) -> ModuleType:
     """
     if resolved(name, device) == "eager":
         return eager
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not (interpreted or kernels_run_on_cpu):
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "
             "or TRITON_INTERPRET=1 in the environment before the first import of triton"

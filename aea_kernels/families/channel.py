@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,56 +18,22 @@ from ..core.checks import (
     check_summary,
     check_type,
 )
-from ..summary import Summary, check_addable, sum_over_processes
+from ..summary import Summary
 from .autograd import OuterSumAndSquares
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
 class ChannelSummary(Summary):
-    """Sums over positions: ``products`` of q k^T, (B, H, E, E), ``query_squares`` and
-    ``key_squares``, (B, H, E).
+    """The queries and keys of `channel_attention`.
+
+    Attributes:
+        products: the sum over positions of q k^T, (B, H, E, E).
+        query_squares, key_squares: the sums of q^2 and of k^2, (B, H, E).
     """
 
     products: Tensor
     query_squares: Tensor
     key_squares: Tensor
-
-    def __add__(self, other: ChannelSummary) -> ChannelSummary:
-        """The summary of both sets of positions; a batch of 1 joins every image.
-
-        Raises:
-            ValueError: summaries of different heads, widths or dtypes.
-        """
-        if not isinstance(other, ChannelSummary):
-            return NotImplemented
-        check_addable(self.products, other.products)
-        return ChannelSummary(
-            self.products + other.products,
-            self.query_squares + other.query_squares,
-            self.key_squares + other.key_squares,
-        )
-
-    def sum_over_batch(self) -> ChannelSummary:
-        """The positions of the whole batch as those of one image, B = 1."""
-        return ChannelSummary(
-            self.products.sum(0, keepdim=True),
-            self.query_squares.sum(0, keepdim=True),
-            self.key_squares.sum(0, keepdim=True),
-        )
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> ChannelSummary:
-        """The positions of every process of `group`: E x (E+2) numbers a head travel, whatever the
-        image size.
-        """
-        width = self.products.shape[-1]
-        parts = [self.products, self.query_squares[..., None], self.key_squares[..., None]]
-        products, query_squares, key_squares = sum_over_processes(
-            torch.cat(parts, -1), group
-        ).split([width, 1, 1], -1)
-        return ChannelSummary(products, query_squares[..., 0], key_squares[..., 0])
 
 
 def channel_attention(

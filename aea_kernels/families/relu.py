@@ -5,48 +5,25 @@ LiteMLA, SANA.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..backends import backend_name
 from ..core.checks import check_key_value, check_query, check_query_key_value, check_summary
-from ..summary import Summary, check_addable, sum_over_processes
+from ..summary import Summary
 from .autograd import PhiApply, PhiOuterSum
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
 class ReluSummary(Summary):
-    """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation
-    dtype.
+    """The keys of `relu_linear_attention`.
+
+    Attributes:
+        sums: the sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1).
     """
 
     sums: Tensor
-
-    def __add__(self, other: ReluSummary) -> ReluSummary:
-        """The summary of both sets of keys; a batch of 1 joins every image.
-
-        Raises:
-            ValueError: summaries of different heads, widths or dtypes.
-        """
-        if not isinstance(other, ReluSummary):
-            return NotImplemented
-        check_addable(self.sums, other.sums)
-        return ReluSummary(self.sums + other.sums)
-
-    def sum_over_batch(self) -> ReluSummary:
-        """The keys of the whole batch as those of one image, B = 1."""
-        return ReluSummary(self.sums.sum(0, keepdim=True))
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> ReluSummary:
-        """The keys of every process of `group`: E x (D+1) numbers a head travel, whatever the image
-        size.
-        """
-        return ReluSummary(sum_over_processes(self.sums, group))
 
 
 def relu_linear_attention(

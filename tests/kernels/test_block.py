@@ -175,12 +175,12 @@ def test_tensors_that_hold_nothing_have_shapes():
         assert operator(q, q, q).shape == q.shape
 
 
-@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the only one that walks over boxes
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the only one that walks over chunks
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     testing.assert_parity(
         block_as_function(block, backend),
         oracle(block),

@@ -303,8 +303,8 @@ def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
     if backend == "triton":
-        pytest.skip("only the eager backend walks over boxes")
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+        pytest.skip("only the eager backend walks over chunks")
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     for norm in KINDS:
         block = drawn_block(6, norm).train()
         x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()

@@ -28,13 +28,13 @@ def test_the_networks_bottom_at_1280x944():
 
 
 @pytest.mark.parametrize(
-    ("norm", "kernels", "boxes"), [("batch", 11, 12), (None, 8, 8), ("group", 8, 8), ("rms", 8, 8)]
+    ("norm", "kernels", "chunks"), [("batch", 11, 12), (None, 8, 8), ("group", 8, 8), ("rms", 8, 8)]
 )
-def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kernels, boxes):
+def test_a_training_step_moves_8_tensors_or_11_with_batch_statistics(norm, kernels, chunks):
     """The eager backend writes dx before it knows what the statistics send back, so one tensor
     more.
     """
-    for backend, tensors in (("triton", kernels), ("eager", boxes)):
+    for backend, tensors in (("triton", kernels), ("eager", chunks)):
         with aea.use_backend(backend):
             plan = aea.explain(
                 aea.AugmentedAttention(16, norm=norm, groups=4),

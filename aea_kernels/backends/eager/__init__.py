@@ -1,7 +1,7 @@
 """The primitives in PyTorch operations: any device, any dtype, no Triton.
 
 Two shapes of work, each the other's adjoint: an outer product summed over positions, and a matrix
-applied at every position. Both walk over boxes of positions small enough to stay in the cache
+applied at every position. Both walk over chunks of positions small enough to stay in the cache
 (`walking.py`), so a feature map is read once a pass and nothing of its size is written but the
 result. Sums run in a fixed order: same inputs, same bits.
 

@@ -15,14 +15,14 @@ from .walking import Walk
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Every box is centred on its own mean before it is squared and the boxes are combined as by
+    """Every chunk is centred on its own mean before it is squared and the chunks are combined as by
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
     walk = Walk(x)
     mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     count = 0
-    for box in walk:
-        values = walk.read(0, box)  # (G, C, N)
+    for chunk in walk:
+        values = walk.read(0, chunk)  # (G, C, N)
         number = values.shape[0] * values.shape[2]
         centre = values.mean((0, 2))
         deviation = torch.sub(values, centre[:, None], out=walk.workspace(-1, values))
@@ -116,14 +116,14 @@ def features_backward(
     matrix, gram_grad = (folding.expand_groups(m, len(x)) for m in (matrix, gram_grad))
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
     constant = gram_grad[:, :-1, -1:]
-    for box in walk:
-        above = walk.read(0, box)
-        u = of_tile.features(walk, 1, box)
-        here = [walk.groups(m, box) for m in (constant, through_moments, linear)]
+    for chunk in walk:
+        above = walk.read(0, chunk)
+        u = of_tile.features(walk, 1, chunk)
+        here = [walk.groups(m, chunk) for m in (constant, through_moments, linear)]
         du = torch.baddbmm(here[0], here[1], u, out=walk.workspace(-1, u)).baddbmm_(here[2], above)
-        out = walk.result(2, box)
-        of_tile.backward(walk, 1, box, u, du, above, out)
-        walk.store(2, box, out)
+        out = walk.result(2, chunk)
+        of_tile.backward(walk, 1, chunk, u, du, above, out)
+        walk.store(2, chunk, out)
 
     if not isinstance(of_tile, BatchNorm):
         return grad_x, grad_x.new_empty(2, 0, dtype=walk.dtype)
@@ -137,11 +137,11 @@ def features_backward(
 def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
     """``grad_x += slope x + constant`` in place, (C,) each."""
     walk = Walk(grad_x, x)
-    for box in walk:
-        out = walk.result(0, box)
-        torch.add(walk.read(0, box), constant[:, None], out=out)
-        out.addcmul_(walk.read(1, box), slope[:, None])
-        walk.store(0, box, out)
+    for chunk in walk:
+        out = walk.result(0, chunk)
+        torch.add(walk.read(0, chunk), constant[:, None], out=out)
+        out.addcmul_(walk.read(1, chunk), slope[:, None])
+        walk.store(0, chunk, out)
 
 
 # ---- the two shapes of work: sums of outer products, and a matrix at every position --------------
@@ -153,10 +153,10 @@ def _gram(x: Tensor, of_tile: Identity) -> Tensor:
     batch, channels = x.shape[:2]
     gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
     total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
-    for box in walk:
-        u = of_tile.features(walk, 0, box)
-        walk.groups(gram, box).baddbmm_(u, u.mT)
-        walk.groups(total, box).add_(u.sum(-1, keepdim=True))
+    for chunk in walk:
+        u = of_tile.features(walk, 0, chunk)
+        walk.groups(gram, chunk).baddbmm_(u, u.mT)
+        walk.groups(total, chunk).add_(u.sum(-1, keepdim=True))
     count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
     return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
 
@@ -166,10 +166,10 @@ def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
     walk = Walk(grad_output, x)
     outer = x.new_zeros(x.shape[0], grad_output.shape[1], x.shape[1], dtype=walk.dtype)
     total = x.new_zeros(x.shape[0], grad_output.shape[1], 1, dtype=walk.dtype)
-    for box in walk:
-        left, u = walk.read(0, box), of_tile.features(walk, 1, box)
-        walk.groups(outer, box).baddbmm_(left, u.mT)
-        walk.groups(total, box).add_(left.sum(-1, keepdim=True))
+    for chunk in walk:
+        left, u = walk.read(0, chunk), of_tile.features(walk, 1, chunk)
+        walk.groups(outer, chunk).baddbmm_(left, u.mT)
+        walk.groups(total, chunk).add_(left.sum(-1, keepdim=True))
     return torch.cat([outer, total], 2)
 
 
@@ -179,12 +179,12 @@ def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> T
     walk = Walk(x, y)
     matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1], matrix[..., -1:]
-    for box in walk:
-        out = walk.result(1, box)
+    for chunk in walk:
+        out = walk.result(1, chunk)
         if residual:
-            torch.add(walk.read(0, box), walk.groups(constant, box), out=out)
+            torch.add(walk.read(0, chunk), walk.groups(constant, chunk), out=out)
         else:
-            out.copy_(walk.groups(constant, box).expand_as(out))
-        out.baddbmm_(walk.groups(linear, box), of_tile.features(walk, 0, box))
-        walk.store(1, box, out)
+            out.copy_(walk.groups(constant, chunk).expand_as(out))
+        out.baddbmm_(walk.groups(linear, chunk), of_tile.features(walk, 0, chunk))
+        walk.store(1, chunk, out)
     return y

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...block import folding
 from ...block.spec import Projections
 from . import kernels
-from .launching import contiguous, launch, numbers
+from .launching import contiguous, launch, math_of
 from .tiles import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 
 
@@ -56,7 +56,7 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
         "gram": gram,
         "weights": weights,
         "sizes": sizes,
-        "NUMBERS": numbers(gram.dtype, "ieee"),
+        "MATH": math_of(gram.dtype, "ieee"),
         "BLOCKS": Blocks(*map(power_of_two, channels)),
     }
 

@@ -16,7 +16,7 @@ from ...families import plain
 from . import kernels
 from .launching import FeatureMap, Matrix, launch_over_positions, operator_map, plan_over_positions
 from .products import launch_reduction
-from .tiles import Launch
+from .tiles import LaunchPlan
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
@@ -146,7 +146,7 @@ def _in_range(
 
 def _plan(
     kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *more: FeatureMap
-) -> Launch:
+) -> LaunchPlan:
     images, positions = x.shape[0] * x.shape[1], x.shape[2]
     channels = rows.channels, columns.channels
     return plan_over_positions(kernel, *channels, images, positions, x, rows, columns, *more)

@@ -19,7 +19,7 @@ from ...core.dtypes import acc_dtype
 from ...core.precision import multiplication
 from . import tiles
 from .kernels import tile
-from .tiles import Launch
+from .tiles import LaunchPlan
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -28,7 +28,7 @@ _DTYPES = {
     torch.float32: tl.float32,
     torch.float64: tl.float64,
 }
-_recorded: list[tuple[str, Launch | None, int]] | None = None
+_recorded: list[tuple[str, LaunchPlan | None, int]] | None = None
 _planned_for: tuple[int, int] | None = None
 
 
@@ -52,7 +52,7 @@ def launch(
     *,
     warps: int = 8,
     stages: int = 1,
-    plan: Launch | None = None,
+    plan: LaunchPlan | None = None,
     workspace: int = 0,
     **arguments: Any,
 ) -> None:
@@ -81,7 +81,7 @@ def plan_over_positions(
     x: Tensor,
     *maps: FeatureMap,
     same: bool = False,
-) -> Launch:
+) -> LaunchPlan:
     """`tiles.plan_launch` for feature maps like x."""
     aligned = all(x_map.aligned for x_map in maps)
     mode, device = multiplication(x.dtype), device_of(x.device)
@@ -89,16 +89,16 @@ def plan_over_positions(
 
 
 def launch_over_positions(
-    kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any
+    kernel: Any, plan: LaunchPlan, like: Tensor, written: Tensor | None, **arguments: Any
 ) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
+    """LaunchPlan a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
     that it fills.
     """
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
         "steps": plan.steps,
-        "NUMBERS": numbers(like.dtype, plan.precision),
+        "MATH": math_of(like.dtype, plan.precision),
         "BLOCK_A": tiles.block_a,
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
@@ -119,7 +119,7 @@ def launch_over_positions(
 @contextmanager
 def recording(
     device: tuple[int, int] | None = None,
-) -> Iterator[list[tuple[str, Launch | None, int]]]:
+) -> Iterator[list[tuple[str, LaunchPlan | None, int]]]:
     """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may
     hold nothing.
     """
@@ -134,7 +134,7 @@ def recording(
 # ---- arithmetic ----------------------------------------------------------------------------------
 
 
-class Numbers(NamedTuple):
+class Math(NamedTuple):
     """The arithmetic of a kernel, known when it is compiled."""
 
     ACC: tl.dtype
@@ -150,12 +150,12 @@ class Numbers(NamedTuple):
 
 
 @lru_cache
-def numbers(dtype: torch.dtype, precision: str) -> Numbers:
+def math_of(dtype: torch.dtype, precision: str) -> Math:
     """For feature maps of `dtype`, multiplied with `precision` where they are float32."""
     # the interpreter multiplies the bits of bfloat16 as if they were integers
     factor = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
     precision = precision if dtype == torch.float32 else "ieee"
-    return Numbers(
+    return Math(
         _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2
     )
 

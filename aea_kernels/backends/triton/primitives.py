@@ -24,13 +24,13 @@ from .launching import (
     feature_map,
     launch,
     launch_over_positions,
-    numbers,
+    math_of,
     operator_map,
     plan_over_positions,
     prologue_of,
 )
 from .products import apply, outer, reduce_splits
-from .tiles import Launch
+from .tiles import LaunchPlan
 
 MANY_PARTS = 2048
 """Partial sums of BN's gradients that every program may add up by itself; more are added up
@@ -59,7 +59,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         partial=partial,
         splits=plan.splits,
         steps=plan.steps,
-        NUMBERS=numbers(x.dtype, plan.precision),
+        MATH=math_of(x.dtype, plan.precision),
         BLOCK_C=plan.tiles.block_a,
         BLOCK_S=plan.tiles.block_s,
         STAGES=plan.tiles.stages,
@@ -187,7 +187,7 @@ def features_backward(
 
 def _features_backward_plan(
     x: Tensor, maps: tuple[FeatureMap, FeatureMap, FeatureMap], *, write: bool = True
-) -> Launch:
+) -> LaunchPlan:
     images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     kernel = "features_backward"
     return plan_over_positions(

@@ -17,7 +17,7 @@ from .launching import (
     Prologue,
     launch,
     launch_over_positions,
-    numbers,
+    math_of,
     plan_over_positions,
 )
 from .tiles import power_of_two
@@ -134,7 +134,7 @@ def launch_reduction(
         reference_images=reference_images,
         splits=splits,
         moments=int(positions is not None),
-        NUMBERS=numbers(partial.dtype, "ieee"),
+        MATH=math_of(partial.dtype, "ieee"),
         BLOCK_P=32,
         BLOCK_R=64,
         BLOCK=16,

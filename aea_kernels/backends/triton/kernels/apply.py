@@ -30,7 +30,7 @@ def apply_kernel(
     HOMOGENEOUS: tl.constexpr,
     RESIDUAL: tl.constexpr,
     ONE_TILE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -50,42 +50,42 @@ def apply_kernel(
     known = rows < y.channels
     x_pointer, y_pointer = image_pointer(x, image, heads), image_pointer(y, image, heads)
     group = tl.minimum(image, groups - 1)
-    constant = tl.zeros((BLOCK_A,), NUMBERS.ACC)
+    constant = tl.zeros((BLOCK_A,), MATH.ACC)
     if HOMOGENEOUS:
         last = matrix.pointer + group.to(tl.int64) * matrix.group_stride
         last += rows * matrix.row_stride + x.channels * matrix.column_stride
         constant = tl.load(last, mask=known, other=0.0)
     if ONE_TILE:
-        affine = load_norm(norm, image, k, x.channels, NUMBERS)
-        m = load_matrix(matrix, group, rows, k, y.channels, x.channels, NUMBERS)
+        affine = load_norm(norm, image, k, x.channels, MATH)
+        m = load_matrix(matrix, group, rows, k, y.channels, x.channels, MATH)
 
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
-    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
-        result = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+        result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            here = over_channels(raw, affine, k, x.channels, norm, NUMBERS)
-            result = matmul(m, activate(raw, here, norm, NUMBERS), result, NUMBERS)
+            here = over_channels(raw, affine, k, x.channels, norm, MATH)
+            result = matmul(m, activate(raw, here, norm, MATH), result, MATH)
         else:
             if OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
-                here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)
+                here = over_channels(raw, None, rows, x.channels, norm, MATH)
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
-                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, NUMBERS)
-                m = load_matrix(matrix, group, rows, c, y.channels, x.channels, NUMBERS)
-                z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
-                result = matmul(m, z, result, NUMBERS)
+                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, MATH)
+                m = load_matrix(matrix, group, rows, c, y.channels, x.channels, MATH)
+                z = activate(load_tile(x, x_pointer, c, s), affine, norm, MATH)
+                result = matmul(m, z, result, MATH)
             if RESIDUAL and not OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
         if RESIDUAL:
-            result += raw.to(NUMBERS.ACC)
+            result += raw.to(MATH.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)

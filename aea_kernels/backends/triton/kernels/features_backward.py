@@ -55,7 +55,7 @@ def features_backward_kernel(
     WRITE: tl.constexpr,
     STATISTICS: tl.constexpr,
     ONE_TILE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -83,67 +83,65 @@ def features_backward_kernel(
     dy_pointer, x_pointer = image_pointer(grad_output, image, 1), image_pointer(x, image, 1)
     dx_pointer = image_pointer(grad_x, image, 1)
     constant = tl.load(gram_grad + group * width * width + rows * width + C, mask=known, other=0.0)
-    affine = load_norm(norm, image, rows, C, NUMBERS)
+    affine = load_norm(norm, image, rows, C, MATH)
     centre, scale, _, deviation = affine
     if ONE_TILE:
         square = known[:, None] & known[None, :]
-        m = to_dot_dtype(tl.load(m_rows + rows[None, :] * width, mask=square, other=0.0), NUMBERS)
-        g = to_dot_dtype(tl.load(g_rows + rows[None, :], mask=square, other=0.0), NUMBERS)
+        m = to_dot_dtype(tl.load(m_rows + rows[None, :] * width, mask=square, other=0.0), MATH)
+        g = to_dot_dtype(tl.load(g_rows + rows[None, :], mask=square, other=0.0), MATH)
     if STATISTICS:
-        weight_grad, bias_grad = _norm_gradients(partial, parts, rows, C, NUMBERS.ACC, 32)
-        number = tl.cast(total, NUMBERS.ACC)
+        weight_grad, bias_grad = _norm_gradients(partial, parts, rows, C, MATH.ACC, 32)
+        number = tl.cast(total, MATH.ACC)
         slope = -weight_grad / number * scale / deviation
         offset = -bias_grad / number * scale
-        if NUMBERS.HALF:
+        if MATH.HALF:
             offset -= centre * slope
         first = known & (pid < tiles)
         tl.store(norm_grad + rows, weight_grad, mask=first)
         tl.store(norm_grad + C + rows, bias_grad, mask=first)
     if SUMS:
-        weight_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
-        bias_sum = tl.zeros((BLOCK_A,), NUMBERS.ACC)
+        weight_sum = tl.zeros((BLOCK_A,), MATH.ACC)
+        bias_sum = tl.zeros((BLOCK_A,), MATH.ACC)
 
     ACTIVATED: tl.constexpr = norm is not None and norm.kind == BATCH
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
-    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_dy = load_tile(grad_output, dy_pointer, rows, s)
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
-        dz = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+        dz = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if not ONE_TILE:
             if OVER_CHANNELS:
-                here = over_channels(
-                    load_tile(x, x_pointer, rows, s), affine, rows, C, norm, NUMBERS
-                )
+                here = over_channels(load_tile(x, x_pointer, rows, s), affine, rows, C, norm, MATH)
             for start in range(0, C, BLOCK_K):
                 c = start + k
                 square = known[:, None] & (c < C)[None, :]
                 m = tl.load(m_rows + c[None, :] * width, mask=square, other=0.0)
-                dz = matmul(m, load_tile(grad_output, dy_pointer, c, s), dz, NUMBERS)
+                dz = matmul(m, load_tile(grad_output, dy_pointer, c, s), dz, MATH)
             for start in range(0, C, BLOCK_K):
                 c = start + k
                 square = known[:, None] & (c < C)[None, :]
                 g = tl.load(g_rows + c[None, :], mask=square, other=0.0)
                 raw = load_tile(x, x_pointer, c, s)
-                part = here if OVER_CHANNELS else load_norm(norm, image, c, C, NUMBERS)
-                dz = matmul(g, activate(raw, part, norm, NUMBERS), dz, NUMBERS)
+                part = here if OVER_CHANNELS else load_norm(norm, image, c, C, MATH)
+                dz = matmul(g, activate(raw, part, norm, MATH), dz, MATH)
         if PREFETCH:
             dy = next_dy
             next_dy = load_following_tile(grad_output, dy_pointer, rows, s, step, steps)
         else:
             dy = load_tile(grad_output, dy_pointer, rows, s)
-        raw = load_tile(x, x_pointer, rows, s).to(NUMBERS.ACC)
+        raw = load_tile(x, x_pointer, rows, s).to(MATH.ACC)
         # from the mean; with 16 bits the mean is taken into account later
-        away = raw if NUMBERS.HALF else raw - centre[:, None]
-        now = over_channels(raw, affine, rows, C, norm, NUMBERS)
-        z = activate(raw, now, norm, NUMBERS)
+        away = raw if MATH.HALF else raw - centre[:, None]
+        now = over_channels(raw, affine, rows, C, norm, MATH)
+        z = activate(raw, now, norm, MATH)
         if SUMS:
             z = tl.where((s < positions_of(x))[None, :], z, 0.0)  # so that dz is zero there too
         if ONE_TILE:
-            dz = matmul(m, dy, dz, NUMBERS)
-            dz = matmul(g, z, dz, NUMBERS)
+            dz = matmul(m, dy, dz, MATH)
+            dz = matmul(g, z, dz, MATH)
         dz += constant[:, None]
         if ACTIVATED:
             # z sits on the bounds exactly where ReLU6 has no slope
@@ -161,9 +159,9 @@ def features_backward_kernel(
                 dz *= scale[:, None]
             if STATISTICS:
                 dz += away * slope[:, None] + offset[:, None]
-            store_tile(grad_x, dx_pointer, dy.to(NUMBERS.ACC) + dz, rows, s)
+            store_tile(grad_x, dx_pointer, dy.to(MATH.ACC) + dz, rows, s)
     if SUMS:
-        if NUMBERS.HALF:
+        if MATH.HALF:
             weight_sum -= centre * bias_sum
         partial += (image.to(tl.int64) * splits + split) * 2 * C
         tl.store(partial + rows, weight_sum / deviation, mask=known)

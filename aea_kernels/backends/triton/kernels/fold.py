@@ -26,7 +26,7 @@ def fold_kernel(
     matrix,  # (groups, O, C + 1)
     sizes,  # Sizes
     SCALE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -42,16 +42,16 @@ def fold_kernel(
     c, o = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O)
     e, d = tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
     gram += group * width * width
-    result = tl.zeros((o.shape[0], BLOCK), NUMBERS.ACC)
+    result = tl.zeros((o.shape[0], BLOCK), MATH.ACC)
     for head in range(sizes.heads):
-        query = columns_of(query_of(weights, head, sizes), e, j, E, C, NUMBERS)
-        u = transposed_times(key_of(weights, head, sizes), query, e, c, E, C, NUMBERS)
-        u = gram_times(gram, u, c, C, NUMBERS)
-        attended = times(value_of(weights, head, sizes), u, d, c, D, C, NUMBERS)
+        query = columns_of(query_of(weights, head, sizes), e, j, E, C, MATH)
+        u = transposed_times(key_of(weights, head, sizes), query, e, c, E, C, MATH)
+        u = gram_times(gram, u, c, C, MATH)
+        attended = times(value_of(weights, head, sizes), u, d, c, D, C, MATH)
         output = weights.output_weight + head * D
-        result += matrix_times(output, sizes.heads * D, 1, o, O, D, attended, NUMBERS)
+        result += matrix_times(output, sizes.heads * D, 1, o, O, D, attended, MATH)
     result *= normaliser(gram, C, SCALE)
-    bias = load_vector(weights.output_bias, o, 1, O, NUMBERS)
+    bias = load_vector(weights.output_bias, o, 1, O, MATH)
     result += tl.where((j == C)[None, :], bias[:, None], 0.0)
     inside = (o < O)[:, None] & (j < width)[None, :]
     tl.store(matrix + group * O * width + o[:, None] * width + j[None, :], result, mask=inside)

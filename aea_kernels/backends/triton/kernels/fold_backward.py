@@ -41,7 +41,7 @@ def scores_kernel(
     groups,
     sizes,  # Sizes
     SCALE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -59,15 +59,15 @@ def scores_kernel(
     c, o, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O), tl.arange(0, BLOCKS.D)
     gram += group * width * width
     if part < groups * heads:
-        keys = rows_of(key_of(weights, head, sizes), c, e, E, C, NUMBERS)
-        keys = gram_times(gram, keys, c, C, NUMBERS)
-        result = times(value_of(weights, head, sizes), keys, d, c, D, C, NUMBERS)
+        keys = rows_of(key_of(weights, head, sizes), c, e, E, C, MATH)
+        keys = gram_times(gram, keys, c, C, MATH)
+        result = times(value_of(weights, head, sizes), keys, d, c, D, C, MATH)
     else:
-        queries = rows_of(query_of(weights, head, sizes), c, e, E, C, NUMBERS)
+        queries = rows_of(query_of(weights, head, sizes), c, e, E, C, MATH)
         matrix_grad += group * O * width
-        applied = times((matrix_grad, width, matrix_grad + C, width), queries, o, c, O, C, NUMBERS)
+        applied = times((matrix_grad, width, matrix_grad + C, width), queries, o, c, O, C, MATH)
         output = weights.output_weight + head * D
-        result = matrix_times(output, 1, heads * D, d, D, O, applied, NUMBERS)
+        result = matrix_times(output, 1, heads * D, d, D, O, applied, MATH)
     result *= normaliser(gram, C, SCALE)
     inside = (d < D)[:, None] & (e < E)[None, :]
     tl.store(scores + part.to(tl.int64) * D * E + d[:, None] * E + e[None, :], result, mask=inside)
@@ -85,7 +85,7 @@ def _moments_columns(
     head,
     weights,
     sizes,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
     """Whv^T dT keys + Whk^T dT^T values of one head, dT summed over `members` groups: homogeneous
@@ -93,32 +93,32 @@ def _moments_columns(
     """
     C, E, D = sizes.C, sizes.E, sizes.D
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
-    left = tl.zeros((d.shape[0], keys.shape[1]), NUMBERS.ACC)
-    right = tl.zeros((e.shape[0], keys.shape[1]), NUMBERS.ACC)
+    left = tl.zeros((d.shape[0], keys.shape[1]), MATH.ACC)
+    right = tl.zeros((e.shape[0], keys.shape[1]), MATH.ACC)
     for _ in range(members):
-        left += matrix_times(derivatives, E, 1, d, D, E, keys, NUMBERS)
-        right += matrix_times(derivatives, 1, E, e, E, D, values, NUMBERS)
+        left += matrix_times(derivatives, E, 1, d, D, E, keys, MATH)
+        right += matrix_times(derivatives, 1, E, e, E, D, values, MATH)
         derivatives += sizes.heads * D * E
-    of_values = transposed_times(value_of(weights, head, sizes), left, d, c, D, C, NUMBERS)
-    of_keys = transposed_times(key_of(weights, head, sizes), right, e, c, E, C, NUMBERS)
+    of_values = transposed_times(value_of(weights, head, sizes), left, d, c, D, C, MATH)
+    of_keys = transposed_times(key_of(weights, head, sizes), right, e, c, E, C, MATH)
     return of_values[0] + of_keys[0], of_values[1] + of_keys[1]
 
 
 @triton.jit
 def _gram_grad(
-    gram_grad, derivatives, group, j, weights, sizes, NUMBERS: tl.constexpr, BLOCKS: tl.constexpr
+    gram_grad, derivatives, group, j, weights, sizes, MATH: tl.constexpr, BLOCKS: tl.constexpr
 ):
     """Columns j of dG + dG^T of one group."""
     C, E, D = sizes.C, sizes.E, sizes.D
     width = C + 1
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
-    main = tl.zeros((c.shape[0], j.shape[0]), NUMBERS.ACC)
-    last = tl.zeros((j.shape[0],), NUMBERS.ACC)
+    main = tl.zeros((c.shape[0], j.shape[0]), MATH.ACC)
+    last = tl.zeros((j.shape[0],), MATH.ACC)
     for head in range(sizes.heads):
-        keys = columns_of(key_of(weights, head, sizes), e, j, E, C, NUMBERS)
-        values = columns_of(value_of(weights, head, sizes), d, j, D, C, NUMBERS)
+        keys = columns_of(key_of(weights, head, sizes), e, j, E, C, MATH)
+        values = columns_of(value_of(weights, head, sizes), d, j, D, C, MATH)
         here = derivatives + (group * sizes.heads + head) * D * E
-        more = _moments_columns(keys, values, here, 1, head, weights, sizes, NUMBERS, BLOCKS)
+        more = _moments_columns(keys, values, here, 1, head, weights, sizes, MATH, BLOCKS)
         main += more[0]
         last += more[1]
     gram_grad += group * width * width
@@ -130,21 +130,21 @@ def _gram_grad(
 @triton.jit
 def _references_grad(
     references_grad, references, number, derivatives, members, j, weights, sizes,
-    NUMBERS: tl.constexpr, BLOCKS: tl.constexpr,
+    MATH: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Rows j of the gradient of the references: dG + dG^T, summed over the groups of one image,
     applied to them.
     """
     C, E, D = sizes.C, sizes.E, sizes.D
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
-    rows = load_block(references, c, j, 1, C, C, number, NUMBERS)
-    rows = rows, tl.full((j.shape[0],), 1.0, NUMBERS.ACC)
-    main = tl.zeros((c.shape[0], j.shape[0]), NUMBERS.ACC)
+    rows = load_block(references, c, j, 1, C, C, number, MATH)
+    rows = rows, tl.full((j.shape[0],), 1.0, MATH.ACC)
+    main = tl.zeros((c.shape[0], j.shape[0]), MATH.ACC)
     for head in range(sizes.heads):
-        keys = times(key_of(weights, head, sizes), rows, e, c, E, C, NUMBERS)
-        values = times(value_of(weights, head, sizes), rows, d, c, D, C, NUMBERS)
+        keys = times(key_of(weights, head, sizes), rows, e, c, E, C, MATH)
+        values = times(value_of(weights, head, sizes), rows, d, c, D, C, MATH)
         here = derivatives + head * D * E
-        more = _moments_columns(keys, values, here, members, head, weights, sizes, NUMBERS, BLOCKS)
+        more = _moments_columns(keys, values, here, members, head, weights, sizes, MATH, BLOCKS)
         main += more[0]
     inside = (j < number)[None, :] & (c < C)[:, None]
     tl.store(references_grad + j[None, :] * C + c[:, None], main, mask=inside)
@@ -168,18 +168,18 @@ def _store_columns(weight, bias, values, head, rows, j, R, C):
 @triton.jit
 def _query_grad(
     weights_grad, matrix_grad, scores, groups, head, j, weights, sizes,
-    NUMBERS: tl.constexpr, BLOCKS: tl.constexpr,
+    MATH: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Columns j of dWhq of one head."""
     C, O, E, D = sizes.C, sizes.O, sizes.E, sizes.D  # noqa: E741
     width = C + 1
     o, e, d = tl.arange(0, BLOCKS.O), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
     output = weights.output_weight + head * D
-    result = tl.zeros((e.shape[0], j.shape[0]), NUMBERS.ACC)
+    result = tl.zeros((e.shape[0], j.shape[0]), MATH.ACC)
     for _ in range(groups):
-        u = load_block(matrix_grad, o, j, width, 1, O, width, NUMBERS)
-        u = matrix_times(output, 1, sizes.heads * D, d, D, O, u, NUMBERS)
-        result += matrix_times(scores, 1, E, e, E, D, u, NUMBERS)
+        u = load_block(matrix_grad, o, j, width, 1, O, width, MATH)
+        u = matrix_times(output, 1, sizes.heads * D, d, D, O, u, MATH)
+        result += matrix_times(scores, 1, E, e, E, D, u, MATH)
         matrix_grad += O * width
         scores += sizes.heads * D * E
     _store_columns(weights_grad.query_weight, weights_grad.query_bias, result, head, e, j, E, C)
@@ -188,16 +188,16 @@ def _query_grad(
 @triton.jit
 def _key_grad(
     weights_grad, gram, derivatives, groups, head, j, weights, sizes,
-    NUMBERS: tl.constexpr, BLOCKS: tl.constexpr,
+    MATH: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Columns j of dWhk of one head."""
     C, E, D = sizes.C, sizes.E, sizes.D
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
     value = value_of(weights, head, sizes)
-    result = tl.zeros((e.shape[0], j.shape[0]), NUMBERS.ACC)
+    result = tl.zeros((e.shape[0], j.shape[0]), MATH.ACC)
     for _ in range(groups):
-        values = times(value, gram_columns(gram, c, j, C, NUMBERS), d, c, D, C, NUMBERS)
-        result += matrix_times(derivatives, 1, E, e, E, D, values, NUMBERS)
+        values = times(value, gram_columns(gram, c, j, C, MATH), d, c, D, C, MATH)
+        result += matrix_times(derivatives, 1, E, e, E, D, values, MATH)
         gram += (C + 1) * (C + 1)
         derivatives += sizes.heads * D * E
     _store_columns(weights_grad.key_weight, weights_grad.key_bias, result, head, e, j, E, C)
@@ -206,16 +206,16 @@ def _key_grad(
 @triton.jit
 def _value_grad(
     weights_grad, gram, derivatives, groups, head, j, weights, sizes,
-    NUMBERS: tl.constexpr, BLOCKS: tl.constexpr,
+    MATH: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Columns j of dWhv of one head."""
     C, E, D = sizes.C, sizes.E, sizes.D
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
     key = key_of(weights, head, sizes)
-    result = tl.zeros((d.shape[0], j.shape[0]), NUMBERS.ACC)
+    result = tl.zeros((d.shape[0], j.shape[0]), MATH.ACC)
     for _ in range(groups):
-        keys = times(key, gram_columns(gram, c, j, C, NUMBERS), e, c, E, C, NUMBERS)
-        result += matrix_times(derivatives, E, 1, d, D, E, keys, NUMBERS)
+        keys = times(key, gram_columns(gram, c, j, C, MATH), e, c, E, C, MATH)
+        result += matrix_times(derivatives, E, 1, d, D, E, keys, MATH)
         gram += (C + 1) * (C + 1)
         derivatives += sizes.heads * D * E
     _store_columns(weights_grad.value_weight, weights_grad.value_bias, result, head, d, j, D, C)
@@ -224,21 +224,21 @@ def _value_grad(
 @triton.jit
 def _output_grad(
     weights_grad, matrix_grad, scores, groups, head, j, first, weights, sizes,
-    NUMBERS: tl.constexpr, BLOCKS: tl.constexpr,
+    MATH: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """Columns j of dWo of one head; the `first` program writes the gradient of the bias."""
     C, O, E, D, heads = sizes.C, sizes.O, sizes.E, sizes.D, sizes.heads  # noqa: E741
     width = C + 1
     c, o, e = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O), tl.arange(0, BLOCKS.E)
     query = query_of(weights, head, sizes)
-    result = tl.zeros((o.shape[0], j.shape[0]), NUMBERS.ACC)
-    bias = tl.zeros((o.shape[0],), NUMBERS.ACC)
+    result = tl.zeros((o.shape[0], j.shape[0]), MATH.ACC)
+    bias = tl.zeros((o.shape[0],), MATH.ACC)
     for _ in range(groups):
-        t = load_block(scores, e, j, 1, E, E, D, NUMBERS)
-        attended = transposed_times(query, t, e, c, E, C, NUMBERS)
+        t = load_block(scores, e, j, 1, E, E, D, MATH)
+        attended = transposed_times(query, t, e, c, E, C, MATH)
         applied = (matrix_grad, width, matrix_grad + C, width)
-        result += times(applied, attended, o, c, O, C, NUMBERS)
-        bias += load_vector(matrix_grad + C, o, width, O, NUMBERS)
+        result += times(applied, attended, o, c, O, C, MATH)
+        bias += load_vector(matrix_grad + C, o, width, O, MATH)
         matrix_grad += O * width
         scores += heads * D * E
     inside = (o < O)[:, None] & (j < D)[None, :]
@@ -261,7 +261,7 @@ def fold_backward_kernel(
     reference_images,
     references_number,
     sizes,  # Sizes
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -277,12 +277,12 @@ def fold_backward_kernel(
     if program < groups * tiles:
         group = (program // tiles).to(tl.int64)
         j = program % tiles * BLOCK + lane
-        _gram_grad(gram_grad, derivatives, group, j, weights, sizes, NUMBERS, BLOCKS)
+        _gram_grad(gram_grad, derivatives, group, j, weights, sizes, MATH, BLOCKS)
     elif program < groups * tiles + reference_tiles:
         j = (program - groups * tiles) * BLOCK + lane
         _references_grad(
             references_grad, references, references_number, derivatives, reference_images, j,
-            weights, sizes, NUMBERS, BLOCKS,
+            weights, sizes, MATH, BLOCKS,
         )  # fmt: skip
     else:
         program -= groups * tiles + reference_tiles
@@ -291,16 +291,14 @@ def fold_backward_kernel(
         j = program % tiles * BLOCK + lane
         t, dt = scores + head * area, derivatives + head * area
         if result == 0:
-            _query_grad(
-                weights_grad, matrix_grad, t, groups, head, j, weights, sizes, NUMBERS, BLOCKS
-            )
+            _query_grad(weights_grad, matrix_grad, t, groups, head, j, weights, sizes, MATH, BLOCKS)
         elif result == 1:
-            _key_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, NUMBERS, BLOCKS)
+            _key_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, MATH, BLOCKS)
         elif result == 2:
-            _value_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, NUMBERS, BLOCKS)
+            _value_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, MATH, BLOCKS)
         else:
             first = program == 3 * heads * tiles
             _output_grad(
-                weights_grad, matrix_grad, t, groups, head, j, first, weights, sizes, NUMBERS,
+                weights_grad, matrix_grad, t, groups, head, j, first, weights, sizes, MATH,
                 BLOCKS,
             )  # fmt: skip

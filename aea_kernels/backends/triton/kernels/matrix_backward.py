@@ -16,7 +16,7 @@ def matrix_backward_kernel(
     heads,
     splits,
     steps,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -32,13 +32,13 @@ def matrix_backward_kernel(
     columns = tl.arange(0, BLOCK_K)
     dy_pointer, a_pointer = image_pointer(grad_output, image, heads), image_pointer(a, image, heads)
     da_pointer = image_pointer(grad_a, image, heads)
-    m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, NUMBERS)
-    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
+    product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     for step in range(steps):
         s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
-        product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, NUMBERS)
-        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, MATH)
+        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC), MATH)
         store_tile(grad_a, da_pointer, da, columns, s)
 
     partial += (image.to(tl.int64) * splits + split) * grad_output.channels * a.channels

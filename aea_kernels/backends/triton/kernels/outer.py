@@ -28,7 +28,7 @@ def outer_kernel(
     GRAM: tl.constexpr,
     HOMOGENEOUS: tl.constexpr,
     ONE_TILE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -49,17 +49,17 @@ def outer_kernel(
     columns = tile_c * BLOCK_K + tl.arange(0, BLOCK_K)
     everything = tl.arange(0, BLOCK_ALL)
     a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
-    affine = load_norm(norm, image, columns, x.channels, NUMBERS)
-    a_affine = load_norm(norm if GRAM else None, image, rows, a.channels, NUMBERS)
+    affine = load_norm(norm, image, columns, x.channels, MATH)
+    a_affine = load_norm(norm if GRAM else None, image, rows, a.channels, MATH)
 
     BOTH_SIDES: tl.constexpr = GRAM and ONE_TILE
-    PREFETCH: tl.constexpr = NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
-    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
-    total = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+    total = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
         if PREFETCH:
@@ -75,15 +75,15 @@ def outer_kernel(
         if BLOCK_ALL != BLOCK_K:
             whole = load_tile(x, x_pointer, everything, s)
 
-        here = over_channels(whole, affine, everything, x.channels, norm, NUMBERS)
-        z = zero_outside(activate(raw, here, norm, NUMBERS), x, s, norm)
+        here = over_channels(whole, affine, everything, x.channels, norm, MATH)
+        z = zero_outside(activate(raw, here, norm, MATH), x, s, norm)
         left = z
         if not BOTH_SIDES:
-            left = raw_a.to(NUMBERS.ACC)
+            left = raw_a.to(MATH.ACC)
             if GRAM:
-                here = over_channels(whole, a_affine, everything, x.channels, norm, NUMBERS)
-                left = zero_outside(activate(raw_a, here, norm, NUMBERS), x, s, norm)
-        product = matmul(left, tl.trans(z), product, NUMBERS)
+                here = over_channels(whole, a_affine, everything, x.channels, norm, MATH)
+                left = zero_outside(activate(raw_a, here, norm, MATH), x, s, norm)
+        product = matmul(left, tl.trans(z), product, MATH)
         if HOMOGENEOUS:
             total += left
 

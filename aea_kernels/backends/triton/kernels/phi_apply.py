@@ -31,7 +31,7 @@ def phi_apply_kernel(
     steps,
     PHI: tl.constexpr,
     ONE_TILE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -51,36 +51,36 @@ def phi_apply_kernel(
     x_pointer, y_pointer = image_pointer(x, image, heads), image_pointer(y, image, heads)
     weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
     if ONE_TILE:
-        m = load_matrix(matrix, image, rows, k, y.channels, x.channels, NUMBERS)
+        m = load_matrix(matrix, image, rows, k, y.channels, x.channels, MATH)
 
-    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
-        result = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+        result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            phi = phi_of_queries(raw.to(NUMBERS.ACC), None, k, x.channels, PHI)
+            phi = phi_of_queries(raw.to(MATH.ACC), None, k, x.channels, PHI)
             total = divided_by(phi, weights, PHI)
-            result = matmul(m, phi, result, NUMBERS)
+            result = matmul(m, phi, result, MATH)
         else:
-            total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
+            total = tl.zeros((BLOCK_S,), MATH.ACC)
             highest = total
             if PHI == "exp":
-                highest = highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K)
+                highest = highest_channel(x, x_pointer, s, MATH, BLOCK_K)
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
-                m = load_matrix(matrix, image, rows, c, y.channels, x.channels, NUMBERS)
-                raw = load_tile(x, x_pointer, c, s).to(NUMBERS.ACC)
+                m = load_matrix(matrix, image, rows, c, y.channels, x.channels, MATH)
+                raw = load_tile(x, x_pointer, c, s).to(MATH.ACC)
                 phi = phi_of_queries(raw, highest, c, x.channels, PHI)
                 weights, _ = load_divisor(divisor, eps, image, c, x.channels, PHI)
                 total += divided_by(phi, weights, PHI)
-                result = matmul(m, phi, result, NUMBERS)
+                result = matmul(m, phi, result, MATH)
         if PHI == "relu":
             total += least
         store_tile(y, y_pointer, result / total[None, :], rows, s)
@@ -99,7 +99,7 @@ def phi_matrix_backward_kernel(
     splits,
     steps,
     PHI: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -119,22 +119,22 @@ def phi_matrix_backward_kernel(
     columns = tl.arange(0, BLOCK_K)
     dy_pointer, a_pointer = image_pointer(grad_output, image, heads), image_pointer(a, image, heads)
     da_pointer = image_pointer(grad_a, image, heads)
-    m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, NUMBERS)
+    m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
     weights, least = load_divisor(divisor, eps, image, columns, a.channels, PHI)
-    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     if PHI == "relu":
-        sums = tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC)
+        sums = tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC)
     for step in range(steps):
         s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
-        raw = load_tile(a, a_pointer, columns, s).to(NUMBERS.ACC)
+        raw = load_tile(a, a_pointer, columns, s).to(MATH.ACC)
         phi = phi_of_queries(raw, None, columns, a.channels, PHI)
         total = divided_by(phi, weights, PHI)
         if PHI == "relu":
             total += least
         inverse = tl.where(s < positions_of(a), 1.0 / total, 0.0)
-        product = matmul(dy, tl.trans(phi * inverse[None, :]), product, NUMBERS)
-        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        product = matmul(dy, tl.trans(phi * inverse[None, :]), product, MATH)
+        da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC), MATH)
         da *= inverse[None, :]
         common = -tl.sum(phi * da, 0) * inverse
         if PHI == "relu":

@@ -29,7 +29,7 @@ def phi_outer_kernel(
     splits,
     steps,
     PHI: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -50,17 +50,17 @@ def phi_outer_kernel(
     columns = tile_c * BLOCK_K + tl.arange(0, BLOCK_K)
     a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
 
-    PREFETCH: tl.constexpr = NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
-    product = tl.zeros((BLOCK_A, BLOCK_K), NUMBERS.ACC)
+    product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
-    total = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+    total = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
     if PHI == "squares":
-        squares = tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC)
+        squares = tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC)
     if PHI == "exp":
-        highest = tl.full((BLOCK_A,), float("-inf"), NUMBERS.ACC)
+        highest = tl.full((BLOCK_A,), float("-inf"), MATH.ACC)
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
         if PREFETCH:
@@ -69,7 +69,7 @@ def phi_outer_kernel(
             next_a = load_following_tile(a, a_pointer, rows, s, step, steps)
         else:
             raw, raw_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
-        right, left = raw.to(NUMBERS.ACC), raw_a.to(NUMBERS.ACC)
+        right, left = raw.to(MATH.ACC), raw_a.to(MATH.ACC)
         if PHI == "relu":
             left = relu(left)
         if PHI == "exp":
@@ -81,7 +81,7 @@ def phi_outer_kernel(
             total *= rescale[:, None]
             left = tl.exp(left - centre[:, None])
             highest = higher
-        product = matmul(left, tl.trans(right), product, NUMBERS)
+        product = matmul(left, tl.trans(right), product, MATH)
         if PHI == "squares":
             total += left * left
             squares += right * right
@@ -119,7 +119,7 @@ def phi_outer_backward_kernel(
     splits,
     steps,
     PHI: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -140,8 +140,8 @@ def phi_outer_backward_kernel(
     da_pointer = image_pointer(grad_a, image, heads)
     db_pointer = image_pointer(grad_b, image, heads)
     wide = image.to(tl.int64)
-    m = load_matrix(matrix, image, rows, columns, a.channels, b.channels, NUMBERS)
-    m_transposed = load_transposed(matrix, image, columns, rows, b.channels, a.channels, NUMBERS)
+    m = load_matrix(matrix, image, rows, columns, a.channels, b.channels, MATH)
+    m_transposed = load_transposed(matrix, image, columns, rows, b.channels, a.channels, MATH)
     constant = tl.load(a_constant + wide * a.channels + rows, mask=known_a, other=0.0)
     if PHI == "squares":
         other_constant = tl.load(b_constant + wide * b.channels + columns, mask=known_b, other=0.0)
@@ -152,16 +152,16 @@ def phi_outer_backward_kernel(
     for step in range(steps):
         s = tile_positions(a, split, steps, step, BLOCK_S)
         raw = load_tile(b, b_pointer, columns, s)
-        phi = load_tile(a, a_pointer, rows, s).to(NUMBERS.ACC)
+        phi = load_tile(a, a_pointer, rows, s).to(MATH.ACC)
         if PHI == "relu":
             phi = relu(phi)
         if PHI == "exp":
             phi = tl.exp(phi - centre[:, None])
-        da = matmul(m, raw, tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC), NUMBERS)
-        db = matmul(m_transposed, phi, tl.zeros((BLOCK_K, BLOCK_S), NUMBERS.ACC), NUMBERS)
+        da = matmul(m, raw, tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC), MATH)
+        db = matmul(m_transposed, phi, tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC), MATH)
         if PHI == "squares":
             da += constant[:, None] * phi
-            db += other_constant[:, None] * raw.to(NUMBERS.ACC)
+            db += other_constant[:, None] * raw.to(MATH.ACC)
         elif PHI == "relu":
             da = tl.where(phi > 0.0, da + constant[:, None], 0.0)
         else:

@@ -2,9 +2,9 @@
 taken away.
 """
 
-from aeanet.inference.trust.noise import Noise, estimate_noise
-from aeanet.inference.trust.reference import Reference
-from aeanet.inference.trust.report import TrustReport, assess, assess_pair, write_residual
+from aeanet.trust.noise import Noise, estimate_noise
+from aeanet.trust.reference import Reference
+from aeanet.trust.report import TrustReport, assess, assess_pair, write_residual
 
 __all__ = [
     "Noise",

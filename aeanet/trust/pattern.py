@@ -4,9 +4,9 @@ noise does not.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, stats
+from scipy import fft, ndimage, special
 
-from aeanet.inference.trust.statistics import mean_power
+from aeanet.trust.statistics import mean_power
 
 _WINDOW = 64  # px: side of the windows of the spectrum
 _AROUND = 11  # frequencies: side of the square whose median a peak is compared with
@@ -21,17 +21,18 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     above 0 it does.
 
     It is the logarithm (base 10) of a peak of the mean power spectrum over the frequencies around
-    it, less that of
-    what noise reaches in one of a hundred images (periodograms of Gaussian noise are exponentially
-    distributed, their means over K windows are Gamma distributed). Interference along the scan also
-    has peaks, but all in one direction. So the peak that counts is the highest one off the line
-    through the origin and the highest of all.
+    it, less that of what noise reaches in one of a hundred images (periodograms of Gaussian noise
+    are exponentially distributed, their means over K windows are Gamma distributed). Interference
+    along the scan also has peaks, but all in one direction. So the peak that counts is the highest
+    one off the line through the origin and the highest of all.
     """
     power, number = mean_power(residual, _WINDOW)
     power = fft.fftshift(power)
     height = power / (ndimage.median_filter(power, _AROUND, mode="wrap") + _ROUNDING)
     y, x = np.meshgrid(*(fft.fftshift(fft.fftfreq(_WINDOW)),) * 2, indexing="ij")
     height[np.hypot(y, x) < _SLOWEST] = 0
+
+    # The line through the origin and the highest peak, and the highest peak beside it.
     highest = np.unravel_index(height.argmax(), height.shape)
     direction = np.array([y[highest], x[highest]])
     direction /= max(float(np.hypot(*direction)), 1e-9)
@@ -44,5 +45,5 @@ def _highest_of_noise(windows: int) -> float:
     `_FALSE_ALARMS` of the cases.
     """
     frequencies = _WINDOW**2 // 2  # a real image has each twice
-    highest = stats.gamma.isf(_FALSE_ALARMS / frequencies, windows) / windows
-    return float(highest / (stats.gamma.median(windows) / windows))
+    highest = special.gammainccinv(windows, _FALSE_ALARMS / frequencies)
+    return float(highest / special.gammaincinv(windows, 0.5))

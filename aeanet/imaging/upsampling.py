@@ -10,14 +10,20 @@ SHARPNESS = -0.75  # the cubic kernel's free parameter, OpenCV's, so that of reg
 
 
 def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
-    """Enlarge (H, W) to (round(H * magnification), round(W * magnification)) by bicubic
-    interpolation, edges repeated.
+    """Enlarge an image by bicubic interpolation, edges repeated.
 
     The centre of LR pixel x comes to lie at `magnification * (x + 0.5) - 0.5`. The kernel is that
     of `registration.register_pair`.
 
-    Raises ValueError for anything but a finite grey image, and for a magnification that is not
-    above 0.
+    Args:
+        lr: (H, W), finite.
+        magnification: above 0.
+
+    Returns:
+        (round(H * magnification), round(W * magnification)).
+
+    Raises:
+        ValueError: for any other image or magnification.
     """
     lr = np.asarray(lr)
     if lr.ndim != 2 or lr.size == 0 or not np.isfinite(lr).all():
@@ -51,6 +57,8 @@ def upsample_region(
     """
     row_taps, row_weights = _taps(rows, shape[0], magnification)
     column_taps, column_weights = _taps(columns, shape[1], magnification)
+
+    # All LR pixels that the region depends on, and the four of each row, then of each column.
     top, left = int(row_taps.min()), int(column_taps.min())
     region = read(slice(top, int(row_taps.max()) + 1), slice(left, int(column_taps.max()) + 1))
     source = np.asarray(region, np.float32)
@@ -59,6 +67,21 @@ def upsample_region(
         sum(w * tall[:, i] for i, w in zip(column_taps - left, column_weights, strict=True)),
         np.float32,
     )
+
+
+def middle(
+    shape: Sequence[int], enlarged: Sequence[int], side: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The middle of an image of `shape`, at most `side` px along each axis, and where it lies in
+    the same image enlarged to the shape `enlarged`.
+    """
+    small, large = [], []
+    for length, longer in zip(shape, enlarged, strict=True):
+        start = max(length - side, 0) // 2
+        stop = start + min(length, side)
+        small.append(slice(start, stop))
+        large.append(slice(round(start * longer / length), round(stop * longer / length)))
+    return (small[0], small[1]), (large[0], large[1])
 
 
 def _taps(

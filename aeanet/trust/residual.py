@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.inference.trust.noise import Noise, estimate_noise, squared_gradient
-from aeanet.inference.trust.pattern import lost_pattern
+from aeanet.trust.noise import BLOCK, Noise, block_means, estimate_noise, squared_gradient
+from aeanet.trust.pattern import lost_pattern
 
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count
-_BLOCK = 8  # px
 _FITTED = 50_000  # pixels, at most, to which the filter is fitted
 LEAST_NOISE = 0.5 / 255  # a noise below half a grey level of 8 bits is that of the rounding
 
@@ -50,15 +49,16 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
         same = np.asarray(
             cv2.resize(same, image.shape[::-1], interpolation=cv2.INTER_AREA), np.float32
         )
-    blurred = _blurred_alike(same, image)
-    taken = image - blurred
-    inner = (slice(_EDGE, -_EDGE),) * 2
+    taken = image - _blurred_alike(same, image)
+
+    # In units of the noise that is expected at each brightness. Offsets of whole lines are errors
+    # of the scan, and rightly removed.
+    inner = slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE)
     brightness = cv2.GaussianBlur(same, (0, 0), 1.5)
     expected = np.sqrt(np.maximum(noise.variance(brightness), LEAST_NOISE**2))[inner]
     unit = taken[inner] / expected
-    unit = unit - unit.mean(
-        1, keepdims=True
-    )  # offsets of whole lines are errors of the scan, and rightly removed
+    unit = unit - unit.mean(1, keepdims=True)
+
     left = estimate_noise(same).sd
     numbers = {
         "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
@@ -79,28 +79,20 @@ def _blurred_alike(
     step = max(1, math.isqrt(image.size // _FITTED))
     samples = views[::step, ::step].reshape(-1, _KERNEL**2).astype(np.float64)
     target = image[::step, ::step].reshape(-1).astype(np.float64)
-    centre = samples.mean(0), target.mean()
-    samples, target = samples - centre[0], target - centre[1]
-    gram = samples.T @ samples
-    start = np.zeros(_KERNEL**2)
-    start[_KERNEL**2 // 2] = 1
+    mean_sample, mean_target = samples.mean(0), target.mean()
+    samples, target = samples - mean_sample, target - mean_target
+
     # Where the image does not tell, the filter stays near the one that changes nothing.
+    unchanged = np.zeros(_KERNEL**2)
+    unchanged[_KERNEL**2 // 2] = 1
+    gram = samples.T @ samples
     ridge = (1e-4 * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
-    weights = start + np.linalg.solve(gram + ridge, samples.T @ (target - samples @ start))
-    offset = centre[1] - float(centre[0] @ weights)
+    change = np.linalg.solve(gram + ridge, samples.T @ (target - samples @ unchanged))
+    weights = unchanged + change
+
+    offset = np.float32(mean_target - float(mean_sample @ weights))
     kernel = weights.reshape(_KERNEL, _KERNEL).astype(np.float32)
-    return cv2.filter2D(
-        restored, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101
-    ) + np.float32(offset)
-
-
-def _blocks(values: NDArray) -> NDArray:
-    rows, columns = (length // _BLOCK for length in values.shape)
-    return (
-        values[: rows * _BLOCK, : columns * _BLOCK]
-        .reshape(rows, _BLOCK, columns, _BLOCK)
-        .mean((1, 3))
-    )
+    return offset + cv2.filter2D(restored, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)
 
 
 def _slow(unit: NDArray) -> float:
@@ -109,8 +101,8 @@ def _slow(unit: NDArray) -> float:
     """
     variance = float(np.mean(unit * unit)) + 1e-12
     along = [float(np.mean(unit[:, lag:] * unit[:, :-lag])) / variance for lag in (1, 2)]
-    expected = variance / _BLOCK**2 * max(1 + 2 * sum(along), 0.2)
-    return math.log10(float(np.var(_blocks(unit))) / expected + 0.1)
+    expected = variance / BLOCK**2 * max(1 + 2 * sum(along), 0.2)
+    return math.log10(float(np.var(block_means(unit))) / expected + 0.1)
 
 
 def _structure(unit: NDArray, brightness: NDArray) -> float:
@@ -120,8 +112,8 @@ def _structure(unit: NDArray, brightness: NDArray) -> float:
     gradient = squared_gradient(brightness)
     # In float32 the rounding of a constant's mean would pass for a deviation.
     energies = (
-        _blocks(np.square(unit, dtype=np.float64)) + 1e-3,
-        _blocks(gradient.astype(np.float64)) + 1e-7,
+        block_means(np.square(unit, dtype=np.float64)) + 1e-3,
+        block_means(gradient.astype(np.float64)) + 1e-7,
     )
     first, second = (np.log(energy).ravel() for energy in energies)
     if first.std() < 1e-6 or second.std() < 1e-6:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from aeanet.inference.upsampling import upsample, upsample_region, upsampled_shape
+from aeanet.imaging.upsampling import upsample, upsample_region, upsampled_shape
 
 LR = np.random.default_rng(0).random((40, 61), dtype=np.float32)
 

@@ -16,7 +16,9 @@ from aeanet.cli.batch import restore_all
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.errors import ModelError
-from aeanet.inference.trust import (
+from aeanet.io.images import read_image, write_image
+from aeanet.io.text import RecordError
+from aeanet.trust import (
     Noise,
     Reference,
     assess,
@@ -24,15 +26,17 @@ from aeanet.inference.trust import (
     estimate_noise,
     write_residual,
 )
-from aeanet.inference.trust.faults import FAULTS, eight_bits, faulty, photographs
-from aeanet.inference.trust.learning import Example, reference_statistics
-from aeanet.inference.trust.pattern import lost_pattern
-from aeanet.inference.trust.reference import fit_reference
-from aeanet.inference.trust.report import shipped_reference
-from aeanet.inference.trust.residual import residual
-from aeanet.inference.trust.statistics import SMALLEST, describe
-from aeanet.io.images import read_image, write_image
-from aeanet.io.text import RecordError
+from aeanet.trust.pattern import lost_pattern
+from aeanet.trust.report import shipped_reference
+from aeanet.trust.residual import residual
+from aeanet.trust.statistics import SMALLEST, describe
+from benches.trust.faults import FAULTS, eight_bits, faulty, photographs
+from benches.trust.learning import (
+    Example,
+    fit_reference,
+    reference_statistics,
+    write_reference,
+)
 
 MODEL = lively_network("unet")
 
@@ -277,7 +281,7 @@ def test_the_picture_of_a_residual_has_0_at_mid_grey(tmp_path: Path) -> None:
 def test_learning_writes_what_reading_gives_back(images: list[WholeImage], tmp_path: Path) -> None:
     examples = [Example(image.lr[:SMALLEST, :SMALLEST], 1.0) for image in images[:22]]
     learned = reference_statistics(MODEL, examples, residuals=20)
-    learned.write(tmp_path / "trust.json")
+    write_reference(tmp_path / "trust.json", learned)
     read = Reference.read(tmp_path / "trust.json")
     vectors = np.array([describe(example.image).vector() for example in examples])
     np.testing.assert_allclose(read.distance(vectors), learned.distance(vectors), atol=0.02)

@@ -1,5 +1,5 @@
-"""Files that are already where a result is to go: kept unless the user gives --overwrite, and
-always if an input.
+"""Places of results where a file is already: it is kept unless the user gives --overwrite, and
+always if it is an input.
 """
 
 import os

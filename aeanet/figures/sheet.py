@@ -18,16 +18,22 @@ from aeanet.figures.style import bare, tight
 def draw_sheet(
     seed: int = 0, *, kinds: Sequence[str] = KINDS, columns: int = 4, side: int = 224
 ) -> Figure:
-    """`columns` specimens of each kind, each with settings drawn as for training, in squares of
-    `side` HR px.
+    """Specimens of each kind, each with settings drawn as for training.
 
     Left halves are LR interpolated onto the HR grid, right halves the targets. A caption says the
     magnification, the standard deviation of the noise in grey levels, and what else disturbs the
     scan. All have one grey scale.
+
+    Args:
+        seed: of the specimens and the scans.
+        kinds: the rows.
+        columns: specimens of each kind.
+        side: of the squares, HR px.
     """
     panel = 3.0  # inches, of LR and HR together
     figure = Figure(figsize=(columns * panel, len(kinds) * (panel / 2 + 0.2)), layout=tight())
     axes = figure.subplots(len(kinds), columns, squeeze=False)
+
     for row, kind in enumerate(kinds):
         for column in range(columns):
             rng = np.random.default_rng((seed, row, column))

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SMOOTH = 2.0  # px: the blur after which differences show the specimen rather than the noise
-_BLOCK = 8  # px: side of the blocks whose variances are compared
+BLOCK = 8  # px: side of the blocks whose variances are compared
 _FLAT = 0.25  # share of the blocks that count, those with the least structure
 _BINS = 8  # classes of brightness
 _LEAST = 24  # px: the smallest side of an image whose noise is estimated
-_ACROSS = np.array([-1, 6, -15, 20, -15, 6, -1], np.float32) / np.float32(
-    math.sqrt(924)
-)  # noise keeps its variance
-_REDUNDANCY = 3.1  # sum of the squared autocorrelation of `_ACROSS`: a block has so much fewer independent numbers
+# The sixth difference, divided so that noise keeps its variance.
+_ACROSS = np.array([-1, 6, -15, 20, -15, 6, -1], np.float32) / np.float32(math.sqrt(924))
+# The sum of the squared autocorrelation of `_ACROSS`: a block has so many times fewer independent
+# numbers.
+_REDUNDANCY = 3.1
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,15 @@ def estimate_noise(image: NDArray) -> Noise:
     if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():
         return Noise(*(math.nan,) * 5)
     smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTH)
+
+    # Away from the border, in the blocks with the least structure, differences across lines are
+    # noise.
     inner = slice(3, -3), slice(3, -3)
     across = cv2.filter2D(image, cv2.CV_32F, _ACROSS[:, None])[inner]
     flat, level = _flat_blocks(smooth[inner])
     across = across - _line_means(across, flat)
     along = _correlation(across, flat, 1)
-    variances = _block_means(across * across) / _median_share(along)
+    variances = block_means(across * across) / _median_share(along)
     slope, offset = _line_fit(*_by_brightness(level[flat], variances[flat]))
     variance = float(np.mean(np.maximum(offset + slope * level, 0)))
     return Noise(math.sqrt(variance), slope, offset, along, _correlation_across(image, flat))
@@ -69,7 +73,7 @@ def estimate_noise(image: NDArray) -> Noise:
 
 def _median_share(along: float) -> float:
     """The median over the mean of the variances of blocks of noise, a chi-squared distribution."""
-    freedom = _BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
+    freedom = BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
     return (1 - 2 / (9 * freedom)) ** 3
 
 
@@ -81,18 +85,25 @@ def squared_gradient(image: NDArray) -> NDArray:
     return along * along + across * across
 
 
-def _block_means(values: NDArray) -> NDArray:
-    rows, columns = (length // _BLOCK for length in values.shape)
-    blocks = values[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
-    return blocks.mean((1, 3))
+def in_blocks(values: NDArray, side: int) -> NDArray:
+    """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
+    rows, columns = (length // side for length in values.shape)
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+
+
+def block_means(values: NDArray) -> NDArray:
+    """The means of blocks of 8 x 8, (rows, columns)."""
+    return in_blocks(values, BLOCK).mean((1, 3))
 
 
 def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:
-    """Which blocks have the least structure among those of their brightness, (rows, columns); and
-    the brightness.
+    """The blocks with the least structure among those of their brightness.
+
+    Returns:
+        Which they are, and the brightness of all blocks, (rows, columns) each.
     """
     gradient = squared_gradient(smooth)
-    level, structure = _block_means(smooth), _block_means(gradient)
+    level, structure = block_means(smooth), block_means(gradient)
     order = np.argsort(level, axis=None, kind="stable")
     flat = np.zeros(level.size, bool)
     for members in np.array_split(order, _BINS):
@@ -106,11 +117,11 @@ def _line_means(values: NDArray, flat: NDArray) -> NDArray:
     """The mean of each line over its flat part, (H, 1): offsets of whole lines are not noise of
     pixels.
     """
-    mask = np.kron(flat, np.ones((_BLOCK, _BLOCK), bool))
+    mask = np.kron(flat, np.ones((BLOCK, BLOCK), bool))
     rows, columns = mask.shape
     weight = mask.sum(1)
     means = np.zeros((values.shape[0], 1), np.float32)
-    enough = weight >= 4 * _BLOCK
+    enough = weight >= 4 * BLOCK
     means[:rows][enough, 0] = (values[:rows, :columns] * mask).sum(1)[enough] / weight[enough]
     return means
 
@@ -138,8 +149,8 @@ def _line_fit(x: NDArray, y: NDArray) -> tuple[float, float]:
 def _correlation(values: NDArray, flat: NDArray, lag: int) -> float:
     """Of neighbours on a line, over the flat blocks."""
     left, right = values[:, :-lag], values[:, lag:]
-    products = _block_means(left * right)
-    squares = _block_means(0.5 * (left * left + right * right))
+    products = block_means(left * right)
+    squares = block_means(0.5 * (left * left + right * right))
     inside = flat[: products.shape[0], : products.shape[1]]
     total = float(squares[inside].sum())
     return float(products[inside].sum()) / total if total > 0 else 0.0
