@@ -128,6 +128,8 @@ class SegmentationNetwork(nn.Module):
             else:
                 rest = [AttentionStage(outputs) for _ in range(DEPTHS[level])]
             self.stages.append(nn.Sequential(MBConv(inputs, outputs, stride=2), *rest))
+
+        # the three last stages are merged
         self.heads = nn.ModuleList(
             ConvLayer(width, HEAD_CHANNELS, act=False) for width in WIDTHS[2:]
         )

@@ -94,16 +94,17 @@ class Restormer(nn.Module):
             nn.Sequential(nn.Conv2d(w, 2 * w, 3, padding=1, bias=False), nn.PixelShuffle(2))
             for w in widths[:0:-1]
         )
+
+        # at full size skip and decoder stay side by side: twice the channels, and no reduction
         self.reduce = nn.ModuleList(
             nn.Conv2d(2 * w, w, 1, bias=False) for w in (widths[2], widths[1])
         )
         self.decoder = nn.ModuleList(
-            (
-                _blocks(widths[2], HEADS[2], BLOCKS[2]),
-                _blocks(widths[1], HEADS[1], BLOCKS[1]),
-                _blocks(
-                    widths[1], HEADS[0], BLOCKS[0]
-                ),  # skip and decoder stay side by side at full size
+            _blocks(*level)
+            for level in (
+                (widths[2], HEADS[2], BLOCKS[2]),
+                (widths[1], HEADS[1], BLOCKS[1]),
+                (widths[1], HEADS[0], BLOCKS[0]),
             )
         )
         self.refinement = _blocks(widths[1], HEADS[0], REFINEMENT)
