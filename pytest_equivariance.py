@@ -45,8 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which overrides the options of "
-        "these names; every test with the fixture `equivariance` has it, so that `-m equivariance` selects them",
+        "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which "
+        "overrides the options of these names; every test with the fixture `equivariance` has it, "
+        "so that `-m equivariance` selects them",
     )
 
 
@@ -64,17 +65,18 @@ def equivariance(request: pytest.FixtureRequest) -> Equivariance:
     properties.
     """
     marker = request.node.get_closest_marker("equivariance")
-    own = {} if marker is None else marker.kwargs
-    unknown = set(own) - {"tolerance", "dtype", "device"}
+    overrides = {} if marker is None else marker.kwargs
+    unknown = set(overrides) - {"tolerance", "dtype", "device"}
     if unknown or (marker is not None and marker.args):
         raise pytest.UsageError(
-            f"the marker equivariance takes tolerance, dtype and device by name, got {[*marker.args, *sorted(unknown)]}"
+            "the marker equivariance takes tolerance, dtype and device by name, got "
+            f"{[*marker.args, *sorted(unknown)]}"
         )
     options = {
         name: request.config.getoption(f"equivariance_{name}")
         for name in ("tolerance", "dtype", "device")
     }
-    return Equivariance(request.node.user_properties, **(options | own))
+    return Equivariance(request.node.user_properties, **(options | overrides))
 
 
 class Equivariance:
@@ -82,7 +84,7 @@ class Equivariance:
 
     Attributes:
         tolerance, dtype, device: of the marker, else of the command line, else None, which leaves
-            things as they are.
+            model and input as they are.
     """
 
     def __init__(

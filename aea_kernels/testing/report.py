@@ -81,15 +81,13 @@ class Report:
             layers_before = {layer.name: layer for layer in before.layers.get(group, [])}
             rows = []
             for layer in layers:
-                own, accumulated, verdict = "", "", str(layer.own.verdict)
                 old = layers_before.get(layer.name)
-                if old is not None:
-                    own, accumulated = _decisive(old.own), _decisive(old.accumulated)
-                    if old.own.verdict != layer.own.verdict:
-                        verdict = f"{old.own.verdict}, now {verdict}"
-                after = _decisive(layer.own), _decisive(layer.accumulated)
-                name = layer.name or "(network)"
-                rows.append([name, own, after[0], accumulated, after[1], verdict])
+                own, accumulated = getattr(old, "own", None), getattr(old, "accumulated", None)
+                verdict = str(layer.own.verdict)
+                if own is not None and own.verdict != verdict:
+                    verdict = f"{own.verdict}, now {verdict}"
+                pairs = (own, layer.own, accumulated, layer.accumulated)
+                rows.append([layer.name or "(network)", *map(_decisive, pairs), verdict])
             parts.append(f"{group}\n{_table(head, rows)}")
         return "\n\n".join(parts)
 
@@ -232,19 +230,23 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _row(layer: Layer) -> list[str]:
     own, accumulated = layer.own.worst, layer.accumulated.worst
-    decisive = accumulated.decisive
-    decibels = ""
-    if decisive is not None and not math.isinf(decisive.decibels):
-        decibels = f"{decisive.decibels:.0f}"
-    shape = "x".join(map(str, layer.shape))
-    row = [layer.name or "(network)", layer.kind, shape]
-    row += [show(own.working), show(own.double), own.verdict]
-    row += [show(accumulated.working), show(accumulated.double), decibels, accumulated.verdict]
-    return row
+    decibels = math.inf if accumulated.decisive is None else accumulated.decisive.decibels
+    return [
+        layer.name or "(network)",
+        layer.kind,
+        "x".join(map(str, layer.shape)),
+        show(own.working),
+        show(own.double),
+        own.verdict,
+        show(accumulated.working),
+        show(accumulated.double),
+        "" if math.isinf(decibels) else f"{decibels:.0f}",
+        accumulated.verdict,
+    ]
 
 
-def _decisive(errors: Errors) -> str:
-    return show(errors.worst.decisive) or str(errors.verdict)
+def _decisive(errors: Errors | None) -> str:
+    return "" if errors is None else show(errors.worst.decisive) or str(errors.verdict)
 
 
 def _drawn(errors: Errors) -> float:
