@@ -30,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ERROR",
         help="largest relative error that passes; by default whatever is rounding",
     )
+
+    # model and input are moved together
     group.addoption(
         "--equivariance-dtype",
         choices=DTYPES,

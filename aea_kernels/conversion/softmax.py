@@ -121,6 +121,7 @@ def become_diffusers_block(module: Any) -> list[Change]:
     norms = (module.spatial_norm, module.norm_q, module.norm_k)
     if any(norm is not None for norm in norms) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
+
     names = {
         "norm": "group_norm",
         "query": "to_q",

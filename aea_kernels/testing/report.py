@@ -83,6 +83,8 @@ class Report:
             for layer in layers:
                 old = layers_before.get(layer.name)
                 own, accumulated = getattr(old, "own", None), getattr(old, "accumulated", None)
+
+                # "rounding, now broken", where the training changed it
                 verdict = str(layer.own.verdict)
                 if own is not None and own.verdict != verdict:
                     verdict = f"{own.verdict}, now {verdict}"
@@ -99,6 +101,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""
+        groups = {
+            group: [_layer_to_dict(layer) for layer in self.layers[group]] for group in self.layers
+        }
+        sizes = {
+            group: {str(size): verdict.value for size, verdict in found.verdicts.items()}
+            for group, found in self.sizes.items()
+        }
+
         return {
             "format": FORMAT,
             "torch": torch.__version__,
@@ -106,14 +116,8 @@ class Report:
             "training": self.training,
             "shape": list(self.shape),
             "dtype": dtype_name(self.dtype),
-            "groups": {
-                group: [_layer_to_dict(layer) for layer in layers]
-                for group, layers in self.layers.items()
-            },
-            "sizes": {
-                group: {str(size): verdict.value for size, verdict in sizes.verdicts.items()}
-                for group, sizes in self.sizes.items()
-            },
+            "groups": groups,
+            "sizes": sizes,
         }
 
     @classmethod
@@ -123,18 +127,15 @@ class Report:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
             if saved["format"] != FORMAT:
                 raise ValueError(f"format {saved['format']}, expected {FORMAT}")
-            dtype = getattr(torch, saved["dtype"])
-            layers = {
-                g: [_layer_from_dict(layer, g, dtype) for layer in rows]
-                for g, rows in saved["groups"].items()
-            }
-            sizes = {
-                g: Sizes(g, {int(s): Verdict(v) for s, v in found.items()})
-                for g, found in saved["sizes"].items()
-            }
-            return cls(
-                saved["model"], saved["training"], tuple(saved["shape"]), dtype, layers, sizes
-            )
+            dtype, shape = getattr(torch, saved["dtype"]), tuple(saved["shape"])
+
+            # sizes are strings in JSON, whose keys cannot be numbers
+            layers, sizes = {}, {}
+            for group, rows in saved["groups"].items():
+                layers[group] = [_layer_from_dict(row, group, dtype) for row in rows]
+            for group, found in saved["sizes"].items():
+                sizes[group] = Sizes(group, {int(s): Verdict(v) for s, v in found.items()})
+            return cls(saved["model"], saved["training"], shape, dtype, layers, sizes)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
 

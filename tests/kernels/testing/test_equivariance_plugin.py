@@ -70,6 +70,7 @@ def test_fixture_marker_and_junit(session, tmp_path):
     ran = session("-m", "equivariance")
     assert "1 failed, 4 passed, 1 deselected" in ran
     assert "its kernel is not symmetric under the" in ran
+
     found = properties(tmp_path)
     assert found["test_holds"]["equivariance: permutations of the positions: verdict"] in (
         "exact",
