@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..block.spec import Projections
+from ..block.function import attention_block
+from ..block.spec import Norm, Projections
 from ..core.dtypes import acc_dtype, without_autocast
-from ..functional import attend, attention_block, summarize
+from ..functional import attend, summarize
 from ..nn import AugmentedAttention
 from ..summary import KeySummary
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise, positions
@@ -66,7 +67,7 @@ class NonLocal(Converted):
 
         # keys of the input itself: the block is linear in its moments
         if folded and parts.pool is None and summary is None:
-            return attention_block(x, None, projections_of(parts), None, heads=1, scale=1.0)[0]
+            return attention_block(x, Norm(), projections_of(parts), None, heads=1, scale=1.0)[0]
 
         summary = self.summarize(x) if summary is None else summary
         if not folded:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.autograd import ApplyMatrix
 from ..core.checks import (
@@ -19,7 +18,6 @@ from ..core.checks import (
     check_summary,
     check_type,
 )
-from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary
 from .autograd import OuterSumAndSquares
 
@@ -65,11 +63,6 @@ def channel_attention(
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
     check("value", value, tuple(query.shape), "(B, H, N, E)", like=query)
     _check_temperature(temperature, query)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.channel_attention(
-                query, key, value, temperature.to(query.dtype), eps=eps
-            )
     return attend_channels(value, summarize_channels(query, key), temperature, eps=eps)
 
 
@@ -82,11 +75,6 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
     check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            wide = acc_dtype(query.dtype)
-            q, k = query.to(wide), key.to(wide)
-            return ChannelSummary(q.mT @ k, q.square().sum(-2), k.square().sum(-2))
     return ChannelSummary(*OuterSumAndSquares.apply(query, key, backend_name()))
 
 
@@ -103,9 +91,6 @@ def attend_channels(
     check_query(value, summary.products, "products", "(B, H, E, E)", name="value")
     _check_temperature(temperature, value)
     matrix = channel_map(summary, temperature, eps=eps).expand(value.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        with without_autocast(value.device):
-            return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
     return ApplyMatrix.apply(value, matrix, backend_name())
 
 

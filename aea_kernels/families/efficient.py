@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.checks import (
     check,
@@ -20,7 +19,6 @@ from ..core.checks import (
     check_summary,
     is_tensor,
 )
-from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary, check_addable
 from .autograd import PhiApply, PhiOuterSum
 
@@ -117,11 +115,6 @@ def efficient_attention(
         check(
             "memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query
         )
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.efficient_attention(
-                query, key, value, memory_key, memory_value, scale=scale
-            )
     summary = summarize_softmax(key, value)
     if memory_key is not None and memory_value is not None:
         summary = summary + summarize_softmax(memory_key[None], memory_value[None])
@@ -136,17 +129,6 @@ def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
         ValueError, TypeError: as `efficient_attention`.
     """
     check_key_value(key, value)
-    if backend_name() == "naive":
-        with without_autocast(key.device):
-            wide = acc_dtype(key.dtype)
-            k, v = key.to(wide), value.to(wide)
-            lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
-            maximum = torch.cat([lowest, k.detach()], 2).amax(2)
-            return SoftmaxSummary(
-                (k - maximum[:, :, None]).exp().mT
-                @ torch.cat([v, torch.ones_like(v[..., :1])], -1),
-                maximum,
-            )
     return SoftmaxSummary(*PhiOuterSum.apply(key, value, "exp", backend_name()))
 
 
@@ -163,7 +145,4 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     # the greatest key adds 1 to its normaliser, which is thus less only where there are no keys
     matrix = sums * (scale / normaliser.clamp(min=0.5))
     matrix = matrix.expand(query.shape[0], -1, -1, -1)  # (B, H, E, D)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return (query.to(matrix.dtype).softmax(-1) @ matrix).to(query.dtype)
     return PhiApply.apply(query, matrix, "exp", 0.0, backend_name())

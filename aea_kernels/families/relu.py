@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.checks import check_key_value, check_query, check_query_key_value, check_summary
-from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary
 from .autograd import PhiApply, PhiOuterSum
 
@@ -50,9 +48,6 @@ def relu_linear_attention(
             dtypes.
     """
     check_query_key_value(query, key, value)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.relu_linear_attention(query, key, value, eps=eps)
     return attend_relu(query, summarize_relu(key, value), eps=eps)
 
 
@@ -64,11 +59,6 @@ def summarize_relu(key: Tensor, value: Tensor) -> ReluSummary:
         ValueError, TypeError: as `relu_linear_attention`.
     """
     check_key_value(key, value)
-    if backend_name() == "naive":
-        with without_autocast(key.device):
-            wide = value.to(acc_dtype(key.dtype))
-            ones = torch.ones_like(wide[..., :1])
-            return ReluSummary(torch.relu(key).to(wide.dtype).mT @ torch.cat([wide, ones], -1))
     sums, _ = PhiOuterSum.apply(key, value, "relu", backend_name())
     return ReluSummary(sums)
 
@@ -83,9 +73,5 @@ def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> T
     check_summary(summary, ReluSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
     sums = summary.sums.expand(query.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            scores = torch.relu(query).to(sums.dtype) @ sums
-            return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
     least = max(eps, torch.finfo(sums.dtype).tiny) if eps > 0 else 0.0  # one over it is finite
     return PhiApply.apply(query, sums, "relu", least, backend_name())
