@@ -24,8 +24,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--every-kernel",
         action="store_true",
-        help="build every kernel for every architecture, dtype and number of channels, not only a "
-        "selection (minutes)",
+        help="build every kernel for every architecture, dtype and number of channels (minutes)",
     )
     parser.addoption(
         "--device",
@@ -48,6 +47,5 @@ def pytest_configure(config):
         config.pluginmanager.register(CompiledDevice(config))
     else:
         torch.set_default_device(device)
-        torch.backends.cudnn.allow_tf32 = (
-            False  # float32 means float32, as in PyTorch's matrix products
-        )
+        # float32 means float32, as in PyTorch's matrix products
+        torch.backends.cudnn.allow_tf32 = False

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.errors import UserError
-from aeanet.scoring.metrics import psnr
+from aeanet.imaging.metrics import psnr
 
 Image = NDArray[np.float32]
 Matrix = NDArray[np.float64]

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 from launches import instead_of_launch, launch
+from oracle import block_as_function, oracle
 from rounding import assert_same_but_for_rounding
 from strategies import normal
-from test_block import block_as_function
 
 import aea_kernels as aea
 from aea_kernels import reference, testing
@@ -40,7 +40,7 @@ def test_block_output_and_every_gradient_in_every_layout(layout, training):
     x = LAYOUTS[layout](normal(3, 6, 11, 13)).requires_grad_()
     testing.assert_parity(
         block_as_function(block, "triton"),
-        block_as_function(block, "naive"),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-9,
@@ -54,7 +54,7 @@ def test_block_of_one_channel_and_of_several_channel_tiles(channels):
     x = normal(2, channels, 5, 9).requires_grad_()
     testing.assert_parity(
         block_as_function(block, "triton"),
-        block_as_function(block, "naive"),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-8,
@@ -72,11 +72,11 @@ def test_operators_on_views_of_a_feature_map(positions_inner):
         return x.requires_grad_()
 
     inputs = [draw(seed) for seed in range(3)]
-    for ours, oracle in [
+    for ours, expected in [
         (aea.linear_attention, reference.linear_attention),
         (aea.batch_attention, reference.batch_attention),
     ]:
-        testing.assert_parity(ours, oracle, *inputs, tolerance=1e-12)
+        testing.assert_parity(ours, expected, *inputs, tolerance=1e-12)
 
 
 def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch):
@@ -180,10 +180,12 @@ def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
     projections = [p.detach() for name, p in block.named_parameters() if name != "references"]
     x = normal(1, channels, 2, 3, dtype=torch.float32)
 
+    plain = "none", [], 0.0
+
     def compute(x):
-        gram = primitives.moments(x, [], 0.0, block.references.detach(), len(x))
-        y, matrix = primitives.attend_to_moments(x, [], 0.0, gram, projections, 2, 0.5)
-        grad_x, _ = primitives.features_backward(x, x, [], 0.0, False, matrix, gram)
+        gram = primitives.moments(x, *plain, block.references.detach(), len(x))
+        y, matrix = primitives.attend_to_moments(x, *plain, None, gram, projections, 2, 0.5)
+        grad_x, _ = primitives.features_backward(x, x, *plain, False, matrix, gram)
         return [t[-1].clone() for t in (gram, matrix, y, grad_x)]
 
     expected = compute(x)

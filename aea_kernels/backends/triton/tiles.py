@@ -187,7 +187,7 @@ def split_positions(positions: int, block: int, programs: int, places: int) -> t
     return -(-blocks // steps), steps
 
 
-class Launch(NamedTuple):
+class LaunchPlan(NamedTuple):
     """One kernel: how it is launched, and what it moves. Counted from shapes, not measured."""
 
     name: str
@@ -221,7 +221,7 @@ def plan_launch(
     aligned: bool,
     device: tuple[int, int],
     same: bool = False,
-) -> Launch:
+) -> LaunchPlan:
     """A launch over the positions of `images` feature maps.
 
     Args:
@@ -261,6 +261,6 @@ def plan_launch(
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[shape]
     one = over_rows == 1 and over_columns == 1
-    return Launch(
+    return LaunchPlan(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops
     )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aeanet.data.synthetic.sheet import draw_sheet
+from aeanet.figures.sheet import draw_sheet
 from aeanet.figures.style import render
 from aeanet.io.atomic import write_atomically
 

@@ -17,7 +17,7 @@ from scipy import fft
 
 from aeanet.data.synthetic.acquisition import Acquisition, smoothing_kernel
 from aeanet.data.synthetic.scenes import Scene, draw_scene
-from aeanet.inference.upsampling import upsample_region, upsampled_shape
+from aeanet.imaging.upsampling import upsample_region, upsampled_shape
 
 _MARGIN = 6  # LR px around a patch: two for the cubic kernel, three for filters, one for the jitter
 _TAPER = 5  # HR px at the rim of a patch over which it becomes constant, so that its period makes no edge

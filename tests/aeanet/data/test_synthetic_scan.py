@@ -23,8 +23,8 @@ from aeanet.data.synthetic import (
     simulate_example,
     simulate_image,
 )
-from aeanet.data.synthetic.sheet import draw_sheet
-from aeanet.inference.upsampling import upsample
+from aeanet.figures.sheet import draw_sheet
+from aeanet.imaging.upsampling import upsample
 
 NOISELESS = Acquisition(
     magnification=1,
