@@ -1,4 +1,4 @@
-"""The experiments of a study: they are trained and scored, unless the folder holds their results."""
+"""The experiments of a study: trained and scored, unless the folder holds their results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -75,14 +75,15 @@ def replaced_files(study: Study, folder: Path) -> list[Path]:
     """What `run_study` and `write_report` would replace though it does not belong to this study:
     results of experiments with other settings or data, and a page where there is no report.
     """
-    store, others = Store(folder), []
-    for experiment in study.experiments:
-        file = store.folder(experiment.key) / RESULT_FILE
-        if file.exists() and store.recall(experiment.key, _settings(study, experiment)) is None:
-            others.append(file)
-    if (folder / PAGE).exists() and not (folder / RECORD).exists():
+    store = Store(folder)
+    others = [
+        store.folder(experiment.key) / RESULT_FILE
+        for experiment in study.experiments
+        if store.recall(experiment.key, _settings(study, experiment)) is None
+    ]
+    if not (folder / RECORD).exists():
         others.append(folder / PAGE)
-    return others
+    return [file for file in others if file.exists()]
 
 
 def run_study(study: Study, folder: Path, show: Show) -> Results:
