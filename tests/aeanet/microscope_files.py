@@ -128,10 +128,12 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
 <SpectrumData0><ClassInstance Type="TRTSpectrum"><TRTHeaderedClass>
 <ClassInstance Type="TRTSpectrumHardwareHeader"><Amplification>20000.0</Amplification>
 </ClassInstance>
-<ClassInstance Type="TRTDetectorHeader"><Type>X</Type><DetLayers>{layers}</DetLayers></ClassInstance>
+<ClassInstance Type="TRTDetectorHeader"><Type>X</Type>
+<DetLayers>{layers}</DetLayers></ClassInstance>
 <ClassInstance Type="TRTESMAHeader"><PrimaryEnergy>15.0</PrimaryEnergy>
 <ElevationAngle>35.0</ElevationAngle></ClassInstance></TRTHeaderedClass>
-<ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs><CalibLin>0.01</CalibLin></ClassInstance>
+<ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs>
+<CalibLin>0.01</CalibLin></ClassInstance>
 <Channels>0,1,2</Channels></ClassInstance></SpectrumData0></ClassInstance></X>""".encode()
     files = {
         b"SpectrumData0": struct.pack("<ii", height, width).ljust(0x1A0, b"\0"),
