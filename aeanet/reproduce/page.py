@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
+from aeanet.figures import Drawing, draw_crops, draw_curves, render
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.baselines import Library
@@ -120,7 +120,6 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             partial(draw_crops, results.crops),
         )
     if results.relevance:
-        shown = results.relevance
         yield PageFigure(
             "fig5",
             "Fig. 5: what the shared references look for",
@@ -128,7 +127,7 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             "is more relevant, and a column has one scale. The references shown are those that "
             "differ most: the first has the largest variance over these images, each further one "
             "the largest share of its variance that those before it do not explain linearly.",
-            partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
+            results.relevance,
         )
     if results.curves:
         yield PageFigure(
