@@ -11,12 +11,10 @@ from torch.distributed import ProcessGroup
 
 from aeanet.errors import UserError, sentence_or_raise
 
-PATIENCE = timedelta(
-    minutes=10
-)  # for a process that does not answer, in training: rank 0 also restores pairs
-TILES_PATIENCE = timedelta(
-    days=1
-)  # in prediction, where a pass over all tiles lies between two exchanges
+# For a process that does not answer. In training, rank 0 also restores pairs; in prediction, a pass
+# over all tiles lies between two exchanges.
+PATIENCE = timedelta(minutes=10)
+TILES_PATIENCE = timedelta(days=1)
 
 
 class ProcessError(UserError):
@@ -95,7 +93,8 @@ def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | Non
     except Exception as error:
         if is_loss_of_process(error):
             raise ProcessError(
-                "Another process of this run has ended or no longer answers; its own message says why."
+                "Another process of this run has ended or no longer answers; its own message says "
+                "why."
             ) from error
         raise
     finally:
