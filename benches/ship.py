@@ -30,10 +30,11 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
 from aeanet.scoring.metrics import psnr
-from aeanet.training.card import HARM, VISIBLE, model_card
+from aeanet.training.card import HARM, VISIBLE
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 
+from .card import shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
@@ -81,6 +82,7 @@ def main() -> None:
     )
     model = load_model(file)
     images = held_back_images(arguments.images)
+    record.pop("command", None)  # it names folders of the machine
     record["name"] = arguments.name
     record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -97,7 +99,7 @@ def main() -> None:
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
     write_json(file.with_suffix(".json"), record, 1)
-    file.with_suffix(".md").write_text(model_card(record))
+    file.with_suffix(".md").write_text(shipped_card(record))
 
 
 def _clean(model: Network, image: np.ndarray) -> float:

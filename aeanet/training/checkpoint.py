@@ -162,24 +162,25 @@ class Checkpoint:
         """Raises CheckpointError unless a training of the configuration `wanted` is the one begun
         here.
         """
-        for kind in ("versions", "model", "recipe"):
+        may_differ = {"versions": {"python"}, "model": set(), "recipe": self.recipe.extensible}
+        for kind, free in may_differ.items():
             was, now = self.configuration[kind], json.loads(json.dumps(wanted[kind]))
-            free = self.recipe.extensible if kind == "recipe" else frozenset()
             for name in sorted({*was, *now} - free):
                 if was.get(name) != now.get(name):
                     raise CheckpointError(
-                        f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: resume it with the "
-                        "same, or begin another in another folder."
+                        f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: "
+                        "resume it with the same, or begin another in another folder."
                     )
-        if self.configuration["processes"] != wanted["processes"]:
+        processes = self.configuration["processes"]
+        if processes != wanted["processes"]:
             raise CheckpointError(
-                f"This run was begun by {self.configuration['processes']} processes, not {wanted['processes']}: resume "
+                f"This run was begun by {processes} processes, not {wanted['processes']}: resume "
                 "it with as many, or begin another in another folder."
             )
         if self.configuration["data"]["sha256"] != wanted["data"]["sha256"]:
             raise CheckpointError(
-                "This run was begun with other training pairs (their names or pixels differ): resume it with the same, "
-                "or begin another in another folder."
+                "This run was begun with other training pairs (their names or pixels differ): "
+                "resume it with the same, or begin another in another folder."
             )
 
 
