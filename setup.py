@@ -54,7 +54,7 @@ setup(
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     py_modules=["pytest_equivariance"],
     package_data={
-        "aea_kernels": ["py.typed", "tiles.json"],
+        "aea_kernels": ["py.typed", "backends/triton/tiles.json"],
         "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2", "models/*"],
     },
     install_requires=[

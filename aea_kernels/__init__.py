@@ -35,7 +35,7 @@ from .functional import (
     reference_attention,
     summarize,
 )
-from .modules import NORM_EPS, NORM_MOMENTUM, AugmentedAttention, update_running_statistics
+from .nn import NORM_EPS, NORM_MOMENTUM, AugmentedAttention, update_running_statistics
 from .summary import KeySummary, Moments, sum_over_processes
 
 __all__ = [

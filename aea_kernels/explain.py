@@ -19,13 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backends import backend_name, resolved, use_backend
 from .backends.eager.walking import BOX_BYTES
-from .block import AttentionBlock, BlockSpec
+from .block.function import AttentionBlock, BlockSpec
+from .block.normed import NormedBlock
+from .block.route import project_cost, route
+from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
-from .layout import acc_dtype
-from .modules import AugmentedAttention
-from .normed_block import NormedBlock
-from .planning import H100, project_cost, route
+from .nn import AugmentedAttention
 
 
 class Device(NamedTuple):
@@ -42,8 +42,8 @@ DEVICES = {
     "a100": Device(1.555e12, 80, 108),
     "a100-80gb": Device(2.039e12, 80, 108),
     "b200": Device(8.0e12, 100, 148),
-    "h100": Device(3.35e12, *H100),
-    "h200": Device(4.8e12, *H100),
+    "h100": Device(3.35e12, 90, 132),
+    "h200": Device(4.8e12, 90, 132),
     "l4": Device(0.300e12, 89, 58),
     "l40s": Device(0.864e12, 89, 142),
     "rtx3090": Device(0.936e12, 86, 82),

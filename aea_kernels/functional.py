@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import naive
-from .autograd import ApplyMatrix, MomentsOf, OuterSum
+from . import reference
 from .backends import backend_name, resolved
-from .block import AttentionBlock, BlockSpec, project_first
-from .checks import (
+from .block.function import AttentionBlock, BlockSpec, project_first
+from .block.normed import NormedBlock
+from .block.route import route
+from .block.spec import ChannelNorm, Norm, Projections
+from .core.autograd import ApplyMatrix, MomentsOf, OuterSum
+from .core.checks import (
     check,
     check_features,
     check_key_value,
@@ -28,12 +31,9 @@ from .checks import (
     check_summary_tensor,
     is_tensor,
 )
-from .layout import acc_dtype, without_autocast
-from .normed_block import NormedBlock
-from .parameters import ChannelNorm, Norm, Projections
-from .planning import route
+from .core.dtypes import acc_dtype, without_autocast
+from .core.transforms import transformed
 from .summary import KeySummary, Moments, count_like
-from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -58,7 +58,7 @@ def linear_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.linear_attention(query, key, value, scale=scale)
+            return reference.linear_attention(query, key, value, scale=scale)
     return attend(query, summarize(key, value), scale=scale)
 
 
@@ -98,7 +98,7 @@ def reference_attention(
     )
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.reference_attention(
+            return reference.reference_attention(
                 query, key, value, reference_key, reference_value, scale=scale
             )
     shared = summarize(reference_key[None], reference_value[None])
@@ -132,7 +132,7 @@ def batch_attention(
                 "group is a process group, but backend 'naive' computes in one process: leave group out"
             )
         with without_autocast(query.device):
-            return naive.batch_attention(query, key, value, scale=scale)
+            return reference.batch_attention(query, key, value, scale=scale)
     summary = summarize(key, value).sum_over_batch()
     return attend(query, summary if group is None else summary.all_reduce(group), scale=scale)
 
@@ -159,7 +159,7 @@ def learned_query_attention(
     check("query", query, (key.shape[1], rows, key.shape[3]), "(H, M, E)", like=key)
     if backend_name() == "naive":
         with without_autocast(key.device):
-            return naive.learned_query_attention(query, key, value, scale=scale)
+            return reference.learned_query_attention(query, key, value, scale=scale)
     return attend(query.expand(key.shape[0], *query.shape), summarize(key, value), scale=scale)
 
 
@@ -275,7 +275,7 @@ def attention_block(
         return y, None, None
     batch_statistics = norm is not None and norm.mean is None
     if backend_name() == "naive":
-        y = naive.attention_block(
+        y = reference.attention_block(
             x,
             norm,
             projections,
@@ -319,7 +319,7 @@ def _normed_block(
             "scale": scale,
             "reference_images": reference_images,
         }
-        return naive.attention_block(x, oracle_norm(norm), projections, references, **options)
+        return reference.attention_block(x, oracle_norm(norm), projections, references, **options)
     spec = BlockSpec(heads, scale, reference_images, eps, False, group, backend_name())
     keys, values = projections.key_weight.shape[0], projections.value_weight.shape[0]
     whole = kind != "group" and resolved(spec.backend, x.device) == "triton"
@@ -341,7 +341,9 @@ def oracle_norm(norm: ChannelNorm) -> Callable[[Tensor], Tensor]:
         scale = x.new_ones(x.shape[1]) if weight is None else weight
         shift = x.new_zeros(x.shape[1]) if bias is None else bias
         if kind == "group":
-            return naive.group_norm(x, scale, shift, eps, groups)
-        return (naive.layer_norm if kind == "layer" else naive.rms_norm)(x, scale, shift, eps)
+            return reference.group_norm(x, scale, shift, eps, groups)
+        return (reference.layer_norm if kind == "layer" else reference.rms_norm)(
+            x, scale, shift, eps
+        )
 
     return z_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from .transforms import Function
+from .core.transforms import Function
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

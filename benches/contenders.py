@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels import naive
+from aea_kernels import reference
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -52,7 +52,7 @@ def _reordered(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _materialised(q: Tensor) -> Operator:
     batch, heads, positions, _ = q.shape
     fits_in_memory(batch * heads * positions * positions * q.element_size(), q.device)
-    return naive.linear_attention
+    return reference.linear_attention
 
 
 def _softmax(q: Tensor) -> Operator:

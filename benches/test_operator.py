@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from aea_kernels import naive
+from aea_kernels import reference
 
 from .conftest import Race, check, copies, in_types, normal
 from .contenders import OPERATORS, OTHER_FUNCTIONS
@@ -40,7 +40,7 @@ def test_operator(
                 normal(*shape[:2], 100, shape[3], dtype=dtype, device=race.device, seed=i)
                 for i in range(3)
             ]
-            check(function(*small), naive.linear_attention(*(t.double() for t in small)))
+            check(function(*small), reference.linear_attention(*(t.double() for t in small)))
         sets = []
         for i in range(copies(3 * q.nbytes)):
             tensors = [

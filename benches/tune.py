@@ -3,9 +3,9 @@ faster are kept.
 
 For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and
 programs a multiprocessor. A row that spills registers, or asks for more programs than fit, is none.
-The winners go to `aea_kernels/tiles.json`, which `planning` reads, all times to
-`benches/results/tune-smNN.json`. What stands there
-is not timed again, so that an interrupted sweep goes on where it was.
+The winners go to `aea_kernels/backends/triton/tiles.json`, which `tiles.py` reads, all times to
+`benches/results/tune-smNN.json`. What stands there is not timed again, so that an interrupted sweep
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from typing import Any, NamedTuple
 import torch
 
 import aea_kernels as aea
-from aea_kernels import planning
+from aea_kernels.backends.triton import tiles
+from aea_kernels.core.precision import PRECISIONS
 from aeanet.io.text import write_json
 
 from .conftest import capture, copies
 
 Row = tuple[int, int, int, int]
-"""block_s, warps, stages, programs_per_sm of `planning.Tiles`."""
+"""block_s, warps, stages, programs_per_sm of `tiles.Tiles`."""
 
 SIZES = {32: (944, 1280), 64: (944, 1280), 128: (236, 320)}
 MODES = [("bfloat16", "highest"), ("float32", "medium"), ("float32", "highest")]
@@ -53,11 +54,11 @@ class Case(NamedTuple):
 
     @property
     def mode(self) -> str:
-        return "16-bit" if self.dtype != "float32" else planning.PRECISIONS[self.precision]
+        return "16-bit" if self.dtype != "float32" else PRECISIONS[self.precision]
 
     @property
     def name(self) -> str:
-        return planning.row_name(self.kernel, self.channels, self.mode, aligned=True)
+        return tiles.row_name(self.kernel, self.channels, self.mode, aligned=True)
 
 
 CASES = [
@@ -89,7 +90,7 @@ def sweep(
     deadline: float = math.inf,
 ) -> bool:
     """Time the candidates of every case that is not in `log`, and write the log and
-    `planning.MEASURED` after each.
+    `tiles.MEASURED` after each.
 
     Args:
         timer: microseconds of a case with a row; infinite where the row is none.
@@ -102,8 +103,13 @@ def sweep(
     for case in cases:
         if case.name in done:
             continue
-        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
-        planned = (tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)
+        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
+        planned = (
+            planned_tiles.block_s,
+            planned_tiles.warps,
+            planned_tiles.stages,
+            planned_tiles.programs_per_sm,
+        )
         times: dict[Row, float] = {}
         for row in candidates(planned):
             if time.monotonic() > deadline:
@@ -124,13 +130,13 @@ def sweep(
 
 
 def write_rows(architecture: int, done: dict[str, Any]) -> None:
-    table = json.loads(planning.MEASURED.read_text())
+    table = json.loads(tiles.MEASURED.read_text())
     table[str(architecture)] = {
         name: entry["chosen"]
         for name, entry in sorted(done.items())
         if entry["chosen"] != entry["planned"]
     }
-    write_json(planning.MEASURED, table, 1)
+    write_json(tiles.MEASURED, table, 1)
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------
@@ -140,8 +146,8 @@ def plan_with(case: Case, row: Row) -> None:
     """Every launch of the case takes this row from now on."""
     architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
     torch.set_float32_matmul_precision(case.precision)
-    planning.measured_rows(architecture)[case.name] = list(row)
-    planning.plan_launch.cache_clear()
+    tiles.measured_rows(architecture)[case.name] = list(row)
+    tiles.plan_launch.cache_clear()
 
 
 def _launching() -> Any:
@@ -264,8 +270,15 @@ def compile_row(job: tuple[Case, Row]) -> None:
 def compile_all(cases: list[Case], architecture: int) -> None:
     jobs: dict[tuple[Case, Row], None] = {}
     for case in cases:
-        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
-        for row in candidates((tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)):
+        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
+        for row in candidates(
+            (
+                planned_tiles.block_s,
+                planned_tiles.warps,
+                planned_tiles.stages,
+                planned_tiles.programs_per_sm,
+            )
+        ):
             jobs[case, (*row[:3], 1)] = None
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 2), mp_context=context) as pool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from ..modules import AugmentedAttention
+from ..nn import AugmentedAttention
 from . import nonlocal_blocks
 from .processors import LinearAttentionProcessor, ReluAttentionProcessor
 from .recognising import is_converted, looks_like_attention, recognise

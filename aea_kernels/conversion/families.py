@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..core.dtypes import acc_dtype, without_autocast
 from ..families import (
     ChannelSummary,
     ReluSummary,
@@ -25,7 +26,6 @@ from ..families import (
     summarize_softmax,
 )
 from ..functional import apply_matrix
-from ..layout import acc_dtype, without_autocast
 from ..summary import count_like, sum_over_processes
 from .nonlocal_blocks import folded_output, folds
 from .replacing import (

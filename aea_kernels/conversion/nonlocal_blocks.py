@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..block.spec import Projections
+from ..core.dtypes import acc_dtype, without_autocast
 from ..functional import attend, attention_block, summarize
-from ..layout import acc_dtype, without_autocast
-from ..modules import AugmentedAttention
-from ..parameters import Projections
+from ..nn import AugmentedAttention
 from ..summary import KeySummary
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise, positions
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..modules import AugmentedAttention
+from ..nn import AugmentedAttention
 from .comparing import deviation, random_numbers
 from .replacing import Change, Converted, LeftAloneError, OtherKindError, no_hooks_inside
 

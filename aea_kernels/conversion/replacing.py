@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..layout import acc_dtype
+from ..core.dtypes import acc_dtype
 
 
 class LeftAloneError(Exception):

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..layout import acc_dtype
-from ..modules import AugmentedAttention
+from ..core.dtypes import acc_dtype
+from ..nn import AugmentedAttention
 from .checkpoints import Rows, Sources, origin_of
 from .families import no_dropout
 from .processors import SANA, LinearAttentionProcessor

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autograd import differentiable
-from ..layout import acc_dtype, without_autocast
-from ..transforms import Function
+from ..core.autograd import differentiable
+from ..core.dtypes import acc_dtype, without_autocast
+from ..core.transforms import Function
 from . import ops
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import naive
-from ..autograd import ApplyMatrix
+from .. import reference
 from ..backends import backend_name
-from ..checks import (
+from ..core.autograd import ApplyMatrix
+from ..core.checks import (
     check,
     check_device,
     check_not_traced,
@@ -20,7 +20,7 @@ from ..checks import (
     check_summary,
     check_type,
 )
-from ..layout import acc_dtype, without_autocast
+from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import OuterSumAndSquares
 
@@ -102,7 +102,9 @@ def channel_attention(
     _check_temperature(temperature, query)
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.channel_attention(query, key, value, temperature.to(query.dtype), eps=eps)
+            return reference.channel_attention(
+                query, key, value, temperature.to(query.dtype), eps=eps
+            )
     return attend_channels(value, summarize_channels(query, key), temperature, eps=eps)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import naive
+from .. import reference
 from ..backends import backend_name
-from ..checks import (
+from ..core.checks import (
     check,
     check_key_value,
     check_query,
@@ -20,7 +20,7 @@ from ..checks import (
     check_summary,
     is_tensor,
 )
-from ..layout import acc_dtype, without_autocast
+from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
 
@@ -121,7 +121,7 @@ def efficient_attention(
         )
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.efficient_attention(
+            return reference.efficient_attention(
                 query, key, value, memory_key, memory_value, scale=scale
             )
     summary = summarize_softmax(key, value)

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..layout import acc_dtype, empty_positions
-from ..ops import operator
+from ..core.dtypes import acc_dtype, empty_positions
+from ..core.ops import operator
 
 _family_operator: Callable[..., Any] = partial(operator, families=True)
 

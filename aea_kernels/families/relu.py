@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import naive
+from .. import reference
 from ..backends import backend_name
-from ..checks import check_key_value, check_query, check_query_key_value, check_summary
-from ..layout import acc_dtype, without_autocast
+from ..core.checks import check_key_value, check_query, check_query_key_value, check_summary
+from ..core.dtypes import acc_dtype, without_autocast
 from ..summary import Summary, check_addable, sum_over_processes
 from .autograd import PhiApply, PhiOuterSum
 
@@ -75,7 +75,7 @@ def relu_linear_attention(
     check_query_key_value(query, key, value)
     if backend_name() == "naive":
         with without_autocast(query.device):
-            return naive.relu_linear_attention(query, key, value, eps=eps)
+            return reference.relu_linear_attention(query, key, value, eps=eps)
     return attend_relu(query, summarize_relu(key, value), eps=eps)
 
 

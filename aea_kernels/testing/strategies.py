@@ -18,7 +18,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ..modules import AugmentedAttention
+from ..nn import AugmentedAttention
 from .symmetry import Element, Group
 
 LAYOUTS = ("contiguous", "channels_last", "sliced", "transposed", "expanded")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aea_kernels.decompositions import PLAIN
+from aea_kernels.export import PLAIN
 from aeanet.errors import UserError
 from aeanet.io.atomic import write_atomically
 from aeanet.io.quiet import quietly

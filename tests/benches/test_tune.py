@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from aea_kernels import planning
+from aea_kernels.backends.triton import tiles
 from benches import tune
 
 CASES = [
@@ -21,21 +21,21 @@ CASES = [
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "MEASURED", tmp_path / "tiles.json")
-    planning.MEASURED.write_text('{"80": {"apply 64 tf32 aligned": [32, 4, 1, 2]}}')
+    monkeypatch.setattr(tiles, "MEASURED", tmp_path / "tiles.json")
+    tiles.MEASURED.write_text('{"80": {"apply 64 tf32 aligned": [32, 4, 1, 2]}}')
     forget()
-    yield planning.MEASURED
+    yield tiles.MEASURED
     monkeypatch.undo()
     forget()
 
 
 def forget():
-    planning.measured_rows.cache_clear()
-    planning.plan_launch.cache_clear()
+    tiles.measured_rows.cache_clear()
+    tiles.plan_launch.cache_clear()
 
 
 def plan_of(kernel, channels, mode):
-    return planning.plan_launch(kernel, channels, channels, 1, 9000, mode, True, (90, 132)).tiles
+    return tiles.plan_launch(kernel, channels, channels, 1, 9000, mode, True, (90, 132)).tiles
 
 
 def made_up(best, calls):
@@ -43,8 +43,13 @@ def made_up(best, calls):
 
     def timer(case, row):
         calls.append((case, row))
-        tiles = planning.tiles_for(case.kernel, case.channels, case.mode, True, 90)
-        planned = (tiles.block_s, tiles.warps, tiles.stages, tiles.programs_per_sm)
+        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, 90)
+        planned = (
+            planned_tiles.block_s,
+            planned_tiles.warps,
+            planned_tiles.stages,
+            planned_tiles.programs_per_sm,
+        )
         return 50.0 if (case.kernel, row) == best else 100.0 if row == planned else math.inf
 
     return timer
@@ -59,7 +64,7 @@ def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, ca
         "90": {"outer 128 16-bit aligned": [32, 4, 2, 1]},
     }
     forget()
-    assert plan_of("outer", 128, "16-bit") == planning.Tiles(128, 128, 32, 4, 2, 1)
+    assert plan_of("outer", 128, "16-bit") == tiles.Tiles(128, 128, 32, 4, 2, 1)
     assert plan_of("statistics", 64, "ieee") == before
     assert "(64, 8, 3, 1) 100.0 us -> (32, 4, 2, 1) 50.0 us" in capsys.readouterr().out
     calls.clear()

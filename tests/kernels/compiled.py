@@ -30,9 +30,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
-from aea_kernels import planning
 from aea_kernels.backends.triton import families, launching, primitives
-from aea_kernels.parameters import Projections
+from aea_kernels.block.route import NORMED_CHANNELS
+from aea_kernels.block.spec import Projections
 
 ARCHITECTURES: dict[str, tuple[str, Any]] = {
     n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")
@@ -186,7 +186,7 @@ def compiled(
                 every_primitive(x)
             elif norm == "families":
                 every_family_primitive(x)
-            elif norm == "group" or channels <= planning.NORMED_CHANNELS:
+            elif norm == "group" or channels <= NORMED_CHANNELS:
                 every_normed_primitive(x, norm)
     yield from found.values()
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 import aea_kernels as aea
-from aea_kernels import planning
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)
@@ -16,13 +15,13 @@ def backend(request):
     and an image has several splits. A device has its own.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "triton":
+        if request.param != "eager":
             # Triton exists for Linux only; the eager backend needs none
             interpreter = pytest.importorskip(
                 "triton.runtime.interpreter", reason="the package triton is not installed"
             )
             replace_language_once(interpreter, patch)
-        patch.setattr(planning, "H100", (90, 2))
+            patch.setattr("aea_kernels.backends.triton.tiles.H100", (90, 2))
         with aea.use_backend(request.param):
             yield request.param
 

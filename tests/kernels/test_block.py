@@ -12,8 +12,8 @@ from strategies import blocks, for_all, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
+from aea_kernels.block.spec import Norm, Projections
 from aea_kernels.functional import attention_block
-from aea_kernels.parameters import Norm, Projections
 
 batches = st.sampled_from([1, 2, 3, 8])
 

@@ -13,10 +13,10 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
-from aea_kernels import ops as primitives
-from aea_kernels import planning
+from aea_kernels.block.route import route
+from aea_kernels.block.spec import Projections
+from aea_kernels.core import ops as primitives
 from aea_kernels.families import ops as families
-from aea_kernels.parameters import Projections
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_the_route_on_a_gpu_is_chosen_within_one_graph(backend):
     gpu = torch.device("cuda")
 
     def function(x):
-        return x + (1 if planning.route(512, 8, 8, 2, torch.float32, gpu) == "project" else 2)
+        return x + (1 if route(512, 8, 8, 2, torch.float32, gpu) == "project" else 2)
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     x, before = torch.zeros(1), torch.get_float32_matmul_precision()
@@ -137,7 +137,7 @@ def test_another_backend_compiles_again():
     x = normal(1, 1, 6, 4, dtype=torch.float64)
     for name in ("eager", "naive", "triton"):
         with aea.use_backend(name):
-            torch.testing.assert_close(function(x), aea.naive.linear_attention(x, x, x))
+            torch.testing.assert_close(function(x), aea.reference.linear_attention(x, x, x))
 
 
 def test_export_with_dynamic_sizes(backend):

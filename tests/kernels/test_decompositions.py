@@ -11,7 +11,7 @@ import torch
 from strategies import normal
 
 import aea_kernels as aea
-from aea_kernels import decompositions
+from aea_kernels import export
 
 SHAPES = [(2, 4, 3, 7), (4, 4, 2, 2), (1, 4, 9, 5)]
 
@@ -50,7 +50,7 @@ def exported():
     """In plain operations, for every number and size of images; in float32."""
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     program = torch.export.export(All().eval(), (normal(3, 4, 5, 6),), dynamic_shapes=(dynamic,))
-    return program.run_decompositions(decompositions.PLAIN)
+    return program.run_decompositions(export.PLAIN)
 
 
 def assert_right(results):

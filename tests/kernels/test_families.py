@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from strategies import for_all, normal, tensors
 
 import aea_kernels as aea
-from aea_kernels import naive, testing
+from aea_kernels import reference, testing
 
 sizes = st.fixed_dictionaries(
     {
@@ -28,7 +28,7 @@ OPERATORS = {
 
 
 def oracle(family):
-    return getattr(naive, OPERATORS[family].__name__)
+    return getattr(reference, OPERATORS[family].__name__)
 
 
 def draw_inputs(family, data, size, dtype=torch.float64):
@@ -154,7 +154,7 @@ def test_summaries_of_splits_are_that_of_the_whole(family, data, positions, magn
 
     def whole(query, key, value):
         if family == "channel":
-            return naive.channel_attention(query, key, value, normal(1, seed=9))
+            return reference.channel_attention(query, key, value, normal(1, seed=9))
         return oracle(family)(query, key + offset if family == "efficient" else key, value)
 
     testing.assert_parity(anchored(in_parts), anchored(whole), query, key, value, tolerance=1e-10)
@@ -188,7 +188,7 @@ def test_sums_beyond_the_range_of_float16():
         (unit * t).half().requires_grad_() for unit, t in ((1, query), (1000, key), (30, value))
     ]
     y = aea.relu_linear_attention(*inputs)
-    expected = naive.relu_linear_attention(*(t.double() for t in inputs))
+    expected = reference.relu_linear_attention(*(t.double() for t in inputs))
     torch.testing.assert_close(y.double(), expected, rtol=4e-3, atol=0)
     assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), inputs))
 
@@ -268,7 +268,7 @@ def test_channels_of_zeros_have_no_direction():
     inputs = [t.requires_grad_() for t in (q, k, v)]
     y, expected = (
         f(*inputs, torch.ones(2).double(), eps=1e-3)
-        for f in (aea.channel_attention, naive.channel_attention)
+        for f in (aea.channel_attention, reference.channel_attention)
     )
     torch.testing.assert_close(y, expected)
     for a, b in zip(

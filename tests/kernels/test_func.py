@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 from torch.utils import _pytree as pytree
 
 import aea_kernels as aea
-from aea_kernels import naive
+from aea_kernels import reference
 
 QKV = [normal(2, 2, 4, 3, seed=1), normal(2, 2, 5, 3, seed=2), normal(2, 2, 5, 2, seed=3)]
 SQUARE = [normal(2, 2, 4, 3, seed=i) for i in range(3)]
@@ -48,20 +48,20 @@ def by_definition(function):
 
 
 CASES = {
-    "self": (aea.linear_attention, naive.linear_attention, QKV),
-    "references": (aea.reference_attention, naive.reference_attention, [*QKV, *REFERENCES]),
-    "batch": (aea.batch_attention, naive.batch_attention, QKV),
+    "self": (aea.linear_attention, reference.linear_attention, QKV),
+    "references": (aea.reference_attention, reference.reference_attention, [*QKV, *REFERENCES]),
+    "batch": (aea.batch_attention, reference.batch_attention, QKV),
     "learned query": (
         aea.learned_query_attention,
-        naive.learned_query_attention,
+        reference.learned_query_attention,
         [normal(2, 4, 3), *QKV[1:]],
     ),
     "moments": (lambda x: aea.moments(x).gram, moments_by_definition, [normal(2, 3, 2, 2)]),
-    "relu": (aea.relu_linear_attention, naive.relu_linear_attention, QKV),
-    "softmax": (aea.efficient_attention, naive.efficient_attention, [*QKV, *REFERENCES]),
+    "relu": (aea.relu_linear_attention, reference.relu_linear_attention, QKV),
+    "softmax": (aea.efficient_attention, reference.efficient_attention, [*QKV, *REFERENCES]),
     "channels": (
         aea.channel_attention,
-        naive.channel_attention,
+        reference.channel_attention,
         [*SQUARE, normal(2, seed=7).exp()],
     ),
 }
@@ -230,7 +230,7 @@ def test_a_compiled_function_is_transformed_too(backend):
     inputs = stacked(QKV)
     compiled = torch.compile(vmap(aea.linear_attention), backend="eager")
     torch.testing.assert_close(
-        compiled(*inputs), vmap(naive.linear_attention)(*inputs), rtol=1e-9, atol=1e-9
+        compiled(*inputs), vmap(reference.linear_attention)(*inputs), rtol=1e-9, atol=1e-9
     )
 
 

@@ -10,8 +10,8 @@ import strategies
 from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
+from aea_kernels.block.spec import Norm, Projections
 from aea_kernels.functional import attention_block
-from aea_kernels.parameters import Norm, Projections
 
 
 def normal(*shape, seed=0):

@@ -15,9 +15,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
-from aea_kernels import naive, norms, testing
+from aea_kernels import reference, testing
+from aea_kernels.block import norms
+from aea_kernels.block.spec import ChannelNorm, Projections
 from aea_kernels.functional import attention_block
-from aea_kernels.parameters import ChannelNorm, Projections
 
 KINDS = ("group", "layer", "rms")
 
@@ -55,7 +56,7 @@ def with_torch_norm(block: aea.AugmentedAttention):
             for name in ("query", "key", "value", "output")
             for part in ("weight", "bias")
         ]
-        return naive.attention_block(
+        return reference.attention_block(
             x,
             None if block.norm is None else norm,
             tuple(named[name] for name in names),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from strategies import HERE, for_all, normal, tensors
 
 import aea_kernels as aea
-from aea_kernels import naive, testing
+from aea_kernels import reference, testing
 
 sizes = st.fixed_dictionaries(
     {
@@ -46,7 +46,7 @@ def draw_references(data, size, dtype=torch.float64):
 def test_self_attention_is_equations_1_and_2(size, data, scale):
     testing.assert_parity(
         lambda q, k, v: aea.linear_attention(q, k, v, scale=scale),
-        lambda q, k, v: naive.linear_attention(q, k, v, scale=scale),
+        lambda q, k, v: reference.linear_attention(q, k, v, scale=scale),
         *draw_query_key_value(data, size),
         tolerance=1e-12,
     )
@@ -56,14 +56,14 @@ def test_self_attention_is_equations_1_and_2(size, data, scale):
 def test_reference_attention_is_equation_4(size, data):
     inputs = (*draw_query_key_value(data, size), *draw_references(data, size))
     testing.assert_parity(
-        aea.reference_attention, naive.reference_attention, *inputs, tolerance=1e-12
+        aea.reference_attention, reference.reference_attention, *inputs, tolerance=1e-12
     )
 
 
 @for_all(size=sizes, data=st.data())
 def test_batch_attention_is_equation_5(size, data):
     inputs = draw_query_key_value(data, size)
-    testing.assert_parity(aea.batch_attention, naive.batch_attention, *inputs, tolerance=1e-12)
+    testing.assert_parity(aea.batch_attention, reference.batch_attention, *inputs, tolerance=1e-12)
 
 
 @for_all(size=sizes, data=st.data())
@@ -72,7 +72,7 @@ def test_learned_query_attention_is_equation_3(size, data):
     query = query[0].detach().requires_grad_()
     testing.assert_parity(
         aea.learned_query_attention,
-        naive.learned_query_attention,
+        reference.learned_query_attention,
         query,
         key,
         value,
@@ -86,7 +86,9 @@ def test_error_budget(dtype, size, data):
     more = {"queries": 30, "keys": 30, "key_width": 4, "value_width": 4}  # errors enough to average
     size = size | {name: size[name] + number for name, number in more.items()}
     inputs = (*draw_query_key_value(data, size, dtype), *draw_references(data, size, dtype))
-    testing.assert_within_error_budget(aea.reference_attention, naive.reference_attention, *inputs)
+    testing.assert_within_error_budget(
+        aea.reference_attention, reference.reference_attention, *inputs
+    )
 
 
 @for_all(size=sizes, data=st.data())
@@ -99,7 +101,7 @@ def test_summaries_add_over_any_split_of_the_keys(size, data):
     ]
     torch.testing.assert_close(
         aea.attend(query, parts[0] + parts[1]),
-        naive.linear_attention(query, key, value),
+        reference.linear_attention(query, key, value),
         rtol=1e-11,
         atol=1e-11,
     )
@@ -125,7 +127,7 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
     if backend == "triton":
         pytest.skip("only the eager backend walks over boxes")
     q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
-    expected = naive.linear_attention(q, k, v)
+    expected = reference.linear_attention(q, k, v)
     monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
     torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)
 

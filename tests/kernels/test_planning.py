@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import aea_kernels as aea
-from aea_kernels import backends, planning, testing
+from aea_kernels import backends, testing
+from aea_kernels.backends.triton import tiles
+from aea_kernels.core.precision import multiplication
 from aea_kernels.explain import OPERATORS
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
@@ -80,7 +82,9 @@ def test_wrong_shapes_are_named():
 def test_a_backend_is_chosen_for_a_block_of_code_or_from_then_on(monkeypatch):
     q = torch.randn(1, 1, 3, 2)
     calls = []
-    monkeypatch.setattr("aea_kernels.naive.linear_attention", lambda *a, **k: calls.append(1) or q)
+    monkeypatch.setattr(
+        "aea_kernels.reference.linear_attention", lambda *a, **k: calls.append(1) or q
+    )
     with aea.use_backend("naive"):
         aea.linear_attention(q, q, q)
     aea.linear_attention(q, q, q)
@@ -137,10 +141,10 @@ def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(setting)
-        assert planning.multiplication(torch.float32) == products
-        assert planning.multiplication(torch.bfloat16) == "16-bit"
+        assert multiplication(torch.float32) == products
+        assert multiplication(torch.bfloat16) == "16-bit"
         monkeypatch.setattr(torch.version, "hip", "6.4")
-        assert planning.multiplication(torch.float32) == "ieee"
+        assert multiplication(torch.float32) == "ieee"
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -155,9 +159,11 @@ def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shar
     """
     numbers = 0
     for channels in (64, 128, 256):
-        tiles = planning.tiles_for("features_backward", channels, mode, True, architecture)
+        planned_tiles = tiles.tiles_for("features_backward", channels, mode, True, architecture)
         numbers = max(
-            numbers, 2 * tiles.block_a * tiles.block_k + 3 * tiles.block_a * tiles.block_s
+            numbers,
+            2 * planned_tiles.block_a * planned_tiles.block_k
+            + 3 * planned_tiles.block_a * planned_tiles.block_s,
         )
     assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
 
@@ -168,7 +174,7 @@ def test_float32_is_multiplied_as_the_newer_switch_says(switch, products):
     before = torch.backends.cudnn.conv.fp32_precision
     try:
         torch.backends.cuda.matmul.fp32_precision = switch
-        assert planning.multiplication(torch.float32) == products
+        assert multiplication(torch.float32) == products
         aea.explain(aea.AugmentedAttention(4), (1, 4, 3), device="h100")
         on_gpu = SimpleNamespace(dtype=torch.float32, is_cuda=True)
         torch.backends.cudnn.conv.fp32_precision = "ieee"
@@ -185,7 +191,7 @@ def test_splits_cover_every_position_once():
         (10_000, 32, 3, 7),
         (0, 64, 1, 4),
     ]:
-        splits, steps = planning.split_positions(positions, block, programs, places)
+        splits, steps = tiles.split_positions(positions, block, programs, places)
         assert (splits - 1) * steps * block < max(positions, 1) <= splits * steps * block
 
 
@@ -193,7 +199,7 @@ def test_no_number_of_images_leaves_a_third_of_the_multiprocessors_idle():
     """From 67 to 131 images, 132 multiprocessors once got one program an image."""
     blocks = -(-75520 // 64)
     for images in range(1, 400):
-        splits, steps = planning.split_positions(75520, 64, images, 132)
+        splits, steps = tiles.split_positions(75520, 64, images, 132)
         rounds = -(-images * splits // 132)
         assert images * blocks / 132 > 0.67 * rounds * steps
 
@@ -205,7 +211,7 @@ def test_tests_on_a_device_run_with_its_own_number_of_multiprocessors(monkeypatc
     )
     found = SimpleNamespace(major=10, minor=0, multi_processor_count=148)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
-    assert launching.device_of(torch.device("cpu")) == planning.H100 == (90, 2)
+    assert launching.device_of(torch.device("cpu")) == tiles.H100 == (90, 2)
     assert launching.device_of(torch.device("cuda", 17)) == (100, 148)
 
 

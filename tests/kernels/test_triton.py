@@ -11,7 +11,7 @@ from strategies import normal
 from test_block import block_as_function
 
 import aea_kernels as aea
-from aea_kernels import naive, testing
+from aea_kernels import reference, testing
 from aea_kernels.backends.triton import launching, primitives
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
@@ -72,8 +72,8 @@ def test_operators_on_views_of_a_feature_map(positions_inner):
 
     inputs = [draw(seed) for seed in range(3)]
     for ours, oracle in [
-        (aea.linear_attention, naive.linear_attention),
-        (aea.batch_attention, naive.batch_attention),
+        (aea.linear_attention, reference.linear_attention),
+        (aea.batch_attention, reference.batch_attention),
     ]:
         testing.assert_parity(ours, oracle, *inputs, tolerance=1e-12)
 

@@ -26,11 +26,7 @@ from .normed import (
     normed_moments,
     pivot,
 )
-from .operators import (
-    apply_matrix,
-    apply_matrix_backward,
-    outer_sum,
-)
+from .operators import apply_matrix, apply_matrix_backward, outer_sum
 
 __all__ = [
     "apply_matrix",

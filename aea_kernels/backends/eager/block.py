@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ... import folding
-from ...layout import acc_dtype
+from ...block import folding
+from ...core.dtypes import acc_dtype
 from .products import Features, apply_affine, gram_of, outer_of
 from .walking import Walk
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...layout import empty_positions
+from ...core.dtypes import empty_positions
 from .walking import Walk, sum_of_squares
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ... import folding, norms
+from ...block import folding, norms
 from .products import Features, apply_affine, gram_of, outer_of
 from .walking import Walk, sum_of_squares
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...layout import empty_positions
+from ...core.dtypes import empty_positions
 from .walking import Walk
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ... import folding
-from ...layout import empty_features
+from ...block import folding
+from ...core.dtypes import empty_features
 from .walking import Walk
 
 Features = Callable[[Walk, int, int], Tensor]

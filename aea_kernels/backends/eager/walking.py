@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ...layout import acc_dtype
+from ...core.dtypes import acc_dtype
 
 BOX_BYTES = 1 << 21
 """Bytes of one box in the accumulation dtype: with its result it fits in the second- and

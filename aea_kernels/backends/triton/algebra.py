@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import folding
-from ...parameters import Projections
-from ...planning import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
+from ...block import folding
+from ...block.spec import Projections
 from . import kernels
 from .launching import contiguous, launch, numbers
+from .tiles import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 
 
 def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, Any] | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...layout import acc_dtype, empty_positions
-from ...planning import Launch
+from ...core.dtypes import acc_dtype, empty_positions
 from . import kernels
 from .launching import FeatureMap, Matrix, launch_over_positions, operator_map, plan_over_positions
 from .primitives import apply_matrix, outer_sum
 from .products import launch_matrix_backward, launch_reduction
+from .tiles import Launch
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,11 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from ... import planning
-from ...layout import acc_dtype
-from ...planning import Launch, multiplication
+from ...core.dtypes import acc_dtype
+from ...core.precision import multiplication
+from . import tiles
 from .kernels import tile
+from .tiles import Launch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -34,7 +35,7 @@ def device_of(device: torch.device) -> tuple[int, int]:
     """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no
     GPU.
     """
-    return _properties(device) if device.type == "cuda" else _planned_for or planning.H100
+    return _properties(device) if device.type == "cuda" else _planned_for or tiles.H100
 
 
 @lru_cache
@@ -80,12 +81,10 @@ def plan_over_positions(
     *maps: FeatureMap,
     same: bool = False,
 ) -> Launch:
-    """`planning.plan_launch` for feature maps like x."""
+    """`tiles.plan_launch` for feature maps like x."""
     aligned = all(x_map.aligned for x_map in maps)
     mode, device = multiplication(x.dtype), device_of(x.device)
-    return planning.plan_launch(
-        kernel, rows, columns, images, positions, mode, aligned, device, same
-    )
+    return tiles.plan_launch(kernel, rows, columns, images, positions, mode, aligned, device, same)
 
 
 def launch_over_positions(

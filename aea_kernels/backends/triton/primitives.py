@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ... import folding, norms
-from ...layout import acc_dtype, empty_features, empty_positions
+from ...block import folding, norms
+from ...core.dtypes import acc_dtype, empty_features, empty_positions
 from . import kernels
 from .algebra import fold, fold_backward
 from .launching import (

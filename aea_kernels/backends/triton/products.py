@@ -8,9 +8,8 @@ import math
 
 from torch import Tensor
 
-from ... import folding
-from ...layout import acc_dtype
-from ...planning import Launch, power_of_two
+from ...block import folding
+from ...core.dtypes import acc_dtype
 from . import kernels
 from .launching import (
     FeatureMap,
@@ -22,6 +21,7 @@ from .launching import (
     numbers,
     plan_over_positions,
 )
+from .tiles import Launch, power_of_two
 
 
 def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:

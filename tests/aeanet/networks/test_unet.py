@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels import naive
+from aea_kernels import reference
 from aeanet.networks.layers import ResidualBlock
 from aeanet.networks.registry import ModelError, build_model, load_model, save_model
 from aeanet.networks.unet import AEANet, UShape
@@ -94,7 +94,7 @@ class Oracle:
             return self.block("bottom", x)
         z = self.norm_relu("bottom.norm", x)
         branches = self.training and self.batch_aware
-        attended = naive.attention_block(
+        attended = reference.attention_block(
             z,
             None,
             [

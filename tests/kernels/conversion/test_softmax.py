@@ -15,7 +15,7 @@ from equality import TOLERANCE, deviations, gradients, randomised
 from torch import nn
 
 import aea_kernels as aea
-from aea_kernels import naive, testing
+from aea_kernels import reference, testing
 from aea_kernels.conversion.softmax import TokenAttention
 
 
@@ -199,7 +199,9 @@ def test_tokens_keep_the_digits_of_a_small_result(dtype: torch.dtype) -> None:
         inner = [nn.functional.linear(x, weights[i], weights[i + 1]) for i in (0, 2, 4)]
         query, key, value = (t.unflatten(2, (2, -1)).transpose(1, 2) for t in inner)
         attended = (
-            naive.linear_attention(query, key, value, scale=block.scale).transpose(1, 2).flatten(2)
+            reference.linear_attention(query, key, value, scale=block.scale)
+            .transpose(1, 2)
+            .flatten(2)
         )
         return nn.functional.linear(attended, weights[6], weights[7])
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import folding, norms, ops
-from .autograd import differentiable
-from .block import BlockSpec, pool_over_processes, project_first
-from .layout import without_autocast
-from .parameters import ChannelNorm, Projections
-from .transforms import Function
+from ..core import ops
+from ..core.autograd import differentiable
+from ..core.dtypes import without_autocast
+from ..core.transforms import Function
+from . import folding, norms
+from .function import BlockSpec, pool_over_processes, project_first
+from .spec import ChannelNorm, Projections
 
 
 class NormedBlock(Function):

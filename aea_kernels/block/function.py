@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import folding, norms, ops
-from .autograd import ApplyMatrix, OuterSum, differentiable
-from .layout import acc_dtype, without_autocast
-from .parameters import ChannelNorm, Norm, Projections
-from .summary import sum_over_processes
+from ..core import ops
+from ..core.autograd import ApplyMatrix, OuterSum, differentiable
+from ..core.dtypes import acc_dtype, without_autocast
+from ..summary import sum_over_processes
+from . import folding, norms
+from .spec import ChannelNorm, Norm, Projections
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .layout import without_autocast
+from .dtypes import without_autocast
 from .transforms import Function, fold_batch, in_legacy_vmap, transformed, unfold_batch
 
 

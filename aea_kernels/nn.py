@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from . import folding, norms, ops
 from .backends import backend_name
-from .block import features
-from .checks import check_device, check_not_traced, check_size, check_type
+from .block import folding, norms
+from .block.function import features
+from .block.spec import ChannelNorm, Norm, Projections
+from .core import ops
+from .core.checks import check_device, check_not_traced, check_size, check_type
+from .core.dtypes import acc_dtype, without_autocast
+from .core.transforms import transformed
 from .functional import attention_block
-from .layout import acc_dtype, without_autocast
-from .parameters import ChannelNorm, Norm, Projections
 from .summary import Moments
-from .transforms import transformed
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

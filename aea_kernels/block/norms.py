@@ -21,10 +21,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core.dtypes import acc_dtype
+from ..core.transforms import transformed
 from . import folding
-from .layout import acc_dtype
-from .parameters import ChannelNorm
-from .transforms import transformed
+from .spec import ChannelNorm
 
 PIVOT_POSITIONS = 4
 """Along each axis, of which a pivot is the mean."""

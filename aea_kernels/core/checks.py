@@ -9,7 +9,7 @@ import operator
 import torch
 from torch import Tensor
 
-from .layout import acc_dtype
+from .dtypes import acc_dtype
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 

@@ -1,6 +1,4 @@
-"""What is decided before a call: how floating-point numbers are multiplied, tile sizes, and the
-route of a block.
-"""
+"""How a kernel is launched over positions: tile sizes, splits, and what a launch moves."""
 
 from __future__ import annotations
 
@@ -8,8 +6,6 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 MEASURED = Path(__file__).with_name("tiles.json")
 """What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and
@@ -30,39 +26,6 @@ LARGE_SHARED_MEMORY = (80, 87, 90, 100, 101, 103, 110)
 """Architectures where a program may have 163 KB and more; on others, such as those of GeForce
 cards, 99 KB.
 """
-
-NORMED_CHANNELS = 128
-"""Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
-
-PRECISIONS = {"highest": "ieee", "high": "tf32x3", "medium": "tf32"}
-"""`torch.get_float32_matmul_precision()` -> the `input_precision` of every product of float32
-feature maps.
-"""
-
-
-def multiplication(dtype: torch.dtype) -> str:
-    """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, or on tensor cores."""
-    if (
-        dtype == torch.float32 and torch.version.hip is None
-    ):  # for AMD, Triton knows not all of the others
-        try:
-            return PRECISIONS[torch.get_float32_matmul_precision()]
-        except RuntimeError:  # it refuses to answer once the newer switch was used
-            return "tf32" if tf32_allowed() else "ieee"
-    return "16-bit" if dtype.itemsize == 2 else "ieee"
-
-
-def tf32_allowed() -> bool:
-    """Whether PyTorch multiplies matrices of float32 in TF32 on a GPU, by whichever of its switches
-    it was told so.
-    """
-    return torch.backends.cuda.matmul.fp32_precision == "tf32"
-
-
-# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace
-# this question, but compiles anew where the answer is another
-tf32_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
 
 # ---- tiles ---------------------------------------------------------------------------------------
 
@@ -299,66 +262,3 @@ def plan_launch(
     return Launch(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops
     )
-
-
-# ---- the route of a block ------------------------------------------------------------------------
-
-BALANCE = {"16-bit": 300.0, "tf32": 150.0, "ieee": 20.0, "cpu": 10.0}
-"""FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an
-ordinary CPU.
-"""
-
-
-class Cost(NamedTuple):
-    """Of one forward pass, for each position of each image."""
-
-    numbers: float
-    """Read and written."""
-    flops: float
-
-    def time(self, dtype: torch.dtype, mode: str) -> float:
-        """In bytes moved, whichever of memory and arithmetic takes longer; `mode` as in BALANCE."""
-        return max(self.numbers * dtype.itemsize, self.flops / BALANCE[mode])
-
-
-def fold_cost(channels: int) -> Cost:
-    """Moments, then one matrix: two reads and one write, two C x C products."""
-    return Cost(3 * channels, 4 * channels * channels)
-
-
-def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
-    """Queries, keys and values written out, in plain operations around the operators.
-
-    BN 2, ReLU6 2, projections 3 and the output with its residual 4 tensors of C channels; queries
-    and keys written once and read once, values and what is attended written once and read once.
-    """
-    flops = 2 * channels * (2 * keys + 2 * values) + 4 * keys * values / heads
-    return Cost(11 * channels + 4 * keys + 4 * values, flops)
-
-
-def route(
-    channels: int,
-    keys: int,
-    values: int,
-    heads: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    whole: bool = False,
-) -> str:
-    """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
-
-    Projecting first can win where keys and values are much narrower than the feature map. `whole`:
-    kernels need all channels in one tile.
-    """
-    if whole and channels > NORMED_CHANNELS:
-        return "project"
-    mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
-    if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
-        mode = "tf32"
-    return _route(channels, keys, values, heads, dtype, mode)
-
-
-@lru_cache
-def _route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, mode: str) -> str:
-    project = project_cost(channels, keys, values, heads).time(dtype, mode)
-    return "project" if project < fold_cost(channels).time(dtype, mode) else "fold"

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from .backends import primitives
-from .folding import group_count
-from .layout import acc_dtype, empty_features, empty_positions
+from ..backends import primitives
+from ..block.folding import group_count
+from .dtypes import acc_dtype, empty_features, empty_positions
 
 _NAMESPACE = library.Library("aea", "DEF")
 

@@ -2,7 +2,7 @@
 products and sums.
 
     program = torch.export.export(model.eval(), (x,), dynamic_shapes=...)
-    program = program.run_decompositions(aea_kernels.decompositions.PLAIN)
+    program = program.run_decompositions(aea_kernels.export.PLAIN)
 
 replaces what an ONNX exporter, for instance, has no translation for. Memory is that of a few
 feature maps; the attention map is not formed.
@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import folding, norms, ops
-from .block import features
+from .block import folding, norms
+from .block.function import features
+from .block.spec import ChannelNorm, Norm
+from .core import ops
+from .core.dtypes import acc_dtype
 from .families import ops as family_ops
 from .families.autograd import OuterSumAndSquares, PhiApply, PhiOuterSum
-from .layout import acc_dtype
-from .parameters import ChannelNorm, Norm
 
 
 def _features(x: Tensor, norm: Sequence[Tensor], eps: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .layout import without_autocast
+from .dtypes import without_autocast
 
 
 def transformed() -> bool:

@@ -1,0 +1,1 @@
+"""The whole attention block of Fig. 3, for every norm."""

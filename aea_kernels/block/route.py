@@ -1,0 +1,75 @@
+"""Which way a block is computed, by counted bytes and FLOPs: folded into one matrix, or through
+queries, keys and values.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from ..core.precision import tf32_allowed
+
+NORMED_CHANNELS = 128
+"""Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
+
+BALANCE = {"16-bit": 300.0, "tf32": 150.0, "ieee": 20.0, "cpu": 10.0}
+"""FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an
+ordinary CPU.
+"""
+
+
+class Cost(NamedTuple):
+    """Of one forward pass, for each position of each image."""
+
+    numbers: float
+    """Read and written."""
+    flops: float
+
+    def time(self, dtype: torch.dtype, mode: str) -> float:
+        """In bytes moved, whichever of memory and arithmetic takes longer; `mode` as in BALANCE."""
+        return max(self.numbers * dtype.itemsize, self.flops / BALANCE[mode])
+
+
+def fold_cost(channels: int) -> Cost:
+    """Moments, then one matrix: two reads and one write, two C x C products."""
+    return Cost(3 * channels, 4 * channels * channels)
+
+
+def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
+    """Queries, keys and values written out, in plain operations around the operators.
+
+    BN 2, ReLU6 2, projections 3 and the output with its residual 4 tensors of C channels; queries
+    and keys written once and read once, values and what is attended written once and read once.
+    """
+    flops = 2 * channels * (2 * keys + 2 * values) + 4 * keys * values / heads
+    return Cost(11 * channels + 4 * keys + 4 * values, flops)
+
+
+def route(
+    channels: int,
+    keys: int,
+    values: int,
+    heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    whole: bool = False,
+) -> str:
+    """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
+
+    Projecting first can win where keys and values are much narrower than the feature map. `whole`:
+    kernels need all channels in one tile.
+    """
+    if whole and channels > NORMED_CHANNELS:
+        return "project"
+    mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
+    if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
+        mode = "tf32"
+    return _route(channels, keys, values, heads, dtype, mode)
+
+
+@lru_cache
+def _route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, mode: str) -> str:
+    project = project_cost(channels, keys, values, heads).time(dtype, mode)
+    return "project" if project < fold_cost(channels).time(dtype, mode) else "fold"
