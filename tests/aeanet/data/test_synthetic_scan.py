@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from aeanet.data.synthetic import (
     simulate_example,
     simulate_image,
 )
-from aeanet.data.synthetic.sheet import draw_sheet
 from aeanet.inference.upsampling import upsample
 
 NOISELESS = Acquisition(
@@ -377,10 +375,3 @@ def test_what_cannot_be_simulated_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Acquisition(**wrong)  # type: ignore[arg-type]
-
-
-def test_the_contact_sheet_shows_every_specimen_beside_its_target(tmp_path: Path) -> None:
-    figure = draw_sheet(1, kinds=("layers", "tissue"), columns=2, side=56)
-    assert [axis.get_ylabel() for axis in figure.axes] == ["layers", "", "tissue", ""]
-    assert all("noise" in axis.get_title() for axis in figure.axes)
-    figure.savefig(tmp_path / "sheet.png", dpi=50)
