@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
+from aeanet.data.alignment import warp
 from aeanet.data.synthetic.acquisition import Acquisition
 from aeanet.data.synthetic.scan import Scan
 from aeanet.data.synthetic.scenes import Scene, draw_scene
@@ -123,7 +123,7 @@ def _interpolated(scan: Scan, crop: int) -> np.ndarray:
 
 
 def _interpolated_by_warp(scan: Scan, crop: int) -> np.ndarray:
-    """As `register_pair` does it: by `cv2.warpAffine` with a cubic kernel."""
+    """As `register_pair` does it, for LR on the grid of HR."""
     rows, columns = (scan.lr_span(axis, crop) for axis in (0, 1))
     (my, mx), (top, left) = scan.scale, scan.corner
     matrix = np.array(
@@ -132,6 +132,4 @@ def _interpolated_by_warp(scan: Scan, crop: int) -> np.ndarray:
             [0, my, my * (rows.start + 0.5) - 0.5 - top],
         ]
     )
-    inverse, flags = cv2.invertAffineTransform(matrix), cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    lr = scan.read(rows, columns)
-    return cv2.warpAffine(lr, inverse, (crop, crop), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return warp(scan.read(rows, columns), matrix, (crop, crop))
