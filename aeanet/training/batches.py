@@ -67,33 +67,21 @@ class PairSource(Source):
             PairError: no crop fits into the pairs.
             RecipeError: several processes cannot halve their batches.
         """
-        crops = TrainingBatches(self.data.pairs, self.recipe)
-        return ((*crops[number], None) for number in range(step, self.recipe.steps))
-
-
-class TrainingBatches:
-    """`batches[step]` are the crops (lr, hr) of this process in that step, (N, 1, crop, crop)
-    float32 each, on the CPU.
-
-    Raises:
-        PairError: no crop fits into the pairs.
-        RecipeError: several processes cannot halve their batches.
-    """
-
-    def __init__(self, pairs: Sequence[RegisteredPair], recipe: Recipe) -> None:
+        recipe = self.recipe
         if process_count() > 1 and recipe.batch % 2:
             raise RecipeError(
                 f"batch is {recipe.batch}, wanted an even number where several processes train "
                 "together."
             )
-        self.batch = recipe.batch
         count = recipe.steps * recipe.batch * process_count()
-        self.crops = RandomCrops(pairs, recipe.crop, count, seed=recipe.seed)
+        crops = RandomCrops(self.data.pairs, recipe.crop, count, seed=recipe.seed)
+        return (self._batch(crops, number) for number in range(step, recipe.steps))
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        indices = crop_indices(step, self.batch, rank=rank(), processes=process_count())
-        lr, hr = zip(*(self.crops[index] for index in indices), strict=True)
-        return torch.stack(lr), torch.stack(hr)
+    def _batch(self, crops: RandomCrops, step: int) -> Batch:
+        """The crops of this process in a step."""
+        indices = crop_indices(step, self.recipe.batch, rank=rank(), processes=process_count())
+        lr, hr = zip(*(crops[index] for index in indices), strict=True)
+        return torch.stack(lr), torch.stack(hr), None
 
 
 def crop_indices(step: int, batch: int, *, rank: int = 0, processes: int = 1) -> list[int]:

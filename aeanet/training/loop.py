@@ -16,16 +16,15 @@ from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.average import WeightAverage
 from aeanet.training.batches import PairSource, Source
-from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, fitting, set_optimizer_state
-from aeanet.training.disk import OnTrouble
-from aeanet.training.logs import LOG_EVERY, open_logs
+from aeanet.training.bookkeeping import Bookkeeping, score_held_back
+from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
+from aeanet.training.logs import OnTrouble, open_logs
 from aeanet.training.parallel import training_as_one, training_device
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
 from aeanet.training.randomness import deterministic_algorithms, own_randomness, set_random_state
 from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import RUN_FILE, RunFolder, TrainingResult, configuration, run_record
 from aeanet.training.step import TrainingStep
-from aeanet.training.validation import Validation, score_held_back
 
 
 def train(
@@ -133,22 +132,24 @@ def train(
                 with fitting():
                     set_optimizer_state(step.optimizer, checkpoint.optimizer)
                     set_random_state(checkpoint.random)
-            validation = Validation(
-                model, held_back, validate_every, now.seconds, scores, folder, on_trouble
-            )
-            checkpointer = Checkpointer(
+            books = Bookkeeping(
                 model=model,
-                optimizer=step.optimizer,
-                every=checkpoint_every,
-                latest=now.seconds,
-                folder=folder,
+                step=step,
                 configuration=configured,
+                average=average,
+                folder=folder,
+                log=log,
+                checkpoint_every=checkpoint_every,
+                saved=now.seconds,
+                held_back=held_back,
+                validate_every=validate_every,
+                scored=now.seconds,
+                scores=scores,
                 on_save=on_save,
                 on_trouble=on_trouble,
-                published=average.network if average else None,
             )
-            if now.step == 0:
-                checkpointer.write(now)
+            if now.step == 0 and not rank():
+                books.save(now)
 
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
@@ -158,15 +159,11 @@ def train(
                 now = meter.after_step(step(lr, hr, now))
                 if on_step:
                     on_step(now)
-                if found := validation.after_step(now):
-                    log(now.step, {f"validation/{kind}": value for kind, value in found.items()})
-                if now.ended or now.step % LOG_EVERY == 0:
-                    log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
-                checkpointer.after_step(now, validation.scores)
+                books.after_step(now)
 
         # A signal may have come after the last step.
         now = replace(now, interrupted=now.interrupted or bool(signals))
-    return _result(average.network() if average else model, now, validation.scores)
+    return _result(average.network() if average else model, now, books.scores)
 
 
 def _result(

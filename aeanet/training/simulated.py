@@ -10,13 +10,14 @@ neither the number of workers nor an interruption changes what a step sees.
 
 import signal
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from aeanet.data.synthetic import FINGERPRINT, Acquisition, draw_scene, simulate_example
 from aeanet.training.batches import Batch, Source
@@ -49,8 +50,9 @@ class SimulatedSource(Source):
     def batches(self, step: int) -> Generator[Batch, None, None]:
         batch, first = self.recipe.batch, step // STEPS
         loader = DataLoader(
-            SimulatedRounds(self.recipe, first),
+            range(first, -(-self.recipe.steps // STEPS)),  # type: ignore[arg-type]
             batch_size=None,
+            collate_fn=partial(simulated_round, self.recipe),
             num_workers=self.workers,
             prefetch_factor=1 if self.workers else None,
             worker_init_fn=_keep_to_itself,
@@ -69,43 +71,30 @@ class SimulatedSource(Source):
                     yield lr[part], hr[part], magnifications[part]
 
 
-class SimulatedRounds(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Item i: the batches of all steps of round `first` + i, one after the other, as one batch.
+def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The batches of all steps of a round, one after the other, as one batch."""
+    rng = np.random.default_rng((recipe.seed, number))
+    crop, total = recipe.crop, STEPS * recipe.batch
+    side = max(SIDE, 2 * crop)
+    scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
 
-    Args:
-        recipe: of the training.
-        first: number of the round that is item 0.
-    """
+    # Half of the crops are scanned.
+    examples = []
+    for index in range(-(-total // 2)):
+        row, column = rng.integers(side - crop + 1, size=2).tolist()
+        settings = Acquisition.draw(rng)
+        scene = scenes[index % SCENES]
+        examples.append(simulate_example(scene, settings, rng, origin=(row, column), crop=crop))
+    lr = np.stack([example.lr for example in examples])[:, None]
+    hr = np.stack([example.hr for example in examples])[:, None]
+    magnifications = np.array([example.magnification for example in examples], np.float32)
 
-    def __init__(self, recipe: Recipe, first: int) -> None:
-        self.recipe, self.first = recipe, first
-
-    def __len__(self) -> int:
-        return -(-self.recipe.steps // STEPS) - self.first
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self.recipe.seed, self.first + index))
-        crop, total = self.recipe.crop, STEPS * self.recipe.batch
-        side = max(SIDE, 2 * crop)
-        scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
-
-        # Half of the crops are scanned.
-        examples = []
-        for number in range(-(-total // 2)):
-            row, column = rng.integers(side - crop + 1, size=2).tolist()
-            settings = Acquisition.draw(rng)
-            scene = scenes[number % SCENES]
-            examples.append(simulate_example(scene, settings, rng, origin=(row, column), crop=crop))
-        lr = np.stack([example.lr for example in examples])[:, None]
-        hr = np.stack([example.hr for example in examples])[:, None]
-        magnifications = np.array([example.magnification for example in examples], np.float32)
-
-        # The other half are the same, upside down and in another order.
-        again = rng.permutation(len(lr))[: total - len(lr)]
-        lr = np.concatenate([lr, lr[again, :, ::-1]])
-        hr = np.concatenate([hr, hr[again, :, ::-1]])
-        magnifications = np.concatenate([magnifications, magnifications[again]])
-        return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
+    # The other half are the same, upside down and in another order.
+    again = rng.permutation(len(lr))[: total - len(lr)]
+    lr = np.concatenate([lr, lr[again, :, ::-1]])
+    hr = np.concatenate([hr, hr[again, :, ::-1]])
+    magnifications = np.concatenate([magnifications, magnifications[again]])
+    return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
 
 
 def _keep_to_itself(_worker: int) -> None:
