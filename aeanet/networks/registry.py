@@ -43,8 +43,8 @@ NETWORKS = {
     "vdsr": "baselines.convolutional.VDSR",
     "edsr": "baselines.convolutional.EDSR",
     "rcan": "baselines.convolutional.RCAN",
-    "lbnlm": "baselines.nonlocalmeans.PairedNonLocalMeans",
-    "srsw": "baselines.sparse.SparseCombination",
+    "lbnlm": "baselines.examples.PairedNonLocalMeans",
+    "srsw": "baselines.examples.SparseCombination",
 }
 """The name of each network, and its class within `aeanet.networks`."""
 
