@@ -26,6 +26,7 @@ import torch
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage
+from aeanet.distributed import training_device
 from aeanet.inference.prediction import restore
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
@@ -33,7 +34,6 @@ from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.average import WeightAverage
 from aeanet.training.batches import Batch
-from aeanet.training.parallel import training_device
 from aeanet.training.pretraining import held_back_images, pretraining_recipe, score_simulated
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe

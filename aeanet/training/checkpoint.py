@@ -83,9 +83,9 @@ class Checkpoint:
                 then left as it was.
         """
         tensors = {f"model.{name}": tensor for name, tensor in self.model.items()}
-        for index, state in self.optimizer.items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors |= {f"random.{i}": state for i, state in enumerate(self.random["torch"])}
+        for index, moments in self.optimizer.items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"random.{i}": words for i, words in enumerate(self.random["torch"])}
         state = {
             "step": self.step,
             "seconds": self.seconds,

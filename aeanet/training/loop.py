@@ -1,17 +1,20 @@
 """Training a network: the loop over its steps, and what happens beside them."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from torch import distributed
+
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
-from aeanet.distributed import rank
+from aeanet.distributed import naming_lost_processes, process_count, rank, training_device
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
+from aeanet.networks.layers import pool_over_processes
 from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.average import WeightAverage
@@ -19,7 +22,6 @@ from aeanet.training.batches import PairSource, Source
 from aeanet.training.bookkeeping import Bookkeeping, score_held_back
 from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
 from aeanet.training.logs import OnTrouble, open_logs
-from aeanet.training.parallel import training_as_one, training_device
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
 from aeanet.training.randomness import deterministic_algorithms, own_randomness, set_random_state
 from aeanet.training.recipe import Interval, Recipe
@@ -122,7 +124,7 @@ def train(
             write_json(folder / RUN_FILE, run_record(configured, begun))
 
         with (
-            training_as_one(model),
+            _training_as_one(model),
             open_logs(folder, now.step, on_trouble) as log,
             closing(batches),
         ):
@@ -164,6 +166,25 @@ def train(
         # A signal may have come after the last step.
         now = replace(now, interrupted=now.interrupted or bool(signals))
     return _result(average.network() if average else model, now, books.scores)
+
+
+@contextmanager
+def _training_as_one(model: Network) -> Iterator[None]:
+    """Within it, the networks of all processes see one batch: see `layers.pool_over_processes`.
+
+    Raises:
+        ProcessError: another process ended.
+    """
+    if process_count() > 1:
+        pool_over_processes(model, distributed.group.WORLD)
+    try:
+        with naming_lost_processes(
+            "Another process of this training ended or no longer answers; its own message says "
+            "why, and --resume goes on from the latest checkpoint."
+        ):
+            yield
+    finally:
+        pool_over_processes(model, None)
 
 
 def _result(

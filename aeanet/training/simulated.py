@@ -49,8 +49,9 @@ class SimulatedSource(Source):
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         batch, first = self.recipe.batch, step // STEPS
-        loader = DataLoader(
-            range(first, -(-self.recipe.steps // STEPS)),  # type: ignore[arg-type]
+        rounds = range(first, -(-self.recipe.steps // STEPS))
+        loader: DataLoader[Any] = DataLoader(
+            rounds,  # type: ignore[arg-type]
             batch_size=None,
             collate_fn=partial(simulated_round, self.recipe),
             num_workers=self.workers,
@@ -61,10 +62,10 @@ class SimulatedSource(Source):
         # A worker that is forked while OpenCV has threads waits for them forever: this ends them.
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)
-        rounds = iter(loader)
+        made = iter(loader)
         cv2.setNumThreads(threads)
 
-        for index, (lr, hr, magnifications) in enumerate(rounds, start=first):
+        for index, (lr, hr, magnifications) in enumerate(made, start=first):
             for within in range(STEPS):
                 if step <= index * STEPS + within < self.recipe.steps:
                     part = slice(within * batch, (within + 1) * batch)

@@ -2,8 +2,6 @@
 drawn.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -102,7 +100,7 @@ class Acquisition:
             raise ValueError(f"frames is {self.frames}, wanted 1 or more.")
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> Acquisition:
+    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> "Acquisition":
         """Settings drawn over the range of instruments.
 
         A third are near the instrument of the measured micrographs, the others cover everything

@@ -2,8 +2,6 @@
 yield, (H, W) float32.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -1,7 +1,5 @@
 """What a detector adds to the signal of a scan: noise, and errors of whole lines."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -2,8 +2,6 @@
 clean targets.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -4,8 +4,6 @@ With a margin around it, the part is taken as periodic. Filters multiply its Fou
 which its value follows at every place where a beam stops.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

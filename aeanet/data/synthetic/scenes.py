@@ -2,8 +2,6 @@
 magnification.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ Each function returns height in px and relative yield, (H, W) float32 both. `sca
 usual lengths.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

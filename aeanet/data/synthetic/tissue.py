@@ -5,8 +5,6 @@ A stain of heavy metals is bright with backscattered electrons and dark in trans
 inverted contrast.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
