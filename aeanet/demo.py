@@ -71,7 +71,7 @@ def run_demo(
     assert isinstance(trained.model, AEANet)
     with timed(trained.model) as whole, timed(trained.model.bottom) as attention:
         restored = restore(trained.model, unseen.lr)
-    score = score_region(unseen.name, unseen, restored, (slice(None), slice(None)))
+    score = score_region(unseen.name, unseen, restored)
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
     show("Writing the pictures", 0.7)

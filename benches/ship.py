@@ -142,7 +142,7 @@ def _example(model: Network) -> dict[str, float]:
     everywhere = np.ones(image.hr.shape, bool)
     pair = RegisteredPair("simulated", upsample(image.lr, 2), image.hr, everywhere, report)
     restored = super_resolve(model, image.lr, magnification=2)
-    score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
+    score = score_region(pair.name, pair, restored)
     assert score is not None
     write_image(RESULTS / "example.png", image.lr)
     with tempfile.TemporaryDirectory() as folder:

@@ -133,7 +133,7 @@ def score_held_back(
     scores: list[Score] = []
     for pair in pairs:
         restored = restore(model, pair.lr, flips=1)  # scores of one training are compared, often
-        score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
+        score = score_region(pair.name, pair, restored)
         if score is None:
             continue
         if not scores and folder:
