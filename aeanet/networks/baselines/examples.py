@@ -61,13 +61,13 @@ class Library(Network):
     def forward(self, images: Tensor) -> Tensor:
         check_images(images)
         side, stride = self.side, self.stride
-        reach = (self.patch - side) // 2
+        margin = (self.patch - side) // 2
         height, width = images.shape[2:]
 
         # As many patches as cover the image; beyond its edges the last row and column are repeated.
         down, across = (-(-max(size - side, 0) // stride) + 1 for size in (height, width))
         rows, columns = (down - 1) * stride + side, (across - 1) * stride + side
-        beyond = (reach, reach + columns - width, reach, reach + rows - height)
+        beyond = (margin, margin + columns - width, margin, margin + rows - height)
         padded = F.pad(images.to(self.lr.dtype), beyond, mode="replicate")
         total = padded.new_zeros(len(images), 1, rows, columns)
         with torch.autocast(images.device.type, enabled=False):
@@ -75,7 +75,7 @@ class Library(Network):
                 for first in range(0, down, ROWS):
                     last = min(first + ROWS, down) - 1
                     strip = slice(first * stride, last * stride + side)
-                    source = image[None, :, strip.start : strip.stop + 2 * reach]
+                    source = image[None, :, strip.start : strip.stop + 2 * margin]
                     squares = self.look_up(F.unfold(source, self.patch, stride=stride)[0].T)
                     size = (strip.stop - strip.start, columns)
                     sums[:, strip] += F.fold(squares.T[None], size, side, stride=stride)[0]
@@ -147,6 +147,7 @@ class PairedNonLocalMeans(Library):
             raise ModelError(f"patch is {patch}, wanted an odd number of pixels.")
         super().__init__({"name": "lbnlm"}, size=size, patch=patch, neighbours=neighbours)
         self.side = 1
+        self.reach = patch // 2  # of what is around a pixel, which tiles need to know
 
     def restored(self, patches: Tensor) -> Tensor:
         index, distance = self.nearest(patches)
