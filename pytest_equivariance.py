@@ -18,35 +18,27 @@ if TYPE_CHECKING:
     from aea_kernels.testing import Errors, Group, Report
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+OPTIONS = ("tolerance", "dtype", "device")
+"""Of the session, and of the marker, which overrides them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup(
-        "equivariance", "symmetries of networks, with the fixture `equivariance`"
-    )
-    group.addoption(
-        "--equivariance-tolerance",
-        type=float,
-        metavar="ERROR",
-        help="largest relative error that passes; by default whatever is rounding",
-    )
-    group.addoption(
-        "--equivariance-dtype",
-        choices=DTYPES,
-        help="of model and input; by default that of the input",
-    )
-    group.addoption(
-        "--equivariance-device",
-        metavar="DEVICE",
-        help="of model and input; by default that of the input",
-    )
+    title = "symmetries of networks, with the fixture `equivariance`"
+    group = parser.getgroup("equivariance", title)
+    passes = "largest relative error that passes; by default whatever is rounding"
+    group.addoption("--equivariance-tolerance", type=float, metavar="ERROR", help=passes)
+
+    place = "of model and input; by default that of the input"
+    group.addoption("--equivariance-dtype", choices=DTYPES, help=place)
+    group.addoption("--equivariance-device", metavar="DEVICE", help=place)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which overrides the options of "
-        "these names; every test with the fixture `equivariance` has it, so that `-m equivariance` selects them",
+        "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which "
+        "overrides the options of these names; every test with the fixture `equivariance` has it, "
+        "so that `-m equivariance` selects them",
     )
 
 
@@ -64,17 +56,15 @@ def equivariance(request: pytest.FixtureRequest) -> Equivariance:
     properties.
     """
     marker = request.node.get_closest_marker("equivariance")
-    own = {} if marker is None else marker.kwargs
-    unknown = set(own) - {"tolerance", "dtype", "device"}
-    if unknown or (marker is not None and marker.args):
-        raise pytest.UsageError(
-            f"the marker equivariance takes tolerance, dtype and device by name, got {[*marker.args, *sorted(unknown)]}"
-        )
-    options = {
-        name: request.config.getoption(f"equivariance_{name}")
-        for name in ("tolerance", "dtype", "device")
-    }
-    return Equivariance(request.node.user_properties, **(options | own))
+    options = {name: request.config.getoption(f"equivariance_{name}") for name in OPTIONS}
+    if marker is not None:
+        unknown = [*marker.args, *sorted(set(marker.kwargs) - set(OPTIONS))]
+        if unknown:
+            raise pytest.UsageError(
+                f"the marker equivariance takes tolerance, dtype and device by name, got {unknown}"
+            )
+        options |= marker.kwargs
+    return Equivariance(request.node.user_properties, **options)
 
 
 class Equivariance:
@@ -134,10 +124,8 @@ class Equivariance:
         found = equivariance_report(moved, x, groups, **options)
         for group, layers in found.layers.items():
             self._record(f"{group}: error", f"{layers[0].accumulated.error:.3g}")
-            self._record(
-                f"{group}: layers at fault",
-                ", ".join(layer.name for layer in found.culprits(group)),
-            )
+            culprits = ", ".join(layer.name for layer in found.culprits(group))
+            self._record(f"{group}: layers at fault", culprits)
         return found
 
     def _require(
@@ -154,20 +142,17 @@ class Equivariance:
 
         fn, x = self._placed(fn, x)
         errors = equivariance_error(fn, x, group, invariant=invariant, **options)
-        for e in errors.elements:
-            for precision, measured in (
-                (str(x.dtype).removeprefix("torch."), e.working),
-                ("float64", e.double),
-            ):
+        working = str(x.dtype).removeprefix("torch.")
+        for found in errors.elements:
+            for precision, measured in ((working, found.working), ("float64", found.double)):
                 if measured is not None:
-                    self._record(
-                        f"{errors.group}: {e.element}: {precision}", f"{measured.relative:.3g}"
-                    )
+                    name = f"{errors.group}: {found.element}: {precision}"
+                    self._record(name, f"{measured.relative:.3g}")
         self._record(f"{errors.group}: verdict", str(errors.verdict))
+
         tolerance = self.tolerance if tolerance is None else tolerance
-        assertions.require(
-            errors, fn, x, group, "invariant" if invariant else "equivariant", tolerance
-        )
+        what = "invariant" if invariant else "equivariant"
+        assertions.require(errors, fn, x, group, what, tolerance)
         return errors
 
     def _placed(self, fn: Any, x: Tensor) -> tuple[Any, Tensor]:

@@ -31,21 +31,23 @@ TEST = [
     "pytest-benchmark>=5",
     "pytest-xdist>=3.5",
     "ruff>=0.5",
+    "setuptools>=77",
 ]
 # Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose
 # non-local blocks are tested where it is installed, is left out: it wants opencv-python, which
 # clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
-COMPARE = [
-    "bm3d>=4.0.3"
-]  # for benches.denoising; not for commercial use, so nothing else imports it
+# For benches.denoising. It is not for commercial use, so nothing else imports it.
+COMPARE = ["bm3d>=4.0.3"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
     name="aeanet",
     version="0.1.0",
-    description="Linear-normalised attention for images, and electron-microscopy super-resolution on top of it",
+    description=(
+        "Linear-normalised attention for images, and electron-microscopy super-resolution on it"
+    ),
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",

@@ -7,6 +7,7 @@ nothing, and what the primitives would launch is written down instead of launche
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,10 +19,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backends import backend_name, resolved, use_backend
-from .backends.eager.walking import BOX_BYTES
-from .block.function import AttentionBlock, BlockSpec
-from .block.normed import NormedBlock
+from .backends.eager.walking import CHUNK_BYTES
+from .block.function import AttentionBlock
+from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
+from .block.spec import BlockSpec
 from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
@@ -87,7 +89,7 @@ class Plan:
         tensor_bytes: of one tensor of the input's size.
         bandwidth: bytes a second.
         saved_bytes: kept for backward; 0 in inference.
-        boxes_bytes: what the eager backend computes in; 0 with kernels.
+        chunk_bytes: what the eager backend computes in; 0 with kernels.
         map_bytes: what the materialised attention map would need.
     """
 
@@ -97,7 +99,7 @@ class Plan:
     tensor_bytes: int
     bandwidth: float
     saved_bytes: int
-    boxes_bytes: int
+    chunk_bytes: int
     map_bytes: int
 
     @property
@@ -123,7 +125,7 @@ class Plan:
     @property
     def workspace_bytes(self) -> int:
         """Beyond input and output (and their gradients) while running."""
-        return self.boxes_bytes + sum(launch.workspace for launch in self.launches)
+        return self.chunk_bytes + sum(launch.workspace for launch in self.launches)
 
     @property
     def floor_seconds(self) -> float:
@@ -133,7 +135,7 @@ class Plan:
     @property
     def host_seconds(self) -> float:
         """About what the host needs to launch the kernels; 0 on the eager backend."""
-        return 0.0 if self.boxes_bytes else HOST_SECONDS * len(self.launches)
+        return 0.0 if self.chunk_bytes else HOST_SECONDS * len(self.launches)
 
     def __str__(self) -> str:
         maps = f"{self.reads:g} reads + {self.writes:g} writes = {_bytes(self.bytes_moved)}"
@@ -220,15 +222,13 @@ def explain(
 # ---- a call on tensors that hold nothing ---------------------------------------------------------
 
 EAGER_WALKS = {
-    "statistics": (1, 0, 0),
-    "moments": (1, 0, 1),
+    "apply_matrix": (1, 1, 1),
+    "apply_matrix_backward": (2, 1, 2),
     "attend_to_moments": (1, 1, 1),
     "attend_to_moments_backward": (2, 0, 1),
-    "attend_to_normed": (1, 1, 1),
-    "attend_to_normed_backward": (2, 0, 1),
     "features_backward": (2, 1, 2),
-    "normed_features_backward": (2, 1, 2),
-    "normed_moments": (1, 0, 1),
+    "keys": (0, 0, 0),
+    "moments": (1, 0, 1),
     "outer_sum": (2, 0, 1),
     "outer_sum_and_squares": (2, 0, 1),
     "outer_sum_and_squares_backward": (2, 2, 2),
@@ -237,9 +237,7 @@ EAGER_WALKS = {
     "phi_outer_sum": (2, 0, 1),
     "phi_outer_sum_backward": (2, 2, 2),
     "pivot": (0, 0, 0),
-    "normed_keys": (0, 0, 0),
-    "apply_matrix": (1, 1, 1),
-    "apply_matrix_backward": (2, 1, 2),
+    "statistics": (1, 0, 0),
 }
 """Of each primitive of the eager backend: feature maps read and written, and products with a C x C
 matrix.
@@ -266,46 +264,45 @@ def _launches(
 ) -> list[Launch]:
     """What `call` launches, for feature maps of `tensor` elements."""
     if backend_name() != "triton":
-        launches: list[Launch] = []
-
-        def walk(operator: Any, *arguments: Any) -> Any:
-            reads, writes, products = EAGER_WALKS[operator._opname]
-            if reads:
-                launches.append(
-                    Launch(operator._opname, reads, writes, 2 * products * tensor * channels)
-                )
-            if (
-                operator._opname == "features_backward" and arguments[4]
-            ):  # through BN's mean and variance
-                launches.append(Launch("features_backward", 2, 1))
-            return operator(*arguments)
-
-        with _Primitives(walk):
-            call()
-        return launches
+        return _eager_launches(call, 2 * tensor * channels)
     try:
-        modules = [
-            import_module(f".backends.triton.{name}", __package__)
-            for name in ("primitives", "families")
-        ]
+        primitives = import_module(".backends.triton", __package__)
         launching = import_module(".backends.triton.launching", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"kernels cannot be planned: {error}") from error
 
     def run(operator: Any, *arguments: Any) -> Any:
-        module = next(module for module in modules if hasattr(module, operator._opname))
-        return getattr(module, operator._opname)(*arguments[:-1])
+        return getattr(primitives, operator._opname)(*arguments[:-1])
 
-    with (
-        launching.recording(gpu and (gpu.architecture, gpu.multiprocessors)) as recorded,
-        _Primitives(run),
-    ):
+    device = gpu and (gpu.architecture, gpu.multiprocessors)
+    with launching.recording(device) as recorded, _Primitives(run):
         call()
     found = []
     for name, plan, written in recorded:
         reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
         found.append(Launch(name, reads / max(tensor, 1), writes / max(tensor, 1), flops, written))
     return found
+
+
+def _eager_launches(call: Callable[[], Any], product_flops: int) -> list[Launch]:
+    """The walks of `call` over feature maps, with `product_flops` in a C x C product over one."""
+    launches: list[Launch] = []
+
+    def walk(operator: Any, *arguments: Any) -> Any:
+        name = operator._opname
+        reads, writes, products = EAGER_WALKS[name]
+        if reads:
+            launches.append(Launch(name, reads, writes, products * product_flops))
+        named = {
+            a.name: given for a, given in zip(operator._schema.arguments, arguments, strict=False)
+        }
+        if named.get("batch_statistics"):
+            launches.append(Launch(name, 2, 1))  # through BN's mean and variance
+        return operator(*arguments)
+
+    with _Primitives(walk):
+        call()
+    return launches
 
 
 def _count(
@@ -334,10 +331,10 @@ def _count(
     with_kernels = gpu is not None or backend_name() == "triton"
     with use_backend("triton" if with_kernels else "eager"):
         launches = _launches(run, gpu, x.numel(), channels)
-    boxes = min(BOX_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
-    boxes = 0 if with_kernels else boxes
+    chunks = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
+    chunks = 0 if with_kernels else chunks
     return replace(
-        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), boxes_bytes=boxes
+        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), chunk_bytes=chunks
     )
 
 
@@ -350,42 +347,31 @@ def _explain_block(
             f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes"
         )
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
-    heads, references = block.heads, 0 if block.references is None else block.references.shape[0]
-    keys, values = block.key.out_features, block.value.out_features
     device = torch.device("cuda") if gpu else block.key.weight.device
-    x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward)
-    meta = {
-        name: torch.empty_like(p, device="meta")
-        for name, p in [*block.named_parameters(), *block.named_buffers()]
-    }
-    projections = [
-        meta[f"{name}.{part}"]
-        for name in ("query", "key", "value", "output")
-        for part in ("weight", "bias")
-    ]
-    channel_norm = block.channel_norm(dtype)
-    batch_norm = block.norm if isinstance(block.norm, torch.nn.BatchNorm2d) else None
-    statistics = batch_norm is not None and (backward or batch_norm.running_mean is None)
-    norm = [meta.get(f"norm.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
-    if batch_norm is not None and not batch_norm.affine:
-        norm[:2] = (torch.empty(channels, device="meta") for _ in range(2))
-    if statistics:
-        norm[2:] = None, None
-    images = batch // 2 if backward and block.batch_aware else batch
+
+    # the block as it trains or predicts, on tensors that hold nothing
+    twin = copy.deepcopy(block).to("meta").train(backward)
+    norm, projections = twin._norm(dtype), twin._projections()
+    references = 0 if twin.references is None else len(twin.references)
+    heads, keys, values = block.heads, len(projections.key_bias), len(projections.value_bias)
     spec = BlockSpec(
-        heads, block.scale, images, 0.0, statistics, None, "triton"
-    )  # `_launches` chooses by itself
+        heads,
+        block.scale,
+        batch // 2 if backward and block.batch_aware else batch,
+        (norm.kind, norm.eps, norm.groups),
+        norm.kind == "batch" and norm.mean is None,
+        None,
+        "triton",  # `_launches` chooses by itself
+    )
+    x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward)
 
     def call() -> Tensor:
-        if channel_norm is None:
-            return AttentionBlock.apply(x, *norm, meta.get("references"), spec, *projections)[0]
-        kind, *_, groups = channel_norm
-        return NormedBlock.apply(
-            x, *norm[:2], meta.get("references"), kind, groups, spec, *projections
-        )[0]
+        tensors = norm.weight, norm.bias, norm.mean, norm.variance
+        y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *projections)
+        return y
 
     with_kernels = gpu is not None or resolved(backend_name(), device) == "triton"
-    whole = with_kernels and channel_norm is not None and channel_norm.kind != "group"
+    whole = with_kernels and norm.kind in OVER_CHANNELS
     plan = Plan(
         what=f"AugmentedAttention on {tuple(shape)}, {dtype}, "
         + ("forward + backward" if backward else "inference"),
@@ -394,12 +380,13 @@ def _explain_block(
         tensor_bytes=x.nbytes,
         bandwidth=bandwidth,
         saved_bytes=0,
-        boxes_bytes=0,
+        chunk_bytes=0,
         map_bytes=positions * (references + positions) * heads * batch * dtype.itemsize,
     )
     if plan.route == "fold":
         with use_backend("triton" if with_kernels else "eager"):
-            return _count(plan, call, list(meta.values()), x, channels, backward, gpu)
+            known = [*twin.parameters(), *twin.buffers()]
+            return _count(plan, call, known, x, channels, backward, gpu)
     # around the operators stand PyTorch's own operations: counted in the gross, and backward as
     # twice the forward pass
     cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
@@ -443,7 +430,7 @@ def _explain_operator(
         tensor_bytes=query.nbytes,
         bandwidth=bandwidth,
         saved_bytes=0,
-        boxes_bytes=0,
+        chunk_bytes=0,
         map_bytes=batch * heads * side * side * dtype.itemsize,
     )
     return _count(

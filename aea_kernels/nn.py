@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .backends import backend_name
-from .block import folding, norms
-from .block.function import features
-from .block.spec import ChannelNorm, Norm, Projections
-from .core import ops
+from .block.function import attention_block
+from .block.keys import attend_to_keys, moments_of_keys
+from .block.projected import features
+from .block.spec import Norm, Projections
 from .core.checks import check_device, check_not_traced, check_size, check_type
-from .core.dtypes import acc_dtype, without_autocast
-from .core.transforms import transformed
-from .functional import attention_block
+from .core.dtypes import acc_dtype
 from .summary import Moments
 
 if TYPE_CHECKING:
@@ -144,13 +142,16 @@ class AugmentedAttention(nn.Module):
         """x (N, C, *spatial), 1, 2 or 3 spatial axes, any strides -> the same shape and dtype.
 
         Raises:
-            ValueError, TypeError: x has another number of channels or axes, or a dtype that is not
-                floating point.
+            ValueError: x has another number of channels or axes, or `keys` do not fit.
+            TypeError: x has a dtype that is not floating point, or a module of the block was
+                replaced by another kind.
         """
         self._check(x)
         if self.keys is not None:
-            return self._attend_to(self.keys, x)
-        reference_images = x.shape[0] // 2 if self.training and self.batch_aware else x.shape[0]
+            return self._attend_to_keys(x, self.keys)
+        reference_images = x.shape[0]
+        if self.training and self.batch_aware:
+            reference_images //= 2
         y, mean, variance = attention_block(
             x,
             self._norm(x.dtype),
@@ -161,16 +162,10 @@ class AugmentedAttention(nn.Module):
             reference_images=reference_images,
             group=self.group if self.training else None,
         )
-        if (
-            isinstance(self.norm, nn.BatchNorm2d)
-            and mean is not None
-            and variance is not None
-            and x.numel()
-        ):
+        if mean is not None and variance is not None and x.numel():
             processes = 1 if self.group is None else self.group.size()
-            update_running_statistics(
-                self.norm, mean, variance, processes * (x.numel() // self.channels)
-            )
+            number = processes * (x.numel() // self.channels)
+            update_running_statistics(self.norm, mean, variance, number)
         return y
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Moments:
@@ -192,14 +187,7 @@ class AugmentedAttention(nn.Module):
             ValueError, TypeError: as `forward`.
         """
         self._check(x)
-        backend, norm = self._primitives(), self._norm(x.dtype, running=True)
-        if not isinstance(norm, ChannelNorm):
-            return Moments(ops.moments(x, *_tensors(norm), None, x.shape[0], backend))
-        pivot = ops.pivot(x, backend) if norm.kind == "group" else None
-        gram = ops.normed_moments(x, norm.kind, norm.eps, pivot, backend)
-        if pivot is not None:
-            return Moments(norms.shift(gram.double(), pivot.double()))
-        return Moments(norms.transform(gram, norms.affine(norm, gram, None)))
+        return Moments(moments_of_keys(x, self._norm(x.dtype, running=True), backend_name()))
 
     def relevance(self, x: Tensor) -> Tensor:
         """``q(z) . k(R)`` at every position, (N, R, *spatial): the heat maps of Fig. 5, with BN's
@@ -211,27 +199,20 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
-        z, _, _ = features(x, self._norm(x.dtype, running=True), False, None)
+        z, _, _ = features(x, self._norm(x.dtype, running=True))
         matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
         constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
 
-    def _attend_to(self, keys: Moments, x: Tensor) -> Tensor:
-        """`forward` where `keys` are set: with derivatives, where they are recorded, in plain
-        operations.
-        """
-        with without_autocast(x.device):  # as inside the operators
-            return self._attend_to_moments(keys, x)
-
-    def _attend_to_moments(self, keys: Moments, x: Tensor) -> Tensor:
+    def _attend_to_keys(self, x: Tensor, keys: Moments) -> Tensor:
+        """`forward` where `keys` are set."""
         if self.training:
             raise ValueError(
                 "keys are set, and the block is in training mode: they are for prediction"
             )
         if not isinstance(keys, Moments) or keys.gram.dim() != 3:
-            raise ValueError(
-                f"keys are a {type(keys).__name__}, expected the Moments of feature maps, `moments`"
-            )
+            given = type(keys).__name__
+            raise ValueError(f"keys are a {given}, expected the Moments of feature maps, `moments`")
         check_device("keys.gram", keys.gram, x)
         images, width = keys.gram.shape[0], self.channels + 1
         if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
@@ -239,40 +220,16 @@ class AugmentedAttention(nn.Module):
                 f"keys are of {images} images with {keys.gram.shape[-1] - 1} channels, "
                 f"expected 1 or {len(x)} images with {self.channels} channels"
             )
-        norm, dtype = self._norm(x.dtype, running=True), acc_dtype(x.dtype)
-        gram, pivot, affine = keys.gram.to(dtype), None, None
-        if (
-            isinstance(norm, ChannelNorm) and norm.kind == "group"
-        ):  # keys are of x: first z of the whole image
-            moments = Moments(keys.gram.double())
-            pivot = moments.mean.to(dtype)
-            gram = norms.shift(moments.gram, -pivot.double()).to(dtype)
-            affine = norms.affine(norm, gram, pivot)
-            gram = norms.transform(gram, affine)
-        elif isinstance(norm, ChannelNorm):
-            affine = norms.affine(norm, gram, None)
-        gram = folding.add_references(gram, self.references, len(gram))
-        if transformed() or torch.is_grad_enabled():
-            matrix = folding.expand_groups(
-                folding.fold(gram, self._projections(), self.heads, self.scale), len(x)
-            )
-            if pivot is None or affine is None:
-                z = features(x, norm, False, None)[0].to(dtype)
-            else:
-                z = (
-                    affine[:, 0, :, None] * (x.flatten(2) - pivot[..., None])
-                    + affine[:, 1, :, None]
-                )
-            return x + (matrix[..., :-1] @ z + matrix[..., -1:]).reshape(x.shape).to(x.dtype)
-        rest = gram, self._projections(), self.heads, self.scale, self._primitives()
-        if isinstance(norm, ChannelNorm):
-            return ops.attend_to_normed(x, norm.kind, norm.eps, pivot, affine, *rest)[0]
-        return ops.attend_to_moments(x, *_tensors(norm), *rest)[0]
-
-    @staticmethod
-    def _primitives() -> str:
-        """The backend, or where it is the oracle, which has no primitives, PyTorch's."""
-        return "eager" if backend_name() == "naive" else backend_name()
+        return attend_to_keys(
+            x,
+            keys.gram,
+            self._norm(x.dtype, running=True),
+            self._projections(),
+            self.references,
+            self.heads,
+            self.scale,
+            backend_name(),
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """As of any module; the copy has the same process group, which cannot be copied."""
@@ -295,59 +252,60 @@ class AugmentedAttention(nn.Module):
         if x.device != device:
             raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
 
-    def channel_norm(self, dtype: torch.dtype) -> ChannelNorm | None:
-        """GroupNorm, LayerNorm or RMSNorm for a feature map of `dtype`; None with BN or without a
-        norm.
+    def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm:
+        """`norm` for a feature map of `dtype`; `running`: with BN's running statistics whatever its
+        mode.
 
         Raises:
             TypeError: another module was put in the place of the norm.
+            ValueError: running statistics are asked for, and BN keeps none.
         """
         norm = self.norm
+        if norm is None or isinstance(norm, nn.Identity):
+            return Norm()
         if isinstance(norm, nn.GroupNorm):
-            return ChannelNorm("group", norm.weight, norm.bias, norm.eps, norm.num_groups)
+            weight, bias = norm.weight, norm.bias
+            return Norm("group", weight, bias, eps=norm.eps, groups=norm.num_groups)
         if isinstance(norm, nn.LayerNorm):
-            return ChannelNorm("layer", norm.weight, norm.bias, norm.eps, 1)
+            return Norm("layer", norm.weight, norm.bias, eps=norm.eps)
         if isinstance(norm, nn.RMSNorm):
             eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
-            return ChannelNorm("rms", norm.weight, None, eps, 1)
-        if norm is not None and not isinstance(norm, nn.BatchNorm2d | nn.Identity):
-            raise TypeError(
-                f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's group pools its statistics), "
-                "GroupNorm, LayerNorm, RMSNorm or None"
-            )
-        return None
-
-    def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm | ChannelNorm | None:
-        """`running`: with BN's running statistics whatever its mode."""
-        norm = self.norm
+            return Norm("rms", norm.weight, eps=eps)
         if not isinstance(norm, nn.BatchNorm2d):
-            return self.channel_norm(dtype)
-        of = self.query.weight
-        weight = of.new_ones(self.channels) if norm.weight is None else norm.weight
-        bias = of.new_zeros(self.channels) if norm.bias is None else norm.bias
-        if norm.running_mean is None or norm.running_var is None:
-            if running:
-                raise ValueError(
-                    "BN keeps no running statistics, so tiles would each be normalised by their own"
-                )
-            return Norm(weight, bias, None, None, norm.eps)
+            raise TypeError(
+                f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's group pools "
+                "its statistics), GroupNorm, LayerNorm, RMSNorm or None"
+            )
+
+        like = self.query.weight
+        weight = like.new_ones(self.channels) if norm.weight is None else norm.weight
+        bias = like.new_zeros(self.channels) if norm.bias is None else norm.bias
+        mean, variance = norm.running_mean, norm.running_var
+        if running and (mean is None or variance is None):
+            raise ValueError(
+                "BN keeps no running statistics, so tiles would each be normalised by their own"
+            )
         if norm.training and not running:
-            return Norm(weight, bias, None, None, norm.eps)
-        return Norm(weight, bias, norm.running_mean, norm.running_var, norm.eps)
+            mean = variance = None
+        return Norm("batch", weight, bias, mean, variance, norm.eps)
 
     def _projections(self) -> Projections:
-        linear = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
-        for name, projection in linear.items():
+        """Weights and biases of the four projections.
+
+        Raises:
+            TypeError: one of them was replaced by another module, or lacks its bias.
+        """
+        tensors: list[Tensor] = []
+        for name in ("query", "key", "value", "output"):
+            projection = getattr(self, name)
             if not isinstance(projection, nn.Linear) or projection.bias is None:
-                given = type(projection).__name__ + (
-                    " without bias" if isinstance(projection, nn.Linear) else ""
-                )
+                given = type(projection).__name__
+                given += " without bias" if isinstance(projection, nn.Linear) else ""
                 raise TypeError(
                     f"{name} is a {given}, expected a Linear with bias: it is read, and not called"
                 )
-        return Projections(
-            *(t for projection in linear.values() for t in (projection.weight, projection.bias))
-        )
+            tensors += [projection.weight, projection.bias]
+        return Projections(*tensors)
 
 
 def _norm_module(
@@ -367,14 +325,6 @@ def _norm_module(
     if norm is not None:
         raise ValueError(f"norm is {norm!r}, expected 'batch', 'group', 'layer', 'rms' or None")
     return None
-
-
-def _tensors(norm: Norm | None) -> tuple[list[Tensor], float]:
-    """BN as the primitives take it."""
-    if norm is None:
-        return [], 0.0
-    *tensors, eps = norm
-    return [t for t in tensors if t is not None], eps
 
 
 @torch.no_grad()

@@ -103,34 +103,6 @@ def channel_attention(
     return value @ attention_map.transpose(-2, -1)
 
 
-def group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, groups: int) -> Tensor:
-    """x (B, C, *spatial) less the mean of its image and group of channels, by their deviation;
-    weight, bias (C,).
-    """
-    grouped = x.reshape(x.shape[0], groups, -1)
-    mean = grouped.mean(-1, keepdim=True)
-    variance = ((grouped - mean) ** 2).mean(-1, keepdim=True)
-    normalised = ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape[0], x.shape[1], -1)
-    return (normalised * weight[:, None] + bias[:, None]).reshape(x.shape)
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """x (B, C, *spatial) less the mean over the channels of its position, by their deviation;
-    weight, bias (C,).
-    """
-    away = x - x.mean(1, keepdim=True)
-    normalised = away / ((away**2).mean(1, keepdim=True) + eps).sqrt()
-    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
-
-
-def rms_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """x (B, C, *spatial) by the root of the mean square over the channels of its position; weight,
-    bias (C,).
-    """
-    normalised = x / ((x**2).mean(1, keepdim=True) + eps).sqrt()
-    return (normalised.movedim(1, -1) * weight + bias).movedim(-1, 1)
-
-
 def _heads(features: Tensor, heads: int) -> Tensor:
     """(B, N, heads * E) -> (B, heads, N, E)."""
     return features.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -8,7 +8,7 @@ of images, of tiles, of processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -64,54 +64,72 @@ def sum_over_processes(state: Tensor, group: ProcessGroup | None) -> Tensor:
     return total
 
 
+@dataclass(frozen=True)
 class Summary:
-    """What `sum` adds up."""
+    """Sums over positions: each field of a summary is a tensor (1 or B, ...) of sums.
+
+    All are in the accumulation dtype: float32, float64 for float64.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        """The summary of both sets of positions.
+
+        A batch of 1, such as shared references or a pooled batch, joins every image.
+
+        Raises:
+            ValueError: summaries of different heads, widths or dtypes.
+        """
+        if type(other) is not type(self):
+            return NotImplemented
+        check_addable(self._sums()[0], other._sums()[0])
+        return type(self)(*map(torch.add, self._sums(), other._sums()))
 
     def __radd__(self, other: object) -> Self:
         """`sum` starts with the number 0."""
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
+    def sum_over_batch(self) -> Self:
+        """The positions of the whole batch as those of one image, B = 1 (Eq. 5)."""
+        return type(self)(*(sums.sum(0, keepdim=True) for sums in self._sums()))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> Self:
+        """The positions of every process of `group`.
+
+        The numbers that the summary holds travel, whatever the image size.
+        """
+        sums = self._sums()
+        # one message for all fields: its time is that of the waiting, not of the few numbers
+        message = torch.cat([part.flatten() for part in sums])
+        totals = sum_over_processes(message, group).split([part.numel() for part in sums])
+        return type(self)(*(total.view_as(part) for total, part in zip(totals, sums, strict=True)))
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """The same sums in another dtype."""
+        return type(self)(*(sums.to(dtype) for sums in self._sums()))
+
+    def _sums(self) -> list[Tensor]:
+        return [getattr(self, part.name) for part in fields(self)]
+
 
 @dataclass(frozen=True)
 class KeySummary(Summary):
-    """``state`` = sum over positions of v k^T, (B, H, D, E), and how many positions, ``count``
-    (B,).
+    """The keys of linear attention.
 
-    Both in the accumulation dtype: float32, float64 for float64.
+    Attributes:
+        state: the sum over positions of v k^T, (B, H, D, E).
+        count: how many positions, (B,).
     """
 
     state: Tensor
     count: Tensor
 
-    def __add__(self, other: KeySummary) -> KeySummary:
-        """The summary of both sets of keys; a batch of 1 (shared references, a pooled batch) joins
-        every image.
-
-        Raises:
-            ValueError: summaries of different heads, widths or dtypes.
-        """
-        if not isinstance(other, KeySummary):
-            return NotImplemented
-        check_addable(self.state, other.state)
-        return KeySummary(self.state + other.state, self.count + other.count)
-
-    def sum_over_batch(self) -> KeySummary:
-        """The keys of the whole batch as those of one image, B = 1 (Eq. 5)."""
-        return KeySummary(self.state.sum(0, keepdim=True), self.count.sum(0, keepdim=True))
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> KeySummary:
-        """The keys of every process of `group`: D x E numbers a head travel, whatever the image
-        size.
-        """
-        return KeySummary(
-            sum_over_processes(self.state, group), sum_over_processes(self.count, group)
-        )
-
 
 @dataclass(frozen=True)
 class Moments(Summary):
-    """``gram`` = sum over positions of zh zh^T, (B, C+1, C+1), zh = (z, 1): Gram matrix, sums and
-    count together.
+    """The moments of a feature map z, with zh = (z, 1): Gram matrix, sums and count together.
+
+    Attributes:
+        gram: the sum over positions of zh zh^T, (B, C+1, C+1).
     """
 
     gram: Tensor
@@ -125,27 +143,6 @@ class Moments(Summary):
     def mean(self) -> Tensor:
         """Mean of z, (B, C)."""
         return self.gram[:, :-1, -1] / self.count.clamp(min=1)[:, None]
-
-    def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets of positions; a batch of 1 joins every image.
-
-        Raises:
-            ValueError: moments of different channels or dtypes.
-        """
-        if not isinstance(other, Moments):
-            return NotImplemented
-        check_addable(self.gram, other.gram)
-        return Moments(self.gram + other.gram)
-
-    def sum_over_batch(self) -> Moments:
-        """The positions of the whole batch as those of one image, B = 1."""
-        return Moments(self.gram.sum(0, keepdim=True))
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> Moments:
-        """The positions of every process of `group`: C x C numbers travel, whatever the image
-        size.
-        """
-        return Moments(sum_over_processes(self.gram, group))
 
 
 def check_addable(a: Tensor, b: Tensor) -> None:

@@ -3,9 +3,12 @@ not seen.
 """
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -15,7 +18,6 @@ from aeanet.data.synthetic import simulate_pair
 from aeanet.errors import PairError
 from aeanet.figures import draw_comparison
 from aeanet.inference.prediction import restore
-from aeanet.inference.timing import Timing, timed
 from aeanet.io.images import write_image
 from aeanet.io.text import write_json
 from aeanet.networks.registry import MODEL_FILE, short_options
@@ -38,13 +40,21 @@ def run_demo(
     recipe: Recipe = RECIPE,
     shape: tuple[int, int] = (944, 1280),
 ) -> RenderableType:
-    """Simulate, register, train, restore and score. Pictures and model go to `folder`, which
-    exists.
+    """Simulate, register, train, restore and score. Pictures and model go to `folder`.
 
-    `show(label, share)` is called with what is being done, and the share of it that is done, 0 to
-    1. Returns what to print at the end. Raises PairError if the simulated pairs do not register,
-    OSError or ImageError if the folder cannot be written, and KeyboardInterrupt if Ctrl-C ended the
-    training, after the model is saved.
+    Args:
+        folder: exists already.
+        show: called with what is being done, and the share of it that is done, 0 to 1.
+        recipe: of the training.
+        shape: of HR.
+
+    Returns:
+        What to print at the end.
+
+    Raises:
+        PairError: if the simulated pairs do not register.
+        OSError, ImageError: if the folder cannot be written.
+        KeyboardInterrupt: if Ctrl-C ended the training, after the model is saved.
     """
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
@@ -58,6 +68,7 @@ def run_demo(
     )
     if data.refused:
         raise PairError("; ".join(f"{name}: {reason}" for name, reason in data.refused.items()))
+
     *seen, unseen = data.pairs
 
     def on_step(now: TrainingProgress) -> None:
@@ -67,36 +78,55 @@ def run_demo(
     save_run(folder / RUN, trained, recipe, PairSet(seen, {}))
     if trained.interrupted:
         raise KeyboardInterrupt
+
     show("Restoring the unseen image", 0.0)
     assert isinstance(trained.model, AEANet)
-    with timed(trained.model) as whole, timed(trained.model.bottom) as attention:
-        restored = restore(trained.model, unseen.lr)
+    restored, features, seconds = _restore_timed(trained.model, unseen.lr)
     score = score_region(unseen.name, unseen, restored)
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
+
     show("Writing the pictures", 0.7)
-    *images, comparison = (folder / name for name in PICTURES)
-    for path, pixels in zip(
-        images, (simulated[-1].lr, unseen.lr, restored, unseen.hr), strict=True
-    ):
+    pictures = (simulated[-1].lr, unseen.lr, restored, unseen.hr)
+    *files, comparison = (folder / name for name in PICTURES)
+    for path, pixels in zip(files, pictures, strict=True):
         write_image(path, pixels)
     draw_comparison(comparison, unseen, restored, score)
-    plan = aea.explain(trained.model.bottom, attention.shape)
+    plan = aea.explain(trained.model.bottom, features)
     record = score.record() | {
         "steps": trained.steps,
         "training_seconds": trained.seconds,
-        "positions": math.prod(attention.shape[2:]),
-        "attention_seconds": attention.seconds,
-        "network_seconds": whole.seconds,
+        "positions": math.prod(features[2:]),
         "map_bytes": plan.map_bytes,
     }
-    write_json(folder / RECORD, record)
+    write_json(folder / RECORD, record | seconds)
     show("Done", 1.0)
     return Group(
         _gain(score),
-        _cost(trained.model, whole, attention, plan),
+        _cost(trained.model.bottom, plan, math.prod(features[2:]), **seconds),
         f"The pictures are in {folder}: see comparison.png.",
     )
+
+
+def _restore_timed(
+    model: AEANet, image: NDArray
+) -> tuple[NDArray, tuple[int, ...], dict[str, float]]:
+    """The result, the shape of the attention's input, and the seconds of both."""
+    inputs: list[torch.Tensor] = []
+    hook = model.bottom.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    start = time.perf_counter()
+    restored = restore(model, image)
+    network_seconds = time.perf_counter() - start
+    hook.remove()
+
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model.bottom(inputs[0]).cpu()  # which waits for a GPU
+    seconds = {
+        "attention_seconds": time.perf_counter() - start,
+        "network_seconds": network_seconds,
+    }
+    return restored, tuple(inputs[0].shape), seconds
 
 
 def _gain(score: Score) -> Table:
@@ -110,21 +140,26 @@ def _gain(score: Score) -> Table:
     return table
 
 
-def _cost(model: AEANet, whole: Timing, attention: Timing, plan: aea.Plan) -> Table:
+def _cost(
+    block: aea.AugmentedAttention,
+    plan: aea.Plan,
+    positions: int,
+    *,
+    attention_seconds: float,
+    network_seconds: float,
+) -> Table:
     """What the attention needed, and what its map would have needed. Seconds are measured, the rest
     is counted.
     """
-    block = model.bottom
-    positions = math.prod(attention.shape[2:])
     keys = positions + (0 if block.references is None else len(block.references))
     map_flops = 2 * positions * keys * (block.key.out_features + block.value.out_features)
-    share = attention.seconds / whole.seconds
+    share = attention_seconds / network_seconds
     table = Table(
         title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads"
     )
     for title in ("", "this run", "with the map formed"):
         table.add_column(title, justify="right" if title else "left")
-    table.add_row("time", f"{attention.seconds:.3f} s, {share:.0%} of the network", "-")
+    table.add_row("time", f"{attention_seconds:.3f} s, {share:.0%} of the network", "-")
     table.add_row(
         "working memory", f"{plan.workspace_bytes / 1e6:,.1f} MB", f"{plan.map_bytes / 1e9:,.1f} GB"
     )

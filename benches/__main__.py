@@ -1,10 +1,10 @@
 """`python -m benches`: run the suites, print their tables, write `results/DEVICE.json` and draw the
 figures from it.
 
-python -m benches --quick          two minutes
-python -m benches                  everything
-python -m benches --suite networks
-python -m benches --device cuda
+python -m benches --quick            two minutes
+python -m benches                    everything
+python -m benches --suite networks   one suite
+python -m benches --device cuda      on a GPU
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import torch
 
 from aeanet.io.text import write_json
 
-from . import report
+from .figures import figures
+from .report import tables
 
 HERE = Path(__file__).parent
 SUITES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py"))
@@ -35,6 +36,29 @@ KEPT = ("bytes", "status", "error", "side", "attention_share")
 
 
 def main() -> int:
+    chosen = parsed_arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.json"
+        status = run_suites(raw, chosen)
+        if not raw.exists() or not raw.stat().st_size:
+            return status
+        record = condense(json.loads(raw.read_text()), chosen.device)
+
+    parts = [record["name"], chosen.suite, "quick" if chosen.quick else None]
+    name = "-".join(part for part in parts if part)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    target = chosen.out / f"{name}.json"
+    write_json(target, record, 1)
+
+    print(tables(record))
+    for figure in figures(record, chosen.out, name):
+        print(figure)
+    print(target)
+    return status
+
+
+def parsed_arguments() -> argparse.Namespace:
+    """What was asked for. Ends the program where it cannot be had."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,65 +69,45 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
     chosen = parser.parse_args()
+
     if chosen.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"--device {chosen.device} needs a GPU, and PyTorch sees none")
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.json"
-        options = [
-            "-v",
-            "-n0",  # one case at a time has the machine
-            "--benchmark-enable",
-            "--benchmark-quiet",
-            f"--benchmark-json={raw}",
-            f"--device={chosen.device}",
-        ]
-        where = HERE / f"test_{chosen.suite}.py" if chosen.suite else HERE
-        status = pytest.main([str(where), *options, *(["--quick"] if chosen.quick else [])])
-        if not raw.exists() or not raw.stat().st_size:
-            return int(status)
-        record = condense(json.loads(raw.read_text()), chosen.device)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    name = "-".join(
-        [record["name"], *filter(None, [chosen.suite, "quick" if chosen.quick else ""])]
-    )
-    target = chosen.out / f"{name}.json"
-    write_json(target, record, 1)
-    print(report.tables(record))
-    for figure in report.figures(record, chosen.out, name):
-        print(figure)
-    print(target)
-    return int(status)
+    return chosen
+
+
+def run_suites(raw: Path, chosen: argparse.Namespace) -> int:
+    """Run them in pytest, which writes to `raw`; returns its exit status."""
+    options = [
+        "-v",
+        "-n0",  # one case at a time has the machine
+        "--benchmark-enable",
+        "--benchmark-quiet",
+        f"--benchmark-json={raw}",
+        f"--device={chosen.device}",
+    ]
+    if chosen.quick:
+        options.append("--quick")
+    where = HERE / f"test_{chosen.suite}.py" if chosen.suite else HERE
+    return int(pytest.main([str(where), *options]))
 
 
 def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
-    """Device, versions, commit, date, and for every group its contenders: median and spread in ms,
-    or why not.
+    """The record of a run, from what pytest-benchmark wrote.
+
+    Returns:
+        Device, versions, commit and date, and under "groups" for each group and contender what was
+        measured (times in ms), or under "status" why nothing was.
     """
     groups: dict[str, dict[str, Any]] = {}
     for entry in raw["benchmarks"]:
-        stats, extra = entry["stats"], entry["extra_info"]
-        result = {key: extra[key] for key in KEPT if key in extra}
-        if "seconds" in extra:
-            quarters = quantiles(extra["seconds"], n=4)
-            stats = {
-                "median": quarters[1],
-                "iqr": quarters[2] - quarters[0],
-                "min": min(extra["seconds"]),
-            }
-            stats["rounds"] = len(extra["seconds"])
-        if not result.keys() & {"status", "error", "side"} and not entry["group"].endswith(
-            "memory"
-        ):
-            result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")} | {
-                "rounds": stats["rounds"]
-            }
-        groups.setdefault(entry["group"], {})[extra["name"]] = result
+        name = entry["extra_info"]["name"]
+        groups.setdefault(entry["group"], {})[name] = _result(entry)
+
     cuda = device != "cpu"
-    machine = (
-        torch.cuda.get_device_name()
-        if cuda
-        else raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
-    )
+    if cuda:
+        machine = torch.cuda.get_device_name()
+    else:
+        machine = raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
     return {
         "name": machine.replace(" ", "-") if cuda else "cpu",
         "device": machine,
@@ -116,6 +120,22 @@ def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "groups": groups,
     }
+
+
+def _result(entry: dict[str, Any]) -> dict[str, Any]:
+    """One contender of one group."""
+    stats, extra = entry["stats"], entry["extra_info"]
+    result = {key: extra[key] for key in KEPT if key in extra}
+    if result.keys() & {"status", "error", "side"} or entry["group"].endswith("memory"):
+        return result  # no time was measured
+
+    # repeated times of another process stand in the place of pytest-benchmark's own
+    if "seconds" in extra:
+        low, middle, high = quantiles(extra["seconds"], n=4)
+        stats = {"median": middle, "iqr": high - low, "min": min(extra["seconds"])}
+        stats["rounds"] = len(extra["seconds"])
+    result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")}
+    return result | {"rounds": stats["rounds"]}
 
 
 def commit() -> str:

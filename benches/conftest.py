@@ -58,9 +58,13 @@ class Race:
         """
         self.benchmark.group = group
         self.benchmark.extra_info["name"] = name
+
+        # whatever stops a contender is its result, and the others go on
         try:
             function, inputs = prepare()
-            self._measure(*(capture(function, inputs) if captured else (function, inputs)))
+            if captured:
+                function, inputs = capture(function, inputs)
+            self._measure(function, inputs)
         except Unavailable as reason:
             self._give_up(str(reason))
         except Wrong as reason:
@@ -74,9 +78,9 @@ class Race:
 
     def record(self, group: str, name: str, **values: Any) -> None:
         """Numbers that were measured elsewhere; a list under "seconds" is of repeated times."""
-        numbers = [
-            n for value in values.values() for n in (value if isinstance(value, list) else [value])
-        ]
+        numbers: list[float] = []
+        for value in values.values():
+            numbers += value if isinstance(value, list) else [value]
         if not all(map(math.isfinite, numbers)):
             self.give_up(group, name, "wrong: not finite")
             return
@@ -107,13 +111,14 @@ class Race:
             if elapsed > 5 * self.seconds:
                 break
         rounds = min(25, max(2, int(self.seconds / elapsed)))
+
+        # on a CPU memory is measured in processes of their own (`memory.py`)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             once()
-            self.benchmark.extra_info["bytes"] = (
-                torch.cuda.max_memory_allocated(self.device) - before
-            )
+            peak = torch.cuda.max_memory_allocated(self.device)
+            self.benchmark.extra_info["bytes"] = peak - before
         self.benchmark.pedantic(once, rounds=rounds)
 
     def _give_up(self, status: str) -> None:
@@ -168,9 +173,8 @@ def capture(
     for arguments in inputs:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(
-            stream
-        ):  # whatever compiles or chooses an algorithm does so before the capture
+        # whatever compiles or chooses an algorithm does so before the capture
+        with torch.cuda.stream(stream):
             function(*arguments)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

@@ -17,13 +17,15 @@ from aea_kernels import reference
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-OURS = "aea"
+OURS, BEFORE = "aea", "before"
+PRODUCTS, COPY = "two library products", "copy"
 OTHER_FUNCTIONS = {
     "softmax (SDPA)": "softmax instead of division by the number of keys",
     "flash-linear-attention": "causal",
-    "copy": "floor: one read, one write",
-    "bare products": "floor: the products alone",
+    PRODUCTS: "PyTorch's, and nothing else",
+    COPY: "one read, one write",
 }
+"""Contenders that compute something else, and what."""
 
 
 class Unavailable(Exception):
@@ -99,8 +101,8 @@ OPERATORS: dict[str, Callable[[Tensor], Operator]] = {
     "softmax (SDPA)": _softmax,
     "flash-bidirectional-linear-attention": _flash_bidirectional,
     "flash-linear-attention": _flash_linear,
-    "bare products": lambda q: _operator_products,
-    "copy": lambda q: lambda q, k, v: q.clone(),
+    PRODUCTS: lambda q: _operator_products,
+    COPY: lambda q: lambda q, k, v: q.clone(),
 }
 
 
@@ -138,7 +140,7 @@ class PlainBlock(nn.Module):
         )
 
 
-class BareProducts(nn.Module):
+class TwoProducts(nn.Module):
     """The two matrix products that the folded block cannot do without: X X^T and M X, once for each
     image.
     """
@@ -165,8 +167,20 @@ class MaterialisedBlock(nn.Module):
         fits_in_memory(
             len(x) * self.block.heads * positions * positions * x.element_size(), x.device
         )
-        with aea.use_backend("naive"):
-            return self.block(x)
+        block = self.block
+        weight, bias = block.norm.weight, block.norm.bias
+        statistics = block.norm.running_mean, block.norm.running_var
+        statistics = (None, None) if self.training else statistics
+        projections = block.query, block.key, block.value, block.output
+        return reference.attention_block(
+            x,
+            (weight, bias, *statistics, block.norm.eps),
+            tuple(t for p in projections for t in (p.weight, p.bias)),
+            block.references,
+            heads=block.heads,
+            scale=block.scale,
+            reference_images=len(x) // 2 if self.training else len(x),
+        )
 
 
 class Copy(nn.Module):
@@ -179,8 +193,8 @@ BLOCKS: dict[str, Callable[[aea.AugmentedAttention], nn.Module]] = {
     "plain eager": PlainBlock,
     "torch.compile": lambda block: torch.compile(PlainBlock(block), dynamic=False),
     "map (naive, NonLocal2d)": MaterialisedBlock,
-    "bare products": BareProducts,
-    "copy": lambda block: Copy(),
+    PRODUCTS: TwoProducts,
+    COPY: lambda block: Copy(),
 }
 
 

@@ -1,9 +1,8 @@
-"""`python -m benches.networks`: networks trained side by side on the same simulated crops, and
-their scores.
+"""`python -m benches.networks`: train networks side by side on the same simulated crops, and score
+them.
 
 python -m benches.networks --minutes 4 --seeds 0 1 2 --pairs pairs/
-python -m benches.networks --networks shuffled shuffled-bottom --crop 192    # more keys for
-attention, as many pixels
+python -m benches.networks --networks shuffled shuffled-bottom --crop 192   more keys for attention
 
 Each network has the same time for its own steps; a faster one makes more of them. On a CPU it is
 the time of the processor, so that other work on the machine decides nothing. All take the crops in
@@ -119,16 +118,20 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--pairs", type=Path, help="folder of real pairs, which are scored")
     arguments = parser.parse_args()
+
     budget = f"{arguments.minutes:g} min"
     batch = max(2, BATCH * CROP**2 // arguments.crop**2)
     crops = f"{batch} crops of {arguments.crop} px"
     images = held_back_images(36)
     pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
     for seed in arguments.seeds:
-        trained = [
-            entry for entry in recorded() if (entry["budget"], entry["crops"]) == (budget, crops)
-        ]
-        done = {entry["network"] for entry in trained if entry["seed"] == seed}
+        wanted = (budget, crops, seed)
+        done = {
+            entry["network"]
+            for entry in recorded()
+            if (entry["budget"], entry["crops"], entry["seed"]) == wanted
+        }
+
         # the statistics of batch norm are frozen as in short trainings (`Recipe`); the other
         # networks have none
         recipe = pretraining_recipe(
@@ -150,6 +153,7 @@ def main() -> None:
             for training in trainings.values():
                 training.take(crops_and_targets)
         batches.close()  # ends the worker
+
         entries = [
             {
                 "network": name,

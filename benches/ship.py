@@ -21,25 +21,25 @@ from PIL import Image
 from aeanet.data.registration import RegisteredPair, RegistrationReport
 from aeanet.data.synthetic import Acquisition, WholeImage, simulate_image
 from aeanet.figures import draw_comparison
+from aeanet.imaging.metrics import psnr
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.trust import assess
-from aeanet.inference.upsampling import upsample
 from aeanet.io.images import write_image
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
-from aeanet.scoring.metrics import psnr
 from aeanet.training.card import HARM, VISIBLE
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
+from aeanet.trust import assess
 
 from .card import shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
-from .trust import RECORD as TRUST_RECORD
-from .trust import card_section
+from .trust.card import RECORD as TRUST_RECORD
+from .trust.card import card_section
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
@@ -47,12 +47,12 @@ _CHILD = """
 import sys, time
 import torch
 torch.set_num_threads(2)
-from collections.abc import Sequence
 from pathlib import Path
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
 start = time.monotonic()
-restore_file(load_model(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), magnification=float(sys.argv[4]))
+model, source, target, magnification = sys.argv[1:]
+restore_file(load_model(model), Path(source), Path(target), magnification=float(magnification))
 seconds = time.monotonic() - start
 # not of getrusage, whose peak counts the process from which this one was forked
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -83,6 +83,8 @@ def main() -> None:
     model = load_model(file)
     images = held_back_images(arguments.images)
     record.pop("command", None)  # it names folders of the machine
+
+    # what the card says of the training, then of the results
     record["name"] = arguments.name
     record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -91,10 +93,13 @@ def main() -> None:
         "clean": [round(_clean(model, image.hr), 2) for image in images],
     }
     record["scores"]["real"] = _on_real_pairs()
+
+    # what other modules of benches measured
     comparison = RESULTS / "networks.json"
     record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
     if TRUST_RECORD.exists():
         record["trust"] = card_section(json.loads(TRUST_RECORD.read_text()))
+
     record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
@@ -108,8 +113,7 @@ def _clean(model: Network, image: np.ndarray) -> float:
 
 def _on_simulated_images(model: Network, images: Sequence[WholeImage]) -> list[dict[str, Any]]:
     """As `score_simulated`; where the result is worse than interpolation by more than `HARM`, also
-    whether it is
-    warned of.
+    whether it is warned of.
     """
     scores = score_simulated(model, images)
     for image, score in zip(images, scores, strict=True):
@@ -135,15 +139,15 @@ def _example(model: Network) -> dict[str, float]:
     image = simulate_image(
         2026, (472, 640), kind="mixed", acquisition=Acquisition(magnification=2.0, shot=1.1)
     )
+    # there is nothing to register: the grids agree
     identity = ((2.0, 0.0, 0.5), (0.0, 2.0, 0.5))
-    report = RegistrationReport(
-        0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, identity
-    )  # nothing to register: the grids agree
+    report = RegistrationReport(0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, identity)
     everywhere = np.ones(image.hr.shape, bool)
     pair = RegisteredPair("simulated", upsample(image.lr, 2), image.hr, everywhere, report)
     restored = super_resolve(model, image.lr, magnification=2)
     score = score_region(pair.name, pair, restored)
     assert score is not None
+
     write_image(RESULTS / "example.png", image.lr)
     with tempfile.TemporaryDirectory() as folder:
         draw_comparison(Path(folder) / "sem.png", pair, restored, score)

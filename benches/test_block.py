@@ -98,8 +98,7 @@ def peak_of_training(name: str) -> int:
         normal(*BOTTOM, dtype=torch.float32, device=torch.device("cpu"), seed=i).requires_grad_()
         for i in range(2)
     )
-    run(
-        x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach()
-    )  # libraries load, threads start
+    # libraries load, threads start
+    run(x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach())
     peak, gradients = resident_peak(lambda: run(x, dy.detach()))
     return max(0, peak - x.nbytes - gradients[0].nbytes)

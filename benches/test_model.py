@@ -9,18 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from aeanet.inference.timing import timed
 
 from aea_kernels import AugmentedAttention
 from aeanet import build_model
-from aeanet.inference.timing import timed
 
 from .conftest import Race, normal
 
 thorough = pytest.mark.thorough
-ON_GPU = [
-    thorough,
-    pytest.mark.on("cuda"),
-]  # a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32
+# a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32
+ON_GPU = [thorough, pytest.mark.on("cuda")]
 NETWORKS = ["aeanet", pytest.param("gvtnet", marks=thorough), pytest.param("unet", marks=thorough)]
 
 

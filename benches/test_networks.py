@@ -19,13 +19,12 @@ from torch import nn
 import aea_kernels as aea
 
 from .conftest import Race, Wrong, check, normal
-from .contenders import OURS, Unavailable, fits_in_memory
+from .contenders import BEFORE, OURS, Unavailable, fits_in_memory
 from .known_networks import CASES, Case, build
 from .known_networks.blocks import BLOCKS, Block
 from .memory import measure, resident_peak, side_within
 
 thorough = pytest.mark.thorough
-BEFORE = "before"
 NAMES = (BEFORE, OURS)
 QUICK = (128, 128)
 """Size of the image with --quick."""
@@ -98,7 +97,8 @@ def test_network(
     """Time, and memory beyond the network and the image."""
     size = min(size, QUICK) if pytestconfig.getoption("--quick") else size
     height, width = size
-    group = f"network | {case.name} | {height}x{width} | {'forward + backward' if backward else 'forward'}"
+    direction = "forward + backward" if backward else "forward"
+    group = f"network | {case.name} | {height}x{width} | {direction}"
     if race.device.type == "cpu":
         report(race, group, name, lambda: in_turn(CASES.index(case), size, backward)[name])
         return
@@ -178,7 +178,8 @@ def largest_side(name: str, case: int) -> int:
 @directions
 @names
 def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -> None:
-    group = f"conversion | {block.name} | {side}x{side} | {'forward + backward' if backward else 'forward'}"
+    direction = "forward + backward" if backward else "forward"
+    group = f"conversion | {block.name} | {side}x{side} | {direction}"
 
     def find() -> dict[str, Any]:
         names = NAMES
@@ -206,6 +207,8 @@ def blocks_in_turn(
         if name == OURS:
             aea.convert(module)
         runs[name] = runner(module, backward)
+
+    # the first of the times warms up and does not count
     x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
     seconds: dict[str, list[float]] = {name: [] for name in names}
     while len(seconds[OURS]) < 4 or (

@@ -41,6 +41,8 @@ def test_operator(
                 for i in range(3)
             ]
             check(function(*small), reference.linear_attention(*(t.double() for t in small)))
+
+        # inputs to rotate over, so that none is in the cache
         sets = []
         for i in range(copies(3 * q.nbytes)):
             tensors = [

@@ -1,8 +1,7 @@
 """`python -m benches.tiling`: what exact tiles cost in time, and what they save in memory.
 
-python -m benches.tiling                                    time at 1280 x 944, memory from 4,096^2
-to 8,192^2 pixels python -m benches.tiling --run RUN --pairs PAIRS            and quality against
-tile size, for a trained model
+python -m benches.tiling                           time at 1280 x 944, memory up to 8,192 x 8,192
+python -m benches.tiling --run RUN --pairs PAIRS   also quality against tile size
 
 Writes `results/tiling.json` and, with a model, `results/tiling.png`.
 """
@@ -27,15 +26,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from aeanet.data.crops import split_3x4
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
+from aeanet.imaging.metrics import psnr
 from aeanet.inference.files import super_resolve_mosaic
 from aeanet.inference.memory import bytes_per_pixel
 from aeanet.inference.prediction import restore
-from aeanet.inference.tiling import reach_of
+from aeanet.inference.reach import reach_of
 from aeanet.io.text import json_text, write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model, load_model
 from aeanet.reproduce.run import MARGIN
-from aeanet.scoring.metrics import psnr
 
 from .__main__ import HERE, commit
 
@@ -87,26 +86,26 @@ def mosaics() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
             image = (np.random.default_rng(0).random((side, side)) * 255).astype(np.uint8)
-            tifffile.imwrite(
-                Path(folder) / f"{side}.tif", image, tile=(256, 256), compression="zlib"
-            )
-            array = zarr.open_group(Path(folder) / f"{side}.zarr", mode="w")
-            array.create_array("0", data=image, chunks=(512, 512))
-            level = {
-                "path": "0",
-                "coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}],
-            }
-            axes = [{"name": name, "type": "space"} for name in "yx"]
-            array.attrs["ome"] = {
-                "version": "0.5",
-                "multiscales": [{"axes": axes, "datasets": [level]}],
-            }
+            tiff = Path(folder) / f"{side}.tif"
+            tifffile.imwrite(tiff, image, tile=(256, 256), compression="zlib")
+            write_ome_zarr(tiff.with_suffix(".zarr"), image)
+
             for kind in ("tif", "zarr"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     peak, seconds = pool.apply(stream, (folder, side, kind))
                 results.append({"kind": kind, "side": side, "peak": peak, "seconds": seconds})
                 print(results[-1], flush=True)
     return results
+
+
+def write_ome_zarr(path: Path, image: NDArray[np.uint8]) -> None:
+    """One level of pixels of size 1."""
+    group = zarr.open_group(path, mode="w")
+    group.create_array("0", data=image, chunks=(512, 512))
+    scale = {"type": "scale", "scale": [1.0, 1.0]}
+    level = {"path": "0", "coordinateTransformations": [scale]}
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
 
 
 def stream(folder: str, side: int, kind: str) -> tuple[int, float]:
@@ -145,25 +144,26 @@ def quality(model: Network, folder: Path) -> dict[str, Any]:
     whole = statistics.fmean(score(restore(model, pair.lr), pair) for pair in pairs)
     rows = []
     for tile in TILES:
-        ways = {
-            "stitched": [score(stitched(model, pair.lr, tile), pair) for pair in pairs],
-            "exact": [score(restore(model, pair.lr, tile=tile), pair) for pair in pairs],
-        }
+        apart = [score(stitched(model, pair.lr, tile), pair) for pair in pairs]
+        exact = [score(restore(model, pair.lr, tile=tile), pair) for pair in pairs]
         rows.append(
-            {"tile": tile, **{way: statistics.fmean(scores) for way, scores in ways.items()}}
+            {
+                "tile": tile,
+                "stitched": statistics.fmean(apart),
+                "exact": statistics.fmean(exact),
+                "stitched_bytes": per_pixel * tile**2,
+                "exact_bytes": per_pixel * (tile + 2 * halo) ** 2,
+            }
         )
-        rows[-1] |= {
-            "stitched_bytes": per_pixel * tile**2,
-            "exact_bytes": per_pixel * (tile + 2 * halo) ** 2,
-        }
         print(rows[-1], flush=True)
-    common = {
+
+    return {
+        "rows": rows,
         "margin": MARGIN,
         "pairs": len(pairs),
         "whole": whole,
         "whole_bytes": per_pixel * pairs[0].hr.size,
     }
-    return {"rows": rows} | common
 
 
 def stitched(model: Network, image: NDArray, tile: int) -> NDArray:
@@ -179,42 +179,41 @@ def score(restored: NDArray, pair: RegisteredPair) -> float:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
+    """Quality on the left, memory on the right, against the side of a tile."""
     from matplotlib.figure import Figure
 
-    rows = record["rows"]
-    tiles = [row["tile"] for row in rows]
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for way, label, width in (
-        ("exact", "exact tiles", 2.5),
-        ("stitched", f"stitched, margin {record['margin']} px", 1.5),
-    ):
-        left.plot(
-            tiles,
-            [row[way] - record["whole"] for row in rows],
-            marker="o",
-            linewidth=width,
-            label=label,
-        )
-    left.axhline(0, color="gray", linestyle=":")
-    left.set(
-        xlabel="tile, px",
-        ylabel=f"PSNR less the whole image's, dB\n(mean of {record['pairs']} pairs)",
-    )
-    left.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-    right.axhline(record["whole_bytes"] / 1e6, color="gray", linestyle=":", label="whole image")
-    right.plot(
-        tiles,
-        [row["exact_bytes"] / 1e6 for row in rows],
-        marker="o",
-        linewidth=2.5,
-        label="exact tiles",
-    )
-    right.plot(tiles, [row["stitched_bytes"] / 1e6 for row in rows], marker="o", label="stitched")
-    right.set(xlabel="tile, px", ylabel="memory of the network's tensors, MB", yscale="log")
+    _draw_quality(left, record)
+    _draw_memory(right, record)
     for axes in (left, right):
+        axes.set(xlabel="tile, px")
         axes.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=130)
+
+
+def _draw_quality(axes: Any, record: dict[str, Any]) -> None:
+    tiles = [row["tile"] for row in record["rows"]]
+    lines = {"exact": ("exact tiles", 2.5)}
+    lines["stitched"] = (f"stitched, margin {record['margin']} px", 1.5)
+    for way, (label, width) in lines.items():
+        lost = [row[way] - record["whole"] for row in record["rows"]]
+        axes.plot(tiles, lost, marker="o", linewidth=width, label=label)
+
+    axes.axhline(0, color="gray", linestyle=":")
+    of_pairs = f"(mean of {record['pairs']} pairs)"
+    axes.set(ylabel=f"PSNR less the whole image's, dB\n{of_pairs}")
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+
+
+def _draw_memory(axes: Any, record: dict[str, Any]) -> None:
+    tiles = [row["tile"] for row in record["rows"]]
+    whole = record["whole_bytes"] / 1e6
+    axes.axhline(whole, color="gray", linestyle=":", label="whole image")
+    for way, label, width in (("exact", "exact tiles", 2.5), ("stitched", "stitched", 1.5)):
+        megabytes = [row[f"{way}_bytes"] / 1e6 for row in record["rows"]]
+        axes.plot(tiles, megabytes, marker="o", linewidth=width, label=label)
+    axes.set(ylabel="memory of the network's tensors, MB", yscale="log")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,8 @@ def sweep(
             if time.monotonic() > deadline:
                 return False
             times[row] = timer(case, row)
+
+        # the planned row stays, unless another is faster by more than the noise
         best = min(times, key=lambda row: times[row])
         chosen = best if times[best] <= GAIN * times[planned] else planned
         found = {str(list(row)): round(us, 2) for row, us in times.items() if math.isfinite(us)}
@@ -122,10 +124,8 @@ def sweep(
         log.parent.mkdir(parents=True, exist_ok=True)
         write_json(log, done, 1)
         write_rows(architecture, done)
-        print(
-            f"{case.name}: {planned} {times[planned]:.1f} us -> {chosen} {times[chosen]:.1f} us",
-            flush=True,
-        )
+        before, after = f"{planned} {times[planned]:.1f} us", f"{chosen} {times[chosen]:.1f} us"
+        print(f"{case.name}: {before} -> {after}", flush=True)
     return True
 
 
@@ -162,13 +162,8 @@ def calls(case: Case, size: tuple[int, int]) -> list[Callable[[], Any]]:
     from aea_kernels.backends.triton import primitives, products
 
     launching, channels = _launching(), case.channels
-    norm = [
-        torch.ones(channels),
-        torch.zeros(channels),
-        torch.zeros(channels).double(),
-        torch.ones(channels).double(),
-    ]
-    norm = [t.cuda() for t in norm]
+    ones, zeros = torch.ones(channels).cuda(), torch.zeros(channels).cuda()
+    norm = [ones, zeros, zeros.double(), ones.double()]
     matrix = torch.randn(1, channels, channels + 1, device="cuda") / channels
     grams = torch.randn(1, channels + 1, channels + 1, device="cuda") / channels
 
@@ -194,10 +189,10 @@ def calls(case: Case, size: tuple[int, int]) -> list[Callable[[], Any]]:
         ),
         "matrix_backward": matrix_backward,
     }[case.kernel]
-    shape = (1, channels, *size)
+    shape, dtype = (1, channels, *size), getattr(torch, case.dtype)
     inputs = []
-    for i in range(max(2, min(8, copies(math.prod(shape) * getattr(torch, case.dtype).itemsize)))):
-        x = torch.randn(shape, device="cuda").to(getattr(torch, case.dtype))
+    for i in range(max(2, min(8, copies(math.prod(shape) * dtype.itemsize)))):
+        x = torch.randn(shape, device="cuda").to(dtype)
         inputs.append(x if i % 2 == 0 else x.to(memory_format=torch.channels_last))
     return [lambda x=x: run(x) for x in inputs]
 
@@ -216,25 +211,35 @@ _fitting: dict[tuple[Case, Row], int] = {}
 def programs_that_fit(case: Case, row: Row) -> int:
     """On a multiprocessor, of the row's kernels; 0 where they cannot run, or spill registers."""
     key = case, (*row[:3], 1)
-    if key not in _fitting:
-        before = built(case)
-        plan_with(*key)
-        try:
-            for call in calls(case, SIZES[case.channels])[:2]:
-                call()
-            torch.cuda.synchronize()
-        except Exception as error:  # too much shared memory, say: a result too
-            print(f"{case.name} {row}: {type(error).__name__}")
-            return _fitting.setdefault(key, 0)
-        gpu = torch.cuda.get_device_properties()
-        new = [kernel for i, kernel in built(case).items() if i not in before]
-        places = [gpu.max_threads_per_multi_processor // (32 * row[1])]
-        for kernel in new:
-            registers = -(-kernel.n_regs // 8) * 8 * 32 * row[1]
-            places.append(gpu.regs_per_multiprocessor // registers)
-            places.append(gpu.shared_memory_per_multiprocessor // (kernel.metadata.shared + 1024))
-        _fitting[key] = 0 if any(kernel.n_spills for kernel in new) else min(places)
-    return _fitting[key]
+    if key in _fitting:
+        return _fitting[key]
+
+    before = built(case)
+    plan_with(*key)
+    try:
+        for call in calls(case, SIZES[case.channels])[:2]:
+            call()
+        torch.cuda.synchronize()
+    except Exception as error:  # too much shared memory, say: a result too
+        print(f"{case.name} {row}: {type(error).__name__}")
+        return _fitting.setdefault(key, 0)
+
+    new = [kernel for i, kernel in built(case).items() if i not in before]
+    spilled = any(kernel.n_spills for kernel in new)
+    return _fitting.setdefault(key, 0 if spilled else occupancy(new, warps=row[1]))
+
+
+def occupancy(kernels: list[Any], warps: int) -> int:
+    """Programs of so many warps that fit a multiprocessor: its threads, registers and shared
+    memory each set a limit.
+    """
+    gpu = torch.cuda.get_device_properties()
+    limits = [gpu.max_threads_per_multi_processor // (32 * warps)]
+    for kernel in kernels:
+        registers = -(-kernel.n_regs // 8) * 8 * 32 * warps  # allocated by eights for a thread
+        limits.append(gpu.regs_per_multiprocessor // registers)
+        limits.append(gpu.shared_memory_per_multiprocessor // (kernel.metadata.shared + 1024))
+    return min(limits)
 
 
 def microseconds(case: Case, row: Row) -> float:
@@ -297,6 +302,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.device != "cuda" or not torch.cuda.is_available():
         sys.exit("benches.tune times kernels on a CUDA device, and PyTorch sees none")
+
+    # all kernels are compiled first, on all cores; only then the GPU is timed
     deadline = time.monotonic() + 60 * chosen.minutes
     architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
     log = chosen.out / f"tune-sm{architecture}.json"

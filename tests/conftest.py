@@ -1,5 +1,5 @@
 """Where the tests run: on a CPU, with Triton's kernels in its interpreter, or with ``--device
-cuda`` on a GPU.
+cuda`` on a GPU, or with ``--device compiled`` on a CPU as they are compiled.
 
 Properties are tried on the same examples in every session; `--hypothesis-profile=explore` draws
 others each time.
@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from compiled_device import CompiledDevice
 from hypothesis import settings
 
 settings.register_profile("fixed", deadline=None, derandomize=True)
@@ -23,10 +24,16 @@ def pytest_addoption(parser):
     parser.addoption(
         "--every-kernel",
         action="store_true",
-        help="build every kernel for every architecture, dtype and number of channels, not only a selection (minutes)",
+        help="build every kernel for every architecture, dtype and number of channels (minutes)",
     )
     parser.addoption(
-        "--device", default="cpu", help="of the kernel tests; cuda runs the kernels themselves"
+        "--device",
+        default="cpu",
+        help="of the kernel tests: cpu interprets the kernels, compiled runs them on a CPU as they "
+        "are compiled for a GPU (needs ttsem), cuda runs them on one",
+    )
+    parser.addoption(
+        "--compiled-record", metavar="JSON", help="write there what ran with --device compiled"
     )
 
 
@@ -35,8 +42,10 @@ def pytest_configure(config):
     device = config.getoption("--device")
     if device == "cpu":
         os.environ["TRITON_INTERPRET"] = "1"
+    elif device == "compiled":
+        os.environ.pop("TRITON_INTERPRET", None)
+        config.pluginmanager.register(CompiledDevice(config))
     else:
         torch.set_default_device(device)
-        torch.backends.cudnn.allow_tf32 = (
-            False  # float32 means float32, as in PyTorch's matrix products
-        )
+        # float32 means float32, as in PyTorch's matrix products
+        torch.backends.cudnn.allow_tf32 = False

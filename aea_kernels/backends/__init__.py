@@ -13,10 +13,14 @@ import torch
 
 from . import eager
 
-BACKENDS = ("auto", "eager", "triton", "naive")
+BACKENDS = ("auto", "eager", "triton")
 AUTO_ON_CUDA = "eager"
 """Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed
 on one.
+"""
+kernels_run_on_cpu = False
+"""Whether something stands in for a GPU, so that compiled kernels run on CPU tensors: set by tests.
+Triton's interpreter does not need it.
 """
 _chosen = "auto"
 """A plain global, for the whole process: torch.compile guards on it, which it cannot on a context
@@ -25,29 +29,26 @@ variable.
 
 
 class use_backend:
-    """Choose who computes, in the whole process: ``"auto"``, ``"eager"``, ``"triton"`` or
-    ``"naive"``.
+    """Choose who computes, in the whole process: ``"auto"``, ``"eager"`` or ``"triton"``.
 
     "eager" is PyTorch's operations, on any device. "triton" is the Triton kernels, on CUDA devices.
-    "naive" is the paper's equations as they are written, attention map included, to compare with.
     "auto", the default, is eager, on CUDA devices too: the kernels agree with it in Triton's
     interpreter, but not yet in all tests on a device.
 
-    As a function, ``use_backend("eager")``, it holds from then on; as a context manager,
-    ``with use_backend("naive"):``, until the end of the block. A backward pass runs on the backend
-    of its forward pass. There is no silent fallback: where "triton" cannot run, the first call
-    raises RuntimeError.
+    As a function, ``use_backend("eager")``, it holds from then on; as a context manager, ``with
+    use_backend("eager"):``, until the end of the block. A backward pass runs on the backend of its
+    forward pass. There is no silent fallback: where "triton" cannot run, the first call raises
+    RuntimeError.
 
     Raises:
-        ValueError: the name is not one of the four.
+        ValueError: the name is not one of these.
     """
 
     def __init__(self, name: str) -> None:
         global _chosen
         if name not in BACKENDS:
-            raise ValueError(
-                f"backend is {name!r}, expected one of {', '.join(map(repr, BACKENDS))}"
-            )
+            expected = ", ".join(map(repr, BACKENDS))
+            raise ValueError(f"backend is {name!r}, expected one of {expected}")
         self._before = _chosen
         _chosen = name
 
@@ -70,29 +71,27 @@ def backend_name() -> str:
 
 
 def resolved(name: str, device: torch.device) -> str:
-    """Who computes for tensors on `device` where `name` was asked for: "eager", "triton" or
-    "naive".
-    """
-    return name if name != "auto" else AUTO_ON_CUDA if device.type == "cuda" else "eager"
+    """Who computes for tensors on `device` where `name` was asked for: "eager" or "triton"."""
+    if name != "auto":
+        return name
+    return AUTO_ON_CUDA if device.type == "cuda" else "eager"
 
 
-def primitives(name: str, device: torch.device, *, families: bool = False) -> ModuleType:
-    """The module of the primitives of `ops.py`, or with `families` of `families/ops.py`, for
-    tensors on `device`; "naive" has none and never asks.
+def primitives(name: str, device: torch.device) -> ModuleType:
+    """The module of the primitives of `core/ops.py` and `families/ops.py`, for tensors on `device`.
 
     Raises:
         RuntimeError: the backend cannot run there.
     """
-    name = resolved(name, device)
-    if name == "eager":
-        return eager.families if families else eager
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    if resolved(name, device) == "eager":
+        return eager
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not (interpreted or kernels_run_on_cpu):
         raise RuntimeError(
             f"backend 'triton' cannot run on {device}: it needs a CUDA device, "
             "or TRITON_INTERPRET=1 in the environment before the first import of triton"
         )
     try:
-        module = ".triton.families" if families else ".triton"
-        return sys.modules.get(__name__ + module) or import_module(module, __name__)
+        return sys.modules.get(f"{__name__}.triton") or import_module(".triton", __name__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"backend 'triton' cannot run: {error}") from error

@@ -153,3 +153,9 @@ def fold_backward(
         doutput,
         matrix_grad[..., -1].sum(0),
     ]
+
+
+def add_attended(x: Tensor, matrix: Tensor, z: Tensor) -> Tensor:
+    """``x + M zh`` in plain operations, for M (B, C, C+1) and z (B, C, S)."""
+    attended = matrix[..., :-1] @ z + matrix[..., -1:]
+    return x + attended.reshape(x.shape).to(x.dtype)

@@ -1,52 +1,94 @@
-"""The whole block of Fig. 3 by two routes: folded into one matrix, ``y = x + M zh``, or through
-queries, keys, values.
+"""The whole block of Fig. 3, for every norm: ``y = x + M zh``.
 
-Folded, what is kept for backward is x and C x C matrices.
+Two reads of x and one write forward, four reads and one write backward; BN with batch statistics
+reads x once more forward, and twice more backward. Kept for backward: x and C x C matrices.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..backends import backend_name, resolved
 from ..core import ops
-from ..core.autograd import ApplyMatrix, OuterSum, differentiable
-from ..core.dtypes import acc_dtype, without_autocast
-from ..summary import sum_over_processes
+from ..core.autograd import differentiable
+from ..core.checks import check_features
+from ..core.dtypes import without_autocast
+from ..core.transforms import transformed
 from . import folding, norms
-from .spec import ChannelNorm, Norm, Projections
+from .pooling import pool_over_processes, pool_statistics, statistics_backward
+from .projected import differentiable_backward, project_first
+from .route import route
+from .spec import BlockSpec, Norm, Projections
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-class BlockSpec(NamedTuple):
-    """What of the block is not a tensor."""
+def attention_block(
+    x: Tensor,
+    norm: Norm,
+    projections: Projections,
+    references: Tensor | None,
+    *,
+    heads: int,
+    scale: float,
+    reference_images: int | None = None,
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``x + output(attention(q(z), k(z), v(z)))`` with z = norm(x) (Fig. 3), by the faster route.
 
-    heads: int
-    scale: float
-    reference_images: int
-    """How many images, from the first, take the reference branch; the others share their keys
-    (Section 5.1).
+    Args:
+        x: feature map (B, C, *spatial), 1, 2 or 3 spatial axes, any strides.
+        norm: what x passes before the projections.
+        projections: weights (out, in) and biases (out,).
+        references: (R, C) or None, projected by key and value as they are.
+        reference_images: how many images, from the first, take ``A_R``; the others take ``A_batch``
+            among themselves. None: all of them, as in prediction.
+        group: processes over which the batch-aware keys and BN's statistics are pooled.
+
+    Returns:
+        y like x; mean and biased variance (C,) of x over batch and space where BN takes them from
+        x, else None.
+
+    Raises:
+        ValueError, TypeError: x is not such a feature map.
     """
-    eps: float
-    """BN's."""
-    batch_statistics: bool
-    """BN's mean and variance come from x."""
-    group: ProcessGroup | None
-    """The processes over which the batch-aware keys and BN's statistics are pooled."""
-    backend: str
+    check_features(x)
+    spec = BlockSpec(
+        heads,
+        scale,
+        x.shape[0] if reference_images is None else reference_images,
+        (norm.kind, norm.eps, norm.groups),
+        norm.kind == "batch" and norm.mean is None,
+        group,
+        backend_name(),
+    )
+
+    # the Function has first derivatives only; the other route is made of operators that have all
+    if transformed() or block_route(x, norm, projections, spec) == "project":
+        with without_autocast(x.device):
+            return project_first(x, norm, projections, references, spec)
+    tensors = norm.weight, norm.bias, norm.mean, norm.variance
+    return AttentionBlock.apply(x, *tensors, references, spec, *projections)
+
+
+def block_route(x: Tensor, norm: Norm, projections: Projections, spec: BlockSpec) -> str:
+    """``"fold"`` or ``"project"``."""
+    kernels = resolved(spec.backend, x.device) == "triton"
+    keys, values = projections.key_bias.shape[0], projections.value_bias.shape[0]
+    whole = kernels and norm.kind in norms.OVER_CHANNELS
+    return route(x.shape[1], keys, values, spec.heads, x.dtype, x.device, whole)
 
 
 class AttentionBlock(torch.autograd.Function):
-    """``y = x + M zh``: BN, ReLU6, projections, both branches, output projection and residual (Fig.
-    3).
+    """``y = x + M zh``: norm, projections, both branches, output projection and residual (Fig. 3).
 
-    Tensors: x (B, C, *spatial); weight, bias, mean and variance of BN (C,), None where there is no
-    BN or x gives them; references (R, C) or None; the four projections. Returns y and, where they
-    come from x, mean and biased variance.
+    Tensors: x (B, C, *spatial); weight, bias, mean and variance of the norm (C,), None where it has
+    none or x gives them; references (R, C) or None; the four projections. Returns y and, where BN
+    takes them from x, mean and biased variance.
     """
 
     @staticmethod
@@ -61,18 +103,32 @@ class AttentionBlock(torch.autograd.Function):
         spec: BlockSpec,
         *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        heads, scale, reference_images, eps, batch_statistics, group, backend = spec
+        heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
         if batch_statistics:
             mean, variance = ops.statistics(x, backend)
-            mean, variance = _pool_statistics(mean, variance, x.numel() // x.shape[1], group)
-        norm = _norm(weight, bias, mean, variance)
-        gram = ops.moments(x, norm, eps, references, reference_images, backend)
-        gram = pool_over_processes(gram, reference_images, group)
-        y, matrix = ops.attend_to_moments(x, norm, eps, gram, projections, heads, scale, backend)
-        ctx.save_for_backward(
-            x, weight, bias, mean, variance, references, *projections, gram, matrix
+            mean, variance = pool_statistics(mean, variance, x.numel() // x.shape[1], group)
+
+        # one pass: what the keys are summarised by
+        norm = Norm(kind, weight, bias, mean, variance, eps, groups)
+        pivot = ops.pivot(x, backend) if kind == "group" else None
+        prologue = kind, norms.parameters(norm, pivot), eps
+        if kind in norms.AFFINE:
+            gram = ops.moments(x, *prologue, None, x.shape[0], backend)
+            affine = norms.affine(norm, gram, pivot)
+            keys = ops.keys(gram, affine, references, reference_images, backend)
+        else:
+            gram = affine = None
+            keys = ops.moments(x, *prologue, references, reference_images, backend)
+        keys = pool_over_processes(keys, reference_images, group)
+
+        # the other: the matrix that they fold into, at every position
+        y, matrix = ops.attend_to_moments(
+            x, *prologue, affine, keys, projections, heads, scale, backend
         )
+        tensors = x, weight, bias, mean, variance, references, *projections
+        ctx.save_for_backward(*tensors, pivot, gram, affine, keys, matrix)
         ctx.spec = spec
+        ctx.set_materialize_grads(False)
         if not batch_statistics:
             return y, None, None
         ctx.mark_non_differentiable(mean, variance)
@@ -80,188 +136,52 @@ class AttentionBlock(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any, grad_output: Tensor, _mean_grad: Tensor | None, _variance_grad: Tensor | None
+        ctx: Any, grad_output: Tensor | None, _mean_grad: None, _variance_grad: None
     ) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, variance, references, *projections, gram, matrix = ctx.saved_tensors
-        heads, scale, reference_images, eps, batch_statistics, group, backend = ctx.spec
-        if differentiable(grad_output):
-            inputs = (x, weight, bias, mean, variance, references, None, *projections)
-            return _differentiable_backward(grad_output, inputs, ctx.needs_input_grad, ctx.spec)
-        norm = _norm(weight, bias, mean, variance)
-        gram_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
-            grad_output,
-            x,
-            norm,
-            eps,
-            gram,
-            references,
-            reference_images,
-            projections,
-            heads,
-            scale,
-            backend,
+        if grad_output is None:
+            return (None,) * 15
+        *inputs, pivot, gram, affine, keys, matrix = ctx.saved_tensors
+        x, weight, bias, mean, variance, references, *projections = inputs
+        heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = (
+            ctx.spec
         )
-        gram_grad = pool_over_processes(gram_grad, reference_images, group)
+        norm = Norm(kind, weight, bias, mean, variance, eps, groups)
+        if differentiable(grad_output):
+            return differentiable_backward(
+                grad_output, norm, inputs, ctx.needs_input_grad, ctx.spec
+            )
+
+        # one pass: what the keys and the projections get
+        prologue = kind, norms.parameters(norm, pivot), eps
+        keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
+            grad_output, x, *prologue, affine, keys, matrix, references, reference_images, projections, heads, scale,
+            backend,
+        )  # fmt: skip
+        gram_grad = pool_over_processes(keys_grad, reference_images, group)
+        weight_grad = bias_grad = None
+        if affine is not None:
+            gram_grad = folding.expand_groups(gram_grad, x.shape[0])
+            gram_grad, weight_grad, bias_grad = norms.affine_backward(
+                norm, gram, pivot, affine, gram_grad, affine_grad
+            )
+
+        # the other: what x gets, of itself and through the moments
+        composed = norms.compose_groups(matrix, affine, x.shape[0])
         pooled = batch_statistics and group is not None
         grad_x, norm_grad = ops.features_backward(
-            grad_output, x, norm, eps, batch_statistics and not pooled, matrix, gram_grad, backend
+            grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend
         )
         if pooled:
-            grad_x = _through_pooled_statistics(grad_x, x, norm, eps, norm_grad, group)
-        weight_grad, bias_grad = norm_grad if norm else (None, None)
-        references_grad = None if references is None else references_grad
-        return grad_x, weight_grad, bias_grad, None, None, references_grad, None, *projections_grad
-
-
-def _norm(*norm: Tensor | None) -> list[Tensor]:
-    """[weight, bias, mean, variance], or [] where there is no BN."""
-    return [t for t in norm if t is not None]
-
-
-def pool_over_processes(
-    matrices: Tensor, reference_images: int, group: ProcessGroup | None
-) -> Tensor:
-    """(G, ...) -> (G, ...): the shared group summed over the processes; self-adjoint."""
-    if group is None or matrices.shape[0] == reference_images:
-        return matrices
-    shared = sum_over_processes(matrices[reference_images:], group)
-    return torch.cat([matrices[:reference_images], shared])
-
-
-def _pool_statistics(
-    mean: Tensor, variance: Tensor, count: int, group: ProcessGroup | None
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,), float64, of `count` positions here, over those of all
-    processes.
-    """
-    if group is None:
-        return mean, variance
-    sums = torch.cat([mean, variance + mean**2, mean.new_ones(1)]) * count
-    sums = sum_over_processes(sums, group)
-    mean, square = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)
-    return mean, (square - mean**2).clamp(min=0)
-
-
-def _through_pooled_statistics(
-    grad_x: Tensor,
-    x: Tensor,
-    norm: list[Tensor],
-    eps: float,
-    norm_grad: Tensor,
-    group: ProcessGroup | None,
-) -> Tensor:
-    """grad_x as if mean and variance were constants -> grad_x; norm_grad are this process's, of
-    weight and bias (2, C).
-
-    BN's derivative subtracts from the gradient of its output what that has of 1 and of xhat = (x -
-    mean) / std, the means of which over all positions are those very gradients.
-    """
-    weight, _, mean, variance = (t.to(norm_grad.dtype) for t in norm)
-    count = norm_grad.new_full((1,), x.numel() // x.shape[1])
-    sums = sum_over_processes(torch.cat([norm_grad.flatten(), count]), group)
-    weight_grad, bias_grad = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)  # (C,) each
-    inverse = (variance + eps).rsqrt()
-    slope = -weight * inverse**2 * weight_grad
-    constant = -weight * inverse * bias_grad - slope * mean
-    shape = (-1, *[1] * (x.dim() - 2))
-    return (grad_x + (slope.view(shape) * x + constant.view(shape))).to(grad_x.dtype)
-
-
-def _differentiable_backward(
-    grad_output: Tensor, inputs: tuple[Any, ...], needed: tuple[bool, ...], spec: BlockSpec
-) -> tuple[Tensor | None, ...]:
-    """The gradients by autograd through the other route, whose every step has derivatives in
-    turn.
-    """
-    x, weight, bias, mean, variance, references, _, *projections = inputs
-    norm = None if weight is None else Norm(weight, bias, mean, variance, spec.eps)
-    again = torch.is_grad_enabled()
-    with without_autocast(grad_output.device), torch.enable_grad():
-        y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
-        wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
-        gradients = iter(
-            torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True)
+            grad_x = statistics_backward(grad_x, x, norm, norm_grad, group)
+        if kind == "batch":
+            weight_grad, bias_grad = norm_grad
+        return (
+            grad_x,
+            None if weight is None else weight_grad,
+            None if bias is None else bias_grad,
+            None,
+            None,
+            None if references is None else references_grad,
+            None,
+            *projections_grad,
         )
-    return tuple(next(gradients) if need else None for need in needed)
-
-
-# ---- the route through queries, keys and values --------------------------------------------------
-
-
-def project_first(
-    x: Tensor,
-    norm: Norm | ChannelNorm | None,
-    projections: Projections,
-    references: Tensor | None,
-    spec: BlockSpec,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The block in plain operations around the operators: arguments and results as
-    `AttentionBlock`.
-
-    Faster than folding where keys and values are much narrower than the feature map; differentiable
-    any number of times.
-    """
-    heads, scale, reference_images, _, batch_statistics, group, backend = spec
-    z, mean, variance = features(x, norm, batch_statistics, group)
-    query, query_bias, key, key_bias, value, value_bias, output, output_bias = (
-        t.to(x.dtype) for t in projections
-    )
-
-    def project(weight: Tensor, bias: Tensor) -> Tensor:
-        """(B, C, S) -> (B, H, S, E)."""
-        return (weight @ z + bias[:, None]).unflatten(1, (heads, -1)).mT
-
-    keys = project(key, key_bias)
-    state = folding.sum_groups(
-        OuterSum.apply(project(value, value_bias), keys, backend), reference_images
-    )  # (G, H, D, E)
-    shared = (x.shape[0] - reference_images) * z.shape[2]
-    count = torch.cat(
-        [
-            state.new_full((reference_images,), z.shape[2]),
-            state.new_full((state.shape[0] - reference_images,), shared),
-        ]
-    )  # (G,)
-    if references is not None:
-        wide = Projections(*(t.to(state.dtype) for t in projections))
-        rows = references.to(state.dtype)
-        reference_keys = (rows @ wide.key_weight.T + wide.key_bias).unflatten(
-            1, (heads, -1)
-        )  # (R, H, E)
-        reference_values = (rows @ wide.value_weight.T + wide.value_bias).unflatten(1, (heads, -1))
-        joined = torch.einsum("rhd,rhe->hde", reference_values, reference_keys)
-        state = torch.cat([state[:reference_images] + joined, state[reference_images:]])
-        count = torch.cat(
-            [count[:reference_images] + references.shape[0], count[reference_images:]]
-        )
-    state = pool_over_processes(state, reference_images, group)
-    count = pool_over_processes(count, reference_images, group)
-    matrix = folding.expand_groups(
-        state * (scale / count.clamp(min=1))[:, None, None, None], x.shape[0]
-    )
-    attended = ApplyMatrix.apply(project(query, query_bias), matrix, backend).mT.flatten(
-        1, 2
-    )  # (B, H * D, S)
-    y = x + (output @ attended + output_bias[:, None]).reshape(x.shape)
-    return (y, mean, variance) if batch_statistics else (y, None, None)
-
-
-def features(
-    x: Tensor, norm: Norm | ChannelNorm | None, batch_statistics: bool, group: ProcessGroup | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """z, (B, C, S), in x's dtype; and the mean and biased variance that it was made with."""
-    z = x.flatten(2)
-    if norm is None:
-        return z, None, None
-    z = z.to(acc_dtype(x.dtype))
-    if isinstance(norm, ChannelNorm):
-        return norms.normalised(z, norm).to(x.dtype), None, None
-    mean, variance = norm.mean, norm.variance
-    if batch_statistics or mean is None or variance is None:
-        mean = z.mean((0, 2))
-        variance = ((z - mean[:, None]) ** 2).mean((0, 2))
-        pooled = _pool_statistics(mean.double(), variance.double(), z.shape[0] * z.shape[2], group)
-        mean, variance = (t.to(z.dtype) for t in pooled)
-    z = (z - mean[:, None]) / (variance + norm.eps).sqrt()[:, None]
-    z = torch.nn.functional.relu6(z * norm.weight[:, None] + norm.bias[:, None])
-    return z.to(x.dtype), mean.detach(), variance.detach()

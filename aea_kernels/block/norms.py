@@ -1,15 +1,20 @@
-"""The algebra of norms without an activation after them: GroupNorm, LayerNorm and RMSNorm cost no
-pass of their own.
+"""Norms before the projections: a prologue of the tile, and an affine map that follows from the
+moments.
 
-A feature map x enters the sums over positions as u: with GroupNorm x less a pivot, a number a
-channel near its mean,
-so that squares are of numbers as small as the deviation; with LayerNorm and RMSNorm x normalised
-over the channels of its position, without weight and bias. What the projections see is then an
-affine function of u, another one for each image with GroupNorm, whose mean and variance are entries
-of the moments of u:
+Every norm splits into u, which a kernel makes of a tile of x by itself, and a factor a and constant
+t of each channel:
 
-    z = a u + t,  zh = A uh with A = [diag(a) t; 0 1],  Gram of zh = A G A^T,  y = x + M zh = x + (M
-    A) uh
+    z = a u + t,  zh = A uh with A = [diag(a) t; 0 1],  Gram of zh = A G A^T,
+    y = x + M zh = x + (M A) uh
+
+    kind      u, the prologue                                 a and t
+    "none"    x                                               1 and 0: no affine map
+    "batch"   ReLU6(BN(x))                                    1 and 0: no affine map
+    "group"   x - pivot of its image and channel              from the moments of u, of each image
+    "layer"   (x - mean) / deviation, over channels           weight and bias
+    "rms"     x / root mean square, over channels             weight and bias
+
+A pivot keeps the digits of the sums where the mean is as large as the deviation.
 
 Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
 sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All but statistics
@@ -18,16 +23,69 @@ is in the accumulation dtype.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..core.dtypes import acc_dtype
 from ..core.transforms import transformed
 from . import folding
-from .spec import ChannelNorm
+from .spec import Norm
+
+AFFINE = ("group", "layer", "rms")
+"""Kinds of norms with an affine map after the prologue."""
+
+OVER_CHANNELS = ("layer", "rms")
+"""Kinds whose prologue needs all channels of a position."""
 
 PIVOT_POSITIONS = 4
 """Along each axis, of which a pivot is the mean."""
+
+
+# ---- u: the prologue -----------------------------------------------------------------------------
+
+
+def parameters(norm: Norm, pivot: Tensor | None) -> list[Tensor]:
+    """Those of the prologue of a norm; `pivot` (B, C) with GroupNorm."""
+    if norm.kind == "batch":
+        return [t for t in (norm.weight, norm.bias, norm.mean, norm.variance) if t is not None]
+    return [] if pivot is None else [pivot]
+
+
+def prologue(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Tensor:
+    """u of x (B, C, S), in x's dtype, in plain operations that are differentiable any number of
+    times.
+    """
+    if kind == "batch":
+        weight, bias, mean, variance = (t[:, None] for t in parameters)
+        normalised = (x - mean) / (variance + eps).sqrt()
+        return torch.nn.functional.relu6(normalised * weight + bias).to(x.dtype)
+    if kind == "group":
+        return x - parameters[0][..., None]
+    if kind == "layer" and transformed():
+        # the forward-mode derivative of torch's layer_norm has no derivative of its own
+        centred = x - x.mean(1, keepdim=True)
+        return centred * (centred.square().mean(1, keepdim=True) + eps).rsqrt()
+    if kind == "layer":
+        return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], None, None, eps).mT
+    if kind == "rms":
+        return torch.nn.functional.rms_norm(x.mT, x.shape[1:2], None, eps).mT
+    return x
+
+
+def normalised(x: Tensor, norm: Norm) -> Tensor:
+    """z of x (B, C, S), in x's dtype, in plain operations, for a norm whose statistics, if it has
+    some, are those of `norm`.
+    """
+    if norm.kind not in AFFINE:
+        return prologue(x, norm.kind, parameters(norm, None), norm.eps)
+    weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
+    if norm.kind == "group":
+        return torch.group_norm(x, norm.groups, weight, bias, norm.eps)
+    z = prologue(x, norm.kind, [], norm.eps)
+    z = z if weight is None else z * weight[:, None]
+    return z if bias is None else z + bias[:, None]
 
 
 def pivot(x: Tensor) -> Tensor:
@@ -36,16 +94,23 @@ def pivot(x: Tensor) -> Tensor:
 
     Its distance from the mean costs digits of the sums; no result depends on it otherwise.
     """
+    dtype = acc_dtype(x.dtype)
     if x.numel() == 0:
-        return x.new_zeros(x.shape[:2], dtype=acc_dtype(x.dtype))
-    axes = (
+        return x.new_zeros(x.shape[:2], dtype=dtype)
+    steps = [
         slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
-    )
-    few = x[(slice(None), slice(None), *axes)].flatten(2).to(acc_dtype(x.dtype))
-    first = few[..., :1]
-    return (first + (few - first).mean(-1, keepdim=True))[
-        ..., 0
-    ]  # exact where a channel is constant
+    ]
+    few = x[(slice(None), slice(None), *steps)].flatten(2).to(dtype)
+    return mean_of(few)
+
+
+def mean_of(x: Tensor) -> Tensor:
+    """The mean of x (B, C, S) over S, (B, C); exact where a channel is constant."""
+    first = x[..., :1]
+    return (first + (x - first).mean(-1, keepdim=True))[..., 0]
+
+
+# ---- A: the affine map, and what it does to moments and matrices ---------------------------------
 
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
@@ -72,6 +137,13 @@ def compose(matrix: Tensor, affine: Tensor) -> Tensor:
     return torch.cat([linear * affine[:, None, 0], last], -1)
 
 
+def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
+    """M A of each image from M of each group (G, O, C+1); M as it is where there is no A."""
+    if affine is None:
+        return matrix
+    return compose(folding.expand_groups(matrix, images), affine)
+
+
 def compose_backward(
     composed_grad: Tensor, matrix: Tensor, affine: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -83,17 +155,82 @@ def compose_backward(
 
 
 def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
-    """The moments of the keys of each group, (G, C+1, C+1): those of zh, and of the references (R,
-    C) as they are.
+    """The moments of the keys of each group, (G, C+1, C+1): those of zh, and of the references
+    (R, C) as they are.
     """
     per_group = folding.sum_groups(transform(gram, affine), reference_images)
     return folding.add_references(per_group, references, reference_images)
 
 
-def _by_group(t: Tensor, groups: int) -> Tensor:
-    """(B, C) as (B, groups, C / groups)."""
-    # where a default device is set torch.compile traces the text of the method, and fails
-    return torch.unflatten(t, 1, (groups, -1))
+def affine(norm: Norm, gram: Tensor, pivot: Tensor | None) -> Tensor | None:
+    """a and t, (B, 2, C), of images whose moments of u are `gram`; None where z = u.
+
+    Args:
+        norm: any.
+        gram: (B, C+1, C+1), used with GroupNorm only.
+        pivot: (B, C) with GroupNorm.
+    """
+    if norm.kind not in AFFINE:
+        return None
+    channels = gram.shape[-1] - 1
+    weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
+    bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
+    if pivot is None:
+        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
+
+    offset, variance = statistics(gram, pivot, norm.groups)
+    inverse = (variance + norm.eps).rsqrt().repeat_interleave(channels // norm.groups, 1)
+    scale = weight * inverse
+    return torch.stack([scale, bias + scale * offset], 1).to(gram.dtype)
+
+
+def affine_backward(
+    norm: Norm,
+    gram: Tensor,
+    pivot: Tensor | None,
+    affine: Tensor,
+    moments_grad: Tensor,
+    affine_grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The adjoint of `transform` and `affine`, the pivot a constant.
+
+    Args:
+        norm, gram, pivot: as `affine` had them.
+        affine: its result.
+        moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
+        affine_grad: what a and t are given by `compose`, (B, 2, C).
+
+    Returns:
+        dG + dG^T of `gram`, and the gradients of weight and bias, (C,).
+    """
+    # through A G A^T
+    half = compose(moments_grad, affine)
+    gram_grad = compose(half.mT, affine)
+    scale_grad = affine_grad[:, 0] + (half * gram).sum(-1)[:, :-1]
+    constant_grad = affine_grad[:, 1] + (half * gram[:, -1:]).sum(-1)[:, :-1]
+    if pivot is None:
+        return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
+
+    # through the variance and the mean of each group of channels, in float64
+    channels = gram.shape[-1] - 1
+    per_group = channels // norm.groups
+    offset, variance = statistics(gram, pivot, norm.groups)
+    inverse = (variance + norm.eps).rsqrt()  # (B, groups)
+    both = scale_grad + constant_grad * offset
+    weighted = both if norm.weight is None else both * norm.weight
+    number = gram[:, -1, -1].double().clamp(min=1)[:, None] * per_group
+    variance_grad = -0.5 * inverse**3 * _by_group(weighted, norm.groups).sum(-1) / number
+    mean_grad = -_by_group((constant_grad * affine[:, 0]).double(), norm.groups).sum(-1) / number
+
+    # both are sums over entries of the moments
+    variance_grad = variance_grad.repeat_interleave(per_group, 1)  # (B, C)
+    mean_grad = mean_grad.repeat_interleave(per_group, 1)
+    gram_grad.diagonal(dim1=1, dim2=2)[:, :-1].add_(2 * variance_grad)
+    sums_grad = (mean_grad + 2 * variance_grad * offset).to(gram.dtype)
+    gram_grad[:, :-1, -1].add_(sums_grad)
+    gram_grad[:, -1, :-1].add_(sums_grad)
+    weight_grad = (both * inverse.repeat_interleave(per_group, 1)).sum(0)
+    return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
 
 
 def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -107,76 +244,7 @@ def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor
     return offset, _by_group(spread, groups).mean(-1).clamp(min=0)
 
 
-def affine(norm: ChannelNorm, gram: Tensor, pivot: Tensor | None) -> Tensor:
-    """a and t, (B, 2, C), of images whose moments of u are `gram`; `pivot` (B, C) with GroupNorm,
-    else None.
-    """
-    channels = gram.shape[-1] - 1
-    weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
-    bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
-    if pivot is None:
-        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
-    offset, variance = statistics(gram, pivot, norm.groups)
-    scale = weight * (variance + norm.eps).rsqrt().repeat_interleave(channels // norm.groups, 1)
-    return torch.stack([scale, bias + scale * offset], 1).to(gram.dtype)
-
-
-def backward(
-    norm: ChannelNorm,
-    gram: Tensor,
-    pivot: Tensor | None,
-    affine: Tensor,
-    moments_grad: Tensor,
-    affine_grad: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The adjoint of `transform` and `affine`, the pivot a constant.
-
-    Args:
-        moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
-        affine_grad: what a and t are given by `compose`, (B, 2, C).
-
-    Returns:
-        dG + dG^T of `gram`, and the gradients of weight and bias, (C,).
-    """
-    half = compose(moments_grad, affine)
-    gram_grad = compose(half.mT, affine)
-    scale_grad = affine_grad[:, 0] + (half * gram).sum(-1)[:, :-1]
-    constant_grad = affine_grad[:, 1] + (half * gram[:, -1:]).sum(-1)[:, :-1]
-    if pivot is None:
-        return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
-    channels = gram.shape[-1] - 1
-    per_group = channels // norm.groups
-    offset, variance = statistics(gram, pivot, norm.groups)
-    inverse = (variance + norm.eps).rsqrt()  # (B, groups)
-    both = scale_grad + constant_grad * offset  # float64 from here on
-    weighted = both if norm.weight is None else both * norm.weight
-    number = gram[:, -1, -1].double().clamp(min=1)[:, None] * per_group
-    variance_grad = -0.5 * inverse**3 * _by_group(weighted, norm.groups).sum(-1) / number
-    mean_grad = -_by_group((constant_grad * affine[:, 0]).double(), norm.groups).sum(-1) / number
-    variance_grad, mean_grad = (
-        t.repeat_interleave(per_group, 1) for t in (variance_grad, mean_grad)
-    )  # (B, C)
-    gram_grad.diagonal(dim1=1, dim2=2)[:, :-1].add_(2 * variance_grad)
-    sums_grad = (mean_grad + 2 * variance_grad * offset).to(gram.dtype)
-    gram_grad[:, :-1, -1].add_(sums_grad)
-    gram_grad[:, -1, :-1].add_(sums_grad)
-    weight_grad = (both * inverse.repeat_interleave(per_group, 1)).sum(0)
-    return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
-
-
-def normalised(x: Tensor, norm: ChannelNorm) -> Tensor:
-    """The norm of x (B, C, S) in plain operations, differentiable any number of times."""
-    weight, bias = (None if t is None else t.to(x.dtype) for t in (norm.weight, norm.bias))
-    if norm.kind == "group":
-        return torch.group_norm(x, norm.groups, weight, bias, norm.eps)
-    if (
-        norm.kind == "layer" and transformed()
-    ):  # torch's forward-mode derivative of layer_norm has none of its own
-        centred = x - x.mean(1, keepdim=True)
-        z = centred * (centred.square().mean(1, keepdim=True) + norm.eps).rsqrt()
-        z = z if weight is None else z * weight[:, None]
-    elif norm.kind == "layer":
-        return torch.nn.functional.layer_norm(x.mT, x.shape[1:2], weight, bias, norm.eps).mT
-    else:
-        z = torch.nn.functional.rms_norm(x.mT, x.shape[1:2], weight, norm.eps).mT
-    return z if bias is None else z + bias[:, None]
+def _by_group(t: Tensor, groups: int) -> Tensor:
+    """(B, C) as (B, groups, C / groups)."""
+    # where a default device is set torch.compile traces the text of the method, and fails
+    return torch.unflatten(t, 1, (groups, -1))

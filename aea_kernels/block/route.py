@@ -4,7 +4,6 @@ queries, keys and values.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -66,10 +65,5 @@ def route(
     mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
     if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
         mode = "tf32"
-    return _route(channels, keys, values, heads, dtype, mode)
-
-
-@lru_cache
-def _route(channels: int, keys: int, values: int, heads: int, dtype: torch.dtype, mode: str) -> str:
     project = project_cost(channels, keys, values, heads).time(dtype, mode)
     return "project" if project < fold_cost(channels).time(dtype, mode) else "fold"

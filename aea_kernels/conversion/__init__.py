@@ -5,15 +5,16 @@ results.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from ..nn import AugmentedAttention
 from . import nonlocal_blocks
 from .processors import LinearAttentionProcessor, ReluAttentionProcessor
-from .recognising import is_converted, looks_like_attention, recognise
-from .replacing import ClassSwap, LeftAloneError
-from .report import Conversion, ConversionReport
+from .recognising import Conversion, is_converted, left_alone, looks_like_attention, recognise
+from .replacing import LeftAloneError
+from .report import ConversionReport
 from .table import RECOGNISERS
 
 __all__ = [
@@ -61,62 +62,45 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module")
-    entries: list[Conversion] = []
-    _search(model, "", entries, set(), filter, retrain)
+    entries = _found_in(model, "", set(), filter or (lambda name, module: True), retrain)
     report = ConversionReport(model, entries)
     if strict and not report.replaced:
-        found = (
-            f"; left alone were:\n{report}"
-            if entries
-            else ": it has no module that looks like attention."
-        )
-        raise ValueError(f"nothing in {type(model).__name__} was replaced{found}")
+        message = f"nothing in {type(model).__name__} was replaced"
+        if not entries:
+            raise ValueError(f"{message}: it has no module that looks like attention.")
+        raise ValueError(f"{message}; left alone were:\n{report}")
     report.apply()
     return report
 
 
-def _search(
+def _found_in(
     module: nn.Module,
     path: str,
-    entries: list[Conversion],
     seen: set[nn.Module],
-    allowed: Callable[[str, nn.Module], bool] | None,
+    allowed: Callable[[str, nn.Module], bool],
     retrain: bool,
-) -> None:
-    """Add an entry for each attention-like module under `module`, the outermost that is
-    recognised.
+) -> list[Conversion]:
+    """An entry for each attention-like module in `module` that is not in `seen`, the outermost that
+    is recognised.
     """
     if module in seen:
-        return
+        return []
     seen.add(module)
-    name = type(module).__name__
-
-    def left_alone(why: str) -> Conversion:
-        return Conversion(path, name, "left alone", why, module)
-
     if is_converted(module) or isinstance(module, AugmentedAttention):
-        entries.append(left_alone("it is this library's already"))
-        return
-    found = recognise(module, RECOGNISERS, retrain=retrain)
-    if found is None:
-        before = len(entries)
-        for child_name, child in module.named_children():
-            _search(
-                child,
-                f"{path}.{child_name}" if path else child_name,
-                entries,
-                seen,
-                allowed,
-                retrain,
-            )
-        if looks_like_attention(module) and len(entries) == before:
-            entries.append(left_alone("no known block has this class name and these parts"))
-        return
-    change, result, why = found
-    if change is not None and allowed is not None and not allowed(path, module):
-        entries.append(left_alone("the filter said no"))
-    else:
-        entries.append(Conversion(path, name, result, why, module, change))
+        return [left_alone(path, module, "it is this library's already")]
+
+    entry = recognise(module, path, RECOGNISERS, retrain=retrain)
+    if entry is not None:
+        if entry.change is not None and not allowed(path, module):
+            entry = left_alone(path, module, "the filter said no")
+        return [entry]
+
+    inside: list[Conversion] = []
+    for name, child in module.named_children():
+        inside += _found_in(child, f"{path}.{name}" if path else name, seen, allowed, retrain)
+    if looks_like_attention(module) and not inside:
+        return [left_alone(path, module, "no known block has this class name and these parts")]
+    return inside
 
 
 def is_known_attention(module: nn.Module) -> bool:
@@ -139,19 +123,15 @@ def from_nonlocal(module: nn.Module) -> AugmentedAttention:
     Raises:
         ValueError: another module, another mode, or subsampled keys.
     """
-    recognisers = [r for r in RECOGNISERS if r.changes in nonlocal_blocks.SWAPS]
     try:
         if isinstance(module, nonlocal_blocks.NonLocal):
-            return nonlocal_blocks.as_augmented_attention(module, type(module))
-        answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
-        if not answering:
-            raise LeftAloneError("it is no non-local block that is known")
-        change = answering[0].change_for(module)
-        if not isinstance(change, ClassSwap) or not issubclass(
-            change.replacement, nonlocal_blocks.NonLocal
-        ):
-            raise LeftAloneError("it is no non-local block that is known")
-        return nonlocal_blocks.as_augmented_attention(module, change.replacement)
+            return nonlocal_blocks.as_augmented_attention(module, module.parts())
+        for recogniser in RECOGNISERS:
+            if recogniser.changes in nonlocal_blocks.SWAPS and recogniser.answers_to(module):
+                change: Any = recogniser.change_for(module)
+                parts = change.replacement.parts(module)
+                return nonlocal_blocks.as_augmented_attention(module, parts)
+        raise LeftAloneError("it is no non-local block that is known")
     except LeftAloneError as reason:
         raise ValueError(
             f"{type(module).__name__} cannot become AugmentedAttention: {reason}"

@@ -48,16 +48,18 @@ class Origin:
     `load_state_dict`.
 
     It translates where all parameters that the block takes have their original names; what else the
-    original had in
-    its checkpoint is dropped. Other checkpoints stay as they are, so PyTorch reports the names that
-    they lack.
+    original had in its checkpoint is dropped. Other checkpoints stay as they are, so PyTorch
+    reports the names that they lack.
+
+    Attributes:
+        sources: what each layer of the block takes.
+        shapes: of the original's parameters that the block takes, by name.
+        names: all of the original's checkpoint.
     """
 
     sources: Sources
     shapes: dict[str, tuple[int, ...]]
-    """Of the original's parameters that the block takes, by name."""
     names: tuple[str, ...]
-    """All of the original's checkpoint."""
 
     def __call__(
         self,
@@ -74,21 +76,19 @@ class Origin:
         parameters = {name: state[prefix + name] for name in self.shapes}
         for name in self.names:
             state.pop(prefix + name, None)
-        wrong = [
-            name for name, shape in self.shapes.items() if tuple(parameters[name].shape) != shape
-        ]
-        errors += [
-            f"size mismatch for {prefix}{name}: it is {tuple(parameters[name].shape)} in the checkpoint, "
-            f"but was {self.shapes[name]} in the network before its conversion."
-            for name in wrong
-        ]
-        if not wrong:
-            state.update(
-                {
-                    prefix + name: parameter
-                    for name, parameter in self.translated(parameters).items()
-                }
-            )
+
+        fits = True
+        for name, shape in self.shapes.items():
+            got = tuple(parameters[name].shape)
+            if got != shape:
+                fits = False
+                errors.append(
+                    f"size mismatch for {prefix}{name}: it is {got} in the checkpoint, but was "
+                    f"{shape} in the network before its conversion."
+                )
+        if fits:
+            for name, parameter in self.translated(parameters).items():
+                state[prefix + name] = parameter
 
     @torch.no_grad()
     def translated(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -97,18 +97,16 @@ class Origin:
         A bias that the original has not is zero.
         """
         found: dict[str, Tensor] = {}
-        for own, rows in self.sources.items():
-            if rows is None:
+        for layer, rows in self.sources.items():
+            if rows is None:  # the identity
                 value = found["value.weight"]
                 weight, bias = torch.eye(len(value), dtype=value.dtype, device=value.device), None
             else:
-                weight, bias = (
-                    parameters[f"{rows.layer}.weight"],
-                    parameters.get(f"{rows.layer}.bias"),
-                )
-                weight, bias = rows.of(weight), None if bias is None else rows.of(bias)
-            found[f"{own}.weight"] = weight.clone()
-            found[f"{own}.bias"] = weight.new_zeros(len(weight)) if bias is None else bias.clone()
+                weight = rows.of(parameters[f"{rows.layer}.weight"])
+                bias = parameters.get(f"{rows.layer}.bias")
+                bias = None if bias is None else rows.of(bias)
+            found[f"{layer}.weight"] = weight.clone()
+            found[f"{layer}.bias"] = weight.new_zeros(len(weight)) if bias is None else bias.clone()
         return found
 
 
@@ -120,14 +118,13 @@ def origin_of(module: nn.Module, sources: Sources) -> tuple[Origin, dict[str, Te
     """
     parameters = {}
     parts: dict[str, Any] = dict(module.named_modules(remove_duplicate=False))
-    for layer in {rows.layer: None for rows in sources.values() if rows is not None}:
+    for layer in dict.fromkeys(rows.layer for rows in sources.values() if rows is not None):
         part = parts.get(layer)
         if not isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.GroupNorm):
             raise LeftAloneError(f"{type(part).__name__} is not a projection")
         parameters[f"{layer}.weight"] = part.weight.detach()
         if part.bias is not None:
             parameters[f"{layer}.bias"] = part.bias.detach()
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     names = tuple(dict.fromkeys([*parameters, *module.state_dict()]))
-    return Origin(
-        sources, {name: tuple(p.shape) for name, p in parameters.items()}, names
-    ), parameters
+    return Origin(sources, shapes, names), parameters

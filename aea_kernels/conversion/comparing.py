@@ -1,38 +1,21 @@
-"""A module before and after its replacement, in float64 on a copy of its numbers; the module itself
-stays as it is.
+"""A module before and after its replacement, in float64 on copies of its parameters and inputs; the
+module itself stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten
 
 from ..backends import use_backend
+from ..core.float64 import everything_in_float64, map_tensors
 from .replacing import Change
-
-NARROW = (torch.float32, torch.float16, torch.bfloat16)
-_CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
-
-
-class InFloat64(TorchFunctionMode):
-    """Casts to a narrower dtype stay in float64, so that a module with casts inside can be compared
-    to all digits.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _CASTS:
-            return args[0].double()
-        args = tuple(_wide_dtype(a) for a in args)
-        return func(*args, **{name: _wide_dtype(a) for name, a in (kwargs or {}).items()})
-
-
-def _wide_dtype(argument: Any) -> Any:
-    return torch.float64 if isinstance(argument, torch.dtype) and argument in NARROW else argument
 
 
 class _Forward(nn.Module):
@@ -47,7 +30,7 @@ class _Forward(nn.Module):
 
 
 @contextmanager
-def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Training or prediction, and afterwards each part in the mode it was in."""
     before = [(part, part.training) for part in module.modules()]
     module.train(training)
@@ -59,102 +42,103 @@ def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def wide(value: Any) -> Any:
-    """Tensors of a nest of tuples, lists and mappings on the CPU and, if floating, in float64."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        return value.double() if value.is_floating_point() else value.clone()
-    if isinstance(value, Mapping):
-        return {name: wide(part) for name, part in value.items()}
-    return type(value)(map(wide, value)) if isinstance(value, tuple | list) else value
+    """A nest with copies of its tensors on the CPU, in float64 if they are floating."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().to("cpu", copy=True)
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    return map_tensors(copy, value)
 
 
-def own_numbers(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers by name, in float64."""
+def parameters_and_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Those of the module by name, `wide`."""
     return wide({**dict(module.named_parameters()), **dict(module.named_buffers())})
 
 
-def random_numbers(module: nn.Module) -> dict[str, Tensor]:
-    """Others in their place: a projection that starts as zero would hide what comes before it."""
-    options: Any = {
-        "generator": torch.Generator().manual_seed(0),
-        "dtype": torch.float64,
-        "device": "cpu",
-    }
-    numbers = {}
-    for name, tensor in own_numbers(module).items():
-        if not tensor.is_floating_point():
-            numbers[name] = tensor
-        elif tensor.dim() > 1:
+def random_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Random values in place of `parameters_and_buffers`.
+
+    The module's own would not do: a projection that starts as zero hides what comes before it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    options: Any = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+    drawn = parameters_and_buffers(module)
+    for name, tensor in drawn.items():
+        if tensor.is_floating_point() and tensor.dim() > 1:
             fan_in = max(1, tensor[0].numel())
-            numbers[name] = torch.randn(tensor.shape, **options) / fan_in**0.5
-        else:
-            numbers[name] = 0.5 + torch.rand(tensor.shape, **options)
-    return numbers
+            drawn[name] = torch.randn(tensor.shape, **options) / fan_in**0.5
+        elif tensor.is_floating_point():
+            drawn[name] = 0.5 + torch.rand(tensor.shape, **options)
+    return drawn
 
 
 def run(
     module: nn.Module,
-    numbers: dict[str, Tensor],
+    parameters: dict[str, Tensor],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
     training: bool,
 ) -> Any:
-    """The module's result for arguments in float64 with `numbers` as its parameters and buffers,
-    which may change.
+    """The module's result in float64.
+
+    Args:
+        module: as it is, on any device.
+        parameters: take the place of its parameters and buffers, and stay as they are.
+        args, kwargs: of its forward, `wide`.
+        training: the mode it runs in.
     """
-    default = torch.get_default_dtype()
+    copies = {f"inner.{name}": tensor.clone() for name, tensor in parameters.items()}
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
         use_backend("eager"),
-        _in_mode(module, training),
+        in_mode(module, training),
+        torch.device("cpu"),
+        torch.autocast("cpu", enabled=False),
+        everything_in_float64(),
     ):
         torch.default_generator.manual_seed(0)  # the CPU's alone: those of GPUs would keep the seed
-        torch.set_default_dtype(torch.float64)
-        try:
-            with torch.device("cpu"), torch.autocast("cpu", enabled=False), InFloat64():
-                inner = {f"inner.{name}": tensor.clone() for name, tensor in numbers.items()}
-                return torch.func.functional_call(_Forward(module), inner, args, kwargs)
-        finally:
-            torch.set_default_dtype(default)
+        return torch.func.functional_call(_Forward(module), copies, args, kwargs)
 
 
 def difference(got: Any, expected: Any) -> float:
-    """The largest deviation between two results, relative to the largest number of the expected
-    one.
+    """The largest deviation between two results, nests of tensors, relative to the largest number
+    of the expected tensor; infinite where they differ in form.
     """
-    if isinstance(expected, tuple | list):
-        if not isinstance(got, tuple | list) or len(got) != len(expected):
-            return float("inf")
-        return max((difference(g, e) for g, e in zip(got, expected, strict=True)), default=0.0)
+    got_leaves, got_form = tree_flatten(got)
+    expected_leaves, expected_form = tree_flatten(expected)
+    if got_form != expected_form:
+        return math.inf
+    return max(map(_difference_of_leaves, got_leaves, expected_leaves), default=0.0)
+
+
+def _difference_of_leaves(got: Any, expected: Any) -> float:
     if not isinstance(expected, Tensor):
-        return 0.0 if got == expected else float("inf")
+        return 0.0 if got == expected else math.inf
     if not isinstance(got, Tensor) or got.shape != expected.shape:
-        return float("inf")
+        return math.inf
     if not expected.numel():
         return 0.0
-    error = (got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(
-        min=1e-300
-    )
-    return float("inf") if error.isnan() else float(error)
+    got, expected = got.double(), expected.double()
+    error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-300))
+    return math.inf if math.isnan(error) else error
 
 
 def deviation(
-    change: Change,
-    numbers: dict[str, Tensor],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    training: bool,
+    change: Change, parameters: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> float:
-    """How far the replacement's result is from the original's; the module is original before and
-    after it.
+    """How far the replacement's result is from the original's in training and in prediction, the
+    larger of the two; the module is the original before and after it.
     """
-    expected = run(change.module, numbers, args, kwargs, training=training)
-    change.apply()
-    try:
-        got = run(change.module, numbers, args, kwargs, training=training)
-    finally:
-        change.revert()
-    return difference(got, expected)
+    deviations = []
+    for training in (False, True):
+        expected = run(change.module, parameters, args, kwargs, training=training)
+        change.apply()
+        try:
+            got = run(change.module, parameters, args, kwargs, training=training)
+        finally:
+            change.revert()
+        deviations.append(difference(got, expected))
+    return max(deviations)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..block.spec import Projections
+from ..block.function import attention_block
+from ..block.spec import Norm, Projections
 from ..core.dtypes import acc_dtype, without_autocast
-from ..functional import attend, attention_block, summarize
+from ..functional import attend, summarize
 from ..nn import AugmentedAttention
 from ..summary import KeySummary
 from .replacing import ClassSwap, Converted, LeftAloneError, as_map, pointwise, positions
@@ -25,20 +26,23 @@ MAX_POOL = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 class Parts(NamedTuple):
-    """The parts of a non-local block, whatever its library calls them."""
+    """The parts of a non-local block, whatever its library calls them.
+
+    Attributes:
+        query: a 1x1 convolution, as `key_conv`, `value_conv` and `output`.
+        key, value: of the (pooled) map, with a pool after it where the keys are pooled there.
+        norm: after the output, or None.
+        pool: what pools the keys, before or after their projection, or None.
+    """
 
     query: Any
-    """1x1 convolutions, as `key_conv`, `value_conv` and `output`."""
     key: Any
-    """Of the (pooled) map, with a pool after it where the keys are pooled there."""
     value: Any
     key_conv: Any
     value_conv: Any
     output: Any
     norm: Any
-    """After the output, or None."""
     pool: Any
-    """What pools the keys, before or after their projection, or None."""
 
 
 class NonLocal(Converted):
@@ -49,29 +53,30 @@ class NonLocal(Converted):
     reach = 0
 
     def parts(self) -> Parts:
+        """What the original calls otherwise."""
         raise NotImplementedError
 
     def pooled(self, x: Tensor) -> Tensor:
         """The map of which keys and values are projected."""
         return x
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Other arguments, which ask for the map, go to the original's forward."""
-        if args or kwargs:
-            return super().forward(x, *args, **kwargs)
+    def compute(self, x: Tensor) -> Tensor:
         parts = self.parts()
-        elsewhere = self._attends_elsewhere()
-        if parts.norm is not None and not folds(parts.norm):
-            summary = self.cast_keys(x) if elsewhere else self.summarize(x)
+        summary = self.given_keys(x)
+        folded = parts.norm is None or folds(parts.norm)
+
+        # keys of the input itself: the block is linear in its moments
+        if folded and parts.pool is None and summary is None:
+            return attention_block(x, Norm(), projections_of(parts), None, heads=1, scale=1.0)[0]
+
+        summary = self.summarize(x) if summary is None else summary
+        if not folded:
             attended = as_map(attend(positions(parts.query(x), 1), summary), x)
             return x + parts.norm(parts.output(attended))
+
+        # the projections of the query and of the output become part of the summary
         weight, bias = folded_output(parts.output, parts.norm)
-        inner = (parts.query, parts.key_conv, parts.value_conv)
-        (query, query_bias), key, value = (_weight_and_bias(conv) for conv in inner)
-        if parts.pool is None and not elsewhere:
-            projections = Projections(query, query_bias, *key, *value, weight, bias)
-            return attention_block(x, None, projections, None, heads=1, scale=1.0)[0]
-        summary = self.cast_keys(x) if elsewhere else self.summarize(x)
+        query, query_bias = _weight_and_bias(parts.query)
         with without_autocast(x.device):
             wide = [t.to(summary.state.dtype) for t in (weight, bias, query, query_bias)]
             weight, bias, query, query_bias = wide
@@ -101,26 +106,21 @@ class NonLocal(Converted):
         pool = self.parts().pool
         if pool is None:
             return 1
-        kernel, stride, padding = (
-            _last_two(getattr(pool, name)) for name in ("kernel_size", "stride", "padding")
-        )
-        plain = (
-            kernel == stride and len(set(kernel)) == 1 and padding == (0, 0) and not pool.ceil_mode
-        )
-        return kernel[0] if plain else 0
+        if pool.ceil_mode or _last_two(pool.padding) != (0, 0):
+            return 0
+        rows, columns = _last_two(pool.kernel_size)
+        return rows if rows == columns and _last_two(pool.stride) == (rows, rows) else 0
 
 
 class NonLocalOfMMCV(NonLocal):
     """`g`, `theta`, `phi` and `conv_out`, each a ConvModule; pools after `g` and `phi` (mmcv)."""
 
     def parts(self) -> Parts:
-        this: Any = self
-        pool = this.phi[1] if this.sub_sample else None
-        key, value = (this.phi[0], this.g[0]) if this.sub_sample else (this.phi, this.g)
-        norm = this.conv_out.norm if this.conv_out.with_norm else None
-        return Parts(
-            this.theta.conv, this.phi, this.g, key.conv, value.conv, this.conv_out.conv, norm, pool
-        )
+        key, value, pool = _without_pools(self.phi, self.g)
+        output = self.conv_out
+        norm = output.norm if output.with_norm else None
+        convs = key.conv, value.conv, output.conv
+        return Parts(self.theta.conv, self.phi, self.g, *convs, norm, pool)
 
 
 class NonLocalOfAlexHex(NonLocal):
@@ -129,11 +129,9 @@ class NonLocalOfAlexHex(NonLocal):
     """
 
     def parts(self) -> Parts:
-        this: Any = self
-        pool = this.phi[1] if isinstance(this.phi, nn.Sequential) else None
-        key, value = (this.phi[0], this.g[0]) if pool is not None else (this.phi, this.g)
-        output, norm = this.W if isinstance(this.W, nn.Sequential) else (this.W, None)
-        return Parts(this.theta, this.phi, this.g, key, value, output, norm, pool)
+        key, value, pool = _without_pools(self.phi, self.g)
+        output, norm = self.W if isinstance(self.W, nn.Sequential) else (self.W, None)
+        return Parts(self.theta, self.phi, self.g, key, value, output, norm, pool)
 
 
 class NonLocalOfSlowFast(NonLocal):
@@ -142,15 +140,21 @@ class NonLocalOfSlowFast(NonLocal):
     """
 
     def parts(self) -> Parts:
-        this: Any = self
-        key, value = this.conv_phi, this.conv_g
-        norm = getattr(this, "norm", None) or getattr(this, "bn", None)
-        pool = getattr(this, "pool", None)
-        return Parts(this.conv_theta, key, value, key, value, this.conv_out, norm, pool)
+        key, value = self.conv_phi, self.conv_g
+        norm = getattr(self, "norm", None) or getattr(self, "bn", None)
+        pool = getattr(self, "pool", None)
+        return Parts(self.conv_theta, key, value, key, value, self.conv_out, norm, pool)
 
     def pooled(self, x: Tensor) -> Tensor:
-        pool = self.parts().pool
+        pool = getattr(self, "pool", None)
         return x if pool is None else pool(x)
+
+
+def _without_pools(key: Any, value: Any) -> tuple[Any, Any, Any]:
+    """The projections of keys and values without the pools after them, and the keys' pool or
+    None.
+    """
+    return (key[0], value[0], key[1]) if isinstance(key, nn.Sequential) else (key, value, None)
 
 
 # ---- recognised ----------------------------------------------------------------------------------
@@ -202,10 +206,20 @@ def _swap(module: Any, replacement: type[NonLocal]) -> list[ClassSwap]:
 
 
 def _other_mode(mode: str) -> str:
-    return f"mode {mode}: its scores are no products divided by the number of keys, so there is no sum over the keys"
+    return (
+        f"mode {mode}: its scores are no products divided by the number of keys, so there is no sum "
+        "over the keys"
+    )
 
 
 # ---- weights -------------------------------------------------------------------------------------
+
+
+def projections_of(parts: Parts) -> Projections:
+    """The four projections of the block, the norm after the output folded into the last."""
+    inner = (parts.query, parts.key_conv, parts.value_conv)
+    query, key, value = (_weight_and_bias(conv) for conv in inner)
+    return Projections(*query, *key, *value, *folded_output(parts.output, parts.norm))
 
 
 def _weight_and_bias(conv: Any) -> tuple[Tensor, Tensor]:
@@ -241,34 +255,35 @@ def _last_two(value: Any) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def as_augmented_attention(module: Any, replacement: type[NonLocal]) -> AugmentedAttention:
-    """See `aea.from_nonlocal`."""
-    parts = replacement.parts(module)
+def as_augmented_attention(module: nn.Module, parts: Parts) -> AugmentedAttention:
+    """See `aea.from_nonlocal`.
+
+    Raises:
+        LeftAloneError: the block does what `AugmentedAttention` does not.
+    """
     if parts.pool is not None:
         raise LeftAloneError("its keys are subsampled, which AugmentedAttention does not do")
-    if parts.norm is not None and (
-        not isinstance(parts.norm, BATCH_NORM) or parts.norm.running_mean is None
-    ):
+    norm = parts.norm
+    if norm is not None and (not isinstance(norm, BATCH_NORM) or norm.running_mean is None):
         raise LeftAloneError(
-            f"its output goes through {type(parts.norm).__name__}, which is no fixed factor"
+            f"its output goes through {type(norm).__name__}, which is no fixed factor"
         )
-    query, query_bias = _weight_and_bias(parts.query)
+
+    projections = projections_of(parts)
     block = AugmentedAttention(
-        query.shape[1],
+        projections.query_weight.shape[1],
         heads=1,
         references=0,
         batch_aware=False,
-        key_channels=len(query),
-        value_channels=parts.value_conv.out_channels,
+        key_channels=len(projections.query_weight),
+        value_channels=len(projections.value_weight),
         norm=None,
-    )
+    ).to(projections.query_weight.device, projections.query_weight.dtype)
+    for layer in ("query", "key", "value", "output"):
+        linear = getattr(block, layer)
+        linear.weight.copy_(getattr(projections, f"{layer}_weight"))
+        linear.bias.copy_(getattr(projections, f"{layer}_bias"))
     # the block multiplies its scores by E ** -0.5, non-local blocks do not
-    inner = [(query / block.scale, query_bias / block.scale)]
-    inner += [_weight_and_bias(parts.key_conv), _weight_and_bias(parts.value_conv)]
-    inner.append(folded_output(parts.output, parts.norm))
-    linear = (block.query, block.key, block.value, block.output)
-    block.to(query.device, query.dtype)
-    for layer, (weight, bias) in zip(linear, inner, strict=True):
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    block.query.weight.div_(block.scale)
+    block.query.bias.div_(block.scale)
     return block.train(module.training)

@@ -48,6 +48,7 @@ class ReluAttentionProcessor:
             query = query if attn.norm_q is None else attn.norm_q(query)
             key = key if attn.norm_k is None else attn.norm_k(key)
         attended = relu_linear_attention(*(_heads(t, attn.heads) for t in (query, key, value)))
+
         y = _output(attn, attended.transpose(1, 2).flatten(2).to(hidden_states.dtype))
         if perturbed is not None:
             y = torch.cat([y, _output(attn, attn.to_v(perturbed))])
@@ -90,17 +91,13 @@ class LinearAttentionProcessor:
         keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross:
             keys = attn.norm_encoder_hidden_states(keys)
-        query, key, value = (
-            _heads(project(source), attn.heads)
-            for project, source in (
-                (attn.to_q, hidden_states),
-                (attn.to_k, keys),
-                (attn.to_v, keys),
-            )
-        )
+
+        projected = attn.to_q(hidden_states), attn.to_k(keys), attn.to_v(keys)
+        query, key, value = (_heads(tokens, attn.heads) for tokens in projected)
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         attended = linear_attention(query, key, value.to(query.dtype), scale=attn.scale)
+
         y = _output(attn, attended.transpose(1, 2).flatten(2))
         if residual.dim() == 4:
             y = y.mT.reshape(residual.shape)
@@ -134,7 +131,3 @@ def swap_sana(module: Any) -> list[NewAttribute]:
     if isinstance(before, nn.Module):
         raise LeftAloneError("its processor has weights of its own")
     return [NewAttribute(module, "processor", ReluAttentionProcessor(parts), before)]
-
-
-def probe_tokens(module: Any) -> tuple[Tensor]:
-    return (torch.randn(6, 7, module.to_q.in_features, dtype=torch.float64),)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..nn import AugmentedAttention
-from .comparing import deviation, random_numbers
+from .comparing import deviation, random_parameters
 from .replacing import Change, Converted, LeftAloneError, OtherKindError, no_hooks_inside
 
 TOLERANCE = 1e-9
@@ -24,24 +24,60 @@ _ATTENTION = re.compile(r"attention|attn|non_?local|mla$|xca|mdta|sablock", re.I
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """One attention-like module of the network.
+
+    Attributes:
+        path: its name in the network, "" for the network itself.
+        class_name: of the original.
+        result: "exact" (same weights, same results), "retrain" (its weights as a start) or "left
+            alone".
+        why: what computes now, or why the module was left alone.
+        module: the module itself.
+        change: the replacement; None for a module left alone.
+    """
+
+    path: str
+    class_name: str
+    result: str
+    why: str
+    module: nn.Module = field(repr=False)
+    change: Change | None = field(default=None, repr=False)
+
+
+def left_alone(path: str, module: nn.Module, why: str) -> Conversion:
+    """The entry of a module that stays what it is."""
+    return Conversion(path, type(module).__name__, "left alone", why, module)
+
+
+@dataclass(frozen=True)
 class Recogniser:
     """One kind of block that other libraries have, and what replaces it.
 
-    `changes` looks at the structure and returns the replacements that come into question, in the
-    order in which they are tried, or raises LeftAloneError. `probe` returns arguments on which an
-    exact one is tried.
+    Attributes:
+        package: the library.
+        classes: names that the block's class has there.
+        parts: attributes that tell this block from others of the same class name.
+        changes: looks at the structure and returns the replacements that come into question, in the
+            order in which they are tried, or raises LeftAloneError.
+        operators: what computes after the replacement.
+        probe: returns an input on which an exact replacement is tried; None for one whose results
+            differ, so that the network must be trained again.
+        only: which of these blocks, in words.
     """
 
     package: str
     classes: tuple[str, ...]
     parts: tuple[str, ...]
-    """Attributes that tell this block from others of the same class name."""
     changes: Callable[[Any], Sequence[Change]]
-    probe: Callable[[Any], tuple[Any, ...]]
     operators: str
-    exact: bool = True
+    probe: Callable[[Any], Tensor] | None = None
     only: str = ""
-    """Which of these blocks, in words."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the results stay the same."""
+        return self.probe is not None
 
     def answers_to(self, module: nn.Module) -> bool:
         names = {cls.__name__ for cls in type(module).__mro__}
@@ -62,7 +98,9 @@ class Recogniser:
         no_hooks_inside(module)
         try:
             candidates = self.changes(module)
-            return self._first_equal(module, candidates) if self.exact else candidates[0]
+            if self.probe is None:
+                return candidates[0]
+            return self._first_equal(module, candidates, _drawn(self.probe, module))
         except LeftAloneError:
             raise
         except Exception as error:  # of another version, or of a module that nobody knows
@@ -70,32 +108,33 @@ class Recogniser:
                 f"its parts are not those of {self.package}'s block: {error}"
             ) from error
 
-    def _first_equal(self, module: nn.Module, candidates: Sequence[Change]) -> Change:
-        """The first that gives what the original gives, with random numbers in place of its
+    def _first_equal(self, module: nn.Module, candidates: Sequence[Change], x: Tensor) -> Change:
+        """The first that gives what the original gives for x, with random numbers in place of its
         parameters.
 
         Class names and parts do not show a softmax over another axis, or any other difference in
         `forward`.
         """
-        numbers = random_numbers(module)
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # where they are compared
-            torch.default_generator.manual_seed(0)
-            args = self.probe(module)
+        parameters = random_parameters(module)
         errors = []
         for change in candidates:
             try:
-                modes = (False, True)
-                errors.append(
-                    max(deviation(change, numbers, args, {}, training=mode) for mode in modes)
-                )
+                errors.append(deviation(change, parameters, (x,), {}))
             except Exception as error:  # of a module that nobody knows
-                raise LeftAloneError(f"it does not run on {_shapes(args)}: {error}") from error
+                raise LeftAloneError(f"it does not run on {tuple(x.shape)}: {error}") from error
             if errors[-1] <= TOLERANCE:
                 return change
         raise LeftAloneError(
-            f"it computes something else: on random numbers its results differ by {min(errors):.0e} from "
-            f"{self.operators}"
+            f"it computes something else: on random numbers its results differ by "
+            f"{min(errors):.0e} from {self.operators}"
         )
+
+
+def _drawn(probe: Callable[[Any], Tensor], module: nn.Module) -> Tensor:
+    """The same probe each time, on the CPU, where results are compared."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(0)
+        return probe(module)
 
 
 def looks_like_attention(module: nn.Module) -> bool:
@@ -106,35 +145,39 @@ def looks_like_attention(module: nn.Module) -> bool:
 
 
 def recognise(
-    module: nn.Module, recognisers: Iterable[Recogniser], *, retrain: bool
-) -> tuple[Change | None, str, str] | None:
-    """The replacement of a module that one of the recognisers answers to, "exact" or "retrain", and
-    how it computes; or None, "left alone" and the reason. None alone if none answers to it.
+    module: nn.Module, path: str, recognisers: Iterable[Recogniser], *, retrain: bool
+) -> Conversion | None:
+    """What becomes of a module at `path` of the network; None if no recogniser answers to it.
+
+    Args:
+        retrain: take replacements whose results differ, too.
     """
     answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
     if not answering:
         return None
+
+    # reasons of recognisers of another kind say nothing where one of its kind answers
     reasons: list[str] = []
-    others: list[str] = []
+    of_other_kinds: list[str] = []
     for recogniser in answering:
         try:
             change = recogniser.change_for(module)
+        except OtherKindError as reason:
+            of_other_kinds.append(str(reason))
         except LeftAloneError as reason:
-            (others if isinstance(reason, OtherKindError) else reasons).append(str(reason))
-            continue
-        if recogniser.exact:
-            return change, "exact", recogniser.operators
-        if retrain:
-            return change, "retrain", recogniser.operators
-        reasons.append(
-            "softmax over positions is no sum over the keys; retrain=True replaces it, to be trained again"
-        )
-    return None, "left alone", "; ".join(dict.fromkeys(reasons or others))
+            reasons.append(str(reason))
+        else:
+            if recogniser.exact or retrain:
+                result = "exact" if recogniser.exact else "retrain"
+                name, why = type(module).__name__, recogniser.operators
+                return Conversion(path, name, result, why, module, change)
+            reasons.append(
+                "softmax over positions is no sum over the keys; "
+                "retrain=True replaces it, to be trained again"
+            )
+    return left_alone(path, module, "; ".join(dict.fromkeys(reasons or of_other_kinds)))
 
 
 def is_converted(module: nn.Module) -> bool:
+    """Whether `convert` has replaced this module, with the same results."""
     return isinstance(module, Converted)
-
-
-def _shapes(args: tuple[Any, ...]) -> str:
-    return ", ".join(str(tuple(a.shape)) if isinstance(a, Tensor) else repr(a) for a in args)

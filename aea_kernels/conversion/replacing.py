@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from types import new_class
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..core.dtypes import acc_dtype
 
@@ -53,20 +53,29 @@ class Converted(nn.Module):
     Summaries of float64 are cast to what the attention works in.
     """
 
-    def _attends_elsewhere(self) -> bool:
-        if self.keys is not None and self.training:
+    if TYPE_CHECKING:  # the parts of the original, whatever they are
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments, which ask for more than sums can give, go to the original's forward."""
+        if args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        return self.compute(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """The block's result for x alone."""
+        raise NotImplementedError
+
+    def given_keys(self, like: Tensor) -> Any:
+        """`keys` in the dtype in which maps of the dtype of `like` are summed up, or None."""
+        if self.keys is None:
+            return None
+        if self.training:
             raise ValueError(
                 "keys are set, and the block is in training mode: they are for prediction"
             )
-        return self.keys is not None
-
-    def cast_keys(self, like: Tensor) -> Any:
-        """`keys` in the dtype in which maps of the dtype of `like` are summed up."""
-        dtype = acc_dtype(like.dtype)
-        return replace(
-            self.keys,
-            **{part.name: getattr(self.keys, part.name).to(dtype) for part in fields(self.keys)},
-        )
+        return self.keys.to(acc_dtype(like.dtype))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[type, type], Any]:
         """Pickled as its two bases, which can be imported; the class itself is made when it is
@@ -83,10 +92,8 @@ def converted_class(replacement: type[Converted], original: type[nn.Module]) -> 
     """The class with the methods of `replacement`, and of `original` where it has none."""
     bases = replacement, original
     if bases not in _CLASSES:
-        own = {"__module__": replacement.__module__, "__doc__": replacement.__doc__}
-        _CLASSES[bases] = new_class(
-            f"Fused{original.__name__}", bases, exec_body=lambda names: names.update(own)
-        )
+        namespace = {"__module__": replacement.__module__, "__doc__": replacement.__doc__}
+        _CLASSES[bases] = type(f"Fused{original.__name__}", bases, namespace)
     return _CLASSES[bases]
 
 
@@ -181,6 +188,15 @@ def pointwise(name: str, conv: Any) -> Any:
     return conv
 
 
+def no_dropout(name: str, dropout: Any) -> None:
+    """Raise LeftAloneError for dropout on the scores, which are never formed."""
+    rate = getattr(dropout, "p", dropout)
+    if isinstance(rate, int | float) and rate > 0:
+        raise LeftAloneError(
+            f"{name} drops {rate:g} of the scores in training, which are never formed here"
+        )
+
+
 def no_hooks_inside(module: nn.Module) -> None:
     """Raise LeftAloneError if a part of the module has hooks, which would not run where the part is
     not called.
@@ -227,27 +243,23 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     images, channels, *spatial = x.shape
     groups = channels // weight.shape[1]
     if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:
-        convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[
-            len(spatial) - 1
-        ]
-        return convolve(
-            x, weight.reshape(*weight.shape[:2], *[1] * len(spatial)), bias, groups=groups
-        )
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
+        kernel = weight.reshape(*weight.shape[:2], *[1] * len(spatial))
+        return convolve(x, kernel, bias, groups=groups)
 
     # as a product of matrices: PyTorch's convolutions reorder the map before and after it
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
 
-    def of_each(parameter: Tensor, columns: int) -> Tensor:
-        return (
-            parameter.reshape(1, groups, outputs, columns).expand(images, -1, -1, -1).flatten(0, 1)
-        )
+    def of_each_image(parameter: Tensor, columns: int) -> Tensor:
+        matrices = parameter.reshape(1, groups, outputs, columns)
+        return matrices.expand(images, -1, -1, -1).flatten(0, 1)
 
-    flat, matrices = x.view(images * groups, inputs, math.prod(spatial)), of_each(weight, inputs)
-    y = (
-        torch.bmm(matrices, flat)
-        if bias is None
-        else torch.baddbmm(of_each(bias, 1), matrices, flat)
-    )
+    flat = x.view(images * groups, inputs, math.prod(spatial))
+    matrices = of_each_image(weight, inputs)
+    if bias is None:
+        y = torch.bmm(matrices, flat)
+    else:
+        y = torch.baddbmm(of_each_image(bias, 1), matrices, flat)
     return y.view(images, groups * outputs, *spatial)
 
 

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .comparing import deviation, own_numbers, wide
-from .recognising import TOLERANCE
+from .comparing import deviation, in_mode, parameters_and_buffers, wide
+from .recognising import TOLERANCE, Conversion
 from .replacing import Change
 
-
-@dataclass(frozen=True)
-class Conversion:
-    """One attention-like module of the network.
-
-    Attributes:
-        path: its name in the network, "" for the network itself.
-        class_name: of the original.
-        result: "exact" (same weights, same results), "retrain" (its weights as a start) or "left
-            alone".
-        why: what computes now, or why the module was left alone.
-        module: the module itself.
-        change: the replacement; None for a module left alone.
-    """
-
-    path: str
-    class_name: str
-    result: str
-    why: str
-    module: nn.Module = field(repr=False)
-    change: Change | None = field(default=None, repr=False)
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a module."""
 
 
 class ConversionReport:
@@ -46,6 +27,7 @@ class ConversionReport:
     def __init__(self, model: nn.Module, modules: list[Conversion]) -> None:
         self._model = model
         self.modules = tuple(modules)
+        self._changes = [entry.change for entry in modules if entry.change is not None]
         self._active = False
 
     @property
@@ -55,15 +37,15 @@ class ConversionReport:
 
     def __str__(self) -> str:
         rows = [("module", "class", "result", "why")]
-        rows += [
-            (entry.path or "(root)", entry.class_name, entry.result, entry.why)
-            for entry in self.modules
-        ]
+        for entry in self.modules:
+            rows.append((entry.path or "(root)", entry.class_name, entry.result, entry.why))
+
+        # the last column is not padded
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
-            for row in rows
-        ]
+        lines = []
+        for *cells, why in rows:
+            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+            lines.append("  ".join([*padded, why]))
         if self.replaced and not self._active:
             lines.append("All of this is reverted; apply() replaces the modules again.")
         return "\n".join(lines)
@@ -73,9 +55,8 @@ class ConversionReport:
     def apply(self) -> None:
         """Replace the modules again after `revert`."""
         if not self._active:
-            for entry in self.replaced:
-                if entry.change is not None:
-                    entry.change.apply()
+            for change in self._changes:
+                change.apply()
             self._active = True
 
     def revert(self) -> None:
@@ -83,9 +64,8 @@ class ConversionReport:
         ones lose it.
         """
         if self._active:
-            for entry in reversed(self.replaced):
-                if entry.change is not None:
-                    entry.change.revert()
+            for change in reversed(self._changes):
+                change.revert()
             self._active = False
 
     def check(self, inputs: Any, *, tolerance: float = TOLERANCE) -> float:
@@ -108,45 +88,49 @@ class ConversionReport:
             ValueError: a deviation beyond the tolerance (the message names the worst module), a
                 replaced module that did not run, or nothing replaced exactly to check.
         """
-        exact = [entry for entry in self.replaced if entry.result == "exact"]
+        exact = {
+            entry.path: entry.change
+            for entry in self.replaced
+            if entry.result == "exact" and entry.change is not None
+        }
         if not self._active or not exact:
             raise ValueError(
                 "no module of this network is replaced exactly now, so there is nothing to check"
             )
-        worst = {}
-        for entry, calls in zip(exact, self._calls(exact, inputs), strict=True):
-            if not calls:
+
+        calls = self._calls(exact, inputs)
+        for path in exact:
+            if not calls[path]:
                 raise ValueError(
-                    f"{entry.path or 'the network'} did not run on these inputs, so it was not checked"
+                    f"{path or 'the network'} did not run on these inputs, so it was not checked"
                 )
-            worst[entry.path] = max(self._deviation(entry, *call) for call in calls)
-        path = max(worst, key=lambda path: worst[path])
-        if worst[path] > tolerance:
+
+        deviations = {path: _deviation(change, calls[path]) for path, change in exact.items()}
+        path = max(deviations, key=lambda path: deviations[path])
+        if deviations[path] > tolerance:
             raise ValueError(
-                f"{path or 'the network'} deviates by {worst[path]:.1e} from its original, more than {tolerance:.0e}: "
-                "the worst of the replaced modules"
+                f"{path or 'the network'} deviates by {deviations[path]:.1e} from its original, "
+                f"more than {tolerance:.0e}: the worst of the replaced modules"
             )
-        return worst[path]
+        return deviations[path]
 
-    def _calls(self, entries: list[Conversion], inputs: Any) -> list[list[tuple[Any, Any]]]:
+    def _calls(self, changes: Mapping[str, Change], inputs: Any) -> dict[str, list[Call]]:
         """The arguments of every call of each module when the network runs on `inputs`."""
-        calls: list[list[tuple[Any, Any]]] = [[] for _ in entries]
 
-        def watch(seen: list[tuple[Any, Any]]) -> Any:
-            def keep(_module: nn.Module, args: Any, kwargs: Any) -> None:
-                seen.append((wide(args), wide(kwargs)))
+        def keep(path: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+            calls[path].append((wide(args), wide(kwargs)))
 
-            return keep
-
+        calls: dict[str, list[Call]] = {path: [] for path in changes}
         hooks = [
-            entry.module.register_forward_pre_hook(watch(seen), with_kwargs=True)
-            for entry, seen in zip(entries, calls, strict=True)
+            change.module.register_forward_pre_hook(partial(keep, path), with_kwargs=True)
+            for path, change in changes.items()
         ]
-        modes = [(part, part.training) for part in self._model.modules()]
         try:
-            # eager: a compiled network would not run the hooks
-            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                self._model.eval()
+            with (
+                torch.no_grad(),
+                torch.compiler.set_stance("force_eager"),  # compiled, it would not run the hooks
+                in_mode(self._model, training=False),
+            ):
                 if isinstance(inputs, Mapping):
                     self._model(**inputs)
                 else:
@@ -154,19 +138,14 @@ class ConversionReport:
         finally:
             for hook in hooks:
                 hook.remove()
-            for part, mode in modes:
-                part.training = mode
         return calls
 
-    def _deviation(self, entry: Conversion, args: Any, kwargs: Any) -> float:
-        change = entry.change
-        if change is None:
-            return 0.0
-        change.revert()
-        try:
-            numbers = own_numbers(entry.module)
-            return max(
-                deviation(change, numbers, args, kwargs, training=mode) for mode in (False, True)
-            )
-        finally:
-            change.apply()
+
+def _deviation(change: Change, calls: list[Call]) -> float:
+    """The largest deviation over the calls of a replaced module, with the weights it has now."""
+    change.revert()
+    try:
+        parameters = parameters_and_buffers(change.module)
+        return max(deviation(change, parameters, *call) for call in calls)
+    finally:
+        change.apply()

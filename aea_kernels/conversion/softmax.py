@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from ..core.dtypes import acc_dtype
 from ..nn import AugmentedAttention
 from .checkpoints import Rows, Sources, origin_of
-from .families import no_dropout
 from .processors import SANA, LinearAttentionProcessor
-from .replacing import Become, Change, LeftAloneError, NewAttribute, OtherKindError, pointwise
+from .replacing import (
+    Become,
+    Change,
+    LeftAloneError,
+    NewAttribute,
+    OtherKindError,
+    no_dropout,
+    pointwise,
+)
 
 
 class TokenAttention(AugmentedAttention):
@@ -54,7 +61,8 @@ class HiddenStatesAttention(AugmentedAttention):
 def _no(name: str, argument: Tensor | None) -> None:
     if argument is not None:
         raise ValueError(
-            f"{name} is given, but this attention sums over all positions of its input: leave it out"
+            f"{name} is given, but this attention sums over all positions of its input: leave it "
+            "out"
         )
 
 
@@ -69,32 +77,21 @@ def become_monai_block(module: Any) -> list[Change]:
 
 def become_sablock(module: Any) -> list[Change]:
     """MONAI's `SABlock` alone."""
-    return [
-        Become(
-            module, _augmented(TokenAttention, module, _of_sablock(module, ""), module.num_heads)
-        )
-    ]
+    sources = _of_sablock(module, "")
+    return [Become(module, _augmented(TokenAttention, module, sources, module.num_heads))]
 
 
 def _of_sablock(module: Any, prefix: str) -> Sources:
     no_dropout("drop_weights", module.drop_weights)
-    for name, wanted in {
-        "causal": False,
-        "save_attn": False,
-        "rel_positional_embedding": None,
-    }.items():
-        if getattr(module, name, wanted) not in (wanted, None):
+    for name in ("causal", "save_attn", "rel_positional_embedding"):
+        if getattr(module, name, None) not in (None, False):
             raise LeftAloneError(f"it has {name}, which needs the map of scores")
     no_dropout("drop_output", module.drop_output)
+    output = Rows(f"{prefix}out_proj") if module.include_fc else None
     if module.use_combined_linear:
-        inner = _parted(f"{prefix}qkv")
-    else:
-        inner = {
-            "query": Rows(f"{prefix}to_q"),
-            "key": Rows(f"{prefix}to_k"),
-            "value": Rows(f"{prefix}to_v"),
-        }
-    return {**inner, "output": Rows(f"{prefix}out_proj") if module.include_fc else None}
+        return {**_parted(f"{prefix}qkv"), "output": output}
+    names = {"query": "to_q", "key": "to_k", "value": "to_v"}
+    return {**{layer: Rows(prefix + name) for layer, name in names.items()}, "output": output}
 
 
 def become_guided_block(module: Any) -> list[Change]:
@@ -118,14 +115,11 @@ SOFTMAX = ("AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor", "Sliced
 def become_diffusers_block(module: Any) -> list[Change]:
     """diffusers' `Attention` with its GroupNorm and residual, as in its U-Nets and autoencoders."""
     _check_diffusers(module)
-    others = (module.spatial_norm, module.norm_q, module.norm_k)
-    if (
-        module.group_norm is None
-        or not module.residual_connection
-        or module.rescale_output_factor != 1
-    ):
+    residual = module.residual_connection and module.rescale_output_factor == 1
+    if module.group_norm is None or not residual:
         raise OtherKindError("it has no GroupNorm and residual")
-    if any(norm is not None for norm in others) or module.to_out[1].p > 0 or not module.scale_qk:
+    norms = (module.spatial_norm, module.norm_q, module.norm_k)
+    if any(norm is not None for norm in norms) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
     names = {
         "norm": "group_norm",
@@ -134,7 +128,7 @@ def become_diffusers_block(module: Any) -> list[Change]:
         "value": "to_v",
         "output": "to_out.0",
     }
-    sources: Sources = {own: Rows(name) for own, name in names.items()}
+    sources: Sources = {layer: Rows(name) for layer, name in names.items()}
     return [Become(module, _augmented(HiddenStatesAttention, module, sources, module.heads))]
 
 
@@ -165,7 +159,8 @@ def _parted(layer: str, groups: int = 1) -> Sources:
     """Queries, keys and values of one layer: one after another, or so in each of its heads,
     `groups` of them.
     """
-    return {own: Rows(layer, part, 3, groups) for part, own in enumerate(("query", "key", "value"))}
+    names = ("query", "key", "value")
+    return {name: Rows(layer, part, 3, groups) for part, name in enumerate(names)}
 
 
 def _augmented(
@@ -176,10 +171,15 @@ def _augmented(
 
     It loads checkpoints of the original too.
     """
-    of_norm = sources.get("norm")
-    norm = None if of_norm is None else getattr(module, of_norm.layer)
-    if of_norm is not None and (not isinstance(norm, nn.GroupNorm) or norm.weight is None):
-        raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
+    options: dict[str, Any] = {"norm": None}
+    norm: Any = None
+    source = sources.get("norm")
+    if source is not None:
+        norm = getattr(module, source.layer)
+        if not isinstance(norm, nn.GroupNorm) or norm.weight is None:
+            raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
+        options = {"norm": "group", "groups": norm.num_groups}
+
     origin, parameters = origin_of(module, sources)
     start = origin.translated(parameters)
     query, value, output = (start[f"{name}.weight"] for name in ("query", "value", "output"))
@@ -193,11 +193,10 @@ def _augmented(
         batch_aware=False,
         key_channels=len(query),
         value_channels=len(value),
-        norm=None if norm is None else "group",
-        groups=1 if norm is None else norm.num_groups,
+        **options,
     ).to(query.device, query.dtype)
     block.load_state_dict(start)
-    if isinstance(block.norm, nn.GroupNorm) and norm is not None:
+    if isinstance(block.norm, nn.GroupNorm):
         block.norm.eps = norm.eps
     # without the module as its first argument, since another object takes this block's parts over
     # (`Become`)

@@ -1,18 +1,43 @@
-"""The blocks that are recognised, one entry each."""
+"""The blocks that are recognised, one entry each, and inputs on which they are tried."""
 
 from __future__ import annotations
 
-from . import families, nonlocal_blocks, processors, softmax
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import channel_blocks, efficient_blocks, nonlocal_blocks, processors, relu_blocks, softmax
 from .recognising import Recogniser
 
+SIDES = {1: (7,), 2: (5, 6), 3: (2, 3, 4)}
+"""Of the maps on which blocks are tried, by their number of axes."""
+
+
+def probe_map(module: Any) -> Tensor:
+    """A small feature map for the first convolution or linear layer of the module."""
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+    first = next(part for part in module.modules() if isinstance(part, kinds))
+    if isinstance(first, nn.Linear):
+        return torch.randn(2, first.in_features, *SIDES[2], dtype=torch.float64)
+    return torch.randn(2, first.in_channels, *SIDES[len(first.kernel_size)], dtype=torch.float64)
+
+
+def probe_tokens(module: Any) -> Tensor:
+    """A few tokens (N, positions, C), of a batch that guided SANA can split in two or three."""
+    first = module.to_q if hasattr(module, "to_q") else module.qkv
+    return torch.randn(6, 7, first.in_features, dtype=torch.float64)
+
+
+DIFFUSERS_PARTS = ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor")
 RECOGNISERS = (
     Recogniser(
         "mmcv",
         ("NonLocal1d", "NonLocal2d", "NonLocal3d"),
         ("g", "conv_out", "mode", "sub_sample"),
         nonlocal_blocks.swap_mmcv,
-        families.probe_map,
         "linear_attention",
+        probe_map,
         only="in mode `dot_product`",
     ),
     Recogniser(
@@ -20,8 +45,8 @@ RECOGNISERS = (
         ("NONLocalBlock1D", "NONLocalBlock2D", "NONLocalBlock3D"),
         ("g", "W", "inter_channels"),
         nonlocal_blocks.swap_alexhex,
-        families.probe_map,
         "linear_attention",
+        probe_map,
         only="in mode `dot_product`",
     ),
     Recogniser(
@@ -29,95 +54,87 @@ RECOGNISERS = (
         ("Nonlocal", "NonLocal"),
         ("conv_theta", "conv_phi", "conv_g", "conv_out", "instantiation"),
         nonlocal_blocks.swap_slowfast,
-        families.probe_map,
         "linear_attention",
+        probe_map,
         only="in mode `dot_product`",
     ),
     Recogniser(
         "EfficientViT, timm",
         ("LiteMLA",),
         ("qkv", "aggreg", "kernel_func", "proj", "dim", "eps"),
-        families.swap_lite_mla,
-        families.probe_map,
+        relu_blocks.swap_lite_mla,
         "relu_linear_attention",
+        probe_map,
     ),
     Recogniser(
         "diffusers",
         ("SanaMultiscaleLinearAttention",),
         ("to_qkv_multiscale", "nonlinearity", "processor"),
-        families.swap_sana_multiscale,
-        families.probe_map,
+        relu_blocks.swap_sana_multiscale,
         "relu_linear_attention",
+        probe_map,
     ),
     Recogniser(
         "diffusers",
         ("Attention",),
-        ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
+        DIFFUSERS_PARTS,
         processors.swap_sana,
-        processors.probe_tokens,
         "relu_linear_attention",
+        probe_tokens,
         only="with SANA's processors",
     ),
     Recogniser(
         "denoising-diffusion-pytorch",
         ("LinearAttention",),
         ("to_qkv", "to_out", "heads", "scale"),
-        families.swap_efficient,
-        families.probe_map,
+        efficient_blocks.swap_efficient,
         "efficient_attention",
+        probe_map,
     ),
     Recogniser(
         "Restormer",
         ("Attention", "MDTA"),
         ("qkv", "qkv_dwconv", "temperature", "project_out", "num_heads"),
-        families.swap_transposed,
-        families.probe_map,
+        channel_blocks.swap_transposed,
         "channel_attention",
+        probe_map,
     ),
     Recogniser(
         "XCiT, timm",
         ("XCA",),
         ("qkv", "temperature", "proj", "num_heads"),
-        families.swap_cross_covariance,
-        families.probe_tokens,
+        channel_blocks.swap_cross_covariance,
         "channel_attention",
+        probe_tokens,
     ),
     Recogniser(
         "MONAI",
         ("SpatialAttentionBlock",),
         ("norm", "attn"),
         softmax.become_monai_block,
-        families.probe_map,
         "AugmentedAttention",
-        exact=False,
     ),
     Recogniser(
         "MONAI",
         ("SABlock",),
         ("num_heads", "out_proj", "drop_weights", "use_combined_linear"),
         softmax.become_sablock,
-        processors.probe_tokens,
         "AugmentedAttention",
-        exact=False,
     ),
     Recogniser(
         "diffusers",
         ("Attention",),
-        ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
+        DIFFUSERS_PARTS,
         softmax.become_diffusers_block,
-        processors.probe_tokens,
         "AugmentedAttention",
-        exact=False,
         only="with GroupNorm and residual",
     ),
     Recogniser(
         "diffusers",
         ("Attention",),
-        ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor"),
+        DIFFUSERS_PARTS,
         softmax.swap_softmax_processor,
-        processors.probe_tokens,
         "linear_attention",
-        exact=False,
         only="of other self-attention",
     ),
     Recogniser(
@@ -125,8 +142,6 @@ RECOGNISERS = (
         ("AttentionBlock",),
         ("norm", "qkv", "attention", "proj_out"),
         softmax.become_guided_block,
-        families.probe_map,
         "AugmentedAttention",
-        exact=False,
     ),
 )

@@ -119,7 +119,7 @@ class MomentsOf(Function):
 
     @staticmethod
     def forward(x: Tensor, backend: str) -> Tensor:
-        return ops.moments(x, [], 0.0, None, x.shape[0], backend)
+        return ops.moments(x, "none", [], 0.0, None, x.shape[0], backend)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

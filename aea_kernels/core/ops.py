@@ -1,16 +1,16 @@
-"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs
-see of this library.
+"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs see
+of this library.
 
 Each is opaque: its shapes are known in advance, its values come from the backend that its last
 argument names. None is differentiable by itself; the derivatives are in `autograd.py` and
-`block.py`. Each computes in its own precision: autocast stays outside.
+`block/function.py`. Each computes in its own precision: autocast stays outside.
 
-Notation: a feature map x is (B, C, *spatial); z = x, or BN and ReLU6 of x where `norm` is [weight,
-bias, mean, variance], (C,) each, and not []; zh = (z, 1). Images form G groups: the first
-`reference_images` are groups of one, the others one group. Image i belongs to group min(i, G - 1).
-Matrices and sums are in the accumulation dtype. `projections` are the eight tensors of
-`parameters.Projections`. With a norm of `norms.py`, where u, uh and A are explained, `kind` is
-"group", "layer" or "rms", and `pivot` (B, C) that of GroupNorm, else None.
+Notation: a feature map x is (B, C, *spatial). `kind`, `parameters` and `eps` are a
+`block.spec.Prologue`, which makes u of x at every position; uh = (u, 1). `affine` (B, 2, C), or
+(1, 2, C) for all images, holds a and t of ``z = a u + t``; None where z = u. zh = (z, 1). Images
+form G groups: the first `reference_images` are groups of one, the others one group. Image i belongs
+to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections` are the eight
+tensors of `block.spec.Projections`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ from .dtypes import acc_dtype, empty_features, empty_positions
 _NAMESPACE = library.Library("aea", "DEF")
 
 
-def operator(shapes: Callable[..., Any], *, families: bool = False) -> Callable[..., Any]:
+def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
     """Register ``aea::NAME`` with the signature of a function that returns empty results, with
-    their shapes, dtypes and strides; the function of that name in a backend, or with `families` in
-    the backend's families, computes them.
+    their shapes, dtypes and strides; the function of that name in a backend computes them.
     """
     name = shapes.__name__
 
     def run(*arguments: Any) -> Any:
         *inputs, backend = arguments
         device = inputs[0].device
-        primitive = getattr(primitives(backend, device, families=families), name)
+        primitive = getattr(primitives(backend, device), name)
         if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)):
             return primitive(*inputs)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -59,7 +58,7 @@ def _empty(x: Tensor, *shape: int) -> Tensor:
     return x.new_empty(shape, dtype=acc_dtype(x.dtype))
 
 
-# ---- the block's primitives ----------------------------------------------------------------------
+# ---- the block: feature maps x (B, C, *spatial) --------------------------------------------------
 
 
 @operator
@@ -67,33 +66,54 @@ def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over batch and space, (C,) each, float64 to keep their digits: one
     read of x.
     """
-    return x.new_empty(x.shape[1], dtype=torch.float64), x.new_empty(
-        x.shape[1], dtype=torch.float64
-    )
+    channels = x.shape[1]
+    return x.new_empty(channels, dtype=torch.float64), x.new_empty(channels, dtype=torch.float64)
+
+
+@operator
+def pivot(x: Tensor, backend: str) -> Tensor:
+    """A number near the mean of each channel of each image, (B, C): a few positions of x are
+    read.
+    """
+    return _empty(x, *x.shape[:2])
 
 
 @operator
 def moments(
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
     references: Tensor | None,
     reference_images: int,
     backend: str,
 ) -> Tensor:
-    """Sum of zh zh^T over the positions of each group, and over the references (R, C) in the groups
+    """Sum of uh uh^T over the positions of each group, and over the references (R, C) in the groups
     of one.
 
     One read of x. Returns (G, C+1, C+1).
     """
-    return _empty(x, group_count(x.shape[0], reference_images), x.shape[1] + 1, x.shape[1] + 1)
+    width = x.shape[1] + 1
+    return _empty(x, group_count(x.shape[0], reference_images), width, width)
+
+
+@operator
+def keys(
+    gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str
+) -> Tensor:
+    """Moments of zh and of the references (R, C) of each group, (G, C+1, C+1), from moments of uh
+    of each image, (B, C+1, C+1).
+    """
+    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
 
 
 @operator
 def attend_to_moments(
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
     projections: Sequence[Tensor],
     heads: int,
@@ -105,18 +125,20 @@ def attend_to_moments(
 
     Returns y (B, C, *spatial) in x's dtype and layout, and M (G, C, C+1), `folding.fold`.
     """
-    return empty_features(x, projections[-1].shape[0]), _empty(
-        x, gram.shape[0], projections[-1].shape[0], gram.shape[2]
-    )
+    outputs = projections[-1].shape[0]
+    return empty_features(x, outputs), _empty(x, gram.shape[0], outputs, gram.shape[2])
 
 
 @operator
 def attend_to_moments_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
+    matrix: Tensor,
     references: Tensor | None,
     reference_images: int,
     projections: Sequence[Tensor],
@@ -126,34 +148,40 @@ def attend_to_moments_backward(
 ) -> list[Tensor]:
     """The gradients of all that M is made of: one read of grad_output, one of x.
 
-    Returns dG + dG^T (G, C+1, C+1), with dG that of the moments, then the gradients of the
-    references (empty if None) and of the eight projections: `folding.fold_backward` of the sum of
-    grad_output zh^T over each group.
+    Returns dG + dG^T (G, C+1, C+1), with dG that of the moments; then the gradients of affine
+    (B, 2, C), of the references, each empty if None, and of the eight projections:
+    `folding.fold_backward` of the sum of grad_output zh^T over each group.
     """
-    references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
-    return [torch.empty_like(gram), references_grad, *(_empty(gram, *p.shape) for p in projections)]
+    affine_grad = _empty(gram, *((0,) if affine is None else (x.shape[0], 2, x.shape[1])))
+    references_grad = _empty(gram, *((0,) if references is None else references.shape))
+    projections_grad = [_empty(gram, *p.shape) for p in projections]
+    return [torch.empty_like(gram), affine_grad, references_grad, *projections_grad]
 
 
 @operator
 def features_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
     batch_statistics: bool,
     matrix: Tensor,
     gram_grad: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and of the norm in ``x + M zh``, M a function of the moments of zh: two
-    reads, one write of x.
+    """The gradients of x and of BN in ``x + N uh``, N a function of the moments of uh: two reads,
+    one write of x.
 
-    dz = M^T dy + (dG + dG^T) zh, and dx = dy + dz through ReLU6 and BN. `batch_statistics`: also
+    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through the prologue. `batch_statistics`: also
     through BN's mean and variance, which takes sums over all positions first, so two reads more.
 
-    Returns dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without a norm.
+    Args of its own: matrix: N (G, C, C+1) or (B, C, C+1); gram_grad: dG + dG^T of the moments of
+    uh, of as many.
+
+    Returns dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without BN.
     """
-    return torch.empty_like(x), _empty(x, 2, x.shape[1] if norm else 0)
+    return torch.empty_like(x), _empty(x, 2, x.shape[1] if kind == "batch" else 0)
 
 
 @operator
@@ -163,104 +191,6 @@ def apply_to_features(x: Tensor, matrix: Tensor, backend: str) -> Tensor:
     Returns (B, O, *spatial) in x's dtype, and in its layout where O = C.
     """
     return empty_features(x, matrix.shape[1])
-
-
-# ---- the block's primitives with a norm of `norms.py` --------------------------------------------
-
-
-@operator
-def pivot(x: Tensor, backend: str) -> Tensor:
-    """`norms.pivot`, (B, C): a few positions of x are read."""
-    return _empty(x, *x.shape[:2])
-
-
-@operator
-def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None, backend: str) -> Tensor:
-    """Sum of uh uh^T over the positions of each image, (B, C+1, C+1): one read of x."""
-    return _empty(x, x.shape[0], x.shape[1] + 1, x.shape[1] + 1)
-
-
-@operator
-def normed_keys(
-    gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int, backend: str
-) -> Tensor:
-    """Moments of zh (B, C+1, C+1) and the references (R, C) of each group, from moments of uh:
-    `norms.keys`.
-    """
-    return _empty(gram, group_count(gram.shape[0], reference_images), *gram.shape[1:])
-
-
-@operator
-def attend_to_normed(
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    affine: Tensor,
-    gram: Tensor,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    """``y = x + M zh``, zh = A uh with A of affine (B, 2, C), M of the keys whose moments are gram
-    (G, C+1, C+1).
-
-    One read, one write. Pivot and affine may be of one image, for all. Returns y like x, and M (G,
-    C, C+1).
-    """
-    return torch.empty_like(x), _empty(x, gram.shape[0], x.shape[1], gram.shape[2])
-
-
-@operator
-def attend_to_normed_backward(
-    grad_output: Tensor,
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    affine: Tensor,
-    gram: Tensor,
-    matrix: Tensor,
-    references: Tensor | None,
-    reference_images: int,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-    backend: str,
-) -> list[Tensor]:
-    """As `attend_to_moments_backward`, and between its first two results the gradient of affine,
-    (B, 2, C).
-    """
-    references_grad = _empty(gram, 0) if references is None else _empty(gram, *references.shape)
-    affine_grad = _empty(gram, x.shape[0], 2, x.shape[1])
-    return [
-        torch.empty_like(gram),
-        affine_grad,
-        references_grad,
-        *(_empty(gram, *p.shape) for p in projections),
-    ]
-
-
-@operator
-def normed_features_backward(
-    grad_output: Tensor,
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    matrix: Tensor,
-    gram_grad: Tensor,
-    backend: str,
-) -> Tensor:
-    """The gradient of x in ``x + N uh``, N a function of the moments of uh: two reads, one write of
-    x.
-
-    du = N^T dy + (dG + dG^T) uh, and dx = dy + du through LayerNorm or RMSNorm without weight and
-    bias; with a pivot
-    dx = dy + du. matrix: N (B, C, C+1); gram_grad: dG + dG^T (B, C+1, C+1).
-    """
-    return torch.empty_like(x)
 
 
 # ---- the operators' primitives: positions before channels ----------------------------------------

@@ -31,14 +31,18 @@ class Function(torch.autograd.Function):
 
     A subclass defines these static methods, and is called by ``.apply`` with positional arguments:
 
-        forward(*inputs) -> output                   calls a primitive of `ops.py`; there is no ctx
-        setup_context(ctx, inputs, output)           ctx.save_for_backward(...), and ctx.NAME for
-        what is not a tensor backward(ctx, grad_output) -> gradients      where
-        `autograd.differentiable`, by ``.apply`` of Functions tangent(inputs, tangents) -> tangent
-              forward mode: by ``.apply`` of Functions and plain operations vmap(info, in_dims,
-        *inputs) -> output, dim  as in torch; `fold_batch` and `unfold_batch` make it two lines
-        plain(*inputs) -> output                     instead of these two: plain operations, in
-        place of the Function
+        forward(*inputs) -> output
+            calls a primitive of `ops.py`; there is no ctx
+        setup_context(ctx, inputs, output)
+            ctx.save_for_backward(...), and ctx.NAME for what is not a tensor
+        backward(ctx, grad_output) -> gradients
+            where `autograd.differentiable`, by ``.apply`` of Functions
+        tangent(inputs, tangents) -> tangent
+            forward mode: by ``.apply`` of Functions and plain operations
+        vmap(info, in_dims, *inputs) -> output, dim
+            as in torch; `fold_batch` and `unfold_batch` make it two lines
+        plain(*inputs) -> output
+            instead of these two: plain operations, in place of the Function
 
     torch.compile refuses a Function that has a ``jvp``, so the class itself has none: one derived
     from it does, and takes its place where `transformed()`. Elsewhere a call costs the host what

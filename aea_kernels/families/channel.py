@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.autograd import ApplyMatrix
 from ..core.checks import (
@@ -20,57 +18,22 @@ from ..core.checks import (
     check_summary,
     check_type,
 )
-from ..core.dtypes import acc_dtype, without_autocast
-from ..summary import Summary, check_addable, sum_over_processes
+from ..summary import Summary
 from .autograd import OuterSumAndSquares
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
 class ChannelSummary(Summary):
-    """Sums over positions: ``products`` of q k^T, (B, H, E, E), ``query_squares`` and
-    ``key_squares``, (B, H, E).
+    """The queries and keys of `channel_attention`.
+
+    Attributes:
+        products: the sum over positions of q k^T, (B, H, E, E).
+        query_squares, key_squares: the sums of q^2 and of k^2, (B, H, E).
     """
 
     products: Tensor
     query_squares: Tensor
     key_squares: Tensor
-
-    def __add__(self, other: ChannelSummary) -> ChannelSummary:
-        """The summary of both sets of positions; a batch of 1 joins every image.
-
-        Raises:
-            ValueError: summaries of different heads, widths or dtypes.
-        """
-        if not isinstance(other, ChannelSummary):
-            return NotImplemented
-        check_addable(self.products, other.products)
-        return ChannelSummary(
-            self.products + other.products,
-            self.query_squares + other.query_squares,
-            self.key_squares + other.key_squares,
-        )
-
-    def sum_over_batch(self) -> ChannelSummary:
-        """The positions of the whole batch as those of one image, B = 1."""
-        return ChannelSummary(
-            self.products.sum(0, keepdim=True),
-            self.query_squares.sum(0, keepdim=True),
-            self.key_squares.sum(0, keepdim=True),
-        )
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> ChannelSummary:
-        """The positions of every process of `group`: E x (E+2) numbers a head travel, whatever the
-        image size.
-        """
-        width = self.products.shape[-1]
-        parts = [self.products, self.query_squares[..., None], self.key_squares[..., None]]
-        products, query_squares, key_squares = sum_over_processes(
-            torch.cat(parts, -1), group
-        ).split([width, 1, 1], -1)
-        return ChannelSummary(products, query_squares[..., 0], key_squares[..., 0])
 
 
 def channel_attention(
@@ -100,11 +63,6 @@ def channel_attention(
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
     check("value", value, tuple(query.shape), "(B, H, N, E)", like=query)
     _check_temperature(temperature, query)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.channel_attention(
-                query, key, value, temperature.to(query.dtype), eps=eps
-            )
     return attend_channels(value, summarize_channels(query, key), temperature, eps=eps)
 
 
@@ -117,11 +75,6 @@ def summarize_channels(query: Tensor, key: Tensor) -> ChannelSummary:
     check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
     check("key", key, tuple(query.shape), "(B, H, N, E)", like=query)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            wide = acc_dtype(query.dtype)
-            q, k = query.to(wide), key.to(wide)
-            return ChannelSummary(q.mT @ k, q.square().sum(-2), k.square().sum(-2))
     return ChannelSummary(*OuterSumAndSquares.apply(query, key, backend_name()))
 
 
@@ -138,9 +91,6 @@ def attend_channels(
     check_query(value, summary.products, "products", "(B, H, E, E)", name="value")
     _check_temperature(temperature, value)
     matrix = channel_map(summary, temperature, eps=eps).expand(value.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        with without_autocast(value.device):
-            return (value.to(matrix.dtype) @ matrix.mT).to(value.dtype)
     return ApplyMatrix.apply(value, matrix, backend_name())
 
 

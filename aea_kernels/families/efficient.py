@@ -4,13 +4,12 @@ memory keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.checks import (
     check,
@@ -20,8 +19,7 @@ from ..core.checks import (
     check_summary,
     is_tensor,
 )
-from ..core.dtypes import acc_dtype, without_autocast
-from ..summary import Summary, check_addable, sum_over_processes
+from ..summary import Summary, check_addable
 from .autograd import PhiApply, PhiOuterSum
 
 if TYPE_CHECKING:
@@ -30,51 +28,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SoftmaxSummary(Summary):
-    """``sums`` = sum over positions of exp(k - maximum) (v, 1)^T, (B, H, E, D+1), and ``maximum``
-    (B, H, E) of k.
+    """The keys of `efficient_attention`.
 
-    The maximum is -inf where there are no keys. It is no function of the keys for autograd: nothing
-    that divides the sums by their last column depends on it.
+    Attributes:
+        sums: the sum over positions of exp(k - maximum) (v, 1)^T, (B, H, E, D+1).
+        maximum: that of k over the positions, (B, H, E); -inf where there are no keys. It is a
+            constant for autograd: nothing that divides the sums by their last column depends on it.
     """
 
     sums: Tensor
     maximum: Tensor
 
-    def __add__(self, other: SoftmaxSummary) -> SoftmaxSummary:
+    # Summaries are brought to one maximum before their sums are added.
+
+    def __add__(self, other: Self) -> Self:
         """The summary of both sets of keys, whatever their magnitudes; a batch of 1 joins every
         image.
 
         Raises:
             ValueError: summaries of different heads, widths or dtypes.
         """
-        if not isinstance(other, SoftmaxSummary):
+        if type(other) is not type(self):
             return NotImplemented
         check_addable(self.sums, other.sums)
         maximum = torch.maximum(self.maximum, other.maximum)
-        return SoftmaxSummary(self._relative_to(maximum) + other._relative_to(maximum), maximum)
+        joined = Summary.__add__(self._relative_to(maximum), other._relative_to(maximum))
+        return replace(joined, maximum=maximum)
 
-    def sum_over_batch(self) -> SoftmaxSummary:
+    def sum_over_batch(self) -> Self:
         """The keys of the whole batch as those of one image, B = 1."""
-        if len(self.sums) == 0:
-            return SoftmaxSummary(
-                self.sums.sum(0, keepdim=True),
-                self.maximum.new_full((1, *self.maximum.shape[1:]), -torch.inf),
-            )
-        maximum = self.maximum.amax(0, keepdim=True)
-        return SoftmaxSummary(self._relative_to(maximum).sum(0, keepdim=True), maximum)
+        lowest = self.maximum.new_full((1, *self.maximum.shape[1:]), -torch.inf)  # of no images
+        maximum = torch.cat([lowest, self.maximum]).amax(0, keepdim=True)
+        return replace(Summary.sum_over_batch(self._relative_to(maximum)), maximum=maximum)
 
-    def all_reduce(self, group: ProcessGroup | None = None) -> SoftmaxSummary:
-        """The keys of every process of `group`: E x (D+2) numbers a head travel, whatever the image
-        size.
-        """
+    def all_reduce(self, group: ProcessGroup | None = None) -> Self:
+        """The keys of every process of `group`, as `Summary.all_reduce`."""
         maximum = self.maximum.detach().clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(maximum, torch.distributed.ReduceOp.MAX, group=group)
-        return SoftmaxSummary(sum_over_processes(self._relative_to(maximum), group), maximum)
+        return replace(Summary.all_reduce(self._relative_to(maximum), group), maximum=maximum)
 
-    def _relative_to(self, maximum: Tensor) -> Tensor:
-        """The sums relative to a maximum that is nowhere below this one."""
+    def _relative_to(self, maximum: Tensor) -> Self:
+        """The same summary with its sums relative to a maximum that is nowhere below this one."""
         finite = maximum.masked_fill(maximum == -torch.inf, 0)  # no keys: exp(-inf - 0)
-        return self.sums * (self.maximum - finite).exp()[..., None]
+        return replace(self, sums=self.sums * (self.maximum - finite).exp()[..., None])
 
 
 def efficient_attention(
@@ -119,11 +115,6 @@ def efficient_attention(
         check(
             "memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query
         )
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.efficient_attention(
-                query, key, value, memory_key, memory_value, scale=scale
-            )
     summary = summarize_softmax(key, value)
     if memory_key is not None and memory_value is not None:
         summary = summary + summarize_softmax(memory_key[None], memory_value[None])
@@ -138,17 +129,6 @@ def summarize_softmax(key: Tensor, value: Tensor) -> SoftmaxSummary:
         ValueError, TypeError: as `efficient_attention`.
     """
     check_key_value(key, value)
-    if backend_name() == "naive":
-        with without_autocast(key.device):
-            wide = acc_dtype(key.dtype)
-            k, v = key.to(wide), value.to(wide)
-            lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
-            maximum = torch.cat([lowest, k.detach()], 2).amax(2)
-            return SoftmaxSummary(
-                (k - maximum[:, :, None]).exp().mT
-                @ torch.cat([v, torch.ones_like(v[..., :1])], -1),
-                maximum,
-            )
     return SoftmaxSummary(*PhiOuterSum.apply(key, value, "exp", backend_name()))
 
 
@@ -165,7 +145,4 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     # the greatest key adds 1 to its normaliser, which is thus less only where there are no keys
     matrix = sums * (scale / normaliser.clamp(min=0.5))
     matrix = matrix.expand(query.shape[0], -1, -1, -1)  # (B, H, E, D)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return (query.to(matrix.dtype).softmax(-1) @ matrix).to(query.dtype)
     return PhiApply.apply(query, matrix, "exp", 0.0, backend_name())

@@ -1,4 +1,4 @@
-"""The primitives of the families as torch operators, as those of `aea_kernels.ops`.
+"""The primitives of the families as torch operators, as those of `core/ops.py`.
 
 Notation: phi is applied to queries and keys number by number, ``max(x, 0)`` for "relu" and ``exp(x
 - maximum)`` for "exp", with a maximum that is a constant where derivatives are concerned: what is
@@ -7,23 +7,17 @@ made of the results does not depend on it. Sums and matrices are in the accumula
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 from torch import Tensor
 
 from ..core.dtypes import acc_dtype, empty_positions
 from ..core.ops import operator
-
-_family_operator: Callable[..., Any] = partial(operator, families=True)
 
 
 def _empty(x: Tensor, *shape: int) -> Tensor:
     return x.new_empty(shape, dtype=acc_dtype(x.dtype))
 
 
-@_family_operator
+@operator
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[Tensor, Tensor]:
     """Sum over positions of phi(k) (v, 1)^T, (B, H, E, D+1): one read of each.
 
@@ -40,7 +34,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str, backend: str) -> tuple[T
     return _empty(key, batch, heads, width, value.shape[3] + 1), maximum
 
 
-@_family_operator
+@operator
 def phi_outer_sum_backward(
     grad_sums: Tensor, key: Tensor, value: Tensor, maximum: Tensor, phi: str, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -48,7 +42,7 @@ def phi_outer_sum_backward(
     return empty_positions(key, key.shape[3]), empty_positions(value, value.shape[3])
 
 
-@_family_operator
+@operator
 def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str) -> Tensor:
     """``phi(q) M / divisor`` at every position: one read, one write.
 
@@ -64,7 +58,7 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str)
     return empty_positions(query, matrix.shape[3] - (phi == "relu"))
 
 
-@_family_operator
+@operator
 def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -72,7 +66,7 @@ def phi_apply_backward(
     return empty_positions(query, query.shape[3]), _empty(query, *matrix.shape)
 
 
-@_family_operator
+@operator
 def outer_sum_and_squares(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over positions of a b^T, a^2 and b^2, (B, H, A, E), (B, H, A), (B, H, E): one read of
     each.
@@ -88,7 +82,7 @@ def outer_sum_and_squares(a: Tensor, b: Tensor, backend: str) -> tuple[Tensor, T
     )
 
 
-@_family_operator
+@operator
 def outer_sum_and_squares_backward(
     grad_product: Tensor,
     grad_a_squares: Tensor,

@@ -5,50 +5,25 @@ LiteMLA, SANA.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .. import reference
 from ..backends import backend_name
 from ..core.checks import check_key_value, check_query, check_query_key_value, check_summary
-from ..core.dtypes import acc_dtype, without_autocast
-from ..summary import Summary, check_addable, sum_over_processes
+from ..summary import Summary
 from .autograd import PhiApply, PhiOuterSum
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
 class ReluSummary(Summary):
-    """``sums`` = sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1), in the accumulation
-    dtype.
+    """The keys of `relu_linear_attention`.
+
+    Attributes:
+        sums: the sum over positions of relu(k) (v, 1)^T, (B, H, E, D+1).
     """
 
     sums: Tensor
-
-    def __add__(self, other: ReluSummary) -> ReluSummary:
-        """The summary of both sets of keys; a batch of 1 joins every image.
-
-        Raises:
-            ValueError: summaries of different heads, widths or dtypes.
-        """
-        if not isinstance(other, ReluSummary):
-            return NotImplemented
-        check_addable(self.sums, other.sums)
-        return ReluSummary(self.sums + other.sums)
-
-    def sum_over_batch(self) -> ReluSummary:
-        """The keys of the whole batch as those of one image, B = 1."""
-        return ReluSummary(self.sums.sum(0, keepdim=True))
-
-    def all_reduce(self, group: ProcessGroup | None = None) -> ReluSummary:
-        """The keys of every process of `group`: E x (D+1) numbers a head travel, whatever the image
-        size.
-        """
-        return ReluSummary(sum_over_processes(self.sums, group))
 
 
 def relu_linear_attention(
@@ -73,9 +48,6 @@ def relu_linear_attention(
             dtypes.
     """
     check_query_key_value(query, key, value)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            return reference.relu_linear_attention(query, key, value, eps=eps)
     return attend_relu(query, summarize_relu(key, value), eps=eps)
 
 
@@ -87,11 +59,6 @@ def summarize_relu(key: Tensor, value: Tensor) -> ReluSummary:
         ValueError, TypeError: as `relu_linear_attention`.
     """
     check_key_value(key, value)
-    if backend_name() == "naive":
-        with without_autocast(key.device):
-            wide = value.to(acc_dtype(key.dtype))
-            ones = torch.ones_like(wide[..., :1])
-            return ReluSummary(torch.relu(key).to(wide.dtype).mT @ torch.cat([wide, ones], -1))
     sums, _ = PhiOuterSum.apply(key, value, "relu", backend_name())
     return ReluSummary(sums)
 
@@ -106,9 +73,5 @@ def attend_relu(query: Tensor, summary: ReluSummary, *, eps: float = 1e-15) -> T
     check_summary(summary, ReluSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
     sums = summary.sums.expand(query.shape[0], -1, -1, -1)
-    if backend_name() == "naive":
-        with without_autocast(query.device):
-            scores = torch.relu(query).to(sums.dtype) @ sums
-            return (scores[..., :-1] / (scores[..., -1:] + eps)).to(query.dtype)
     least = max(eps, torch.finfo(sums.dtype).tiny) if eps > 0 else 0.0  # one over it is finite
     return PhiApply.apply(query, sums, "relu", least, backend_name())

@@ -1,7 +1,9 @@
 """Symmetries and parity in your own CI: assertions, errors, and a report that names the layer.
 
-    from aea_kernels.testing import assert_equivariant, d4, equivariance_report, permutations,
-    translations assert_equivariant(my_block.eval(), torch.randn(2, 32, 16, 16), permutations)
+    from aea_kernels.testing import assert_equivariant, d4, permutations, translations
+    from aea_kernels.testing import equivariance_report
+
+    assert_equivariant(my_block.eval(), torch.randn(2, 32, 16, 16), permutations)
     print(equivariance_report(my_network.eval(), image, [d4, translations(4)]))
 
 In pytest, the fixture `equivariance` does the same and writes the measured errors into the JUnit
@@ -28,9 +30,10 @@ from .groups import (
     translations,
 )
 from .layers import Layer
-from .measure import ElementError, Errors, equivariance_error
+from .measure import equivariance_error
 from .parity import assert_parity, assert_within_error_budget
 from .report import Report, equivariance_report
+from .results import ElementError, Errors
 from .sizes import averaged_kernels, legal_sizes
 from .symmetry import Element, Group, UndefinedActionError
 

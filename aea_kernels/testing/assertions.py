@@ -6,20 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from .causes import cause_of
 from .errors import UnmeasurableError, Verdict
 from .groups import Permutations
 from .layers import first_fault
-from .measure import ElementError, Errors, equivariance_error, name, show
-from .precision import Function, module_of
+from .measure import equivariance_error
+from .precision import Function
+from .results import ElementError, Errors, dtype_name, show
 from .symmetry import Group
 
 
 def assert_equivariant(
-    fn: Function, x: Tensor, group: Group, *, tolerance: float | None = None, positions: Sequence[int] | None = None,
-    margin: int | None = None, seed: int = 0,
-) -> Errors:  # fmt: skip
+    fn: Function,
+    x: Tensor,
+    group: Group,
+    *,
+    tolerance: float | None = None,
+    positions: Sequence[int] | None = None,
+    margin: int | None = None,
+    seed: int = 0,
+) -> Errors:
     """``fn(g x) == g fn(x)`` for every element g of the group.
 
     Args:
@@ -42,9 +50,14 @@ def assert_equivariant(
 
 
 def assert_invariant(
-    fn: Function, x: Tensor, group: Group, *, tolerance: float | None = None, positions: Sequence[int] | None = None,
+    fn: Function,
+    x: Tensor,
+    group: Group,
+    *,
+    tolerance: float | None = None,
+    positions: Sequence[int] | None = None,
     seed: int = 0,
-) -> Errors:  # fmt: skip
+) -> Errors:
     """``fn(g x) == fn(x)`` for every element g of the group; everything else as
     `assert_equivariant`.
     """
@@ -54,36 +67,41 @@ def assert_invariant(
 
 
 def assert_permutation_equivariant(
-    fn: Function, x: Tensor, *, positions: Sequence[int] | None = None, trials: int = 3, seed: int = 0,
+    fn: Function,
+    x: Tensor,
+    *,
+    positions: Sequence[int] | None = None,
+    trials: int = 3,
+    seed: int = 0,
     tolerance: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """`assert_equivariant` for `trials` random permutations of the positions (Definition 2,
     Theorems 1 and 2).
     """
-    assert_equivariant(
-        fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed
-    )
+    group = Permutations(trials=trials)
+    assert_equivariant(fn, x, group, tolerance=tolerance, positions=positions, seed=seed)
 
 
 def assert_permutation_invariant(
-    fn: Function, x: Tensor, *, positions: Sequence[int] | None = None, trials: int = 3, seed: int = 0,
+    fn: Function,
+    x: Tensor,
+    *,
+    positions: Sequence[int] | None = None,
+    trials: int = 3,
+    seed: int = 0,
     tolerance: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """`assert_invariant` for `trials` random permutations of the positions."""
-    assert_invariant(
-        fn, x, Permutations(trials=trials), tolerance=tolerance, positions=positions, seed=seed
-    )
+    group = Permutations(trials=trials)
+    assert_invariant(fn, x, group, tolerance=tolerance, positions=positions, seed=seed)
 
 
 def passes(error: ElementError, tolerance: float | None) -> bool:
     """Whether the element's error is within the tolerance, or without one, whether it is
     rounding.
     """
-    if tolerance is None or error.verdict in (
-        Verdict.UNDEFINED,
-        Verdict.OVERFLOW,
-        Verdict.NOT_FINITE,
-    ):
+    no_number = error.verdict in (Verdict.UNDEFINED, Verdict.OVERFLOW, Verdict.NOT_FINITE)
+    if tolerance is None or no_number:
         return error.verdict.holds
     return error.error <= tolerance
 
@@ -94,24 +112,26 @@ def require(
     """Raise AssertionError where the errors of fn exceed the tolerance, UnmeasurableError where
     there are none.
     """
-    unmeasured = next((e for e in errors.elements if e.verdict is Verdict.UNMEASURED), None)
-    if unmeasured is not None:
-        raise UnmeasurableError(
-            f"whether fn is {symmetry} to {errors.group} cannot be measured: {unmeasured.reason}"
-        )
+    for error in errors.elements:
+        if error.verdict is Verdict.UNMEASURED:
+            raise UnmeasurableError(
+                f"whether fn is {symmetry} to {errors.group} cannot be measured: {error.reason}"
+            )
     broken = [e for e in errors.elements if not passes(e, tolerance)]
     if not broken:
         return
+
     worst = max(broken, key=lambda e: (e.error != e.error, e.error))
     bound = errors.bound(worst) if tolerance is None else tolerance
+    layer = first_fault(fn, x, group) if isinstance(fn, nn.Module) and not worst.reason else ""
     raise AssertionError(
         f"not {symmetry} to {errors.group}: {_what_happened(worst, errors, bound)}. "
-        f"Likely cause: {_cause(worst, errors, fn, x, group)}."
+        f"Likely cause: {layer or cause_of(worst, errors.dtype)}."
     )
 
 
 def _what_happened(worst: ElementError, errors: Errors, bound: float) -> str:
-    dtype = name(errors.dtype)
+    dtype = dtype_name(errors.dtype)
     if worst.reason:
         return f"nothing at the output corresponds to {worst.element} of the input"
     if worst.verdict is Verdict.OVERFLOW:
@@ -120,28 +140,11 @@ def _what_happened(worst: ElementError, errors: Errors, bound: float) -> str:
         )
     if worst.verdict is Verdict.NOT_FINITE:
         return f"under the {worst.element} the output is not finite"
-    against = f" (in {dtype} {show(worst.working)})" if worst.working and worst.double else ""
+
+    in_both = worst.working and worst.double
+    against = f" (in {dtype} {show(worst.working)})" if in_both else ""
     where = "float64" if worst.double else dtype
     text = f"{worst.element} gives a relative error of {worst.error:.2g} in {where}{against}"
     if worst.verdict is Verdict.PRECISION:
         return f"{text}, more than rounding makes of it"
     return f"{text}, which exceeds the bound of {bound:.2g}"
-
-
-def _cause(worst: ElementError, errors: Errors, fn: Function, x: Tensor, group: Group) -> str:
-    if worst.reason:
-        return worst.reason
-    module = module_of(fn)
-    layer = None if module is None or module is not fn else first_fault(module, x, group)
-    if layer:
-        return layer
-    decisive = worst.double or worst.working
-    if worst.verdict is Verdict.OVERFLOW:
-        return f"values beyond the range of {name(errors.dtype)}"
-    if worst.verdict is Verdict.PRECISION:
-        return f"a computation in less than {name(errors.dtype)}, or a choice that rounding decides, such as a threshold"
-    if worst.verdict is Verdict.NOT_FINITE:
-        return "a division by zero, or a function outside its domain"
-    if decisive is not None and decisive.at_border:
-        return "padding, a crop or the stride, because the differences are at the border"
-    return "a computation that depends on where a value stands, because the differences are all over the map"

@@ -1,4 +1,4 @@
-"""Why a layer breaks a symmetry, as far as its class, its weights and the place of its error
+"""Why a symmetry is broken, as far as the class and weights of a layer and the place of its error
 tell.
 """
 
@@ -7,49 +7,75 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .axis_groups import AxisElement
 from .errors import Verdict
-from .groups import AxisElement, Translation
-from .measure import Errors
+from .groups import Translation
+from .results import ElementError, Errors, dtype_name
 from .symmetry import Element
 
+Convolution = nn.modules.conv._ConvNd
 POOLINGS = (
     nn.modules.pooling._MaxPoolNd,
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._LPPoolNd,
 )
-Convolution = nn.modules.conv._ConvNd
 
 
-def likely_cause(module: nn.Module, own: Errors, element: Element) -> str:
-    """One clause on the layer's worst own error; `element` is the one that gives it."""
-    worst = own.worst
-    if worst.reason:
-        return worst.reason
-    if worst.verdict is Verdict.OVERFLOW:
-        return f"its output is beyond the range of {own.dtype}".replace("torch.", "")
-    if worst.verdict is Verdict.NOT_FINITE:
-        return "its output is not finite"
-    if worst.verdict is Verdict.PRECISION:
-        return "it computes in less than the working precision, or rounding decides a choice in it, such as a threshold"
-    decisive = worst.double or worst.working
-    at_border = decisive is not None and decisive.at_border
-    if isinstance(module, Convolution) and isinstance(element, AxisElement):
+def likely_cause(module: nn.Module, errors: Errors, element: Element) -> str:
+    """One clause on the layer's own errors; `element` is the one that gives the worst."""
+    cause = ""
+    if errors.verdict is Verdict.BROKEN:
+        cause = _cause_in_geometry(module, element, at_border(errors.worst))
+    has_layers = any(True for _ in module.children())
+    between = "between the layers that it calls, " if has_layers else ""
+    return cause or cause_of(errors.worst, errors.dtype, between)
+
+
+def cause_of(error: ElementError, dtype: torch.dtype, where: str = "") -> str:
+    """One clause on an error of anything; `where` stands before a place in the computation."""
+    if error.reason:
+        return error.reason
+    if error.verdict is Verdict.OVERFLOW:
+        return f"values beyond the range of {dtype_name(dtype)}"
+    if error.verdict is Verdict.NOT_FINITE:
+        return "its output is not finite: a division by zero, or a function outside its domain"
+    if error.verdict is Verdict.PRECISION:
+        return (
+            f"a computation in less than {dtype_name(dtype)}, or a choice that rounding decides, "
+            "such as a threshold"
+        )
+    if at_border(error):
+        return f"{where}padding, a crop or the stride: the differences are at the border"
+    return (
+        f"{where}a computation that depends on where a value stands: the differences are all over "
+        "the map"
+    )
+
+
+def at_border(error: ElementError) -> bool:
+    """Whether all differences are near the border of the map."""
+    return error.decisive is not None and error.decisive.at_border
+
+
+def _cause_in_geometry(module: nn.Module, element: Element, border: bool) -> str:
+    """What convolutions and poolings do to positions; "" for other layers and elements."""
+    convolves = isinstance(module, Convolution)
+    if isinstance(element, AxisElement) and convolves:
         asymmetry = _asymmetry(module, element)
         if asymmetry > 1e-6:
-            return f"its kernel is not symmetric under the {element.name} (relative difference {asymmetry:.2g})"
-        return f"its stride {module.stride} or its padding treats the two ends of an axis differently at this size"
-    if isinstance(module, POOLINGS) and isinstance(element, AxisElement):
+            return (
+                f"its kernel is not symmetric under the {element.name} "
+                f"(relative difference {asymmetry:.2g})"
+            )
+        return (
+            f"its stride {module.stride} or its padding treats the two ends of an axis differently "
+            "at this size"
+        )
+    if isinstance(element, AxisElement) and isinstance(module, POOLINGS):
         return f"its stride {module.stride} treats the two ends of an axis differently at this size"
-    if isinstance(module, Convolution | nn.modules.pooling._MaxPoolNd) and isinstance(
-        element, Translation
-    ):
-        return "its padding" if at_border else "its stride, of which the shift is no multiple"
-    if isinstance(module, Convolution):
-        return "it mixes a position with its neighbours"
-    where = "between the layers that it calls, " if any(True for _ in module.children()) else ""
-    if at_border:
-        return f"{where}padding, a crop or the stride: the differences are at the border"
-    return f"{where}a computation that depends on where a value stands: the differences are all over the map"
+    if isinstance(element, Translation) and (convolves or isinstance(module, POOLINGS[0])):
+        return "its padding" if border else "its stride, of which the shift is no multiple"
+    return "it mixes a position with its neighbours" if convolves else ""
 
 
 def _asymmetry(module: nn.Module, element: AxisElement) -> float:
@@ -58,6 +84,5 @@ def _asymmetry(module: nn.Module, element: AxisElement) -> float:
     moved = element.act(weight, ())
     if moved.shape != weight.shape:
         return 1.0
-    return float(
-        (moved - weight).abs().max() / weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny)
-    )
+    largest = weight.abs().max().clamp(min=torch.finfo(weight.dtype).tiny)
+    return float((moved - weight).abs().max() / largest)

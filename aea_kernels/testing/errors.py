@@ -98,20 +98,18 @@ def difference(
         positions: the axes of positions, to say whether the difference is at the border.
     """
     expected = expected.detach().to(torch.float64)
-    if expected.numel() == 0:
-        return Difference(0.0, math.inf)
     off = got.detach() - expected
-    most = _largest(off)
+    most = finite_maximum([off])
     if most == 0:
         return Difference(0.0, math.inf)
     if not math.isfinite(most):
         return Difference(math.nan, math.nan)
-    norm, error = float(expected.norm()), float(off.norm())
-    largest = max(_largest(expected), SMALLEST_OUTPUT * largest_input)
-    decibels = 20 * math.log10(norm / error) if norm else -math.inf
-    return Difference(
-        most / largest if largest else math.inf, decibels, _at_border(off, most, positions)
-    )
+
+    largest = max(finite_maximum([expected]), SMALLEST_OUTPUT * largest_input)
+    relative = most / largest if largest else math.inf
+    norm = float(expected.norm())
+    decibels = 20 * math.log10(norm / float(off.norm())) if norm else -math.inf
+    return Difference(relative, decibels, _at_border(off, most, positions))
 
 
 def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
@@ -124,7 +122,7 @@ def _at_border(off: Tensor, most: float, positions: Sequence[int]) -> bool:
         if off.shape[axis] <= 2 * margin:
             return False
         inner = inner.narrow(axis, margin, off.shape[axis] - 2 * margin)
-    return bool(positions) and _largest(inner) <= 1e-3 * most
+    return bool(positions) and finite_maximum([inner]) <= 1e-3 * most
 
 
 def rounding_error(x: Tensor) -> float:
@@ -152,25 +150,30 @@ def judge(working: float | None, double: float | None, eps: float) -> Verdict:
         return Verdict.UNMEASURED
     if not working and not double:
         return Verdict.EXACT
-    if working is None or double is None:
-        single = working if double is None else double
-        bound = ONLY_WORKING * eps if double is None else ONLY_FLOAT64
-        return Verdict.ROUNDING if single is not None and single <= bound else Verdict.BROKEN
-    if double / EPS64 > DIGITS_OF_DOUBT * max(working / eps, 1.0):
+
+    # one precision alone: the size of the error has to decide
+    if double is None:
+        return Verdict.ROUNDING if (working or 0) <= ONLY_WORKING * eps else Verdict.BROKEN
+    if working is None:
+        return Verdict.ROUNDING if double <= ONLY_FLOAT64 else Verdict.BROKEN
+
+    # both, in rounding errors of their own
+    in_double, in_working = double / EPS64, working / eps
+    if in_double > DIGITS_OF_DOUBT * max(in_working, 1.0):
         return Verdict.BROKEN
-    if working / eps > DIGITS_OF_DOUBT * max(double / EPS64, 1.0):
+    if in_working > DIGITS_OF_DOUBT * max(in_double, 1.0):
         return Verdict.PRECISION
     return Verdict.ROUNDING
 
 
 def finite_maximum(tensors: Sequence[Tensor]) -> float:
-    """The largest magnitude in the tensors; not a number or infinite where one of them holds such a
-    value.
-    """
-    return max((_largest(t.detach()) for t in tensors if t.numel()), default=0.0)
-
-
-def _largest(t: Tensor) -> float:
-    # aminmax, and abs before amax, take ten times as long on channels-last maps
-    lowest, highest = float(t.amin()), float(t.amax())
-    return lowest if math.isnan(lowest) else max(-lowest, highest)
+    """The largest magnitude in the tensors; not a number where a value is not finite."""
+    largest = 0.0
+    for tensor in tensors:
+        if tensor.numel():
+            # aminmax, and abs before amax, take ten times as long on channels-last maps
+            lowest, highest = float(tensor.detach().amin()), float(tensor.detach().amax())
+            if not (math.isfinite(lowest) and math.isfinite(highest)):
+                return math.nan
+            largest = max(largest, -lowest, highest)
+    return largest

@@ -2,113 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from .axis_groups import AxisGroup
 from .symmetry import Element, Group, Strides, UndefinedActionError
 
 
 @dataclass(frozen=True)
-class AxisElement(Element):
-    """A rotation by 90 degrees, a flip, or both: axis i of the result is `axes[i]` of x, then
-    `flipped` are turned.
-    """
-
-    axes: tuple[int, ...]
-    flipped: tuple[int, ...]
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        if len(self.axes) == 2:
-            named = {
-                ((0, 1), (0,)): "flip of axis 2",
-                ((0, 1), (1,)): "flip of axis 3",
-                ((0, 1), (0, 1)): "rotation by 180 degrees",
-                ((1, 0), (0,)): "rotation by 90 degrees",
-                ((1, 0), (1,)): "rotation by 270 degrees",
-                ((1, 0), ()): "transposition",
-                ((1, 0), (0, 1)): "transposition and rotation by 180 degrees",
-            }
-            return named[self.axes, self.flipped]
-        flip = (
-            "flip of " + " and ".join(f"axis {2 + a}" for a in self.flipped) if self.flipped else ""
-        )
-        order = (
-            f"axes in the order {', '.join(str(2 + a) for a in self.axes)}" if self.turns else ""
-        )
-        return ", then ".join(part for part in (order, flip) if part)
-
-    @property
-    def turns(self) -> bool:
-        """Whether it exchanges axes."""
-        return self.axes != tuple(sorted(self.axes))
-
-    @property
-    def is_rotation(self) -> bool:
-        """Whether its determinant is 1."""
-        inversions = sum(a > b for a, b in itertools.combinations(self.axes, 2))
-        return (inversions + len(self.flipped)) % 2 == 0
-
-    def act(self, x: Tensor, strides: Strides) -> Tensor:
-        return x.permute(0, 1, *(2 + a for a in self.axes)).flip([2 + a for a in self.flipped])
-
-
-@dataclass(frozen=True)
-class AxisGroup(Group):
-    """Rotations by 90 degrees and flips in one, two or three dimensions (at most 1, 7 and 47
-    elements).
-    """
-
-    name: str
-    rotations: bool
-    flips: bool
-
-    def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        number = len(shape) - 2
-        subsets = [
-            s for size in range(number + 1) for s in itertools.combinations(range(number), size)
-        ]
-        every = [
-            AxisElement(axes, s) for axes in itertools.permutations(range(number)) for s in subsets
-        ]
-        wanted = [
-            e
-            for e in every
-            if (e.turns or e.flipped)
-            and (self.flips or e.is_rotation)
-            and (self.rotations or not e.turns)
-        ]
-        if not wanted:
-            raise ValueError(
-                f"{self.name} need more axes of positions than an input of shape {tuple(shape)} has"
-            )
-        return list(wanted)
-
-    def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        number = len(shape) - 2
-        straight = tuple(range(number))
-        found: list[Element] = []
-        for a in range(number - 1) if self.rotations else ():
-            axes = list(straight)
-            axes[a], axes[a + 1] = a + 1, a
-            found.append(AxisElement(tuple(axes), (a,)))
-        if self.flips:
-            found += [
-                AxisElement(straight, (a,))
-                for a in (straight if not self.rotations else straight[-1:])
-            ]
-        return found or self.elements(shape, generator)
-
-
-@dataclass(frozen=True)
 class Permutation(Element):
-    """Blocks of positions in another order; `order` is of the blocks of the input."""
+    """Blocks of positions in another order.
+
+    Attributes:
+        order: of the blocks of the input.
+        blocks: how many there are along each axis.
+        size: positions a side of a block, in the input.
+    """
 
     name: str
     order: tuple[int, ...]
@@ -117,27 +30,24 @@ class Permutation(Element):
 
     def act(self, x: Tensor, strides: Strides) -> Tensor:
         spatial = x.shape[2:]
-        sides = [Fraction(self.size) / s for s in strides]
-        if any(
-            s.denominator > 1 or n != b * s
-            for n, b, s in zip(spatial, self.blocks, sides, strict=True)
-        ):
+        sides = [int(self.size / stride) for stride in strides]
+        covered = [b * side for b, side in zip(self.blocks, sides, strict=True)]
+        if covered != list(spatial) or any(self.size % stride for stride in strides):
             places = math.prod(b * self.size for b in self.blocks)
             raise UndefinedActionError(
-                f"a permutation of {places:,} positions does not act on the {math.prod(spatial):,} positions here"
+                f"a permutation of {places:,} positions does not act on the "
+                f"{math.prod(spatial):,} positions here"
             )
-        number = len(spatial)
-        split = [n for b, s in zip(self.blocks, sides, strict=True) for n in (b, int(s))]
-        blocks_first = [2 + 2 * i for i in range(number)] + [3 + 2 * i for i in range(number)]
-        y = x.reshape(*x.shape[:2], *split).permute(*blocks_first, 0, 1)
-        y = y.flatten(0, number - 1)[torch.tensor(self.order, device=x.device)].unflatten(
-            0, self.blocks
-        )
-        back = [n for i in range(number) for n in (i, number + i)]
-        return y.permute(2 * number, 2 * number + 1, *back).reshape(x.shape)
+
+        # (N, C, blocks and their sides in turn) -> (blocks, N, C, sides), reordered, and back
+        split = [n for pair in zip(self.blocks, sides, strict=True) for n in pair]
+        front, apart = tuple(range(len(sides))), tuple(range(2, 2 + len(split), 2))
+        blocks = x.reshape(*x.shape[:2], *split).movedim(apart, front).flatten(0, front[-1])
+        moved = blocks[torch.tensor(self.order, device=x.device)].unflatten(0, self.blocks)
+        return moved.movedim(front, apart).reshape(x.shape)
 
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
-        side = Fraction(self.size) / strides[0]
+        side = self.size / strides[0]
         size = int(side) if side.denominator == 1 and side > 1 else 1
         if any(n % size for n in spatial) or math.prod(spatial) == size ** len(spatial):
             return None
@@ -160,26 +70,19 @@ class Permutations(Group):
         return f"permutations of the {what}"
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        spatial = tuple(shape[2:])
-        if self.size < 1 or any(n % self.size for n in spatial):
+        if self.size < 1 or any(n % self.size for n in shape[2:]):
             raise ValueError(
-                f"an input of shape {tuple(shape)} does not split into patches of {self.size} positions a side"
+                f"an input of shape {tuple(shape)} does not split into patches of {self.size} "
+                "positions a side"
             )
-        blocks = tuple(n // self.size for n in spatial)
-        number = math.prod(blocks)
-        drawn = [
-            int(torch.randint(2**31, (), generator=generator, device="cpu"))
-            for _ in range(self.trials)
-        ]
-        return [
-            Permutation(
-                f"permutation {i + 1} of {number:,} places",
-                _random_order(number, seed),
-                blocks,
-                self.size,
-            )
-            for i, seed in enumerate(drawn)
-        ]
+        blocks = tuple(n // self.size for n in shape[2:])
+        places = math.prod(blocks)
+        found: list[Element] = []
+        for trial in range(self.trials):
+            seed = int(torch.randint(2**31, (), generator=generator, device="cpu"))
+            name = f"permutation {trial + 1} of {places:,} places"
+            found.append(Permutation(name, _random_order(places, seed), blocks, self.size))
+        return found
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         return self.elements(shape, generator)[:1]
@@ -206,19 +109,21 @@ class Translation(Element):
         return tuple(0 if self.circular else abs(s) for s in self.shift)
 
     def act(self, x: Tensor, strides: Strides) -> Tensor:
-        shifts = [Fraction(s) / stride for s, stride in zip(self.shift, strides, strict=True)]
-        for shift, stride in zip(shifts, strides, strict=True):
-            if shift.denominator > 1:
+        for shift, stride in zip(self.shift, strides, strict=True):
+            if shift % stride:
                 raise UndefinedActionError(
-                    f"a {self.name} is no whole number of positions after a stride of {stride}; shift by its multiples"
+                    f"a {self.name} is no whole number of positions after a stride of {stride}; "
+                    "shift by its multiples"
                 )
-        return x.roll([int(s) for s in shifts], dims=list(range(2, x.dim())))
+        return x.roll(self._shifts(strides), dims=list(range(2, x.dim())))
 
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
-        shifts = [Fraction(s) / stride for s, stride in zip(self.shift, strides, strict=True)]
-        if any(s.denominator > 1 for s in shifts):
+        if any(shift % stride for shift, stride in zip(self.shift, strides, strict=True)):
             return None
-        return Translation(tuple(int(s) for s in shifts), self.circular)
+        return Translation(tuple(self._shifts(strides)), self.circular)
+
+    def _shifts(self, strides: Strides) -> list[int]:
+        return [int(shift / stride) for shift, stride in zip(self.shift, strides, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -233,13 +138,14 @@ class Translations(Group):
         return f"{'circular ' if self.circular else ''}translations by {self.step}"
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        number = len(shape) - 2
+        axes = range(len(shape) - 2)
         if self.step < 1 or all(n <= self.step for n in shape[2:]):
             raise ValueError(
                 f"a shift by {self.step} moves nothing within an input of shape {tuple(shape)}"
             )
-        single = [tuple(self.step * (a == b) for b in range(number)) for a in range(number)]
-        return [Translation(shift, self.circular) for shift in [*single, (-self.step,) * number]]
+        shifts = [tuple(self.step if a == axis else 0 for a in axes) for axis in axes]
+        shifts.append((-self.step,) * len(axes))
+        return [Translation(shift, self.circular) for shift in shifts]
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         return self.elements(shape, generator)[-1:]
@@ -276,25 +182,22 @@ class BatchOrder(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         images = tuple(range(shape[0])) if self.images is None else self.images
-        if (
-            len(images) < 2
-            or len(set(images)) < len(images)
-            or not all(0 <= i < shape[0] for i in images)
-        ):
+        different = set(images)
+        if len(different) < 2 or len(different) < len(images) or different - set(range(shape[0])):
             raise ValueError(
-                f"the order of a batch needs two different images or more, got {images} of an x of shape {tuple(shape)}"
+                f"the order of a batch needs two different images or more, got {images} of an x of "
+                f"shape {tuple(shape)}"
             )
-        orders = {tuple(reversed(images)): None}
+
+        orders = [images[::-1]]
         for _ in range(self.trials):
             drawn = torch.randperm(len(images), generator=generator, device="cpu").tolist()
-            orders[tuple(images[i] for i in drawn)] = None
-        orders.pop(images, None)
+            orders.append(tuple(images[i] for i in drawn))
         found: list[Element] = []
-        for order in orders:
-            whole = list(range(shape[0]))
-            for place, image in zip(images, order, strict=True):
-                whole[place] = image
-            found.append(Reordering(tuple(whole)))
+        for order in dict.fromkeys(orders):
+            if order != images:
+                places = dict(zip(images, order, strict=True))
+                found.append(Reordering(tuple(places.get(i, i) for i in range(shape[0]))))
         return found
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:

@@ -21,10 +21,10 @@ from .symmetry import Element, Strides
 def with_nan(x: Tensor, positions: Sequence[int]) -> Tensor:
     """A copy of x that is NaN in the middle position, in all its other axes."""
     marked = x.clone()
-    index = [slice(None)] * x.dim()
+    middle = marked
     for axis in positions:
-        index[axis] = x.shape[axis] // 2  # type: ignore[call-overload]
-    marked[tuple(index)] = math.nan
+        middle = middle.narrow(axis, x.shape[axis] // 2, 1)
+    middle.fill_(math.nan)
     return marked
 
 
@@ -37,18 +37,18 @@ def reach(output: Tensor, spatial: Sequence[int], strides: Strides) -> tuple[int
         spatial: the sizes of that input.
         strides: of the output.
     """
-    seen = output.isnan().flatten(0, 1).any(dim=0)
+    seen = output.isnan().any(dim=(0, 1))
     found = []
     for axis, (size, stride) in enumerate(zip(spatial, strides, strict=True)):
-        others = [a for a in range(seen.dim()) if a != axis]
-        line = seen.any(dim=others) if others else seen
+        line = seen.movedim(axis, 0).flatten(1).any(dim=1) if seen.dim() > 1 else seen
         at = torch.nonzero(line).flatten().tolist()
         if not at or at[0] == 0 or at[-1] == len(line) - 1:
             return None
         middle = size // 2
+        farthest = max(middle - at[0] * stride, at[-1] * stride - middle)
         # the phase of a position within a stride moves what it reaches by up to one stride
         slack = max(Fraction(1), stride) if stride != 1 else 0
-        found.append(math.ceil(max(middle - at[0] * stride, at[-1] * stride - middle) + slack))
+        found.append(math.ceil(farthest + slack))
     return tuple(found)
 
 
@@ -60,8 +60,6 @@ def interior(
 
     None where nothing is left: the receptive field is the whole image, or the image is too small.
     """
-    if not any(element.spill):
-        return (slice(None),) * len(shape)
     if reached is None:
         return None
     index = [slice(None), slice(None)]

@@ -1,9 +1,9 @@
 """The equivariance error layer by layer: each layer's own contribution, and what has accumulated up
 to it.
 
-Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against ``g
-layer(x)``, without what the layers that it calls do; see `own`. Accumulated: the layer's output in
-a run of the whole network on the transformed image.
+Own: the layer is fed the transformed version of its untransformed input, ``layer(g x)`` against
+``g layer(x)``, without what the layers that it calls do; see `isolated`. Accumulated: the layer's
+output in a run of the whole network on the transformed image.
 """
 
 from __future__ import annotations
@@ -11,26 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..core.float64 import everything_in_float64, tensors_in
 from .causes import likely_cause
-from .errors import UnmeasurableError, finite_maximum, rounding_error
-from .interior import reach, with_nan
-from .layouts import Frame, by_axes, layouts, strides_of
-from .measure import (
-    Errors,
-    NotMeasured,
-    Outcome,
-    compare,
-    element_error,
-    input_layout,
-    require_determinism,
-)
-from .own import own_error
-from .precision import call, call_in_float64, copied, everything_in_float64, tensors_in
+from .errors import UnmeasurableError, finite_maximum
+from .interior import with_nan
+from .isolated import own_error
+from .layouts import Frame, input_layout, possible_layouts
+from .measure import compare, reach_in
+from .precision import call, call_in_float64, copied, require_determinism
+from .results import Errors, NotMeasured, Outcome, judged
 from .symmetry import Element, Group
 from .tracing import Call, traced
 
@@ -61,13 +54,10 @@ class Layer:
         return f"{self.name!r} ({self.kind})" if self.name else f"the network itself ({self.kind})"
 
 
-@dataclass
-class _Pass:
-    """The outcomes in one precision: by the name of a call, for every element in its order."""
-
-    calls: list[Call]
-    own: dict[str, list[Outcome]]
-    accumulated: dict[str, list[Outcome]]
+Found = dict[tuple[str, str, int], Outcome]
+"""Outcomes in one precision, by their kind, "own" or "accumulated", the name of a call and the `id`
+of an element.
+"""
 
 
 def layer_errors(
@@ -86,69 +76,39 @@ def layer_errors(
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     input_layout(x)
-    frame = Frame(x.shape[0], tuple(x.shape[2:]))
     drawn = [group.generators(x.shape, torch.Generator().manual_seed(seed)) for group in groups]
-    elements = [e for several in drawn for e in several]
-    with (
-        torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if x.is_cuda else []),
-        torch.no_grad(),
-    ):
-        reached: dict[str, tuple[int, ...] | None] = {}
-        double = None
-        twin = copied(model, torch.float64)
-        if call_in_float64(twin, x.double()) is not None:
-            double = _measure(twin, x.double(), elements, frame, reached)
-        working = (
-            None
-            if x.dtype == torch.float64
-            else _measure(copied(model), x, elements, frame, reached)
-        )
-        if working is not None or double is None:
-            require_determinism(copied(model), x)
-    passes = [p for p in (working, double) if p is not None]
-    if not passes:
-        call(copied(model), x)
-    eps = rounding_error(x)
-    found, first = [], 0
+    elements = [element for several in drawn for element in several]
+    devices = range(torch.cuda.device_count()) if x.is_cuda else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        calls, *passes = _passes(model, x, elements)
+
+    found = []
     for group, several in zip(groups, drawn, strict=True):
-        chosen = range(first, first + len(several))
-        first += len(several)
-
-        def errors(kind: str, name: str, group: Group = group, chosen: range = chosen) -> Errors:
-            narrow, wide = (
-                None if p is None else getattr(p, kind)[name] for p in (working, double)
-            )
-            rows = [
-                element_error(
-                    elements[i],
-                    None if narrow is None else narrow[i],
-                    None if wide is None else wide[i],
-                    eps,
-                )
-                for i in chosen
-            ]
-            return Errors(group.name, x.dtype, eps, tuple(rows))
-
         layers = []
-        for seen in passes[-1].calls:
+        for seen in calls:
             if seen.shape is None:
                 continue
-            own = errors("own", seen.name)
-            failed = own.worst.verdict.fails
-            cause = (
-                likely_cause(
-                    seen.module, own, next(e for e in several if e.name == own.worst.element)
-                )
-                if failed
-                else ""
+            own, accumulated = (
+                judged(group, several, x, *_chosen(passes, kind, seen.name, several))
+                for kind in ("own", "accumulated")
             )
-            layers.append(
-                Layer(
-                    seen.name, seen.kind, seen.shape, own, errors("accumulated", seen.name), cause
-                )
-            )
+            cause = ""
+            if own.worst.verdict.fails:
+                worst = next(e for e in several if e.name == own.worst.element)
+                cause = likely_cause(seen.module, own, worst)
+            layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
         found.append(layers)
     return found
+
+
+def _chosen(
+    passes: Sequence[Found | None], kind: str, name: str, elements: Sequence[Element]
+) -> list[list[Outcome] | None]:
+    """The outcomes of one call for the elements of one group, in each precision."""
+    return [
+        None if found is None else [found[kind, name, id(element)] for element in elements]
+        for found in passes
+    ]
 
 
 def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
@@ -159,86 +119,99 @@ def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
         layers = layer_errors(model, x, [group])[0]
     except (UnmeasurableError, ValueError):
         return ""
-    fault = next((layer for layer in layers if layer.own.verdict.fails), None)
-    return (
-        "" if fault is None else f"{'the layer ' if fault.name else ''}{fault.title}: {fault.cause}"
-    )
+    for layer in layers:
+        if layer.own.verdict.fails:
+            return f"{'the layer ' if layer.name else ''}{layer.title}: {layer.cause}"
+    return ""
+
+
+def _passes(
+    model: nn.Module, x: Tensor, elements: list[Element]
+) -> tuple[list[Call], Found | None, Found | None]:
+    """The calls of the layers, and what is found in the dtype of x, None where that is float64, and
+    in float64, None where the model does not take it.
+    """
+    reached: dict[str, tuple[int, ...] | None] = {}
+    calls: list[Call] = []
+    working, double = None, None
+    twin = copied(model, torch.float64)
+    if call_in_float64(twin, x.double()) is not None:
+        calls, double = _measure(twin, x.double(), elements, reached)
+    if x.dtype != torch.float64:
+        narrow_calls, working = _measure(copied(model), x, elements, reached)
+        calls = calls or narrow_calls
+    if x.dtype != torch.float64 or double is None:
+        require_determinism(copied(model), x)
+    return calls, working, double
 
 
 def _measure(
     model: nn.Module,
     x: Tensor,
     elements: list[Element],
-    frame: Frame,
     reached: dict[str, tuple[int, ...] | None],
-) -> _Pass:
-    own: dict[str, list[Outcome]] = {}
-    accumulated: dict[str, list[Outcome]] = {}
+) -> tuple[list[Call], Found]:
+    """Run the model on x and on the transformed images.
+
+    `reached` is how far each call sees, by its name: the pass in float64 finds it for both.
+    """
+    frame = Frame(x.shape[0], tuple(x.shape[2:]))
     in_float64 = x.dtype == torch.float64
-    precision: Callable[[], Any] = everything_in_float64 if in_float64 else nullcontext
+    found: Found = {}
+
+    def run(image: Tensor, measure: Callable[[Call], None], *, keep: bool = False) -> list[Call]:
+        precision = everything_in_float64() if in_float64 else nullcontext()
+        with precision, traced(model, measure, keep=keep) as calls:
+            call(model, image)
+        return calls
 
     def measure_own(seen: Call) -> None:
         seen.largest = finite_maximum(tensors_in(seen.inputs))
-        own[seen.name] = [own_error(seen, element, frame) for element in elements]
-        if seen.layout is None:
-            output = seen.first_output()
-            found = [] if output is None else layouts(output.shape, frame, seen.module)
-            seen.layout = found[0] if found else None
+        for element in elements:
+            found["own", seen.name, id(element)] = own_error(seen, element, frame)
+        if seen.layout is None and seen.shape is not None:
+            seen.layout = next(iter(possible_layouts(seen.shape, frame, seen.module)), None)
 
-    with precision(), traced(model, measure_own) as calls:
-        call(model, x)
-    by_name = {c.name: c for c in calls}
+    calls = run(x, measure_own, keep=True)
+    originals = {seen.name: seen for seen in calls}
 
-    if in_float64 and any(any(e.spill) for e in elements):
+    def measure_reach(seen: Call) -> None:
+        original, output = originals.get(seen.name), seen.first_output()
+        if original is not None and original.layout is not None and output is not None:
+            reached[seen.name] = reach_in(output, original.layout, frame)
 
-        def measure_reach(seen: Call) -> None:
-            reached[seen.name] = _reached(seen, by_name.get(seen.name), frame)
-
-        with precision(), traced(model, measure_reach, keep=False):
-            call(model, with_nan(x, range(2, x.dim())))
+    if in_float64 and any(any(element.spill) for element in elements):
+        run(with_nan(x, range(2, x.dim())), measure_reach)
 
     for element in elements:
-        outcomes: dict[str, Outcome] = {}
 
-        def measure_accumulated(
-            seen: Call, element: Element = element, outcomes: dict[str, Outcome] = outcomes
-        ) -> None:
-            outcomes[seen.name] = _accumulated(
-                seen, by_name.get(seen.name), element, frame, reached.get(seen.name)
-            )
+        def measure_accumulated(seen: Call, element: Element = element) -> None:
+            if seen.name in originals:
+                original, far = originals[seen.name], reached.get(seen.name)
+                outcome = _accumulated(seen, original, element, frame, far)
+                found["accumulated", seen.name, id(element)] = outcome
 
-        moved = by_axes(x.dim(), range(2, x.dim())).act(x, element, frame)
-        with precision(), traced(model, measure_accumulated, keep=False):
-            call(model, moved)
-        for name in by_name:
-            outcome = outcomes.get(name, NotMeasured("it is not called for the transformed image"))
-            accumulated.setdefault(name, []).append(outcome)
+        for seen in calls:
+            missing = NotMeasured("it is not called for the transformed image")
+            found["accumulated", seen.name, id(element)] = missing
+        run(input_layout(x).act(x, element, frame), measure_accumulated)
     for seen in calls:
         seen.output = None
-    return _Pass(calls, own, accumulated)
+    return calls, found
 
 
 def _accumulated(
     seen: Call,
-    original: Call | None,
+    original: Call,
     element: Element,
     frame: Frame,
     reached: tuple[int, ...] | None,
 ) -> Outcome:
-    before, after = None if original is None else original.first_output(), seen.first_output()
-    if original is None or original.layout is None or before is None or after is None:
+    """The output of a call in a run on the transformed image against that of the original call."""
+    before, after = original.first_output(), seen.first_output()
+    if original.layout is None or before is None or after is None:
         return NotMeasured("its output is no feature map of the input")
     try:
         return compare(after, before, original.layout, element, frame, reached, original.largest)
     except UnmeasurableError as error:
         return str(error)
-
-
-def _reached(marked: Call, original: Call | None, frame: Frame) -> tuple[int, ...] | None:
-    output = marked.first_output()
-    if original is None or original.layout is None or output is None:
-        return None
-    spatial = original.layout.spatial(output.shape)
-    if len(spatial) != len(frame.spatial):
-        return None
-    return reach(original.layout.map(output)[0], frame.spatial, strides_of(frame, spatial))

@@ -39,8 +39,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The axes of a tensor.
+class MapLayout:
+    """Which axes of a tensor hold a feature map.
 
     Attributes:
         images, channels, positions: its axes; `images` is None where a tensor has no such axis.
@@ -60,18 +60,14 @@ class Layout:
 
     def map(self, t: Tensor) -> tuple[Tensor, Tensor | None]:
         """t -> the map (N, C, *spatial), and the tokens at no position, (N, C, extra), or None."""
-        first = () if self.images is None else (self.images,)
-        moved = t.permute(*first, *self.channels, *self.positions)
+        moved = t.permute(self._order())
         if self.images is None:
             moved = moved.unsqueeze(0)
-        moved = moved.reshape(
-            moved.shape[0], self._width(t.shape), *moved.shape[1 + len(self.channels) :]
-        )
+        moved = moved.flatten(1, len(self.channels)) if self.channels else moved.unsqueeze(1)
         if self.grid is None:
             return moved, None
-        return moved[..., self.extra :].unflatten(2, self.grid), moved[
-            ..., : self.extra
-        ] if self.extra else None
+        extra, tokens = moved[..., : self.extra], moved[..., self.extra :]
+        return tokens.unflatten(2, self.grid), extra if self.extra else None
 
     def tensor(self, image_map: Tensor, extra: Tensor | None, like: Sequence[int]) -> Tensor:
         """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels
@@ -81,10 +77,15 @@ class Layout:
         if extra is not None:
             moved = torch.cat([extra, moved], dim=2)
         moved = moved.reshape(moved.shape[0], *(like[a] for a in self.channels), *moved.shape[2:])
-        order = ([] if self.images is None else [self.images]) + [*self.channels, *self.positions]
         if self.images is None:
             moved = moved.squeeze(0)
+        order = self._order()
         return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
+
+    def _order(self) -> list[int]:
+        """The tensor's axes in the order of a map."""
+        images = [] if self.images is None else [self.images]
+        return [*images, *self.channels, *self.positions]
 
     def act(self, t: Tensor, element: Element, frame: Frame) -> Tensor:
         """The element's action on t. Raises UndefinedActionError."""
@@ -97,9 +98,6 @@ class Layout:
             extra = element.act(extra, (Fraction(1),))
         return self.tensor(element.act(image_map, strides), extra, t.shape)
 
-    def _width(self, shape: Sequence[int]) -> int:
-        return math.prod(shape[a] for a in self.channels)
-
 
 def stride(source: int, size: int) -> Fraction:
     """Positions of an axis of `source` per position of one of `size`, to the nearest whole number
@@ -110,11 +108,9 @@ def stride(source: int, size: int) -> Fraction:
     """
     if size == 0 or source == 0:
         return Fraction(1)
-    return (
-        Fraction(max(1, round(source / size)))
-        if source >= size
-        else Fraction(1, max(1, round(size / source)))
-    )
+    if source < size:
+        return 1 / stride(size, source)
+    return Fraction(round(source / size))
 
 
 def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
@@ -122,40 +118,55 @@ def strides_of(frame: Frame, spatial: Sequence[int]) -> Strides:
     return tuple(stride(a, b) for a, b in zip(frame.spatial, spatial, strict=True))
 
 
-def by_axes(dim: int, positions: Sequence[int]) -> Layout:
+def by_axes(dim: int, positions: Sequence[int]) -> MapLayout:
     """The layout of a tensor of `dim` axes whose positions are those named; the first of the others
     is the images.
     """
     named = tuple(a % dim for a in positions)
     others = [a for a in range(dim) if a not in named]
-    return Layout(others[0] if others else None, tuple(others[1:]), named)
+    return MapLayout(others[0] if others else None, tuple(others[1:]), named)
 
 
-def layouts(shape: Sequence[int], frame: Frame, module: nn.Module | None = None) -> list[Layout]:
+def input_layout(x: Tensor, positions: Sequence[int] | None = None) -> MapLayout:
+    """The layout of an input. Raises ValueError where x is no feature map."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x is {got}, expected a floating-point tensor (N, C, *spatial)")
+    if positions is None and not 3 <= x.dim() <= 5:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes"
+        )
+    return by_axes(x.dim(), range(2, x.dim()) if positions is None else positions)
+
+
+def possible_layouts(
+    shape: Sequence[int], frame: Frame, module: nn.Module | None = None
+) -> list[MapLayout]:
     """Every layout a tensor of this shape may have in a network whose input has that frame, the
-    likeliest first.
+    likeliest first; `module` is what returned the tensor.
     """
-    number, dim = len(frame.spatial), len(shape)
-    found: list[Layout] = []
-    first = Layout(0, (1,), tuple(range(2, dim)))
-    if dim == 2 + number and shape[0] == frame.images:
+    axes, dim = len(frame.spatial), len(shape)
+    if dim == 2:
+        return [MapLayout(0, (1,), ())] if shape[0] == frame.images else []
+
+    found: list[MapLayout] = []
+    if dim == 2 + axes and shape[0] == frame.images:
+        first, last = (
+            by_axes(dim, range(2, dim)),
+            MapLayout(0, (dim - 1,), tuple(range(1, dim - 1))),
+        )
         found.append(first)
-        last = Layout(0, (dim - 1,), tuple(range(1, dim - 1)))
         if _even(frame.spatial, last.spatial(shape)):
             found.append(last)
         if isinstance(module, CHANNELS_LAST) or not _even(frame.spatial, first.spatial(shape)):
             found.reverse()
         elif isinstance(module, CHANNELS_FIRST):
             found = [first]
-    elif dim == 2 and shape[0] == frame.images:
-        found.append(Layout(0, (1,), ()))
-    if dim == 3 and number > 1:
+    if dim == 3 and axes > 1:
         for images, channels, tokens in ((0, 2, 1), (1, 2, 0), (0, 1, 2)):
             if shape[images] == frame.images:
-                found += [
-                    Layout(images, (channels,), (tokens,), *g)
-                    for g in _grids(shape[tokens], frame.spatial)
-                ]
+                for grid, extra in _grids(shape[tokens], frame.spatial):
+                    found.append(MapLayout(images, (channels,), (tokens,), grid, extra))
     return found
 
 
@@ -169,14 +180,12 @@ def _even(source: tuple[int, ...], spatial: tuple[int, ...]) -> bool:
 
 def _grids(tokens: int, source: tuple[int, ...]) -> list[tuple[tuple[int, ...], int]]:
     """Sizes of a map with as many positions, a class token aside, whose sides are the input's over
-    a whole stride.
+    a whole stride; and how many class tokens there are, none or one.
     """
     found = []
     for step in range(1, max(source) + 1):
-        if any(n % step for n in source):
-            continue
         grid = tuple(n // step for n in source)
         extra = tokens - math.prod(grid)
-        if extra in (0, 1):
+        if extra in (0, 1) and not any(n % step for n in source):
             found.append((grid, extra))
     return sorted(found, key=lambda g: g[1])

@@ -1,4 +1,4 @@
-"""One function in two precisions: as it is, and in float64, on copies that leave the original as it
+"""Calls of a function: as it is, in float64, and twice, on copies that leave the original as it
 was.
 """
 
@@ -6,46 +6,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import UnmeasurableError
+from ..core.float64 import everything_in_float64
+from .errors import ONLY_WORKING, UnmeasurableError, difference, finite_maximum, rounding_error
 
 Function = Callable[..., Any]
-
-
-class _NothingBelowFloat64(TorchDispatchMode):
-    """Casts to a narrower floating-point type, such as a softmax's `.float()`, become casts to
-    float64.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        dtype = kwargs.get("dtype")
-        if (
-            func is torch.ops.aten._to_copy.default
-            and dtype is not None
-            and dtype.is_floating_point
-        ):
-            kwargs["dtype"] = torch.float64
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def everything_in_float64() -> Iterator[None]:
-    """New tensors are float64, and no cast leaves it."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _NothingBelowFloat64():
-            yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 def module_of(fn: Function) -> nn.Module | None:
@@ -98,7 +69,8 @@ def call(fn: Function, x: Tensor) -> Tensor:
         ) from error
     if not isinstance(output, Tensor):
         raise UnmeasurableError(
-            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of your own"
+            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of "
+            "your own"
         )
     return output.detach()
 
@@ -118,23 +90,49 @@ def one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """The floating-point tensors in a nest of tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value] if value.is_floating_point() else []
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return [t for v in value for t in tensors_in(v)] if isinstance(value, list | tuple) else []
+def require_determinism(fn: Function, x: Tensor) -> None:
+    """Raise UnmeasurableError where two calls on the same input differ by more than rounding."""
+    before = _random_state(x)
+    first = call(fn, x)
+    after = _random_state(x)
+    second = call(fn, x)
+    if first.shape != second.shape:
+        raise UnmeasurableError(
+            "fn changes its shape from call to call on one input: "
+            f"{tuple(first.shape)}, then {tuple(second.shape)}"
+        )
+    apart = difference(second, first, finite_maximum([x])).relative
+    if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
+        return
+
+    differ = f"two calls on the same input differ by {apart:.2g}"
+    if torch.equal(before, after):
+        raise UnmeasurableError(
+            f"fn is not deterministic: {differ}, and it draws no random numbers from torch, so it "
+            "keeps a state between calls or draws them elsewhere"
+        )
+    raise UnmeasurableError(_random_numbers(fn, differ))
 
 
-def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same nest with every floating-point tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value) if value.is_floating_point() else value
-    if isinstance(value, Mapping):
-        return {k: map_tensors(change, v) for k, v in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(change, v) for v in value))
-    if isinstance(value, list | tuple):
-        return type(value)(map_tensors(change, v) for v in value)
-    return value
+def _random_state(x: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def _random_numbers(fn: Function, differ: str) -> str:
+    """Says where random numbers come from: layers in training mode that look as if they dropped
+    something, or else the function itself.
+    """
+    where, remedy = "", "fix their seed within fn"
+    module = module_of(fn)
+    if module is not None:
+        random_layers = [
+            f"{name or type(part).__name__!r}"
+            for name, part in module.named_modules()
+            if part.training and "drop" in type(part).__name__.lower()
+        ]
+        where = f" in {', '.join(random_layers)}" if random_layers else ""
+        if module.training:
+            remedy = "it is in training mode, so call eval() first"
+    return (
+        f"fn draws random numbers{where}: {differ}, which says nothing about its symmetry; {remedy}"
+    )

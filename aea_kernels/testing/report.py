@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .errors import Difference, Verdict
 from .layers import Layer, layer_errors
-from .measure import ElementError, Errors, name, show
+from .results import ElementError, Errors, dtype_name, show
 from .sizes import Sizes, legal_sizes
 from .symmetry import Group
 
@@ -60,48 +60,36 @@ class Report:
 
     def __str__(self) -> str:
         mode = "training" if self.training else "evaluation"
-        parts = [
-            f"{self.model} on {name(self.dtype)} {'x'.join(map(str, self.shape))}, {mode} mode"
-        ]
+        shape = "x".join(map(str, self.shape))
+        parts = [f"{self.model} on {dtype_name(self.dtype)} {shape}, {mode} mode"]
         for group, layers in self.layers.items():
-            parts.append(f"{group}\n{_table(_HEAD, [self._row(layer) for layer in layers])}")
+            parts.append(f"{group}\n{_table(_HEAD, [_row(layer) for layer in layers])}")
             faults = [f"  {layer.title}: {layer.cause}" for layer in self.culprits(group)]
-            parts.append(
-                "\n".join(["layers that break it by themselves:", *faults])
-                if faults
-                else "no layer breaks it by itself"
-            )
+            if faults:
+                parts.append("\n".join(["layers that break it by themselves:", *faults]))
+            else:
+                parts.append("no layer breaks it by itself")
             if group in self.sizes:
                 parts.append(str(self.sizes[group]))
         return "\n\n".join(parts)
 
     def against(self, before: Report) -> str:
         """A table of each layer's own and accumulated error before and after, say, a training."""
+        head = ["layer", "own before", "own after", "accumulated before", "after", "own error is"]
         parts = []
         for group, layers in self.layers.items():
-            earlier = {layer.name: layer for layer in before.layers.get(group, [])}
+            layers_before = {layer.name: layer for layer in before.layers.get(group, [])}
             rows = []
             for layer in layers:
-                old = earlier.get(layer.name)
-                rows.append(
-                    [
-                        layer.name or "(network)",
-                        _decisive(old.own) if old else "",
-                        _decisive(layer.own),
-                        _decisive(old.accumulated) if old else "",
-                        _decisive(layer.accumulated),
-                        layer.own.verdict if old is None or old.own.verdict == layer.own.verdict
-                        else f"{old.own.verdict}, now {layer.own.verdict}",
-                    ]
-                )  # fmt: skip
-            head = [
-                "layer",
-                "own before",
-                "own after",
-                "accumulated before",
-                "after",
-                "own error is",
-            ]
+                own, accumulated, verdict = "", "", str(layer.own.verdict)
+                old = layers_before.get(layer.name)
+                if old is not None:
+                    own, accumulated = _decisive(old.own), _decisive(old.accumulated)
+                    if old.own.verdict != layer.own.verdict:
+                        verdict = f"{old.own.verdict}, now {verdict}"
+                after = _decisive(layer.own), _decisive(layer.accumulated)
+                name = layer.name or "(network)"
+                rows.append([name, own, after[0], accumulated, after[1], verdict])
             parts.append(f"{group}\n{_table(head, rows)}")
         return "\n\n".join(parts)
 
@@ -119,7 +107,7 @@ class Report:
             "model": self.model,
             "training": self.training,
             "shape": list(self.shape),
-            "dtype": name(self.dtype),
+            "dtype": dtype_name(self.dtype),
             "groups": {
                 group: [_layer_to_dict(layer) for layer in layers]
                 for group, layers in self.layers.items()
@@ -158,56 +146,26 @@ class Report:
         """
         from matplotlib.figure import Figure
 
-        figure = Figure(
-            figsize=(
-                max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values()))),
-                3.2 * len(self.layers),
-            )
-        )
+        width = max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values())))
+        figure = Figure(figsize=(width, 3.2 * len(self.layers)))
         panels = figure.subplots(len(self.layers), 1, squeeze=False)[:, 0]
         for axes, (group, layers) in zip(panels, self.layers.items(), strict=True):
             places = range(len(layers))
-            axes.plot(
-                places,
-                [_drawn(layer.accumulated) for layer in layers],
-                color="0.4",
-                label="accumulated",
-            )
-            axes.plot(
-                places, [_drawn(layer.own) for layer in layers], "o", markersize=4, label="own"
-            )
+            accumulated = [_drawn(layer.accumulated) for layer in layers]
+            axes.plot(places, accumulated, color="0.4", label="accumulated")
+            own = [_drawn(layer.own) for layer in layers]
+            axes.plot(places, own, "o", markersize=4, label="own")
             axes.set_yscale("log")
             axes.set_ylabel("relative error")
             axes.set_title(group, fontsize="medium")
-            axes.set_xticks(
-                places,
-                [layer.name or "(network)" for layer in layers],
-                rotation=90,
-                fontsize="x-small",
-            )
+            names = [layer.name or "(network)" for layer in layers]
+            axes.set_xticks(places, names, rotation=90, fontsize="x-small")
             axes.legend()
         figure.tight_layout()
         return figure
 
     def _of(self, group: Group | str) -> list[Layer]:
         return self.layers[group if isinstance(group, str) else group.name]
-
-    @staticmethod
-    def _row(layer: Layer) -> list[str]:
-        own, accumulated = layer.own.worst, layer.accumulated.worst
-        decisive = accumulated.double or accumulated.working
-        return [
-            layer.name or "(network)",
-            layer.kind,
-            "x".join(map(str, layer.shape)),
-            show(own.working),
-            show(own.double),
-            own.verdict,
-            show(accumulated.working),
-            show(accumulated.double),
-            "" if decisive is None or math.isinf(decisive.decibels) else f"{decisive.decibels:.0f}",
-            accumulated.verdict,
-        ]
 
 
 _HEAD = [
@@ -272,12 +230,28 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def _row(layer: Layer) -> list[str]:
+    own, accumulated = layer.own.worst, layer.accumulated.worst
+    decisive = accumulated.decisive
+    decibels = ""
+    if decisive is not None and not math.isinf(decisive.decibels):
+        decibels = f"{decisive.decibels:.0f}"
+    shape = "x".join(map(str, layer.shape))
+    row = [layer.name or "(network)", layer.kind, shape]
+    row += [show(own.working), show(own.double), own.verdict]
+    row += [show(accumulated.working), show(accumulated.double), decibels, accumulated.verdict]
+    return row
+
+
 def _decisive(errors: Errors) -> str:
-    return show(errors.worst.double or errors.worst.working) or str(errors.verdict)
+    return show(errors.worst.decisive) or str(errors.verdict)
 
 
 def _drawn(errors: Errors) -> float:
     return math.nan if math.isnan(errors.error) else max(errors.error, SMALLEST_DRAWN)
+
+
+# ---- JSON, which has no infinity and nothing that is not a number --------------------------------
 
 
 def _layer_to_dict(layer: Layer) -> dict[str, Any]:
@@ -297,40 +271,36 @@ def _layer_from_dict(saved: dict[str, Any], group: str, dtype: torch.dtype) -> L
         Errors(group, dtype, saved["eps"], tuple(_error_from_dict(e) for e in saved[kind]))
         for kind in ("own", "accumulated")
     )
-    return Layer(
-        saved["name"], saved["class"], tuple(saved["shape"]), own, accumulated, saved["cause"]
-    )
+    shape = tuple(saved["shape"])
+    return Layer(saved["name"], saved["class"], shape, own, accumulated, saved["cause"])
 
 
 def _error_to_dict(error: ElementError) -> dict[str, Any]:
-    def numbers(d: Difference | None) -> dict[str, Any] | None:
-        if d is None:
-            return None
-        pair = {"relative": d.relative, "decibels": d.decibels}
-        return {k: v if math.isfinite(v) else None for k, v in pair.items()} | {
-            "at_border": d.at_border
-        }
-
     return {
         "element": error.element,
-        "working": numbers(error.working),
-        "float64": numbers(error.double),
+        "working": _difference_to_dict(error.working),
+        "float64": _difference_to_dict(error.double),
         "verdict": error.verdict.value,
         "reason": error.reason,
     }
 
 
 def _error_from_dict(saved: dict[str, Any]) -> ElementError:
-    def difference(d: dict[str, Any] | None) -> Difference | None:
-        if d is None:
-            return None
-        relative = math.nan if d["relative"] is None else d["relative"]
-        decibels = (
-            (math.inf if relative == 0 else math.nan) if d["decibels"] is None else d["decibels"]
-        )
-        return Difference(relative, decibels, d["at_border"])
+    working, double = (_difference_from_dict(saved[name]) for name in ("working", "float64"))
+    verdict = Verdict(saved["verdict"])
+    return ElementError(saved["element"], working, double, verdict, saved["reason"])
 
-    working, double = difference(saved["working"]), difference(saved["float64"])
-    return ElementError(
-        saved["element"], working, double, Verdict(saved["verdict"]), saved["reason"]
-    )
+
+def _difference_to_dict(d: Difference | None) -> dict[str, Any] | None:
+    if d is None:
+        return None
+    return {name: v if math.isfinite(v) else None for name, v in asdict(d).items()}
+
+
+def _difference_from_dict(saved: dict[str, Any] | None) -> Difference | None:
+    if saved is None:
+        return None
+    relative, decibels = saved["relative"], saved["decibels"]
+    if decibels is None:
+        decibels = math.inf if relative == 0 else math.nan
+    return Difference(math.nan if relative is None else relative, decibels, saved["at_border"])

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .axis_groups import AxisGroup
 from .errors import UnmeasurableError, Verdict
-from .groups import AxisGroup
 from .measure import equivariance_error
 from .precision import call_in_float64, copied
 from .symmetry import Element, Group

@@ -1,5 +1,5 @@
 """hypothesis strategies: feature maps in every layout a caller may hold, elements of groups,
-arguments of attention.
+attention blocks.
 
 from hypothesis import given
 from aea_kernels.testing import strategies
@@ -36,9 +36,12 @@ def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Te
 
 @st.composite
 def tensors(
-    draw: Draw, shape: tuple[int, ...], dtype: torch.dtype = torch.float64, layouts: Sequence[str] = LAYOUTS,
+    draw: Draw,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float64,
+    layouts: Sequence[str] = LAYOUTS,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """A tensor of `shape` whose strides are drawn from the named layouts; values standard
     normal.
     """
@@ -67,10 +70,13 @@ def spatial_shapes(
 
 @st.composite
 def feature_maps(
-    draw: Draw, channels: Size = None, images: Size = None,
+    draw: Draw,
+    channels: Size = None,
+    images: Size = None,
     spatial: tuple[int, ...] | st.SearchStrategy[tuple[int, ...]] | None = None,
-    dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64), layouts: Sequence[str] = LAYOUTS,
-) -> Tensor:  # fmt: skip
+    dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64),
+    layouts: Sequence[str] = LAYOUTS,
+) -> Tensor:
     """(N, C, *spatial) of drawn shape, dtype and strides.
 
     Args:
@@ -91,25 +97,6 @@ def group_elements(draw: Draw, group: Group, shape: Sequence[int]) -> Element:
     """An element of the group, not the identity, for an input (N, C, *spatial) of this shape."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     return draw(st.sampled_from(group.elements(shape, generator)))
-
-
-@st.composite
-def attention_arguments(
-    draw: Draw, images: Size = None, dtypes: Sequence[torch.dtype] = (torch.float64,),
-    max_positions: int = 12, layouts: Sequence[str] = LAYOUTS,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Query (B, H, N, E), key (B, H, L, E) and value (B, H, L, D) of one dtype, their strides drawn
-    apart.
-    """
-    batch = _drawn(draw, images, st.integers(1, 3))
-    heads, width, value_width = (draw(st.integers(1, most)) for most in (3, 8, 8))
-    queries, keys = (draw(st.integers(1, max_positions)) for _ in range(2))
-    dtype = draw(st.sampled_from(dtypes))
-    shapes = (queries, width), (keys, width), (keys, value_width)
-    query, key, value = (
-        draw(tensors((batch, heads, *s), dtype=dtype, layouts=layouts)) for s in shapes
-    )
-    return query, key, value
 
 
 @st.composite
@@ -137,15 +124,14 @@ def attention_blocks(
     )
     seed = draw(st.integers(0, 2**16))
     with torch.no_grad():
-        for i, parameter in enumerate(block.parameters()):
+        for i, (name, parameter) in enumerate(block.named_parameters()):
             parameter.copy_(normal(*parameter.shape, seed=seed + i) / math.sqrt(channels))
-        if block.norm is not None and not isinstance(block.norm, torch.nn.RMSNorm):
-            block.norm.bias.add_(1.0)
-        if block.norm is not None:
-            block.norm.weight.add_(1.5)
-        if isinstance(block.norm, torch.nn.BatchNorm2d):
-            block.norm.running_mean.copy_(normal(channels, seed=seed + 100))  # type: ignore[union-attr]
-            block.norm.running_var.copy_(0.5 + normal(channels, seed=seed + 101).abs())  # type: ignore[union-attr]
+            parameter.add_({"norm.weight": 1.5, "norm.bias": 1.0}.get(name, 0.0))
+        for name, buffer in block.named_buffers():
+            if name == "norm.running_mean":
+                buffer.copy_(normal(channels, seed=seed + 100))
+            elif name == "norm.running_var":
+                buffer.copy_(0.5 + normal(channels, seed=seed + 101).abs())
     return block.to(dtype)
 
 

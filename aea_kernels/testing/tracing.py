@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from .layouts import Layout
-from .precision import map_tensors, tensors_in
+from ..core.float64 import map_tensors, tensors_in
+from .layouts import MapLayout
+
+OTHER_CALLS = "it calls its layers otherwise"
 
 
 @dataclass
@@ -43,8 +47,8 @@ class Call:
     shape: tuple[int, ...] | None = None
     largest: float = 0.0
     children: list[Call] = field(default_factory=list)
-    layout: Layout | None = None
-    hints: dict[int, Layout] = field(default_factory=dict)
+    layout: MapLayout | None = None
+    hints: dict[int, MapLayout] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -75,33 +79,22 @@ def traced(
     calls: list[Call] = []
     open_calls: list[Call] = []
     times: Counter[str] = Counter()
+    known = _KnownLayouts()
     watching = True
-    layouts: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], Layout]] = {}
-    # the memory of a tensor that is gone may be another's by now: hence the references
 
-    def hint(t: Tensor) -> Layout | None:
-        alive, layout = layouts.get(_mark(t), (None, None))
-        return layout if alive is not None and alive() is not None else None
+    def begin(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not watching:
+            return
+        times[name] += 1
+        numbered = name if times[name] == 1 else f"{name}#{times[name]}"
+        inputs = map_tensors(torch.clone, (args, kwargs)) if keep else ((), {})
+        call = Call(numbered, module, inputs, hints=known.of(tensors_in((args, kwargs))))
+        if open_calls:
+            open_calls[-1].children.append(call)
+        open_calls.append(call)
+        calls.append(call)
 
-    def begin(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if not watching:
-                return
-            times[name] += 1
-            numbered = name if times[name] == 1 else f"{name}#{times[name]}"
-            call = Call(
-                numbered, module, map_tensors(torch.clone, (args, kwargs)) if keep else ((), {})
-            )
-            hints = enumerate(hint(t) for t in tensors_in((args, kwargs)))
-            call.hints = {place: layout for place, layout in hints if layout is not None}
-            if open_calls:
-                open_calls[-1].children.append(call)
-            open_calls.append(call)
-            calls.append(call)
-
-        return hook
-
-    def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         nonlocal watching
         if not watching:
             return
@@ -117,57 +110,70 @@ def traced(
         if not keep:
             call.output = None
         for t in tensors_in(output)[:1]:
-            layouts.pop(_mark(t), None)
-            if call.layout is not None:
-                layouts[_mark(t)] = weakref.ref(t), call.layout
+            known.keep(t, call.layout)
         for child in call.children:
             child.inputs = ((), {})
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            for handle in (
-                module.register_forward_pre_hook(begin(name), with_kwargs=True, prepend=True),
-                module.register_forward_hook(end, with_kwargs=True),
-            ):
-                stack.callback(handle.remove)
+            start = partial(begin, name)
+            before = module.register_forward_pre_hook(start, with_kwargs=True, prepend=True)
+            stack.callback(before.remove)
+            stack.callback(module.register_forward_hook(end, with_kwargs=True).remove)
         yield calls
 
 
+class _KnownLayouts:
+    """The layouts of tensors that calls returned, while the tensors are alive and unchanged."""
+
+    def __init__(self) -> None:
+        # the memory of a tensor that is gone may be another's by now: hence the references
+        self._layouts: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], MapLayout]] = {}
+
+    def keep(self, t: Tensor, layout: MapLayout | None) -> None:
+        self._layouts.pop(self._mark(t), None)
+        if layout is not None:
+            self._layouts[self._mark(t)] = weakref.ref(t), layout
+
+    def of(self, tensors: list[Tensor]) -> dict[int, MapLayout]:
+        """The known ones, by the tensor's place."""
+        found = {}
+        for place, t in enumerate(tensors):
+            alive, layout = self._layouts.get(self._mark(t), (None, None))
+            if layout is not None and alive is not None and alive() is not None:
+                found[place] = layout
+        return found
+
+    @staticmethod
+    def _mark(t: Tensor) -> tuple[Any, ...]:
+        """What tells a tensor from others that are alive, and from itself once changed in place."""
+        return t.data_ptr(), t.shape, t.stride(), 0 if t.is_inference() else t._version
+
+
 @contextmanager
-def answers(prepared: Mapping[nn.Module, list[Any]]) -> Iterator[dict[nn.Module, list[Any]]]:
-    """While it is open, each of the modules answers its calls with what was prepared for them, in
-    that order.
+def answers(prepared: Sequence[tuple[nn.Module, Any]]) -> Iterator[list[Any]]:
+    """While it is open, the modules answer their calls with what was prepared for them.
+
+    Args:
+        prepared: each call to come, in their order: the module and its answer.
 
     Yields:
-        What each of the modules is called with, positional and keyword arguments.
+        What the modules are called with, call by call: positional and keyword arguments.
+
+    Raises:
+        RuntimeError: the modules are called in another order, or more often.
     """
-    asked: dict[nn.Module, list[Any]] = {module: [] for module in prepared}
+    asked: list[Any] = []
+    waiting = deque(prepared)
+
+    def answer(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        expected, output = waiting.popleft() if waiting else (None, None)
+        if expected is not module:
+            raise RuntimeError(OTHER_CALLS)
+        asked.append(map_tensors(torch.clone, (args, kwargs)))
+        return output
+
     with ExitStack() as stack:
-        for module, outputs in prepared.items():
-            queue = deque(outputs)
-
-            def forward(
-                *args: Any,
-                _queue: deque[Any] = queue,
-                _asked: list[Any] = asked[module],
-                **kwargs: Any,
-            ) -> Any:
-                _asked.append(map_tensors(torch.clone, (args, kwargs)))
-                return _queue.popleft()
-
-            before = module.__dict__.get("forward")
-            module.__dict__["forward"] = forward
-            stack.callback(_restore, module, before)
+        for module in {module for module, _ in prepared}:
+            stack.enter_context(patch.object(module, "forward", partial(answer, module)))
         yield asked
-
-
-def _mark(t: Tensor) -> tuple[Any, ...]:
-    """What tells a tensor from others that are alive, and from itself once changed in place."""
-    return t.data_ptr(), t.shape, t.stride(), 0 if t.is_inference() else t._version
-
-
-def _restore(module: nn.Module, forward: Any) -> None:
-    if forward is None:
-        del module.__dict__["forward"]
-    else:
-        module.__dict__["forward"] = forward

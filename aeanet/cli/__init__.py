@@ -40,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _module in (
+_COMMANDS = (
     restore,
     demo,
     register,
@@ -52,10 +52,12 @@ for _module in (
     reproduce,
     pretrain,
     info,
-):
-    app.command(_module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`")(
-        one_sentence()(_module.main)
+)
+for _module in _COMMANDS:
+    _command = app.command(
+        _module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`"
     )
+    _command(one_sentence()(_module.main))
 
 
 @app.callback()

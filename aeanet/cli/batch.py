@@ -1,23 +1,31 @@
 """The images of one command, restored one by one: whatever one of them does, the others are
 restored.
+
+The commands import this module when they run, since it imports PyTorch.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from aeanet.cli.earlier import TargetError, check_place
+from rich.progress import Progress
+from torch.distributed import ProcessGroup
+
+from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
+from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
+from aeanet.imaging.flips import Flips
+from aeanet.inference.files import Restored, restore_file
+from aeanet.inference.prediction import compile_parts, known_magnification
+from aeanet.inference.reach import reach_of
+from aeanet.inference.tiling import check_side
 from aeanet.io.atomic import make_folder
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch.distributed import ProcessGroup
-
-    from aeanet.io.images import Micrograph
-    from aeanet.networks.base import Network
+from aeanet.io.images import result_name
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model, to_device
 
 NAMED = 20  # images that the last sentence names
 
@@ -32,23 +40,22 @@ def restore_images(
     overwrite: bool = False,
     **options: Any,
 ) -> None:
-    """Restore images by a model, by its run folder or name, in as many processes as there are: see
-    `restore_all`.
+    """Restore images by a model in as many processes as there are.
 
-    tile: side in px, or "auto". compiled: by `torch.compile`. options: of
-    `inference.files.restore_file`.
+    Args:
+        name: of the model, or its run folder.
+        images, folder, overwrite: as in `restore_all`.
+        tile: side in px, or "auto".
+        compiled: compile the network by `torch.compile`.
+        options: of `restore_all`.
     """
-    from aeanet.distributed import TILES_PATIENCE, all_processes
-    from aeanet.inference.flips import Flips
-    from aeanet.inference.prediction import compile_parts, known_magnification
-    from aeanet.inference.tiling import check_side, reach_of
-    from aeanet.networks.registry import load_model, to_device
-
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
     if options.get("flips") not in (None, *get_args(Flips)):
         fail(f"--flips is {options['flips']}, wanted 1, 2 or 4.")
+
+    # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))
         options["magnification"] = known_magnification(model, options.get("magnification"))
@@ -60,14 +67,14 @@ def restore_images(
 
 
 def restore_all(
-    model: "Network",
+    model: Network,
     images: Iterable[Path],
     folder: Path,
     *,
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
-    group: "ProcessGroup | None" = None,
+    group: ProcessGroup | None = None,
     **options: Any,
 ) -> None:
     """Restore images into a folder, and end the command with exit code 1 unless all are restored.
@@ -75,24 +82,21 @@ def restore_all(
     The path of each result goes to standard output once it is written. An image that cannot be
     restored is named on standard error with the reason, and again in the last sentence. A result
     that is already there is kept, and its image counts as not restored, unless `overwrite`. An
-    input is never replaced, and no result replaces that of
-    another image.
+    input is never replaced, and no result replaces that of another image.
 
     Args:
         model: any network, on its device.
         images: LR micrographs; a path given twice is restored once.
         folder: for the results (`io.images.result_name`); it is made if it is not there.
         overwrite: replace results that are already there.
-        trust: say of each image how noisy it is, and warn of what is unusual (`inference.trust`).
+        trust: say of each image how noisy it is, and warn of what is unusual (`aeanet.trust`).
         residual: write what was taken away beside each result, as NAME-residual.
         group: processes that share the tiles of each image; an error of one of them is one of all.
         options: of `inference.files.restore_file`.
 
-    An error that is a defect of aeanet is raised again after the last image.
+    Raises:
+        Exception: a defect of aeanet is raised again after the last image.
     """
-    from aeanet.distributed import agreeing
-    from aeanet.inference.files import restore_file
-
     images = list(dict.fromkeys(images))
     taken: dict[Path, Path] = {}
     outcome = Outcome()
@@ -100,68 +104,57 @@ def restore_all(
     with progress_bar() as bar:
         for index, image in enumerate(images):
             show(bar, f"Restoring {image.name}", index / len(images))
-
-            def on_tile(done: int, total: int, name: str = image.name, index: int = index) -> None:
-                show(
-                    bar,
-                    f"Restoring {name}, tile {done} of {total}",
-                    (index + done / total) / len(images),
-                )
-
+            progress = partial(_show_tile, bar, image.name, index, len(images))
             with outcome.of(image, alone=group is None):
                 with agreeing(group):
                     target = _target(image, folder, images, taken, overwrite)
-
-                picture = _residual_file(target, images, overwrite) if residual else None
-
-                def on_result(
-                    pixels: "NDArray",
-                    result: "NDArray",
-                    name: str = image.name,
-                    picture: Path | None = picture,
-                ) -> None:
-                    say_trust(name, model, pixels, result, picture)
-
-                def on_read(source: "Micrograph", name: str = image.name) -> None:
-                    say_change(name, source)
-
-                told: Any = {
-                    "on_read": on_read,
-                    "on_result": on_result if trust or residual else None,
-                }
-                restore_file(model, image, target, group=group, progress=on_tile, **told, **options)
+                restored = restore_file(
+                    model, image, target, group=group, progress=progress, **options
+                )
+                with agreeing(group):
+                    say_change(restored)
+                    if (trust or residual) and (group is None or group.rank() == 0):
+                        picture = _residual_file(target, images, overwrite) if residual else None
+                        say_trust(model, restored, picture)
                 say(str(target))
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
 
 
-def say_change(name: str, image: "Micrograph") -> None:
+def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, total: int) -> None:
+    """Show how many tiles of the image number `index` are done."""
+    show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
+
+
+def say_change(restored: Restored) -> None:
     """Say what of a file does not enter the result."""
-    if image.bar:
+    name, source = restored.image.name, restored.source
+    if source and source.bar:
         note(
-            f"{name}: The information bar, {image.bar} rows at the bottom, is left out; --keep-bar keeps it."
+            f"{name}: The information bar, {source.bar} rows at the bottom, is left out; "
+            "--keep-bar keeps it."
         )
-    if image.colour:
+    if source and source.colour:
         note(f"{name}: The colours become grey.")
 
 
-def say_trust(
-    name: str, model: "Network", image: "NDArray", restored: "NDArray", picture: Path | None
-) -> None:
+def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to
     `picture`.
     """
-    from aeanet.inference.trust import assess, write_residual
-    from aeanet.inference.trust.residual import residual
+    from aeanet.trust import assess, write_residual
+    from aeanet.trust.residual import residual
 
-    found = assess(model, image, restored)
+    image, result = restored.pixels()
+    found = assess(model, image, result)
+    name = restored.image.name
     note(f"{name}: {found.summary()}")
     for sentence in found.warnings:
         warn(f"{name}: {sentence}")
     if picture is not None and found.taken is None:
         note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
-        half = write_residual(picture, residual(image, restored, found.noise))
+        half = write_residual(picture, residual(image, result, found.noise))
         note(f"{picture}: what was taken away; mid-grey is 0, white is {half:.2%} of the range.")
 
 
@@ -169,9 +162,8 @@ def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Pat
     """Where the residual of a result goes; None, with a warning, if a file is there that is to be
     kept.
     """
-    file = target.with_name(
-        f"{target.stem}-residual{'.png' if target.suffix == '.png' else '.tif'}"
-    )
+    ending = ".png" if target.suffix == ".png" else ".tif"
+    file = target.with_name(f"{target.stem}-residual{ending}")
     try:
         check_place(file, overwrite=overwrite, inputs=images)
     except TargetError as error:
@@ -192,8 +184,6 @@ class Outcome:
         """Within it, an error is told and noted; not `alone`, only one on which all processes
         agreed (`agreeing`).
         """
-        from aeanet.distributed import AgreedError
-
         try:
             yield
         except Exception as error:
@@ -225,8 +215,6 @@ def _target(
     """Where the result of an image goes; `taken` has the results before it. Raises TargetError,
     OSError.
     """
-    from aeanet.io.images import result_name
-
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import Overwrite, out, path, progress_bar, show
 from aeanet.io.atomic import make_folder
 

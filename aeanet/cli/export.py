@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import Overwrite, Run, option, path, say
 
 EXAMPLE = "aeanet export runs/first --onnx first.onnx"
@@ -31,5 +31,6 @@ def main(
     say(f"{file} is written: {file.stat().st_size / 1e6:.1f} MB, ONNX opset {OPSET}.")
     for (batch, height, width), difference in differences.items():
         say(
-            f"  {batch} x {height} x {width} px: differs from PyTorch by {difference:.1g} of the largest number"
+            f"  {batch} x {height} x {width} px: differs from PyTorch by {difference:.1g} of the "
+            "largest number"
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     KeepBar,
     Overwrite,
@@ -30,7 +30,8 @@ def main(
     run: Annotated[
         Path,
         argument(
-            "Run folder of a model with references, as `aeanet train` writes without --from; sem has none.",
+            "Run folder of a model with references, as `aeanet train` writes without --from; sem "
+            "has none.",
             metavar="RUN",
             parser=path,
         ),
@@ -60,9 +61,9 @@ def main(
 
     from aeanet.cli.batch import Outcome
     from aeanet.figures import draw_heatmaps, render
+    from aeanet.imaging.upsampling import upsample
     from aeanet.inference.prediction import known_magnification
     from aeanet.inference.relevance import check_references, most_varied, relevance_maps
-    from aeanet.inference.upsampling import upsample
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
 
@@ -77,6 +78,7 @@ def main(
     for file in (figure, *(folder / f"{name}.npz" for name in names)):
         check_place(file, overwrite=overwrite, inputs=images)
     make_folder(folder)
+
     outcome = Outcome()
     shown: dict[str, NDArray] = {}
     maps: list[NDArray] = []
@@ -87,6 +89,7 @@ def main(
                 enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
                 maps.append(relevance_maps(model, enlarged))
                 shown[visible(image.stem)] = enlarged
+
         show(bar, "Drawing", 1.0)
         chosen = most_varied(maps, number) if maps else []
         for name, relevance in zip(shown, maps, strict=True):
@@ -95,9 +98,8 @@ def main(
             write_atomically(folder / f"{name}.npz", buffer.getvalue())
             say(str(folder / f"{name}.npz"))
         if shown:
-            write_atomically(
-                figure,
-                render(lambda: draw_heatmaps(list(shown), list(shown.values()), maps, chosen)),
-            )
+            images_shown = list(shown.values())
+            content = render(lambda: draw_heatmaps(list(shown), images_shown, maps, chosen))
+            write_atomically(figure, content)
             say(str(figure))
     outcome.end(len(images), "shown")

@@ -70,30 +70,25 @@ def _image(path: Path) -> dict[str, Any]:
     from aeanet.io.mosaics import Mosaic, open_mosaic, shape_by_regions
 
     image: Mosaic | Micrograph
+    in_memory: dict[str, Any] = {}
     if shape_by_regions(path):
         with open_mosaic(path) as image:
-            found: dict[str, Any] = {
-                "kind": "image read by regions",
-                "height": image.shape[0],
-                "width": image.shape[1],
-            }
+            kind, (height, width) = "image read by regions", image.shape
     else:
         image = read_image(path)
         raw = image.to_raw(image.pixels)
-        found = {
-            "kind": image.kind,
-            "height": raw.shape[0],
-            "width": raw.shape[1],
-            "bar_rows": image.bar,
-        }
-        found["values"] = [raw.min().item(), raw.max().item()]
-    size = image.pixel_size and asdict(image.pixel_size)
-    common = {
+        kind, (height, width) = image.kind, raw.shape
+        in_memory = {"bar_rows": image.bar, "values": [raw.min().item(), raw.max().item()]}
+    return {
+        "file": str(path),
+        "kind": kind,
+        "height": height,
+        "width": width,
+        **in_memory,
         "dtype": str(image.dtype),
         "black_and_white": [image.low, image.high],
-        "pixel_size": size,
+        "pixel_size": image.pixel_size and asdict(image.pixel_size),
     }
-    return {"file": str(path), **found, **common}
 
 
 def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
@@ -103,10 +98,12 @@ def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
             yield label
             yield from _lines(value, f"{indent}  ")
         elif value is None:
-            yield f"{label}: {'none' if indent else 'unknown'}"  # what a record leaves empty was not used
+            # What the record of a training leaves empty was not used.
+            yield f"{label}: {'none' if indent else 'unknown'}"
+        elif name == "command" and isinstance(value, list):
+            yield f"{label}: {shlex.join(map(str, value))}"
         else:
-            is_command = name == "command" and isinstance(value, list)
-            yield f"{label}: {shlex.join(map(str, value)) if is_command else _text(value)}"
+            yield f"{label}: {_text(value)}"
 
 
 def _text(value: Any) -> str:

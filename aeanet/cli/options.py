@@ -13,9 +13,12 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
     """Give a command an option for each field of a dataclass that is `Annotated` with its help.
 
-    The command is given them as keyword arguments, None where the user leaves an option out; the
-    help names the
-    field's default. `panel` is the heading above them in the help.
+    The command is given them as keyword arguments, None where the user leaves an option out. The
+    help names the default of the field.
+
+    Args:
+        settings: the dataclass.
+        panel: the heading above the options in the help.
     """
     hints = get_type_hints(settings, include_extras=True)
     options = []
@@ -30,10 +33,8 @@ def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
-        own = [
-            p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
-        ]
-        command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        command.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
         return command
 
     return decorate
@@ -44,10 +45,6 @@ def _shown(default: Any) -> str:
         return "yes" if default else "no"
     if isinstance(default, tuple):
         return " ".join(map(str, default))
-    return (
-        f"{default:,}"
-        if isinstance(default, int)
-        else f"{default:g}"
-        if isinstance(default, float)
-        else default
-    )
+    if isinstance(default, int):
+        return f"{default:,}"
+    return f"{default:g}" if isinstance(default, float) else default

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Run, Tile, option, path
-from aeanet.inference.precision import Precision
+from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 

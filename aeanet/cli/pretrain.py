@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
-from aeanet.cli.shared import (
-    INTERRUPTED,
-    Minutes,
-    fail,
-    option,
-    path,
-    progress_bar,
-    say,
-    seconds_of,
-    show,
-    warn,
+from aeanet.cli.runs import (
+    NewRun,
+    ReplaceRun,
+    Resume,
+    end_interrupted,
+    given,
+    say_trouble,
+    steps_done,
 )
-from aeanet.errors import sentence_or_raise
+from aeanet.cli.shared import Minutes, fail, option, path, progress_bar, say, seconds_of, show
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
 
@@ -39,7 +36,7 @@ EXAMPLE = "aeanet pretrain --out runs/sem --minutes 180"
     Recipe, "Recipe (in brackets: the paper's; without options 60,000 steps of 16 crops of 96 px)"
 )
 def main(
-    run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
+    run: NewRun,
     minutes: Minutes = None,
     model: Annotated[NetworkName, typer.Option(help="Network.")] = "shuffled",
     attention: Annotated[
@@ -54,15 +51,13 @@ def main(
     blocks: Annotated[
         tuple[int, int, int] | None,
         option(
-            "Residual blocks of the three levels of `shuffled` (2 2 2). Beside --from: at least those of that model; "
-            "the blocks added change nothing at first."
+            "Residual blocks of the three levels of `shuffled` (2 2 2). Beside --from: at least "
+            "those of that model; the blocks added change nothing at first."
         ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
-    resume: Annotated[bool, option("Go on from the latest checkpoint.", "--resume")] = False,
-    overwrite: Annotated[
-        bool, option("Replace the run that is in the folder.", "--overwrite")
-    ] = False,
+    resume: Resume = False,
+    overwrite: ReplaceRun = False,
     **changes: Any,
 ) -> None:
     """Train a model on simulated micrographs that never repeat, as the shipped model was, and score
@@ -76,23 +71,19 @@ def main(
     from aeanet.training import open_run
     from aeanet.training.pretraining import pretrain, pretraining_recipe
 
-    given = {"attention": attention, "blocks": None if blocks is None else list(blocks)}
-    special = {name: value for name, value in given.items() if value is not None}
+    special = given({"attention": attention, "blocks": None if blocks is None else list(blocks)})
     for name in special:
         if model != "shuffled":
             fail(f"--{name} is an option of the network shuffled, not of {model}.")
-    changes |= {"max_seconds": seconds_of(minutes)}
+    changes = given(changes | {"max_seconds": seconds_of(minutes)})
+
     with open_run(run, resume=resume, overwrite=overwrite) as opened, progress_bar() as bar:
         begun = opened.checkpoint
-        recipe = replace(
-            begun.recipe if begun else pretraining_recipe(),
-            **{name: value for name, value in changes.items() if value is not None},
-        )
-        options = (
-            begun.configuration["model"]
-            if begun
-            else {"name": model} | short_options(model) | special
-        )
+        if begun:
+            base, options = begun.recipe, begun.configuration["model"]
+        else:
+            base, options = pretraining_recipe(), {"name": model} | short_options(model) | special
+        recipe = replace(base, **changes)
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
@@ -106,17 +97,11 @@ def main(
             run=opened,
             workers=workers,
             on_step=on_step,
-            on_trouble=lambda error: warn(
-                f"A file could not be saved for now: {sentence_or_raise(error)}"
-            ),
+            on_trouble=say_trouble,
             **options,
         )
-    steps = f"{done.progress.step:,}" + (
-        f" of {recipe.steps:,}" if done.progress.step < recipe.steps else ""
-    )
+
+    steps = steps_done(done.progress.step, recipe.steps)
     if done.progress.interrupted:
-        warn(
-            f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on."
-        )
-        raise typer.Exit(INTERRUPTED)
+        end_interrupted(run, steps)
     say(f"{steps} steps in {done.progress.seconds:.0f} s; the model is in {run}.")

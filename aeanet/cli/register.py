@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from aeanet.cli.earlier import check_place
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     REGISTRATION,
     Overwrite,
@@ -57,13 +57,12 @@ def main(
     for place in (results, *parts.values()):
         keep_apart(place, folder)
     originals = {files.name: files for files in find_pairs(folder)}
-    for target in (
-        results / REGISTRATION,
-        *(part / f"{name}.tif" for name in originals for part in parts.values()),
-    ):
-        check_place(target, overwrite=overwrite)
+    check_place(results / REGISTRATION, overwrite=overwrite)
     for part in parts.values():
+        for name in originals:
+            check_place(part / f"{name}.tif", overwrite=overwrite)
         make_folder(part)
+
     data = register_pairs(folder)
     written: dict[str, RegisteredPair] = {}
     with progress_bar() as bar:
@@ -76,6 +75,7 @@ def main(
                 data.refused[pair.name] = reason = sentence_or_raise(error)
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
+
     record = {
         "pairs": {name: asdict(pair.report) for name, pair in written.items()},
         "refused": data.refused,
@@ -94,14 +94,15 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
     """Write both images in the type and range of their originals, with the pixel size of HR, and
     the mask in 8 bits.
 
-    Raises ImageError.
+    Raises:
+        ImageError: if a file cannot be read or written.
     """
     from aeanet.io.images import read_image, write_image
 
     lr, hr = read_image(originals.lr), read_image(originals.hr)
-    size = hr.pixel_size or (
-        lr.pixel_size.magnified(pair.report.magnification) if lr.pixel_size else None
-    )
+    size = hr.pixel_size
+    if size is None and lr.pixel_size:
+        size = lr.pixel_size.magnified(pair.report.magnification)
     write_image(folders["lr"] / f"{pair.name}.tif", pair.lr, like=replace(lr, pixel_size=size))
     write_image(folders["hr"] / f"{pair.name}.tif", pair.hr, like=replace(hr, pixel_size=size))
     write_image(folders["mask"] / f"{pair.name}.tif", pair.mask.astype(float))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.earlier import check_place
 from aeanet.cli.evaluate import Samples
+from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     Overwrite,
     Pairs,
@@ -31,15 +31,17 @@ def main(
     budget: Annotated[
         float,
         typer.Option(
-            help="Share of the paper's 120,000 steps that each network is trained for. From 1 on with the paper's "
-            "recipe (8 crops of 256 px), which needs a GPU; below 1 with the short one (16 crops of 64 px, and the "
-            "U-Net family learns what to add to the image). 0.003 is 360 steps, about a minute a network on two cores."
+            help="Share of the paper's 120,000 steps that each network is trained for. From 1 on "
+            "with the paper's recipe (8 crops of 256 px), which needs a GPU; below 1 with the "
+            "short one (16 crops of 64 px, and the U-Net family learns what to add to the image). "
+            "0.003 is 360 steps, about a minute a network on two cores."
         ),
     ] = 1.0,
     only: Annotated[
         str | None,
         option(
-            "Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, fig5, fig6."
+            "Only these parts, with commas: table1, table2, unseen (samples not trained on), fig4, "
+            "fig5, fig6."
         ),
     ] = None,
     number: Annotated[
@@ -91,6 +93,7 @@ def main(
     recipe = recipe_for(budget)
     keep_apart(report, folder)
     make_folder(report)
+
     data = register_pairs(folder)
     names = {pair.name for pair in data.pairs} | data.refused.keys()
     study = Study(
@@ -105,13 +108,15 @@ def main(
         samples=read_samples(samples, names) if samples else {},
         residual=budget < 1,
     )
+
     for file in replaced_files(study, report):
         if file.name == RESULT_FILE and not overwrite:
             fail(
-                f"{file} is already there, of other settings or other data: replace it with --overwrite, or choose "
-                "another folder with --out."
+                f"{file} is already there, of other settings or other data: replace it with "
+                "--overwrite, or choose another folder with --out."
             )
         check_place(file, overwrite=overwrite)
+
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))
         show(bar, "Writing the report", 1.0)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Tile, fail, path
-from aeanet.inference.precision import Precision
+from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -54,7 +54,8 @@ def main(
     low, high = MAGNIFICATIONS
     if not low <= magnification <= high:
         fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the model was trained."
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
         )
     restore_images(
         "sem",

@@ -26,11 +26,8 @@ from aeanet.io.text import visible
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
 
-_AS_IT_IS: Any = {
-    "markup": False,
-    "emoji": False,
-    "highlight": False,
-}  # names of files may look like markup
+# Names of files may look like markup.
+_AS_IT_IS: Any = {"markup": False, "emoji": False, "highlight": False}
 out = Console(**_AS_IT_IS)
 err = Console(stderr=True, **_AS_IT_IS)
 
@@ -39,8 +36,8 @@ INTERRUPTED = 130  # what a shell reports for a process ended by Ctrl-C
 
 
 def path(text: str) -> Path:
-    """A path as the user gave it; no text is none, where `Path` would take the folder that the user
-    is in.
+    """A path as the user gave it. An empty text is an error, where `Path` would take it for the
+    folder that the user is in.
     """
     if not text:
         raise typer.BadParameter("it is empty, a path is wanted.")
@@ -60,7 +57,8 @@ def argument(text: str, **settings: Any) -> Any:
 Pairs = Annotated[
     Path,
     argument(
-        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp (HR).",
+        "Folder of pairs: lr/NAME.png with hr/NAME.png, or NAME10000.bmp (LR) with NAME20000.bmp "
+        "(HR).",
         metavar="PAIRS",
         parser=path,
     ),
@@ -84,15 +82,15 @@ Images = Annotated[
 Tile = Annotated[
     str,
     typer.Option(
-        help="Side of the tiles in px of the result; the result does not depend on it. auto: the whole image if it "
-        "fits into the memory, else the largest tile that does."
+        help="Side of the tiles in px of the result; the result does not depend on it. auto: the "
+        "whole image if it fits into the memory, else the largest tile that does."
     ),
 ]
 Flips = Annotated[
     int | None,
     option(
-        "Flips of the image whose results are averaged, 1, 2 or 4: more take more time and err less (sem and runs that "
-        "began from it 4, others 1)."
+        "Flips of the image whose results are averaged, 1, 2 or 4: more take more time and err "
+        "less (sem and runs that began from it 4, others 1)."
     ),
 ]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
@@ -116,14 +114,15 @@ def seconds_of(minutes: float | None) -> float | None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A bar on standard error, if that is a terminal."""
-    columns = (
+    with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-    )
-    disable = err.quiet or not err.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=err, disable=disable) as bar:
+        TimeRemainingColumn(),
+        console=err,
+        disable=err.quiet or not err.is_terminal,
+    ) as bar:
         yield bar
 
 
@@ -151,21 +150,21 @@ def leading() -> Iterator[None]:
 
 
 def register_pairs(folder: Path) -> "PairSet":
+    """The pairs of a folder, registered. Pairs that cannot be used are named with the reason."""
     from aeanet.data.pairs import load_pairs
 
     if (folder / REGISTRATION).is_file():
         warn(
-            f"{folder} holds results of aeanet register, whose LR has the grid of HR, so the magnification is 1 here: "
-            "give the original pairs to train for raw LR images."
+            f"{folder} holds results of aeanet register, whose LR has the grid of HR, so the "
+            "magnification is 1 here: give the original pairs to train for raw LR images."
         )
     with progress_bar() as bar:
         show(bar, "Registering", 0.0)
-        data = load_pairs(
-            folder,
-            progress=lambda done, total, name: show(
-                bar, f"Registered {done} of {total} pairs", done / total
-            ),
-        )
+
+        def progress(done: int, total: int, _name: str) -> None:
+            show(bar, f"Registered {done} of {total} pairs", done / total)
+
+        data = load_pairs(folder, progress=progress)
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")
     return data

@@ -56,10 +56,8 @@ class Stream:
         try:
             yield
         except OSError as error:
-            if error.errno not in (
-                errno.EPIPE,
-                errno.EINVAL,
-            ):  # Windows reports a pipe without reader as EINVAL
+            # Windows reports a pipe without reader as EINVAL.
+            if error.errno not in (errno.EPIPE, errno.EINVAL):
                 self.trouble = error
             with open(os.devnull, "wb") as nowhere:  # for what is still in the buffer
                 os.dup2(nowhere.fileno(), self._stream.fileno())
@@ -75,30 +73,28 @@ def prepare_streams() -> tuple[Stream, Stream]:
     for number in range(3):
         try:
             os.fstat(number)
-        except (
-            OSError
-        ):  # closed: the next file to be opened, perhaps a result, must not get its number
+        except OSError:
+            # It is closed. The next file to be opened, perhaps a result, must not get its number.
             os.open(os.devnull, os.O_RDWR)
+
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (for good)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="aeanet.plain")
         setattr(sys, name, Stream(stream))
+
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(
-        logging.NullHandler()
-    )  # without a handler, warnings go to standard error
+    # Without a handler, warnings of libraries go to standard error.
+    logging.getLogger().addHandler(logging.NullHandler())
     return sys.stdout, sys.stderr  # type: ignore[return-value]
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    written = (
-        _PLAIN.get(character) or character.encode("ascii", "backslashreplace").decode()
-        for character in error.object[error.start : error.end]
-    )
-    return "".join(written), error.end
+    unknown = error.object[error.start : error.end]
+    coded = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in unknown)
+    return "".join(coded), error.end

@@ -1,16 +1,21 @@
 """`aeanet train`."""
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from aeanet.cli.options import options_of
+from aeanet.cli.runs import (
+    NewRun,
+    ReplaceRun,
+    Resume,
+    end_interrupted,
+    given,
+    say_trouble,
+    steps_done,
+)
 from aeanet.cli.shared import (
-    INTERRUPTED,
     Minutes,
     Pairs,
     fail,
@@ -22,18 +27,12 @@ from aeanet.cli.shared import (
     register_pairs,
     say,
     seconds_of,
-    show,
     warn,
 )
-from aeanet.errors import sentence_or_raise
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from aeanet import training
-    from aeanet.data.pairs import PairSet
-    from aeanet.data.registration import RegisteredPair
-
     NetworkName = str
 else:
     NetworkName = Literal[tuple(NETWORKS)]  # a choice, which --help lists
@@ -44,7 +43,7 @@ EXAMPLE = "aeanet train pairs/ --out runs/first --quick"
 @options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     folder: Pairs,
-    run: Annotated[Path, option("Run folder to write.", "--out", parser=path)],
+    run: NewRun,
     quick: Annotated[
         bool,
         option(
@@ -58,8 +57,8 @@ def main(
     start: Annotated[
         Path | None,
         option(
-            "Begin with the weights of this model: a run folder, or sem, which comes with aeanet; then by default "
-            "1,000 steps of 16 crops of 96 px, one cycle up to 1e-4.",
+            "Begin with the weights of this model: a run folder, or sem, which comes with aeanet; "
+            "then by default 1,000 steps of 16 crops of 96 px, one cycle up to 1e-4.",
             "--from",
             parser=path,
         ),
@@ -91,16 +90,8 @@ def main(
         bool,
         option("Record the step once as a CUDA graph and replay it, on one GPU.", "--cuda-graph"),
     ] = False,
-    resume: Annotated[
-        bool,
-        option(
-            "Go on from the latest checkpoint, with the options that the run was begun with.",
-            "--resume",
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, option("Replace the run that is in the folder.", "--overwrite")
-    ] = False,
+    resume: Resume = False,
+    overwrite: ReplaceRun = False,
     **changes: Any,
 ) -> None:
     """Register the pairs of a folder and train on them; by default as long as in the paper, which
@@ -110,162 +101,72 @@ def main(
     the latest checkpoint before a crash, with the same result as an uninterrupted training. Several
     GPUs: `torchrun --nproc-per-node 2 -m aeanet train ...`
     """
-    import torch
-
     from aeanet import training
+    from aeanet.cli.request import Shown, keep_run, resolve_request, what_was_trained
     from aeanet.data.pairs import hold_back
     from aeanet.distributed import all_processes, rank
-    from aeanet.networks.registry import load_model, short_options
 
-    if start is not None and (
-        model or references is not None or batch_aware is not None or residual is not None
-    ):
+    network = given({"references": references, "batch_aware": batch_aware, "residual": residual})
+    one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
+    if start is not None and (model or network):
         fail(
-            "--from goes on with a network as it is: leave out --model, --references, --batch-aware and --residual."
+            "--from goes on with a network as it is: leave out --model, --references, "
+            "--batch-aware and --residual."
         )
     if resume and overwrite:
         fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
-    one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
     if one_per_pair and validate is not None:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
-    changes |= {"max_seconds": seconds_of(minutes)}
+    changes = given(changes | {"max_seconds": seconds_of(minutes)})
     keep_apart(run, folder)
-    often = {
+    settings: dict[str, Any] = {
         "checkpoint_every": training.Interval.parse(checkpoint_every),
         "validate_every": training.Interval.parse(validate_every),
+        "cuda_graph": cuda_graph,
+        "on_trouble": say_trouble,
     }
-    network = {
-        "name": model,
-        "references": references,
-        "batch_aware": batch_aware,
-        "residual": residual,
-    }
+
     opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
     with opening as opened, leading(), all_processes():
         begun = opened.checkpoint
-        default = Recipe() if start is None else Recipe.fine_tuning()
-        base = Recipe.short() if quick else begun.recipe if begun else default
-        recipe = replace(base, **_given(changes))
-        name = model or "aeanet"
-        new = {"name": name} | (short_options(name) if quick else {})
-        kept = begun.configuration["model"] if begun else new
-        if model and model != kept["name"]:
-            fail(
-                f"{run} trains {kept['name']}: resume it without --model, or begin another in another folder."
-            )
-        options = kept | _given(network)
-        if _in_vain(options, recipe.batch):
-            warn(
-                "With --batch 1 the references learn nothing: give --batch 2 or more, or --no-batch-aware."
-            )
-        weights = None if start is None or begun else load_model(start)
-        held_back: list[RegisteredPair] = []
+        request = resolve_request(opened, model, network, changes, start, quick=quick)
+        request.warn_beforehand()
+        recipe = request.recipe
+        settings |= request.network | {"start": request.start}
+
         data = register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
-        if validate:
-            data, held_back = hold_back(data, validate)
-        if (
-            recipe == Recipe()
-            and options["name"] not in ("lbnlm", "srsw")
-            and not torch.cuda.is_available()
-        ):
-            warn(
-                f"{recipe.steps:,} steps take days without a GPU: --from sem and --quick take minutes."
-            )
+        data, held_back = hold_back(data, validate) if validate else (data, [])
+
         with progress_bar() as bar:
-            whose = ""
-
-            def on_step(now: training.TrainingProgress) -> None:
-                label = (
-                    f"Training{whose}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
-                )
-                show(bar, label, now.used)
-
-            def on_pair(name: str) -> None:
-                nonlocal whose
-                whose = f" on {name}"
-
-            arguments: dict[str, Any] = (
-                often | options | {"on_step": on_step, "on_trouble": _say_trouble}
-            )
-            arguments["cuda_graph"] = cuda_graph
-            arguments["start"] = weights
+            shown = Shown(bar, recipe)
+            settings["on_step"] = shown.on_step
             if one_per_pair:
-                arguments |= {
-                    "resume": resume,
-                    "overwrite": overwrite,
-                    "on_pair": on_pair,
-                    "save": keep_run,
-                }
-                done = training.train_each(run, data, recipe, **arguments)
+                settings |= {"on_pair": shown.on_pair, "save": keep_run}
+                done = training.train_each(
+                    run, data, recipe, resume=resume, overwrite=overwrite, **settings
+                )
+                last = list(done.values())[-1]
             else:
-                done = {
-                    "": training.train(data, recipe, run=opened, held_back=held_back, **arguments)
-                }
-        last = list(done.values())[-1]
-        if not one_per_pair and not rank():
+                last = training.train(data, recipe, run=opened, held_back=held_back, **settings)
+
+        steps = steps_done(last.steps, recipe.steps)
+        what = "the model is"
+        if one_per_pair:
+            what = f"the models of {len(done)} pairs are"
+        elif not rank():
             keep_run(run, last, recipe, data, held_back)
-        steps = (
-            f"{last.steps:,} of {recipe.steps:,}"
-            if last.steps < recipe.steps
-            else f"{last.steps:,}"
-        )
         if last.interrupted:
-            warn(
-                f"Interrupted after {steps} steps. The model as it is now is in {run}; --resume goes on."
-            )
-            raise typer.Exit(INTERRUPTED)
+            end_interrupted(run, steps)
         if one_per_pair:
             for name, reason in training.left_out(run).items():
                 if name not in data.refused:
                     warn(f"Pair {name} is left out: {reason}")
-        speed = f" ({last.steps_per_second:.3g} per second)" if last.steps_per_second > 0 else ""
-        trained = (
-            f"{steps} steps in {last.seconds:.0f} s{speed}"
-            if last.steps
-            else "A library of patches"
-        )
-        what = f"the models of {len(done)} pairs are" if one_per_pair else "the model is"
-        say(f"{trained}; {what} in {run}.")
+        say(f"{what_was_trained(last, steps)}; {what} in {run}.")
         if last.validation:
-            gains = f"{last.validation['delta_psnr']:+.2f} dB PSNR and {last.validation['delta_ssim']:+.4f} SSIM"
-            say(f"Gain over bicubic interpolation on the pairs held back: {gains}.")
-
-
-def _in_vain(options: dict[str, Any], batch: int) -> bool:
-    """Whether no image of a batch attends to the references: the first floor(N/2) of N do."""
-    return (
-        options["name"] == "aeanet"
-        and batch == 1
-        and options.get("batch_aware", True)
-        and options.get("references") != 0
-    )
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _say_trouble(error: OSError) -> None:
-    warn(f"A file could not be saved for now: {sentence_or_raise(error)}")
-
-
-def keep_run(
-    run: Path,
-    trained: "training.TrainingResult",
-    recipe: Recipe,
-    data: "PairSet",
-    held_back: "Sequence[RegisteredPair]" = (),
-) -> None:
-    """Write the run folder. If the disk refuses, write it into the temporary folder and fail,
-    naming both.
-    """
-    from aeanet.training import save_run
-
-    try:
-        save_run(run, trained, recipe, data, held_back)
-    except OSError as error:
-        refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
-        save_run(refuge, trained, recipe, data, held_back)
-        fail(f"{sentence_or_raise(error)} The trained model is in {refuge} instead.")
+            psnr, ssim = last.validation["delta_psnr"], last.validation["delta_ssim"]
+            say(
+                "Gain over bicubic interpolation on the pairs held back: "
+                f"{psnr:+.2f} dB PSNR and {ssim:+.4f} SSIM."
+            )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aeanet.data.alignment import Image, Matrix, align, blur, covered, magnification_of, warp
 from aeanet.data.alignment import RegistrationError as RegistrationError
-from aeanet.scoring.metrics import psnr
+from aeanet.imaging.metrics import psnr
 
 # A pair beyond these limits is refused; true pairs have correlations of 0.95 and more.
 MIN_SIDE = 80  # px; ORB finds nothing within 31 px of an edge

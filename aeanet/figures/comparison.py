@@ -1,5 +1,5 @@
 """LR, results and HR side by side: one whole pair with a detail of it, or crops of several pairs
-(Fig. 4).
+(the paper's Fig. 4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from scipy.ndimage import gaussian_filter, sobel, uniform_filter
 from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
 from aeanet.figures.style import HIGHLIGHT, grey_limits, render, show_image, tight
+from aeanet.imaging.metrics import psnr
 from aeanet.io.atomic import write_atomically
 from aeanet.scoring.evaluation import Score
-from aeanet.scoring.metrics import psnr
 
 CROP = 112  # px: side of the crops of Fig. 4, at most a third of the test columns' width
 
@@ -27,8 +27,16 @@ def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: 
     enlarged detail.
 
     The detail is a sixth of the field wide, where there is most structure. All panels have the same
-    grey scale. `restored` is (H, W) in [0, 1], on the grid of the pair. Raises OSError, naming the
-    file.
+    grey scale.
+
+    Args:
+        path: of the file.
+        pair: the registered pair.
+        restored: (H, W) in [0, 1], on the grid of the pair.
+        score: of the result.
+
+    Raises:
+        OSError: naming the file.
     """
     height, width = pair.hr.shape
     everything = slice(0, height), slice(0, width)
@@ -58,8 +66,12 @@ def draw_comparison(path: Path, pair: RegisteredPair, restored: NDArray, score: 
 
 @dataclass(frozen=True)
 class CropRow:
-    """One line of Fig. 4: a pair, a crop of its test columns, and title -> (image of the crop, its
-    PSNR in dB).
+    """One line of Fig. 4.
+
+    Attributes:
+        pair: the registered pair.
+        crop: rows and columns in its test columns.
+        panels: title -> the image of the crop, and its PSNR in dB.
     """
 
     pair: RegisteredPair
@@ -87,28 +99,30 @@ def draw_crops(lines: Sequence[CropRow]) -> Figure:
     """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each
     method.
     """
-    titles = list(lines[0].panels)
+    titles = ["test columns", *lines[0].panels]
     panel = 1.55  # inches
-    figure = Figure(
-        figsize=(panel * (len(titles) + 0.62), (panel + 0.2) * len(lines) + 0.25), layout=tight()
-    )
-    axes = figure.subplots(
-        len(lines), len(titles) + 1, squeeze=False, width_ratios=[0.55, *[1] * len(titles)]
-    )
+    size = panel * (len(titles) - 0.38), (panel + 0.2) * len(lines) + 0.25
+    figure = Figure(figsize=size, layout=tight())
+    widths = [0.55] + [1] * (len(titles) - 1)
+    axes = figure.subplots(len(lines), len(titles), squeeze=False, width_ratios=widths)
+
     for row, (context, *crops) in zip(lines, axes, strict=True):
+        # The test columns, with a frame where the crop lies in them.
         limits = grey_limits(row.pair.hr)
         region = _test_columns(row.pair)
         show_image(context, row.pair.hr[region], limits)
         rows, columns = (
-            slice(c.start - r.start, c.stop - r.start)
-            for c, r in zip(row.crop, region, strict=True)
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(row.crop, region, strict=True)
         )
         context.add_patch(_frame(rows, columns))
         context.set_xlabel(row.pair.name, fontsize=8)
+
         for axis, (image, decibel) in zip(crops, row.panels.values(), strict=True):
             show_image(axis, image, limits)
             axis.set_xlabel("" if decibel is None else f"{decibel:.2f} dB", fontsize=8)
-    for axis, title in zip(axes[0], ["test columns", *titles], strict=True):
+
+    for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     return figure
 
@@ -119,26 +133,29 @@ def _test_columns(pair: RegisteredPair) -> Region:
 
 
 def _frame(rows: slice, columns: slice) -> Rectangle:
-    corner, size = (
-        (columns.start, rows.start),
-        (columns.stop - columns.start, rows.stop - rows.start),
-    )
-    return Rectangle(corner, *size, fill=False, edgecolor=HIGHLIGHT, linewidth=1.5)
+    width, height = columns.stop - columns.start, rows.stop - rows.start
+    corner = columns.start, rows.start
+    return Rectangle(corner, width, height, fill=False, edgecolor=HIGHLIGHT, linewidth=1.5)
 
 
 def _detail(pair: RegisteredPair, region: Region, window: tuple[int, int]) -> Region:
     """The window of a region with most structure, evenly spread: the highest mean of the root of
     HR's gradient.
+
+    Args:
+        pair: the registered pair.
+        region: rows and columns of it.
+        window: height and width of the window, px.
     """
     smooth = gaussian_filter(pair.hr, 2)
     gradient = np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1))
     structure = uniform_filter((np.sqrt(gradient) * pair.mask)[region], window, mode="constant")
-    margin = (window[0] // 2, window[1] // 2)
+
+    # The centres of windows that lie wholly in the region.
+    tall, wide = window
     height, width = structure.shape
-    inner = structure[margin[0] : height - margin[0], margin[1] : width - margin[1]]
+    inner = structure[tall // 2 : height - tall // 2, wide // 2 : width - wide // 2]
     row, column = divmod(int(inner.argmax()), inner.shape[1])
-    row, column = (
-        region[0].start + min(row, height - window[0]),
-        region[1].start + min(column, width - window[1]),
-    )
-    return slice(row, row + window[0]), slice(column, column + window[1])
+    top = region[0].start + min(row, height - tall)
+    left = region[1].start + min(column, width - wide)
+    return slice(top, top + tall), slice(left, left + wide)

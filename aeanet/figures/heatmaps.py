@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from aeanet.figures.style import bare, grey_limits, show_image
 from aeanet.inference.relevance import SHOWN
 
-COLOURMAP = (
-    "inferno"  # its lightness rises evenly, so it can be read in print and by the colour-blind
-)
+# Its lightness rises evenly, so it can be read in print and by the colour-blind.
+COLOURMAP = "inferno"
 
 
 def draw_heatmaps(
@@ -26,7 +25,8 @@ def draw_heatmaps(
         chosen: the references to show. The maps of a column have one colour scale, between the
             percentiles `SHOWN` over all images.
     """
-    width, gap, edge = 1.75, 0.06, 0.25  # inches: a panel, between panels, around them for words
+    # In inches: a panel, between panels, around them for words; below them the colour scales.
+    width, gap, edge = 1.75, 0.06, 0.25
     heights = [*(width * image.shape[0] / image.shape[1] for image in images), 0.08]
     columns = 1 + len(chosen)
     size = columns * (width + gap) + 2 * edge, sum(heights) + len(images) * gap + 2 * edge
@@ -41,13 +41,14 @@ def draw_heatmaps(
     )
     *axes, scales = figure.subplots(len(heights), columns, height_ratios=heights, squeeze=False)
     scales[0].set_axis_off()
+
     for name, image, line in zip(names, images, axes, strict=True):
         show_image(line[0], image, grey_limits(image))
         line[0].set_ylabel(name, fontsize=8)
     axes[0][0].set_title("input", fontsize=9)
-    for reference, scale, *column in zip(
-        chosen, scales[1:], *(line[1:] for line in axes), strict=True
-    ):
+
+    for index, reference in enumerate(chosen, 1):
+        column, scale = [line[index] for line in axes], scales[index]
         shown = [of_image[reference] for of_image in maps]
         low, high = np.percentile(np.concatenate([values.ravel() for values in shown]), SHOWN)
         for values, axis in zip(shown, column, strict=True):

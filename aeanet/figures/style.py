@@ -20,19 +20,21 @@ Drawing = Callable[[], Figure]
 
 
 def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
-    """The file of a figure, "png", or "webp" with a transparent background; `dark` is for a dark
-    page.
+    """The file of a figure.
+
+    Args:
+        draw: makes the figure.
+        kind: "png", or "webp", which has a transparent background.
+        dark: whether it is for a dark page.
     """
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
-    inked = (
-        "text.color",
-        "axes.labelcolor",
-        "axes.edgecolor",
-        "axes.titlecolor",
-        "xtick.color",
-        "ytick.color",
-    )
-    look: Any = dict.fromkeys(inked, ink) | {
+    look: Any = {
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "axes.titlecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
         "font.size": 9,
         "axes.linewidth": 0.8,
         "axes.spines.top": False,
@@ -42,10 +44,13 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
         "legend.frameon": False,
         "text.parse_math": False,  # names of files may hold dollars
     }
+    webp = kind == "webp"
+    compression = {"quality": 88, "method": 4} if webp else None
+
+    # The figure is drawn under these settings, not only written under them.
     buffer = BytesIO()
-    options: dict[str, Any] = {"pil_kwargs": {"quality": 88, "method": 4}} if kind == "webp" else {}
     with rc_context(look):
-        draw().savefig(buffer, format=kind, dpi=DPI, transparent=kind == "webp", **options)
+        draw().savefig(buffer, format=kind, dpi=DPI, transparent=webp, pil_kwargs=compression)
     return buffer.getvalue()
 
 

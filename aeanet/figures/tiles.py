@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,8 +12,13 @@ from aeanet.figures.style import COLOURS
 
 @dataclass(frozen=True)
 class Curve:
-    """A model's mean Δ PSNR (dB) for each tile side (px), of stitched and of exact tiles, and of
-    the whole image.
+    """A model's mean Δ PSNR (dB) for each tile side.
+
+    Attributes:
+        label: of the model.
+        sizes: the tile sides, px.
+        stitched, exact: of tiles that attend to themselves, and of exact tiles.
+        whole: of the whole image.
     """
 
     label: str
@@ -33,30 +39,21 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     sizes = list(curves[0].sizes)
     places = np.arange(len(sizes) + 1)
     marks = {"marker": "o", "markersize": 5}
-    exact_style, stitched_style = (
-        {"ls": "--", "lw": 1, "mfc": "none"} | marks,
-        {"ls": "-", "lw": 1.6} | marks,
-    )
+    exact_style: dict[str, Any] = {"ls": "--", "lw": 1, "mfc": "none"} | marks
+    stitched_style: dict[str, Any] = {"ls": "-", "lw": 1.6} | marks
     for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
         for axis, origin in ((absolute, 0.0), (relative, curve.whole)):
-            axis.plot(
-                places,
-                np.subtract([*curve.exact, curve.whole], origin),
-                color=colour,
-                **exact_style,
-            )
-            axis.plot(
-                places,
-                np.subtract([*curve.stitched, curve.whole], origin),
-                color=colour,
-                **stitched_style,
-            )
+            for values, style in ((curve.exact, exact_style), (curve.stitched, stitched_style)):
+                shown = np.subtract([*values, curve.whole], origin)
+                axis.plot(places, shown, color=colour, **style)
+
+    # The legend names colours and marks apart: empty lines stand for them.
     models = [absolute.plot([], [], color=colour, lw=3)[0] for colour in COLOURS[: len(curves)]]
-    ways = [
-        absolute.plot([], [], color="gray", **style)[0] for style in (stitched_style, exact_style)
-    ]
+    styles = (stitched_style, exact_style)
+    ways = [absolute.plot([], [], color="gray", **style)[0] for style in styles]
     labels = [*(curve.label for curve in curves), "tiles alone, stitched", "exact tiling"]
     figure.legend([*models, *ways], labels, loc="outside right center", fontsize=8)
+
     for axis, title in ((absolute, "Δ PSNR (dB)"), (relative, "tiles minus whole image (dB)")):
         axis.set_xticks(places, [*map(str, sizes), "whole\nimage"])
         axis.set_xlabel("tile side (px)")

@@ -22,10 +22,11 @@ SIZES = ((1, 32, 48), (2, 53, 38), (1, 21, 87))
 TOLERANCE = 1e-5
 """Of the largest difference, relative to the largest number of the result."""
 CONVENTIONS = {
-    "image": "float32 (batch, 1, height, width), grey: 0 is black, 1 is white, the full range of the detector.",
-    "grid": "The image lies on the grid of the result: an LR image is first enlarged by the magnification, bicubically "
-    "(free parameter -0.75, edges repeated), so that the centre of LR pixel x comes to lie at "
-    "magnification * (x + 0.5) - 0.5.",
+    "image": "float32 (batch, 1, height, width), grey: 0 is black, 1 is white, the full range of "
+    "the detector.",
+    "grid": "The image lies on the grid of the result: an LR image is first enlarged by the "
+    "magnification, bicubically (free parameter -0.75, edges repeated), so that the centre of LR "
+    "pixel x comes to lie at magnification * (x + 0.5) - 0.5.",
     "restored": "float32 of the shape of the image; clip it to 0 and 1.",
 }
 
@@ -35,7 +36,7 @@ class ExportError(UserError):
 
 
 def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]:
-    """Write a network as an ONNX model that takes images of every size, and compare the two at the
+    """Write a network as an ONNX model that takes images of every size, if the two agree at the
     sizes of `SIZES`.
 
     The model has the input "image" and the output "restored", (batch, 1, height, width) in float32.
@@ -51,8 +52,10 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
         The largest difference between ONNX Runtime and PyTorch for each size, relative to the
         largest number.
 
-    Raises ExportError for another network, where a package of the extra `export` is missing, or if
-    the two differ by more than `TOLERANCE`; OSError, naming the file.
+    Raises:
+        ExportError: for another network, where a package of the extra `export` is missing, or if
+            the two differ by more than `TOLERANCE`.
+        OSError: naming the file.
     """
     name = model.config["name"]
     if name not in EXPORTABLE:
@@ -67,13 +70,15 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
             raise ExportError(
                 f"the package {error.name} is not installed: pip install 'aeanet[export]'."
             ) from error
+
     with quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         content = _onnx(model.eval())
     differences = {size: _difference(model, content, size) for size in SIZES}
     worst = max(differences.values())
     if not worst <= TOLERANCE:  # also true of NaN
         raise ExportError(
-            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is written."
+            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is "
+            "written."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
@@ -97,6 +102,8 @@ def _onnx(model: Network) -> bytes:
             verbose=False,
         )
     assert exported is not None
+
+    # What a reader must know of the model, and the names of its axes.
     proto = exported.model_proto
     record: dict[str, Any] = {
         "config": model.config,

@@ -1,6 +1,4 @@
-"""The memory that a network needs for an image, and the largest tile that fits into the free
-memory.
-"""
+"""The memory that a network needs, and the largest tile that fits into the free memory."""
 
 import math
 import os
@@ -13,20 +11,22 @@ from torch.distributed import ProcessGroup
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aeanet.inference.precision import Precision, computing_in
-from aeanet.inference.tiling import reach_of
+from aeanet.imaging.precision import Precision, computing_in
+from aeanet.inference.reach import reach_of
 
 PROBE = 128  # side of the image on which the need is measured
-SHARE = (
-    0.6  # of the free memory; the rest is for the workspaces of libraries, and for the image itself
-)
+SHARE = 0.6  # of the free memory; the rest is for the image and the workspaces of libraries
 STEP = 64  # px; sides of tiles are multiples of it
 TILES_EACH = 4  # at least, for each of several processes, so that all have about as many
 
 
 class _Live(TorchDispatchMode):
-    """Within it, counts the bytes of the tensors that exist at the same time; `peak` is the most
-    that ever did.
+    """Within it, the bytes of the tensors that exist are counted.
+
+    Attributes:
+        bytes: of the tensors that exist now.
+        peak: the most that existed at the same time.
+        known: the storages that are counted, by their id.
     """
 
     def __init__(self) -> None:
@@ -58,8 +58,8 @@ class _Live(TorchDispatchMode):
 
 
 def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float:
-    """Peak bytes of the tensors that a network makes, per pixel of its image; measured on a small
-    one.
+    """Peak bytes of the tensors that a network makes, per pixel of its image, measured on a small
+    image.
     """
     parameter = next(model.parameters())
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
@@ -85,28 +85,39 @@ def largest_tile(
     precision: Precision = "float32",
     group: ProcessGroup | None = None,
 ) -> int | None:
-    """Side of the largest tile (px, a multiple of 64) that fits into the free memory; None if the
-    whole image does.
+    """Side of the largest tile (px, a multiple of 64) that fits into the free memory.
 
     It is the same on all processes of `group`: it fits into the memory of each, and leaves tiles
     for each.
 
-    Raises TilingError as `reach_of`; MemoryError if not even the smallest tile fits.
+    Args:
+        model: the network.
+        shape: (H, W) of the result.
+        precision: of the convolutions.
+        group: the processes that share the tiles.
+
+    Returns:
+        The side; None if the whole image fits.
+
+    Raises:
+        TilingError: as `reach_of`.
+        MemoryError: if not even the smallest tile fits.
     """
     device = next(model.parameters()).device
     pixels = int(SHARE * free_bytes(device) / bytes_per_pixel(model, precision))
-    if group is None:
-        if math.prod(shape) <= pixels:
-            return None
-    else:
+    if group is None and math.prod(shape) <= pixels:
+        return None
+    if group is not None:
         if device.type == "cpu":  # which the processes of a machine share
             pixels //= int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))
         least = torch.tensor(pixels, device=device)
         torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN, group=group)
         pixels = int(least)
+
     halo = reach_of(model).halo
     side = (math.isqrt(pixels) - 2 * halo) // STEP * STEP
     if group is not None:
+        # Smaller tiles, so that each process gets several.
         share = math.isqrt(math.prod(shape) // (TILES_EACH * group.size()))
         side = min(side, max(share // STEP, 1) * STEP)
     if side < max(STEP, halo):

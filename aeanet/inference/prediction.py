@@ -1,8 +1,9 @@
 """Restoration of images in memory, at once or in exact tiles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
 from aeanet.errors import UserError
-from aeanet.inference.flips import Flips
-from aeanet.inference.precision import Precision, computing_in
-from aeanet.inference.tiling import TileProgress, run_tiles
-from aeanet.inference.upsampling import upsample
+from aeanet.imaging.flips import Flips
+from aeanet.imaging.precision import Precision, computing_in
+from aeanet.imaging.upsampling import upsample
+from aeanet.inference.tiling import Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
 
@@ -24,57 +25,25 @@ class PredictionError(UserError):
     """An image or a magnification with which nothing can be restored."""
 
 
-def restore(
-    model: Network,
-    image: NDArray,
-    *,
-    tile: int | None = None,
-    halo: int | None = None,
-    exact: bool = True,
-    flips: Flips | None = None,
-    precision: Precision = "float32",
-    group: ProcessGroup | None = None,
-    progress: TileProgress | None = None,
-) -> NDArray:
-    """Run a network on an image that already lies on the grid of the result.
+class RunOptions(TypedDict, total=False):
+    """How a network runs over an image: keyword arguments that all functions here share.
 
-    Args:
-        model: any network, on any device; it is left in evaluation mode.
-        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot
-            that.
-        tile: side of the tiles in px. The result does not depend on it (`tiling.run_tiles`), the
-            memory does. By default the image is taken at once, as in the paper's protocol.
-        halo, exact: as in `tiling.run_tiles`.
-        flips: the result is the mean of those for so many flips of the image, in as many times the
-            time; by default `model.flips`.
-        precision: of the convolutions; bfloat16 halves the memory and costs about three digits.
+    Attributes:
+        tile: side of the tiles in px of the result. The result does not depend on it, the memory
+            does. By default the image is taken at once.
+        flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in as many
+            times the time; by default `model.flips`.
+        precision: of the convolutions: "float32", or "bfloat16", which halves the memory and costs
+            about three digits.
         group: processes that share the tiles; each gets the whole result.
-        progress: told after every tile.
-
-    Returns (H, W) float32, clipped to [0, 1].
-
-    Raises ValueError for any other image, TilingError for a tile that is too small.
+        progress: told (done, total) after every tile.
     """
-    _check_image(image)
-    result = np.zeros(image.shape, np.float32)
 
-    def write(rows: slice, columns: slice, region: NDArray) -> None:
-        result[rows, columns] = region.clip(0, 1)
-
-    with computing_in(precision, next(model.parameters()).device):
-        run_tiles(
-            model,
-            lambda rows, columns: image[rows, columns],
-            write,
-            image.shape,
-            side=tile,
-            halo=halo,
-            exact=exact,
-            flips=model.flips if flips is None else flips,
-            group=group,
-            progress=progress,
-        )
-    return result if group is None else _joined(result, model, group)
+    tile: int | None
+    flips: Flips | None
+    precision: Precision
+    group: ProcessGroup | None
+    progress: TileProgress | None
 
 
 def super_resolve(
@@ -82,11 +51,7 @@ def super_resolve(
     image: NDArray,
     *,
     magnification: float | None = None,
-    tile: int | None = None,
-    flips: Flips | None = None,
-    precision: Precision = "float32",
-    group: ProcessGroup | None = None,
-    progress: TileProgress | None = None,
+    **options: Unpack[RunOptions],
 ) -> NDArray:
     """Upsample a raw LR micrograph bicubically and restore it by a network.
 
@@ -96,30 +61,97 @@ def super_resolve(
             detector's range.
         magnification: result pixels per pixel of `image`; by default that of the pairs the model
             was trained on.
-        tile: side of the tiles in pixels of the result, which does not depend on it; the memory
-            does. By default the image is taken at once.
-        flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in as many
-            times the time; by default `model.flips`.
-        precision: of the convolutions; "bfloat16" halves the memory and costs about three digits.
-        group: processes that share the tiles; each gets the whole result.
-        progress: told (done, total) after every tile.
+        options: any of these.
+            tile: side of the tiles in px of the result. The result does not depend on it, the
+            memory does. By default the image is taken at once.
+            flips: 1, 2 or 4: the result is the mean of those for so many flips of the image, in
+            as many times the time; by default `model.flips`.
+            precision: of the convolutions: "float32", or "bfloat16", which halves the memory and
+            costs about three digits.
+            group: processes that share the tiles; each gets the whole result.
+            progress: told (done, total) after every tile.
 
-    Returns (round(H * magnification), round(W * magnification)) float32 in [0, 1].
+    Returns:
+        (round(H * magnification), round(W * magnification)) float32 in [0, 1].
 
-    Raises ValueError for any other image, PredictionError if the magnification is neither given nor
-    known, TilingError for a tile that is too small, ModelError for an unknown name.
+    Raises:
+        ValueError: for any other image.
+        PredictionError: if the magnification is neither given nor known.
+        TilingError: for a tile that is too small.
+        ModelError: for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
     _check_image(image)
     _check_range(image)
     magnification = known_magnification(model, magnification)
     with at_magnification(model, magnification):
-        return restore(
+        return restore(model, upsample(image, magnification), **options)
+
+
+def restore(
+    model: Network,
+    image: NDArray,
+    *,
+    halo: int | None = None,
+    exact: bool = True,
+    **options: Unpack[RunOptions],
+) -> NDArray:
+    """Run a network on an image that already lies on the grid of the result.
+
+    Args:
+        model: any network, on any device; it is left in evaluation mode.
+        image: (H, W) floating point, intensities in [0, 1]; bicubic interpolation may overshoot
+            that.
+        halo: px around each tile, as in `tiling.run_tiles`.
+        exact: whether tiles attend to the whole image, as in `tiling.run_tiles`.
+        options: of `RunOptions`. Without a tile the image is taken at once, as in the paper's
+            protocol.
+
+    Returns:
+        (H, W) float32, clipped to [0, 1].
+
+    Raises:
+        ValueError: for any other image.
+        TilingError: for a tile that is too small.
+    """
+    _check_image(image)
+    result = np.zeros(image.shape, np.float32)
+
+    def write(rows: slice, columns: slice, region: NDArray) -> None:
+        result[rows, columns] = region.clip(0, 1)
+
+    run_network(
+        model, lambda *region: image[region], write, image.shape, halo=halo, exact=exact, **options
+    )
+    group = options.get("group")
+    return result if group is None else _joined(result, model, group)
+
+
+def run_network(
+    model: Network,
+    read: Read,
+    write: Write,
+    shape: Sequence[int],
+    *,
+    halo: int | None = None,
+    exact: bool = True,
+    tile: int | None = None,
+    flips: Flips | None = None,
+    precision: Precision = "float32",
+    group: ProcessGroup | None = None,
+    progress: TileProgress | None = None,
+) -> None:
+    """`tiling.run_tiles` with the flips of the model and in a given precision."""
+    with computing_in(precision, next(model.parameters()).device):
+        run_tiles(
             model,
-            upsample(image, magnification),
-            tile=tile,
-            flips=flips,
-            precision=precision,
+            read,
+            write,
+            shape,
+            side=tile,
+            halo=halo,
+            exact=exact,
+            flips=model.flips if flips is None else flips,
             group=group,
             progress=progress,
         )
@@ -136,8 +168,10 @@ def at_magnification(model: Network, magnification: float) -> Iterator[None]:
 
 
 def known_magnification(model: Network, given: float | None) -> float:
-    """The magnification given, else the model's. Raises PredictionError if there is neither, or it
-    is out of range.
+    """The magnification given, else the model's.
+
+    Raises:
+        PredictionError: if there is neither, or it is out of range.
     """
     magnification = model.magnification if given is None else given
     if magnification is None:
@@ -163,7 +197,7 @@ def compile_parts(model: nn.Module) -> None:
             part.compile(dynamic=True)
 
 
-def _joined(result: NDArray, model: nn.Module, group: "ProcessGroup") -> NDArray:
+def _joined(result: NDArray, model: nn.Module, group: ProcessGroup) -> NDArray:
     """The sum over the processes, each of which has zeros in the tiles of the others."""
     device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
     total = torch.from_numpy(result).to(device)
@@ -183,5 +217,6 @@ def _check_range(image: NDArray) -> None:
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
         raise ValueError(
-            f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the detector."
+            f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the "
+            "detector."
         )

@@ -1,5 +1,5 @@
-"""The relevance q(x) . k(R) of the shared references at each position of an image, the paper's Fig.
-5.
+"""The relevance q(x) . k(R) of the shared references at each position of an image (the paper's
+Fig. 5).
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,26 @@ def check_references(model: Network) -> aea.AugmentedAttention:
     block = getattr(model, "bottom", None)
     if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(
-            f"the model {model.config['name']!r} has no shared references, so there is no relevance to show: "
-            "take a model 'aeanet' with references, as aeanet train makes without --from."
+            f"the model {model.config['name']!r} has no shared references, so there is no "
+            "relevance to show: take a model 'aeanet' with references, as aeanet train makes "
+            "without --from."
         )
     return block
 
 
 def relevance_maps(model: Network, image: NDArray) -> NDArray[np.float32]:
-    """The relevance of R references in an image (H, W) as `prediction.restore` takes it: (R, ceil(H
-    / 4), ceil(W / 4)).
+    """The relevance of R references in an image.
 
-    Each position of the attention at the bottom of the network stands for 4 x 4 pixels.
-    Raises RelevanceError if the model has no references.
+    Args:
+        model: a network with references.
+        image: (H, W) as `prediction.restore` takes it.
+
+    Returns:
+        (R, ceil(H / 4), ceil(W / 4)): each position of the attention at the bottom of the network
+        stands for 4 x 4 pixels.
+
+    Raises:
+        RelevanceError: if the model has no references.
     """
     block = check_references(model)
     found: list[torch.Tensor] = []
@@ -63,11 +71,11 @@ def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
         number: of references, at most R; fewer are returned if all others are combinations of
             these.
     """
-    flat = np.concatenate(
-        [of_image.reshape(len(of_image), -1) for of_image in maps], axis=1
-    ).astype(np.float64)
+    flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1)
+    flat = flat.astype(np.float64)
     flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))
-    left = np.atleast_2d(np.cov(flat))
+
+    left = np.atleast_2d(np.cov(flat))  # the covariance that is not explained yet
     variances = left.diagonal().copy()
     varied = variances > 1e-9 * variances.max()
     chosen: list[int] = []

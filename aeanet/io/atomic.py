@@ -18,7 +18,9 @@ class FolderError(UserError):
 
 def make_folder(folder: Path) -> None:
     """Make a folder and try to write into it, so that a run does not fail after hours of work.
-    Raises FolderError.
+
+    Raises:
+        FolderError: if that fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,10 +35,11 @@ def make_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there. An earlier file survives a full disk or a
-    killed process.
+    """Write a file beside its place, then move it there. What was there before survives a full disk
+    or a killed process.
 
-    Raises OSError, naming the file.
+    Raises:
+        OSError: naming the file.
     """
     temporary: Path | None = None
     try:
@@ -47,6 +50,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
         temporary.chmod(0o644)  # a temporary file is private to its owner
         os.replace(temporary, path)
     except OSError as error:

@@ -1,5 +1,6 @@
 """The size of a pixel: read from the tags of TIFF files, written as OME metadata."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -61,15 +62,12 @@ class PixelSize:
             return None
         if unit == "m":
             unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
-            x, y = (
-                float(f"{side / _METRES[unit]:.12g}") for side in (x, y)
-            )  # 1.6, not 1.5999999999999999
+            # 1.6, not 1.5999999999999999
+            x, y = (float(f"{side / _METRES[unit]:.12g}") for side in (x, y))
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
-        """The size of the pixels of an image that has `magnification` times as many along each
-        side.
-        """
+        """The size of the pixels of an image with `magnification` times as many along each side."""
         return PixelSize(self.x / magnification, self.y / magnification, self.unit)
 
     def __str__(self) -> str:
@@ -122,20 +120,22 @@ def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
     damaged metadata.
     """
     for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
-        try:
-            found = read(file)
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-            ElementTree.ParseError,
-        ):
-            continue
-        if found is not None:
-            return found
+        # The metadata of another maker are None, which has no entries: a TypeError.
+        with suppress(*_DAMAGED):
+            if found := read(file):
+                return found
     return None
+
+
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ElementTree.ParseError,
+)
+"""What metadata raise that are not as their maker writes them."""
 
 
 def specimen_rows(file: tifffile.TiffFile) -> int | None:
@@ -151,31 +151,20 @@ def specimen_rows(file: tifffile.TiffFile) -> int | None:
     return rows if columns == page.imagewidth and 0 < rows <= page.imagelength else None
 
 
-def _ome(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.ome_metadata:
-        return None
-    pixels = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
-    if pixels is None or pixels.get("PhysicalSizeXUnit", "µm") != pixels.get(
-        "PhysicalSizeYUnit", "µm"
-    ):
-        return None
-    width, unit = (
-        pixels.get("PhysicalSizeX"),
-        pixels.get("PhysicalSizeXUnit", "µm"),
-    )  # µm is the schema's default
-    return PixelSize.of(width, pixels.get("PhysicalSizeY", width), unit)
+def _ome(file: Any) -> PixelSize | None:
+    pixels: Any = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
+    units = {pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"}  # µm by the schema
+    width = pixels.get("PhysicalSizeX")
+    height = pixels.get("PhysicalSizeY", width)
+    return PixelSize.of(width, height, units.pop()) if len(units) == 1 else None
 
 
-def _fei(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.fei_metadata:
-        return None
+def _fei(file: Any) -> PixelSize | None:
     scan = file.fei_metadata["Scan"]
     return PixelSize.of(scan["PixelWidth"], scan["PixelHeight"], "m")
 
 
-def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.sem_metadata:
-        return None
+def _zeiss(file: Any) -> PixelSize | None:
     # `ap_pixel_size` belongs to the live image on the screen, `ap_image_pixel_size` to the image in
     # the file. Where older software left the latter out, the fourth unnamed number is the metres
     # per pixel of a screen 1024 px wide.
@@ -186,24 +175,19 @@ def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
     return PixelSize.of(side, side, unit)
 
 
-def _tvips(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.tvips_metadata:
-        return None
+def _tvips(file: Any) -> PixelSize | None:
     return PixelSize.of(file.tvips_metadata["PixelSizeX"], file.tvips_metadata["PixelSizeY"], "nm")
 
 
-def _digital_micrograph(file: tifffile.TiffFile) -> PixelSize | None:
+def _digital_micrograph(file: Any) -> PixelSize | None:
     tags = file.pages.first.tags
     unit, width, height = (tags.valueof(code) for code in (65003, 65009, 65010))
     return PixelSize.of(width, height, unit)
 
 
-def _imagej(file: tifffile.TiffFile) -> PixelSize | None:
-    if not file.imagej_metadata:
-        return None
+def _imagej(file: Any) -> PixelSize | None:
+    unit = file.imagej_metadata["unit"]
     tags = file.pages.first.tags
-    (x, per_x), (y, per_y) = (
-        tags["XResolution"].value,
-        tags["YResolution"].value,
-    )  # pixels per unit, as fractions
-    return PixelSize.of(per_x / x, per_y / y, file.imagej_metadata["unit"])
+    x, per_x = tags["XResolution"].value  # pixels per unit, as a fraction
+    y, per_y = tags["YResolution"].value
+    return PixelSize.of(per_x / x, per_y / y, unit)

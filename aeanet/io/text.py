@@ -10,10 +10,8 @@ from typing import Any
 from aeanet.errors import UserError
 from aeanet.io.atomic import write_atomically
 
-_NOT_SHOWN = (
-    "Cc",
-    "Cs",
-)  # control characters, and halves of characters: what Python makes of names that are no UTF-8
+# Control characters, and halves of characters: what Python makes of names that are no UTF-8.
+_NOT_SHOWN = ("Cc", "Cs")
 
 
 class RecordError(UserError):

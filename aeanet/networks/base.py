@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aeanet.inference.flips import Flips
+from aeanet.imaging.flips import Flips
 
 MAGNIFICATIONS = (0.9, 16.0)  # of a model, or asked for: from the least at which pairs register on
 
@@ -19,7 +19,7 @@ class Network(nn.Module):
         magnification: HR pixels per LR pixel in the pairs that the network was trained on; None if
             it is not known.
         flips: of an image, whose results are averaged unless one asks otherwise
-            (`inference.flips.Flips`).
+            (`imaging.flips.Flips`).
     """
 
     magnification: float | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
 from aeanet.io.atomic import write_atomically
@@ -26,6 +26,20 @@ from aeanet.reproduce.tables import build_tables
 from aeanet.scoring.confidence import EXPLANATION, Estimate
 from aeanet.scoring.evaluation import improvement
 
+LISTS = 2  # tables at the end: the pairs and the trainings
+INTRODUCTION = (
+    "The tables and figures of Xie, Ding & Ji, “Augmented Equivariant Attention Networks for "
+    "Electron Microscopy Image Super-Resolution” (arXiv:2011.03633), trained and measured anew on "
+    "these images by aeanet reproduce."
+)
+PROTOCOL = (
+    "Protocol: each network sees the left three quarters of an image in training; it then restores "
+    "the whole image, and PSNR and SSIM are taken on the right quarter, in three subimages, "
+    "clipped and not rounded, over the pixels where LR and HR overlap. All numbers are "
+    "improvements over the registered LR enlarged by bicubic interpolation. ± is half of the "
+    f"{EXPLANATION}. The paper's numbers are of other images, and are given for orientation."
+)
+
 
 @dataclass(frozen=True)
 class PageFigure:
@@ -37,58 +51,72 @@ class PageFigure:
     draw: Drawing
 
     def address(self, *, dark: bool) -> str:
-        return data_address("image/webp", render(self.draw, "webp", dark=dark))
+        return data_address(render(self.draw, "webp", dark=dark), "image/webp")
 
 
-def data_address(kind: str, content: bytes) -> str:
+def data_address(content: bytes | str, kind: str) -> str:
     """An address that contains the content itself, so that the page needs no other file."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    data = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def write_report(study: Study, results: Results, folder: Path) -> Path:
-    """Write index.html, report.md, results.json, tables/*.csv and figures/*.png; returns the page.
-    Raises OSError.
+    """Write index.html, report.md, results.json, tables/*.csv and figures/*.png.
+
+    Returns:
+        The page, index.html.
+
+    Raises:
+        OSError: if a file cannot be written.
     """
     tables, figures = build_tables(study, results), list(_figures(results))
     facts = _facts(study)
-    environment = Environment(
-        loader=PackageLoader("aeanet.reproduce", "."),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_address"] = lambda text, kind: data_address(kind, text.encode())
-    content = {
-        "findings": _findings(study, results),
-        "facts": facts,
-        "refused": study.refused,
-        "failed": results.failed,
-        "tables": tables,
-        "figures": figures,
-        "interval": EXPLANATION,
-    }
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for figure in figures:
         write_atomically(folder / "figures" / f"{figure.key}.png", render(figure.draw))
     for table in tables:
         write_atomically(folder / "tables" / f"{table.key}.csv", table.csv().encode())
-    record = _record(study, results, tables) | {"facts": facts}
-    write_json(folder / RECORD, record)
-    for template, name in (("report.md.j2", "report.md"), ("page.html.j2", PAGE)):
-        write_atomically(folder / name, environment.get_template(template).render(content).encode())
+    write_json(folder / RECORD, _record(study, results, tables) | {"facts": facts})
+
+    refused = [("left out", f"pair {name}: {reason}") for name, reason in study.refused.items()]
+    failed = [("failed", f"{label}: {reason}") for label, reason in results.failed.items()]
+    content = {
+        "findings": _findings(study, results),
+        "facts": [*facts.items(), *refused, *failed],
+        "introduction": INTRODUCTION,
+        "protocol": PROTOCOL,
+        "parts": [*tables[:-LISTS], *figures, *tables[-LISTS:]],
+    }
+    markdown = _written("markdown.j2", content, escape=False)
+    write_atomically(folder / "report.md", markdown.encode())
+    write_atomically(folder / PAGE, _written("html.j2", content, escape=True).encode())
     return folder / PAGE
 
 
+def _written(form: str, content: dict[str, Any], *, escape: bool) -> str:
+    """The report in one form. `report.j2` describes it once, and calls the macros of the form."""
+    environment = Environment(
+        loader=PackageLoader("aeanet.reproduce", "."),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_address"] = data_address
+    macros = environment.get_template(form).module
+    return environment.get_template("report.j2").render(content, form=macros)
+
+
 def _figures(results: Results) -> Iterable[PageFigure]:
+    """The figures of the sections that the study has."""
     if results.crops:
         yield PageFigure(
             "fig4",
             "Fig. 4: test crops side by side",
-            "The pairs are evenly spaced by name, not chosen by result. Left: the test columns of HR, not used in "
-            "training. The crop of them with most structure follows: as LR, as each pooled network restores it, and as "
-            "HR. PSNR is that of the crop.",
+            "The pairs are evenly spaced by name, not chosen by result. Left: the test columns of "
+            "HR, not used in training. The crop of them with most structure follows: as LR, as "
+            "each pooled network restores it, and as HR. PSNR is that of the crop.",
             partial(draw_crops, results.crops),
         )
     if results.relevance:
@@ -96,19 +124,20 @@ def _figures(results: Results) -> Iterable[PageFigure]:
         yield PageFigure(
             "fig5",
             "Fig. 5: what the shared references look for",
-            "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter is more relevant, "
-            "and a column has one scale. The references shown are those that differ most: the first has the "
-            "largest variance over these images, each further one the largest share of its variance that those before "
-            "it do not explain linearly.",
+            "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter "
+            "is more relevant, and a column has one scale. The references shown are those that "
+            "differ most: the first has the largest variance over these images, each further one "
+            "the largest share of its variance that those before it do not explain linearly.",
             partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
         )
     if results.curves:
         yield PageFigure(
             "fig6",
             "Fig. 6: quality against tile size",
-            "Mean Δ PSNR on the test columns. Stitched tiles, with a margin of 32 px, each attend to themselves alone "
-            "and miss the rest of the image; that costs the paper's networks up to 0.8 dB at 128 px. Exact tiles first "
-            "sum the key statistics of attention over all tiles, and give the result of the whole image at any size.",
+            "Mean Δ PSNR on the test columns. Stitched tiles, with a margin of 32 px, each attend "
+            "to themselves alone and miss the rest of the image; that costs the paper's networks "
+            "up to 0.8 dB at 128 px. Exact tiles first sum the key statistics of attention over "
+            "all tiles, and give the result of the whole image at any size.",
             partial(draw_curves, results.curves),
         )
 
@@ -116,63 +145,71 @@ def _figures(results: Results) -> Iterable[PageFigure]:
 def _facts(study: Study) -> dict[str, str]:
     recipe = study.recipe
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
+    device = f"CPU, {torch.get_num_threads()} thread(s)"
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+
     share = recipe.steps / PAPER_STEPS
+    budget = f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"
+    if any(issubclass(network_class(one.name), Library) for one in study.table1):
+        budget += "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
+
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
-    by_example = any(issubclass(network_class(one.name), Library) for one in study.table1)
-    none = "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
-    residual = (
-        "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
+    training = (
+        f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, "
+        f"{schedule}"
     )
+    if study.residual:
+        training += (
+            "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
+        )
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
-        "budget": f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"
-        + none * by_example,
-        "recipe": f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, {schedule}"
-        + residual * study.residual,
+        "budget": budget,
+        "recipe": training,
         "seeds": str(study.seeds),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} thread(s)",
-        "versions": f"aeanet {version('aeanet')}, torch {torch.__version__}, Python {platform.python_version()}",
+        "device": device,
+        "versions": f"aeanet {version('aeanet')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
     }
 
 
 def _findings(study: Study, results: Results) -> list[str]:
     """What the tables show, in sentences."""
-    pooled = [
-        (one, gain)
-        for one in study.table1
-        if (
-            gain := improvement(
-                results.evaluations.get(("pooled", one.key), []), samples=study.samples
-            )
-        )
-    ]
     found = []
-    if pooled:
-        best, gain = max(pooled, key=lambda item: item[1].mean)
+    gains: dict[str, Estimate] = {}
+    for one in study.table1:
+        scored = results.evaluations.get(("pooled", one.key), [])
+        if gain := improvement(scored, samples=study.samples):
+            gains[one.key] = gain
+    titles = {one.key: one.title for one in study.table1}
+    if gains:
+        best = max(gains, key=lambda key: gains[key].mean)
         found.append(
-            f"Of the methods, trained on all pairs, {best.title} gains most: {gain.text(2)} dB PSNR over bicubic "
-            "interpolation."
+            f"Of the methods, trained on all pairs, {titles[best]} gains most: "
+            f"{gains[best].text(2)} dB PSNR over bicubic interpolation."
         )
+
     ours = results.evaluations.get(("pooled", AEANET.key))
-    for one, _ in pooled:
-        if ours and one.key != AEANET.key:
-            theirs = results.evaluations["pooled", one.key]
+    for key in gains:
+        if ours and key != AEANET.key:
+            theirs = results.evaluations["pooled", key]
             difference = improvement(ours, against=theirs, samples=study.samples)
             if difference:
-                found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
+                verdict = _verdict(difference)
+                found.append(f"AEANet against {titles[key]}, pair by pair: {verdict}")
+
     if study.recipe.steps < PAPER_STEPS:
         found.append(
-            f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these numbers do not show "
-            "what the methods reach when fully trained."
+            f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these "
+            "numbers do not show what the methods reach when fully trained."
         )
     if study.seeds == 1:
         found.append(
-            "Each network was trained with one seed. Two trainings by the paper's authors that differed only in the "
-            "seed were 0.08 dB apart, and short trainings differ more. The intervals are over pairs alone, so they do "
-            "not settle small differences."
+            "Each network was trained with one seed. Two trainings by the paper's authors that "
+            "differed only in the seed were 0.08 dB apart, and short trainings differ more. The "
+            "intervals are over pairs alone, so they do not settle small differences."
         )
     return found
 
@@ -181,8 +218,8 @@ def _verdict(difference: Estimate) -> str:
     if difference.interval is None:
         return f"{difference.text(2)} dB, from too few samples for an interval."
     low, high = difference.interval
-    sure = low > 0 or high < 0
-    return f"{difference.text(2)} dB, which the variation between pairs {'does not explain' if sure else 'may explain'}."
+    explains = "does not explain" if low > 0 or high < 0 else "may explain"
+    return f"{difference.text(2)} dB, which the variation between pairs {explains}."
 
 
 def _record(study: Study, results: Results, tables: list[Table]) -> dict[str, Any]:

@@ -81,20 +81,29 @@ def recipe_for(budget: float) -> Recipe:
     """The recipe for a share of the paper's 120,000 steps: the paper's from 1 on, below 1 the short
     one.
 
-    Raises ReproduceError if the share is less than one step.
+    Raises:
+        ReproduceError: if the share is less than one step.
     """
     steps = round(PAPER_STEPS * budget) if math.isfinite(budget) else 0
     if steps < 1:
         raise ReproduceError(
-            f"the budget {budget:g} of {PAPER_STEPS:,} steps is no step at all: wanted 0.0001 or more."
+            f"the budget {budget:g} of {PAPER_STEPS:,} steps is no step at all: wanted 0.0001 or "
+            "more."
         )
     return Recipe(steps=steps) if budget >= 1 else Recipe.short(steps=steps)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training and its scoring, with the names of the pairs to train on (left columns) and to
-    score (right).
+    """One training and its scoring.
+
+    Attributes:
+        strategy: how its pairs were chosen.
+        method: the network.
+        seed: of the training.
+        train_on: names of the pairs on whose left columns it is trained.
+        score_on: names of the pairs whose right columns are scored.
+        part: the pair or the part of the samples that it is about; "" for all pairs.
     """
 
     strategy: Strategy
@@ -107,9 +116,8 @@ class Experiment:
     @property
     def key(self) -> str:
         """The experiment's folder in the report."""
-        return "/".join(
-            filter(None, (self.strategy, self.method.key, self.part, f"seed{self.seed}"))
-        )
+        part = f"{self.part}/" if self.part else ""
+        return f"{self.strategy}/{self.method.key}/{part}seed{self.seed}"
 
     @property
     def label(self) -> str:
@@ -118,9 +126,8 @@ class Experiment:
             "self": f"on {self.part} alone",
             "unseen": f"leaving out {self.part}",
         }
-        return f"{self.method.title} {about[self.strategy]}" + (
-            f", seed {self.seed}" if self.seed else ""
-        )
+        seed = f", seed {self.seed}" if self.seed else ""
+        return f"{self.method.title} {about[self.strategy]}{seed}"
 
 
 @dataclass(frozen=True)
@@ -133,14 +140,17 @@ class Study:
         methods: of Table 1, names in `registry.NETWORKS`.
         sections: some of `SECTIONS`.
         seeds: the number of trainings of each kind, with seeds 0, 1, ...
-        self_pairs: the number of pairs, evenly spaced by name, that get a network of their own;
-            None for all.
+        self_pairs: the number of pairs, evenly spaced by name, each of which a network is trained
+            on alone; None for all.
         folds: the number of parts into which the samples are split for "unseen"; at most one per
             sample.
         samples: pair name -> its sample, for samples that several pairs show.
         refused: name -> reason, for pairs that cannot be used.
         residual: whether the networks of the U-Net family learn what to add to the image
             (`unet.UShape`).
+
+    Raises:
+        ReproduceError: for an unknown section, or if no method is named.
     """
 
     pairs: Mapping[str, RegisteredPair]
@@ -203,21 +213,24 @@ class Study:
                 experiment = Experiment(strategy, method, seed, train_on, score_on, part)
                 wanted.setdefault(experiment.key, experiment)
 
-        for section, methods in {
+        pooled: dict[str, Sequence[Method]] = {
             "table1": self.table1,
             "unseen": self.table1,
             "fig4": self.table1,
             "table2": ABLATION,
             "fig5": [AEANET],
             "fig6": TILED,
-        }.items():
+        }
+        for section, methods in pooled.items():
             for one in methods if section in self.sections else ():
                 add("pooled", one, everything, everything)
+
         if "unseen" in self.sections:
             for part, held_out in enumerate(self.parts):
                 rest = tuple(name for name in everything if name not in held_out)
                 for one in self.table1:
                     add("unseen", one, rest, tuple(held_out), f"part{part + 1}")
+
         if "table1" in self.sections:
             for one in self.table1:
                 for name in self.self_names:

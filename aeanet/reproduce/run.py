@@ -1,6 +1,4 @@
-"""The experiments of a study: they are trained and scored, unless an earlier run has done that in
-the same folder.
-"""
+"""The experiments of a study: they are trained and scored, unless the folder holds their results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -39,7 +37,8 @@ SHOWN_CROPS = 4
 SHOWN_IMAGES = 3
 SHOWN_REFERENCES = 4
 TILE_SIZES = (128, 256, 384, 512)  # px
-MARGIN = 32  # px of a stitched tile that are thrown away on each side; the network's convolutions reach about 22
+# Of a stitched tile, px that are thrown away on each side; the network's convolutions reach 22.
+MARGIN = 32
 Show = Callable[[str, float], None]
 
 
@@ -73,28 +72,34 @@ class Results:
 
 
 def replaced_files(study: Study, folder: Path) -> list[Path]:
-    """What `run_study` and `write_report` would replace though it is not of this study.
-
-    These are results of experiments with other settings or data, and a page where there is no
-    report.
+    """What `run_study` and `write_report` would replace though it does not belong to this study:
+    results of experiments with other settings or data, and a page where there is no report.
     """
-    store = Store(folder)
-    kept = [
-        (store.folder(e.key) / RESULT_FILE, store.recall(e.key, _settings(study, e)))
-        for e in study.experiments
-    ]
-    others = [file for file, result in kept if result is None and file.exists()]
-    page = folder / PAGE
-    return others + ([page] if page.exists() and not (folder / RECORD).exists() else [])
+    store, others = Store(folder), []
+    for experiment in study.experiments:
+        file = store.folder(experiment.key) / RESULT_FILE
+        if file.exists() and store.recall(experiment.key, _settings(study, experiment)) is None:
+            others.append(file)
+    if (folder / PAGE).exists() and not (folder / RECORD).exists():
+        others.append(folder / PAGE)
+    return others
 
 
 def run_study(study: Study, folder: Path, show: Show) -> Results:
     """Train and score all experiments of a study that its folder does not hold yet.
 
-    `show(label, share)` is called with what is being done, and the share of it that is done. An
-    experiment that fails for a reason that the user can mend is noted in `failed`, and the others
-    go on. Raises ReproduceError if all fail, OSError if the folder cannot be written,
-    KeyboardInterrupt on Ctrl-C. Complete experiments are kept.
+    An experiment that fails for a reason that the user can mend is noted in `failed`, and the
+    others go on. Complete experiments are kept, whatever ends the run.
+
+    Args:
+        study: what to do.
+        folder: of the report.
+        show: called with what is being done, and the share of it that is done, 0 to 1.
+
+    Raises:
+        ReproduceError: if all experiments fail.
+        OSError: if the folder cannot be written.
+        KeyboardInterrupt: on Ctrl-C.
     """
     results, store = Results(), Store(folder)
     scored: list[tuple[Experiment, Evaluation]] = []
@@ -113,15 +118,15 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
             continue
         results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
         scored.append((experiment, Evaluation.from_record(result["evaluation"])))
+
     if not scored:
         label, reason = next(iter(results.failed.items()))
         raise ReproduceError(f"No experiment could be done; {label}: {reason}")
     results.evaluations = _collect(scored)
-    networks = (
-        _pooled_networks(study, store, results)
-        if {"fig4", "fig5", "fig6"} & {*study.sections}
-        else {}
-    )
+
+    # The figures, from the networks of all pairs.
+    with_figures = {"fig4", "fig5", "fig6"} & {*study.sections}
+    networks = _pooled_networks(study, store, results) if with_figures else {}
     if "fig4" in study.sections:
         show("Restoring test crops", 1.0)
         results.crops = _crops(study, networks)
@@ -140,14 +145,15 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     kept = store.recall(experiment.key, settings)
     if kept is not None and (store.folder(experiment.key) / MODEL_FILE).is_file():
         return kept
+
     folder = store.prepare(experiment.key)
     trained = _train(study, experiment, folder, show)
     if trained.interrupted:
         raise KeyboardInterrupt
     show(f"{experiment.label}, scoring", 0.95)
-    evaluation = evaluate(
-        to_device(trained.model), [study.pairs[name] for name in experiment.score_on]
-    )
+    pairs = [study.pairs[name] for name in experiment.score_on]
+    evaluation = evaluate(to_device(trained.model), pairs)
+
     result = {
         "training": {
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -163,17 +169,15 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
 
 
 def _train(study: Study, experiment: Experiment, folder: Path, show: Show) -> TrainingResult:
-    """Train in a run folder. A training that was stopped goes on from its checkpoint, if that is of
-    this experiment.
+    """Train in a run folder. A training that was stopped goes on from its checkpoint, if that
+    belongs to this experiment.
     """
     recipe = replace(study.recipe, seed=experiment.seed)
     data = PairSet([study.pairs[name] for name in experiment.train_on], {})
 
     def on_step(now: TrainingProgress) -> None:
-        show(
-            f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}",
-            0.95 * now.used,
-        )
+        label = f"{experiment.label}, step {now.step:,} of {recipe.steps:,}, loss {now.loss:.4f}"
+        show(label, 0.95 * now.used)
 
     def go(*, resume: bool) -> TrainingResult:
         with open_run(folder, resume=resume, overwrite=True) as run:
@@ -256,26 +260,23 @@ def _curves(
     pairs = list(study.pairs.values())
     sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
     found = []
+    experiments = {(e.strategy, e.method.key, e.seed): e for e in study.experiments}
     for method in TILED:
         if method.key not in networks or not sizes:
             continue
-        wanted = ("pooled", method.key, 0)
-        experiment = next(
-            e for e in study.experiments if (e.strategy, e.method.key, e.seed) == wanted
-        )
+        experiment = experiments["pooled", method.key, 0]
+
         key = f"tiles/{method.key}"
         settings = _settings(study, experiment) | {"sizes": sizes, "halo": MARGIN}
         kept = store.recall(key, settings)
         if kept is None:
             store.prepare(key)
-            kept = _tiled(
-                networks[method.key], pairs, sizes, partial(show, f"{method.title}, tiles")
-            )
+            told = partial(show, f"{method.title}, tiles")
+            kept = _tiled(networks[method.key], pairs, sizes, told)
             store.keep(key, settings, kept)
-        (whole, *_) = results.evaluations["pooled", method.key]
-        found.append(
-            Curve(method.title, sizes, kept["stitched"], kept["exact"], whole.mean.delta_psnr)
-        )
+
+        whole = results.evaluations["pooled", method.key][0].mean.delta_psnr
+        found.append(Curve(method.title, sizes, kept["stitched"], kept["exact"], whole))
     return found
 
 
@@ -285,8 +286,8 @@ def _tiled(
     sizes: Sequence[int],
     show: Callable[[float], None],
 ) -> dict[str, list[float]]:
-    """Mean Δ PSNR (dB) for each tile size by both ways; an exact tile has its halo besides its
-    `size` px.
+    """Mean Δ PSNR (dB) for each tile size, of stitched and of exact tiles; an exact tile has its
+    halo besides its `size` px.
     """
     found: dict[str, list[float]] = {"stitched": [], "exact": []}
     for done, size in enumerate(sizes):

@@ -35,22 +35,15 @@ class Table:
 
     def shown(self) -> list[list[tuple[str, bool]]]:
         """Each cell's text, and whether it is the best of its column."""
-        tops = [
-            max(
-                (cell.mean for row in self.rows if isinstance(cell := row[i], Estimate)),
-                default=None,
-            )
-            if column.best
-            else None
-            for i, column in enumerate(self.columns)
-        ]
-        return [
-            [
-                (self._text(cell, column), isinstance(cell, Estimate) and cell.mean == top)
-                for cell, column, top in zip(row, self.columns, tops, strict=True)
-            ]
-            for row in self.rows
-        ]
+        lines: list[list[tuple[str, bool]]] = [[] for _ in self.rows]
+        for index, column in enumerate(self.columns):
+            cells = [row[index] for row in self.rows]
+            means = [cell.mean for cell in cells if isinstance(cell, Estimate)]
+            best = max(means, default=None) if column.best else None
+            for line, cell in zip(lines, cells, strict=True):
+                is_best = isinstance(cell, Estimate) and cell.mean == best
+                line.append((self._text(cell, column), is_best))
+        return lines
 
     def markdown(self) -> str:
         lines = [
@@ -58,9 +51,8 @@ class Table:
             ["---"] + ["---:"] * (len(self.columns) - 1),
         ]
         lines += [[f"**{text}**" if best else text for text, best in row] for row in self.shown()]
-        return "\n".join(
-            f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
-        )
+        escaped = [[text.replace("|", r"\|") for text in line] for line in lines]
+        return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
     def csv(self) -> str:
         """In full precision. An estimate has three columns: its mean and the two ends of its 95 %
@@ -70,11 +62,9 @@ class Table:
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]
             wide = any(isinstance(cell, Estimate) for cell in cells)
-            lines[0] += (
-                [column.title, f"{column.title} low", f"{column.title} high"]
-                if wide
-                else [column.title]
-            )
+            lines[0].append(column.title)
+            if wide:
+                lines[0] += [f"{column.title} low", f"{column.title} high"]
             for line, cell in zip(lines[1:], cells, strict=True):
                 line += _numbers(cell) if wide else [cell]
         buffer = io.StringIO()
@@ -83,28 +73,23 @@ class Table:
 
     def record(self) -> dict[str, Any]:
         """Plain data; an estimate is {"mean", "interval"}."""
-        rows = [
-            [
-                {
-                    "mean": round(cell.mean, 5),
-                    "interval": cell.interval and [round(end, 5) for end in cell.interval],
-                }
-                if isinstance(cell, Estimate)
-                else cell
-                for cell in row
-            ]
-            for row in self.rows
-        ]
         return {
             "title": self.title,
             "columns": [column.title for column in self.columns],
-            "rows": rows,
+            "rows": [[_plain(cell) for cell in row] for row in self.rows],
         }
 
     def _text(self, cell: Cell, column: Column) -> str:
         if isinstance(cell, Estimate):
             return cell.text(column.digits)
         return "–" if cell is None else cell
+
+
+def _plain(cell: Cell) -> Any:
+    if not isinstance(cell, Estimate):
+        return cell
+    interval = cell.interval and [round(end, 5) for end in cell.interval]
+    return {"mean": round(cell.mean, 5), "interval": interval}
 
 
 def _numbers(cell: Cell) -> list[float | str | None]:

@@ -82,11 +82,9 @@ class _Estimates:
     def difference(self, a: tuple[Strategy, Method], b: tuple[Strategy, Method]) -> Estimate | None:
         """Mean of Δ PSNR of a minus that of b, pair by pair; None for a method against itself."""
         ours, others = self.of(*a), self.of(*b)
-        return (
-            improvement(ours, against=others, samples=self.study.samples)
-            if a != b and ours and others
-            else None
-        )
+        if a == b or not ours or not others:
+            return None
+        return improvement(ours, against=others, samples=self.study.samples)
 
 
 def _by_method(
@@ -99,6 +97,7 @@ def _by_method(
 
 def _table1_left(estimates: _Estimates) -> Table:
     study = estimates.study
+    # Pooled is one network for all pairs, self one for each pair.
     columns: Columns = [
         (Column("method"), lambda one: one.title),
         (Column("pooled Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
@@ -116,10 +115,18 @@ def _table1_left(estimates: _Estimates) -> Table:
         (Column("paper, pooled"), lambda one: PAPER.get(("pooled", one.key))),
         (Column("paper, self"), lambda one: PAPER.get(("self", one.key))),
     ]
-    some = len(study.self_names) < len(study.pairs)
-    alone = f"Self-training on {', '.join(study.self_names)} only. " if some else ""
-    title = "Table 1, left: improvement over bicubic interpolation, one network for all pairs or one for each"
-    note = f"{alone}Differences are taken pair by pair, on the pairs that both networks were scored on."
+
+    alone = ""
+    if len(study.self_names) < len(study.pairs):
+        alone = f"Self-training on {', '.join(study.self_names)} only. "
+    title = (
+        "Table 1, left: improvement over bicubic interpolation, one network for all pairs or one "
+        "for each"
+    )
+    note = (
+        f"{alone}Differences are taken pair by pair, on the pairs that both networks were scored "
+        "on."
+    )
     return _by_method("table1-left", title, study.table1, columns, note)
 
 
@@ -129,13 +136,11 @@ def _table1_right(estimates: _Estimates) -> Table:
     for strategy in strategies:
         for one in estimates.study.table1:
             if estimates.of(strategy, one):
-                parts = [
-                    estimates.gain(strategy, one, part=part)
-                    for part in ("foreground", "background")
-                ]
-                rows.append(
-                    [f"{one.title} ({strategy})", *parts, PAPER_PARTS.get((strategy, one.key))]
-                )
+                title = f"{one.title} ({strategy})"
+                bright = estimates.gain(strategy, one, part="foreground")
+                dark = estimates.gain(strategy, one, part="background")
+                rows.append([title, bright, dark, PAPER_PARTS.get((strategy, one.key))])
+
     columns = [
         Column("method"),
         Column("foreground", 2, True),
@@ -149,11 +154,9 @@ def _table1_right(estimates: _Estimates) -> Table:
 
 def _table2(estimates: _Estimates) -> Table:
     def difference(one: Method) -> Cell:
-        return (
-            None
-            if one.key == AEANET.key
-            else estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
-        )
+        if one.key == AEANET.key:
+            return None
+        return estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
 
     columns: Columns = [
         (Column("method, pooled"), lambda one: one.title),
@@ -186,22 +189,26 @@ def _unseen(estimates: _Estimates) -> Table:
             lambda one: estimates.gain("unseen", one, "delta_ssim"),
         ),
     ]
-    title = "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the training or not"
+
+    title = (
+        "Unseen samples: Δ PSNR on the same test columns, the sample's other columns in the "
+        "training or not"
+    )
     note = (
-        f"Not in the paper. The samples are split into {len(estimates.study.parts)} parts, all pairs of a sample in "
-        "one; each part is scored by networks trained on the other parts alone."
+        f"Not in the paper. The samples are split into {len(estimates.study.parts)} parts, all "
+        "pairs of a sample in one; each part is scored by networks trained on the other parts "
+        "alone."
     )
     return _by_method("unseen", title, estimates.study.table1, columns, note)
 
 
 def _pairs(estimates: _Estimates) -> Table:
     methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
-    scores = {
-        one.key: {
-            score.name: score for score in Evaluation.average(estimates.of("pooled", one)).pairs
-        }
-        for one in methods
-    }
+    scores = []  # of each method, by the name of the pair
+    for one in methods:
+        average = Evaluation.average(estimates.of("pooled", one))
+        scores.append({score.name: score for score in average.pairs})
+
     columns = [
         "pair",
         "magnification",
@@ -213,7 +220,7 @@ def _pairs(estimates: _Estimates) -> Table:
     rows: list[list[Cell]] = []
     for name, pair in estimates.study.pairs.items():
         report = pair.report
-        of_pair = [scores[one.key].get(name) for one in methods]
+        of_pair = [by_name.get(name) for by_name in scores]
         bicubic = next((f"{score.psnr_bicubic:.2f}" for score in of_pair if score), None)
         placed = [f"{report.magnification:.3f}", f"{report.residual:.2f}"]
         psnrs = [f"{report.psnr_before:.2f}", f"{report.psnr_after:.2f}"]
@@ -233,18 +240,15 @@ def _trainings(results: Results) -> Table:
     for key, training in results.trainings.items():
         strategy, method_key, *_ = key.split("/")
         kinds.setdefault((strategy, method_key), []).append(training)
-    rows = [
-        [
-            f"{strategy} {method_key}",
-            f"{len(found)}",
-            f"{found[0]['parameters']:,}",
-            f"{found[0]['steps']:,}",
-            f"{statistics.fmean(training['seconds'] for training in found):,.0f}",
-            f"{statistics.fmean(training['loss'] for training in found):.4f}"
-            if found[0]["steps"]
-            else None,
-        ]
-        for (strategy, method_key), found in kinds.items()
-    ]
+
+    rows: list[list[Cell]] = []
+    for (strategy, method_key), found in kinds.items():
+        parameters, steps = found[0]["parameters"], found[0]["steps"]
+        seconds = statistics.fmean(training["seconds"] for training in found)
+        loss = None  # of a method that takes no steps
+        if steps:
+            loss = f"{statistics.fmean(training['loss'] for training in found):.4f}"
+        numbers = [f"{len(found)}", f"{parameters:,}", f"{steps:,}", f"{seconds:,.0f}"]
+        rows.append([f"{strategy} {method_key}", *numbers, loss])
     titles = ["training", "networks", "parameters", "steps each", "seconds each", "last loss (MAE)"]
     return Table("trainings", "The trainings", [Column(title) for title in titles], rows)

@@ -17,10 +17,10 @@ from skimage.filters import threshold_otsu
 from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import UserError
+from aeanet.imaging.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
 from aeanet.inference.prediction import restore
 from aeanet.networks.base import Network
 from aeanet.scoring.confidence import EXPLANATION, Estimate, estimate
-from aeanet.scoring.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
 
 Measure = Literal["delta_psnr", "delta_ssim"]
 Part = Literal["foreground", "background"]

@@ -13,12 +13,12 @@ import torch
 
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.distributed import process_count
+from aeanet.imaging.metrics import psnr, ssim
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.upsampling import upsample
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
-from aeanet.scoring.metrics import psnr, ssim
 from aeanet.training.card import model_card
 from aeanet.training.loop import train
 from aeanet.training.progress import TrainingProgress

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
 
 from aeanet.errors import UserError
-from aeanet.inference.precision import Precision
+from aeanet.imaging.precision import Precision
 
 MOST = 2**31  # of anything that is counted
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aeanet.distributed import average_over_processes, process_count
-from aeanet.inference.precision import computing_in
+from aeanet.imaging.precision import computing_in
 from aeanet.networks.base import Network
 from aeanet.training.batch_norm import RunningStatistics
 from aeanet.training.progress import TrainingProgress

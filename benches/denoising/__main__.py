@@ -1,13 +1,10 @@
-"""`python -m benches.denoising PAIRS`: what a user would pick instead, each with its best strength,
-against networks.
+"""`python -m benches.denoising PAIRS`: compare other denoisers, each with its best strength, with
+networks.
 
-python -m benches.denoising pairs/                     the methods without training, and the shipped
-model
-python -m benches.denoising pairs/ --train work/       also fine-tuned for two minutes, and from
-scratch (hours)
-python -m benches.denoising pairs/ --methods bm3d      one method
-python -m benches.denoising --curve                    gain against the strength of the noise, on
-simulated images
+python -m benches.denoising pairs/                  methods without training, and the shipped model
+python -m benches.denoising pairs/ --train work/    also fine-tuned, and from scratch (hours)
+python -m benches.denoising pairs/ --methods bm3d   one method
+python -m benches.denoising --curve                 gain against noise, on simulated images
 
 What is in the record already is not computed again, so a run that was stopped goes on. BM3D needs
 `pip install -e '.[compare]'`; its package is not for commercial use.
@@ -42,10 +39,9 @@ def forget_other_model(scores: Scores, model: str) -> None:
     file = path / MODEL_FILE if path.is_dir() else path
     fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if scores.about.get("model") != fingerprint:
-        for title in [
-            title for title in scores.models if title.startswith("shipped") or title == SHIPPED
-        ]:
-            del scores.models[title]
+        for title in list(scores.models):
+            if title.startswith("shipped") or title == SHIPPED:
+                del scores.models[title]
     scores.about["model"] = fingerprint
 
 
@@ -65,8 +61,12 @@ def main() -> None:
     if chosen.curve:
         found = measure(chosen.model, chosen.record.with_name("noise-curve.json"))
         print(draw(found, chosen.record.with_name("noise-curve.png")))
-    if chosen.pairs is None:
-        return
+    if chosen.pairs is not None:
+        print(table(compare(chosen)))
+
+
+def compare(chosen: argparse.Namespace) -> Scores:
+    """The methods and networks that were asked for, on the pairs; what is new is in the record."""
     scores = Scores.read(chosen.record)
     pairs = load_pairs(chosen.pairs).pairs
     scores.about |= {"commit": commit(), "pairs": len(pairs)}
@@ -74,19 +74,19 @@ def main() -> None:
     if chosen.model:
         forget_other_model(scores, chosen.model)
         score_network(scores, SHIPPED, chosen.model, pairs)
+
     for name in chosen.methods:
         if name == "bm3d" and find_spec("bm3d") is None:
-            print(
-                "BM3D is left out: pip install -e '.[compare]' installs it (not for commercial use)."
-            )
+            print("BM3D is left out. For non-commercial use: pip install -e '.[compare]'")
             continue
         for line in score_method(scores, name, pairs, raw):
             print(line, flush=True)
+
     if chosen.train:
         for title, run in train_each(chosen.model, pairs, chosen.train).items():
             score_network(scores, title, run, pairs)
     scores.write()
-    print(table(scores))
+    return scores
 
 
 if __name__ == "__main__":

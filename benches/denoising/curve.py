@@ -6,34 +6,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aeanet.data.synthetic import FINGERPRINT, Acquisition, simulate_image
+from aeanet.data.synthetic import FINGERPRINT, Acquisition, WholeImage, simulate_image
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model, to_device
 
 from .methods import METHODS
 
-LEVELS = (
-    0.5,
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    48,
-)  # grey levels of 255: standard deviation of the noise at a mean grey level
+LEVELS = (0.5, 1, 2, 4, 8, 16, 32, 48)
+"""Standard deviation of the noise at a mean grey level, in grey levels of 255."""
 KINDS = ("particles", "porous", "fibres", "grains")
-STRENGTHS = (
-    1.0,
-    1.4,
-)  # sigma of BM3D over the noise: the noise is correlated, so more than 1 can be better
+STRENGTHS = (1.0, 1.4)
+"""Sigma of BM3D over that of the noise; the noise is correlated, so more than 1 can be better."""
 SHAPE = (128, 128)
 SEED = 2_700_000_000
 
@@ -51,32 +41,30 @@ def measure(model: str, path: Path) -> dict[str, Any]:
     for level in LEVELS:
         gains = found["levels"].setdefault(str(level), {"bm3d": []}) | {"shipped": []}
         found["levels"][str(level)] = gains
-        for index in range(len(KINDS)):
-            scan = Acquisition(magnification=1.0, shot=level**2 / 88, read=0.3 * level)
-            image = simulate_image(
-                SEED + index, SHAPE, kind=KINDS[index], acquisition=replace(scan, spot=0.6)
-            )
+        for index, kind in enumerate(KINDS):
+            scan = Acquisition(magnification=1.0, shot=level**2 / 88, read=0.3 * level, spot=0.6)
+            image = simulate_image(SEED + index, SHAPE, kind=kind, acquisition=scan)
             if index >= len(gains["bm3d"]):
-                tried = [
-                    METHODS["bm3d"].run(image.lr, max(k * image.noise, 1e-3)) for k in STRENGTHS
-                ]
-                gains["bm3d"].append(max(_gain(image.lr, result, image.hr) for result in tried))
-            gains["shipped"].append(
-                _gain(image.lr, super_resolve(network, image.lr, magnification=1.0), image.hr)
-            )
+                gains["bm3d"].append(max(_gain(image, result) for result in _by_bm3d(image)))
+            restored = super_resolve(network, image.lr, magnification=1.0)
+            gains["shipped"].append(_gain(image, restored))
+
         write_json(path, found, 1)
-        print(
-            level,
-            {name: round(statistics.fmean(values), 2) for name, values in gains.items()},
-            flush=True,
-        )
+        means = {name: round(statistics.fmean(values), 2) for name, values in gains.items()}
+        print(level, means, flush=True)
     return found
 
 
-def _gain(noisy: np.ndarray, result: np.ndarray, truth: np.ndarray) -> float:
-    before, after = (
-        float(np.mean((np.clip(image, 0, 1) - truth) ** 2)) for image in (noisy, result)
-    )
+def _by_bm3d(image: WholeImage) -> list[NDArray]:
+    """The results with each strength, for an image whose noise is known."""
+    run = METHODS["bm3d"].run
+    return [run(image.lr, max(strength * image.noise, 1e-3)) for strength in STRENGTHS]
+
+
+def _gain(image: WholeImage, result: NDArray) -> float:
+    """Of a result over the noisy image, dB."""
+    before = float(np.mean((np.clip(image.lr, 0, 1) - image.hr) ** 2))
+    after = float(np.mean((np.clip(result, 0, 1) - image.hr) ** 2))
     return round(10 * float(np.log10(before / after)), 3)
 
 
@@ -93,6 +81,7 @@ def draw(found: dict[str, Any], path: Path) -> Path:
         "bm3d": "BM3D, told the noise, the better of two strengths",
     }
     levels = [float(level) for level in found["levels"]]
+
     for contender, title in titles.items():
         values = [entry[contender] for entry in found["levels"].values()]
         (line,) = axes.plot(
@@ -103,9 +92,9 @@ def draw(found: dict[str, Any], path: Path) -> Path:
             label=title,
         )
         for level, each in zip(levels, values, strict=True):
-            axes.plot(
-                [level] * len(each), each, ".", color=line.get_color(), alpha=0.35, markersize=4
-            )
+            at, color = [level] * len(each), line.get_color()
+            axes.plot(at, each, ".", color=color, alpha=0.35, markersize=4)
+
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks(levels, [f"{level:g}" for level in levels])

@@ -52,6 +52,8 @@ def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> d
         runs[title] = folder / name
         if (runs[title] / "run.json").exists():
             continue
+
+        # fine-tuning begins from the shipped model anew, a network from scratch can go on
         start = load_model(shipped) if network is None else None
         resume = (runs[title] / CHECKPOINT_FILE).exists() and network is not None
         options = {} if network is None else {"name": network, **short_options(network)}

@@ -24,10 +24,7 @@ from aeanet.scoring.evaluation import Score, score_region
 from .methods import METHODS, PLACES, Method, Place
 
 BORDER = 24  # HR px that do not count
-WINDOW = (
-    256,
-    320,
-)  # HR px; strengths are compared on the middle of an image, where BM3D takes seconds
+WINDOW = (256, 320)  # HR px; on the middle of an image, where BM3D takes seconds
 TUNED_ON = 4  # every fourth pair decides where a method is applied and with which strength
 
 

@@ -81,7 +81,8 @@ def basic_unet() -> nn.Module:
 
     features = (32, 32, 64, 128, 256, 32)
     network = foreign("monai.networks.nets").BasicUNet(2, 1, 1, features=features)
-    network.down_4 = WithNonLocal(network.down_4, NONLocalBlock2D(features[4]))
+    attention = NONLocalBlock2D(features[4], sub_sample=False, bn_layer=False)
+    network.down_4 = WithNonLocal(network.down_4, attention)
     return network
 
 

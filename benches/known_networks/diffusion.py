@@ -45,15 +45,26 @@ class ResidualBlock(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Softmax of k over positions and memory keys, of q over channels."""
+    """Softmax of k over positions and memory keys, of q over channels; the arguments and names are
+    those of denoising-diffusion-pytorch.
+    """
 
-    def __init__(self, channels: int) -> None:
+    query_axis = 2
+    """Of the softmax of q (N, H, E, S)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = HEADS,
+        dim_head: int = HEAD_WIDTH,
+        num_mem_kv: int = MEMORIES,
+    ) -> None:
         super().__init__()
-        self.heads, self.scale = HEADS, HEAD_WIDTH**-0.5
-        self.norm = RMSNorm(channels)
-        self.mem_kv = nn.Parameter(torch.randn(2, HEADS, HEAD_WIDTH, MEMORIES))
-        self.to_qkv = nn.Conv2d(channels, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
-        self.to_out = nn.Sequential(nn.Conv2d(HEADS * HEAD_WIDTH, channels, 1), RMSNorm(channels))
+        self.heads, self.scale = heads, dim_head**-0.5
+        self.norm = RMSNorm(dim)
+        self.mem_kv = nn.Parameter(torch.randn(2, heads, dim_head, num_mem_kv))
+        self.to_qkv = nn.Conv2d(dim, 3 * heads * dim_head, 1, bias=False)
+        self.to_out = nn.Sequential(nn.Conv2d(heads * dim_head, dim, 1), RMSNorm(dim))
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.to_qkv(self.norm(x)).flatten(2).chunk(3, 1)
@@ -61,7 +72,7 @@ class LinearAttention(nn.Module):
         memory_key, memory_value = self.mem_kv[:, None].expand(-1, len(x), -1, -1, -1)
         key, value = torch.cat([memory_key, key], 3), torch.cat([memory_value, value], 3)
         context = key.softmax(3) @ value.mT  # (N, H, E, E)
-        attended = context.mT @ (query.softmax(2) * self.scale)
+        attended = context.mT @ (query.softmax(self.query_axis) * self.scale)
         output: Tensor = self.to_out(attended.flatten(1, 2).unflatten(2, x.shape[2:]))
         return output
 

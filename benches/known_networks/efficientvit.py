@@ -24,10 +24,11 @@ class ConvLayer(nn.Module):
         groups: int = 1,
         norm: bool = True,
         act: bool = True,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=not norm
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=bias
         )
         self.norm = nn.BatchNorm2d(outputs) if norm else None
         self.act = nn.Hardswish() if act else None
@@ -58,32 +59,43 @@ class MBConv(nn.Module):
 
 class LiteMLA(nn.Module):
     """Multi-scale ReLU linear attention (Eq. 2), values padded by a column of ones for the
-    divisor.
+    divisor. Arguments and names of its parts are those of the authors.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-15) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int | None = None,
+        dim: int = HEAD_WIDTH,
+        use_bias: bool = False,
+        scales: tuple[int, ...] = SCALES,
+        eps: float = 1e-15,
+        kernel_func: type[nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__()
-        self.dim, self.eps, self.kernel_func = HEAD_WIDTH, eps, nn.ReLU()
-        heads = channels // HEAD_WIDTH
-        total = 3 * heads * HEAD_WIDTH
-        self.qkv = ConvLayer(channels, total, norm=False, act=False)
-        self.aggreg = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(total, total, scale, padding=scale // 2, groups=total, bias=False),
-                nn.Conv2d(total, total, 1, groups=3 * heads, bias=False),
+        heads = heads or in_channels // dim
+        total = 3 * heads * dim
+        self.dim, self.eps, self.kernel_func = dim, eps, kernel_func()
+        self.qkv = ConvLayer(in_channels, total, norm=False, act=False, bias=use_bias)
+        self.aggreg = nn.ModuleList()
+        for scale in scales:
+            depthwise = nn.Conv2d(
+                total, total, scale, padding=scale // 2, groups=total, bias=use_bias
             )
-            for scale in SCALES
-        )
-        self.proj = ConvLayer(channels * (1 + len(SCALES)), channels, act=False)
+            pointwise = nn.Conv2d(total, total, 1, groups=3 * heads, bias=use_bias)
+            self.aggreg.append(nn.Sequential(depthwise, pointwise))
+        attended = heads * dim * (1 + len(scales))
+        self.proj = ConvLayer(attended, out_channels, act=False, bias=use_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
         scales = torch.cat([qkv, *(part(qkv) for part in self.aggreg)], 1).flatten(2)
         query, key, value = scales.unflatten(1, (-1, 3, self.dim)).unbind(2)  # (N, H, E, S)
-        query, key = self.kernel_func(query), self.kernel_func(key)
-        sums = F.pad(value, (0, 0, 0, 1), value=1.0) @ key.mT  # (N, H, E + 1, E)
+        query, key = self.kernel_func(query).float(), self.kernel_func(key).float()
+        sums = F.pad(value.float(), (0, 0, 0, 1), value=1.0) @ key.mT  # (N, H, E + 1, E)
         attended = sums @ query
-        attended = attended[:, :, :-1] / (attended[:, :, -1:] + self.eps)
+        attended = (attended[:, :, :-1] / (attended[:, :, -1:] + self.eps)).to(x.dtype)
         output: Tensor = self.proj(attended.flatten(1, 2).unflatten(2, x.shape[2:]))
         return output
 
@@ -93,7 +105,7 @@ class AttentionStage(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.context, self.local = LiteMLA(channels), MBConv(channels, channels)
+        self.context, self.local = LiteMLA(channels, channels), MBConv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.local(x + self.context(x))

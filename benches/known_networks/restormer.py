@@ -20,22 +20,25 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-class MDTA(nn.Module):
-    """Attention of channels on channels (Eq. 1)."""
+class Attention(nn.Module):
+    """Attention of channels on channels, MDTA (Eq. 1); the arguments and names are the authors'."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    map_axis = -1
+    """Of the softmax of the map of channels on channels."""
+
+    def __init__(self, dim: int, num_heads: int, bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
-        self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
-        self.qkv_dwconv = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
-        self.project_out = nn.Conv2d(dim, dim, 1, bias=False)
+        self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=bias)
+        self.qkv_dwconv = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=bias)
+        self.project_out = nn.Conv2d(dim, dim, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv_dwconv(self.qkv(x)).flatten(2).chunk(3, 1)
         query, key, value = (part.unflatten(1, (self.num_heads, -1)) for part in qkv)
         scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT * self.temperature
-        attended = scores.softmax(-1) @ value
+        attended = scores.softmax(self.map_axis) @ value
         output: Tensor = self.project_out(attended.flatten(1, 2).unflatten(2, x.shape[2:]))
         return output
 
@@ -61,7 +64,7 @@ class GDFN(nn.Module):
 class Block(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.attn = ChannelNorm(dim), MDTA(dim, heads)
+        self.norm1, self.attn = ChannelNorm(dim), Attention(dim, heads, False)
         self.norm2, self.ffn = ChannelNorm(dim), GDFN(dim)
 
     def forward(self, x: Tensor) -> Tensor:

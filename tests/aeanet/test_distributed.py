@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from toys import lively_network, tiles_alone, uneven_noise
 
+from aeanet.imaging.flips import Flips
 from aeanet.inference import memory
 from aeanet.inference.files import super_resolve_mosaic
-from aeanet.inference.flips import Flips
 from aeanet.inference.prediction import restore
-from aeanet.inference.tiling import TilingError
+from aeanet.inference.reach import TilingError
 from aeanet.io.images import write_image
 from aeanet.io.mosaics import open_mosaic
 from aeanet.networks.layers import pool_over_processes

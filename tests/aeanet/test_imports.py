@@ -1,4 +1,4 @@
-"""What is imported when, and that setup.py declares every package that aeanet imports."""
+"""What is imported when and from where, and that setup.py declares every package that is."""
 
 import ast
 import re
@@ -9,6 +9,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "scipy")
+LAYERS = (
+    ("__main__", "cli", "reproduce", "demo"),
+    ("training", "scoring", "figures"),
+    ("inference",),
+    ("trust",),
+    ("networks",),
+    ("data",),
+    ("io",),
+    ("imaging",),
+    ("distributed", "errors"),
+)
+"""The parts of aeanet from top to bottom. A part imports from its layer and from those below."""
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -18,7 +30,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_network_needs_pytorch_alone() -> None:
-    code = f"import sys; from aeanet import build_model; build_model('aeanet'); print({{*{HEAVY}}} & {{*sys.modules}})"
+    build = "import sys; from aeanet import build_model; build_model('aeanet')"
+    code = f"{build}; print({{*{HEAVY}}} & {{*sys.modules}})"
     assert python(code).stdout == "set()\n"
 
 
@@ -36,18 +49,16 @@ def test_without_its_packages_the_command_says_what_to_install() -> None:
     result = python(code)
     assert result.returncode == 1
     assert result.stderr == (
-        "The package typer is not installed: aeanet needs more packages here, pip install 'aeanet[em]'.\n"
+        "The package typer is not installed: aeanet needs more packages here, "
+        "pip install 'aeanet[em]'.\n"
     )
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
     imported = set()
     for file in (ROOT / "aeanet").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.partition(".")[0])
+        modules = imported_modules(ast.parse(file.read_text(encoding="utf-8")))
+        imported |= {name.partition(".")[0] for name in modules}
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     declared = {
         name.lower().replace("_", "-") for name in re.findall(r'"([\w-]+)(?:\[\w+\])?>=', setup)
@@ -60,3 +71,29 @@ def test_every_package_that_is_imported_is_declared() -> None:
         assert declared & {home.lower().replace("_", "-") for home in known}, (
             f"setup.py does not declare {name}"
         )
+
+
+def test_no_import_runs_upwards() -> None:
+    layer_of = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
+    upwards = []
+    for file in (ROOT / "aeanet").rglob("*.py"):
+        module = file.relative_to(ROOT / "aeanet").with_suffix("").parts
+        if module == ("__init__",):
+            continue
+        # `python -m` of a part is a command, wherever the part lies.
+        layer = 0 if module[-1] == "__main__" else layer_of[module[0]]
+        imported = imported_modules(ast.parse(file.read_text(encoding="utf-8")))
+        parts = {name.split(".")[1] for name in imported if name.startswith("aeanet.")}
+        upwards += [f"{file.name}: {part}" for part in parts if layer_of[part] < layer]
+    assert not upwards
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """The modules that a file imports, with the names that it takes from each."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benches import report
+from benches import figures, report
 from benches.conftest import Race, Wrong, check, copies
 from benches.contenders import OPERATORS, Unavailable, fits_in_memory
 from benches.memory import side_within
@@ -89,6 +89,7 @@ def test_tables_hold_times_ratios_and_reasons():
         "block | bottom | float32 | memory": {"aea": {"bytes": 1e6}, "plain eager": {"bytes": 3e7}},
         "numbers | bfloat16": {"aea": {"error": 1e-3}, "plain eager": {"error": 2e-3}},
     }
+
     text = report.tables({"groups": groups})
     assert "| bottom float32 forward | plain eager | 55.0 ms | 2 % |  | 5.50x |" in text
     assert "| bottom float32 forward | aea | 10.0 ms | 10 % | 2.5 MB | 1.00x |" in text
@@ -120,6 +121,7 @@ def test_tables_of_networks_hold_what_was_before_and_is_now():
             "aea": {"median": 1.0},
         },
     }
+
     text = report.conversions({"groups": groups})
     assert "| U-Net | 512x512 | forward | 3.00 s | 900.0 ms | 300 MB | 150 MB |" in text
     assert "| other | 512x512 | forward | monai is missing | monai is missing |" in text
@@ -150,9 +152,9 @@ def test_figures_are_drawn_from_the_record(tmp_path):
     }
     groups["block | bottom | float32 | forward"] = {
         name: {"median": ms, "iqr": 0.0}
-        for name, ms in {"aea": 2.0, "copy": 1.0, "bare products": 1.0}.items()
+        for name, ms in {"aea": 2.0, "copy": 1.0, "two library products": 1.0}.items()
     }
     record = {"groups": groups, "device": "here", "torch": "2"}
-    drawn = report.figures(record, tmp_path, "cpu")
-    assert [path.name for path in drawn] == ["cpu-scaling.png", "cpu-floor.png"]
+    drawn = figures.figures(record, tmp_path, "cpu")
+    assert [path.name for path in drawn] == ["cpu-scaling.png", "cpu-relative.png"]
     assert all(path.stat().st_size > 5000 for path in drawn)

@@ -102,13 +102,14 @@ def every_primitive(x: Tensor) -> None:
     projections = Projections(*(empty(*shape) for _ in range(4) for shape in (square, (channels,))))
     references = empty(64, channels)
     primitives.statistics(x)
-    gram = primitives.moments(x, norm, 1e-5, references, 1)
-    _, matrix = primitives.attend_to_moments(x, norm, 1e-5, gram, projections, heads, 0.125)
+    prologue, rest = ("batch", norm, 1e-5), (projections, heads, 0.125)
+    gram = primitives.moments(x, *prologue, references, 1)
+    _, matrix = primitives.attend_to_moments(x, *prologue, None, gram, *rest)
     grads = primitives.attend_to_moments_backward(
-        x, x, norm, 1e-5, gram, references, 1, projections, heads, 0.125
+        x, x, *prologue, None, gram, matrix, references, 1, *rest
     )
-    primitives.features_backward(x, x, norm, 1e-5, True, matrix, grads[0])
-    primitives.features_backward(x, x, norm, 1e-5, False, matrix, grads[0])
+    primitives.features_backward(x, x, *prologue, True, matrix, grads[0])
+    primitives.features_backward(x, x, *prologue, False, matrix, grads[0])
     a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
     state = primitives.outer_sum(a, a)
     primitives.apply_matrix(a, state)
@@ -116,7 +117,7 @@ def every_primitive(x: Tensor) -> None:
 
 
 def every_normed_primitive(x: Tensor, kind: str) -> None:
-    """All with a norm of `norms.py`."""
+    """The block's with a prologue that has no activation."""
     images, channels = x.shape[:2]
     width = channels + 1
     sizes = [
@@ -131,12 +132,12 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
     weights = [
         torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))
     ]
-    norm = kind, 1e-5, pivot if kind == "group" else None
+    prologue = kind, [pivot] if kind == "group" else [], 1e-5
     rest = weights, math.gcd(2, channels), 0.125
-    primitives.normed_moments(x, *norm)
-    primitives.attend_to_normed(x, *norm, affine, gram, *rest)
-    primitives.attend_to_normed_backward(x, x, *norm, affine, gram, matrix[:1], None, 0, *rest)
-    primitives.normed_features_backward(x, x, *norm, matrix, grams)
+    primitives.moments(x, *prologue, None, images)
+    primitives.attend_to_moments(x, *prologue, affine, gram, *rest)
+    primitives.attend_to_moments_backward(x, x, *prologue, affine, gram, matrix[:1], None, 0, *rest)
+    primitives.features_backward(x, x, *prologue, False, matrix, grams)
 
 
 def every_family_primitive(x: Tensor) -> None:

@@ -1,10 +1,16 @@
 """What every kernel test shares: the backends under test."""
 
+import os
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 
 import aea_kernels as aea
+
+if find_spec("triton") is None:  # Triton exists for Linux only: there are no kernels to test
+    collect_ignore_glob = [f"test_{what}*.py" for what in ("compiled", "gpu", "planning")]
+    collect_ignore_glob += [f"test_{what}*.py" for what in ("traffic", "triton")]
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)
@@ -20,7 +26,8 @@ def backend(request):
             interpreter = pytest.importorskip(
                 "triton.runtime.interpreter", reason="the package triton is not installed"
             )
-            replace_language_once(interpreter, patch)
+            if os.environ.get("TRITON_INTERPRET") == "1":
+                replace_language_once(interpreter, patch)
             patch.setattr("aea_kernels.backends.triton.tiles.H100", (90, 2))
         with aea.use_backend(request.param):
             yield request.param

@@ -8,28 +8,15 @@ import pytest
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
+from oracle import block_as_function, oracle
 from strategies import blocks, for_all, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
+from aea_kernels.block.function import attention_block
 from aea_kernels.block.spec import Norm, Projections
-from aea_kernels.functional import attention_block
 
 batches = st.sampled_from([1, 2, 3, 8])
-
-
-def block_as_function(block: aea.AugmentedAttention, backend: str):
-    """The block as a function of x and all its parameters, on a copy whose running statistics may
-    move.
-    """
-
-    def run(x, *parameters):
-        twin = copy.deepcopy(block).to(x.dtype)
-        with aea.use_backend(backend):
-            names = [name for name, _ in twin.named_parameters()]
-            return torch.func.functional_call(twin, dict(zip(names, parameters, strict=True)), (x,))
-
-    return run
 
 
 def variances(x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +49,7 @@ def test_output_and_every_gradient(backend, block, batch, spatial, training, dat
         assume_varied(x)
     testing.assert_parity(
         block_as_function(block.train(training), backend),
-        block_as_function(block.train(training), "naive"),
+        oracle(block.train(training)),
         x,
         *block.parameters(),
         tolerance=1e-9,
@@ -83,10 +70,10 @@ def test_projecting_first_gives_the_same(backend, block, batch, spatial, trainin
     if training and block.norm is not None:
         assume_varied(x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aea_kernels.functional.route", lambda *arguments: "project")
+        patch.setattr("aea_kernels.block.function.route", lambda *arguments: "project")
         testing.assert_parity(
             block_as_function(block.train(training), backend),
-            block_as_function(block.train(training), "naive"),
+            oracle(block.train(training)),
             x,
             *block.parameters(),
             tolerance=1e-9,
@@ -108,7 +95,7 @@ def test_batch_statistics_of_two_or_three_values(backend, block, values, along_b
     assume(variances(x).min() > 1e-3)
     testing.assert_parity(
         block_as_function(block.train(), backend),
-        block_as_function(block.train(), "naive"),
+        oracle(block.train()),
         x,
         *block.parameters(),
         tolerance=1e-7,
@@ -141,7 +128,7 @@ def test_error_budget(backend, dtype, training, data):
     )
     parameters = [p.detach().to(dtype).requires_grad_() for p in block.parameters()]
     testing.assert_within_error_budget(
-        block_as_function(block, backend), block_as_function(block, "naive"), x, *parameters
+        block_as_function(block, backend), oracle(block), x, *parameters
     )
 
 
@@ -151,7 +138,7 @@ def test_batch_statistics_keep_their_digits_where_the_mean_is_large(backend, off
     block = aea.AugmentedAttention(8, references=4).train()
     x = (torch.randn(4, 8, 16, 16) + offset).requires_grad_()
     testing.assert_within_error_budget(
-        block_as_function(block, backend), block_as_function(block, "naive"), x, *block.parameters()
+        block_as_function(block, backend), oracle(block), x, *block.parameters()
     )
 
 
@@ -173,9 +160,7 @@ def test_batch_norm_without_weights_or_running_statistics(training, options):
 
 
 def test_tensors_that_hold_nothing_have_shapes():
-    """By every route: folded, through projections, with the keys of other images, by the oracle,
-    transformed.
-    """
+    """By every route: folded, through projections, with the keys of other images, transformed."""
     folded = aea.AugmentedAttention(8, references=2)
     narrow = aea.AugmentedAttention(512, key_channels=16, value_channels=16)
     with_keys = copy.deepcopy(folded)
@@ -187,19 +172,18 @@ def test_tensors_that_hold_nothing_have_shapes():
     q = torch.empty(2, 2, 3, 4, device="meta")
     for operator in (aea.linear_attention, aea.relu_linear_attention, aea.efficient_attention):
         assert torch.func.vmap(operator)(q[None], q[None], q[None]).shape == (1, *q.shape)
-        with aea.use_backend("naive"):
-            assert operator(q, q, q).shape == q.shape
+        assert operator(q, q, q).shape == q.shape
 
 
-@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the only one that walks over boxes
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the only one that walks over chunks
 def test_many_boxes_give_the_same_as_one(monkeypatch, backend):
     torch.manual_seed(0)
     block = aea.AugmentedAttention(6, references=3).double().train()
     x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     testing.assert_parity(
         block_as_function(block, backend),
-        block_as_function(block, "naive"),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-10,
@@ -356,7 +340,7 @@ def test_wrong_inputs_are_named_in_one_sentence():
 def test_the_functional_block_reports_the_statistics_it_used(backend):
     x = torch.randn(3, 4, 5, 6) * 3 + 1
     projections = Projections(*[torch.eye(4), torch.zeros(4)] * 4)
-    norm = Norm(torch.ones(4), torch.zeros(4), None, None, 1e-5)
+    norm = Norm("batch", torch.ones(4), torch.zeros(4), eps=1e-5)
     _, mean, variance = attention_block(x, norm, projections, None, heads=1, scale=1.0)
     torch.testing.assert_close(mean.float(), x.mean((0, 2, 3)))
     torch.testing.assert_close(variance.float(), x.var((0, 2, 3), correction=0))
@@ -374,7 +358,7 @@ def test_a_frozen_norm_trains_with_its_running_statistics(backend):
     before = block.norm.running_mean.clone()
     testing.assert_parity(
         block_as_function(block, backend),
-        block_as_function(block, "naive"),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-9,

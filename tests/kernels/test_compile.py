@@ -135,7 +135,7 @@ def test_another_backend_compiles_again():
         lambda x: aea.linear_attention(x, x, x), fullgraph=True, backend="aot_eager"
     )
     x = normal(1, 1, 6, 4, dtype=torch.float64)
-    for name in ("eager", "naive", "triton"):
+    for name in ("eager", "triton"):
         with aea.use_backend(name):
             torch.testing.assert_close(function(x), aea.reference.linear_attention(x, x, x))
 
@@ -176,52 +176,44 @@ def test_opcheck_of_every_operator(backend, dtype):
         normal(3, 5, 5, seed=10),
         normal(3, 4, 5, seed=11),
     )
-    normed = "group", 1e-5, normal(3, 4, seed=12)
+    batch, pivoted = ("batch", norm, 1e-5), ("group", [normal(3, 4, seed=12)], 1e-5)
     rest = list(projections), 2, 0.5
-    calls = {
-        ops.pivot: (x,),
-        ops.normed_moments: (x, *normed),
-        ops.normed_keys: (grams, affine, references, 1),
-        ops.attend_to_normed: (x, *normed, affine, gram, *rest),
-        ops.attend_to_normed_backward: (x, x, *normed, affine, gram, matrix, references, 1, *rest),
-        ops.normed_features_backward: (x, x, "layer", 1e-5, None, composed, grams),
-        ops.statistics: (x,),
-        ops.moments: (x, norm, 1e-5, references, 1),
-        ops.attend_to_moments: (x, norm, 1e-5, gram, list(projections), 2, 0.5),
-        ops.attend_to_moments_backward: (
-            x,
-            x,
-            norm,
-            1e-5,
-            gram,
-            references,
-            1,
-            list(projections),
-            2,
-            0.5,
+    calls = [
+        (ops.pivot, (x,)),
+        (ops.statistics, (x,)),
+        (ops.moments, (x, *batch, references, 1)),
+        (ops.moments, (x, *pivoted, None, 3)),
+        (ops.keys, (grams, affine, references, 1)),
+        (ops.attend_to_moments, (x, *batch, None, gram, *rest)),
+        (ops.attend_to_moments, (x, *pivoted, affine, gram, *rest)),
+        (
+            ops.attend_to_moments_backward,
+            (x, x, *batch, None, gram, matrix, references, 1, *rest),
         ),
-        ops.apply_to_features: (x, matrix),
-        ops.features_backward: (x, x, norm, 1e-5, True, matrix, gram),
-        ops.outer_sum: (a, b),
-        ops.apply_matrix: (b, normal(2, 3, 6, 5)),
-        ops.apply_matrix_backward: (a, b, normal(2, 3, 4, 5)),
-        ops.phi_outer_sum: (a, b, "exp"),
-        ops.phi_outer_sum_backward: (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp"),
-        ops.phi_apply: (b, normal(2, 3, 5, 6), "exp", 0.0),
-        ops.phi_apply_backward: (a, b, normal(2, 3, 5, 5).square(), "relu", 0.1),
-        ops.outer_sum_and_squares: (a, b),
-        ops.outer_sum_and_squares_backward: (
-            normal(2, 3, 4, 5),
-            normal(2, 3, 4),
-            normal(2, 3, 5),
-            a,
-            b,
+        (
+            ops.attend_to_moments_backward,
+            (x, x, *pivoted, affine, gram, matrix, references, 1, *rest),
         ),
-    }
+        (ops.features_backward, (x, x, *batch, True, matrix, gram)),
+        (ops.features_backward, (x, x, "layer", [], 1e-5, False, composed, grams)),
+        (ops.apply_to_features, (x, matrix)),
+        (ops.outer_sum, (a, b)),
+        (ops.apply_matrix, (b, normal(2, 3, 6, 5))),
+        (ops.apply_matrix_backward, (a, b, normal(2, 3, 4, 5))),
+        (ops.phi_outer_sum, (a, b, "exp")),
+        (ops.phi_outer_sum_backward, (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp")),
+        (ops.phi_apply, (b, normal(2, 3, 5, 6), "exp", 0.0)),
+        (ops.phi_apply_backward, (a, b, normal(2, 3, 5, 5).square(), "relu", 0.1)),
+        (ops.outer_sum_and_squares, (a, b)),
+        (
+            ops.outer_sum_and_squares_backward,
+            (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
+        ),
+    ]
     defined = (op for module in (primitives, families) for op in vars(module).values())
     registered = {op.name() for op in defined if isinstance(op, torch._ops.OpOverload)}
-    assert {op._qualified_op_name for op in calls} == registered
-    for op, arguments in calls.items():
+    assert {op._qualified_op_name for op, _ in calls} == registered
+    for op, arguments in calls:
         library.opcheck(op.default, (*arguments, backend))
 
 

@@ -23,8 +23,9 @@ TENSOR_CORES |= {
     "100": {"tcgen05.mma", "mma.sync"},
     "gfx942": {"v_mfma"},
 }
-PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward", "outer_backward"}
-LARGE = PRODUCTS | {"statistics"}
+PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward"}
+OF_FAMILIES = {"phi_outer", "phi_outer_backward", "phi_apply", "phi_matrix_backward"}
+LARGE = PRODUCTS | OF_FAMILIES | {"statistics"}
 """They read feature maps."""
 ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
 ALIGNMENTS = ["--case", "nchw-16", "nchw-1", "channels_last-16"]
@@ -182,12 +183,12 @@ def test_every_kernel_fits_its_machine(table, architecture, request, capsys):
             print("", *map(line, rows), sep="\n")
     chosen = EVERYTHING if request.config.getoption("--every-kernel") else SELECTION
     families = any("--families" in run for run in chosen[architecture])
-    assert {r["kernel"] for r in rows} >= (LARGE | ALGEBRA) - (
-        set() if families else {"outer_backward"}
-    )
+    assert {r["kernel"] for r in rows} >= (LARGE | ALGEBRA) - (set() if families else OF_FAMILIES)
     assert [r for r in rows if r["shared"] > 1024 * SHARED_LIMITS[architecture]] == []
     multiplying = [
-        r for r in rows if r["kernel"] in PRODUCTS and r["channels"] >= 64 and r["dtype"] != "ieee"
+        r
+        for r in rows
+        if r["kernel"] in PRODUCTS | OF_FAMILIES and r["channels"] >= 64 and r["dtype"] != "ieee"
     ]
     assert [r for r in multiplying if not TENSOR_CORES[architecture] & set(r["instructions"])] == []
 

@@ -231,9 +231,9 @@ def test_outputs_and_workspaces_poisoned_with_nan_first(monkeypatch, backend):
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
     if backend == "triton":
-        pytest.skip("only the eager backend walks over boxes")
+        pytest.skip("only the eager backend walks over chunks")
     inputs = [normal(3, 2, 1000, 5, seed=seed).requires_grad_() for seed in range(3)]
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     for family in ("relu", "efficient", "channel"):
         shared = (normal(2, seed=4),) if family == "channel" else ()
         testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)

@@ -9,8 +9,8 @@ import copy
 
 import pytest
 import torch
+from oracle import block_as_function
 from strategies import HERE, normal
-from test_block import block_as_function
 from test_triton import LAYOUTS
 
 import aea_kernels as aea

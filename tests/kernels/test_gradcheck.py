@@ -10,8 +10,8 @@ import strategies
 from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
+from aea_kernels.block.function import attention_block
 from aea_kernels.block.spec import Norm, Projections
-from aea_kernels.functional import attention_block
 
 
 def normal(*shape, seed=0):
@@ -98,7 +98,7 @@ def test_block(backend, norm, batch_statistics, reference_images):
         )
         return attention_block(
             x,
-            Norm(weight, bias, *statistics, 1e-3) if norm else None,
+            Norm("batch", weight, bias, *statistics, 1e-3) if norm else Norm(),
             Projections(*projections),
             references,
             heads=2,

@@ -8,17 +8,17 @@ import pytest
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
+from oracle import block_as_function, oracle
 from strategies import HERE, blocks, for_all, spatial_shapes, tensors
-from test_block import block_as_function
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
 
 import aea_kernels as aea
-from aea_kernels import reference, testing
+from aea_kernels import testing
 from aea_kernels.block import norms
-from aea_kernels.block.spec import ChannelNorm, Projections
-from aea_kernels.functional import attention_block
+from aea_kernels.block.function import attention_block
+from aea_kernels.block.spec import Norm, Projections
 
 KINDS = ("group", "layer", "rms")
 
@@ -31,42 +31,6 @@ def drawn_block(channels: int, norm: str, seed: int = 0, **options) -> aea.Augme
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=channels**-0.5)
     return block
-
-
-def with_torch_norm(block: aea.AugmentedAttention):
-    """The block as a function of x and its parameters: the norm is torch's module, then Eqs. 4 and
-    5 with the map.
-    """
-
-    def run(x, *parameters):
-        named = dict(zip([name for name, _ in block.named_parameters()], parameters, strict=True))
-
-        def norm(x):
-            mine = {
-                name.removeprefix("norm."): p
-                for name, p in named.items()
-                if name.startswith("norm.")
-            }
-            if isinstance(block.norm, nn.GroupNorm):
-                return torch.func.functional_call(block.norm, mine, (x,))
-            return torch.func.functional_call(block.norm, mine, (x.movedim(1, -1),)).movedim(-1, 1)
-
-        names = [
-            f"{name}.{part}"
-            for name in ("query", "key", "value", "output")
-            for part in ("weight", "bias")
-        ]
-        return reference.attention_block(
-            x,
-            None if block.norm is None else norm,
-            tuple(named[name] for name in names),
-            named.get("references"),
-            heads=block.heads,
-            scale=block.scale,
-            reference_images=len(x) // 2 if block.training and block.batch_aware else len(x),
-        )
-
-    return run
 
 
 def assume_varied(block: aea.AugmentedAttention, x: torch.Tensor) -> None:
@@ -92,13 +56,12 @@ def assume_varied(block: aea.AugmentedAttention, x: torch.Tensor) -> None:
 )
 def test_output_and_every_gradient(backend, norm, batch, spatial, training, data):
     block = data.draw(blocks(norms=[norm]))
-    ours = "naive" if backend == "eager" and data.draw(st.integers(0, 3)) == 0 else backend
     x = data.draw(tensors((batch, block.channels, *spatial), requires_grad=True))
     assume_varied(block, x)
     block.train(training)
     testing.assert_parity(
-        block_as_function(block, ours),
-        with_torch_norm(block),
+        block_as_function(block, backend),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-9,
@@ -114,7 +77,7 @@ def test_another_module_may_take_the_place_of_the_norm(backend, norm):
     x = torch.randn(3, 6, 5, 4, dtype=torch.float64, requires_grad=True)
     testing.assert_parity(
         block_as_function(block, backend),
-        with_torch_norm(block),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-10,
@@ -150,7 +113,7 @@ def test_error_budget_where_the_mean_is_large(backend, norm, spread, ratio):
 
     testing.assert_within_error_budget(
         of_each_draw(block_as_function(blocks[0], backend)),
-        of_each_draw(with_torch_norm(blocks[0])),
+        of_each_draw(oracle(blocks[0])),
         x,
         *every,
     )
@@ -164,7 +127,7 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
         x = 100 + torch.randn(2, 16, 12, 15, generator=torch.Generator(HERE).manual_seed(1))
 
         def error() -> float:
-            exact = with_torch_norm(block)(x.double(), *(p.double() for p in block.parameters()))
+            exact = oracle(block)(x.double(), *(p.double() for p in block.parameters()))
             return float((block(x) - exact).norm() / exact.norm())
 
         assert error() < 3e-7
@@ -182,7 +145,7 @@ def test_error_budget_of_16_bits(backend, norm, dtype):
     generator = torch.Generator(HERE).manual_seed(2)
     x = (3 + torch.randn(3, 16, 9, 11, generator=generator)).to(dtype).requires_grad_()
     testing.assert_within_error_budget(
-        block_as_function(block, backend), with_torch_norm(block), x, *block.parameters()
+        block_as_function(block, backend), oracle(block), x, *block.parameters()
     )
 
 
@@ -218,7 +181,7 @@ def test_first_and_second_derivatives(backend, norm, reference_images):
 
     def function(x, weight, bias, *rest):
         *projections, references = rest
-        given = ChannelNorm(norm, weight, bias, 1e-3, 2)
+        given = Norm(norm, weight, bias, eps=1e-3, groups=2)
         return attention_block(
             x,
             given,
@@ -331,7 +294,7 @@ def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
     x = torch.randn(1, 160, 3, 5, dtype=torch.float64, requires_grad=True)
     testing.assert_parity(
         block_as_function(block, backend),
-        with_torch_norm(block),
+        oracle(block),
         x,
         *block.parameters(),
         tolerance=1e-10,
@@ -340,14 +303,14 @@ def test_wide_blocks_on_kernels_take_the_route_through_projections(backend):
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
     if backend == "triton":
-        pytest.skip("only the eager backend walks over boxes")
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+        pytest.skip("only the eager backend walks over chunks")
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     for norm in KINDS:
         block = drawn_block(6, norm).train()
         x = torch.randn(5, 6, 20, 30, dtype=torch.float64)[:, :, ::2, 1:].requires_grad_()
         testing.assert_parity(
             block_as_function(block, "eager"),
-            with_torch_norm(block),
+            oracle(block),
             x,
             *block.parameters(),
             tolerance=1e-10,

@@ -123,12 +123,12 @@ def test_moments_are_sums_of_homogeneous_outer_products(size, data):
 
 
 def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, backend):
-    """Every path through many boxes: inner axes whole, outer axes one by one."""
+    """Every path through many chunks: inner axes whole, outer axes one by one."""
     if backend == "triton":
-        pytest.skip("only the eager backend walks over boxes")
+        pytest.skip("only the eager backend walks over chunks")
     q, k, v = (normal(3, 2, 1000, 5, seed=seed) for seed in range(3))
     expected = reference.linear_attention(q, k, v)
-    monkeypatch.setattr("aea_kernels.backends.eager.walking.BOX_BYTES", 4096)
+    monkeypatch.setattr("aea_kernels.backends.eager.walking.CHUNK_BYTES", 4096)
     torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)
 
 

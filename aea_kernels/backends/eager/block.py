@@ -1,60 +1,34 @@
-"""The block's primitives on feature maps x (B, C, *spatial), with BN and ReLU6 or without a
-norm.
-"""
+"""The block's primitives on feature maps x (B, C, *spatial), for every prologue."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ...block import folding
-from ...core.dtypes import acc_dtype
-from .products import Features, apply_affine, gram_of, outer_of
+from ...block import folding, norms
+from ...core.dtypes import acc_dtype, empty_features
+from .prologue import BatchNorm, Identity, prologue
 from .walking import Walk
 
 
-def scale_and_shift(
-    norm: Sequence[Tensor], eps: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor] | None:
-    """BN as one multiplication and one addition a channel, (C,) each."""
-    if not norm:
-        return None
-    weight, bias, mean, variance = (t.double() for t in norm)
-    scale = weight / (variance + eps).sqrt()
-    return scale.to(dtype), (bias - mean * scale).to(dtype)
-
-
-def activated(affine: tuple[Tensor, Tensor] | None) -> Features:
-    """z = x, or with the affine map of BN its ReLU6."""
-
-    def features(walk: Walk, i: int, box: int) -> Tensor:
-        x = walk.read(i, box)
-        if affine is None:
-            return x
-        scale, shift = affine
-        return torch.addcmul(shift[:, None], x, scale[:, None], out=walk.workspace(i, x)).clamp_(
-            0, 6
-        )
-
-    return features
-
-
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Every box is centred on its own mean before it is squared and the boxes are combined as by
+    """Every chunk is centred on its own mean before it is squared and the chunks are combined as by
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
     walk = Walk(x)
-    mean, spread = (torch.zeros(x.shape[1], dtype=torch.float64, device=x.device) for _ in range(2))
+    mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     count = 0
-    for box in walk:
-        values = walk.read(0, box)  # (G, C, N)
+    for chunk in walk:
+        values = walk.read(0, chunk)  # (G, C, N)
         number = values.shape[0] * values.shape[2]
         centre = values.mean((0, 2))
         deviation = torch.sub(values, centre[:, None], out=walk.workspace(-1, values))
         residue = deviation.mean((0, 2)).double()  # what rounding left in `centre`
         squares = deviation.square_().sum((0, 2)).double() - number * residue**2
+
         delta = centre.double() + residue - mean
         mean = mean + delta * (number / (count + number))
         spread = spread + squares + delta**2 * (count * number / (count + number))
@@ -63,55 +37,71 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int
+    x: Tensor,
+    kind: str,
+    parameters: Sequence[Tensor],
+    eps: float,
+    references: Tensor | None,
+    reference_images: int,
 ) -> Tensor:
-    per_image = gram_of(x, activated(scale_and_shift(norm, eps, acc_dtype(x.dtype))))
-    return folding.add_references(
-        folding.sum_groups(per_image, reference_images), references, reference_images
-    )
+    per_image = _gram(x, prologue(kind, parameters, eps, acc_dtype(x.dtype)))
+    per_group = folding.sum_groups(per_image, reference_images)
+    return folding.add_references(per_group, references, reference_images)
 
 
 def attend_to_moments(
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
     projections: Sequence[Tensor],
     heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     matrix = folding.fold(gram, projections, heads, scale)
-    features = activated(scale_and_shift(norm, eps, acc_dtype(x.dtype)))
-    return apply_affine(x, features, matrix, residual=True), matrix
+    composed = norms.compose_groups(matrix, affine, len(x))
+    of_tile = prologue(kind, parameters, eps, acc_dtype(x.dtype))
+    return _apply(x, of_tile, composed, residual=True), matrix
 
 
 def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
-    return apply_affine(x, activated(None), matrix, residual=False)
+    return _apply(x, prologue("none", [], 0.0, acc_dtype(x.dtype)), matrix, residual=False)
 
 
 def attend_to_moments_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
+    matrix: Tensor,
     references: Tensor | None,
     reference_images: int,
     projections: Sequence[Tensor],
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    per_image = outer_of(grad_output, x, activated(scale_and_shift(norm, eps, acc_dtype(x.dtype))))
-    matrix_grad = folding.sum_groups(per_image, reference_images)
-    return folding.fold_backward(
+    matrix_grad = _outer(grad_output, x, prologue(kind, parameters, eps, acc_dtype(x.dtype)))
+    affine_grad = gram.new_empty(0)
+    if affine is not None:
+        per_image = folding.expand_groups(matrix, len(x))
+        matrix_grad, affine_grad = norms.compose_backward(matrix_grad, per_image, affine)
+    matrix_grad = folding.sum_groups(matrix_grad, reference_images)
+    gram_grad, *rest = folding.fold_backward(
         matrix_grad, gram, references, reference_images, projections, heads, scale
     )
+    return [gram_grad, affine_grad, *rest]
 
 
 def features_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
     batch_statistics: bool,
     matrix: Tensor,
@@ -122,52 +112,79 @@ def features_backward(
     """
     grad_x = torch.empty_like(x)
     walk = Walk(grad_output, x, grad_x)
-    affine = scale_and_shift(norm, eps, walk.dtype)
-    features = activated(affine)
-    matrix, gram_grad = (
-        folding.expand_groups(matrix, len(x)),
-        folding.expand_groups(gram_grad, len(x)),
-    )
+    of_tile = prologue(kind, parameters, eps, walk.dtype)
+    matrix, gram_grad = (folding.expand_groups(m, len(x)) for m in (matrix, gram_grad))
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
     constant = gram_grad[:, :-1, -1:]
-    dweight, dbias = (x.new_zeros(x.shape[1] if norm else 0, dtype=walk.dtype) for _ in range(2))
-    mean = norm[2].to(walk.dtype) if norm else None
-    for box in walk:
-        above = walk.read(0, box)
-        z = features(walk, 1, box)
-        dz = torch.baddbmm(
-            walk.groups(constant, box),
-            walk.groups(through_moments, box),
-            z,
-            out=walk.workspace(-1, z),
-        ).baddbmm_(walk.groups(linear, box), above)
-        out = walk.result(2, box)
-        if affine is None or mean is None:
-            torch.add(above, dz, out=out)
-        else:
-            # z sits on the bounds exactly where ReLU6 has no slope
-            torch.ops.aten.hardtanh_backward.grad_input(dz, z, 0, 6, grad_input=dz)
-            dbias += dz.sum((0, 2))
-            values = torch.sub(walk.read(1, box), mean[:, None], out=walk.workspace(1, z))
-            dweight += values.mul_(dz).sum((0, 2))
-            torch.addcmul(above, dz, affine[0][:, None], out=out)
-        walk.store(2, box, out)
-    if mean is not None:
-        weight, _, _, variance = (t.to(walk.dtype) for t in norm)
-        deviation = (variance + eps).sqrt()
-        dweight /= deviation
-        if batch_statistics:
-            number = max(1, x.numel() // x.shape[1])
-            slope = -weight / deviation**2 * dweight / number
-            _add_affine(grad_x, x, slope, -weight / deviation * dbias / number - slope * mean)
-    return grad_x, torch.stack([dweight, dbias])
+    for chunk in walk:
+        above = walk.read(0, chunk)
+        u = of_tile.features(walk, 1, chunk)
+        here = [walk.groups(m, chunk) for m in (constant, through_moments, linear)]
+        du = torch.baddbmm(here[0], here[1], u, out=walk.workspace(-1, u)).baddbmm_(here[2], above)
+        out = walk.result(2, chunk)
+        of_tile.backward(walk, 1, chunk, u, du, above, out)
+        walk.store(2, chunk, out)
+
+    if not isinstance(of_tile, BatchNorm):
+        return grad_x, grad_x.new_empty(2, 0, dtype=walk.dtype)
+    parameter_grads = of_tile.parameter_grads()
+    if batch_statistics:
+        number = max(1, x.numel() // x.shape[1])
+        _add_affine(grad_x, x, *of_tile.through_statistics(parameter_grads, number))
+    return grad_x, parameter_grads
 
 
 def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
     """``grad_x += slope x + constant`` in place, (C,) each."""
     walk = Walk(grad_x, x)
-    for box in walk:
-        out = walk.result(0, box)
-        torch.add(walk.read(0, box), constant[:, None], out=out)
-        out.addcmul_(walk.read(1, box), slope[:, None])
-        walk.store(0, box, out)
+    for chunk in walk:
+        out = walk.result(0, chunk)
+        torch.add(walk.read(0, chunk), constant[:, None], out=out)
+        out.addcmul_(walk.read(1, chunk), slope[:, None])
+        walk.store(0, chunk, out)
+
+
+# ---- the two shapes of work: sums of outer products, and a matrix at every position --------------
+
+
+def _gram(x: Tensor, of_tile: Identity) -> Tensor:
+    """Moments of u of each image, (B, C+1, C+1)."""
+    walk = Walk(x)
+    batch, channels = x.shape[:2]
+    gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
+    total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
+    for chunk in walk:
+        u = of_tile.features(walk, 0, chunk)
+        walk.groups(gram, chunk).baddbmm_(u, u.mT)
+        walk.groups(total, chunk).add_(u.sum(-1, keepdim=True))
+    count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
+    return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
+
+
+def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
+    """Sum of grad_output uh^T over the positions of each image, (B, O, C+1)."""
+    walk = Walk(grad_output, x)
+    outer = x.new_zeros(x.shape[0], grad_output.shape[1], x.shape[1], dtype=walk.dtype)
+    total = x.new_zeros(x.shape[0], grad_output.shape[1], 1, dtype=walk.dtype)
+    for chunk in walk:
+        left, u = walk.read(0, chunk), of_tile.features(walk, 1, chunk)
+        walk.groups(outer, chunk).baddbmm_(left, u.mT)
+        walk.groups(total, chunk).add_(left.sum(-1, keepdim=True))
+    return torch.cat([outer, total], 2)
+
+
+def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:
+    """M uh, plus x with `residual`, for matrix (G, O, C+1)."""
+    y = empty_features(x, matrix.shape[1])
+    walk = Walk(x, y)
+    matrix = folding.expand_groups(matrix, len(x))
+    linear, constant = matrix[..., :-1], matrix[..., -1:]
+    for chunk in walk:
+        out = walk.result(1, chunk)
+        if residual:
+            torch.add(walk.read(0, chunk), walk.groups(constant, chunk), out=out)
+        else:
+            out.copy_(walk.groups(constant, chunk).expand_as(out))
+        out.baddbmm_(walk.groups(linear, chunk), of_tile.features(walk, 0, chunk))
+        walk.store(1, chunk, out)
+    return y

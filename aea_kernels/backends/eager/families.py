@@ -12,7 +12,7 @@ from .walking import Walk, sum_of_squares
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
-    """The maximum is that of the boxes so far: sums are rescaled where a box has a larger one."""
+    """The maximum is that of the chunks so far: sums are rescaled where a chunk has a larger one."""
     walk = Walk(key.mT, value.mT, batch_axes=2)
     batch, heads, _, width = key.shape
     # apart from each other, as products of many small matrices are fast where the result is
@@ -22,16 +22,16 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     maximum = key.new_full(
         (batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype
     )
-    for box in walk:
+    for chunk in walk:
         k, product_here, total_here = (
-            walk.read(0, box),
-            walk.groups(product, box),
-            walk.groups(total, box),
+            walk.read(0, chunk),
+            walk.groups(product, chunk),
+            walk.groups(total, chunk),
         )
         if phi == "exp":
-            highest, largest = walk.groups(maximum, box), k.amax(-1, keepdim=True)
+            highest, largest = walk.groups(maximum, chunk), k.amax(-1, keepdim=True)
             largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
-            if not walk.begins(box):
+            if not walk.begins(chunk):
                 torch.maximum(largest, highest, out=largest)
                 rescaled = (highest - largest).exp_()
                 product_here.mul_(rescaled)
@@ -40,7 +40,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
             mapped = torch.sub(k, largest, out=walk.workspace(-1, k)).exp_()
         else:
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
-        product_here.baddbmm_(mapped, walk.read(1, box).mT)
+        product_here.baddbmm_(mapped, walk.read(1, chunk).mT)
         total_here.add_(mapped.sum(-1, keepdim=True))
     return torch.cat([product, total], -1), maximum[..., 0]
 
@@ -55,22 +55,25 @@ def phi_outer_sum_backward(
     walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
     finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
-    for box in walk:
-        k, matrix_here = walk.read(0, box), walk.groups(matrix, box)
+    for chunk in walk:
+        k, matrix_here = walk.read(0, chunk), walk.groups(matrix, chunk)
         mapped = walk.workspace(-1, k)
         if phi == "exp":
-            torch.sub(k, walk.groups(finite, box), out=mapped).exp_()
+            torch.sub(k, walk.groups(finite, chunk), out=mapped).exp_()
         else:
             torch.clamp(k, min=0, out=mapped)
-        walk.store(3, box, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, box)))
+        walk.store(3, chunk, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, chunk)))
         through = torch.baddbmm(
-            walk.groups(constant, box), matrix_here, walk.read(1, box), out=walk.result(2, box)
+            walk.groups(constant, chunk),
+            matrix_here,
+            walk.read(1, chunk),
+            out=walk.result(2, chunk),
         )
         if phi == "exp":
             through.mul_(mapped)
         else:
             torch.ops.aten.threshold_backward.grad_input(through, mapped, 0, grad_input=through)
-        walk.store(2, box, through)
+        walk.store(2, chunk, through)
     return grad_key, grad_value
 
 
@@ -79,9 +82,9 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
     if query.shape[3] == 0:
         return y.zero_()
     walk = Walk(query.mT, y.mT, batch_axes=2)
-    for box in walk:
-        share, _, linear = _share(walk, 0, box, walk.groups(matrix, box), phi, eps)
-        walk.store(1, box, torch.bmm(linear.mT, share, out=walk.result(1, box)))
+    for chunk in walk:
+        share, _, linear = _share(walk, 0, chunk, walk.groups(matrix, chunk), phi, eps)
+        walk.store(1, chunk, torch.bmm(linear.mT, share, out=walk.result(1, chunk)))
     return y
 
 
@@ -99,22 +102,22 @@ def phi_apply_backward(
         *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype
     )
     total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)
-    for box in walk:
-        matrix_here = walk.groups(matrix, box)
-        share, inverse, linear = _share(walk, 1, box, matrix_here, phi, eps)
-        above = walk.read(0, box)
-        walk.groups(product, box).baddbmm_(share, above.mT)
-        through = torch.bmm(linear, above, out=walk.result(2, box))
+    for chunk in walk:
+        matrix_here = walk.groups(matrix, chunk)
+        share, inverse, linear = _share(walk, 1, chunk, matrix_here, phi, eps)
+        above = walk.read(0, chunk)
+        walk.groups(product, chunk).baddbmm_(share, above.mT)
+        through = torch.bmm(linear, above, out=walk.result(2, chunk))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
         if phi == "exp":
             through.sub_(common).mul_(share)
         else:
-            walk.groups(total, box).baddbmm_(share, common.mT, alpha=-1)
+            walk.groups(total, chunk).baddbmm_(share, common.mT, alpha=-1)
             through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(
                 inverse
             )
             torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
-        walk.store(2, box, through)
+        walk.store(2, chunk, through)
     return grad_query, torch.cat([product, total], -1)
 
 
@@ -122,11 +125,11 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
     walk = Walk(a.mT, b.mT, batch_axes=2)
     product = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
     squares = [t.new_zeros(*t.shape[:2], t.shape[3], 1, dtype=walk.dtype) for t in (a, b)]
-    for box in walk:
-        maps = [walk.read(i, box) for i in range(2)]
-        walk.groups(product, box).baddbmm_(maps[0], maps[1].mT)
+    for chunk in walk:
+        maps = [walk.read(i, chunk) for i in range(2)]
+        walk.groups(product, chunk).baddbmm_(maps[0], maps[1].mT)
         for total, x in zip(squares, maps, strict=True):
-            walk.groups(total, box).add_(sum_of_squares(x, -1))
+            walk.groups(total, chunk).add_(sum_of_squares(x, -1))
     return product, squares[0][..., 0], squares[1][..., 0]
 
 
@@ -139,22 +142,22 @@ def outer_sum_and_squares_backward(
         (grad_product, 2 * grad_a_squares[..., None]),
         (grad_product.mT, 2 * grad_b_squares[..., None]),
     ]
-    for box in walk:
-        maps = [walk.read(i, box) for i in range(2)]
+    for chunk in walk:
+        maps = [walk.read(i, chunk) for i in range(2)]
         for i, (matrix, factor) in enumerate(sides):
-            out = walk.result(2 + i, box)
-            torch.mul(maps[i], walk.groups(factor, box), out=out)
-            walk.store(2 + i, box, out.baddbmm_(walk.groups(matrix, box), maps[1 - i]))
+            out = walk.result(2 + i, chunk)
+            torch.mul(maps[i], walk.groups(factor, chunk), out=out)
+            walk.store(2 + i, chunk, out.baddbmm_(walk.groups(matrix, chunk), maps[1 - i]))
     return grad_a, grad_b
 
 
 def _share(
-    walk: Walk, i: int, box: int, matrix: Tensor, phi: str, eps: float
+    walk: Walk, i: int, chunk: int, matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """phi of map `i` inside `box` divided, (G, E, N), one over what it is divided by, (G, 1, N),
+    """phi of map `i` inside `chunk` divided, (G, E, N), one over what it is divided by, (G, 1, N),
     and M, (G, E, D).
     """
-    q = walk.read(i, box)
+    q = walk.read(i, chunk)
     mapped = walk.workspace(-1, q)
     if phi == "exp":
         linear = matrix

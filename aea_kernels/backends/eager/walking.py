@@ -1,4 +1,4 @@
-"""Walking over positions in boxes: what every primitive of this backend does."""
+"""Walking over positions in chunks: what every primitive of this backend does."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ...core.dtypes import acc_dtype
 
-BOX_BYTES = 1 << 21
-"""Bytes of one box in the accumulation dtype: with its result it fits in the second- and
+CHUNK_BYTES = 1 << 21
+"""Bytes of one chunk in the accumulation dtype: with its result it fits in the second- and
 third-level caches.
 """
 FEW_IMAGES = 16
-"""As many images with heads in one box are copied into it where strides ask for it; fewer have a
-box each.
+"""As many images with heads in one chunk are copied into it where strides ask for it; fewer have a
+chunk each.
 """
 
 
@@ -41,10 +41,10 @@ def sum_of_squares(x: Tensor, axis: int) -> Tensor:
 
 
 class Walk:
-    """The boxes of feature maps of equal batch and spatial shape, and workspaces of one box each to
+    """The chunks of feature maps of equal batch and spatial shape, and workspaces of one chunk each to
     compute in.
 
-    Boxes tile batch and space in row-major order, each contiguous in it. They are numbered in that
+    Chunks tile batch and space in row-major order, each contiguous in it. They are numbered in that
     order.
 
     Args:
@@ -61,19 +61,19 @@ class Walk:
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         channels = max(1, *(x.shape[batch_axes] for x in maps))
-        positions = max(64, BOX_BYTES // (channels * self.dtype.itemsize))
+        positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
-        self._boxes, self._boxes_of_images = 0 if 0 in extents else 1, 1
-        # from the last on, axes are whole in every box as long as they fit; the next is parted, the
+        self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
+        # from the last on, axes are whole in every chunk as long as they fit; the next is parted, the
         # others one by one
         for axis in range(len(extents) - 1, -1, -1):
             if axis == 0 and self._batch_axes > 1 and positions < FEW_IMAGES:
-                positions = 1  # a box of several images would be a copy
+                positions = 1  # a chunk of several images would be a copy
             if extents[axis] > positions:
                 count = -(-extents[axis] // positions)
                 self._parted.insert(0, (axis, positions, count))
-                self._boxes *= count
-                self._boxes_of_images *= count if axis >= self._batch_axes else 1
+                self._chunks *= count
+                self._chunks_of_images *= count if axis >= self._batch_axes else 1
                 positions = 1
             else:
                 positions //= max(1, extents[axis])
@@ -81,17 +81,17 @@ class Walk:
         self._workspaces: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self._boxes))
+        return iter(range(self._chunks))
 
-    def begins(self, box: int) -> bool:
-        """Whether it is the first box of its images."""
-        return box % self._boxes_of_images == 0
+    def begins(self, chunk: int) -> bool:
+        """Whether it is the first chunk of its images."""
+        return chunk % self._chunks_of_images == 0
 
-    def groups(self, matrices: Tensor, box: int) -> Tensor:
-        """What belongs to the box, (G, O, C), of one matrix an image, (*batch, O, C): a view."""
+    def groups(self, matrices: Tensor, chunk: int) -> Tensor:
+        """What belongs to the chunk, (G, O, C), of one matrix an image, (*batch, O, C): a view."""
         if self._batch_axes < self._matrix_axes:
             matrices = matrices.flatten(0, self._matrix_axes - 1)
-        images = box // self._boxes_of_images
+        images = chunk // self._chunks_of_images
         for axis, step, count in reversed(self._parted):
             if axis < self._batch_axes:
                 images, i = divmod(images, count)
@@ -100,8 +100,8 @@ class Walk:
                 )
         return matrices if self._batch_axes == 1 else matrices.flatten(0, self._batch_axes - 1)
 
-    def _part(self, i: int, box: int) -> Tensor:
-        """Map `i` inside `box`: a view."""
+    def _part(self, i: int, chunk: int) -> Tensor:
+        """Map `i` inside `chunk`: a view."""
         if i not in self._parts:
             parts = [self.maps[i]]
             for axis, step, _ in self._parted:
@@ -109,10 +109,10 @@ class Walk:
                     p for part in parts for p in part.split(step, axis + (axis >= self._batch_axes))
                 ]
             self._parts[i] = parts
-        return self._parts[i][box]
+        return self._parts[i][chunk]
 
     def _flat(self, part: Tensor) -> Tensor:
-        """A part of a map as (G, C, N): a view, or a copy of this box where the strides allow
+        """A part of a map as (G, C, N): a view, or a copy of this chunk where the strides allow
         none.
         """
         if part.dim() == 3:
@@ -133,21 +133,21 @@ class Walk:
             return flat.view(groups, positions, channels).mT
         return flat.view(groups, channels, positions)
 
-    def read(self, i: int, box: int) -> Tensor:
-        """Map `i` inside `box`, (G, C, N), in the accumulation dtype."""
-        flat = self._flat(self._part(i, box))
+    def read(self, i: int, chunk: int) -> Tensor:
+        """Map `i` inside `chunk`, (G, C, N), in the accumulation dtype."""
+        flat = self._flat(self._part(i, chunk))
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
-    def result(self, i: int, box: int) -> Tensor:
+    def result(self, i: int, chunk: int) -> Tensor:
         """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the
         map allows it.
         """
-        part = self._part(i, box)
+        part = self._part(i, chunk)
         flat = self._flat(part)
         in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()
         return flat if in_place else self.workspace(i, flat)
 
-    def store(self, i: int, box: int, values: Tensor) -> None:
-        part = self._part(i, box)
+    def store(self, i: int, chunk: int, values: Tensor) -> None:
+        part = self._part(i, chunk)
         if values.data_ptr() != part.data_ptr():
             part.copy_(values.reshape(part.shape))

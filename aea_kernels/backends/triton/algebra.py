@@ -1,11 +1,11 @@
-"""Launches of the C x C algebra of `folding.py` between the passes; what is too wide for kernels
+"""Launches of the C x C algebra of `block/folding.py` between the passes; what is too wide for kernels
 stays there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,32 +13,52 @@ from torch import Tensor
 from ...block import folding
 from ...block.spec import Projections
 from . import kernels
-from .launching import contiguous, launch, numbers
+from .launching import contiguous, launch, math_of
 from .tiles import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 
 
-def _algebra(gram: Tensor, projections: Projections, heads: int) -> dict[str, Any] | None:
+class Sizes(NamedTuple):
+    """Channels of the block, and of one head."""
+
+    C: int
+    O: int  # noqa: E741
+    """Outputs."""
+    E: int
+    """Of keys."""
+    D: int
+    """Of values."""
+    heads: int
+
+
+class Blocks(NamedTuple):
+    """Powers of two that hold these channels, known when a kernel is compiled."""
+
+    C: int
+    O: int  # noqa: E741
+    E: int
+    D: int
+
+
+def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] | None:
     """The arguments that the kernels of the C x C algebra share; None where they are too wide for
     kernels.
     """
-    keys, values = projections.key_bias.shape[0] // heads, projections.value_bias.shape[0] // heads
-    sizes = {"C": gram.shape[1] - 1, "O": projections.output_bias.shape[0], "E": keys, "D": values}
-    if max(sizes.values()) > FOLD_CHANNELS:
+    outputs = weights.output_bias.shape[0]
+    keys, values = weights.key_bias.shape[0] // heads, weights.value_bias.shape[0] // heads
+    sizes = Sizes(gram.shape[1] - 1, outputs, keys, values, heads)
+    channels = sizes[:4]
+    if max(channels) > FOLD_CHANNELS:
         return None
-    blocks = {f"BLOCK_{name}": power_of_two(size) for name, size in sizes.items()}
-    return (
-        sizes
-        | blocks
-        | {
-            "device": gram.device,
-            "warps": 8 if sizes["C"] > 32 else 4,
-            "stages": 2,
-            "gram": gram,
-            "weights": projections,
-            "heads": heads,
-            "NUMBERS": numbers(gram.dtype, "ieee"),
-        }
-    )
+    return {
+        "device": gram.device,
+        "warps": 8 if sizes.C > 32 else 4,
+        "stages": 2,
+        "gram": gram,
+        "weights": weights,
+        "sizes": sizes,
+        "MATH": math_of(gram.dtype, "ieee"),
+        "BLOCKS": Blocks(*map(power_of_two, channels)),
+    }
 
 
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
@@ -76,19 +96,18 @@ def fold_backward(
             matrix_grad, gram, references, reference_images, projections, heads, scale
         )
     shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
-    scores = gram.new_empty(2, groups, heads, shared["D"], shared["E"])
+    sizes = shared["sizes"]
+    scores = gram.new_empty(2, groups, heads, sizes.D, sizes.E)
     launch(
         kernels.scores_kernel,
-        2 * groups * heads * -(-shared["E"] // 16),
+        2 * groups * heads * -(-sizes.E // 16),
         workspace=scores.nbytes,
         scores=scores,
         SCALE=scale,
         **shared,
     )
-    gram_grad, references_grad = (
-        torch.empty_like(gram),
-        gram.new_empty(0 if references is None else references.shape),
-    )
+    gram_grad = torch.empty_like(gram)
+    references_grad = gram.new_empty(0 if references is None else references.shape)
     weights_grad = Projections(*(gram.new_empty(p.shape) for p in projections))
     launch(
         kernels.fold_backward_kernel,

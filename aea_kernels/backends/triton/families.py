@@ -1,35 +1,32 @@
-"""The primitives of `families/ops.py` as Triton kernels: those of `primitives.py`, with phi before
-the products.
+"""The primitives of `families/ops.py` as Triton kernels.
 
-Sums are fused where a tile holds all channels of a head. Wider heads take plain operations, with
-copies, around the kernels of the first family in their backward passes.
+Sums are fused where a tile holds all channels of a head. The backward passes of wider heads, and
+heads without positions, take plain operations, with copies.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.dtypes import acc_dtype, empty_positions
+from ...families import plain
 from . import kernels
 from .launching import FeatureMap, Matrix, launch_over_positions, operator_map, plan_over_positions
-from .primitives import apply_matrix, outer_sum
-from .products import launch_matrix_backward, launch_reduction
-from .tiles import Launch
+from .products import launch_reduction
+from .tiles import LaunchPlan
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
     batch, heads, positions, width = key.shape
-    shape, dtype = (batch, heads, width, value.shape[3] + 1), acc_dtype(key.dtype)
+    shape = batch, heads, width, value.shape[3] + 1
     if 0 in (batch, heads, positions, width, value.shape[3]):
-        return _sums_of_few(key, value, phi)
-    maps = operator_map(key), operator_map(value)
-    plan = _plan("phi_outer", key, *maps)
-    partial = key.new_empty(batch * heads, plan.splits, *shape[2:], dtype=dtype)
-    maxima = key.new_empty(batch * heads, plan.splits, width, dtype=dtype) if phi == "exp" else None
-    _outer(plan, key, *maps, partial, maxima, heads, phi)
-    sums, maximum = _reduce(partial, maxima)
-    maximum = key.new_empty(batch * heads, 0, dtype=dtype) if maximum is None else maximum
+        return plain.phi_outer_sum(key, value, phi)
+    sums, maximum = _outer_sum(key, value, phi, shape[2:])
+    if maximum is None:
+        maximum = sums.new_empty(batch * heads, 0)
     return sums.view(shape), maximum.view(batch, heads, -1)
 
 
@@ -38,36 +35,30 @@ def phi_outer_sum_backward(
 ) -> tuple[Tensor, Tensor]:
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1].contiguous()
     grads = _outer_backward(key, value, matrix, maximum, constant, None, phi)
-    if grads is not None:
-        return grads
-    mapped, slope = _phi_and_slope(key, maximum[:, :, None] if phi == "exp" else None)
-    grad_key = slope * (apply_matrix(value, matrix) + constant[:, :, None])
-    return _like(key, grad_key), apply_matrix(_like(key, mapped), matrix.mT)
+    if grads is None:
+        grads = plain.phi_outer_sum_backward(grad_sums, key, value, maximum, phi)
+        return _like(key, grads[0]), _like(value, grads[1])
+    return grads
 
 
 def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
-    heads = query.shape[1]
     y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
     if query.numel() * y.shape[3] == 0:
         return y.zero_()
     linear, divisor, least, _ = _in_range(matrix, phi, eps)
-    maps, flat = (operator_map(query), operator_map(y)), linear.flatten(0, 1)
-    plan = _plan("phi_apply", query, maps[1], maps[0], *maps)
+    x_map, y_map = operator_map(query), operator_map(y)
+    plan = _plan("phi_apply", query, y_map, x_map)
     launch_over_positions(
-        kernels.apply_kernel,
+        kernels.phi_apply_kernel,
         plan,
         query,
         None,
-        x=maps[0],
-        norm=None,
-        matrix=Matrix(flat, *flat.stride()),
-        y=maps[1],
+        x=x_map,
+        matrix=_matrix(linear),
+        y=y_map,
         divisor=divisor,
         eps=least,
-        heads=heads,
-        groups=flat.shape[0],
-        HOMOGENEOUS=False,
-        RESIDUAL=False,
+        heads=query.shape[1],
         PHI=phi,
         ONE_TILE=plan.one_tile,
     )
@@ -78,43 +69,46 @@ def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor]:
     batch, heads, _, width = query.shape
-    rows, grad_query = matrix.shape[3], empty_positions(query, width)
+    grad_query = empty_positions(query, width)
     if width == 0:
         return grad_query, matrix.new_zeros(matrix.shape)
-    maps = operator_map(grad_output), operator_map(query), operator_map(grad_query)
-    plan = _plan("phi_matrix_backward", query, maps[0], maps[1], *maps)
+    maps = [operator_map(t) for t in (grad_output, query, grad_query)]
+    plan = _plan("phi_matrix_backward", query, *maps)
+    if not plan.one_tile or query.numel() * grad_output.numel() == 0:
+        grads = plain.phi_apply_backward(grad_output, query, matrix, phi, eps)
+        return grad_query.copy_(grads[0]), grads[1].contiguous()
+
     linear, divisor, least, unit = _in_range(matrix, phi, eps)
-    if not plan.one_tile or query.numel() * linear.shape[2] == 0:
-        grad_query, grad_matrix = _phi_apply_backward_in_steps(
-            grad_output, query, linear, divisor, least
-        )
-    else:
-        partial = query.new_empty(
-            batch * heads, plan.splits, rows, width, dtype=acc_dtype(query.dtype)
-        )
-        launch_matrix_backward(
-            plan, query, maps, linear, partial, divisor=divisor, eps=least, phi=phi
-        )
-        grad_matrix = _reduce(partial)[0].view(batch, heads, rows, width)
+    rows = matrix.shape[3]
+    partial = matrix.new_empty(batch * heads, plan.splits, rows, width)
+    launch_over_positions(
+        kernels.phi_matrix_backward_kernel,
+        plan,
+        query,
+        partial,
+        grad_output=maps[0],
+        a=maps[1],
+        matrix=_matrix(linear),
+        grad_a=maps[2],
+        partial=partial,
+        divisor=divisor,
+        eps=least,
+        heads=heads,
+        PHI=phi,
+    )
+    grad_matrix = _reduce(partial)[0].view(batch, heads, rows, width)
     return grad_query, (grad_matrix.mT / unit).contiguous()
 
 
 def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch, heads, positions, width = a.shape
-    columns, dtype = b.shape[3], acc_dtype(a.dtype)
+    columns = b.shape[3]
     if 0 in (batch, heads, positions, width, columns):
-        wide_a, wide_b = a.to(dtype), b.to(dtype)
-        return wide_a.mT @ wide_b, wide_a.square().sum(-2), wide_b.square().sum(-2)
-    maps = operator_map(a), operator_map(b)
-    plan = _plan("phi_outer", a, *maps)
-    partial = a.new_empty(batch * heads, plan.splits, width + 1, columns + 1, dtype=dtype)
-    _outer(plan, a, *maps, partial, None, heads, "squares")
-    sums = _reduce(partial)[0].view(batch, heads, width + 1, columns + 1)
-    return (
-        sums[:, :, :-1, :-1].contiguous(),
-        sums[:, :, :-1, -1].contiguous(),
-        sums[:, :, -1, :-1].contiguous(),
-    )
+        return plain.outer_sum_and_squares(a, b)
+    sums, _ = _outer_sum(a, b, "squares", (width + 1, columns + 1))
+    sums = sums.view(batch, heads, width + 1, columns + 1)
+    product, a_squares, b_squares = sums[:, :, :-1, :-1], sums[:, :, :-1, -1], sums[:, :, -1, :-1]
+    return product.contiguous(), a_squares.contiguous(), b_squares.contiguous()
 
 
 def outer_sum_and_squares_backward(
@@ -122,11 +116,11 @@ def outer_sum_and_squares_backward(
 ) -> tuple[Tensor, Tensor]:
     constants = 2 * grad_a_squares.contiguous(), 2 * grad_b_squares.contiguous()
     grads = _outer_backward(a, b, grad_product, None, *constants, "squares")
-    if grads is not None:
-        return grads
-    grad_a = apply_matrix(b, grad_product) + constants[0][:, :, None] * a
-    grad_b = apply_matrix(a, grad_product.mT) + constants[1][:, :, None] * b
-    return _like(a, grad_a), _like(b, grad_b)
+    if grads is None:
+        squares = grad_a_squares, grad_b_squares
+        grads = plain.outer_sum_and_squares_backward(grad_product, *squares, a, b)
+        return _like(a, grads[0]), _like(b, grads[1])
+    return grads
 
 
 def _in_range(
@@ -141,45 +135,55 @@ def _in_range(
     largest = matrix[..., -1].amax(-1)
     unit = torch.where(largest > 0, largest, 1)
     matrix = matrix / unit[..., None, None]
-    least = (eps / unit).clamp(
-        min=torch.finfo(matrix.dtype).tiny if eps > 0 else 0.0
-    )  # one over it is finite
-    return matrix[..., :-1].mT, matrix[..., -1].contiguous(), least, unit[..., None, None]
+    tiny = torch.finfo(matrix.dtype).tiny if eps > 0 else 0.0
+    least = (eps / unit).clamp(min=tiny)  # one over it is finite
+    linear, divisor = matrix[..., :-1].mT, matrix[..., -1].contiguous()
+    return linear, divisor, least.contiguous(), unit[..., None, None]
 
 
 # ---- launches ------------------------------------------------------------------------------------
 
 
 def _plan(
-    kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *maps: FeatureMap
-) -> Launch:
+    kernel: str, x: Tensor, rows: FeatureMap, columns: FeatureMap, *more: FeatureMap
+) -> LaunchPlan:
     images, positions = x.shape[0] * x.shape[1], x.shape[2]
-    return plan_over_positions(
-        kernel, rows.channels, columns.channels, images, positions, x, *(maps or (rows, columns))
-    )
+    channels = rows.channels, columns.channels
+    return plan_over_positions(kernel, *channels, images, positions, x, rows, columns, *more)
 
 
-def _outer(
-    plan: Launch, a: Tensor, a_map: FeatureMap, x_map: FeatureMap, partial: Tensor, maxima: Tensor | None, heads: int,
-    phi: str,
-) -> None:  # fmt: skip
+def _matrix(matrix: Tensor) -> Matrix:
+    """Matrices (B, H, O, E) as kernels take them."""
+    flat = matrix.flatten(0, 1)
+    return Matrix(flat, *flat.stride())
+
+
+def _outer_sum(
+    a: Tensor, b: Tensor, phi: str, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """Sums of `shape` of each image and head, (B * H, *shape), and for "exp" the maxima that they
+    are relative to, (B * H, A).
+    """
+    a_map, b_map = operator_map(a), operator_map(b)
+    plan = _plan("phi_outer", a, a_map, b_map)
+    images, dtype = a.shape[0] * a.shape[1], acc_dtype(a.dtype)
+    partial = a.new_empty(images, plan.splits, *shape, dtype=dtype)
+    maxima = None
+    if phi == "exp":
+        maxima = a.new_empty(images, plan.splits, a.shape[3], dtype=dtype)
     launch_over_positions(
-        kernels.outer_kernel,
+        kernels.phi_outer_kernel,
         plan,
         a,
         partial,
         a=a_map,
-        x=x_map,
-        norm=None,
+        x=b_map,
         partial=partial,
         maxima=maxima,
-        heads=heads,
-        GRAM=False,
-        HOMOGENEOUS=True,
+        heads=a.shape[1],
         PHI=phi,
-        ONE_TILE=False,
-        BLOCK_ALL=plan.tiles.block_k,
     )
+    return _reduce(partial, maxima)
 
 
 def _reduce(partial: Tensor, maxima: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -196,81 +200,37 @@ def _reduce(partial: Tensor, maxima: Tensor | None = None) -> tuple[Tensor, Tens
 
 
 def _outer_backward(
-    a: Tensor, b: Tensor, matrix: Tensor, maximum: Tensor | None, a_constant: Tensor, b_constant: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    matrix: Tensor,
+    maximum: Tensor | None,
+    a_constant: Tensor,
+    b_constant: Tensor | None,
     phi: str,
-) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+) -> tuple[Tensor, Tensor] | None:
     """The gradients of both maps in one pass; None where a tile does not hold all channels."""
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
-    plan = _plan("phi_outer_backward", a, maps[0], maps[1], *maps)
+    plan = _plan("phi_outer_backward", a, *maps)
     if a.numel() * b.numel() == 0:
         return grad_a.zero_(), grad_b.zero_()
     if not plan.one_tile:
         return None
-    flat = matrix.flatten(0, 1)
+    arguments: dict[str, Any] = dict(zip(("a", "b", "grad_a", "grad_b"), maps, strict=True))
     launch_over_positions(
-        kernels.outer_backward_kernel,
+        kernels.phi_outer_backward_kernel,
         plan,
         a,
         None,
-        a=maps[0],
-        b=maps[1],
-        matrix=Matrix(flat, *flat.stride()),
+        matrix=_matrix(matrix),
         maximum=maximum.contiguous() if maximum is not None and phi == "exp" else None,
         a_constant=a_constant,
         b_constant=b_constant,
-        grad_a=maps[2],
-        grad_b=maps[3],
         heads=a.shape[1],
         PHI=phi,
+        **arguments,
     )
     return grad_a, grad_b
-
-
-# ---- heads without positions, and wider than a tile ----------------------------------------------
-
-
-def _sums_of_few(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
-    """`phi_outer_sum` where an axis is empty."""
-    shape, dtype = (*key.shape[:2], key.shape[3]), acc_dtype(key.dtype)
-    lowest = key.new_full((*key.shape[:2], 1, key.shape[3]), -torch.inf, dtype=dtype)
-    maximum = torch.cat([lowest, key.to(dtype)], 2).amax(2) if phi == "exp" else lowest[:, :, 0, :0]
-    mapped, _ = _phi_and_slope(key, maximum[:, :, None] if phi == "exp" else None)
-    sums = key.new_zeros(*shape, value.shape[3] + 1, dtype=dtype)
-    sums[..., -1] = mapped.sum(2)
-    return sums, maximum
-
-
-def _phi_and_slope(x: Tensor, maximum: Tensor | None) -> tuple[Tensor, Tensor]:
-    """phi and its derivative in the accumulation dtype: "exp" with a maximum, else "relu"."""
-    x = x.to(acc_dtype(x.dtype))
-    if maximum is None:
-        return torch.relu(x), (x > 0).to(x.dtype)
-    mapped = (x - maximum.masked_fill(maximum == -torch.inf, 0)).exp()
-    return mapped, mapped
-
-
-def _phi_apply_backward_in_steps(
-    grad_output: Tensor, query: Tensor, matrix: Tensor, divisor: Tensor | None, eps: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """As the kernel, for what `_in_range` returns: the second is (B, H, D, E), for "relu" (B, H,
-    D+1, E).
-    """
-    if divisor is None or eps is None:
-        mapped = query.to(matrix.dtype).softmax(-1)
-        through = apply_matrix(grad_output, matrix.mT)
-        grad_query = mapped * (through - (mapped * through).sum(-1, keepdim=True))
-        return _like(query, grad_query), outer_sum(grad_output, _like(query, mapped))
-    mapped, slope = _phi_and_slope(query, None)
-    weights = divisor[:, :, None]
-    total = (mapped * weights).sum(-1, keepdim=True) + eps[:, :, None, None]
-    through = apply_matrix(grad_output, matrix.mT) / total
-    common = -(mapped * through).sum(-1, keepdim=True) / total
-    grad_query = slope * (through + common * weights)
-    grad_matrix = outer_sum(grad_output, _like(query, mapped / total))
-    return _like(query, grad_query), torch.cat(
-        [grad_matrix, (common * mapped).sum(2, keepdim=True)], 2
-    )
 
 
 def _like(x: Tensor, values: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import multiplication
 from . import tiles
 from .kernels import tile
-from .tiles import Launch
+from .tiles import LaunchPlan
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -27,7 +28,7 @@ _DTYPES = {
     torch.float32: tl.float32,
     torch.float64: tl.float64,
 }
-_recorded: list[tuple[str, Launch | None, int]] | None = None
+_recorded: list[tuple[str, LaunchPlan | None, int]] | None = None
 _planned_for: tuple[int, int] | None = None
 
 
@@ -51,7 +52,7 @@ def launch(
     *,
     warps: int = 8,
     stages: int = 1,
-    plan: Launch | None = None,
+    plan: LaunchPlan | None = None,
     workspace: int = 0,
     **arguments: Any,
 ) -> None:
@@ -80,7 +81,7 @@ def plan_over_positions(
     x: Tensor,
     *maps: FeatureMap,
     same: bool = False,
-) -> Launch:
+) -> LaunchPlan:
     """`tiles.plan_launch` for feature maps like x."""
     aligned = all(x_map.aligned for x_map in maps)
     mode, device = multiplication(x.dtype), device_of(x.device)
@@ -88,16 +89,16 @@ def plan_over_positions(
 
 
 def launch_over_positions(
-    kernel: Any, plan: Launch, like: Tensor, written: Tensor | None, **arguments: Any
+    kernel: Any, plan: LaunchPlan, like: Tensor, written: Tensor | None, **arguments: Any
 ) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
+    """LaunchPlan a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
     that it fills.
     """
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
         "steps": plan.steps,
-        "NUMBERS": numbers(like.dtype, plan.precision),
+        "MATH": math_of(like.dtype, plan.precision),
         "BLOCK_A": tiles.block_a,
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
@@ -118,7 +119,7 @@ def launch_over_positions(
 @contextmanager
 def recording(
     device: tuple[int, int] | None = None,
-) -> Iterator[list[tuple[str, Launch | None, int]]]:
+) -> Iterator[list[tuple[str, LaunchPlan | None, int]]]:
     """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may
     hold nothing.
     """
@@ -133,7 +134,7 @@ def recording(
 # ---- arithmetic ----------------------------------------------------------------------------------
 
 
-class Numbers(NamedTuple):
+class Math(NamedTuple):
     """The arithmetic of a kernel, known when it is compiled."""
 
     ACC: tl.dtype
@@ -149,12 +150,12 @@ class Numbers(NamedTuple):
 
 
 @lru_cache
-def numbers(dtype: torch.dtype, precision: str) -> Numbers:
+def math_of(dtype: torch.dtype, precision: str) -> Math:
     """For feature maps of `dtype`, multiplied with `precision` where they are float32."""
     # the interpreter multiplies the bits of bfloat16 as if they were integers
     factor = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
     precision = precision if dtype == torch.float32 else "ieee"
-    return Numbers(
+    return Math(
         _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2
     )
 
@@ -213,30 +214,32 @@ class Matrix(NamedTuple):
     column_stride: int
 
 
-class Norm(NamedTuple):
-    """BN as kernels take it, (C,) each."""
+class BatchPrologue(NamedTuple):
+    """BN and ReLU6 as kernels take them, (C,) each."""
 
     weight: Tensor
     bias: Tensor
     mean: Tensor
     variance: Tensor
-    eps: float
+    eps: Any
+    """A constexpr."""
     kind: Any
     """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
-    """Whether a position needs all its channels."""
+    """Whether a position needs all its channels, as a constexpr."""
 
 
-class Normalisation(NamedTuple):
-    """A norm of `norms.py` as kernels take it: what makes u of x."""
+class PlainPrologue(NamedTuple):
+    """What makes u of x without an activation, as kernels take it."""
 
     pivot: Tensor
     """(images, C), contiguous, with GroupNorm; else any tensor."""
-    eps: float
+    eps: Any
     kind: Any
-    """A number of `kernels.tile`, as a constexpr."""
     over_channels: Any
-    """Whether a position needs all its channels."""
+
+
+Prologue = BatchPrologue | PlainPrologue | None
 
 
 def in_units(number: int, unit: int) -> int:
@@ -307,20 +310,18 @@ def _described(
     )
 
 
-def norm_of(norm: Sequence[Tensor], eps: float) -> Norm | None:
-    """`norm` of a primitive, [weight, bias, mean, variance] or []."""
-    if not norm:
+def prologue_of(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Prologue:
+    """The prologue of a primitive, for feature maps x; None where u = x."""
+    if kind == "none":
         return None
-    weight, bias, mean, variance = contiguous(norm)
-    return Norm(weight, bias, mean, variance, _constant(eps), *_kind("batch"))
-
-
-def normalisation(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Normalisation:
-    """`kind`, `eps` and `pivot` of a primitive, for feature maps x."""
+    constants = _constant(eps), *_kind(kind)
+    if kind == "batch":
+        weight, bias, mean, variance = contiguous(parameters)
+        return BatchPrologue(weight, bias, mean, variance, *constants)
     # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel
     # reads
-    pivot = x if pivot is None else pivot.expand(x.shape[:2]).contiguous()
-    return Normalisation(pivot, _constant(eps), *_kind(kind))
+    pivot = parameters[0].expand(x.shape[:2]).contiguous() if parameters else x
+    return PlainPrologue(pivot, *constants)
 
 
 @lru_cache
@@ -331,7 +332,7 @@ def _constant(value: float) -> Any:
 @lru_cache
 def _kind(name: str) -> tuple[Any, Any]:
     """`kind` and `over_channels` of a norm."""
-    return getattr(tile, name.upper()), tl.constexpr(name in ("layer", "rms"))
+    return getattr(tile, name.upper()), tl.constexpr(name in OVER_CHANNELS)
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

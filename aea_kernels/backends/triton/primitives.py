@@ -19,18 +19,18 @@ from . import kernels
 from .algebra import fold, fold_backward
 from .launching import (
     FeatureMap,
-    Norm,
-    Normalisation,
+    Matrix,
+    Prologue,
     feature_map,
     launch,
     launch_over_positions,
-    norm_of,
-    normalisation,
-    numbers,
+    math_of,
     operator_map,
     plan_over_positions,
+    prologue_of,
 )
-from .products import apply, launch_matrix_backward, outer, reduce_splits
+from .products import apply, outer, reduce_splits
+from .tiles import LaunchPlan
 
 MANY_PARTS = 2048
 """Partial sums of BN's gradients that every program may add up by itself; more are added up
@@ -59,7 +59,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         partial=partial,
         splits=plan.splits,
         steps=plan.steps,
-        NUMBERS=numbers(x.dtype, plan.precision),
+        MATH=math_of(x.dtype, plan.precision),
         BLOCK_C=plan.tiles.block_a,
         BLOCK_S=plan.tiles.block_s,
         STAGES=plan.tiles.stages,
@@ -85,49 +85,73 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments(
-    x: Tensor, norm: Sequence[Tensor], eps: float, references: Tensor | None, reference_images: int
+    x: Tensor,
+    kind: str,
+    parameters: Sequence[Tensor],
+    eps: float,
+    references: Tensor | None,
+    reference_images: int,
 ) -> Tensor:
     x_map = feature_map(x)
-    partial = outer(x, x_map, x_map, norm_of(norm, eps), gram=True)
+    partial = outer(x, x_map, x_map, prologue_of(x, kind, parameters, eps), gram=True)
     return reduce_splits(partial, reference_images, math.prod(x.shape[2:]), references)
 
 
 def attend_to_moments(
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
     projections: Sequence[Tensor],
     heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     matrix = fold(gram.contiguous(), projections, heads, scale)
+    composed = norms.compose_groups(matrix, affine, len(x))
     y = empty_features(x, matrix.shape[1])
-    apply(x, feature_map(x), feature_map(y), matrix, norm_of(norm, eps), residual=True)
+    prologue = prologue_of(x, kind, parameters, eps)
+    apply(x, feature_map(x), feature_map(y), composed, prologue, residual=True)
     return y, matrix
 
 
 def attend_to_moments_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
+    affine: Tensor | None,
     gram: Tensor,
+    matrix: Tensor,
     references: Tensor | None,
     reference_images: int,
     projections: Sequence[Tensor],
     heads: int,
     scale: float,
 ) -> list[Tensor]:
-    partial = outer(x, feature_map(grad_output), feature_map(x), norm_of(norm, eps))
-    matrix_grad = reduce_splits(partial, reference_images)
-    return fold_backward(matrix_grad, gram, references, reference_images, projections, heads, scale)
+    prologue = prologue_of(x, kind, parameters, eps)
+    partial = outer(x, feature_map(grad_output), feature_map(x), prologue)
+    affine_grad = gram.new_empty(0)
+    if affine is None:
+        matrix_grad = reduce_splits(partial, reference_images)
+    else:
+        composed_grad = reduce_splits(partial, len(x))
+        per_image = folding.expand_groups(matrix, len(x))
+        matrix_grad, affine_grad = norms.compose_backward(composed_grad, per_image, affine)
+        matrix_grad = folding.sum_groups(matrix_grad, reference_images)
+    gram_grad, *rest = fold_backward(
+        matrix_grad, gram, references, reference_images, projections, heads, scale
+    )
+    return [gram_grad, affine_grad, *rest]
 
 
 def features_backward(
     grad_output: Tensor,
     x: Tensor,
-    norm: Sequence[Tensor],
+    kind: str,
+    parameters: Sequence[Tensor],
     eps: float,
     batch_statistics: bool,
     matrix: Tensor,
@@ -137,61 +161,71 @@ def features_backward(
     twice, never stored.
     """
     grad_x = torch.empty_like(x)
-    images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    norm_grad = x.new_empty(2, channels if norm else 0, dtype=acc_dtype(x.dtype))
+    has_parameters = kind == "batch"
+    shape, dtype = (2, x.shape[1] if has_parameters else 0), acc_dtype(x.dtype)
+    parameters_grad = x.new_empty(shape, dtype=dtype)
     if x.numel() == 0:
-        return grad_x, norm_grad.zero_()
+        return grad_x, parameters_grad.zero_()
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
+    prologue = prologue_of(x, kind, parameters, eps)
+    rest = maps, x, prologue, matrix, gram_grad
+    if not has_parameters:
+        _features_backward(*rest, parameters_grad, parameters_grad, write=True)
+        return grad_x, parameters_grad
 
-    splits = plan_over_positions(
-        "features_backward", channels, channels, images, positions, x, *maps
-    ).splits
-    partial = x.new_empty(images * splits, *norm_grad.shape, dtype=norm_grad.dtype)
-    rest = maps, x, norm_of(norm, eps), matrix, gram_grad
+    splits = _features_backward_plan(x, maps).splits
+    partial = x.new_empty(x.shape[0] * splits, *shape, dtype=dtype)
     if not batch_statistics:
-        _features_backward(*rest, partial, norm_grad, sums=bool(norm), write=True)
-        return grad_x, reduce_splits(partial[None], 1)[0] if norm else norm_grad
-    _features_backward(*rest, partial, norm_grad, sums=True)
+        _features_backward(*rest, partial, parameters_grad, sums=True, write=True)
+        return grad_x, reduce_splits(partial[None], 1)[0]
+    _features_backward(*rest, partial, parameters_grad, sums=True)
     if len(partial) > MANY_PARTS:
         partial = partial.sum(0, keepdim=True)
-    _features_backward(*rest, partial, norm_grad, write=True, statistics=True)
-    return grad_x, norm_grad
+    _features_backward(*rest, partial, parameters_grad, write=True, statistics=True)
+    return grad_x, parameters_grad
+
+
+def _features_backward_plan(
+    x: Tensor, maps: tuple[FeatureMap, FeatureMap, FeatureMap], *, write: bool = True
+) -> LaunchPlan:
+    images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    kernel = "features_backward"
+    return plan_over_positions(
+        kernel, channels, channels, images, positions, x, *maps, same=not write
+    )
 
 
 def _features_backward(
     maps: tuple[FeatureMap, FeatureMap, FeatureMap],
     x: Tensor,
-    norm: Norm | Normalisation | None,
+    prologue: Prologue,
     matrix: Tensor,
     gram_grad: Tensor,
     partial: Tensor,
-    norm_grad: Tensor,
+    parameters_grad: Tensor,
     *,
     sums: bool = False,
     write: bool = False,
     statistics: bool = False,
 ) -> None:
     """One pass over grad_output and x; maps: of both, and of grad_x."""
-    images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    plan = plan_over_positions(
-        "features_backward", channels, channels, images, positions, x, *maps, same=not write
-    )
+    plan = _features_backward_plan(x, maps, write=write)
     launch_over_positions(
         kernels.features_backward_kernel,
         plan,
         x,
-        partial if sums else norm_grad,
+        partial if sums else parameters_grad,
         grad_output=maps[0],
         x=maps[1],
-        norm=norm,
+        norm=prologue,
         matrix=matrix,
         gram_grad=gram_grad,
         partial=partial,
-        norm_grad=norm_grad,
+        norm_grad=parameters_grad,
         grad_x=maps[2],
         groups=matrix.shape[0],
         parts=partial.shape[0],
-        total=images * positions,
+        total=x.numel() // x.shape[1],
         SUMS=sums,
         WRITE=write,
         STATISTICS=statistics,
@@ -203,87 +237,6 @@ def apply_to_features(x: Tensor, matrix: Tensor) -> Tensor:
     y = empty_features(x, matrix.shape[1])
     apply(x, feature_map(x), feature_map(y), matrix)
     return y
-
-
-# ---- the block's primitives with a norm of `norms.py` --------------------------------------------
-
-pivot, normed_keys = norms.pivot, norms.keys
-
-
-def normed_moments(x: Tensor, kind: str, eps: float, pivot: Tensor | None) -> Tensor:
-    x_map = feature_map(x)
-    partial = outer(x, x_map, x_map, normalisation(x, kind, eps, pivot), gram=True)
-    return reduce_splits(partial, len(x), math.prod(x.shape[2:]))
-
-
-def attend_to_normed(
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    affine: Tensor,
-    gram: Tensor,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
-    matrix = fold(gram.contiguous(), projections, heads, scale)
-    composed = norms.compose(folding.expand_groups(matrix, len(affine)), affine)
-    y = torch.empty_like(x)
-    apply(
-        x,
-        feature_map(x),
-        feature_map(y),
-        composed,
-        normalisation(x, kind, eps, pivot),
-        residual=True,
-    )
-    return y, matrix
-
-
-def attend_to_normed_backward(
-    grad_output: Tensor,
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    affine: Tensor,
-    gram: Tensor,
-    matrix: Tensor,
-    references: Tensor | None,
-    reference_images: int,
-    projections: Sequence[Tensor],
-    heads: int,
-    scale: float,
-) -> list[Tensor]:
-    partial = outer(x, feature_map(grad_output), feature_map(x), normalisation(x, kind, eps, pivot))
-    matrix_grad, affine_grad = norms.compose_backward(
-        reduce_splits(partial, len(x)), folding.expand_groups(matrix, len(x)), affine
-    )
-    matrix_grad = folding.sum_groups(matrix_grad, reference_images)
-    gram_grad, *rest = fold_backward(
-        matrix_grad, gram, references, reference_images, projections, heads, scale
-    )
-    return [gram_grad, affine_grad, *rest]
-
-
-def normed_features_backward(
-    grad_output: Tensor,
-    x: Tensor,
-    kind: str,
-    eps: float,
-    pivot: Tensor | None,
-    matrix: Tensor,
-    gram_grad: Tensor,
-) -> Tensor:
-    grad_x = torch.empty_like(x)
-    if x.numel():
-        maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
-        none = x.new_empty(0, dtype=acc_dtype(x.dtype))
-        _features_backward(
-            maps, x, normalisation(x, kind, eps, pivot), matrix, gram_grad, none, none, write=True
-        )
-    return grad_x
 
 
 # ---- the operators' primitives: a (B, H, N, A), positions before channels ------------------------
@@ -311,5 +264,17 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
     if not plan.one_tile or a.numel() * outputs == 0:
         return apply_matrix(grad_output, matrix.mT), outer_sum(grad_output, a)
     partial = a.new_empty(batch * heads, plan.splits, outputs, width, dtype=acc_dtype(a.dtype))
-    launch_matrix_backward(plan, a, maps, matrix, partial)
+    flat = matrix.flatten(0, 1)
+    launch_over_positions(
+        kernels.matrix_backward_kernel,
+        plan,
+        a,
+        partial,
+        grad_output=maps[0],
+        a=maps[1],
+        matrix=Matrix(flat, *flat.stride()),
+        grad_a=maps[2],
+        partial=partial,
+        heads=heads,
+    )
     return grad_a, reduce_splits(partial, len(partial)).unflatten(0, a.shape[:2])

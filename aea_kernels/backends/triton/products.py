@@ -14,14 +14,13 @@ from . import kernels
 from .launching import (
     FeatureMap,
     Matrix,
-    Norm,
-    Normalisation,
+    Prologue,
     launch,
     launch_over_positions,
-    numbers,
+    math_of,
     plan_over_positions,
 )
-from .tiles import Launch, power_of_two
+from .tiles import power_of_two
 
 
 def _extent(x: Tensor, heads: int | None) -> tuple[int, int]:
@@ -37,7 +36,7 @@ def outer(
     x: Tensor,
     a_map: FeatureMap,
     x_map: FeatureMap,
-    norm: Norm | Normalisation | None = None,
+    prologue: Prologue = None,
     *,
     gram: bool = False,
     heads: int | None = None,
@@ -53,6 +52,7 @@ def outer(
     plan = plan_over_positions(
         "outer", rows, columns, images, positions, x, a_map, x_map, same=gram
     )
+    needs_all = prologue is not None and prologue.over_channels.value
     partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
     launch_over_positions(
         kernels.outer_kernel,
@@ -61,15 +61,13 @@ def outer(
         partial,
         a=a_map,
         x=x_map,
-        norm=norm,
+        norm=prologue,
         partial=partial,
-        maxima=None,
         heads=heads or 1,
         GRAM=gram,
         HOMOGENEOUS=homogeneous,
-        PHI="none",
         ONE_TILE=gram and plan.one_tile,
-        BLOCK_ALL=power_of_two(columns) if isinstance(norm, Normalisation) else plan.tiles.block_k,
+        BLOCK_ALL=power_of_two(columns) if needs_all else plan.tiles.block_k,
     )
     return partial
 
@@ -136,46 +134,10 @@ def launch_reduction(
         reference_images=reference_images,
         splits=splits,
         moments=int(positions is not None),
-        NUMBERS=numbers(partial.dtype, "ieee"),
+        MATH=math_of(partial.dtype, "ieee"),
         BLOCK_P=32,
         BLOCK_R=64,
         BLOCK=16,
-    )
-
-
-def launch_matrix_backward(
-    plan: Launch,
-    a: Tensor,
-    maps: tuple[FeatureMap, FeatureMap, FeatureMap],
-    matrix: Tensor,
-    partial: Tensor,
-    *,
-    divisor: Tensor | None = None,
-    eps: Tensor | None = None,
-    phi: str = "none",
-) -> None:
-    """Both gradients of M phi(a), for a (B, H, N, A); `maps` are those of its gradient above, of a
-    and of a's gradient.
-
-    Args:
-        matrix: (B, H, O, A).
-        partial: (B * H, splits, O, A), one row more with phi "relu"; gets the sums over each split.
-    """
-    flat = matrix.flatten(0, 1)
-    launch_over_positions(
-        kernels.matrix_backward_kernel,
-        plan,
-        a,
-        partial,
-        grad_output=maps[0],
-        a=maps[1],
-        matrix=Matrix(flat, *flat.stride()),
-        grad_a=maps[2],
-        partial=partial,
-        divisor=None if divisor is None else divisor.contiguous(),
-        eps=None if eps is None else eps.contiguous(),
-        heads=a.shape[1],
-        PHI=phi,
     )
 
 
@@ -184,7 +146,7 @@ def apply(
     x_map: FeatureMap,
     y_map: FeatureMap,
     matrix: Tensor,
-    norm: Norm | Normalisation | None = None,
+    prologue: Prologue = None,
     *,
     residual: bool = False,
     heads: int | None = None,
@@ -201,15 +163,12 @@ def apply(
         x,
         None,
         x=x_map,
-        norm=norm,
+        norm=prologue,
         matrix=Matrix(matrix, *matrix.stride()),
         y=y_map,
-        divisor=None,
-        eps=None,
         heads=heads or 1,
         groups=matrix.shape[0],
         HOMOGENEOUS=homogeneous,
         RESIDUAL=residual,
-        PHI="none",
         ONE_TILE=plan.one_tile,
     )

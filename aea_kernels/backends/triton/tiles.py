@@ -139,6 +139,8 @@ def _tiles_of_16_bits(
         return Tiles(block, deep, positions, warps, stages, programs)
     if hopper and aligned and not sliced:
         return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
+    if hopper and block == 128 and not aligned and not sliced:
+        return Tiles(block, deep, 16, warps, 1, 1)  # of 32 positions Triton 3.8 spills with BN
     if hopper or block < 128:
         return Tiles(block, deep, 32, warps, 2 if sliced else 1, 1)
     return Tiles(block, 32, 32, warps, 2, 1) if aligned else Tiles(block, 32, 16, warps, 1, 1)
@@ -185,7 +187,7 @@ def split_positions(positions: int, block: int, programs: int, places: int) -> t
     return -(-blocks // steps), steps
 
 
-class Launch(NamedTuple):
+class LaunchPlan(NamedTuple):
     """One kernel: how it is launched, and what it moves. Counted from shapes, not measured."""
 
     name: str
@@ -219,7 +221,7 @@ def plan_launch(
     aligned: bool,
     device: tuple[int, int],
     same: bool = False,
-) -> Launch:
+) -> LaunchPlan:
     """A launch over the positions of `images` feature maps.
 
     Args:
@@ -259,6 +261,6 @@ def plan_launch(
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[shape]
     one = over_rows == 1 and over_columns == 1
-    return Launch(
+    return LaunchPlan(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops
     )

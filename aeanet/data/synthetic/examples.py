@@ -10,7 +10,7 @@ from aeanet.data.alignment import warp
 from aeanet.data.synthetic.acquisition import Acquisition
 from aeanet.data.synthetic.scan import Scan
 from aeanet.data.synthetic.scenes import Scene, draw_scene
-from aeanet.inference.upsampling import upsample_region, upsampled_shape
+from aeanet.imaging.upsampling import upsample_region, upsampled_shape
 
 _FAR = 1 << 20  # LR px: an image so large that no crop of it touches its edges
 

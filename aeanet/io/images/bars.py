@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import fraction
 
-TOLERANCES = (
-    0,
-    8,
-)  # grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files
+# Grey levels of 255 by which a drawn colour varies: none, or as many as in JPEG files.
+TOLERANCES = (0, 8)
 HEIGHTS = (0.015, 0.25)  # of the image
 MIN_ROWS = 12
-PLAIN = 0.97  # share of one colour in a row that is a line or bare background; rounded corners may take the rest
+# Share of one colour in a row that is a line or bare background; rounded corners may take the rest.
+PLAIN = 0.97
 PAINTED = 0.4  # share of the background in any row of a bar, beside text and logo
 IMAGE = 0.6  # most that one colour may have of the row above, the image's last
 STRAY_ROWS = 2  # rows below the bar; Zeiss leaves one
@@ -25,8 +24,7 @@ MIN_GLYPHS = 8
 
 
 def find_bar(image: NDArray) -> int:
-    """The number of rows at the bottom of a grey image (H, W) that are an information bar; 0 if
-    there is none.
+    """The number of rows at the bottom of a grey image (H, W) that are an information bar, or 0.
 
     A bar has a straight upper edge from side to side, at which the image ends within one row. It
     has one background colour from there to the bottom, and on it many small figures of one other
@@ -39,6 +37,8 @@ def find_bar(image: NDArray) -> int:
         return 0
     strip = 255 * fraction(image[-rows:], low, high)
     least = max(MIN_ROWS, int(image.shape[0] * HEIGHTS[0]))
+
+    # An edge is a plain row below one that is not. It counts if all below it is painted or plain.
     for tolerance in TOLERANCES:
         uniform = np.array([_most_common(row, tolerance)[1] for row in strip]) / strip.shape[1]
         edges = np.flatnonzero((uniform[1:] >= PLAIN) & (uniform[:-1] <= IMAGE)) + 1
@@ -46,9 +46,8 @@ def find_bar(image: NDArray) -> int:
             bar = strip[edge:]
             background, _ = _most_common(bar, tolerance)
             painted = (np.abs(bar - background) <= tolerance).mean(axis=1) >= PAINTED
-            if (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all() and _is_written_on(
-                bar, background
-            ):
+            filled = (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all()
+            if filled and _is_written_on(bar, background):
                 return len(bar)
     return 0
 
@@ -56,9 +55,8 @@ def find_bar(image: NDArray) -> int:
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
     """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)
-    counts = np.searchsorted(ordered, ordered + 2 * tolerance, side="right") - np.arange(
-        ordered.size
-    )
+    ends = np.searchsorted(ordered, ordered + 2 * tolerance, side="right")
+    counts = ends - np.arange(ordered.size)
     first = int(counts.argmax())
     return float(ordered[first]) + tolerance, int(counts[first])
 
@@ -69,7 +67,7 @@ def _is_written_on(bar: NDArray[np.float64], background: float) -> bool:
     if not INK[0] <= ink.mean() <= INK[1]:
         return False
     _, pure = _most_common(bar[ink], TOLERANCES[-1])
-    boxes = cv2.connectedComponentsWithStats(ink.astype(np.uint8))[2][1:]
-    heights = boxes[:, cv2.CC_STAT_HEIGHT]
+    figures = cv2.connectedComponentsWithStats(ink.astype(np.uint8))[2][1:]
+    heights = figures[:, cv2.CC_STAT_HEIGHT]
     glyphs = np.count_nonzero((heights > 3) & (heights < 0.6 * len(bar)))
     return bool(pure >= PURE * ink.sum() and glyphs >= MIN_GLYPHS)

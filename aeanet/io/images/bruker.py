@@ -17,6 +17,7 @@ def check_tree(path: Path) -> None:
 
     That is one whose folders lie in one another, or which states files longer than the whole.
     """
+    # The header: the size of the chunks, where the tree begins, and how many items it has.
     total = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_START + _CHUNK_HEADER + 20)
@@ -27,6 +28,8 @@ def check_tree(path: Path) -> None:
         per_chunk = (chunk - _CHUNK_HEADER) // _ITEM
         if per_chunk < 1 or count * _ITEM > total:
             raise ValueError("the tree of the files in it is damaged")
+
+        # The tree: each chunk of it names the next one.
         parents: list[int] = []
         while len(parents) < count:
             file.seek(_START + chunk * address)
@@ -41,6 +44,8 @@ def check_tree(path: Path) -> None:
             if len(part) <= _CHUNK_HEADER:
                 raise ValueError("the tree of the files in it is cut short")
             (address,) = struct.unpack_from("<I", part)
+
+    # From each item up to the root.
     for above in parents:
         steps = 0
         while above != -1:

@@ -1,6 +1,4 @@
-"""A micrograph in memory: grey values from 0 to 1, and what is needed to write another image of its
-kind.
-"""
+"""A micrograph in memory: grey values from 0 to 1, and what another image of its kind needs."""
 
 import math
 from collections.abc import Iterator
@@ -78,14 +76,9 @@ class GreyScale:
         """Pixels, clipped to [0, 1], as values."""
         half = _halved(self.low, self.high)
         low, high = self.low * half, self.high * half
-        values = (np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low).clip(
-            low, high
-        ) / half
-        return (
-            values.astype(self.dtype)
-            if self.dtype.kind == "f"
-            else np.rint(values).astype(self.dtype)
-        )
+        values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
+        values = values.clip(low, high) / half
+        return (values if self.dtype.kind == "f" else np.rint(values)).astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -136,12 +129,14 @@ def value_range(
     """Black and white, the values that become 0 and 1, of an image with values from `least` to
     `most`.
 
-    They follow from the type, not from the exposure. Integers of 8 and 16 bits: from 0, or from the
-    least value of a signed type if some are negative, to the greatest value of the type, or of the
-    number of `bits` that the file states. Detectors of 12 bits write files of 16: if no number of
-    bits is stated and all values are below 4096, they are taken to have 12 bits, or they would come
-    out black. Integers of 32 bits and floats have no white of their own: floats within 0 to 1 are
-    kept, for all others the extremes of the image are taken.
+    They follow from the type, not from the exposure:
+
+    - Integers of 8 and 16 bits go from 0, or from the least value of a signed type if some are
+      negative, to the greatest value of the type, or of the number of `bits` that the file states.
+      Detectors of 12 bits write files of 16: if no number of bits is stated and all values are
+      below 4096, they are taken to have 12 bits, or they would come out black.
+    - Integers of 32 bits and floats have no white by their type. Floats within 0 to 1 are kept; for
+      all others the extremes of the image are taken.
     """
     if dtype.kind == "b":
         return 0.0, 1.0

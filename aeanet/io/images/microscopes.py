@@ -25,11 +25,15 @@ SUFFIXES = tuple(_READERS)
 
 
 def decode(path: Path) -> tuple[NDArray, PixelSize | None, str]:
-    """The one image in a file: values (H, W), or (H, W, 3) if in colour, the pixel size, and the
-    name of the format.
+    """The one image in a file. Spectra, spectrum images and complex transforms beside it are
+    ignored.
 
-    Spectra, spectrum images and complex transforms in the same file are ignored. Raises
-    NotOneImageError, and for a damaged file whatever rosettasciio raises.
+    Returns:
+        Values (H, W), or (H, W, 3) if in colour; the pixel size; the name of the format.
+
+    Raises:
+        NotOneImageError: if it holds no image or several.
+        Exception: for a damaged file whatever rosettasciio raises.
     """
     module, kind = _READERS[path.suffix.lower()]
     signals = _load(module, path)
@@ -67,9 +71,8 @@ def _is_image(signal: dict[str, Any]) -> bool:
 
 def _describe(signal: dict[str, Any]) -> str:
     name = signal["metadata"].get("General", {}).get("title") or "unnamed"
-    return (
-        f"{name} ({' x '.join(str(size) for size in signal['data'].shape)} {signal['data'].dtype})"
-    )
+    data = signal["data"]
+    return f"{name} ({' x '.join(map(str, data.shape))} {data.dtype})"
 
 
 def _pixel_size(signal: dict[str, Any]) -> PixelSize | None:
@@ -84,8 +87,6 @@ def _pixel_size(signal: dict[str, Any]) -> PixelSize | None:
 
 def _colours(raw: NDArray) -> NDArray:
     """rosettasciio's records of R, G, B (and A) -> (H, W, 3)."""
-    return (
-        raw
-        if raw.dtype.names is None
-        else np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)
-    )
+    if raw.dtype.names is None:
+        return raw
+    return np.stack([raw[name] for name in ("R", "G", "B")], axis=-1)

@@ -78,11 +78,19 @@ class _Decoded:
 def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micrograph:
     """Read a PNG, BMP, JPEG, TIFF or microscope file of any integer or float type.
 
-    Colour becomes grey (luma), transparency is dropped. Unless `keep_bar`, the information bar of
-    an SEM is cut off: by the height of the specimen if the file states it (FEI / Thermo), else as
-    `bars.find_bar` finds it. Nothing in a file is executed. Raises ImageError if the file is
-    missing, unreadable, cut short or empty, has complex values, no image or several, or contains
-    NaN or infinity.
+    Colour becomes grey (luma), transparency is dropped. Nothing in a file is executed.
+
+    Args:
+        path: of the file.
+        keep_bar: keep the information bar of an SEM. It is cut off otherwise: by the height of the
+            specimen if the file states it (FEI / Thermo), else as `bars.find_bar` finds it.
+
+    Returns:
+        The image, its values from 0 to 1.
+
+    Raises:
+        ImageError: if the file is missing, unreadable, cut short or empty, has complex values, no
+            image or several, or contains NaN or infinity.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -92,28 +100,26 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
                 f"{path} is a folder: name the images in it, for instance by {path / '*.tif'}."
             )
         raise ImageError(
-            f"{path} is not an image of a known kind: a name ending in one of {', '.join(SUFFIXES)} is wanted."
+            f"{path} is not an image of a known kind: a name ending in one of "
+            f"{', '.join(SUFFIXES)} is wanted."
         )
+
     check_file(path)
     with decoding(path):
         decoded = _decode(path)
-    raw = decoded.raw.astype(
-        WIDER.get(decoded.raw.dtype.name, decoded.raw.dtype.newbyteorder("=")), copy=False
-    )
+    raw = decoded.raw
+    raw = raw.astype(WIDER.get(raw.dtype.name, raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
         raise ImageError(
             f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted."
         )
     if not np.isfinite(raw).all():
         raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
+
     grey = _grey(raw)
-    bar = (
-        0
-        if keep_bar
-        else find_bar(grey)
-        if decoded.specimen is None
-        else len(grey) - decoded.specimen
-    )
+    bar = 0
+    if not keep_bar:
+        bar = find_bar(grey) if decoded.specimen is None else len(grey) - decoded.specimen
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
     pixels = to_pixels(grey, low, high)
@@ -126,9 +132,8 @@ def check_file(path: Path) -> None:
     its name says.
     """
     try:
-        if (
-            path.exists() and not path.is_file()
-        ):  # to open a named pipe would wait for its other end
+        # To open a named pipe would wait for its other end.
+        if path.exists() and not path.is_file():
             what = "a directory" if path.is_dir() else "a pipe or a device"
             raise ImageError(f"{path} cannot be read: it is {what}, not a file.")
         found = signature(path)
@@ -137,10 +142,13 @@ def check_file(path: Path) -> None:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
     if empty:
         raise ImageError(f"{path} is empty (0 bytes).")
+
     if found is None or path.suffix.lower() in _MAY_BEGIN.get(found[1], ()):
         return
-    kind, own = found
-    advice = f"give it a name that ends in {own}" if own in SUFFIXES else "that is not read here"
+    kind, suffix = found
+    advice = "that is not read here"
+    if suffix in SUFFIXES:
+        advice = f"give it a name that ends in {suffix}"
     raise ImageError(f"{path} is not what its name says but a {kind}: {advice}.")
 
 
@@ -163,9 +171,12 @@ def _decode_raster(content: bytes) -> NDArray:
     with image:
         if image.width * image.height > MOST_PIXELS_PER_BYTE * len(content):
             raise ValueError(
-                f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it states"
+                f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it "
+                "states"
             )
-        image.load()  # refuses damaged files, of which OpenCV would write to the terminal; but it cuts colour to 8 bits
+        # Pillow refuses damaged files, of which OpenCV would write to the terminal. But it cuts
+        # colour to 8 bits, so OpenCV decodes the file again.
+        image.load()
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
         raise ValueError("it has no end, or is of a rare kind")
@@ -187,51 +198,44 @@ def _decode_tiff(path: Path) -> _Decoded:
 
 
 def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page of a TIFF that is its image, not a thumbnail of it. Raises NotOneImageError, also
-    for an odd page.
+    """The page of a TIFF that is its image, not a thumbnail of it.
+
+    Raises:
+        NotOneImageError: if there are none or several, or the page is of a kind that is not read.
+        ValueError: if the file is too short for the size that it states.
     """
-    pages = [
-        page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced
-    ]
-    largest = max(pages, key=lambda page: page.size) if pages else None
-    pages = [
-        page
-        for page in pages
-        if largest is None or page is largest or not _is_thumbnail(page, largest)
-    ]
-    images = len(pages)
+    pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage) and not p.is_reduced]
     if pages:
-        images = max(
-            images, (file.imagej_metadata or {}).get("images", 1)
-        )  # ImageJ describes a large stack once
+        largest = max(pages, key=lambda page: page.size)
+        pages = [page for page in pages if page is largest or not _is_thumbnail(page, largest)]
+    # ImageJ describes a large stack once.
+    described = (file.imagej_metadata or {}).get("images", 1) if pages else 0
+    images = max(len(pages), described)
     if images != 1:
-        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]] + ["..."] * (
-            len(pages) > 4
+        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]]
+        listed = ", ".join([*sizes, "..."] if len(pages) > 4 else sizes)
+        raise NotOneImageError(
+            f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
         )
-        described = f" ({', '.join(sizes)})" if sizes else ""
-        raise NotOneImageError(f"it holds {images} images{described}, one is wanted")
+
     (page,) = pages
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and (
-        page.dtype is None or page.dtype.kind not in "ub"
-    ):
+    kind = "" if page.dtype is None else page.dtype.kind
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and kind not in ("u", "b"):
         raise NotOneImageError(
             f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such"
         )
-    held, stored = (
-        page.size * (1 if page.dtype is None else page.dtype.itemsize),
-        sum(page.databytecounts),
-    )
+    held = page.size * (1 if page.dtype is None else page.dtype.itemsize)
+    stored = sum(page.databytecounts)
     if held > MOST_PIXELS_PER_BYTE * stored or 0 in page.databytecounts:
         raise ValueError(
-            f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it states"
+            f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it "
+            "states"
         )
     return page
 
 
 def _is_thumbnail(page: tifffile.TiffPage, of: tifffile.TiffPage) -> bool:
-    """Whether a page that is not marked as such is a small copy of another: of its shape, at most
-    half as wide.
-    """
+    """Whether a page is a small copy of another: of its shape, at most half as wide."""
     width, height = page.imagewidth, page.imagelength
     if max(width, height) > THUMBNAIL or 2 * width > of.imagewidth:
         return False

@@ -23,11 +23,9 @@ def result_name(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    return (
-        path.name
-        if suffix == ZARR_SUFFIX
-        else f"{path.stem}{'.png' if suffix in RASTER_SUFFIXES else '.tif'}"
-    )
+    if suffix == ZARR_SUFFIX:
+        return path.name
+    return path.stem + (".png" if suffix in RASTER_SUFFIXES else ".tif")
 
 
 def write_image(
@@ -37,14 +35,24 @@ def write_image(
     like: Micrograph | None = None,
     magnification: float = 1.0,
 ) -> Path:
-    """Write (H, W) pixels, clipped to [0, 1], in the type and range of `like` (uint8 if None);
-    returns the path.
+    """Write an image in the type and range of another one.
 
-    The format follows from the name. TIFF is OME-TIFF; it holds every type, and the pixel size of
-    `like` divided by `magnification`, the pixels of the result per pixel of `like`. PNG holds 8 and
-    16 bits, BMP and JPEG 8; they hold no pixel size. The file appears under its name only when it
-    is complete; an earlier file survives a failure. Raises ImageError if the pixels are not a
-    finite (H, W) array, the format cannot hold the type, or the disk refuses.
+    The format follows from the name. TIFF is OME-TIFF; it holds every type and the pixel size. PNG
+    holds 8 and 16 bits, BMP and JPEG 8; they hold no pixel size. The file appears under its name
+    only when it is complete; what was there before survives a failure.
+
+    Args:
+        path: of the file.
+        pixels: (H, W), finite; they are clipped to [0, 1].
+        like: the image whose type, range and pixel size it has; by default 8 bits.
+        magnification: pixels of the result per pixel of `like`, by which the pixel size is divided.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImageError: if the pixels are no such array, the format cannot hold the type, or the disk
+            refuses.
     """
     path = Path(path)
     pixels = np.asarray(pixels)
@@ -70,6 +78,7 @@ def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | 
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
     if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
         raise ImageError(
-            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use .tif."
+            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use "
+            ".tif."
         )
     return cv2.imencode(suffix, raw)[1].tobytes()

@@ -30,9 +30,8 @@ from aeanet.io.images.reading import (
 from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
-ZARR_BITS = "significant_bits"  # our own attribute: OME-Zarr, unlike OME-TIFF, has none for the bits of the values
-
-
+# An attribute of aeanet: OME-Zarr, unlike OME-TIFF, has none for the bits of the values.
+ZARR_BITS = "significant_bits"
 _ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray"}
 
 
@@ -64,7 +63,8 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for
     any other file.
 
-    Raises ImageError for an OME-Zarr image or a TIFF that cannot be read.
+    Raises:
+        ImageError: for an OME-Zarr image or a TIFF that cannot be read.
     """
     if path.suffix.lower() == ZARR_SUFFIX:
         _check_folder(path)
@@ -75,11 +75,8 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     check_file(path)
     with decoding(path), tifffile.TiffFile(path) as file:
         page: Any = one_page(file)
-        return (
-            (page.imagelength, page.imagewidth)
-            if page.imagelength * page.imagewidth > LARGE
-            else None
-        )
+        shape = page.imagelength, page.imagewidth
+        return shape if math.prod(shape) > LARGE else None
 
 
 @contextmanager
@@ -91,7 +88,8 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
     Reading a region takes the memory of the tiles, strips or chunks that it touches. Unless it has
     8 bits, the image is read once for its range (`micrograph.value_range`).
 
-    Raises ImageError if there is no such image, it is cut short, or it holds NaN or infinity.
+    Raises:
+        ImageError: if there is no such image, it is cut short, or it holds NaN or infinity.
     """
     if path.suffix.lower() == ZARR_SUFFIX:
         _check_folder(path)
@@ -103,21 +101,18 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
 
         yield _mosaic(path, array.shape, array.dtype, pixel_size, plane, bits)
         return
+
     check_file(path)
     with ExitStack() as stack:
         with decoding(path):
             file = stack.enter_context(tifffile.TiffFile(path))
             page = _checked_page(path, file)
             stored = _open_tiff(path, page)
-        white = (
-            np.iinfo(page.dtype).max
-            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-            else None
-        )
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
         def raw(rows: slice, columns: slice) -> NDArray:
             values = np.asarray(stored(rows, columns))
-            return values if white is None else white - values
+            return np.iinfo(page.dtype).max - values if inverted else values
 
         size, bits = pixel_size_of_tiff(file), significant_bits(file)
         yield _mosaic(path, page.shape, page.dtype, size, raw, bits, specimen_rows(file))
@@ -133,7 +128,8 @@ def _check_folder(path: Path) -> None:
         ) from error
     if not here & _ZARR_METADATA:
         raise ImageError(
-            f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is in it."
+            f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is "
+            "in it."
         )
 
 
@@ -147,9 +143,9 @@ def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
         raise ImageError(
             f"{path} has a colour table, and a large image must be grey: save it as grey first."
         )
-    end = max(
-        offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    )
+
+    parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+    end = max(offset + count for offset, count in parts)
     size = path.stat().st_size
     if end > size:
         raise ImageError(f"{path} is cut short: {size:,} of {end:,} bytes are there.")
@@ -176,8 +172,10 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
     them.
     """
     node: Any = zarr.open(path, mode="r")
-    pixel_size, said = None, node.attrs.get(ZARR_BITS)
-    bits = said if isinstance(said, int) and 1 <= said <= 64 else None
+    pixel_size, stated = None, node.attrs.get(ZARR_BITS)
+    bits = stated if isinstance(stated, int) and 1 <= stated <= 64 else None
+
+    # Of an image of several levels the first is the finest.
     if isinstance(node, zarr.Group):
         ome: Any = node.attrs.get("ome", node.attrs)
         if "multiscales" not in ome:
@@ -186,11 +184,9 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
         level = image["datasets"][0]
         pixel_size = _pixel_size_of_zarr(image, level)
         node = zarr.open_array(path / level["path"], mode="r")
-    if (
-        node.ndim < 2
-        or any(length != 1 for length in node.shape[:-2])
-        or node.dtype.kind not in "uif"
-    ):
+
+    is_plane = node.ndim >= 2 and all(length == 1 for length in node.shape[:-2])
+    if not is_plane or node.dtype.kind not in "uif":
         raise ImageError(
             f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted."
         )
@@ -211,11 +207,8 @@ def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
     if not scales or len(units) < 2 or units[-1] != units[-2]:
         return None
-    return PixelSize.of(
-        math.prod(scale[-1] for scale in scales),
-        math.prod(scale[-2] for scale in scales),
-        units[-1],
-    )
+    width, height = (math.prod(scale[axis] for scale in scales) for axis in (-1, -2))
+    return PixelSize.of(width, height, units[-1])
 
 
 def _mosaic(

@@ -52,14 +52,14 @@ def create_mosaic(
     tile: int = 1024,
     group: "ProcessGroup | None" = None,
 ) -> Iterator[Callable[[slice, slice, NDArray], None]]:
-    """Create an image; the function it gives writes a region: rows, columns, pixels, which are
-    clipped to [0, 1].
+    """Create an image. The function that it yields writes a region: rows, columns, and pixels,
+    which are clipped to [0, 1].
 
     The format follows from the name: OME-Zarr, or BigTIFF in uncompressed tiles with OME metadata.
 
     Args:
         path: where the image appears when it is complete. After an error nothing is left of it, and
-            an earlier image survives.
+            what was there before survives.
         shape: (H, W).
         like: the image whose type and range the new one has.
         pixel_size: to be stated in the metadata.
@@ -67,12 +67,12 @@ def create_mosaic(
             that no two regions share one.
         group: processes that write one image together, on one file system.
 
-    Raises ImageError if the disk has no room for it, the file cannot be written, another run writes
-    it, or its name is that of a folder which is no image.
+    Raises:
+        ImageError: if the disk has no room for it, the file cannot be written, another run writes
+            it, or its name is that of a folder which is no image.
     """
-    from aeanet.distributed import (
-        agreeing,
-    )  # imports PyTorch, which whoever writes a mosaic has in use
+    # This imports PyTorch, which whoever writes a mosaic has in use.
+    from aeanet.distributed import agreeing
 
     path = path.resolve()  # of a link, the image that it points to is replaced
     partial = path.with_name(f".{path.name}.partial")
@@ -80,6 +80,8 @@ def create_mosaic(
     kind: type[_ZarrFile] | type[_TiffFile] = (
         _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
     )
+
+    # The first process creates the file, all write into it, and the first puts it in its place.
     with ExitStack() as stack:
         with agreeing(group), encoding(path):
             if leads:
@@ -135,8 +137,10 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def _put_in_place(partial: Path, path: Path) -> None:
-    """A folder cannot replace another in one step: the old one is moved aside until the new one is
-    in place.
+    """Move the complete image to its place.
+
+    A folder cannot replace another in one step: the old one is moved aside until the new one is in
+    place.
     """
     old = path.with_name(f".{path.name}.old")
     if path.is_dir():
@@ -160,13 +164,15 @@ class _TiffFile:
         path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
     ) -> None:
         metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
-        layout: dict[str, Any] = {
-            "shape": shape,
-            "dtype": like.dtype.newbyteorder("<"),
-            "tile": (FILE_TILE, FILE_TILE),
-        }
         tifffile.imwrite(
-            path, bigtiff=True, ome=True, photometric="minisblack", **layout, **metadata
+            path,
+            bigtiff=True,
+            ome=True,
+            photometric="minisblack",
+            shape=shape,
+            dtype=like.dtype.newbyteorder("<"),
+            tile=(FILE_TILE, FILE_TILE),
+            **metadata,
         )
 
     def __init__(self, path: Path) -> None:
@@ -182,15 +188,14 @@ class _TiffFile:
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         height, width = values.shape
         for row in range(height):
+            # Row by row, and in each row from one tile of the file to the next.
             down, y = divmod(top + row, FILE_TILE)
             start = left
             while start < left + width:
                 across, x = divmod(start, FILE_TILE)
                 stop = min(left + width, (across + 1) * FILE_TILE)
-                offset = (
-                    self.offsets[down * self.across + across]
-                    + (y * FILE_TILE + x) * values.itemsize
-                )
+                offset = self.offsets[down * self.across + across]
+                offset += (y * FILE_TILE + x) * values.itemsize
                 part = values[row, start - left : stop - left]
                 if os.pwrite(self.file, part.data, offset) != part.nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from toys import aeanet, toy_pair
 from typer.testing import Result
 
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.relevance import RelevanceError, most_varied, relevance_maps
-from aeanet.inference.upsampling import upsample
 from aeanet.io.images import write_image
 from aeanet.networks.registry import build_model, save_model
 from aeanet.networks.unet import AEANet

@@ -15,10 +15,10 @@ from toys import aeanet, simulated_folder
 
 import aeanet as package
 from aeanet.data.synthetic import KINDS, simulate_image
+from aeanet.imaging.metrics import psnr
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.upsampling import upsample
 from aeanet.networks.registry import SHIPPED, SHIPPED_FOLDER, load_model
-from aeanet.scoring.metrics import psnr
 from aeanet.training.card import VISIBLE
 from aeanet.training.pretraining import HELD_BACK
 

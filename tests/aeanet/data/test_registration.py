@@ -15,7 +15,7 @@ from aeanet.data import alignment
 from aeanet.data.pairs import find_pairs, load_pairs
 from aeanet.data.registration import RegistrationError, register_pair
 from aeanet.data.synthetic import simulate_pair
-from aeanet.inference.upsampling import upsample
+from aeanet.imaging.upsampling import upsample
 from aeanet.io.images import read_image
 
 

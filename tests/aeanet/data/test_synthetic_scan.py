@@ -22,7 +22,7 @@ from aeanet.data.synthetic import (
     simulate_example,
     simulate_image,
 )
-from aeanet.inference.upsampling import upsample
+from aeanet.imaging.upsampling import upsample
 
 NOISELESS = Acquisition(
     magnification=1,

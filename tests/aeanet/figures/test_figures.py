@@ -20,8 +20,8 @@ from aeanet.figures import (
     draw_heatmaps,
     render,
 )
+from aeanet.imaging.metrics import psnr
 from aeanet.scoring.evaluation import Score
-from aeanet.scoring.metrics import psnr
 
 
 def test_the_picture_shows_the_pair_and_a_detail_of_it(

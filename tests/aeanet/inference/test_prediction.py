@@ -5,8 +5,8 @@ import pytest
 import torch
 from toys import lively_network, tiles_alone, uneven_noise
 
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import compile_parts, restore, super_resolve
-from aeanet.inference.upsampling import upsample
 from aeanet.networks.registry import build_model
 
 RANDOM = np.random.default_rng(0)

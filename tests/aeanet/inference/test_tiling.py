@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import aea_kernels as aea
 from aeanet.inference.prediction import restore
-from aeanet.inference.tiling import Reach, TilingError, reach_of, run_tiles
+from aeanet.inference.reach import Reach, TilingError, reach_of
+from aeanet.inference.tiling import run_tiles
 from aeanet.networks.registry import build_model
 from aeanet.networks.unet import AEANet
 

@@ -12,9 +12,9 @@ import tifffile
 import zarr
 from toys import lively_network, tiles_alone, uneven_noise
 
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.files import super_resolve_mosaic
 from aeanet.inference.prediction import super_resolve
-from aeanet.inference.upsampling import upsample
 from aeanet.io.images import ImageError, PixelSize, read_image, write_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.unet import UShape

@@ -15,7 +15,7 @@ from aeanet.data.crops import split_3x4
 from aeanet.errors import PairError
 from aeanet.inference.memory import bytes_per_pixel
 from aeanet.inference.prediction import restore
-from aeanet.inference.tiling import TilingError
+from aeanet.inference.reach import TilingError
 from aeanet.networks.baselines import Library, PairedNonLocalMeans, SparseCombination
 from aeanet.networks.registry import ModelError, build_model, load_model, save_model
 from aeanet.scoring.evaluation import evaluate

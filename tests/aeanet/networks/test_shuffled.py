@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aeanet.errors import ModelError
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import restore, super_resolve
-from aeanet.inference.tiling import reach_of
-from aeanet.inference.upsampling import upsample
+from aeanet.inference.reach import reach_of
 from aeanet.networks.registry import build_model
 
 SMALL = {"widths": [4, 6], "blocks": [1, 1]}

@@ -17,6 +17,7 @@ from torch import nn
 from toys import toy_pair
 
 from aeanet.data.specimens import SampleError, read_samples, split_by_specimen
+from aeanet.imaging.metrics import psnr, ssim
 from aeanet.networks.registry import build_model
 from aeanet.networks.unet import UShape
 from aeanet.scoring.confidence import Estimate, estimate
@@ -28,7 +29,6 @@ from aeanet.scoring.evaluation import (
     improvement,
     score_region,
 )
-from aeanet.scoring.metrics import psnr, ssim
 
 
 def passing_through() -> UShape:

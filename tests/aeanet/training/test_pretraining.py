@@ -13,9 +13,9 @@ from toys import aeanet
 
 import aeanet.training.simulated as simulated
 from aeanet.errors import ModelError
+from aeanet.imaging.metrics import psnr
 from aeanet.networks.registry import build_model, load_model
 from aeanet.networks.shuffled import deepened
-from aeanet.scoring.metrics import psnr
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card

@@ -9,7 +9,8 @@ import aea_kernels as aea
 
 
 @pytest.fixture(autouse=True)
-def backend():
-    with aea.use_backend("eager"):
+def backend(request):
+    chosen = "triton" if request.config.getoption("--device") == "compiled" else "eager"
+    with aea.use_backend(chosen):
         torch.manual_seed(0)
-        yield "eager"
+        yield chosen

@@ -2,76 +2,16 @@
 names of the parts and arguments are theirs. Scores are materialised.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-POOL = {1: nn.MaxPool1d(2), 2: nn.MaxPool2d((2, 2)), 3: nn.MaxPool3d((1, 2, 2))}
+from benches.known_networks.nonlocal_block import (
+    NONLocalBlock1D,
+    NONLocalBlock2D,
+    NONLocalBlock3D,
+    attended,
+)
 
-
-def attended(query: Tensor, key: Tensor, value: Tensor, mode: str) -> Tensor:
-    """(N, E, *spatial) each -> (N, E, positions of the query): Eq. 1 of the paper with the map in
-    memory.
-    """
-    scores = query.flatten(2).mT @ key.flatten(2)  # (N, positions, keys)
-    if mode == "dot_product":
-        scores = scores / scores.shape[-1]
-    elif mode == "softmax":
-        scores = (scores * query.shape[1] ** -0.5).softmax(-1)
-    else:  # softmax over the other axis
-        scores = scores.softmax(1)
-    return (scores @ value.flatten(2).mT).mT
-
-
-class _NonLocalBlockND(nn.Module):
-    """AlexHex7/Non-local_pytorch. There each mode is a file of its own with the same class names
-    and parts.
-    """
-
-    mode = "dot_product"
-
-    def __init__(
-        self,
-        in_channels,
-        inter_channels=None,
-        dimension=2,
-        sub_sample=True,
-        bn_layer=True,
-        bias=True,
-    ):
-        super().__init__()
-        self.in_channels = in_channels
-        self.inter_channels = inter_channels or max(1, in_channels // 2)
-        conv = CONV[dimension]
-        self.g, self.theta, self.phi = (
-            conv(in_channels, self.inter_channels, 1, bias=bias) for _ in range(3)
-        )
-        self.W = conv(self.inter_channels, in_channels, 1, bias=bias)
-        if bn_layer:
-            self.W = nn.Sequential(self.W, BATCH_NORM[dimension](in_channels))
-        if sub_sample:
-            self.g = nn.Sequential(self.g, POOL[dimension])
-            self.phi = nn.Sequential(self.phi, POOL[dimension])
-
-    def forward(self, x, return_nl_map=False):
-        y = attended(self.theta(x), self.phi(x), self.g(x), self.mode).unflatten(2, x.shape[2:])
-        z = x + self.W(y)
-        return (z, self.theta(x).flatten(2).mT @ self.phi(x).flatten(2)) if return_nl_map else z
-
-
-class NONLocalBlock1D(_NonLocalBlockND):
-    def __init__(self, in_channels, **options):
-        super().__init__(in_channels, dimension=1, **options)
-
-
-class NONLocalBlock2D(_NonLocalBlockND):
-    def __init__(self, in_channels, **options):
-        super().__init__(in_channels, dimension=2, **options)
-
-
-class NONLocalBlock3D(_NonLocalBlockND):
-    def __init__(self, in_channels, **options):
-        super().__init__(in_channels, dimension=3, **options)
+__all__ = ["NONLocalBlock1D", "NONLocalBlock2D", "NONLocalBlock3D"]
 
 
 class Nonlocal(nn.Module):

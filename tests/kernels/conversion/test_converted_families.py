@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import aea_kernels as aea
-from aea_kernels.conversion.comparing import InFloat64
 from aea_kernels.conversion.replacing import convolved
+from aea_kernels.core.float64 import everything_in_float64
 
 
 def diffusers_processors():
@@ -88,7 +88,7 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_converted_equals_original(name: str, training: bool) -> None:
     shape, make = CASES[name]
-    with InFloat64():  # some originals cast to float32 inside
+    with everything_in_float64():  # some originals cast to float32 inside
         assert_exact(randomised(make()), torch.randn(shape, dtype=torch.float64), training=training)
 
 
@@ -122,7 +122,7 @@ def test_sizes(
     }[kind]()
     x = torch.randn(images, channels, height, width, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
-    with InFloat64():
+    with everything_in_float64():
         assert_exact(randomised(module), x, training=False)
 
 
@@ -132,7 +132,7 @@ def test_cross_attention_of_sana_equals_the_original() -> None:
         torch.randn(2, 9, 6, dtype=torch.float64),
         torch.randn(2, 5, 4, dtype=torch.float64),
     )
-    with InFloat64():
+    with everything_in_float64():
         expected = module(x, encoder_hidden_states=context)
         module.set_processor(aea.ReluAttentionProcessor())
         torch.testing.assert_close(
@@ -223,7 +223,7 @@ def test_what_is_done_to_a_projection_afterwards_counts(name: str, part: str, ho
         getattr(module, part).register_forward_hook(lambda part, inputs, y: 2 * y)
     else:
         setattr(module, part, Doubled(getattr(module, part)))
-    with InFloat64():
+    with everything_in_float64():
         found = module(x)
         report.revert()
         torch.testing.assert_close(found, module(x), rtol=1e-10, atol=1e-10)
@@ -278,7 +278,7 @@ def test_what_looks_alike_is_left_alone(make: Callable[[], nn.Module], reason: s
 def test_in_half_precision_the_result_is_as_near_as_the_original() -> None:
     """bfloat16, against float64: the original's own casts to float32 lose no less."""
     module, x = originals.LiteMLA(32, 32), torch.randn(1, 32, 16, 16)
-    with InFloat64():
+    with everything_in_float64():
         exact = randomised(module).eval()(x.double())
     low = module.bfloat16()
     before = (low(x.bfloat16()) - exact).abs().max()

@@ -3,38 +3,34 @@
 import triton
 import triton.language as tl
 
-from .phi import divided_by, highest_channel, load_divisor, phi_of_queries
 from .tile import (
     activate,
     image_pointer,
     load_following_tile,
+    load_matrix,
     load_norm,
     load_tile,
     matmul,
     over_channels,
     store_tile,
     tile_positions,
-    to_dot_dtype,
 )
 
 
 @triton.jit(do_not_specialize=["groups", "splits", "steps"])
 def apply_kernel(
     x,  # FeatureMap (B, C, S)
-    norm,  # Norm of x, or None
+    norm,  # prologue of x, or None
     matrix,  # Matrix (groups, A, C), or (groups, A, C + 1) with HOMOGENEOUS
     y,  # FeatureMap (B, A, S)
-    divisor,  # (B, C), with PHI "relu"
-    eps,  # (B,), with PHI "relu"
     heads,
     groups,
     splits,
     steps,
     HOMOGENEOUS: tl.constexpr,
     RESIDUAL: tl.constexpr,
-    PHI: tl.constexpr,
     ONE_TILE: tl.constexpr,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_A: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -44,8 +40,6 @@ def apply_kernel(
 
     ONE_TILE: a single tile holds all channels; then matrix and norm are loaded once, and x once a
     position. With a norm over channels BLOCK_A holds all of y's, which are as many as x's.
-    PHI: "none"; or M is applied to phi(x), and divided by divisor . phi(x) + eps for "relu", by the
-    sum of phi(x) over the channels for "exp", which makes it the softmax.
     """
     pid = tl.program_id(0)
     tiles = tl.cdiv(y.channels, BLOCK_A)
@@ -55,66 +49,43 @@ def apply_kernel(
     k = tl.arange(0, BLOCK_K)
     known = rows < y.channels
     x_pointer, y_pointer = image_pointer(x, image, heads), image_pointer(y, image, heads)
-    m_pointer = matrix.pointer + tl.minimum(image, groups - 1).to(tl.int64) * matrix.group_stride
-    m_rows = m_pointer + rows[:, None] * matrix.row_stride
-    constant = tl.zeros((BLOCK_A,), NUMBERS.ACC)
+    group = tl.minimum(image, groups - 1)
+    constant = tl.zeros((BLOCK_A,), MATH.ACC)
     if HOMOGENEOUS:
-        last = m_pointer + rows * matrix.row_stride + x.channels * matrix.column_stride
+        last = matrix.pointer + group.to(tl.int64) * matrix.group_stride
+        last += rows * matrix.row_stride + x.channels * matrix.column_stride
         constant = tl.load(last, mask=known, other=0.0)
     if ONE_TILE:
-        affine = load_norm(norm, image, k, x.channels, NUMBERS)
-        inside = known[:, None] & (k < x.channels)[None, :]
-        m = to_dot_dtype(
-            tl.load(m_rows + k[None, :] * matrix.column_stride, mask=inside, other=0.0), NUMBERS
-        )
+        affine = load_norm(norm, image, k, x.channels, MATH)
+        m = load_matrix(matrix, group, rows, k, y.channels, x.channels, MATH)
 
-    if PHI != "none":
-        weights, least = load_divisor(divisor, eps, image, k, x.channels, PHI)
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
-    PREFETCH: tl.constexpr = ONE_TILE and NUMBERS.HALF and x.layout.UNIT == 1
+    PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
         following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
     for step in range(steps):
         s = tile_positions(x, split, steps, step, BLOCK_S)
-        result = tl.zeros((BLOCK_A, BLOCK_S), NUMBERS.ACC)
+        result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
                 following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
-            here = over_channels(raw, affine, k, x.channels, norm, NUMBERS)
-            z = activate(raw, here, norm, NUMBERS)
-            if PHI != "none":
-                z = phi_of_queries(z, None, k, x.channels, PHI)
-                total = divided_by(z, weights, PHI)
-            result = matmul(m, z, result, NUMBERS)
+            here = over_channels(raw, affine, k, x.channels, norm, MATH)
+            result = matmul(m, activate(raw, here, norm, MATH), result, MATH)
         else:
-            if PHI != "none":
-                total = tl.zeros((BLOCK_S,), NUMBERS.ACC)
-                highest = (
-                    highest_channel(x, x_pointer, s, NUMBERS, BLOCK_K) if PHI == "exp" else total
-                )
             if OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
-                here = over_channels(raw, None, rows, x.channels, norm, NUMBERS)
+                here = over_channels(raw, None, rows, x.channels, norm, MATH)
             for start in range(0, x.channels, BLOCK_K):
                 c = start + k
-                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, NUMBERS)
-                inside = known[:, None] & (c < x.channels)[None, :]
-                m = tl.load(m_rows + c[None, :] * matrix.column_stride, mask=inside, other=0.0)
-                z = activate(load_tile(x, x_pointer, c, s), affine, norm, NUMBERS)
-                if PHI != "none":
-                    weights, _ = load_divisor(divisor, eps, image, c, x.channels, PHI)
-                    z = phi_of_queries(z, highest, c, x.channels, PHI)
-                    total += divided_by(z, weights, PHI)
-                result = matmul(m, z, result, NUMBERS)
+                affine = here if OVER_CHANNELS else load_norm(norm, image, c, x.channels, MATH)
+                m = load_matrix(matrix, group, rows, c, y.channels, x.channels, MATH)
+                z = activate(load_tile(x, x_pointer, c, s), affine, norm, MATH)
+                result = matmul(m, z, result, MATH)
             if RESIDUAL and not OVER_CHANNELS:
                 raw = load_tile(x, x_pointer, rows, s)
-        if PHI == "relu":
-            total += least
-        if PHI != "none":
-            result /= total[None, :]
         if RESIDUAL:
-            result += raw.to(NUMBERS.ACC)
+            result += raw.to(MATH.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)

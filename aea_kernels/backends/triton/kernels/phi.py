@@ -12,13 +12,13 @@ def relu(x):
 
 
 @triton.jit
-def highest_channel(x, pointer, s, NUMBERS: tl.constexpr, BLOCK_K: tl.constexpr):
+def highest_channel(x, pointer, s, MATH: tl.constexpr, BLOCK_K: tl.constexpr):
     """The maximum of x over all channels, (BLOCK_S,), read slice by slice."""
-    highest = tl.full((s.shape[0],), float("-inf"), NUMBERS.ACC)
+    highest = tl.full((s.shape[0],), float("-inf"), MATH.ACC)
     for start in range(0, x.channels, BLOCK_K):
         c = start + tl.arange(0, BLOCK_K)
         raw = tl.where(
-            (c < x.channels)[:, None], load_tile(x, pointer, c, s).to(NUMBERS.ACC), float("-inf")
+            (c < x.channels)[:, None], load_tile(x, pointer, c, s).to(MATH.ACC), float("-inf")
         )
         highest = tl.maximum(highest, tl.max(raw, 0))
     return highest

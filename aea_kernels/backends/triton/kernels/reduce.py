@@ -28,7 +28,7 @@ def reduce_splits_kernel(
     reference_images,
     splits,
     moments,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -53,7 +53,7 @@ def reduce_splits_kernel(
     part = tl.arange(0, BLOCK_P)
     if maxima is not None:
         maxima += tl.minimum(group, reference_images) * splits * A
-        highest = tl.full((BLOCK,), float("-inf"), NUMBERS.ACC)
+        highest = tl.full((BLOCK,), float("-inf"), MATH.ACC)
         for start in range(0, parts, BLOCK_P):
             known = (start + part < parts)[:, None] & (rows < A)[None, :]
             found = tl.load(
@@ -66,7 +66,7 @@ def reduce_splits_kernel(
         highest = tl.where(highest == float("-inf"), 0.0, highest)
     pointers = partial + tl.minimum(group, reference_images) * splits * area
     pointers = pointers + part[:, None, None] * area + (rows[:, None] * W + columns[None, :])[None]
-    lanes = tl.zeros((BLOCK_P, BLOCK, BLOCK), NUMBERS.ACC)
+    lanes = tl.zeros((BLOCK_P, BLOCK, BLOCK), MATH.ACC)
     for start in range(0, parts, BLOCK_P):
         known = (start + part < parts)[:, None, None] & inside[None]
         values = tl.load(pointers, mask=known, other=0.0)
@@ -91,11 +91,9 @@ def reduce_splits_kernel(
         right = tl.load(
             references + r[:, None] * A + columns[None, :], mask=right_inside, other=0.0
         )
-        right = tl.where(
-            (r < joined)[:, None] & (columns == A)[None, :], 1.0, right.to(NUMBERS.ACC)
-        )
-        left = left.to(NUMBERS.ACC)
-        total = tl.dot(left, right, total, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
+        right = tl.where((r < joined)[:, None] & (columns == A)[None, :], 1.0, right.to(MATH.ACC))
+        left = left.to(MATH.ACC)
+        total = tl.dot(left, right, total, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
 
     result += group * (A + moments) * W
     tl.store(result + rows[:, None] * W + columns[None, :], total, mask=inside)
@@ -103,6 +101,4 @@ def reduce_splits_kernel(
         last = result + A * W + rows[:, None] + 0 * columns[None, :]
         tl.store(last, total, mask=inside & (columns == A)[None, :])
         if tile == 0:
-            tl.store(
-                result + W * W - 1, (members.to(NUMBERS.ACC) * positions + joined).to(NUMBERS.ACC)
-            )
+            tl.store(result + W * W - 1, (members.to(MATH.ACC) * positions + joined).to(MATH.ACC))

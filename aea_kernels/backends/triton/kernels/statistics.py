@@ -14,7 +14,7 @@ def statistics_kernel(
     partial,  # (B, splits, 2, C)
     splits,
     steps,
-    NUMBERS: tl.constexpr,
+    MATH: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_S: tl.constexpr,
     STAGES: tl.constexpr,
@@ -30,15 +30,15 @@ def statistics_kernel(
     image = pid // (tiles * splits)
     channels = pid % tiles * BLOCK_C + tl.arange(0, BLOCK_C)
     pointer = image_pointer(x, image, 1)
-    mean = tl.zeros((BLOCK_C, BLOCK_S), NUMBERS.ACC)
-    squares = tl.zeros((BLOCK_C, BLOCK_S), NUMBERS.ACC)
-    count = tl.zeros((BLOCK_S,), NUMBERS.ACC)
+    mean = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
+    squares = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
+    count = tl.zeros((BLOCK_S,), MATH.ACC)
     for step in tl.range(0, steps, num_stages=STAGES):
         s = tile_positions(x, split, steps, step, BLOCK_S)
         inside = s < positions_of(x)
         count += tl.where(inside, 1.0, 0.0)
         share = 1.0 / tl.maximum(count, 1.0)
-        values = load_tile(x, pointer, channels, s).to(NUMBERS.ACC)
+        values = load_tile(x, pointer, channels, s).to(MATH.ACC)
         delta = tl.where(inside[None, :], values - mean, 0.0)
         mean += delta * share[None, :]
         squares += delta * (values - mean)

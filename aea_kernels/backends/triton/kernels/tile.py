@@ -6,7 +6,7 @@ pointer, strides, sizes and, known at compile time, its `Layout`. NCHW, channels
 expanded gradients are read and written where they lie. A program belongs to one image (and head)
 and to one split of its positions, which it walks over tile by tile, in `steps` steps.
 
-`NUMBERS` is the `Numbers` of `launching.py`: the dtypes of sums and factors, and how products are
+`MATH` is the `Math` of `launching.py`: the dtypes of sums and factors, and how products are
 computed.
 """
 
@@ -111,7 +111,7 @@ def store_tile(x, pointer, values, channels, s):
 
 
 @triton.jit
-def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
+def load_norm(norm, image, channels, C, MATH: tl.constexpr):
     """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale +
     shift)``.
 
@@ -121,7 +121,7 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
     channels.
     """
     if norm is None:
-        none = channels.to(NUMBERS.ACC) * 0.0
+        none = channels.to(MATH.ACC) * 0.0
         return none, none, none, none
     elif norm.kind == GROUP:
         centre = tl.load(
@@ -131,22 +131,22 @@ def load_norm(norm, image, channels, C, NUMBERS: tl.constexpr):
     elif norm.kind == BATCH:
         inside = channels < C
         exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
-        centre = exact.to(NUMBERS.ACC)
-        variance = tl.load(norm.variance + channels, mask=inside, other=1.0).to(NUMBERS.ACC)
+        centre = exact.to(MATH.ACC)
+        variance = tl.load(norm.variance + channels, mask=inside, other=1.0).to(MATH.ACC)
         deviation = tl.sqrt(variance + norm.eps)
-        scale = tl.load(norm.weight + channels, mask=inside, other=0.0).to(NUMBERS.ACC) / deviation
-        shift = tl.load(norm.bias + channels, mask=inside, other=0.0).to(NUMBERS.ACC)
-        shift -= (exact - centre).to(NUMBERS.ACC) * scale
-        if NUMBERS.HALF:
+        scale = tl.load(norm.weight + channels, mask=inside, other=0.0).to(MATH.ACC) / deviation
+        shift = tl.load(norm.bias + channels, mask=inside, other=0.0).to(MATH.ACC)
+        shift -= (exact - centre).to(MATH.ACC) * scale
+        if MATH.HALF:
             shift -= centre * scale
         return centre, scale, shift, deviation
     else:
-        none = channels.to(NUMBERS.ACC) * 0.0
+        none = channels.to(MATH.ACC) * 0.0
         return none, none, none, none
 
 
 @triton.jit
-def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
+def over_channels(raw, affine, channels, C, norm, MATH: tl.constexpr):
     """`affine`; with a norm over channels mean, inverse deviation and rest of every position, from
     all its channels.
 
@@ -157,14 +157,14 @@ def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
     if norm is None or not norm.over_channels:
         return affine
     else:
-        away = raw.to(NUMBERS.ACC)
-        number = tl.cast(C, NUMBERS.ACC)
-        centre = tl.zeros((raw.shape[1],), NUMBERS.ACC)
+        away = raw.to(MATH.ACC)
+        number = tl.cast(C, MATH.ACC)
+        centre = tl.zeros((raw.shape[1],), MATH.ACC)
         rest = centre
         if norm.kind == LAYER:
             centre = tl.sum(away, 0) / number
             away = tl.where((channels < C)[:, None], away - centre[None, :], 0.0)
-            if not NUMBERS.HALF:
+            if not MATH.HALF:
                 rest = tl.sum(away, 0) / number
                 away = tl.where((channels < C)[:, None], away - rest[None, :], 0.0)
         inverse = 1.0 / tl.sqrt(tl.sum(away * away, 0) / number + norm.eps)
@@ -172,25 +172,25 @@ def over_channels(raw, affine, channels, C, norm, NUMBERS: tl.constexpr):
 
 
 @triton.jit
-def activate(raw, affine, norm, NUMBERS: tl.constexpr):
+def activate(raw, affine, norm, MATH: tl.constexpr):
     """z of a tile of x, with the map of `load_norm` and `over_channels`; not zero where a position
     is outside.
     """
-    raw = raw.to(NUMBERS.ACC)
+    raw = raw.to(MATH.ACC)
     if norm is None:
         return raw
     elif norm.kind == GROUP:
         return raw - affine[0][:, None]
     elif norm.kind == LAYER:
         away = raw - affine[0][None, :]
-        if not NUMBERS.HALF:
+        if not MATH.HALF:
             away -= affine[2][None, :]
         return away * affine[1][None, :]
     elif norm.kind == RMS:
         return raw * affine[1][None, :]
     else:
         centre, scale, shift, _ = affine
-        if NUMBERS.HALF:
+        if MATH.HALF:
             z = raw * scale[:, None] + shift[:, None]
         else:
             z = (raw - centre[:, None]) * scale[:, None] + shift[:, None]
@@ -200,15 +200,44 @@ def activate(raw, affine, norm, NUMBERS: tl.constexpr):
 
 
 @triton.jit
-def to_dot_dtype(x, NUMBERS: tl.constexpr):
-    """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot`
-    multiplies.
-    """
-    return x.to(NUMBERS.ROUNDED).to(NUMBERS.FACTOR)
+def zero_outside(z, x, s, norm):
+    """z, zero at the positions s that are outside of x; without a norm it is zero there already."""
+    if norm is None:
+        return z
+    else:
+        return tl.where((s < positions_of(x))[None, :], z, 0.0)
 
 
 @triton.jit
-def matmul(a, b, result, NUMBERS: tl.constexpr):
+def to_dot_dtype(x, MATH: tl.constexpr):
+    """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot`
+    multiplies.
+    """
+    return x.to(MATH.ROUNDED).to(MATH.FACTOR)
+
+
+@triton.jit
+def matmul(a, b, result, MATH: tl.constexpr):
     """result + a b, the factors rounded to the dtype of the feature maps."""
-    a, b = to_dot_dtype(a, NUMBERS), to_dot_dtype(b, NUMBERS)
-    return tl.dot(a, b, result, input_precision=NUMBERS.PRECISION, out_dtype=NUMBERS.ACC)
+    a, b = to_dot_dtype(a, MATH), to_dot_dtype(b, MATH)
+    return tl.dot(a, b, result, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
+
+
+@triton.jit
+def load_matrix(matrix, group, rows, columns, R, C, MATH: tl.constexpr):
+    """Some rows and columns of one of the matrices (R, C) of a `Matrix`, as a factor of a product;
+    zero outside.
+    """
+    pointer = matrix.pointer + group.to(tl.int64) * matrix.group_stride
+    pointers = pointer + rows[:, None] * matrix.row_stride + columns[None, :] * matrix.column_stride
+    inside = (rows < R)[:, None] & (columns < C)[None, :]
+    return to_dot_dtype(tl.load(pointers, mask=inside, other=0.0), MATH)
+
+
+@triton.jit
+def load_transposed(matrix, group, rows, columns, R, C, MATH: tl.constexpr):
+    """`load_matrix` of the transposed matrices, which are (R, C)."""
+    pointer = matrix.pointer + group.to(tl.int64) * matrix.group_stride
+    pointers = pointer + rows[:, None] * matrix.column_stride + columns[None, :] * matrix.row_stride
+    inside = (rows < R)[:, None] & (columns < C)[None, :]
+    return to_dot_dtype(tl.load(pointers, mask=inside, other=0.0), MATH)

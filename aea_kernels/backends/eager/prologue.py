@@ -1,0 +1,139 @@
+"""u of a map inside a chunk, and the derivative through it: one class for each kind of
+`block.spec.Prologue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .walking import Walk, sum_of_squares
+
+
+class Identity:
+    """u = x."""
+
+    def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
+        """`parameters` and `eps` are those of the prologue, `dtype` is that of sums."""
+        self.eps = eps
+
+    def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        """u of map `i` inside a chunk, (G, C, N); it may lie in the map's workspace."""
+        return walk.read(i, chunk)
+
+    def backward(
+        self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
+    ) -> None:
+        """out = above + du through the prologue, all (G, C, N) of a chunk, after `features` of the
+        same chunk. du is written over.
+        """
+        torch.add(above, du, out=out)
+
+
+class BatchNorm(Identity):
+    """u = ReLU6(scale x + shift), with one scale and shift for each channel."""
+
+    def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
+        super().__init__(parameters, eps, dtype)
+        weight, bias, mean, variance = (t.double() for t in parameters)
+        self.deviation = (variance + eps).sqrt()
+        scale = weight / self.deviation
+        self.scale, self.shift = scale.to(dtype), (bias - mean * scale).to(dtype)
+        self.mean = mean.to(dtype)
+        self.sums = torch.zeros(2, len(mean), dtype=dtype, device=mean.device)
+        """Of du (x - mean) and of du, over the chunks that went through `backward`."""
+
+    def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        x = walk.read(i, chunk)
+        out = walk.workspace(i, x)
+        return torch.addcmul(self.shift[:, None], x, self.scale[:, None], out=out).clamp_(0, 6)
+
+    def backward(
+        self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
+    ) -> None:
+        # u sits on the bounds exactly where ReLU6 has no slope
+        torch.ops.aten.hardtanh_backward.grad_input(du, u, 0, 6, grad_input=du)
+        away = torch.sub(walk.read(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
+        self.sums[0] += away.mul_(du).sum((0, 2))
+        self.sums[1] += du.sum((0, 2))
+        torch.addcmul(above, du, self.scale[:, None], out=out)
+
+    def parameter_grads(self) -> Tensor:
+        """The gradients of weight and bias, (2, C)."""
+        return torch.stack([self.sums[0] / self.deviation.to(self.sums.dtype), self.sums[1]])
+
+    def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """What the mean and variance of `number` positions send back to x: slope and constant of a
+        function of x, (C,) each.
+        """
+        dweight, dbias = parameter_grads
+        slope = -self.scale / self.deviation.to(dweight.dtype) * dweight / number
+        return slope, -self.scale * dbias / number - slope * self.mean
+
+
+class Pivot(Identity):
+    """u = x - pivot of its image and channel."""
+
+    def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
+        super().__init__(parameters, eps, dtype)
+        self.pivot = parameters[0][..., None]  # (B, C, 1), or (1, C, 1) for all images
+
+    def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        x = walk.read(i, chunk)
+        pivot = walk.groups(self.pivot.expand(walk.maps[i].shape[0], -1, 1), chunk)
+        return torch.sub(x, pivot, out=walk.workspace(i, x))
+
+
+class RMSNorm(Identity):
+    """u = x / root mean square over the channels of its position."""
+
+    inverse: Tensor
+    """One over what x was divided by in the last chunk, (G, 1, N)."""
+
+    def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        x = walk.read(i, chunk)
+        return self._divided(x, out=walk.workspace(i, x))
+
+    def _divided(self, x: Tensor, out: Tensor) -> Tensor:
+        squares = sum_of_squares(x, 1)
+        self.inverse = squares.div_(x.shape[1]).add_(self.eps).rsqrt_()
+        return torch.mul(x, self.inverse, out=out)
+
+    def backward(
+        self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
+    ) -> None:
+        along = torch.linalg.vecdot(du, u, dim=1)[:, None] / u.shape[1]
+        torch.add(above, du.addcmul_(u, along, value=-1).mul_(self.inverse), out=out)
+
+
+class LayerNorm(RMSNorm):
+    """u = (x - mean) / deviation, both over the channels of its position."""
+
+    def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        x = walk.read(i, chunk)
+        centred = torch.sub(x, x.mean(1, keepdim=True), out=walk.workspace(i, x))
+        # what rounding left in the mean, which all channels share
+        centred -= centred.mean(1, keepdim=True)
+        return self._divided(centred, out=centred)
+
+    def backward(
+        self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
+    ) -> None:
+        # u has mean 0 at every position, so this leaves the product of du and u as it is
+        du -= du.mean(1, keepdim=True)
+        super().backward(walk, i, chunk, u, du, above, out)
+
+
+KINDS = {
+    "none": Identity,
+    "batch": BatchNorm,
+    "group": Pivot,
+    "layer": LayerNorm,
+    "rms": RMSNorm,
+}
+
+
+def prologue(kind: str, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> Identity:
+    return KINDS[kind](parameters, eps, dtype)

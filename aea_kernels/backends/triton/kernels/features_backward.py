@@ -1,0 +1,168 @@
+"""The gradient of the feature map in a whole block."""
+
+import triton
+import triton.language as tl
+
+from .tile import (
+    BATCH,
+    LAYER,
+    activate,
+    image_pointer,
+    load_following_tile,
+    load_norm,
+    load_tile,
+    matmul,
+    over_channels,
+    positions_of,
+    store_tile,
+    tile_positions,
+    to_dot_dtype,
+)
+
+
+@triton.jit
+def _norm_gradients(partial, parts, rows, C, ACC: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Sums of partial (parts, 2, C), in a fixed order: the gradients of weight and bias of some
+    channels.
+    """
+    weight = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
+    bias = tl.zeros((BLOCK_P, rows.shape[0]), ACC)
+    for start in range(0, parts, BLOCK_P):
+        part = start + tl.arange(0, BLOCK_P)
+        pointers = partial + part[:, None] * 2 * C + rows[None, :]
+        inside = (part < parts)[:, None] & (rows < C)[None, :]
+        weight += tl.load(pointers, mask=inside, other=0.0)
+        bias += tl.load(pointers + C, mask=inside, other=0.0)
+    return tl.sum(weight, 0), tl.sum(bias, 0)
+
+
+@triton.jit(do_not_specialize=["groups", "splits", "steps", "parts", "total"])
+def features_backward_kernel(
+    grad_output,  # FeatureMap (B, C, S)
+    x,  # FeatureMap (B, C, S)
+    norm,  # prologue of x, or None
+    matrix,  # (groups, C, C + 1)
+    gram_grad,  # (groups, C + 1, C + 1), dG + dG^T
+    partial,  # (parts, 2, C): of the gradients of norm's weight and bias
+    norm_grad,  # (2, C)
+    grad_x,  # FeatureMap (B, C, S)
+    groups,
+    splits,
+    steps,
+    parts,
+    total,  # positions of all images
+    SUMS: tl.constexpr,
+    WRITE: tl.constexpr,
+    STATISTICS: tl.constexpr,
+    ONE_TILE: tl.constexpr,
+    MATH: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """dz = M^T dy + (dG + dG^T) zh over one split of an image, where z is what the prologue makes of
+    x; with "batch" only where ReLU6 has slope. With a norm over channels BLOCK_A holds all.
+
+    SUMS: partial[image, split] = sums of dz (x - mean) / deviation and of dz.
+    WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are
+    those of x, so the sums of all parts flow back through them; the first programs write them to
+    norm_grad.
+    """
+    pid = tl.program_id(0)
+    tiles = tl.cdiv(x.channels, BLOCK_A)
+    split = pid // tiles % splits
+    image = pid // (tiles * splits)
+    rows = pid % tiles * BLOCK_A + tl.arange(0, BLOCK_A)
+    k = tl.arange(0, BLOCK_K)
+    C = x.channels
+    width = C + 1
+    known = rows < C
+    group = tl.minimum(image, groups - 1).to(tl.int64)
+    m_rows = matrix + group * C * width + rows[:, None]  # of M^T
+    g_rows = gram_grad + group * width * width + rows[:, None] * width
+    dy_pointer, x_pointer = image_pointer(grad_output, image, 1), image_pointer(x, image, 1)
+    dx_pointer = image_pointer(grad_x, image, 1)
+    constant = tl.load(gram_grad + group * width * width + rows * width + C, mask=known, other=0.0)
+    affine = load_norm(norm, image, rows, C, MATH)
+    centre, scale, _, deviation = affine
+    if ONE_TILE:
+        square = known[:, None] & known[None, :]
+        m = to_dot_dtype(tl.load(m_rows + rows[None, :] * width, mask=square, other=0.0), MATH)
+        g = to_dot_dtype(tl.load(g_rows + rows[None, :], mask=square, other=0.0), MATH)
+    if STATISTICS:
+        weight_grad, bias_grad = _norm_gradients(partial, parts, rows, C, MATH.ACC, 32)
+        number = tl.cast(total, MATH.ACC)
+        slope = -weight_grad / number * scale / deviation
+        offset = -bias_grad / number * scale
+        if MATH.HALF:
+            offset -= centre * slope
+        first = known & (pid < tiles)
+        tl.store(norm_grad + rows, weight_grad, mask=first)
+        tl.store(norm_grad + C + rows, bias_grad, mask=first)
+    if SUMS:
+        weight_sum = tl.zeros((BLOCK_A,), MATH.ACC)
+        bias_sum = tl.zeros((BLOCK_A,), MATH.ACC)
+
+    ACTIVATED: tl.constexpr = norm is not None and norm.kind == BATCH
+    OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
+    PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
+    if PREFETCH:
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
+        next_dy = load_tile(grad_output, dy_pointer, rows, s)
+    for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
+        dz = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
+        if not ONE_TILE:
+            if OVER_CHANNELS:
+                here = over_channels(load_tile(x, x_pointer, rows, s), affine, rows, C, norm, MATH)
+            for start in range(0, C, BLOCK_K):
+                c = start + k
+                square = known[:, None] & (c < C)[None, :]
+                m = tl.load(m_rows + c[None, :] * width, mask=square, other=0.0)
+                dz = matmul(m, load_tile(grad_output, dy_pointer, c, s), dz, MATH)
+            for start in range(0, C, BLOCK_K):
+                c = start + k
+                square = known[:, None] & (c < C)[None, :]
+                g = tl.load(g_rows + c[None, :], mask=square, other=0.0)
+                raw = load_tile(x, x_pointer, c, s)
+                part = here if OVER_CHANNELS else load_norm(norm, image, c, C, MATH)
+                dz = matmul(g, activate(raw, part, norm, MATH), dz, MATH)
+        if PREFETCH:
+            dy = next_dy
+            next_dy = load_following_tile(grad_output, dy_pointer, rows, s, step, steps)
+        else:
+            dy = load_tile(grad_output, dy_pointer, rows, s)
+        raw = load_tile(x, x_pointer, rows, s).to(MATH.ACC)
+        # from the mean; with 16 bits the mean is taken into account later
+        away = raw if MATH.HALF else raw - centre[:, None]
+        now = over_channels(raw, affine, rows, C, norm, MATH)
+        z = activate(raw, now, norm, MATH)
+        if SUMS:
+            z = tl.where((s < positions_of(x))[None, :], z, 0.0)  # so that dz is zero there too
+        if ONE_TILE:
+            dz = matmul(m, dy, dz, MATH)
+            dz = matmul(g, z, dz, MATH)
+        dz += constant[:, None]
+        if ACTIVATED:
+            # z sits on the bounds exactly where ReLU6 has no slope
+            dz = tl.where((z <= 0.0) | (z >= 6.0), 0.0, dz)
+        if SUMS:
+            weight_sum += tl.sum(dz * away, 1)
+            bias_sum += tl.sum(dz, 1)
+        if OVER_CHANNELS:
+            along = tl.sum(dz * z, 0) / C
+            if norm.kind == LAYER:
+                dz -= (tl.sum(dz, 0) / C)[None, :]
+            dz = (dz - z * along[None, :]) * now[1][None, :]
+        if WRITE:
+            if ACTIVATED:
+                dz *= scale[:, None]
+            if STATISTICS:
+                dz += away * slope[:, None] + offset[:, None]
+            store_tile(grad_x, dx_pointer, dy.to(MATH.ACC) + dz, rows, s)
+    if SUMS:
+        if MATH.HALF:
+            weight_sum -= centre * bias_sum
+        partial += (image.to(tl.int64) * splits + split) * 2 * C
+        tl.store(partial + rows, weight_sum / deviation, mask=known)
+        tl.store(partial + C + rows, bias_sum, mask=known)

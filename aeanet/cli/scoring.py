@@ -1,0 +1,122 @@
+"""The runs that `aeanet evaluate` scores, pair by pair.
+
+The command imports this module when it runs, since it imports PyTorch.
+"""
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from aeanet.cli.shared import progress_bar, show, warn
+from aeanet.data.pairs import find_pairs
+from aeanet.data.registration import RegisteredPair
+from aeanet.errors import sentence_or_raise
+from aeanet.figures import draw_comparison
+from aeanet.io.images import read_image
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model, to_device
+from aeanet.scoring.confidence import Estimate
+from aeanet.scoring.evaluation import Evaluation, EvaluationError, Score, evaluate
+from aeanet.training import listed_models
+from aeanet.trust import assess_pair
+
+OnPair = Callable[[RegisteredPair, NDArray, Score | None], None]
+
+
+def of_what(runs: int, gain: Estimate, samples: Path | None) -> str:
+    """What the means are of, and what ± is where there is one; evaluation.json has the whole
+    explanation.
+    """
+    methods = f", of {runs} runs as seeds of one method" if runs > 1 else ""
+    if gain.half_width is None:
+        return methods
+    units = f"{'samples' if samples else 'pairs'}{' and runs' if runs > 1 else ''}"
+    return f"{methods} (± is half of the 95 % interval of the mean over {units}, Student's t)"
+
+
+def single_models(runs: list[Path]) -> dict[Path, Network]:
+    """The networks of those runs that have one for all pairs."""
+    return {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
+
+
+def score_all(
+    runs: list[Path],
+    models: dict[Path, Network],
+    folder: Path,
+    pairs: list[RegisteredPair],
+    results: Path | None,
+) -> tuple[list[Evaluation], dict[str, list[str]]]:
+    """Score all runs, and draw and assess the pairs by the first of them.
+
+    Args:
+        runs: the folders of the runs.
+        models: the networks of those runs that have one for all pairs.
+        folder: of the pairs.
+        pairs: registered.
+        results: the folder for the pictures; None for no pictures.
+
+    Returns:
+        An evaluation of each run, and what is to be warned of, by pair.
+    """
+    evaluations: list[Evaluation] = []
+    lr_files = {files.name: files.lr for files in find_pairs(folder)}
+    warnings: dict[str, list[str]] = {}
+    restored_pairs = count(1)
+    with progress_bar() as bar:
+        show(bar, "Restoring", 0.0)
+
+        def on_pair(
+            model: Network | None,
+            pair: RegisteredPair,
+            restored: NDArray,
+            score: Score | None,
+        ) -> None:
+            if score and not evaluations:
+                if model is not None:
+                    lr = read_image(lr_files[pair.name]).pixels
+                    warnings[pair.name] = assess_pair(model, lr, pair, restored).warnings
+                if results:
+                    draw_comparison(results / f"{pair.name}.png", pair, restored, score)
+            share = next(restored_pairs) / (len(runs) * len(pairs))
+            show(bar, f"Restored {pair.name}", share)
+
+        for run in runs:
+            model = models.get(run)
+            told = partial(on_pair, model)
+            if model is None:
+                evaluations.append(score_by_pair(run, pairs, told))
+            else:
+                evaluations.append(evaluate(model, pairs, on_pair=told))
+    return evaluations, warnings
+
+
+def where_the_errors_are(scores: Evaluation, warned: set[str]) -> str:
+    """A sentence: the PSNR of the pairs that are warned of, beside that of the others."""
+    means = []
+    for flag in (True, False):
+        group = [score.psnr for score in scores.pairs if (score.name in warned) is flag]
+        means.append(f"{statistics.fmean(group):.2f} dB" if group else "unknown")
+    number = sum(score.name in warned for score in scores.pairs)
+    return (
+        f"Warned of {number} of {len(scores.pairs)} pairs: mean PSNR {means[0]} there, {means[1]} "
+        "elsewhere."
+    )
+
+
+def score_by_pair(run: Path, pairs: list[RegisteredPair], on_pair: OnPair) -> Evaluation:
+    """The scores of each pair by the network trained on it alone. Pairs without one are named."""
+    files = listed_models(run)
+    subimages: list[Score] = []
+    for pair in pairs:
+        try:
+            if pair.name not in files:
+                raise EvaluationError(f"{run} holds no model of its own for it.")
+            model = to_device(load_model(run / files[pair.name]))
+            subimages += evaluate(model, [pair], on_pair=on_pair).subimages
+        except Exception as error:
+            warn(f"Pair {pair.name} is left out: {sentence_or_raise(error)}")
+    return Evaluation(subimages)

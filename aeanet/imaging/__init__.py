@@ -1,0 +1,1 @@
+"""Functions on images that need no network: enlargement, flips, precision, and metrics."""

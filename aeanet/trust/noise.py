@@ -1,0 +1,165 @@
+"""The noise of a micrograph, estimated from the image alone.
+
+Noise of a scan is white across lines and, by the limited bandwidth of the detector, correlated
+along them. So it is measured by differences across lines, where the specimen changes least.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_SMOOTH = 2.0  # px: the blur after which differences show the specimen rather than the noise
+BLOCK = 8  # px: side of the blocks whose variances are compared
+_FLAT = 0.25  # share of the blocks that count, those with the least structure
+_BINS = 8  # classes of brightness
+_LEAST = 24  # px: the smallest side of an image whose noise is estimated
+# The sixth difference, divided so that noise keeps its variance.
+_ACROSS = np.array([-1, 6, -15, 20, -15, 6, -1], np.float32) / np.float32(math.sqrt(924))
+# The sum of the squared autocorrelation of `_ACROSS`: a block has so many times fewer independent
+# numbers.
+_REDUNDANCY = 3.1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise in units of the image's range, 0 for black to 1 for white.
+
+    Attributes:
+        sd: standard deviation, root of the mean variance over the image.
+        slope: change of the variance per change of the brightness; shot noise has a positive one.
+        offset: variance at black. The variance at the brightness g is about offset + slope * g.
+        along: correlation of neighbours on a line. across: of neighbours in a column; where the
+            noise is weak, changes of the specimen count too.
+    """
+
+    sd: float
+    slope: float
+    offset: float
+    along: float
+    across: float
+
+    def variance(self, brightness: NDArray) -> NDArray:
+        """The variance at each brightness, at least a tenth of the mean variance."""
+        return np.maximum(self.offset + self.slope * brightness, 0.1 * self.sd**2)
+
+
+def estimate_noise(image: NDArray) -> Noise:
+    """The noise of an image (H, W) on the grid of its detector, intensities in [0, 1].
+
+    In nine of ten simulated images with a noise above 1.5 % of the range `sd` is within 15 %.
+    Weaker noise seems stronger than it is where the specimen has fine texture. An image smaller
+    than 24 px, or not finite, has no estimate: all numbers are NaN.
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():
+        return Noise(*(math.nan,) * 5)
+    smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTH)
+
+    # Away from the border, in the blocks with the least structure, differences across lines are
+    # noise.
+    inner = slice(3, -3), slice(3, -3)
+    across = cv2.filter2D(image, cv2.CV_32F, _ACROSS[:, None])[inner]
+    flat, level = _flat_blocks(smooth[inner])
+    across = across - _line_means(across, flat)
+    along = _correlation(across, flat, 1)
+    variances = block_means(across * across) / _median_share(along)
+    slope, offset = _line_fit(*_by_brightness(level[flat], variances[flat]))
+    variance = float(np.mean(np.maximum(offset + slope * level, 0)))
+    return Noise(math.sqrt(variance), slope, offset, along, _correlation_across(image, flat))
+
+
+def _median_share(along: float) -> float:
+    """The median over the mean of the variances of blocks of noise, a chi-squared distribution."""
+    freedom = BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
+    return (1 - 2 / (9 * freedom)) ** 3
+
+
+def squared_gradient(image: NDArray) -> NDArray:
+    """(H, W), by Sobel's filter."""
+    along, across = (
+        np.asarray(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)) for dx in (1, 0)
+    )
+    return along * along + across * across
+
+
+def in_blocks(values: NDArray, side: int) -> NDArray:
+    """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
+    rows, columns = (length // side for length in values.shape)
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+
+
+def block_means(values: NDArray) -> NDArray:
+    """The means of blocks of 8 x 8, (rows, columns)."""
+    return in_blocks(values, BLOCK).mean((1, 3))
+
+
+def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:
+    """The blocks with the least structure among those of their brightness.
+
+    Returns:
+        Which they are, and the brightness of all blocks, (rows, columns) each.
+    """
+    gradient = squared_gradient(smooth)
+    level, structure = block_means(smooth), block_means(gradient)
+    order = np.argsort(level, axis=None, kind="stable")
+    flat = np.zeros(level.size, bool)
+    for members in np.array_split(order, _BINS):
+        if members.size:
+            number = max(1, round(_FLAT * members.size))
+            flat[members[np.argsort(structure.flat[members], kind="stable")[:number]]] = True
+    return flat.reshape(level.shape), level
+
+
+def _line_means(values: NDArray, flat: NDArray) -> NDArray:
+    """The mean of each line over its flat part, (H, 1): offsets of whole lines are not noise of
+    pixels.
+    """
+    mask = np.kron(flat, np.ones((BLOCK, BLOCK), bool))
+    rows, columns = mask.shape
+    weight = mask.sum(1)
+    means = np.zeros((values.shape[0], 1), np.float32)
+    enough = weight >= 4 * BLOCK
+    means[:rows][enough, 0] = (values[:rows, :columns] * mask).sum(1)[enough] / weight[enough]
+    return means
+
+
+def _by_brightness(level: NDArray, variance: NDArray) -> tuple[NDArray, NDArray]:
+    """Mean brightness and median variance of the blocks of each class of brightness."""
+    classes = np.array_split(np.argsort(level, kind="stable"), _BINS)
+    pairs = [(level[c].mean(), np.median(variance[c])) for c in classes if c.size]
+    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+
+def _line_fit(x: NDArray, y: NDArray) -> tuple[float, float]:
+    """Slope and offset of a line through points, outliers with less weight."""
+    if len(x) < 3 or float(np.ptp(x)) < 0.02:
+        return 0.0, float(np.median(y))
+    weight = np.ones_like(y)
+    slope = offset = 0.0
+    for _ in range(5):
+        slope, offset = np.polyfit(x, y, 1, w=np.sqrt(weight))
+        error = np.abs(y - (offset + slope * x))
+        weight = 1 / np.maximum(error, 0.05 * np.abs(y).mean() + 1e-12)
+    return float(slope), float(offset)
+
+
+def _correlation(values: NDArray, flat: NDArray, lag: int) -> float:
+    """Of neighbours on a line, over the flat blocks."""
+    left, right = values[:, :-lag], values[:, lag:]
+    products = block_means(left * right)
+    squares = block_means(0.5 * (left * left + right * right))
+    inside = flat[: products.shape[0], : products.shape[1]]
+    total = float(squares[inside].sum())
+    return float(products[inside].sum()) / total if total > 0 else 0.0
+
+
+def _correlation_across(image: NDArray, flat: NDArray) -> float:
+    """Of neighbours in a column: differences along lines, between pixels too far apart to be
+    correlated.
+    """
+    wide = image[:, 3:-3] - 0.5 * (image[:, :-6] + image[:, 6:])
+    wide = np.ascontiguousarray(wide[3:-3].T)
+    return _correlation(wide, np.ascontiguousarray(flat.T), 1)

@@ -1,0 +1,49 @@
+"""Whether what a restoration took away repeats regularly, as an array of holes or pillars does and
+noise does not.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage, special
+
+from aeanet.trust.statistics import mean_power
+
+_WINDOW = 64  # px: side of the windows of the spectrum
+_AROUND = 11  # frequencies: side of the square whose median a peak is compared with
+_SLOWEST = 0.12  # cycles per px; what repeats more slowly is not taken for noise
+_BESIDE = 0.06  # cycles per px between the second peak and the line through the first
+_FALSE_ALARMS = 0.01  # share of residuals of noise alone whose number is above 0
+_ROUNDING = 1 / 12 / 255**2  # variance of rounding to 8 bits: a pattern below it cannot be seen
+
+
+def lost_pattern(residual: NDArray[np.float32]) -> float:
+    """How far a pattern stands out from the noise in a residual (H, W), both sides at least 64 px;
+    above 0 it does.
+
+    It is the logarithm (base 10) of a peak of the mean power spectrum over the frequencies around
+    it, less that of what noise reaches in one of a hundred images (periodograms of Gaussian noise
+    are exponentially distributed, their means over K windows are Gamma distributed). Interference
+    along the scan also has peaks, but all in one direction. So the peak that counts is the highest
+    one off the line through the origin and the highest of all.
+    """
+    power, number = mean_power(residual, _WINDOW)
+    power = fft.fftshift(power)
+    height = power / (ndimage.median_filter(power, _AROUND, mode="wrap") + _ROUNDING)
+    y, x = np.meshgrid(*(fft.fftshift(fft.fftfreq(_WINDOW)),) * 2, indexing="ij")
+    height[np.hypot(y, x) < _SLOWEST] = 0
+
+    # The line through the origin and the highest peak, and the highest peak beside it.
+    highest = np.unravel_index(height.argmax(), height.shape)
+    direction = np.array([y[highest], x[highest]])
+    direction /= max(float(np.hypot(*direction)), 1e-9)
+    second = height[np.abs(y * direction[1] - x * direction[0]) > _BESIDE].max()
+    return float(np.log10(max(second, 1e-3) / _highest_of_noise(number)))
+
+
+def _highest_of_noise(windows: int) -> float:
+    """The height that the spectrum of noise, a mean over so many windows, exceeds in
+    `_FALSE_ALARMS` of the cases.
+    """
+    frequencies = _WINDOW**2 // 2  # a real image has each twice
+    highest = special.gammainccinv(windows, _FALSE_ALARMS / frequencies)
+    return float(highest / special.gammaincinv(windows, 0.5))

@@ -1,0 +1,45 @@
+"""The parts of the READMEs that are generated: a function for each, from the records alone.
+
+The text between the markers `<!-- NAME -->` and `<!-- /NAME -->` of a README is what
+`SECTIONS[NAME]` returns.
+"""
+
+from collections.abc import Callable
+
+from .images import (
+    demo_sentence,
+    denoising_section,
+    reproduce_section,
+    restoring_table,
+    sem_sentence,
+    tiling_section,
+)
+from .kernels import (
+    attention_table,
+    block_section,
+    converting_table,
+    h200_section,
+    networks_section,
+    supported_table,
+    symmetries_table,
+)
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    # README.md
+    "sem": sem_sentence,
+    "restoring": restoring_table,
+    "attention": attention_table,
+    "converting": converting_table,
+    "symmetries": symmetries_table,
+    # aea_kernels/README.md
+    "supported": supported_table,
+    # aeanet/README.md
+    "demo": demo_sentence,
+    # benches/README.md
+    "block": block_section,
+    "h200": h200_section,
+    "networks": networks_section,
+    "denoising": denoising_section,
+    "reproduce": reproduce_section,
+    "tiling": tiling_section,
+}

@@ -1,0 +1,133 @@
+"""What the READMEs say of the microscopist's tool."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+from aeanet.networks.registry import SHIPPED_FOLDER
+from aeanet.training import Recipe
+
+from ..denoising.scores import Scores
+from ..denoising.table import section, short_table, unseen
+from ..report import markdown
+from .records import RESULTS, read
+
+# ---- README.md and aeanet/README.md --------------------------------------------------------------
+
+
+def sem_sentence() -> str:
+    """What the shipped model gains on the picture, and on real pairs."""
+    record = json.loads((SHIPPED_FOLDER / "sem.json").read_text(encoding="utf-8"))
+    example, real = record["example"], record["scores"]["real"]
+    psnr, ssim = (statistics.fmean(s[name] for s in real) for name in ("delta_psnr", "delta_ssim"))
+    return (
+        f"This simulated image, which the model has not seen, gains {example['delta_psnr']:+.2f} "
+        f"dB PSNR and {example['delta_ssim']:+.3f} SSIM over bicubic interpolation. On "
+        f"{len(real)} real SEM pairs, none of which it was trained on, it gains {psnr:+.2f} dB "
+        f"and {ssim:+.3f}."
+    )
+
+
+def restoring_table() -> str:
+    """Gains of other methods and of the shipped model on real pairs."""
+    scores = Scores.read(RESULTS / "denoising.json")
+    return (
+        f"**Images.** Gain over bicubic interpolation on {len(unseen(scores))} real pairs that "
+        f"none of the networks was trained on. The other methods have the strength that is best "
+        f"on such images.\n\n{short_table(scores)}"
+    )
+
+
+def demo_sentence() -> str:
+    """What the demonstration reached."""
+    demo = read("demo")
+    return (
+        f"After {demo['steps']:,} training steps ({demo['training_seconds']:.0f} s), its unseen "
+        f"image gained {demo['delta_psnr']:+.2f} dB PSNR and {demo['delta_ssim']:+.3f} SSIM over "
+        f"bicubic\ninterpolation. The attention over {demo['positions']:,} positions took "
+        f"{demo['attention_seconds']:.3f} s; the map alone would have needed "
+        f"{demo['map_bytes'] / 1e9:.1f} GB."
+    )
+
+
+# ---- benches/README.md ---------------------------------------------------------------------------
+
+
+def denoising_section() -> str:
+    """All methods on real pairs, and how they were compared."""
+    return section(Scores.read(RESULTS / "denoising.json"))
+
+
+def reproduce_section() -> str:
+    """The paper's Table 1 as far as it was repeated."""
+    record = read("reproduce-cpu")
+    table = record["tables"]["table1-left"]
+    shown = ["method", "pooled Δ PSNR (dB)", "pooled Δ SSIM"]
+    shown += ["pooled AEANet − method (dB)", "paper, pooled"]
+    columns = [table["columns"].index(name) for name in shown]
+    rows = [[_cell(row[column]) for column in columns] for row in table["rows"]]
+
+    residual = "; U-Net, GVTNet and AEANet learn what to add to the image" * record["residual"]
+    return (
+        f"`aeanet reproduce` on {len(record['pairs'])} real pairs and a CPU, "
+        f"{record['recipe']['steps']} of the paper's {Recipe().steps:,} steps a network: not yet "
+        f"what the methods reach{residual}. ± is half of the 95 % interval over samples; the "
+        f"paper's numbers are of its own images and networks.\n\n{markdown(shown, rows)}"
+    )
+
+
+def _cell(value: Any) -> str:
+    """A mean with half of its interval, or a text."""
+    if not isinstance(value, dict):
+        return "" if value is None else str(value)
+    digits = 3 if abs(value["mean"]) < 0.2 else 2
+    low, high = value["interval"]
+    return f"{value['mean']:+.{digits}f} ± {(high - low) / 2:.{digits}f}".replace("-", "−")
+
+
+def tiling_section() -> str:
+    """Time, memory and quality of tiles."""
+    record = read("tiling")
+    parts = [_tiling_cost(record), _tiling_projection(record["projection"])]
+    if "quality" in record:
+        parts.append(_tiling_quality(record["quality"]))
+    return "\n\n".join(parts)
+
+
+def _tiling_cost(record: dict[str, Any]) -> str:
+    times = record["times"]
+    peaks = {(m["kind"], m["side"]): m for m in record["mosaics"]}
+    rows = []
+    for side in sorted({side for _, side in peaks}):
+        tiff, zarr = peaks["tif", side], peaks["zarr", side]
+        memory = [f"{mosaic['peak'] / 2**30:.2f} GiB" for mosaic in (tiff, zarr)]
+        rows.append([f"{side:,} x {side:,}", *memory, f"{tiff['seconds']:.0f} s"])
+    head = ["mosaic, px", "peak memory, TIFF", "OME-Zarr", "time, TIFF"]
+    return (
+        f"On {record['threads']} CPU threads (`python -m benches.tiling` at {record['commit']}): a "
+        f"1280x944 image in tiles of 512 px takes {times['512'] / times['whole']:.2f}x the time of "
+        f"the whole image ({times['whole']:.2f} s). From file to file, in tiles of 1024 px:\n\n"
+        f"{markdown(head, rows)}"
+    )
+
+
+def _tiling_projection(projection: dict[str, float]) -> str:
+    seconds = projection["seconds_one_gpu"]
+    return (
+        f"A projection, not a measurement: a mosaic of 100,000 x 100,000 px is "
+        f"{projection['flop'] / 1e15:.1f} PFLOP in both passes, {seconds:.0f} s on an H100 that "
+        f"reaches a fifth of its bfloat16 peak and {seconds / 8:.0f} s on eight, if files of 10 GB "
+        f"can be read and written that fast."
+    )
+
+
+def _tiling_quality(quality: dict[str, Any]) -> str:
+    smallest = quality["rows"][0]
+    exact, stitched = (smallest[way] - quality["whole"] for way in ("exact", "stitched"))
+    return (
+        f"With a model of `aeanet train --quick` on real pairs, tiles of {smallest['tile']} px "
+        f"change PSNR ({quality['whole']:.2f} dB) by {exact:+.0e} dB where they are exact and by "
+        f"{stitched:+.0e} dB where each attends to itself and they are stitched."
+    )

@@ -1,0 +1,170 @@
+"""What the READMEs say of the kernel library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aea_kernels.conversion.table import RECOGNISERS
+
+from .. import report
+from ..contenders import OURS
+from .records import read
+
+BOTTOM = "236 x 320 positions, 128 channels, 2 heads, 64 references, float32"
+"""The feature map at the bottom of the network, for a 1280x944 image."""
+FORWARD, BOTH = (
+    "block | bottom | float32 | forward",
+    "block | bottom | float32 | forward + backward",
+)
+
+
+# ---- README.md -----------------------------------------------------------------------------------
+
+
+def attention_table() -> str:
+    """Time of the block on a CPU, forward and with its gradients."""
+    record = read("cpu")
+    forward, both = (record["groups"][group] for group in (FORWARD, BOTH))
+    names = [name for name in forward if "median" in forward[name]]
+    rows = [
+        ["forward", *(_time(forward[name]) for name in names)],
+        ["forward + backward", *(_time(both[name]) for name in names)],
+    ]
+    (needed,) = {result["status"] for result in forward.values() if "status" in result}
+    return (
+        f"**Attention.** The block (*aea*) and the same block as one writes it in PyTorch (*plain "
+        f"eager*), {BOTTOM}, {_machine(record)}. As the equations are written it cannot run "
+        f"there: {needed}.\n\n"
+        f"{report.markdown(['', *map(report.contender, names)], rows)}"
+    )
+
+
+def converting_table() -> str:
+    """Whole networks before and after the conversion, forward."""
+    record = read("cpu-networks")
+    head, times, memory = [""], ["time"], ["memory"]
+    for (name, size, *rest), before, after in report.pairs(record, "network"):
+        if rest == ["forward"] and name not in (column.partition(",")[0] for column in head):
+            head.append(f"{name}, {size}")
+            times.append(f"{_time(before)} → {_time(after)}")
+            memory.append(f"{_megabytes(before)} → {_megabytes(after)} MB")
+    return (
+        f"**Networks with attention in them.** Prediction before → after the conversion, "
+        f"{_machine(record)}. MONAI's DiffusionModelUNet had softmax attention.\n\n"
+        f"{report.markdown(head, [times, memory])}"
+    )
+
+
+def symmetries_table() -> str:
+    """Which symmetries hold for well-known attention blocks."""
+    networks = read("symmetries")["networks"]
+    groups = list(next(iter(networks.values())))
+    rows = [[group, *(_symmetry(found[group]) for found in networks.values())] for group in groups]
+    return (
+        "**Symmetries.** What the report says of networks with random weights. In training the "
+        "block lets the images of a batch attend to one another, as the paper has it.\n\n"
+        f"{report.markdown(['', *networks], rows)}"
+    )
+
+
+def _symmetry(found: dict[str, Any]) -> str:
+    """Whether a symmetry holds, and which layers break it otherwise."""
+    culprits = found["culprits"]
+    if not culprits:
+        return "holds"
+    first = f"`{culprits[0]}`" if culprits[0] else "the block"
+    return f"broken by {first}" + (f" and {len(culprits) - 1} more" if culprits[1:] else "")
+
+
+def _time(result: dict[str, Any]) -> str:
+    return report.shown_time(result["median"])
+
+
+def _megabytes(result: dict[str, Any]) -> str:
+    return f"{result['bytes'] / 1e6:,.0f}"
+
+
+def _machine(record: dict[str, Any]) -> str:
+    return f"on {record['threads']} threads of a CPU ({record['device']})"
+
+
+# ---- aea_kernels/README.md -----------------------------------------------------------------------
+
+
+def supported_table() -> str:
+    """What `aea.convert` recognises."""
+    rows = []
+    for known in RECOGNISERS:
+        classes = ", ".join(f"`{name}`" for name in known.classes)
+        results = "the same" if known.exact else "others, with `retrain=True`"
+        rows.append(
+            [known.package, f"{classes} {known.only}".rstrip(), f"`{known.operators}`", results]
+        )
+    return report.markdown(["from", "class", "replaced by", "results"], rows)
+
+
+# ---- benches/README.md ---------------------------------------------------------------------------
+
+
+def block_section() -> str:
+    """The block at the bottom of the network on a CPU."""
+    record = read("cpu")
+    bottom = [group for group in record["groups"] if group.startswith("block | bottom | float32")]
+    slope = report.slope(report.scaling(record)[OURS])
+    return (
+        f"{BOTTOM}; CPU: {record['device']}, {record['threads']} threads, torch "
+        f"{record['torch']}, `python -m benches` at {record['commit']}. Time grows with the number "
+        f"of positions to the power {slope:.2f}.\n\n{report.table(record, bottom)}"
+    )
+
+
+def h200_section() -> str:
+    """The first record of a GPU, and what its times are made of."""
+    record = read("NVIDIA-H200-quick")
+    operator = "operator | bottom | float32 | forward"
+    groups = [group for group in record["groups"] if group.startswith(operator)]
+    small, large = _scaling_of_ours(record)
+    network = record["groups"]["model | inference, 1280 x 944"]["aeanet"]
+
+    return (
+        f"Equation 4 on {BOTTOM}, on one {record['device']}, torch {record['torch']}, triton "
+        f"{record['triton']}, `python -m benches --device cuda --quick` at {record['commit']}, "
+        f"before any tuning. *aea* is the Triton kernels. AEANet as a whole takes "
+        f"{report.shown_time(network['median'])} and {network['bytes'] / 2**30:.2f} GiB for "
+        f"1280 x 944 px.\n\n"
+        f"{report.table(record, groups, only_measured=True)}\n\n"
+        f"Not measured: {_absent(record, groups)}.\n\n"
+        f"The times are wall time of calls from Python, without a CUDA graph, and float32 is "
+        f"multiplied exactly. On small maps most of it is the host, which launches the kernels: "
+        f"the block takes {small[0]:.2f} to {small[1]:.2f} ms on every map of 32 x 32 to "
+        f"128 x 128 positions (32 channels), where the GPU has next to nothing to do. Only larger "
+        f"maps wait for the GPU: 1024 x 1024 takes {large:.2f} ms."
+    )
+
+
+def _scaling_of_ours(record: dict[str, Any]) -> tuple[tuple[float, float], float]:
+    """Least and most time, ms, of the block on maps up to 128 x 128, and that on 1024 x 1024."""
+    curve = dict(report.scaling(record)[OURS])
+    small = [milliseconds for side, milliseconds in curve.items() if side <= 128]
+    return (min(small), max(small)), curve[1024]
+
+
+def _absent(record: dict[str, Any], groups: list[str]) -> str:
+    """The contenders that could not run, with the reasons."""
+    reasons = {
+        name: result["status"]
+        for group in groups
+        for name, result in record["groups"][group].items()
+        if "status" in result
+    }
+    return "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+
+
+def networks_section() -> str:
+    """Networks of other people before and after the conversion."""
+    record = read("cpu-networks")
+    return (
+        f"{record['device']}, {record['threads']} threads, torch {record['torch']}, float32, "
+        f"`python -m benches --suite networks` at {record['commit']}.\n\n"
+        f"{report.conversions(record)}"
+    )

@@ -1,0 +1,191 @@
+"""`python -m benches.trust [PAIRS]`: how often the warnings of a restoration come, on images like
+those of the training and on others.
+
+    python -m benches.trust --learn 600    first learn the statistics of the training images anew
+    python -m benches.trust pairs/         also with the LR images of real pairs, where no warning
+                                           is expected
+
+Writes `results/trust.json` and prints the table of the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.data.pairs import find_pairs
+from aeanet.imaging.upsampling import upsample
+from aeanet.inference.prediction import super_resolve
+from aeanet.io.images import read_image
+from aeanet.io.text import write_json
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model
+from aeanet.trust import Reference, assess
+from aeanet.trust.pattern import lost_pattern
+from aeanet.trust.report import REFERENCE_FILE
+
+from .card import LIKE_TRAINING, REAL, RECORD, card_section
+from .faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
+from .learning import Example, reference_statistics, simulated, write_reference
+
+TESTED_FROM = 2_500_000_000  # seeds of simulated images from which nothing was learned
+PHOTOGRAPHS = (
+    "astronaut",
+    "camera",
+    "moon",
+    "hubble_deep_field",
+    "retina",
+    "gravel",
+    "colorwheel",
+    "horse",
+)
+PAGES = ("page", "text")
+PARTS = 2  # of each photograph, besides the whole
+TRUTH_KEPT = (
+    "noise beyond the range",
+    "checkered detector",
+    "columns of a detector",
+    "salt and pepper",
+    "lost lines",
+)
+
+
+def lines_repeated(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
+    """Every line two or three times."""
+    step = int(rng.integers(2, 4))
+    return np.repeat(image[::step], step, 0)[: len(image)]
+
+
+def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
+    """Printed: black and white dots on a grid of 4 px."""
+    dots = np.argsort(np.argsort(rng.random(16))).reshape(4, 4) / 16
+    rows, columns = (length // 4 + 1 for length in image.shape)
+    return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(
+        np.float32
+    )
+
+
+NEVER_SEEN = {"repeated lines": lines_repeated, "printed in dots": halftone}
+"""Faults from which nothing was learned."""
+
+
+def cases(
+    each: int, pairs: Path | None
+) -> Iterator[tuple[str, str, NDArray[np.float32], float, NDArray | None]]:
+    """Group, kind, image, magnification and, where the fault leaves it, the clean target."""
+    rng = np.random.default_rng(1)
+    for index in range(20 * each):
+        found = simulated(index, first=TESTED_FROM)
+        yield LIKE_TRAINING, found.kind, found.lr, found.magnification, found.hr
+    for number, kind in enumerate(FAULTS):
+        for index in range(each):
+            found = simulated(1000 + number * each + index, first=TESTED_FROM)
+            truth = found.hr if kind in TRUTH_KEPT else None
+            yield (
+                "faults learned, other images",
+                kind,
+                faulty(found.lr, kind, rng),
+                found.magnification,
+                truth,
+            )
+    for number, (kind, fault) in enumerate(NEVER_SEEN.items()):
+        for index in range(each):
+            found = simulated(5000 + number * each + index, first=TESTED_FROM)
+            yield (
+                "faults never seen",
+                kind,
+                eight_bits(fault(found.lr, rng)),
+                found.magnification,
+                None,
+            )
+    for names, kind in ((PHOTOGRAPHS, "photographs"), (PAGES, "printed pages")):
+        for photograph in photographs(names).values():
+            parts = [photograph_crop(photograph, (192, 256), rng) for _ in range(PARTS)]
+            for part in [photograph, *parts]:
+                yield "pictures never seen", kind, part, 1.0, None
+    for files in find_pairs(pairs) if pairs else ():
+        yield REAL, REAL, read_image(files.lr).pixels, 2.0, None
+
+
+def measure(model: Network, reference: Reference, each: int, pairs: Path | None) -> dict[str, Any]:
+    """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts
+    those that are warned of for a lost pattern alone, and rightly.
+    """
+    kinds: dict[str, dict[str, Any]] = {}
+    for group, kind, image, magnification, truth in cases(each, pairs):
+        restored = super_resolve(model, image, magnification=magnification)
+        report = assess(model, image, restored, reference=reference)
+        title = group if group == LIKE_TRAINING else kind
+        entry = kinds.setdefault(
+            title,
+            {
+                "group": group,
+                "images": 0,
+                "warned": 0,
+                "unlike": 0,
+                "taken": 0,
+                "pattern": 0,
+                "gains": [],
+            },
+        )
+        unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
+        entry["images"] += 1
+        entry["warned"] += bool(report.warnings)
+        entry["unlike"] += unlike
+        entry["taken"] += taken
+        if truth is not None:
+            if report.warnings and not unlike and not taken:
+                entry["pattern"] += pattern_is_lost(restored, truth, image.shape)
+            before = float(np.mean((upsample(image, magnification).clip(0, 1) - truth) ** 2))
+            after = float(np.mean((restored - truth) ** 2))
+            error = 10 * np.log10(max(after, 1e-9))
+            entry["gains"].append(
+                [bool(report.warnings), round(10 * np.log10(max(before, 1e-9)) - error, 3), error]
+            )
+    return {"kinds": kinds, "learned_from": reference.images}
+
+
+def pattern_is_lost(restored: NDArray, truth: NDArray, shape: tuple[int, ...]) -> bool:
+    """Whether the result's error, on the grid of the image, (H, W) = `shape`, repeats regularly."""
+    error = np.asarray(
+        cv2.resize(truth - restored, shape[::-1], interpolation=cv2.INTER_AREA), np.float32
+    )
+    return lost_pattern(error) > 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", type=Path, nargs="?", help="folder of real pairs")
+    parser.add_argument("--model", default="sem", help="name, run folder or file")
+    parser.add_argument(
+        "--learn", type=int, metavar="N", help="learn from N simulated images, and keep it"
+    )
+    parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, help="where it is kept")
+    parser.add_argument("--each", type=int, default=12, help="images of each kind")
+    parser.add_argument("--out", type=Path, default=RECORD)
+    chosen = parser.parse_args()
+    model = load_model(chosen.model)
+    if chosen.learn:
+        drawn = [simulated(index) for index in range(chosen.learn)]
+        examples = [Example(found.lr, found.magnification) for found in drawn]
+        learned = reference_statistics(model, examples, residuals=max(20, chosen.learn // 3))
+        write_reference(chosen.reference, learned)
+    record = {
+        "model": str(chosen.model),
+        **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs),
+    }
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.out, record, 1)
+    print(card_section(record))
+
+
+if __name__ == "__main__":
+    main()
