@@ -38,8 +38,9 @@ def _real(scores: Entries) -> str:
     psnr = statistics.fmean(score["delta_psnr"] for score in scores)
     ssim = statistics.fmean(score["delta_ssim"] for score in scores)
     return (
-        f"On {len(scores)} real SEM pairs at 2x, never trained on (registered, whole images without "
-        f"a border of 24 px): {psnr:+.2f} dB PSNR and {ssim:+.3f} SSIM over bicubic interpolation."
+        f"On {len(scores)} real SEM pairs at 2x, never trained on (registered, whole images "
+        f"without a border of 24 px): {psnr:+.2f} dB PSNR and {ssim:+.3f} SSIM over bicubic "
+        "interpolation."
     )
 
 

@@ -132,9 +132,8 @@ def _wires(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
         length, tall = int(rng.geometric(0.3) * 2 * pitch), rng.uniform() < 0.5
         end = (column, row + length) if tall else (column + length, row)
         cv2.rectangle(canvas, (column - half, row - half), (end[0] + half, end[1] + half), 255, -1)
-    inside = cv2.distanceTransform(canvas, cv2.DIST_L2, 5)
-    inside -= cv2.distanceTransform(255 - canvas, cv2.DIST_L2, 5)
-    return cv2.GaussianBlur(halve(inside) / 2, (0, 0), rng.uniform(0.8, 2.5))
+    inside, outside = (cv2.distanceTransform(c, cv2.DIST_L2, 5) for c in (canvas, 255 - canvas))
+    return cv2.GaussianBlur(halve(inside - outside) / 2, (0, 0), rng.uniform(0.8, 2.5))
 
 
 def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:

@@ -75,8 +75,8 @@ def tube(rng: np.random.Generator) -> np.ndarray:
     t = np.linspace(-1, 1, 64)  # along the axis
     path_x, bend = 0.75 * t, rng.normal(0, 0.35)
     path_y = bend * (t**2 - 0.5) + rng.normal(0, 0.12) * np.sin(4 * t + rng.uniform(0, 2 * math.pi))
-    width = rng.uniform(0.16, 0.28)
-    width = width * (1 + 0.2 * np.sin(rng.uniform(3, 7) * t + rng.uniform(0, 2 * math.pi)))
+    thickness = rng.uniform(0.16, 0.28)
+    width = thickness * (1 + 0.2 * np.sin(rng.uniform(3, 7) * t + rng.uniform(0, 2 * math.pi)))
     rise = rng.normal(0, 0.35) * t
 
     # The union of spheres along it, and a steep slope outside.

@@ -122,8 +122,8 @@ def cracks(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     path = path + 0.15 * field(size, 25, rng) + 0.05 * field(size, 6, rng)
     slope = np.hypot(*np.gradient(cv2.GaussianBlur(path, (0, 0), 3))).astype(np.float32)
     slope += np.float32(1e-4)
-    width = np.float32(log_uniform(rng, 0.8, 8))
-    width = width * np.clip(field(size, 150, rng) + np.float32(0.6), 0, 2)
+    widest = np.float32(log_uniform(rng, 0.8, 8))
+    width = widest * np.clip(field(size, 150, rng) + np.float32(0.6), 0, 2)
     return np.clip(width - np.abs(path) / slope, 0, 4) * np.float32(rng.uniform(2, 12))
 
 
