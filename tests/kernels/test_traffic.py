@@ -150,8 +150,7 @@ def test_operators_move_4_tensors_and_7_more(monkeypatch, dtype):
     traffic = Traffic(monkeypatch, q)
     aea.linear_attention(q, k, v).backward(dy)
     moved = np.array(traffic.rows())[:, :2].sum(1) / plan.tensor_bytes
-    last = "apply_kernel" if family == "channel" else "phi_apply_kernel"
-    forward = traffic.launches.index(last) + 1
+    forward = traffic.launches.index("apply_kernel") + 1
     assert moved[:forward].sum() == 4
     assert moved.sum() == 11
     assert sorted(traffic.rows()) == sorted(expected(plan))
