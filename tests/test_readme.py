@@ -64,7 +64,7 @@ LINES = [
     (place, line)
     for place, code in blocks("sh").items()
     for line in code.splitlines()
-    if line and not line.startswith("#")
+    if line and not line.startswith(("#", "export ", "unset "))
 ]
 INLINE = [(page, code) for page, text in PROSE.items() for code in re.findall(r"`([^`\n]+)`", text)]
 
