@@ -11,6 +11,7 @@ from .conversion import (
     convert,
     from_nonlocal,
 )
+from .core.precision import set_ieee_products
 from .explain import Plan, explain
 from .families import (
     ChannelSummary,
@@ -67,6 +68,7 @@ __all__ = [
     "moments",
     "reference_attention",
     "relu_linear_attention",
+    "set_ieee_products",
     "sum_over_processes",
     "summarize",
     "summarize_channels",
