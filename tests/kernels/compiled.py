@@ -39,7 +39,7 @@ ARCHITECTURES: dict[str, tuple[str, Any]] = {
 }
 ARCHITECTURES["gfx942"] = "hip", "gfx942"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
+PRECISIONS = {"bf16x6": "highest", "bf16x3": "high", "tf32": "medium"}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
