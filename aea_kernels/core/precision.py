@@ -8,12 +8,13 @@ PRECISIONS = {"highest": "bf16x6", "high": "bf16x3", "medium": "tf32"}
 """`torch.get_float32_matmul_precision()` -> how kernels multiply feature maps of float32."""
 
 PARTS = {"bf16x6": 3, "bf16x3": 2}
-"""The numbers of bfloat16 whose sum stands for one of float32; so many products of them, as the
-names say, are added up.
+"""How many numbers of bfloat16 add up to a factor in float32; the products of these that count are
+six and three.
 
-Three have all 24 bits of a float32, two about 16. Infinity and NaN give what they give in float32.
-A number below 2^-110 loses what lies below 2^-134. A product, or the sum of one tile, that comes
-within 1 % of the largest float32 may be infinite.
+Three numbers have all 24 bits of float32, two about 16. Where float32 gives NaN, so does this.
+Infinity times a number stays infinity up to 255; beyond, and where a product is too large for
+float32, the result is infinity or NaN. With two numbers the largest float32 rounds to infinity. A
+factor loses what lies below 2^-134, so bits of numbers below 2^-110, and the smallest are zero.
 """
 
 _ieee_products = False

@@ -237,7 +237,7 @@ def leading_part(x):
 @triton.jit
 def last_part(x, MATH: tl.constexpr):
     """x rounded to 8 bits, where infinity and NaN stay."""
-    if MATH.FACTOR == tl.float32:
+    if tl.float32 == MATH.FACTOR:
         x = tl.where(x == x, round_to_8_bits(x), x)
     return x.to(MATH.FACTOR)
 
