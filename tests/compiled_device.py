@@ -31,14 +31,15 @@ NORMS = ("batch", "group", "layer", "rms")
 
 NORMED = ("outer", "apply", "features_backward")
 """Kernels that compute a norm."""
-OVER_POSITIONS = (*NORMED, "statistics", "matrix_backward", "outer_backward")
+OF_PHI = ("phi_outer", "phi_outer_backward", "phi_apply", "phi_matrix_backward")
+OVER_POSITIONS = (*NORMED, *OF_PHI, "statistics", "matrix_backward")
 """Kernels that read feature maps."""
 OF_MAPS = {
     "dtype": ("bfloat16", "float16", "float32", "float64"),
     "layout": ("position", "channel"),
     "alignment": ("16 bytes", "single"),
 }
-OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS)}
+OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS), "precision": ("ieee", "tf32", "tf32x3")}
 OF_MATRICES = {"dtype": ("float32", "float64")}
 """What each kernel has to be launched with, in several programs on the same data."""
 
@@ -47,9 +48,11 @@ class Kind(NamedTuple):
     """What a launch is."""
 
     kernel: str
-    variant: str
-    """phi of the other families."""
+    phi: str
+    """Of the other families."""
     dtype: str
+    precision: str
+    """In which float32 is multiplied."""
     layout: str
     """Whose stride is 1, of feature maps."""
     alignment: str
@@ -67,12 +70,13 @@ def kind_of(kernel: str, programs: int, arguments: dict[str, Any]) -> Kind:
     if x is None:
         tensors = [t for t in _leaves(arguments) if torch.is_tensor(t)]
         dtype = min((t.dtype for t in tensors if t.is_floating_point()), key=lambda d: d.itemsize)
-        return Kind(kernel, "", str(dtype)[6:], "", "", "", programs > 1)
+        return Kind(kernel, "", str(dtype)[6:], "", "", "", "", programs > 1)
     layout = x.layout.value
     return Kind(
         kernel,
-        arguments.get("PHI", "none"),
+        arguments.get("PHI", ""),
         str(x.pointer.dtype)[6:],
+        arguments["MATH"].PRECISION,
         layout.INNER,
         "16 bytes" if layout.UNIT > 1 else "single",
         "none" if norm is None else NORMS[norm.kind.value],
@@ -194,7 +198,7 @@ class CompiledDevice:
             row = kernels.setdefault(kind.kernel, {"launches": 0, "shared": 0})
             row["launches"] += number
             row["shared"] += number * kind.shared
-            for feature in ("variant", "dtype", "layout", "alignment", "norm"):
+            for feature in Kind._fields[1:-1]:
                 value = getattr(kind, feature)
                 if kind.shared and value and value not in row.setdefault(feature, []):
                     row[feature].append(value)
