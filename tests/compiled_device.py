@@ -90,6 +90,24 @@ def _leaves(arguments: dict[str, Any]) -> Iterator[Any]:
         yield from value if isinstance(value, tuple) else (value,)
 
 
+def front_end_only(*arguments: Any) -> tuple[str, str] | None:
+    """For Triton's `add_stages_inspection_hook`: kernels are not compiled further than ttsem runs
+    them, which takes a third of the time. Without arguments it is asked for its key in the cache.
+    """
+    if not arguments:
+        return "front end", "front end"
+    _, stages, *_ = arguments
+    for name in ("ttgir", "llir", "ptx"):
+        del stages[name]
+
+    def no_machine_code(module: Any, metadata: dict[str, Any]) -> bytes:
+        metadata |= {"name": "kernel", "shared": 0, "tmem_size": 0}
+        return b""
+
+    stages["cubin"] = no_machine_code
+    return None
+
+
 class CompiledDevice:
     """The pytest plugin, in the process that reports and in each that runs tests."""
 
@@ -119,6 +137,7 @@ class CompiledDevice:
             return
         self.session = import_module("ttsem.sanitize").session(cuda_is_cpu=False)
         self.state = self.session.__enter__()
+        import_module("triton.knobs").runtime.add_stages_inspection_hook = front_end_only
         # kernels alone believe that there is a GPU: torch.compile asks torch.cuda too
         import_module("ttsem._fakedriver").unstub_torch_cuda()
         jit = import_module("triton.runtime.jit").JITFunction

@@ -8,11 +8,8 @@ import pytest
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
-<<<<<<< HEAD
-from rounding import assert_same_but_for_rounding
-=======
 from oracle import block_as_function, oracle
->>>>>>> main
+from rounding import assert_same_but_for_rounding
 from strategies import HERE, blocks, for_all, spatial_shapes, tensors
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import warnings
 from functools import lru_cache
+from subprocess import SubprocessError
 from typing import NamedTuple
 
 
@@ -51,9 +52,9 @@ def check(architecture: int) -> None:
     Raises:
         RuntimeError: its version is refused.
     """
-    version = assembler(architecture)
     for fault in FAULTS:
-        if version is None or architecture not in fault.architectures or version >= fault.fixed:
+        version = assembler(architecture) if architecture in fault.architectures else None
+        if version is None or version >= fault.fixed:
             continue
         wanted = ".".join(map(str, fault.fixed))
         message = (
@@ -75,7 +76,7 @@ def assembler(architecture: int) -> tuple[int, ...] | None:
         from triton.backends.nvidia.compiler import get_ptxas_version
 
         text = get_ptxas_version(architecture)
-    except (ImportError, OSError, RuntimeError, TypeError):
+    except (ImportError, OSError, RuntimeError, SubprocessError):
         return None
     found = re.search(r"V(\d+)\.(\d+)\.(\d+)", text)
     return tuple(int(number) for number in found.groups()) if found else None
