@@ -132,6 +132,7 @@ def test_inductor_in_bfloat16_and_channels_last(backend):
 
 
 def test_another_backend_compiles_again():
+    pytest.importorskip("triton", reason="the package triton is not installed")
     function = torch.compile(
         lambda x: aea.linear_attention(x, x, x), fullgraph=True, backend="aot_eager"
     )
