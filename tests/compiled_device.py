@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -226,6 +228,8 @@ class CompiledDevice:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "triton", "ttsem")},
             "target": "sm_90",
+            "commit": _commit(),
+            "date": date.today().isoformat(),
             "tests": {name: len(stats.get(name, [])) for name in ("passed", "failed", "error")},
             "launches": sum(self.kinds.values()),
             "shared": sum(number for kind, number in self.kinds.items() if kind.shared),
@@ -234,6 +238,12 @@ class CompiledDevice:
             "missing": self.missing(),
             "kernels": kernels,
         }
+
+
+def _commit() -> str:
+    """The revision that is tested, short; empty outside a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _every_kernel() -> list[str]:
