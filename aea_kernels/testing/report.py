@@ -208,7 +208,7 @@ def equivariance_report(
 
     Raises:
         UnmeasurableError: the model is not deterministic, fails, or returns something else than one
-            tensor.
+            tensor; or no element of a group changes x, and no layer breaks its symmetry.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     groups = [groups] if isinstance(groups, Group) else list(groups)
