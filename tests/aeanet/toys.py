@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from aeanet.cli import app
@@ -83,6 +84,27 @@ def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
     return model
 
 
+def lively(model: UShape, seed: int = 0) -> UShape:
+    """Every parameter and running statistic away from its initial value, so that none can be left
+    out unnoticed.
+    """
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.2, generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += (
+                0.1
+                * parameter.abs().mean().clamp(min=0.5)
+                * torch.randn(parameter.shape, generator=random)
+            )
+    return model
+
+
 def tiles_alone(model: UShape, image: NDArray, side: int) -> NDArray:
     """What tiles give that attend to themselves alone: any test of exact tiles must tell it from
     the whole.
@@ -107,3 +129,16 @@ def uneven_noise(height: int, width: int) -> NDArray[np.float32]:
     """Noise that is darker to the right, so that a tile does not know the whole image by itself."""
     noise = np.random.default_rng(0).random((height, width), np.float32)
     return noise * np.linspace(1, 0.2, width, dtype=np.float32)
+
+
+BRIEF = ["--steps", "2", "--crop", "16", "--batch", "2"]
+"""A training of two steps."""
+
+
+def assert_one_sentence(result: Result, *words: str, code: int = 1) -> None:
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.endswith("."), result.stderr
+    for word in words:
+        assert word in last, result.stderr
