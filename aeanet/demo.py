@@ -82,7 +82,7 @@ def run_demo(
     show("Restoring the unseen image", 0.0)
     assert isinstance(trained.model, AEANet)
     restored, features, seconds = _restore_timed(trained.model, unseen.lr)
-    score = score_region(unseen.name, unseen, restored, (slice(None), slice(None)))
+    score = score_region(unseen.name, unseen, restored)
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
 

@@ -1,18 +1,21 @@
-"""Several processes that work as one: how many there are, which one this is, and their group."""
+"""Several processes that work as one: how many there are, which one this is, their group, and what
+they exchange.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from aeanet.errors import UserError, sentence_or_raise
 
-# For a process that does not answer. In training, rank 0 also restores pairs; in prediction, a pass
-# over all tiles lies between two exchanges.
+# How long a process waits for one that does not answer: in training, where rank 0 also restores
+# pairs, and in prediction, where a pass over all tiles lies between two exchanges.
 PATIENCE = timedelta(minutes=10)
 TILES_PATIENCE = timedelta(days=1)
 
@@ -41,6 +44,40 @@ def process_count() -> int:
 def rank() -> int:
     """The number of this process, from 0. Only rank 0 writes files that all share."""
     return int(os.environ["RANK"]) if _launched() else 0
+
+
+def training_device() -> torch.device:
+    """The accelerator if there is one; with several processes, a GPU if each has its own. Else the
+    CPU.
+    """
+    if process_count() > 1:
+        return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def average_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors, such as gradients, by their mean over the processes: the same bits on all of
+    them.
+    """
+    if process_count() == 1:
+        return
+    joint = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(joint)
+    joint /= process_count()
+    means = joint.split([tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, means, strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def mean_over_processes(values: list[float], device: torch.device) -> list[float]:
+    """Each number's mean over the processes, exchanged on `device`: the same bits on all of
+    them.
+    """
+    if process_count() == 1:
+        return values
+    joint = torch.tensor(values, dtype=torch.float64, device=device)
+    average_over_processes([joint])
+    return joint.tolist()
 
 
 @contextmanager
@@ -74,12 +111,26 @@ def is_loss_of_process(error: Exception) -> bool:
 
 
 @contextmanager
+def naming_lost_processes(sentence: str) -> Iterator[None]:
+    """Within it, what PyTorch raises when another process ended becomes a ProcessError with this
+    sentence.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_loss_of_process(error):
+            raise
+        raise ProcessError(sentence) from error
+
+
+@contextmanager
 def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | None]:
     """The group of the processes that `torchrun` started, with NCCL if each has a GPU, else gloo;
     None for one process.
 
-    If a process ends, or lets the others wait for longer than `patience`, they raise ProcessError
-    when they next exchange something.
+    Raises:
+        ProcessError: a process has ended, or lets the others wait for longer than `patience`; when
+            they next exchange something.
     """
     if process_count() == 1:
         yield None
@@ -87,16 +138,11 @@ def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | Non
     cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    lost = "Another process of this run has ended or no longer answers; its own message says why."
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
-        yield dist.group.WORLD
-    except Exception as error:
-        if is_loss_of_process(error):
-            raise ProcessError(
-                "Another process of this run has ended or no longer answers; its own message says "
-                "why."
-            ) from error
-        raise
+        with naming_lost_processes(lost):
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+            yield dist.group.WORLD
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

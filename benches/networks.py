@@ -25,22 +25,18 @@ import torch
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import WholeImage
+from aeanet.distributed import training_device
 from aeanet.inference.prediction import restore
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.average import WeightAverage
-from aeanet.training.parallel import training_device
-from aeanet.training.pretraining import (
-    MAGNIFICATION,
-    held_back_images,
-    pretraining_recipe,
-    score_simulated,
-)
+from aeanet.training.batches import Batch
+from aeanet.training.pretraining import held_back_images, pretraining_recipe, score_simulated
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe
-from aeanet.training.simulated import Batch, simulated_batches
+from aeanet.training.simulated import MAGNIFICATION, SimulatedSource
 from aeanet.training.step import TrainingStep
 
 from .__main__ import HERE, commit
@@ -151,14 +147,12 @@ def main() -> None:
             for name in arguments.networks
             if name not in done
         }
-        batches = simulated_batches(
-            batch=recipe.batch, crop=recipe.crop, seed=seed, step=0, steps=STEPS, workers=1
-        )
+        batches = SimulatedSource(recipe).batches(0)
         while not all(training.now.ended for training in trainings.values()):
             crops_and_targets = next(batches)
             for training in trainings.values():
                 training.take(crops_and_targets)
-        del batches  # ends the worker
+        batches.close()  # ends the worker
 
         entries = [
             {

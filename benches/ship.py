@@ -29,11 +29,12 @@ from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model, save_model
 from aeanet.scoring.evaluation import score_region
-from aeanet.training.card import HARM, VISIBLE, model_card
+from aeanet.training.card import HARM, VISIBLE
 from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 from aeanet.trust import assess
 
+from .card import shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
@@ -81,6 +82,7 @@ def main() -> None:
     )
     model = load_model(file)
     images = held_back_images(arguments.images)
+    record.pop("command", None)  # it names folders of the machine
 
     # what the card says of the training, then of the results
     record["name"] = arguments.name
@@ -102,7 +104,7 @@ def main() -> None:
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
     write_json(file.with_suffix(".json"), record, 1)
-    file.with_suffix(".md").write_text(model_card(record))
+    file.with_suffix(".md").write_text(shipped_card(record))
 
 
 def _clean(model: Network, image: np.ndarray) -> float:
@@ -143,7 +145,7 @@ def _example(model: Network) -> dict[str, float]:
     everywhere = np.ones(image.hr.shape, bool)
     pair = RegisteredPair("simulated", upsample(image.lr, 2), image.hr, everywhere, report)
     restored = super_resolve(model, image.lr, magnification=2)
-    score = score_region(pair.name, pair, restored, (slice(None), slice(None)))
+    score = score_region(pair.name, pair, restored)
     assert score is not None
 
     write_image(RESULTS / "example.png", image.lr)

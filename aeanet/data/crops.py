@@ -23,7 +23,10 @@ def split_3x4(shape: tuple[int, ...]) -> tuple[Region, list[Region]]:
     for tests.
 
     For 944 x 1280: columns 0 to 959; and of columns 960 to 1279 the rows 0 to 313, 314 to 627 and
-    628 to 941. Raises PairError if the image is too small.
+    628 to 941.
+
+    Raises:
+        PairError: the image is too small.
     """
     height, width = shape
     column, row = 3 * width // 4, height // 3
@@ -38,7 +41,10 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     with LR data.
 
     Item i is (lr, hr), float32 (1, size, size) each, and depends on `seed` and i alone. Pairs
-    without room for a crop are left out. Raises PairError if none is left.
+    without room for a crop are left out.
+
+    Raises:
+        PairError: no pair has room for a crop, or `size` or `length` is below 1.
     """
 
     def __init__(
@@ -46,18 +52,18 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     ) -> None:
         if size < 1 or length < 1:
             raise PairError(
-                f"Crops need a size and a number of at least 1, got size {size} and number {length}."
+                f"Crops need a size and a number of at least 1, got size {size} and number "
+                f"{length}."
             )
         self.size, self.length, self.seed = size, length, seed
-        self._sources: list[tuple[RegisteredPair, _Places]] = []
-        for pair in pairs:
-            places = _Places(pair.mask, split_3x4(pair.hr.shape)[0], size)
-            if places.count:
-                self._sources.append((pair, places))
+        sources = [
+            (pair, _Places(pair.mask[split_3x4(pair.mask.shape)[0]], size)) for pair in pairs
+        ]
+        self._sources = [(pair, places) for pair, places in sources if places.count]
         if not self._sources:
             raise PairError(
-                f"No pair has room for a crop of {size} x {size} valid pixels in its training region; "
-                "use smaller crops or larger images."
+                f"No pair has room for a crop of {size} x {size} valid pixels in its training "
+                "region; use smaller crops or larger images."
             )
 
     def __len__(self) -> int:
@@ -78,34 +84,29 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class _Places:
-    """The upper left corners of all size x size crops that lie in a region and have LR data
-    throughout.
+    """The upper left corners of all size x size crops that are valid throughout, row by row.
+
+    Args:
+        valid: (H, W), of the region that crops are taken from.
+        size: side of the crops.
+
+    Attributes:
+        count: number of corners.
     """
 
-    def __init__(self, mask: NDArray[np.bool_], region: Region, size: int) -> None:
-        self.origin = tuple(
-            part.indices(length)[0] for part, length in zip(region, mask.shape, strict=True)
-        )
-        invalid = (
-            np.pad(~mask[region], ((1, 0), (1, 0)))
-            .cumsum(0, dtype=np.int32)
-            .cumsum(1, dtype=np.int32)
-        )
-        if min(invalid.shape) <= size:
-            self.count = 0
+    def __init__(self, valid: NDArray[np.bool_], size: int) -> None:
+        self.count = 0
+        if min(valid.shape) < size:
             return
-        inside = (
-            invalid[size:, size:]
-            - invalid[:-size, size:]
-            - invalid[size:, :-size]
-            + invalid[:-size, :-size]
-        )
-        self._free = inside == 0
-        self._until = np.cumsum(np.count_nonzero(self._free, axis=1))
-        self.count = int(self._until[-1])
+
+        # Invalid pixels above and to the left of each corner of a pixel, and so within each crop.
+        until = np.pad(~valid, ((1, 0), (1, 0))).cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
+        across = until[:, size:] - until[:, :-size]
+        self._free = across[size:] == across[:-size]
+        self._until_row = np.cumsum(np.count_nonzero(self._free, axis=1))
+        self.count = int(self._until_row[-1])
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        row = int(np.searchsorted(self._until, index, side="right"))
-        before = int(self._until[row - 1]) if row else 0
-        column = int(np.flatnonzero(self._free[row])[index - before])
-        return self.origin[0] + row, self.origin[1] + column
+        row = int(np.searchsorted(self._until_row, index, side="right"))
+        before = int(self._until_row[row - 1]) if row else 0
+        return row, int(np.flatnonzero(self._free[row])[index - before])

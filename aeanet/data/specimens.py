@@ -16,8 +16,9 @@ def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
     Names are separated by spaces or commas. A # begins a comment. A pair that the file does not
     name is the only one of its sample: use `.get(name, name)`.
 
-    Raises SampleError if the file cannot be read, names a pair twice, or names one that is not
-    among `known`.
+    Raises:
+        SampleError: the file cannot be read, names a pair twice, or names one that is not among
+            `known`.
     """
     if path.exists() and not path.is_file():  # to open a named pipe would wait for its other end
         raise SampleError(f"{path} cannot be read as a list of samples: it is not a file.")
@@ -46,15 +47,18 @@ def split_by_specimen(
 ) -> list[list[str]]:
     """Pair names in `folds` parts of about equal size, all pairs of one sample in the same part.
 
-    The largest samples are placed first, each into the part that is smallest so far. Raises
-    SampleError if there are fewer samples than parts.
+    The largest samples are placed first, each into the part that is smallest so far.
+
+    Raises:
+        SampleError: there are fewer samples than parts.
     """
     members: dict[str, list[str]] = {}
     for name in names:
         members.setdefault(samples.get(name, name), []).append(name)
     if not 2 <= folds <= len(members):
         raise SampleError(
-            f"{len(members)} samples cannot be split into {folds} parts; 2 to {len(members)} are possible."
+            f"{len(members)} samples cannot be split into {folds} parts; 2 to {len(members)} are "
+            "possible."
         )
     parts: list[list[str]] = [[] for _ in range(folds)]
     for sample in sorted(members, key=lambda sample: (-len(members[sample]), sample)):

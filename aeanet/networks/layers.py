@@ -22,6 +22,9 @@ class BatchNorm(nn.BatchNorm2d):
         """x (N, C, H, W) -> the same shape and dtype."""
         if self.group is None or not self.training:
             return super().forward(x)
+
+        # Mean and variance over all processes, in float32 or wider. The variance is of the centred
+        # values, as the mean may be far from 0.
         wide = x.double() if x.dtype == torch.float64 else x.float()
         count = self.group.size() * (x.numel() // x.shape[1])
         mean = aea.sum_over_processes(wide.sum((0, 2, 3)), self.group) / count

@@ -1,8 +1,7 @@
 """All networks by name: which class each is, and the files they are saved to.
 
 A network's module is imported when the network is asked for. This module itself imports no PyTorch,
-so that
-`aeanet --help` can name the networks at once.
+so that `aeanet --help` can name the networks at once.
 """
 
 import inspect
@@ -43,14 +42,18 @@ NETWORKS = {
     "vdsr": "baselines.convolutional.VDSR",
     "edsr": "baselines.convolutional.EDSR",
     "rcan": "baselines.convolutional.RCAN",
-    "lbnlm": "baselines.nonlocalmeans.PairedNonLocalMeans",
-    "srsw": "baselines.sparse.SparseCombination",
+    "lbnlm": "baselines.examples.PairedNonLocalMeans",
+    "srsw": "baselines.examples.SparseCombination",
 }
 """The name of each network, and its class within `aeanet.networks`."""
 
 
 def network_class(name: str) -> "type[Network]":
-    """The class of the network of that name. Raises ModelError if there is none."""
+    """The class of the network of that name.
+
+    Raises:
+        ModelError: there is none.
+    """
     if name not in NETWORKS:
         raise ModelError(f"there is no model {name!r}; the models are {', '.join(NETWORKS)}.")
     module, _, class_name = NETWORKS[name].rpartition(".")
@@ -64,8 +67,9 @@ def build_model(name: str, **options: Any) -> "Network":
     The names are "aeanet", "shuffled", "gvtnet", "unet", "vdsr", "edsr", "rcan", "lbnlm" and
     "srsw". All take grey images (N, 1, H, W) of the size of the result, 0 black and 1 white.
 
-    Raises ModelError for another name, an option that the network does not have, or a value of
-    another type or out of range.
+    Raises:
+        ModelError: another name, an option that the network does not have, or a value of another
+            type or out of range.
     """
     network = network_class(name)
     known = inspect.signature(network).parameters
@@ -78,45 +82,51 @@ def build_model(name: str, **options: Any) -> "Network":
 
 
 def _check_option(name: str, value: Any, wanted: type) -> None:
-    """Options are switches and numbers: of references, which may be none, of patches, of pixels."""
+    """Raise ModelError for a value that a switch or a number cannot have; numbers are of
+    references, which may be none, of patches, of pixels.
+    """
     least = 0 if name == "references" else 1
-    if wanted not in (bool, int):
-        return
-    if type(value) is not wanted or (wanted is int and not least <= value <= MOST):
-        said = "True or False" if wanted is bool else f"a whole number from {least} to {MOST}"
-        raise ModelError(f"the option {name} is {value!r}, wanted {said}.")
+    if wanted is bool and type(value) is not bool:
+        raise ModelError(f"the option {name} is {value!r}, wanted True or False.")
+    if wanted is int and (type(value) is not int or not least <= value <= MOST):
+        raise ModelError(
+            f"the option {name} is {value!r}, wanted a whole number from {least} to {MOST}."
+        )
 
 
 def short_options(name: str) -> dict[str, Any]:
     """The options with which a network does better in short trainings than with the paper's."""
-    return (
-        {"residual": True}
-        if "residual" in inspect.signature(network_class(name)).parameters
-        else {}
-    )
+    known = inspect.signature(network_class(name)).parameters
+    return {"residual": True} if "residual" in known else {}
 
 
 def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
     """Write a model to a safetensors file, its configuration and magnification in the file's
     metadata.
 
-    `half` rounds the weights to float16 (relative error 5e-4), which halves the file; they are
-    float32 when loaded.
-
     The file appears whole or not at all: an earlier model of that name survives a full disk or a
     killed process.
-    Raises OSError, naming the file.
+
+    Args:
+        model: any network.
+        path: the file; its folder is made if it is not there.
+        half: round the weights to float16 (relative error 5e-4), which halves the file; they are
+            float32 when loaded.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file, which the error names, cannot be written.
     """
     path = Path(path)
-    settings = {"config": model.config, "magnification": model.magnification}
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict()
-    if half:
-        tensors = {
-            name: tensor.half() if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()
-        }
+    for name, tensor in tensors.items():
+        if half and tensor.is_floating_point():
+            tensors[name] = tensor.half()
+    settings = {"config": model.config, "magnification": model.magnification}
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     write_tensors(path, tensors, metadata)
     return path
 
@@ -126,11 +136,9 @@ def model_path(name: str | os.PathLike[str]) -> Path:
     the path given.
     """
     path = Path(name)
-    return (
-        SHIPPED_FOLDER / f"{name}.safetensors"
-        if str(name) in SHIPPED and not path.exists()
-        else path
-    )
+    if str(name) in SHIPPED and not path.exists():
+        return SHIPPED_FOLDER / f"{name}.safetensors"
+    return path
 
 
 def load_model(path: str | os.PathLike[str]) -> "Network":
@@ -139,23 +147,56 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
 
     It is on the CPU and in evaluation mode.
 
-    Raises ModelError if there is none, or it is not a model of aeanet, of another version, or
-    damaged: its settings must have the right types and ranges, its weights must be finite and have
-    the shapes that belong to them.
+    Raises:
+        ModelError: there is none, or it is not a model of aeanet, of another version, or damaged:
+            its settings must have the right types and ranges, its weights must be finite and have
+            the shapes that belong to them.
     """
     import torch
 
     from aeanet.networks.base import MAGNIFICATIONS
 
-    path = model_path(path)
+    file = _model_file(model_path(path))
+    metadata, tensors = _read(file)
+    try:
+        settings = json.loads(metadata["settings"])
+        config, magnification = settings["config"], settings["magnification"]
+        with torch.device(
+            "meta"
+        ):  # without memory: a damaged number may ask for more than there is
+            _check_tensors(tensors, build_model(**config).state_dict())
+        model = build_model(**config)
+        model.load_state_dict(tensors)
+    except ModelError as error:
+        raise ModelError(f"{file} is damaged: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
+    if magnification is not None:
+        least, most = MAGNIFICATIONS
+        if type(magnification) not in (int, float) or not least <= magnification <= most:
+            raise ModelError(
+                f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to "
+                f"{most:g}."
+            )
+    model.magnification = magnification
+    return model.eval()
+
+
+def _model_file(path: Path) -> Path:
+    """The model in a run folder, or the file itself. Raises ModelError if there is none."""
     file = path / MODEL_FILE if path.is_dir() else path
-    if not file.is_file():
-        inside = sorted(path.glob(f"*/{MODEL_FILE}")) if path.is_dir() else []
-        example = f"; there is one in {inside[0].parent}" if inside else ""
-        raise ModelError(
-            f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or the name of a "
-            f"shipped model ({', '.join(SHIPPED)}){example}."
-        )
+    if file.is_file():
+        return file
+    inside = sorted(path.glob(f"*/{MODEL_FILE}")) if path.is_dir() else []
+    example = f"; there is one in {inside[0].parent}" if inside else ""
+    raise ModelError(
+        f"there is no model at {path}: wanted a run folder with a {MODEL_FILE}, such a file, or "
+        f"the name of a shipped model ({', '.join(SHIPPED)}){example}."
+    )
+
+
+def _read(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
+    """Metadata and tensors of a file of this format and version. Raises ModelError for another."""
     try:
         metadata, tensors = read_tensors(file)
     except safetensors.SafetensorError as error:
@@ -170,51 +211,29 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
         )
     if metadata.get("version") != FORMAT_VERSION:
         raise ModelError(
-            f"{file} was written in version {metadata.get('version')} of the model format, this program reads version "
-            f"{FORMAT_VERSION}."
+            f"{file} was written in version {metadata.get('version')} of the model format, this "
+            f"program reads version {FORMAT_VERSION}."
         )
-    try:
-        settings = json.loads(metadata["settings"])
-        config, magnification = settings["config"], settings["magnification"]
-        with torch.device(
-            "meta"
-        ):  # without memory, so that no damaged number asks for more than there is
-            _check_tensors(tensors, build_model(**config).state_dict())
-        model = build_model(**config)
-        model.load_state_dict(tensors)
-    except ModelError as error:
-        raise ModelError(f"{file} is damaged: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
-    least, most = MAGNIFICATIONS
-    if magnification is not None and not (
-        type(magnification) in (int, float) and least <= magnification <= most
-    ):
-        raise ModelError(
-            f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to {most:g}."
-        )
-    model.magnification = magnification
-    return model.eval()
+    return metadata, tensors
 
 
 def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
-    """Raise ModelError unless these are the finite tensors of a network, whose own are `wanted`."""
+    """Raise ModelError unless these are the finite tensors of a network, which `wanted` has too."""
     if differing := sorted(tensors.keys() ^ wanted.keys()):
-        raise ModelError(
-            f"the tensor {differing[0]} is {'missing' if differing[0] in wanted else 'none of its own'}."
-        )
-    for name, own in wanted.items():
+        kind = "missing" if differing[0] in wanted else "none of its own"
+        raise ModelError(f"the tensor {differing[0]} is {kind}.")
+    for name, like in wanted.items():
         tensor = tensors[name]
-        if tensor.shape != own.shape:
+        if tensor.shape != like.shape:
             raise ModelError(
-                f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(own.shape)}."
+                f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(like.shape)}."
             )
-        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex():
-            kind = "floating point" if own.is_floating_point() else "integers"
+        if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
+            kind = "floating point" if like.is_floating_point() else "integers"
             raise ModelError(
                 f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}."
             )
-        if not tensor.to(own.dtype).isfinite().all():
+        if not tensor.to(like.dtype).isfinite().all():
             raise ModelError(f"the tensor {name} holds NaN or infinite numbers.")
         if name.endswith("running_var") and (tensor < 0).any():
             raise ModelError(f"the tensor {name} holds negative variances.")

@@ -36,13 +36,8 @@ class PlainBlock(nn.Module):
         return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
 
 
-KNOTS = (
-    0.0,
-    0.5,
-    1.0,
-    1.5,
-    2.0,
-)  # log2 of the magnifications between which scales and shifts are interpolated
+KNOTS = (0.0, 0.5, 1.0, 1.5, 2.0)
+"""log2 of the magnifications between which scales and shifts are interpolated."""
 
 
 class ShuffledUNet(Network):
@@ -54,8 +49,8 @@ class ShuffledUNet(Network):
     None, or, in training, that of each image in `scales`.
 
     Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of
-    `unshuffle` times
-    2 ** (levels - 1), the last row or column is repeated, and the result is cut back.
+    `unshuffle` times 2 ** (levels - 1), the last row or column is repeated, and the result is cut
+    back.
 
     Args:
         widths: channels of each level, each at half the resolution of the one before.
@@ -66,7 +61,11 @@ class ShuffledUNet(Network):
             the way up.
         references: number of learnable references of each attention block.
 
-    Raises ModelError for widths and blocks of different lengths, or a value out of its range.
+    Attributes:
+        scales: in training, the magnification of each image, (N,).
+
+    Raises:
+        ModelError: widths and blocks differ in length, or a value is out of its range.
     """
 
     flips = 4
@@ -85,12 +84,12 @@ class ShuffledUNet(Network):
             )
         if min(*widths, *blocks, unshuffle) < 1:
             raise ModelError(
-                f"widths, blocks and unshuffle are {widths}, {blocks}, {unshuffle}: wanted 1 or more."
+                f"widths, blocks and unshuffle are {widths}, {blocks}, {unshuffle}: wanted 1 or "
+                "more."
             )
         if attention not in get_args(AttentionAt):
-            raise ModelError(
-                f"attention is {attention!r}, wanted {' or '.join(map(repr, get_args(AttentionAt)))}."
-            )
+            wanted = " or ".join(map(repr, get_args(AttentionAt)))
+            raise ModelError(f"attention is {attention!r}, wanted {wanted}.")
         super().__init__(
             {
                 "name": "shuffled",
@@ -107,41 +106,47 @@ class ShuffledUNet(Network):
         self.spread = nn.PixelShuffle(unshuffle)
         self.first = nn.Conv2d(unshuffle**2, widths[0], 3, padding=1)
         self.last = nn.Conv2d(widths[0], unshuffle**2, 3, padding=1)
+        self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
 
         def level(index: int, *, with_attention: bool) -> nn.Sequential:
-            parts: list[nn.Module] = [PlainBlock(widths[index]) for _ in range(blocks[index])]
+            width = widths[index]
+            parts: list[nn.Module] = [PlainBlock(width) for _ in range(blocks[index])]
             if with_attention:
-                # for one image each, in training as in prediction: a batch mixes noises and
-                # magnifications
+                # Each image attends to itself, in training as in prediction: a batch mixes noises
+                # and magnifications.
                 block = aea.AugmentedAttention(
-                    widths[index], heads=2, references=references, batch_aware=False
+                    width, heads=2, references=references, batch_aware=False
                 )
                 parts.insert(len(parts) // 2, block)
             return nn.Sequential(*parts)
 
-        self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
-        upper = range(len(widths) - 1)
+        *upper, lowest = range(len(widths))
         self.encoders = nn.ModuleList(level(i, with_attention=False) for i in upper)
         self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in upper)
-        self.bottom = level(len(widths) - 1, with_attention=attention != "none")
+        self.bottom = level(lowest, with_attention=attention != "none")
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(widths[i + 1], widths[i], 2, stride=2) for i in upper
         )
         self.decoders = nn.ModuleList(level(i, with_attention=attention == "all") for i in upper)
+        self._initialise()
+        to_channels_last(self)
+
+    def _initialise(self) -> None:
+        """He et al. (2015), but zero where a block or the network adds to its input: at first all
+        are the identity.
+        """
+        added: list[nn.Conv2d | nn.Linear] = [self.last]
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        for (
-            module
-        ) in self.modules():  # a second time: the first reaches a block before its convolutions
             if isinstance(module, PlainBlock):
-                nn.init.zeros_(module.conv2.weight)
+                added.append(module.conv2)
             if isinstance(module, aea.AugmentedAttention):
-                nn.init.zeros_(module.output.weight)
-        nn.init.zeros_(self.last.weight)
-        to_channels_last(self)
+                added.append(module.output)
+        for layer in added:
+            nn.init.zeros_(layer.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image)
@@ -150,16 +155,15 @@ class ShuffledUNet(Network):
         if height % self.step or width % self.step:
             x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
         weights = self._knots(image)
-        x = self._told(
-            0, self.first(self.gather(x).contiguous(memory_format=torch.channels_last)), weights
-        )
+        x = self.first(self.gather(x).contiguous(memory_format=torch.channels_last))
+        x = self._told(0, x, weights)
+
+        # Down: each encoder's result is added on the way up.
         skips = []
-        for level, (encoder, down) in enumerate(
-            zip(self.encoders, self.downs, strict=True), start=1
-        ):
+        for level, encoder in enumerate(self.encoders):
             x = encoder(x)
             skips.append(x)
-            x = self._told(level, down(x), weights)
+            x = self._told(level + 1, self.downs[level](x), weights)
         x = self.bottom(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x).add_(skips.pop()))
@@ -185,17 +189,18 @@ def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
     """A network with `blocks` residual blocks a level that computes what `model` does: those added
     are the identity.
 
-    Raises ModelError for another network, fewer blocks than before, or a model with attention,
-    whose place in its level depends on their number.
+    Raises:
+        ModelError: another network, fewer blocks than before, or a model with attention, whose
+            place in its level depends on their number.
     """
     if not isinstance(model, ShuffledUNet) or model.config["attention"] != "none":
         raise ModelError("only the network shuffled without attention can get more blocks.")
     before = model.config["blocks"]
-    if len(blocks) != len(before) or any(
-        new < old for new, old in zip(blocks, before, strict=True)
-    ):
+    pairs = zip(blocks, before, strict=False)
+    if len(blocks) != len(before) or any(new < old for new, old in pairs):
         raise ModelError(
-            f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of {before}."
+            f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of "
+            f"{before}."
         )
     options = {name: value for name, value in model.config.items() if name != "name"}
     deeper = ShuffledUNet(**options | {"blocks": blocks})

@@ -66,9 +66,8 @@ class UShape(Network):
         check_images(image)
         height, width = image.shape[2:]
         x = image
-        if (
-            torch.compiler.is_exporting() or height % 4 or width % 4
-        ):  # an exported network takes every size
+        exporting = torch.compiler.is_exporting()  # an exported network takes every size
+        if exporting or height % 4 or width % 4:
             x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
         skip1 = self.encoder1(self.first(x))
         skip2 = self.encoder2(self.down1(skip1))

@@ -12,9 +12,9 @@ from scipy.stats import t
 
 LEVEL = 0.95
 EXPLANATION = (
-    "95 % interval of the mean, Student's t with samples as the independent units (pairs of one sample count as one "
-    "unit, pairs of no named sample each as their own); with several seeds the variance between the seeds' means is "
-    "added and the degrees of freedom are Satterthwaite's"
+    "95 % interval of the mean, Student's t with samples as the independent units (pairs of one "
+    "sample count as one unit, pairs of no named sample each as their own); with several seeds the "
+    "variance between the seeds' means is added and the degrees of freedom are Satterthwaite's"
 )
 
 
@@ -29,11 +29,9 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        return (
-            None
-            if self.half_width is None
-            else (self.mean - self.half_width, self.mean + self.half_width)
-        )
+        if self.half_width is None:
+            return None
+        return self.mean - self.half_width, self.mean + self.half_width
 
     def text(self, digits: int) -> str:
         """For instance "+2.10 ± 0.08". The minus sign is as wide as the plus sign in a column of
@@ -59,16 +57,21 @@ def estimate(values: NDArray, weights: Sequence[float], samples: Sequence[Hashab
     """
     weight = np.asarray(weights, dtype=np.float64)
     weight = weight / weight.sum()
-    mean = float((values @ weight).mean())
+    means = values @ weight
+    mean = float(means.mean())
+
+    # The deviations of the pairs of a sample add up to one.
     sums: dict[Hashable, float] = {}
     for sample, deviation in zip(samples, weight * (values.mean(axis=0) - mean), strict=True):
         sums[sample] = sums.get(sample, 0.0) + float(deviation)
     units, seeds = len(sums), len(values)
     if units < 2 or not math.isfinite(mean):
         return Estimate(mean, None)
+
+    # (variance of the mean, degrees of freedom) of each source, joined as by Satterthwaite.
     variances = [(units / (units - 1) * sum(total**2 for total in sums.values()), units - 1)]
     if seeds > 1:
-        variances.append((float((values @ weight).var(ddof=1)) / seeds, seeds - 1))
+        variances.append((float(means.var(ddof=1)) / seeds, seeds - 1))
     total = sum(variance for variance, _ in variances)
     if total == 0:
         return Estimate(mean, 0.0)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 from skimage.filters import threshold_otsu
 
-from aeanet.data.crops import split_3x4
+from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import UserError
 from aeanet.imaging.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
@@ -33,11 +33,15 @@ class EvaluationError(UserError):
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR (dB, peak 1) and SSIM of an image, of bicubic LR and of the network; or their means over
-    several images.
+    """How close bicubic LR and the result of a network are to HR, in an image or in the mean over
+    several.
 
-    `foreground` and `background` are the scores of the pixels above Otsu's threshold on HR and of
-    the others; None if there are no such pixels.
+    Attributes:
+        name: of the image.
+        psnr_bicubic, ssim_bicubic: of bicubic LR; PSNR in dB, peak 1.
+        psnr, ssim: of the network.
+        foreground, background: the same for the pixels above Otsu's threshold on HR and for the
+            others; None if there are no such pixels.
     """
 
     name: str
@@ -61,19 +65,21 @@ class Score:
 
     def record(self) -> dict[str, Any]:
         """The score as plain data, improvements included; `from_record` is its inverse."""
-        deltas = {"delta_psnr": self.delta_psnr, "delta_ssim": self.delta_ssim}
-        parts = {"foreground": self.foreground, "background": self.background}
-        return (
-            asdict(self) | deltas | {name: part and part.record() for name, part in parts.items()}
-        )
+        improvements = {"delta_psnr": self.delta_psnr, "delta_ssim": self.delta_ssim}
+        parts = {
+            "foreground": self.foreground and self.foreground.record(),
+            "background": self.background and self.background.record(),
+        }
+        return asdict(self) | improvements | parts
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Score":
-        parts = [
-            record[part] and cls.from_record(record[part]) for part in ("foreground", "background")
-        ]
-        measured = {field: float(record[field]) for field in _MEASURED}
-        return cls(record["name"], foreground=parts[0], background=parts[1], **measured)
+        return cls(
+            record["name"],
+            **{field: float(record[field]) for field in _MEASURED},
+            foreground=record["foreground"] and cls.from_record(record["foreground"]),
+            background=record["background"] and cls.from_record(record["background"]),
+        )
 
     @classmethod
     def mean(cls, name: str, scores: Sequence["Score"]) -> "Score":
@@ -84,8 +90,12 @@ class Score:
         }
         bright = [score.foreground for score in scores if score.foreground]
         dark = [score.background for score in scores if score.background]
-        parts = [cls.mean(found[0].name, found) if found else None for found in (bright, dark)]
-        return cls(name, foreground=parts[0], background=parts[1], **measured)
+        return cls(
+            name,
+            **measured,
+            foreground=cls.mean(bright[0].name, bright) if bright else None,
+            background=cls.mean(dark[0].name, dark) if dark else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -115,47 +125,53 @@ class Evaluation:
         """Pair name -> the mean of an improvement over its subimages, and the number of these
         subimages.
         """
-        found = {
-            name: [getattr(present, measure) for score in scores if (present := score.part(part))]
-            for name, scores in self._by_pair.items()
-        }
-        return {
-            name: (statistics.fmean(values), len(values))
-            for name, values in found.items()
-            if values
-        }
+        found = {}
+        for name, scores in self._by_pair.items():
+            present = [score.part(part) for score in scores]
+            values = [getattr(score, measure) for score in present if score]
+            if values:
+                found[name] = statistics.fmean(values), len(values)
+        return found
 
     def table(self) -> Table:
         """A line for each pair and one for the mean, for a terminal of 80 columns."""
         table = Table(
             "pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1)
         )
-        psnr_titles = (
+        titles = (
             "PSNR\nbicubic",
             "PSNR\n(dB)",
             "Δ PSNR\n",
             "Δ PSNR\nfore-\nground",
             "Δ PSNR\nback-\nground",
+            "SSIM\nbicubic",
+            "SSIM\n",
+            "Δ SSIM\n",
         )
-        for title in (*psnr_titles, "SSIM\nbicubic", "SSIM\n", "Δ SSIM\n"):
+        for title in titles:
             table.add_column(title, justify="right")
         for score in [*self.pairs, self.mean]:
             if score is self.mean:
                 table.add_section()
-            parts = [
-                f"{part.delta_psnr:+.2f}" if part else "-"
-                for part in (score.foreground, score.background)
-            ]
-            psnrs = [f"{score.psnr_bicubic:.2f}", f"{score.psnr:.2f}", f"{score.delta_psnr:+.2f}"]
-            ssims = [f"{score.ssim_bicubic:.4f}", f"{score.ssim:.4f}", f"{score.delta_ssim:+.4f}"]
-            table.add_row(score.name, *psnrs, *parts, *ssims)
+            table.add_row(
+                score.name,
+                f"{score.psnr_bicubic:.2f}",
+                f"{score.psnr:.2f}",
+                f"{score.delta_psnr:+.2f}",
+                f"{score.foreground.delta_psnr:+.2f}" if score.foreground else "-",
+                f"{score.background.delta_psnr:+.2f}" if score.background else "-",
+                f"{score.ssim_bicubic:.4f}",
+                f"{score.ssim:.4f}",
+                f"{score.delta_ssim:+.4f}",
+            )
         return table
 
     def record(self) -> dict[str, Any]:
         """All scores as plain data, improvements included; `from_record` is its inverse."""
-        scores = {"pairs": self.pairs, "subimages": self.subimages}
-        return {"mean": self.mean.record()} | {
-            key: [s.record() for s in found] for key, found in scores.items()
+        return {
+            "mean": self.mean.record(),
+            "pairs": [score.record() for score in self.pairs],
+            "subimages": [score.record() for score in self.subimages],
         }
 
     @classmethod
@@ -167,11 +183,12 @@ class Evaluation:
         """The mean of each subimage over several evaluations, for the subimages that all of them
         scored.
         """
-        tables = [
-            {score.name: score for score in evaluation.subimages} for evaluation in evaluations
-        ]
-        common = [name for name in tables[0] if all(name in table for table in tables)]
-        return cls([Score.mean(name, [table[name] for table in tables]) for name in common])
+        scores: dict[str, list[Score]] = {}
+        for evaluation in evaluations:
+            for score in evaluation.subimages:
+                scores.setdefault(score.name, []).append(score)
+        common = {name: found for name, found in scores.items() if len(found) == len(evaluations)}
+        return cls([Score.mean(name, found) for name, found in common.items()])
 
 
 def improvement(
@@ -195,19 +212,17 @@ def improvement(
     """
     tables = [evaluation.values(measure, part) for evaluation in evaluations]
     others = [evaluation.values(measure, part) for evaluation in against or ()]
-    common = (
-        [name for name in tables[0] if all(name in table for table in [*tables, *others])]
-        if tables
-        else []
-    )
+    names = [*tables[0]] if tables else []
+    common = [name for name in names if all(name in table for table in [*tables, *others])]
     if not common:
         return None
+
+    # (seeds, pairs); a difference is taken seed by seed.
     values = np.array([[table[name][0] for name in common] for table in tables])
     if against is not None:
-        seeds = min(len(tables), len(others))
-        values = values[:seeds] - np.array(
-            [[table[name][0] for name in common] for table in others[:seeds]]
-        )
+        theirs = np.array([[table[name][0] for name in common] for table in others])
+        seeds = min(len(values), len(theirs))
+        values = values[:seeds] - theirs[:seeds]
     weights = [tables[0][name][1] for name in common]
     return estimate(values, weights, [(samples or {}).get(name, name) for name in common])
 
@@ -217,10 +232,8 @@ def intervals(
 ) -> dict[str, Any]:
     """The mean improvements with their intervals, as plain data."""
     found: dict[str, Any] = {"kind": EXPLANATION}
-    measures: tuple[Measure, ...] = ("delta_psnr", "delta_ssim")
-    parts: tuple[Part | None, ...] = (None, "foreground", "background")
-    for measure in measures:
-        for part in parts:
+    for measure in get_args(Measure):
+        for part in (None, *get_args(Part)):
             mean = improvement(evaluations, measure, part=part, samples=samples)
             key = measure if part is None else f"{measure}_{part}"
             found[key] = mean and {"mean": mean.mean, "interval": mean.interval}
@@ -250,59 +263,70 @@ def evaluate(
         predict: (model, LR) -> result, (H, W) each; by default `prediction.restore`, which takes
             the image at once.
 
-    Raises EvaluationError if no subimage can be scored.
+    Raises:
+        EvaluationError: no subimage can be scored.
     """
     subimages: list[Score] = []
     for pair in pairs:
         restored = (predict or restore)(model, pair.lr)
-        regions = enumerate(split_3x4(pair.hr.shape)[1])
-        scores = [
-            score
-            for i, region in regions
-            if (score := score_region(f"{pair.name}/{i}", pair, restored, region))
-        ]
+        scores: list[Score] = []
+        for i, region in enumerate(split_3x4(pair.hr.shape)[1]):
+            score = score_region(f"{pair.name}/{i}", pair, restored, region)
+            scores += [score] if score else []
         subimages += scores
         if on_pair:
             on_pair(pair, restored, Score.mean(pair.name, scores) if scores else None)
     if not subimages:
         raise EvaluationError(
-            f"None of the {len(pairs)} pairs has LR data in its test columns: there is nothing to score."
+            f"None of the {len(pairs)} pairs has LR data in its test columns: there is nothing to "
+            "score."
         )
     return Evaluation(subimages)
 
 
 def score_region(
-    name: str, pair: RegisteredPair, restored: NDArray, region: tuple[slice, slice]
+    name: str,
+    pair: RegisteredPair,
+    restored: NDArray,
+    region: Region = (slice(None), slice(None)),
 ) -> Score | None:
-    """The score of one region of a pair, or None if no SSIM window in it has LR data throughout.
+    """The score of one region of a pair, by default of all of it.
 
-    `restored` (H, W) is the result for the whole pair. Otsu's threshold on the region's HR
-    separates the foreground, its bright side, from the background (Qian et al. 2020). The PSNR of a
-    part is over its pixels, the SSIM over the windows centred on them.
+    Otsu's threshold on the region's HR separates the foreground, its bright side, from the
+    background (Qian et al. 2020). The PSNR of a part is over its pixels, the SSIM over the windows
+    centred on them.
+
+    Args:
+        name: of the score.
+        pair: the registered pair.
+        restored: (H, W), the result for the whole pair.
+        region: rows and columns.
+
+    Returns:
+        The score, or None if no SSIM window in the region has LR data throughout.
     """
-    lr, hr, mask, result = pair.lr[region], pair.hr[region], pair.mask[region], restored[region]
+    hr, mask, result = pair.hr[region], pair.mask[region], restored[region]
     if min(mask.shape) < SSIM_WINDOW:
         return None
     windows = whole_windows(mask)
-    bicubic = np.clip(lr, 0, 1)
-    similarities = ssim_map(bicubic, hr), ssim_map(result, hr)
+    if not windows.any():
+        return None
+    bicubic = np.clip(pair.lr[region], 0, 1)
+    similarity_bicubic, similarity = ssim_map(bicubic, hr), ssim_map(result, hr)
 
     def score(name: str, part: NDArray, **parts: Score | None) -> Score | None:
         centres = windows & part
         if not centres.any():
             return None
-        before, after = (float(similarity[centres].mean()) for similarity in similarities)
         return Score(
             name,
-            psnr(bicubic, hr, mask & part),
-            psnr(result, hr, mask & part),
-            before,
-            after,
+            psnr_bicubic=psnr(bicubic, hr, mask & part),
+            psnr=psnr(result, hr, mask & part),
+            ssim_bicubic=float(similarity_bicubic[centres].mean()),
+            ssim=float(similarity[centres].mean()),
             **parts,
         )
 
-    if not windows.any():
-        return None
     bright = hr > threshold_otsu(hr[mask])
     parts = {"foreground": score("foreground", bright), "background": score("background", ~bright)}
     return score(name, np.ones_like(mask), **parts)

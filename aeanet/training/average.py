@@ -14,7 +14,7 @@ DECAY = 0.999
 
 
 class WeightAverage:
-    """Averages the weights after each step of `optimizer`, with less memory in the first steps.
+    """Averages the weights after each step of `optimizer`, over fewer steps at the beginning.
 
     The averages are part of the optimizer's state, so a checkpoint holds them.
     """
@@ -27,17 +27,16 @@ class WeightAverage:
     def _update(self, *_: Any) -> None:
         for parameter, state in self.optimizer.state.items():
             if "average" not in state:
-                state["average"] = parameter.detach().clone()
+                state["average"] = parameter.clone()
             done = float(state["step"])
             state["average"].lerp_(parameter, 1 - min(DECAY, done / (done + 10)))
 
+    @torch.no_grad()
     def network(self) -> Network:
         """A copy of the network with the averaged weights, on the CPU and in evaluation mode."""
         averaged = copy.deepcopy(self.model)
-        for mine, parameter in zip(averaged.parameters(), self.model.parameters(), strict=True):
-            state = self.optimizer.state.get(parameter, {})
-            if "average" in state:
-                mine.data.copy_(state["average"])
+        for copied, parameter in zip(averaged.parameters(), self.model.parameters(), strict=True):
+            copied.copy_(self.optimizer.state.get(parameter, {}).get("average", parameter))
         if isinstance(averaged, ShuffledUNet):
             averaged.scales = None
         return averaged.cpu().eval()

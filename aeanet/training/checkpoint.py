@@ -6,27 +6,21 @@ PyTorch's random state) and, in its metadata, JSON: reading one never runs code 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from aeanet.distributed import rank
 from aeanet.errors import UserError
-from aeanet.io.atomic import read_tensors, write_atomically
+from aeanet.io.atomic import read_tensors, write_tensors
 from aeanet.io.text import json_text
-from aeanet.networks.base import Network
-from aeanet.networks.registry import MODEL_FILE, save_model
-from aeanet.training.disk import OnTrouble, tolerating
 from aeanet.training.progress import TrainingProgress
-from aeanet.training.randomness import random_state
-from aeanet.training.recipe import Interval, Recipe, current_record
+from aeanet.training.recipe import Recipe, current_record
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = "aeanet-checkpoint"
@@ -82,25 +76,38 @@ class Checkpoint:
         return TrainingProgress(self.step, self.seconds, used, self.loss, self.steps_per_second)
 
     def write(self, path: Path) -> None:
-        """Raises OSError, naming the file; an earlier checkpoint is then left as it was."""
+        """Write a checkpoint file.
+
+        Raises:
+            OSError: the file, which the error names, cannot be written. An earlier checkpoint is
+                then left as it was.
+        """
         tensors = {f"model.{name}": tensor for name, tensor in self.model.items()}
-        for index, state in self.optimizer.items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-        tensors |= {f"random.{i}": state for i, state in enumerate(self.random["torch"])}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        where = {
-            name: getattr(self, name)
-            for name in ("step", "seconds", "loss", "steps_per_second", "scores")
+        for index, moments in self.optimizer.items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        tensors |= {f"random.{i}": words for i, words in enumerate(self.random["torch"])}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "steps_per_second": self.steps_per_second,
+            "scores": self.scores,
+            "random": {name: self.random[name] for name in ("python", "numpy")},
         }
-        where["random"] = {name: self.random[name] for name in ("python", "numpy")}
-        metadata = {"format": FORMAT, "version": FORMAT_VERSION, "state": json_text(where)}
-        metadata["configuration"] = json_text(self.configuration)
-        write_atomically(path, safetensors.torch.save(tensors, metadata))
+        metadata = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "state": json_text(state),
+            "configuration": json_text(self.configuration),
+        }
+        write_tensors(path, tensors, metadata)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
-        """Raises CheckpointError, in one sentence, if there is none, or it is damaged or of another
-        version.
+        """The checkpoint in a file.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged or of another version.
         """
         if not path.is_file():
             raise CheckpointError(
@@ -119,6 +126,7 @@ class Checkpoint:
 
     @classmethod
     def _of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> "Checkpoint":
+        """Raises one of the errors of `fitting` if a part is missing or of the wrong type."""
         model: dict[str, Tensor] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
         generators: dict[int, Tensor] = {}
@@ -132,19 +140,7 @@ class Checkpoint:
             else:
                 generators[int(rest)] = tensor
         state = json.loads(metadata["state"])
-        state["random"]["torch"] = [generators[i] for i in sorted(generators)]
-        configuration = json.loads(metadata["configuration"])
-        configuration["recipe"] = current_record(configuration["recipe"])
-        Recipe.from_record(configuration["recipe"])
-        described = configuration["versions"], configuration["model"], configuration["data"]
-        if not all(isinstance(part, dict) for part in described) or not isinstance(
-            configuration["processes"], int
-        ):
-            raise ValueError("a part of the configuration is missing")
-        if not isinstance(configuration["model"]["name"], str) or not isinstance(
-            configuration["data"]["sha256"], str
-        ):
-            raise ValueError("the model or the data are not named")
+        random = state["random"] | {"torch": [generators[i] for i in sorted(generators)]}
         scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
         return cls(
             step=int(state["step"]),
@@ -152,35 +148,52 @@ class Checkpoint:
             loss=float(state["loss"]),
             steps_per_second=float(state["steps_per_second"]),
             scores=scores,
-            configuration=configuration,
+            configuration=_checked(json.loads(metadata["configuration"])),
             model=model,
             optimizer=optimizer,
-            random=state["random"],
+            random=random,
         )
 
     def check(self, wanted: Mapping[str, Any]) -> None:
-        """Raises CheckpointError unless a training of the configuration `wanted` is the one begun
-        here.
+        """Whether a training of the configuration `wanted` is the one begun here.
+
+        Raises:
+            CheckpointError: it is another one.
         """
-        for kind in ("versions", "model", "recipe"):
+        may_differ = {"versions": {"python"}, "model": set(), "recipe": self.recipe.extensible}
+        for kind, free in may_differ.items():
             was, now = self.configuration[kind], json.loads(json.dumps(wanted[kind]))
-            free = self.recipe.extensible if kind == "recipe" else frozenset()
             for name in sorted({*was, *now} - free):
                 if was.get(name) != now.get(name):
                     raise CheckpointError(
-                        f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: resume it with the "
-                        "same, or begin another in another folder."
+                        f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: "
+                        "resume it with the same, or begin another in another folder."
                     )
-        if self.configuration["processes"] != wanted["processes"]:
+        processes = self.configuration["processes"]
+        if processes != wanted["processes"]:
             raise CheckpointError(
-                f"This run was begun by {self.configuration['processes']} processes, not {wanted['processes']}: resume "
+                f"This run was begun by {processes} processes, not {wanted['processes']}: resume "
                 "it with as many, or begin another in another folder."
             )
         if self.configuration["data"]["sha256"] != wanted["data"]["sha256"]:
             raise CheckpointError(
-                "This run was begun with other training pairs (their names or pixels differ): resume it with the same, "
-                "or begin another in another folder."
+                "This run was begun with other training pairs (their names or pixels differ): "
+                "resume it with the same, or begin another in another folder."
             )
+
+
+def _checked(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as this version writes it. Raises ValueError, TypeError or KeyError if a part
+    is missing or of the wrong type.
+    """
+    configuration["recipe"] = current_record(configuration["recipe"])
+    Recipe.from_record(configuration["recipe"])
+    wanted = {"versions": dict, "model": dict, "data": dict, "processes": int}
+    right = [isinstance(configuration[name], kind) for name, kind in wanted.items()]
+    named = configuration["model"]["name"], configuration["data"]["sha256"]
+    if not all(right) or not all(isinstance(name, str) for name in named):
+        raise ValueError("a part of the configuration is missing")
+    return configuration
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
@@ -194,71 +207,13 @@ def set_optimizer_state(
     """Undo `optimizer_state`, each tensor in the strides of its parameter: other strides may round
     differently.
     """
+    current = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    laid_out = {
-        index: {
-            name: torch.empty_like(parameters[index]).copy_(tensor) if tensor.ndim else tensor
+    laid_out: dict[int, dict[str, Tensor]] = {}
+    for index, tensors in state.items():
+        like = parameters[index]
+        laid_out[index] = {
+            name: torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
             for name, tensor in tensors.items()
         }
-        for index, tensors in state.items()
-    }
-    optimizer.load_state_dict(
-        {"state": laid_out, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-
-
-@dataclass
-class Checkpointer:
-    """Writes the checkpoint and, once there was a step, the model: every so often and after the
-    last step, in rank 0.
-
-    Attributes:
-        model, optimizer: of the training.
-        every: how often.
-        latest: when it last was time, in seconds of training.
-        folder: the run folder; None: nothing is written, but `on_save` is called.
-        configuration: see `run.configuration`.
-        on_save: called with the model, for a copy that outlives a crash.
-        on_trouble: see `disk.tolerating`.
-        published: makes the network that is saved as the model; None: it is `model`.
-    """
-
-    model: Network
-    optimizer: torch.optim.Optimizer
-    every: Interval
-    latest: float
-    folder: Path | None
-    configuration: dict[str, Any]
-    on_save: Callable[[Network], None] | None
-    on_trouble: OnTrouble
-    published: Callable[[], Network] | None = None
-
-    def after_step(self, now: TrainingProgress, scores: dict[str, float] | None) -> None:
-        """Write if it is time. `scores` are the latest on held-back pairs."""
-        if now.ended or self.every.due(now.step, now.seconds - self.latest):
-            self.write(now, scores)
-            self.latest = now.seconds
-
-    def write(self, now: TrainingProgress, scores: dict[str, float] | None = None) -> None:
-        """Raises OSError if nobody is to be told of it."""
-        if rank():
-            return
-        with tolerating(self.on_trouble):
-            if self.folder:
-                Checkpoint(
-                    step=now.step,
-                    seconds=now.seconds,
-                    loss=now.loss,
-                    steps_per_second=now.steps_per_second,
-                    scores=scores,
-                    configuration=self.configuration,
-                    model=self.model.state_dict(),
-                    optimizer=optimizer_state(self.optimizer),
-                    random=random_state(),
-                ).write(self.folder / CHECKPOINT_FILE)
-                if now.step:
-                    save_model(
-                        self.published() if self.published else self.model, self.folder / MODEL_FILE
-                    )
-            if self.on_save and now.step:
-                self.on_save(self.model)
+    optimizer.load_state_dict(current | {"state": laid_out})

@@ -38,14 +38,17 @@ def train_each(
         save: writes a model and the record of its training, as `save_run` does.
         arguments: of `train`.
 
-    Returns what was trained by name of the pair; after an interruption, which ends the last of
-    them, not all. A pair that has no room for a crop is left out. Raises PairError if all are, and
-    what `open_run`, `train` and `save` raise.
+    Returns:
+        What was trained, by name of the pair; after an interruption, which ends the last of them,
+        not all. A pair that has no room for a crop is left out.
+
+    Raises:
+        PairError: all pairs are left out.
+        RunError, CheckpointError, RecipeError, ...: as `open_run`, `train` and `save`.
     """
-    names = [pair.name for pair in data.pairs]
     left_out = dict(data.refused)
     if not rank():
-        list_models(path, names, left_out)
+        list_models(path, [pair.name for pair in data.pairs], left_out)
     done: dict[str, TrainingResult] = {}
     for pair in data.pairs:
         if on_pair:
@@ -65,8 +68,11 @@ def train_each(
             return done
     if not done:
         raise PairError(
-            f"None of the {len(names)} pairs can be trained on: {next(iter(left_out.values()))}"
+            f"None of the {len(data.pairs)} pairs can be trained on: "
+            f"{next(iter(left_out.values()))}"
         )
+
+    # What turned out to have no room for a crop is now left out of the list.
     if not rank():
         list_models(path, done, left_out)
     return done

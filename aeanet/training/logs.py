@@ -1,4 +1,6 @@
-"""The logs of a training: metrics.csv and TensorBoard events in its run folder."""
+"""The logs of a training: metrics.csv and TensorBoard events in its run folder. A disk that is full
+for now does not end a training of days.
+"""
 
 import csv
 import math
@@ -9,15 +11,38 @@ from pathlib import Path
 
 from aeanet.distributed import rank
 from aeanet.io.atomic import write_atomically
-from aeanet.training.disk import OnTrouble, tolerating
 
 METRICS_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 LOG_EVERY = 10  # steps
-SCORES = ("delta_psnr", "delta_ssim", "psnr", "ssim")
-COLUMNS = ("loss", "rate", "seconds", "step", *(f"validation/{name}" for name in SCORES))
+COLUMNS = (
+    "loss",
+    "rate",
+    "seconds",
+    "step",
+    "validation/delta_psnr",
+    "validation/delta_ssim",
+    "validation/psnr",
+    "validation/ssim",
+)
 
 Log = Callable[[int, Mapping[str, float]], None]
+OnTrouble = Callable[[OSError], None] | None
+
+
+@contextmanager
+def tolerating(on_trouble: OnTrouble) -> Iterator[None]:
+    """Within it, a file that cannot be written is reported to `on_trouble`.
+
+    Raises:
+        OSError: a file cannot be written, and `on_trouble` is None.
+    """
+    try:
+        yield
+    except OSError as error:
+        if on_trouble is None:
+            raise
+        on_trouble(error)
 
 
 @contextmanager
@@ -28,7 +53,7 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
         folder: the run folder; None: nothing is logged, nor by other processes than rank 0.
         step: of the checkpoint to go on from; what was logged after it is dropped. 0 begins the
             logs anew.
-        on_trouble: see `disk.tolerating`.
+        on_trouble: see `tolerating`.
     """
     if folder is None or rank():
         yield lambda step, values: None
@@ -36,10 +61,9 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
     table = folder / METRICS_FILE
+    header = {name: name for name in COLUMNS}
     kept = _rows_until(table, step) if step and table.is_file() else []
-    write_atomically(
-        table, b"".join(_line(row) for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), *kept])
-    )
+    write_atomically(table, b"".join(_line(row) for row in [header, *kept]))
     if not step:
         shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
     board = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=step + 1)
@@ -61,7 +85,8 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
 
 
 def _line(row: Mapping[str, object]) -> bytes:
-    return (",".join(str(row.get(name, "")) for name in COLUMNS) + "\r\n").encode()
+    cells = ",".join(str(row.get(name, "")) for name in COLUMNS)
+    return f"{cells}\r\n".encode()
 
 
 def _rows_until(table: Path, step: int) -> list[dict[str, str]]:

@@ -1,34 +1,36 @@
 """Training a network: the loop over its steps, and what happens beside them."""
 
-import math
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
+
+from torch import distributed
 
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
-from aeanet.distributed import rank
+from aeanet.distributed import naming_lost_processes, process_count, rank, training_device
+from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
+from aeanet.networks.layers import pool_over_processes
 from aeanet.networks.registry import build_model
-from aeanet.training.batches import TrainingBatches
-from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpointer, fitting, set_optimizer_state
-from aeanet.training.disk import OnTrouble
-from aeanet.training.logs import LOG_EVERY, open_logs
-from aeanet.training.parallel import training_as_one, training_device
+from aeanet.networks.shuffled import ShuffledUNet
+from aeanet.training.average import WeightAverage
+from aeanet.training.batches import PairSource, Source
+from aeanet.training.bookkeeping import Bookkeeping, score_held_back
+from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
+from aeanet.training.logs import OnTrouble, open_logs
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
 from aeanet.training.randomness import deterministic_algorithms, own_randomness, set_random_state
 from aeanet.training.recipe import Interval, Recipe
-from aeanet.training.run import RunFolder, TrainingResult, configuration, write_record
+from aeanet.training.run import RUN_FILE, RunFolder, TrainingResult, configuration, run_record
 from aeanet.training.step import TrainingStep
-from aeanet.training.validation import Validation, score_held_back
 
 
 def train(
-    pairs: Sequence[RegisteredPair] | PairSet,
+    pairs: Sequence[RegisteredPair] | PairSet | Source,
     recipe: Recipe | None = None,
     *,
     name: str = "aeanet",
@@ -56,13 +58,13 @@ def train(
 
     Args:
         pairs: registered pairs; pixels in [0, 1]. Crops come from their training regions
-            (`crops.split_3x4`).
+            (`crops.split_3x4`). Or another source of batches.
         recipe: the paper's by default.
         name, options: of `registry.build_model`.
         start: begin with the weights of this network, whose name and options replace the given
             ones.
         run: of `open_run`: keep checkpoints, logs and a record of the run there, and go on from its
-            checkpoint if it has one. What came of it is written by `save_run`.
+            checkpoint if it has one. The final model and record are written by `save_run`.
         held_back: pairs to restore and to score meanwhile, never trained on.
         checkpoint_every: how often the checkpoint and the model are written, and `on_save` is
             called.
@@ -70,16 +72,24 @@ def train(
             at the end.
         on_step: called after every step.
         on_save: called with the model, for a copy that outlives a crash.
-        on_trouble: told of files that could not be written, which then do not end the training.
+        on_trouble: called with the error when a file could not be written, which then does not end
+            the training.
         cuda_graph: replay each step's forward and backward pass as one CUDA graph, see
             `step.TrainingStep`.
 
-    Raises PairError if no crop fits into the pairs, RecipeError if the loss stops being a finite
-    number or the machine cannot do what is asked, ModelError as `build_model` does, CheckpointError
-    if the run was begun in another way, ProcessError if another process ended.
+    Raises:
+        PairError: no crop fits into the pairs.
+        RecipeError: the loss stops being a finite number, or the machine cannot do what is asked.
+        ModelError: as `build_model`.
+        CheckpointError: the run was begun in another way.
+        ProcessError: another process ended.
     """
-    data = pairs if isinstance(pairs, PairSet) else PairSet(list(pairs), {})
     recipe = recipe or Recipe()
+    if isinstance(pairs, Source):
+        source = pairs
+    else:
+        data = pairs if isinstance(pairs, PairSet) else PairSet(list(pairs), {})
+        source = PairSource(data, recipe, held_back)
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with (
@@ -90,95 +100,118 @@ def train(
         model = build_model(**start.config) if start is not None else build_model(name, **options)
         if start is not None:
             model.load_state_dict(start.state_dict())
-        model.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
-        described = configuration(recipe, model, data.pairs, held_back) if run else {}
+        model.magnification = source.magnification
+
+        # The pixels of all pairs are read for this, so it is done only for a run that is kept.
+        configured = configuration(recipe, model, source.describe()) if run else {}
         if checkpoint:
-            checkpoint.check(described)
-        if isinstance(model, Library):
-            result = _draw_library(model, data, recipe, folder, held_back, on_trouble)
+            checkpoint.check(configured)
+        if isinstance(model, Library) and isinstance(source, PairSource):
+            result = _draw_library(model, source, run, on_trouble)
             if signals:
                 raise KeyboardInterrupt
             return result
-        now = checkpoint.progress(recipe) if checkpoint else TrainingProgress()
-        scores = checkpoint.scores if checkpoint else None
-        batches = TrainingBatches(data.pairs, recipe)
+
+        now, scores = TrainingProgress(), None
+        if checkpoint:
+            now, scores = checkpoint.progress(recipe), checkpoint.scores
+        batches = source.batches(now.step)
         if checkpoint:
             with fitting():
                 model.load_state_dict(checkpoint.model)
         if folder and not rank():
-            write_record(
-                folder,
-                _result(model, replace(now, interrupted=True), scores),
-                recipe,
-                data,
-                held_back,
-            )
-        with training_as_one(model), open_logs(folder, now.step, on_trouble) as log:
+            begun = _result(model, replace(now, interrupted=True), scores)
+            write_json(folder / RUN_FILE, run_record(configured, begun))
+
+        with (
+            _training_as_one(model),
+            open_logs(folder, now.step, on_trouble) as log,
+            closing(batches),
+        ):
             step = TrainingStep(model.to(training_device()).train(), recipe, cuda_graph=cuda_graph)
+            average = WeightAverage(model, step.optimizer) if source.averages else None
             if checkpoint:
                 with fitting():
                     set_optimizer_state(step.optimizer, checkpoint.optimizer)
                     set_random_state(checkpoint.random)
-            validation = Validation(
-                model, held_back, validate_every, now.seconds, scores, folder, on_trouble
+            books = Bookkeeping(
+                model=model,
+                step=step,
+                configuration=configured,
+                average=average,
+                folder=folder,
+                log=log,
+                checkpoint_every=checkpoint_every,
+                saved=now.seconds,
+                held_back=held_back,
+                validate_every=validate_every,
+                scored=now.seconds,
+                scores=scores,
+                on_save=on_save,
+                on_trouble=on_trouble,
             )
-            checkpointer = Checkpointer(
-                model,
-                step.optimizer,
-                checkpoint_every,
-                now.seconds,
-                folder,
-                described,
-                on_save,
-                on_trouble,
-            )
-            if now.step == 0:
-                checkpointer.write(now)
+            if now.step == 0 and not rank():
+                books.save(now)
+
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
-                now = meter.after_step(step(*batches[now.step], now))
+                lr, hr, magnifications = next(batches)
+                if isinstance(model, ShuffledUNet):
+                    model.scales = magnifications
+                now = meter.after_step(step(lr, hr, now))
                 if on_step:
                     on_step(now)
-                if found := validation.after_step(now):
-                    log(now.step, {f"validation/{kind}": value for kind, value in found.items()})
-                if now.ended or now.step % LOG_EVERY == 0:
-                    log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
-                checkpointer.after_step(now, validation.scores)
-        now = replace(
-            now, interrupted=now.interrupted or bool(signals)
-        )  # one may have come after the last step
-    return _result(model, now, validation.scores)
+                books.after_step(now)
+
+        # A signal may have come after the last step.
+        now = replace(now, interrupted=now.interrupted or bool(signals))
+    return _result(average.network() if average else model, now, books.scores)
+
+
+@contextmanager
+def _training_as_one(model: Network) -> Iterator[None]:
+    """Within it, the networks of all processes see one batch: see `layers.pool_over_processes`.
+
+    Raises:
+        ProcessError: another process ended.
+    """
+    if process_count() > 1:
+        pool_over_processes(model, distributed.group.WORLD)
+    try:
+        with naming_lost_processes(
+            "Another process of this training ended or no longer answers; its own message says "
+            "why, and --resume goes on from the latest checkpoint."
+        ):
+            yield
+    finally:
+        pool_over_processes(model, None)
 
 
 def _result(
     model: Network, now: TrainingProgress, scores: dict[str, float] | None
 ) -> TrainingResult:
     return TrainingResult(
-        model.cpu().eval(),
-        now.step,
-        now.seconds,
-        now.loss,
-        now.interrupted,
-        now.steps_per_second,
-        scores,
+        model=model.cpu().eval(),
+        steps=now.step,
+        seconds=now.seconds,
+        loss=now.loss,
+        interrupted=now.interrupted,
+        steps_per_second=now.steps_per_second,
+        validation=scores,
     )
 
 
 def _draw_library(
-    model: Library,
-    data: PairSet,
-    recipe: Recipe,
-    folder: Path | None,
-    held_back: Sequence[RegisteredPair],
-    on_trouble: OnTrouble,
+    model: Library, source: PairSource, run: RunFolder | None, on_trouble: OnTrouble
 ) -> TrainingResult:
     """A method by example, its library drawn."""
     start = time.monotonic()
-    model.fit(data.pairs, recipe.seed)
-    seconds = time.monotonic() - start
+    model.fit(source.data.pairs, source.recipe.seed)
+    now = TrainingProgress(seconds=time.monotonic() - start)
     scores = None
     if not rank():
+        folder = run.path if run else None
         if folder:  # the checkpoint there, of a network that this model replaces, would be resumed
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        scores = score_held_back(model, held_back, folder, on_trouble)
-    return TrainingResult(model.eval(), 0, seconds, math.nan, interrupted=False, validation=scores)
+        scores = score_held_back(model, source.held_back, folder, on_trouble)
+    return _result(model, now, scores)

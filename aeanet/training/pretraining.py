@@ -1,20 +1,16 @@
-"""Training on simulated micrographs without end, for a model that restores images it has no pairs
-of.
+"""Training on simulated micrographs that never repeat, for a model that restores images of which
+there are no pairs.
 """
 
-import hashlib
 import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-import aeanet.data.synthetic
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.distributed import process_count
 from aeanet.imaging.metrics import psnr, ssim
@@ -23,23 +19,14 @@ from aeanet.inference.prediction import super_resolve
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
-from aeanet.networks.registry import build_model
-from aeanet.networks.shuffled import ShuffledUNet
-from aeanet.training.average import WeightAverage
 from aeanet.training.card import model_card
-from aeanet.training.checkpoint import Checkpointer, set_optimizer_state
-from aeanet.training.disk import OnTrouble
-from aeanet.training.logs import LOG_EVERY, open_logs
-from aeanet.training.parallel import training_device
-from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
-from aeanet.training.randomness import own_randomness, set_random_state
-from aeanet.training.recipe import Interval, Recipe, RecipeError
-from aeanet.training.run import BINDING_VERSIONS, RUN_FILE, RunFolder
-from aeanet.training.simulated import simulated_batches
-from aeanet.training.step import TrainingStep
+from aeanet.training.loop import train
+from aeanet.training.progress import TrainingProgress
+from aeanet.training.recipe import Recipe, RecipeError
+from aeanet.training.run import RUN_FILE, RunFolder, configuration, run_record
+from aeanet.training.simulated import SimulatedSource
 
 CARD_FILE = "model.md"
-MAGNIFICATION = 2.0  # of a model for every magnification, where none is given
 HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never of training
 
 
@@ -78,14 +65,10 @@ def pretrain(
     recipe: Recipe,
     *,
     name: str = "shuffled",
-    start: Network | None = None,
     run: RunFolder | None = None,
     workers: int = 1,
     held_back: int = 24,
-    checkpoint_every: Interval = Interval(seconds=60),  # noqa: B008 (frozen)
-    on_step: Callable[[TrainingProgress], None] | None = None,
-    on_trouble: OnTrouble = None,
-    **options: Any,
+    **arguments: Any,
 ) -> Pretrained:
     """Train a network on simulated crops made on the fly, then score it on simulated images held
     back.
@@ -95,89 +78,41 @@ def pretrain(
 
     Args:
         recipe: see `pretraining_recipe`.
-        name, options: of `registry.build_model`.
-        start: begin with the weights of this network, which replaces `name` and `options`.
+        name: of `registry.build_model`.
         run: of `open_run`: checkpoints, logs, model and record go there.
         workers: processes that simulate; 0: none but this one.
         held_back: number of simulated images for the scores.
-        checkpoint_every, on_step, on_trouble: as in `loop.train`.
+        arguments: of `loop.train`, and the options of the network.
 
-    Raises ModelError as `build_model`, RecipeError if the loss stops being a finite number or there
-    are several processes, CheckpointError if the run
-    was begun in another way.
+    Raises:
+        ModelError: as `build_model`.
+        RecipeError: the loss stops being a finite number, or there are several processes.
+        CheckpointError: the run was begun in another way.
     """
     if process_count() > 1:
         raise RecipeError(
             "Pretraining runs in one process: begin it without torchrun, and give it more workers."
         )
-    checkpoint = run.checkpoint if run else None
-    folder = run.path if run else None
-    with own_randomness(recipe.seed), _cores_beside(workers), noting_signals() as signals:
-        model = build_model(**start.config) if start is not None else build_model(name, **options)
-        if start is not None:
-            model.load_state_dict(start.state_dict())
-        model.magnification = MAGNIFICATION
-        described = configuration(recipe, model)
-        now = TrainingProgress()
-        if checkpoint:
-            checkpoint.check(described)
-            now = checkpoint.progress(recipe)
-            model.load_state_dict(checkpoint.model)
-        with open_logs(folder, now.step, on_trouble) as log:
-            step = TrainingStep(model.to(training_device()).train(), recipe)
-            average = WeightAverage(model, step.optimizer)
-            if checkpoint:
-                set_optimizer_state(step.optimizer, checkpoint.optimizer)
-                set_random_state(checkpoint.random)
-            checkpointer = Checkpointer(
-                model,
-                step.optimizer,
-                checkpoint_every,
-                now.seconds,
-                folder,
-                described,
-                None,
-                on_trouble,
-                published=average.network,
-            )
-            if now.step == 0:
-                checkpointer.write(now)
-            batches = simulated_batches(
-                batch=recipe.batch,
-                crop=recipe.crop,
-                seed=recipe.seed,
-                step=now.step,
-                steps=recipe.steps,
-                workers=workers,
-            )
-            meter = ProgressMeter(recipe, now, signals)
-            while not now.ended:
-                lr, hr, magnifications = next(batches)
-                if isinstance(model, ShuffledUNet):
-                    model.scales = magnifications
-                now = meter.after_step(step(lr, hr, now))
-                if on_step:
-                    on_step(now)
-                if now.ended or now.step % LOG_EVERY == 0:
-                    log(now.step, {"loss": now.loss, "rate": step.rate, "seconds": now.seconds})
-                checkpointer.after_step(now, None)
-            del batches  # ends the workers
-        trained, threads = average.network(), torch.get_num_threads()
-    record = described | {
-        "steps_done": now.step,
-        "interrupted": now.interrupted,
-        "seconds": round(now.seconds, 1),
-        "loss": round(now.loss, 6),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-        "threads": threads,
-        "scores": {}
-        if now.interrupted
-        else {"simulated": score_simulated(trained, held_back_images(held_back))},
-    }
-    if folder:
-        write_json(folder / RUN_FILE, record)
-        write_atomically(folder / CARD_FILE, model_card(record).encode())
-    return Pretrained(trained, now, record)
+    source = SimulatedSource(recipe, workers)
+    with _cores_beside(workers):
+        trained = train(source, recipe, name=name, run=run, **arguments)
+        record = run_record(configuration(recipe, trained.model, source.describe()), trained)
+    scores = {}
+    if not trained.interrupted:
+        scores["simulated"] = score_simulated(trained.model, held_back_images(held_back))
+    record["scores"] = scores
+    if run:
+        write_json(run.path / RUN_FILE, record)
+        write_atomically(run.path / CARD_FILE, model_card(record).encode())
+    progress = TrainingProgress(
+        step=trained.steps,
+        seconds=trained.seconds,
+        used=recipe.used(trained.steps, trained.seconds),
+        loss=trained.loss,
+        steps_per_second=trained.steps_per_second,
+        interrupted=trained.interrupted,
+    )
+    return Pretrained(trained.model, progress, record)
 
 
 @contextmanager
@@ -189,34 +124,6 @@ def _cores_beside(workers: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def configuration(recipe: Recipe, model: Network) -> dict[str, Any]:
-    """What a training on simulated images is, as JSON takes it. The data is the simulator, so its
-    source names it.
-    """
-    return {
-        "recipe": asdict(recipe),
-        "model": model.config,
-        "data": {
-            "pairs": [],
-            "held_back": [],
-            "simulator": "aeanet.data.synthetic",
-            "sha256": simulator_fingerprint(),
-        },
-        "versions": {name: version(name) for name in BINDING_VERSIONS}
-        | {"python": platform.python_version()},
-        "processes": process_count(),
-    }
-
-
-def simulator_fingerprint() -> str:
-    """SHA-256 over the source of the simulator."""
-    digest = hashlib.sha256()
-    for place in aeanet.data.synthetic.__path__:
-        for file in sorted(Path(place).glob("*.py")):
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def held_back_images(number: int) -> list[WholeImage]:
@@ -238,7 +145,7 @@ def score_simulated(model: Network, images: Sequence[WholeImage]) -> list[dict[s
     for image in images:
         bicubic = upsample(image.lr, image.magnification).clip(0, 1)
         restored = super_resolve(model, image.lr, magnification=image.magnification)
-        everywhere = bicubic == bicubic
+        everywhere = np.ones(image.hr.shape, bool)
         scores.append(
             {
                 "kind": image.kind,

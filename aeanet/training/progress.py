@@ -13,7 +13,7 @@ from types import FrameType
 
 from torch import Tensor
 
-from aeanet.training.parallel import mean_over_processes
+from aeanet.distributed import mean_over_processes
 from aeanet.training.recipe import Recipe, RecipeError
 
 LOSS_WINDOW = 50  # steps over which the loss is smoothed
@@ -46,7 +46,10 @@ class TrainingProgress:
 
 
 class ProgressMeter:
-    """Measures the progress after each step; `now` is the latest.
+    """Measures the progress after each step.
+
+    Attributes:
+        now: the latest.
 
     Args:
         recipe: of the training; its budget ends it.
@@ -57,29 +60,44 @@ class ProgressMeter:
     def __init__(self, recipe: Recipe, begun: TrainingProgress, signals: list[int]) -> None:
         self.recipe, self.begun, self.now, self.signals = recipe, begun, begun, signals
         self.start = time.monotonic()
-        self.warm = 0.0
+        self.warm: float | None = None  # when the first step ended
 
     def after_step(self, loss: Tensor) -> TrainingProgress:
-        """The progress after another step with that loss. Raises RecipeError if the loss is not a
-        finite number.
+        """The progress after another step.
+
+        Args:
+            loss: of that step, a scalar.
+
+        Raises:
+            RecipeError: the loss is not a finite number.
         """
-        own_loss = float(loss)  # waits for the device: the clock is read after the step
+        value = float(loss)  # waits for the device: the clock is read after the step
         clock = time.monotonic()
-        own = [own_loss, self.begun.seconds + clock - self.start, float(len(self.signals))]
-        value, seconds, interrupted = mean_over_processes(own, loss.device)
-        step = self.now.step + 1
+        measured = [value, self.begun.seconds + clock - self.start, len(self.signals)]
+        value, seconds, interrupted = mean_over_processes(measured, loss.device)
+        before, step = self.now, self.now.step + 1
         if not math.isfinite(value):
             raise RecipeError(
-                f"the loss became {value} at step {step}: try a learning rate below {self.recipe.rate}."
+                f"the loss became {value} at step {step}: try a learning rate below "
+                f"{self.recipe.rate}."
             )
-        smoothed = (
-            value if step == 1 else self.now.loss + (value - self.now.loss) / min(step, LOSS_WINDOW)
+        if step > 1:
+            value = before.loss + (value - before.loss) / min(step, LOSS_WINDOW)
+
+        # The first step of a process warms up and does not count for the speed.
+        speed = before.steps_per_second
+        if self.warm is None:
+            self.warm = clock
+        else:
+            speed = (step - self.begun.step - 1) / (clock - self.warm)
+        self.now = TrainingProgress(
+            step=step,
+            seconds=seconds,
+            used=self.recipe.used(step, seconds),
+            loss=value,
+            steps_per_second=speed,
+            interrupted=interrupted > 0,
         )
-        self.warm = self.warm or clock
-        earlier = step - self.begun.step - 1
-        speed = earlier / (clock - self.warm) if earlier else self.now.steps_per_second
-        used = self.recipe.used(step, seconds)
-        self.now = TrainingProgress(step, seconds, used, smoothed, speed, interrupted > 0)
         return self.now
 
 

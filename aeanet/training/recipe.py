@@ -45,7 +45,8 @@ class Recipe:
     short training has no time to average that out. Frozen statistics are used in training as they
     are in prediction.
 
-    Raises RecipeError for a value out of its range.
+    Raises:
+        RecipeError: a value is out of its range.
     """
 
     steps: Annotated[int, "Optimiser steps"] = 120_000
@@ -87,15 +88,11 @@ class Recipe:
             )
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
-        for name, choices in (
-            ("schedule", get_args(Schedule)),
-            ("loss", get_args(Loss)),
-            ("precision", get_args(Precision)),
-        ):
-            if getattr(self, name) not in choices:
-                raise RecipeError(
-                    f"{name} is {getattr(self, name)!r}, wanted {' or '.join(map(repr, choices))}."
-                )
+        choices = {"schedule": Schedule, "loss": Loss, "precision": Precision}
+        for name, kind in choices.items():
+            if getattr(self, name) not in get_args(kind):
+                wanted = " or ".join(map(repr, get_args(kind)))
+                raise RecipeError(f"{name} is {getattr(self, name)!r}, wanted {wanted}.")
 
     @classmethod
     def short(cls, **changes: Any) -> "Recipe":
@@ -105,19 +102,16 @@ class Recipe:
         Its crops are many and small, so that batch norm has more images at once, and the grey level
         that batch statistics take out of a step varies less.
         """
-        return replace(
-            cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6),
-            **changes,
-        )
+        recipe = cls(steps=2_000, batch=16, crop=64, rate=2e-3, schedule="one-cycle", freeze=0.6)
+        return replace(recipe, **changes)
 
     @classmethod
     def fine_tuning(cls, **changes: Any) -> "Recipe":
         """A recipe of minutes for a network that is trained already: 1,000 steps of 16 crops of 96
         x 96, up to 1e-4.
         """
-        return replace(
-            cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle"), **changes
-        )
+        recipe = cls(steps=1_000, batch=16, crop=96, rate=1e-4, schedule="one-cycle")
+        return replace(recipe, **changes)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Recipe":
@@ -127,9 +121,9 @@ class Recipe:
     @property
     def extensible(self) -> frozenset[str]:
         """The fields that decide only when the training ends, not what its steps do."""
-        return frozenset(
-            {"steps", "max_seconds"} if self.schedule == "halving" and self.freeze == 1 else ()
-        )
+        if self.schedule == "halving" and self.freeze == 1:
+            return frozenset({"steps", "max_seconds"})
+        return frozenset()
 
     def used(self, step: int, seconds: float) -> float:
         """The share of the budget, 0 to 1, that is used before `step` (counted from 0), `seconds`
@@ -142,6 +136,8 @@ class Recipe:
         """The learning rate of `step`, before which the share `used` of the budget is used."""
         if self.schedule == "halving":
             return self.rate * 0.5 ** (step // self.halve_every)
+
+        # One cycle: half a cosine from `low` up to the rate, then half a cosine down to 0.
         if used < WARM_UP:
             low, share = self.rate / 25, 1 - used / WARM_UP
         else:
@@ -169,16 +165,23 @@ class Interval:
         given = [value for value in (self.steps, self.seconds) if value is not None]
         if len(given) != 1 or not given[0] > 0:
             raise RecipeError(
-                f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted above 0."
+                f"An interval of {' and '.join(map(str, given)) or 'None'} cannot be: wanted "
+                "above 0."
             )
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
-        """ "500" is a number of steps; "60s", "5min" and "1h" are times. Raises RecipeError."""
+        """An interval from what a user writes: "500" is a number of steps; "60s", "5min" and "1h"
+        are times.
+
+        Raises:
+            RecipeError: the text is no interval.
+        """
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)?\s*", text)
         if found is None or (found[2] is None and "." in found[1]):
             raise RecipeError(
-                f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min or 1h."
+                f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min "
+                "or 1h."
             )
         number = float(found[1])
         if not 0 < number < MOST:

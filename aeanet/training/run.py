@@ -1,14 +1,13 @@
 """The run folder: what a training leaves behind, enough to use the model, to go on with it and to
 repeat it.
 
-model.safetensors       the network, from the first checkpoint on
-checkpoint.safetensors  all that decides the rest of the training
-run.json                recipe, network, data, versions and command line; at the end, what came of
-it
-metrics.csv             loss, learning rate and validation by step, and the same for TensorBoard in
-tensorboard/ validation.png          a held-back pair, restored by the network as it then was
-models.json             in a run with one model per pair: its sub-folder, a run folder, by the name
-of the pair
+    model.safetensors       the network, from the first checkpoint on
+    checkpoint.safetensors  all that decides the rest of the training
+    run.json                recipe, network, data, versions and command line; at the end, the result
+    metrics.csv             loss, learning rate and validation by step
+    tensorboard/            the same for TensorBoard
+    validation.png          a held-back pair, restored by the network as it then was
+    models.json             in a run with one model per pair: name of the pair -> its run folder
 """
 
 import hashlib
@@ -94,9 +93,11 @@ def open_run(
         one_per_pair: the folder is for a model per pair, in sub-folders, rather than for one of all
             of them.
 
-    Raises RunError if another training is at work there, or it holds a run and is neither to be
-    resumed nor to be overwritten, or one of the other kind; CheckpointError if there is nothing to
-    resume; FolderError if the folder cannot be written.
+    Raises:
+        RunError: another training is at work there; or the folder holds a run and is neither to be
+            resumed nor to be overwritten, or a run of the other kind.
+        CheckpointError: there is nothing to resume.
+        FolderError: the folder cannot be written.
     """
     if resume and not path.is_dir():
         raise CheckpointError(f"There is no {path} to resume: leave out --resume to begin.")
@@ -104,25 +105,38 @@ def open_run(
         yield RunFolder(path, _newest(path) if resume else None)
         return
     with _lock(path):
-        kinds = {True: [MODELS_FILE], False: [MODEL_FILE, CHECKPOINT_FILE]}
-        held = {
-            kind: any((path / name).exists() for name in names) for kind, names in kinds.items()
-        }
-        if held[not one_per_pair]:
-            kind = (
-                "of one model for all pairs" if one_per_pair else "of one model per pair (--self)"
-            )
-            raise RunError(f"{path} holds a run {kind}: choose another folder with --out.")
-        if held[one_per_pair] and not (resume or overwrite):
-            raise RunError(
-                f"{path} already holds a model or a checkpoint: go on with --resume, replace it with --overwrite, or "
-                "choose another folder with --out."
-            )
+        _check_what_it_holds(path, one_per_pair=one_per_pair, go_on=resume or overwrite)
         yield RunFolder(path, _newest(path) if resume else None)
+
+
+def _check_what_it_holds(path: Path, *, one_per_pair: bool, go_on: bool) -> None:
+    """Raise RunError if the folder holds a run of the other kind; or any, unless it is to `go_on`
+    or to be replaced.
+    """
+    many = (path / MODELS_FILE).exists()
+    one = (path / MODEL_FILE).exists() or (path / CHECKPOINT_FILE).exists()
+    if one_per_pair and one:
+        raise RunError(
+            f"{path} holds a run of one model for all pairs: choose another folder with --out."
+        )
+    if many and not one_per_pair:
+        raise RunError(
+            f"{path} holds a run of one model per pair (--self): choose another folder with --out."
+        )
+    if (one or many) and not go_on:
+        raise RunError(
+            f"{path} already holds a model or a checkpoint: go on with --resume, replace it with "
+            "--overwrite, or choose another folder with --out."
+        )
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
+    """Within it, the folder is there and locked against other trainings.
+
+    Raises:
+        RunError: another training has locked it.
+    """
     make_folder(path)
     try:
         lock = FileLock(path / LOCK_FILE).acquire(timeout=0)
@@ -138,18 +152,22 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _newest(path: Path) -> Checkpoint:
+    """The checkpoint of a run; of one with a model per pair, that of the first pair begun."""
     places = [path, *(path / folder for folder in listed_models(path).values())]
     begun = [place / CHECKPOINT_FILE for place in places if (place / CHECKPOINT_FILE).is_file()]
     if not begun:
         raise CheckpointError(
-            f"{path} holds no checkpoint, so there is nothing to resume: leave out --resume to begin."
+            f"{path} holds no checkpoint, so there is nothing to resume: leave out --resume to "
+            "begin."
         )
     return Checkpoint.read(begun[0])
 
 
 def list_models(path: Path, names: Iterable[str], left_out: Mapping[str, str]) -> None:
     """Write the list of a run with one model per pair, each in the sub-folder of its pair's name.
-    Raises OSError.
+
+    Raises:
+        OSError: the list cannot be written.
     """
     record = {"models": {name: name for name in names}, "left_out": dict(left_out)}
     write_json(path / MODELS_FILE, record)
@@ -159,7 +177,8 @@ def listed_models(path: Path) -> dict[str, str]:
     """Pair -> sub-folder of `path` in a run with one model per pair; empty for a run of one model
     for all pairs.
 
-    Raises RunError or RecordError if the list is damaged.
+    Raises:
+        RunError, RecordError: the list is damaged.
     """
     return _lists(path)["models"] if (path / MODELS_FILE).is_file() else {}
 
@@ -171,14 +190,10 @@ def left_out(path: Path) -> dict[str, str]:
 
 def _lists(path: Path) -> dict[str, dict[str, str]]:
     record = read_json(path / MODELS_FILE)
-    parts = [
-        record.get(name) if isinstance(record, dict) else None for name in ("models", "left_out")
-    ]
-    if not all(
-        isinstance(part, dict) and all(isinstance(text, str) for text in part.values())
-        for part in parts
-    ):
-        raise RunError(f"{path / MODELS_FILE} is damaged: it does not list models by pair.")
+    for name in ("models", "left_out"):
+        part = record.get(name) if isinstance(record, dict) else None
+        if not isinstance(part, dict) or not all(isinstance(text, str) for text in part.values()):
+            raise RunError(f"{path / MODELS_FILE} is damaged: it does not list models by pair.")
     return record
 
 
@@ -194,42 +209,35 @@ def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
     return digest.hexdigest()
 
 
-def configuration(
-    recipe: Recipe,
-    model: Network,
-    pairs: Sequence[RegisteredPair],
-    held_back: Sequence[RegisteredPair] = (),
-) -> dict[str, Any]:
+def describe_pairs(data: PairSet, held_back: Sequence[RegisteredPair] = ()) -> dict[str, Any]:
+    """The data of a training on pairs, as JSON takes it."""
+    return {
+        "pairs": [pair.name for pair in data.pairs],
+        "held_back": [pair.name for pair in held_back],
+        "sha256": fingerprint(data.pairs),
+        "refused": data.refused,
+    }
+
+
+def configuration(recipe: Recipe, model: Network, data: dict[str, Any]) -> dict[str, Any]:
     """What a training is, as JSON takes it: its recipe, network, data, versions and number of
     processes.
     """
+    versions = {name: version(name) for name in BINDING_VERSIONS}
     return {
         "recipe": asdict(recipe),
         "model": model.config,
-        "data": {
-            "pairs": [pair.name for pair in pairs],
-            "held_back": [pair.name for pair in held_back],
-            "sha256": fingerprint(pairs),
-        },
-        "versions": {name: version(name) for name in BINDING_VERSIONS},
+        "data": data,
+        "versions": versions | {"python": platform.python_version()},
         "processes": process_count(),
     }
 
 
-def write_record(
-    folder: Path,
-    trained: TrainingResult,
-    recipe: Recipe,
-    data: PairSet,
-    held_back: Sequence[RegisteredPair] = (),
-) -> None:
-    """Write `run.json`: all one needs to repeat the run, and what has come of it so far. Raises
-    OSError.
+def run_record(configured: dict[str, Any], trained: TrainingResult) -> dict[str, Any]:
+    """What `run.json` holds: a `configuration`, all else one needs to repeat the run, and what has
+    come of it so far.
     """
-    record = configuration(recipe, trained.model, data.pairs, held_back)
-    record["data"]["refused"] = data.refused
-    record["versions"]["python"] = platform.python_version()
-    record |= {
+    return configured | {
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -241,7 +249,6 @@ def write_record(
         "loss": _number(trained.loss),
         "validation": trained.validation,
     }
-    write_json(folder / RUN_FILE, record)
 
 
 def save_run(
@@ -253,10 +260,14 @@ def save_run(
 ) -> None:
     """Write the model and `run.json` into a run folder.
 
-    Raises OSError; files already there are replaced whole or not at all.
+    Files already there are replaced whole or not at all.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     save_model(trained.model, folder / MODEL_FILE)
-    write_record(folder, trained, recipe, data, held_back)
+    configured = configuration(recipe, trained.model, describe_pairs(data, held_back))
+    write_json(folder / RUN_FILE, run_record(configured, trained))
 
 
 def _number(value: float) -> float | None:

@@ -8,102 +8,97 @@ noise is correlated along the lines of the scan. A round depends on the seed and
 neither the number of workers nor an interruption changes what a step sees.
 """
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from aeanet.data.synthetic import Acquisition, draw_scene, simulate_example
+from aeanet.data.synthetic import FINGERPRINT, Acquisition, draw_scene, simulate_example
+from aeanet.training.batches import Batch, Source
+from aeanet.training.recipe import Recipe
 
 SCENES = 8  # of a round
-STEPS = (
-    64  # of a round: a scene of 512 px then gives 64 crops, which take as long as the scene itself
-)
+STEPS = 64  # of a round: a scene of 512 px gives 64 crops, which take as long as the scene itself
 SIDE = 512  # px of a scene
+MAGNIFICATION = 2.0  # of a model for every magnification, where none is given
 
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""LR on the grid of HR and the clean target, (N, 1, crop, crop) each, and the magnifications, (N,).
-"""
-
-
-class SimulatedRounds(Dataset[Batch]):
-    """Round i: the batches of its steps, one after the other, as one; float32.
+class SimulatedSource(Source):
+    """Crops of simulated scans, with their magnifications.
 
     Args:
-        batch, crop, seed: as in `recipe.Recipe`.
-        first: number of the round that is item 0.
-        rounds: number of items.
+        recipe: of the training.
+        workers: processes that make them; 0 makes them in this one, when they are needed.
     """
 
-    def __init__(self, *, batch: int, crop: int, seed: int, first: int, rounds: int) -> None:
-        self.batch, self.crop, self.seed, self.first, self.rounds = batch, crop, seed, first, rounds
+    magnification = MAGNIFICATION
+    averages = True
 
-    def __len__(self) -> int:
-        return self.rounds
+    def __init__(self, recipe: Recipe, workers: int = 1) -> None:
+        self.recipe, self.workers = recipe, workers
 
-    def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self.seed, self.first + index))
-        side = max(SIDE, 2 * self.crop)
-        scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
-        examples = []
-        total = STEPS * self.batch
-        for number in range(-(-total // 2)):
-            row, column = rng.integers(side - self.crop + 1, size=2).tolist()
-            scene = scenes[number % SCENES]
-            examples.append(
-                simulate_example(
-                    scene, Acquisition.draw(rng), rng, origin=(row, column), crop=self.crop
-                )
-            )
-        lr, hr = (
-            np.stack([getattr(example, kind) for example in examples])[:, None]
-            for kind in ("lr", "hr")
+    def describe(self) -> dict[str, Any]:
+        simulator = {"simulator": "aeanet.data.synthetic", "sha256": FINGERPRINT}
+        return {"pairs": [], "held_back": []} | simulator
+
+    def batches(self, step: int) -> Generator[Batch, None, None]:
+        batch, first = self.recipe.batch, step // STEPS
+        rounds = range(first, -(-self.recipe.steps // STEPS))
+        loader: DataLoader[Any] = DataLoader(
+            rounds,  # type: ignore[arg-type]
+            batch_size=None,
+            collate_fn=partial(simulated_round, self.recipe),
+            num_workers=self.workers,
+            prefetch_factor=1 if self.workers else None,
+            worker_init_fn=_keep_to_itself,
         )
-        again = rng.permutation(len(lr))[: total - len(lr)]
-        lr, hr = (np.concatenate([images, images[again, :, ::-1]]) for images in (lr, hr))
-        magnifications = np.array([example.magnification for example in examples], np.float32)
-        magnifications = np.concatenate([magnifications, magnifications[again]])
-        return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
+
+        # A worker that is forked while OpenCV has threads waits for them forever: this ends them.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        made = iter(loader)
+        cv2.setNumThreads(threads)
+
+        for index, (lr, hr, magnifications) in enumerate(made, start=first):
+            for within in range(STEPS):
+                if step <= index * STEPS + within < self.recipe.steps:
+                    part = slice(within * batch, (within + 1) * batch)
+                    yield lr[part], hr[part], magnifications[part]
 
 
-def simulated_batches(
-    *, batch: int, crop: int, seed: int, step: int, steps: int, workers: int
-) -> Iterator[Batch]:
-    """The batches of the steps from `step` to `steps`.
+def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The batches of all steps of a round, one after the other, as one batch."""
+    rng = np.random.default_rng((recipe.seed, number))
+    crop, total = recipe.crop, STEPS * recipe.batch
+    side = max(SIDE, 2 * crop)
+    scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
 
-    workers: processes that make them; 0 makes them in this one, when they are needed.
-    """
-    first = step // STEPS
-    rounds = SimulatedRounds(
-        batch=batch, crop=crop, seed=seed, first=first, rounds=-(-steps // STEPS) - first
-    )
-    loader = DataLoader(
-        rounds,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=1 if workers else None,
-        worker_init_fn=_alone,
-    )
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(
-        1
-    )  # ends OpenCV's threads: a worker that is forked while there are some waits for them forever
-    rounds_made = iter(loader)
-    cv2.setNumThreads(threads)
-    for index, (lr, hr, magnifications) in enumerate(rounds_made, start=first):
-        for within in range(STEPS):
-            if step <= index * STEPS + within < steps:
-                part = slice(within * batch, (within + 1) * batch)
-                yield lr[part], hr[part], magnifications[part]
+    # Half of the crops are scanned.
+    examples = []
+    for index in range(-(-total // 2)):
+        row, column = rng.integers(side - crop + 1, size=2).tolist()
+        settings = Acquisition.draw(rng)
+        scene = scenes[index % SCENES]
+        examples.append(simulate_example(scene, settings, rng, origin=(row, column), crop=crop))
+    lr = np.stack([example.lr for example in examples])[:, None]
+    hr = np.stack([example.hr for example in examples])[:, None]
+    magnifications = np.array([example.magnification for example in examples], np.float32)
+
+    # The other half are the same, upside down and in another order.
+    again = rng.permutation(len(lr))[: total - len(lr)]
+    lr = np.concatenate([lr, lr[again, :, ::-1]])
+    hr = np.concatenate([hr, hr[again, :, ::-1]])
+    magnifications = np.concatenate([magnifications, magnifications[again]])
+    return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
 
 
-def _alone(_worker: int) -> None:
+def _keep_to_itself(_worker: int) -> None:
     """A worker keeps to one core; Ctrl-C is for the process that trains."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeanet.distributed import process_count
+from aeanet.distributed import average_over_processes, process_count
 from aeanet.imaging.precision import computing_in
 from aeanet.networks.base import Network
 from aeanet.training.batch_norm import RunningStatistics
-from aeanet.training.parallel import average_over_processes
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Loss, Recipe, RecipeError
 
-FLOOR = (
-    0.001  # a quarter of a grey level of 8 bits: errors below it no longer count in these losses
-)
+FLOOR = 0.001
+"""A quarter of a grey level of 8 bits: errors below it no longer count in the relative losses."""
 
 
 class TrainingStep:
@@ -30,8 +28,10 @@ class TrainingStep:
         recipe: of the training.
         cuda_graph: record the forward and backward pass once and replay it: the CPU then launches
             one graph instead of each kernel, which pays where crops are small. Weights, gradients
-            and batches keep their places in memory, so all batches must have one shape. Only on one
-            CUDA device; RecipeError elsewhere.
+            and batches keep their places in memory, so all batches must have one shape.
+
+    Raises:
+        RecipeError: a CUDA graph is asked for elsewhere than on one CUDA device.
     """
 
     def __init__(self, model: Network, recipe: Recipe, *, cuda_graph: bool = False) -> None:
@@ -62,9 +62,8 @@ class TrainingStep:
         """
         lr, hr = lr.to(self.weight), hr.to(self.weight)
         frozen = progress.used >= self.recipe.freeze
-        self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(
-            progress.step, progress.used
-        )
+        rate = self.recipe.learning_rate(progress.step, progress.used)
+        self.optimizer.param_groups[0]["lr"] = rate
         with self.statistics.following(progress.step, frozen=frozen):
             if self.cuda_graph and (self.captured is None or self.captured_frozen != frozen):
                 self.captured = None  # its memory is free before the next one takes as much
@@ -81,7 +80,8 @@ class TrainingStep:
 
         No value is read on the CPU, so a CUDA graph can hold it.
         """
-        self.optimizer.zero_grad()  # drops the gradients, so that `backward` writes new ones instead of adding
+        # The gradients are dropped, so that `backward` writes new ones instead of adding.
+        self.optimizer.zero_grad()
         with computing_in(self.recipe.precision, lr.device):
             restored = self.forward(lr)
             loss = F.l1_loss(restored, hr)
@@ -123,12 +123,14 @@ class CapturedPass:
     ) -> None:
         self.lr, self.hr = lr.clone(), hr.clone()
         before = [(buffer, buffer.clone()) for buffer in buffers]
+
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
                 function(self.lr, self.hr)
         torch.cuda.current_stream().wait_stream(stream)
+
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.loss = function(self.lr, self.hr)

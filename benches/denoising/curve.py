@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.synthetic import Acquisition, WholeImage, simulate_image
+from aeanet.data.synthetic import FINGERPRINT, Acquisition, WholeImage, simulate_image
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model, to_device
-from aeanet.training.pretraining import simulator_fingerprint
 
 from .methods import METHODS
 
@@ -35,7 +34,7 @@ def measure(model: str, path: Path) -> dict[str, Any]:
     What the record has of BM3D is kept, unless it is of images of another simulator.
     """
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    simulator = simulator_fingerprint()[:12]
+    simulator = FINGERPRINT[:12]
     if found.get("simulator") != simulator:
         found = {"simulator": simulator, "levels": {}}
     network = to_device(load_model(model))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from torch import nn
 from typer.testing import CliRunner, Result
 
 from aeanet.cli import app
@@ -80,6 +81,27 @@ def lively_network(name: str = "aeanet", seed: int = 0) -> UShape:
             model.bottom.output.weight *= 30
         model.last.weight.abs_()
         model.last.weight *= 0.7 / model(noise).max()
+    return model
+
+
+def lively(model: UShape, seed: int = 0) -> UShape:
+    """Every parameter and running statistic away from its initial value, so that none can be left
+    out unnoticed.
+    """
+    random = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.2, generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += (
+                0.1
+                * parameter.abs().mean().clamp(min=0.5)
+                * torch.randn(parameter.shape, generator=random)
+            )
     return model
 
 

@@ -2,8 +2,6 @@
 drawn.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -94,15 +92,14 @@ class Acquisition:
     bits: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.magnification <= 8:
-            raise ValueError(f"magnification is {self.magnification}, wanted 1 to 8.")
-        if not 8 <= self.bits <= 16:
-            raise ValueError(f"bits is {self.bits}, wanted 8 to 16.")
-        if self.frames < 1:
-            raise ValueError(f"frames is {self.frames}, wanted 1 or more.")
+        ranges = {"magnification": (1, 8), "bits": (8, 16), "frames": (1, math.inf)}
+        for name, (least, most) in ranges.items():
+            if not least <= getattr(self, name) <= most:
+                wanted = f"{least} or more" if most == math.inf else f"{least} to {most}"
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted {wanted}.")
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> Acquisition:
+    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> "Acquisition":
         """Settings drawn over the range of instruments.
 
         A third are near the instrument of the measured micrographs, the others cover everything
@@ -111,14 +108,12 @@ class Acquisition:
         """
         if magnification is None:
             choice = rng.uniform()
-            magnification = (
-                1.0 if choice < 0.33 else 2.0 if choice < 0.7 else float(rng.uniform(1, 4))
-            )
-        return (
-            _like_measured(rng, magnification)
-            if rng.uniform() < 0.35
-            else _of_any_instrument(rng, magnification)
-        )
+            magnification = 1.0 if choice < 0.33 else 2.0
+            if choice >= 0.7:
+                magnification = float(rng.uniform(1, 4))
+        if rng.uniform() < 0.35:
+            return _like_measured(rng, magnification)
+        return _of_any_instrument(rng, magnification)
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
         """Variance of the random noise of a pixel, grey levels squared, where the beam gives
@@ -179,14 +174,13 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
     and no more than Poisson in its tails; means of lines differ by about a fifth more than such
     noise explains. Edges are as sharp as those of a simulated spot of 0.45 LR px or less.
     """
+    spots = (0.27, 0.5) if magnification > 1.2 else (0.4, 0.75)
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.988, 1.012)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.6)),
         turn=int(rng.integers(8)),
-        spot=float(rng.uniform(0.27, 0.5))
-        if magnification > 1.2
-        else float(rng.uniform(0.4, 0.75)),
+        spot=float(rng.uniform(*spots)),
         astigmatism=float(1 + rng.exponential(0.06)),
         axis=float(rng.uniform(0, math.pi)),
         dwell=float(rng.choice([0.0, rng.uniform(0, 1)])),
@@ -203,17 +197,22 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
 
 
 def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquisition:
+    """Settings over the range of instruments; most disturbances are in a part of the images
+    only.
+    """
+
     def sometimes(share: float, value: float, otherwise: float = 0.0) -> float:
         return float(value) if rng.uniform() < share else otherwise
 
     brightness, contrast = _grey_scale(rng)
+
     # The noise is drawn as its standard deviation at twice the contrast above black, a usual mean
     # of the signal.
+    # Some images are clean, and are to stay as they are.
     noise = float(np.exp(rng.uniform(math.log(0.3), math.log(45))))
-    clean = rng.uniform() < (
-        0.2 if magnification == 1 else 0.05
-    )  # a clean image is to stay as it is
+    clean = rng.uniform() < (0.2 if magnification == 1 else 0.05)
     noise = 0.0 if clean else min(noise, 2.5 * contrast)
+
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
@@ -258,6 +257,5 @@ def _grey_scale(rng: np.random.Generator) -> tuple[float, float]:
         return float(rng.uniform(60, 160)), float(rng.uniform(15, 50))
     if kind == 1:
         return float(rng.uniform(30, 220)), float(rng.uniform(4, 15))
-    return float(rng.uniform(10, 60) if kind == 2 else rng.uniform(180, 235)), float(
-        rng.uniform(25, 60)
-    )
+    mean = rng.uniform(10, 60) if kind == 2 else rng.uniform(180, 235)
+    return float(mean), float(rng.uniform(25, 60))

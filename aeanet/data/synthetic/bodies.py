@@ -2,8 +2,6 @@
 yield, (H, W) float32.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2
@@ -39,10 +37,14 @@ def bodies(
     """An "aggregate" of particles, a "porous" body of ligaments, or "mixed": porous beads with
     particles on them.
 
-    scale: by which all lengths but those of the finest roughness are multiplied. stock: number of
-    different
-    particles; there are five sixths as many different ligaments. crisp: sharpness of joints and
-    pores, 1 or more. ground: yield of the ground between the bodies, relative to theirs.
+    Args:
+        kind: one of the three.
+        size: rows and columns.
+        rng: for all that is random.
+        scale: by which all lengths but those of the finest roughness are multiplied.
+        stock: number of different particles; there are five sixths as many different ligaments.
+        crisp: sharpness of joints and pores, 1 or more.
+        ground: yield of the ground between the bodies, relative to theirs.
     """
     s, fillet = scale, 0.12 / crisp
     shapes = [polyhedron(rng) for _ in range(stock)]
@@ -52,46 +54,27 @@ def bodies(
     if kind == "porous":
         tubes = [tube(rng) for _ in range(stock * 5 // 6)]
         for height in (40, 100):
-            np.maximum(
-                surface, network(size, rng.uniform(70, 110) * s, rng) + height * s, out=surface
-            )
-        deposit(
-            surface, tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1, rng, fillet
-        )
-        deposit(surface, shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3, rng, fillet)
+            web = network(size, rng.uniform(70, 110) * s, rng)
+            np.maximum(surface, web + height * s, out=surface)
+        layers = [
+            (tubes, cluster + 0.9, 5.0, (80 * s, 0.35, 30 * s, 170 * s), 0.1),
+            (shapes, cluster - 0.4, 0.4, (26 * s, 0.5, 8 * s, 80 * s), 0.3),
+        ]
     else:
         if kind == "mixed":
-            deposit(
-                surface,
-                shapes,
-                cluster + 1.4,
-                4.0,
-                (105 * s, 0.2, 60 * s, 170 * s),
-                0.2,
-                rng,
-                fillet,
-            )
+            beads = (105 * s, 0.2, 60 * s, 170 * s)
+            deposit(surface, shapes, cluster + 1.4, 4.0, beads, 0.2, rng, fillet)
             pores = field(size, 15 * s, rng) + 0.7 * field(size, 45 * s, rng) - 1.3
-            surface -= (
-                60
-                * s
-                * np.clip(3 * crisp * pores, 0, 1)
-                * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
-            )
+            depth = 60 * s * np.clip(3 * crisp * pores, 0, 1)
+            surface -= depth * np.clip((surface - substrate) / (40 * s) - 1, 0, 1)
         cover = 4.5 if kind == "aggregate" else 0.25
-        deposit(
-            surface, shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3, rng, fillet
-        )
-        deposit(
-            surface,
-            shapes,
-            cluster + 0.5,
-            0.15 * cover,
-            (17 * s, 0.5, 6 * s, 60 * s),
-            0.2,
-            rng,
-            fillet,
-        )
+        layers = [
+            (shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3),
+            (shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2),
+        ]
+    for layer in layers:
+        deposit(surface, *layer, rng, fillet)
+
     material = 1 - np.float32(1 - ground) * (surface < substrate + 1).astype(np.float32)
     for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
         surface += np.float32(amplitude) * field(size, grain, rng)
@@ -111,15 +94,8 @@ def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.
     limits = (radius, spread, 0.3 * radius, 3 * radius)
     surface = (6 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
     substrate = surface.copy()
-    deposit(
-        surface,
-        stock,
-        field(size, 200 * s, rng) + rng.uniform(-0.5, 2),
-        rng.uniform(0.5, 4),
-        limits,
-        0.2,
-        rng,
-    )
+    where = field(size, 200 * s, rng) + rng.uniform(-0.5, 2)
+    deposit(surface, stock, where, rng.uniform(0.5, 4), limits, 0.2, rng)
     material = 1 - np.float32(rng.uniform(0, 0.5)) * (surface < substrate + 1).astype(np.float32)
     return surface, material
 
@@ -133,42 +109,41 @@ def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     surface = (field(size, 60, rng) - 3 * radius).astype(np.float32)
     length = 1.5 * math.hypot(*size)
     count = int(np.clip(rng.uniform(0.8, 3) * size[0] * size[1] / (2 * radius * length), 12, 220))
-    steps = np.linspace(-0.5, 0.5, 40)
+    points, middle = 40, 20  # of the curve of a fibre
     for layer in range(count):
         r = radius * math.exp(spread * rng.standard_normal())
         angle = direction + order * rng.standard_normal()
-        bend = np.cumsum(rng.normal(0, 0.05, len(steps)))
-        turned = angle + bend - bend[len(steps) // 2]
-        x = rng.uniform(0, size[1]) + np.cumsum(np.cos(turned)) * length / len(steps)
-        y = rng.uniform(0, size[0]) + np.cumsum(np.sin(turned)) * length / len(steps)
-        x, y = (
-            x - x[len(steps) // 2] + rng.uniform(0, size[1]),
-            y - y[len(steps) // 2] + rng.uniform(0, size[0]),
-        )
-        _lay_fibre(surface, np.column_stack([x, y]), max(r, 1.5), 2.5 * radius * layer / count, rng)
+
+        # Its direction changes in small random steps; its middle lies anywhere.
+        bend = np.cumsum(rng.normal(0, 0.05, points))
+        turned = angle + bend - bend[middle]
+        x = rng.uniform(0, size[1]) + np.cumsum(np.cos(turned)) * length / points
+        y = rng.uniform(0, size[0]) + np.cumsum(np.sin(turned)) * length / points
+        x = x - x[middle] + rng.uniform(0, size[1])
+        y = y - y[middle] + rng.uniform(0, size[0])
+        level = 2.5 * radius * layer / count
+        _lay_fibre(surface, np.column_stack([x, y]), max(r, 1.5), level)
     return surface, np.ones(size, np.float32)
 
 
-def _lay_fibre(
-    surface: np.ndarray, path: np.ndarray, radius: float, level: float, rng: np.random.Generator
-) -> None:
+def _lay_fibre(surface: np.ndarray, path: np.ndarray, radius: float, level: float) -> None:
     """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in
     place.
     """
     reach = radius + 3
-    low, high = (
-        np.floor(path.min(0) - reach).astype(int),
-        np.ceil(path.max(0) + reach).astype(int) + 1,
-    )
-    left, top = np.maximum(low, 0)
-    right, bottom = np.minimum(high, surface.shape[::-1])
+    left, top = np.maximum(np.floor(path.min(0) - reach).astype(int), 0)
+    last = np.ceil(path.max(0) + reach).astype(int) + 1
+    right, bottom = np.minimum(last, surface.shape[::-1])
     if left >= right or top >= bottom:
         return
+
+    # Distance from the axis, without the steps of its pixels.
     canvas = np.full((bottom - top, right - left), 255, np.uint8)
     points = np.rint((path - (left, top)) * 16).astype(np.int32)
     cv2.polylines(canvas, [points], False, 0, 1, cv2.LINE_AA, 4)
     thin = cv2.distanceTransform((canvas > 127).astype(np.uint8), cv2.DIST_L2, 5)
-    thin = cv2.GaussianBlur(thin, (0, 0), 1.0)  # without the steps of the pixels of the axis
+    thin = cv2.GaussianBlur(thin, (0, 0), 1.0)
+
     near = thin < reach
     round_ = np.sqrt(np.maximum(radius**2 - thin**2, 0)) - 3 * np.maximum(thin - radius, 0)
     patch = surface[top:bottom, left:right]

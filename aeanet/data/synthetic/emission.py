@@ -20,14 +20,15 @@ from aeanet.data.synthetic.shapes import log_uniform
 class Contrast:
     """What a detector is sensitive to.
 
-    edge: gain at the steepest slopes, relative to flat ground, 0 to 3.
-    limit: how fast that gain is reached, in units of 1 / cos of the tilt.
-    facing: share by which slopes that face the detector are brighter, 0 to 1.
-    losses: (sigma in px, weight, largest gain, largest loss) of the crevices and summits of each
-    size.
-    smooth: sigma in px of the smallest relief that is seen.
-    diffuse: share of the signal that comes from around the point of impact, 0 to 1, and `reach`,
-    its sigma in px.
+    Attributes:
+        edge: gain at the steepest slopes, relative to flat ground, 0 to 3.
+        limit: how fast that gain is reached, in units of 1 / cos of the tilt.
+        facing: share by which slopes that face the detector are brighter, 0 to 1.
+        losses: (sigma in px, weight, largest gain, largest loss) of the crevices and summits of
+            each size.
+        smooth: sigma in px of the smallest relief that is seen.
+        diffuse: share of the signal that comes from around the point of impact, 0 to 1.
+        reach: its sigma in px.
     """
 
     edge: float = 1.4
@@ -54,27 +55,34 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
     if mode == 0:
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
         width = log_uniform(rng, 1, 3)
-        losses = tuple((s * width, w * crevice, g, m) for s, w, g, m in SECONDARY.losses)
-        edge, limit, facing = (
-            log_uniform(rng, 0.3, 2.2),
-            rng.uniform(0.7, 2),
-            rng.uniform(0.05, 0.35),
+        return Contrast(
+            edge=log_uniform(rng, 0.3, 2.2),
+            limit=rng.uniform(0.7, 2),
+            facing=rng.uniform(0.05, 0.35),
+            losses=tuple((s * width, w * crevice, g, m) for s, w, g, m in SECONDARY.losses),
+            smooth=smooth,
+            diffuse=diffuse,
         )
-        return Contrast(edge, limit, facing, losses, smooth, diffuse)
     if mode == 1:
         fine = (rng.uniform(1.2, 2.5), rng.uniform(0.3, 0.8), 0.5, 0.4)
         return Contrast(
-            rng.uniform(1, 3),
-            rng.uniform(0.5, 1.5),
-            0.02,
-            (fine, (10, 0.3, 0.1, 0.4)),
-            smooth,
-            0.05,
+            edge=rng.uniform(1, 3),
+            limit=rng.uniform(0.5, 1.5),
+            facing=0.02,
+            losses=(fine, (10, 0.3, 0.1, 0.4)),
+            smooth=smooth,
+            diffuse=0.05,
         )
     wide = (rng.uniform(15, 60), 0.2, 0.1, 0.5)
     diffuse, reach = rng.uniform(0.1, 0.5), rng.uniform(1, 3)
     return Contrast(
-        rng.uniform(0, 0.3), 2.0, rng.uniform(0.2, 0.8), (wide,), smooth, diffuse, reach
+        edge=rng.uniform(0, 0.3),
+        limit=2.0,
+        facing=rng.uniform(0.2, 0.8),
+        losses=(wide,),
+        smooth=smooth,
+        diffuse=diffuse,
+        reach=reach,
     )
 
 
@@ -84,9 +92,8 @@ def wide_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     if step == 1:
         return cv2.GaussianBlur(image, (0, 0), sigma)
     size = (math.ceil(image.shape[1] / step), math.ceil(image.shape[0] / step))
-    small = cv2.GaussianBlur(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA), (0, 0), sigma / step
-    )
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / step)
     return cv2.resize(small, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -98,23 +105,28 @@ def emission(
 ) -> np.ndarray:
     """Electrons collected per unit of beam current, for a detector that looks from a random side.
 
-    surface: height in px; material: yield of flat ground, relative to others. They and the result:
-    (H, W) float32.
+    Args:
+        surface: height in px, (H, W) float32.
+        material: yield of flat ground, relative to others, (H, W) float32.
+        rng: for the side.
+        contrast: of the detector.
+
+    Returns:
+        (H, W) float32.
     """
     smooth = cv2.GaussianBlur(surface, (0, 0), contrast.smooth)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     collected = material * (1 + contrast.edge * (1 - cv2.exp((1 - secant) / contrast.limit)))
     angle = rng.uniform(0, 2 * math.pi)
-    collected *= (
-        1 - contrast.facing * (math.cos(angle) * slope_x + math.sin(angle) * slope_y) / secant
-    )
+    toward = math.cos(angle) * slope_x + math.sin(angle) * slope_y
+    collected *= 1 - contrast.facing * toward / secant
+
     # A point below its surroundings loses electrons; a point above them, above all at an edge,
     # emits more.
     loss = np.zeros_like(surface)
     for sigma, weight, gain, most in contrast.losses:
         loss += np.clip(weight / sigma * (wide_blur(surface, sigma) - surface), -gain, most)
     collected *= cv2.exp(-loss)
-    return (1 - contrast.diffuse) * collected + contrast.diffuse * wide_blur(
-        collected, contrast.reach
-    )
+    around = wide_blur(collected, contrast.reach)
+    return (1 - contrast.diffuse) * collected + contrast.diffuse * around

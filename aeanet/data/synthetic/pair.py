@@ -4,6 +4,9 @@ A specimen is a height map (`bodies`), from which the yield of secondary electro
 (`emission`). It is scanned twice at two magnifications (`_acquire`), with different spots, noises
 and drifts. Lengths are in HR pixels unless said otherwise, so a larger image shows more of the
 specimen, not a larger specimen.
+
+`scan.Scan` cannot make these scans: it needs straight lines of pixels, and here the axes are
+sheared against each other.
 """
 
 from dataclasses import dataclass
@@ -11,12 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from aeanet.data.synthetic.acquisition import Acquisition
 from aeanet.data.synthetic.bodies import bodies
 from aeanet.data.synthetic.emission import emission
 
-_MARGIN = (
-    48  # HR px of specimen around the nominal LR field, for shift, scale error, drift and jitter
-)
+_MARGIN = 48  # HR px of specimen around the nominal LR field, for shift, scale error and drift
 _KINDS = ("aggregate", "porous", "mixed")
 
 
@@ -42,7 +44,10 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     """One simulated pair, which depends on `seed` and `shape` = (rows, columns) alone.
 
     The specimen is an aggregate of particles, a porous body of ligaments, or porous beads with
-    particles on them, depending on the seed. Raises ValueError for a shape below 32 x 32.
+    particles on them, depending on the seed.
+
+    Raises:
+        ValueError: the shape is below 32 x 32.
     """
     if min(shape) < 32:
         raise ValueError(
@@ -55,33 +60,15 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     signal, black = _grey_levels(emission(surface, material, rng), rng)
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
+
     # As measured on real pairs, the high-magnification scan has about a tenth of the noise variance
     # of the low one.
-    hr = _acquire(
-        signal,
-        black,
-        to_scene_hr,
-        drift_hr,
-        shape,
-        rng,
-        spot=0.65,
-        noise=0.1,
-        jitter=0.08,
-        leak=0.30,
-    )
-    noise = rng.uniform(0.95, 1.3)
-    lr = _acquire(
-        signal,
-        black,
-        to_scene_lr,
-        drift_lr,
-        shape,
-        rng,
-        spot=0.85,
-        noise=noise,
-        jitter=0.15,
-        leak=0.15,
-    )
+    settings = Acquisition(magnification=1, spot=0.65, shot=0.1, jitter=0.08, band=0.30)
+    hr = _acquire(signal, black, to_scene_hr, drift_hr, shape, settings, rng)
+    shot = rng.uniform(0.95, 1.3)
+    settings = Acquisition(magnification=2, spot=0.425, shot=shot, jitter=0.075, band=0.15)
+    lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, settings, rng)
+
     (a, b, x), (c, d, y) = _true_matrix(
         to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape
     ).tolist()
@@ -136,11 +123,8 @@ def _true_matrix(
     scene = points @ to_scene_lr.T + drift_lr[points[:, 1].astype(int)]
     row = scene[:, 1] - to_scene_hr[1, 2]
     inside = (row >= 0) & (row <= shape[0] - 1)
-    true = (
-        scene
-        - to_scene_hr[:, 2]
-        - np.column_stack([np.interp(row, np.arange(shape[0]), d) for d in drift_hr.T])
-    )
+    drift = np.column_stack([np.interp(row, np.arange(shape[0]), d) for d in drift_hr.T])
+    true = scene - to_scene_hr[:, 2] - drift
     return np.linalg.lstsq(points[inside], true[inside], rcond=None)[0].T
 
 
@@ -150,35 +134,28 @@ def _acquire(
     to_scene: np.ndarray,
     drift: np.ndarray,
     shape: tuple[int, int],
+    settings: Acquisition,
     rng: np.random.Generator,
-    *,
-    spot: float,
-    noise: float,
-    jitter: float,
-    leak: float,
 ) -> np.ndarray:
     """Scan `signal` (grey levels above `black`): an 8-bit micrograph (H, W) as float32 in [0, 1].
 
-    spot: standard deviation of the beam, scene px. noise: variance per unit of signal, both in grey
-    levels (shot noise). jitter: standard deviation of a line's start, scene px. leak: the share of
-    a pixel's signal that each of its neighbours on the line gets by the limited bandwidth of the
-    detector, relative to what the pixel keeps.
+    Of the settings count spot, jitter, shot noise and band.
     """
+    # The place of each pixel in the scene. Each line starts a little off.
     column, row = np.meshgrid(
         np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)
     )
     (a, b, x0), (c, d, y0) = to_scene.astype(np.float32)
-    start = (drift[:, :1] + rng.normal(0, jitter, (shape[0], 1))).astype(np.float32)
-    x, y = (
-        a * column + b * row + x0 + start,
-        c * column + d * row + y0 + drift[:, 1:].astype(np.float32),
-    )
-    beam = cv2.GaussianBlur(signal, (0, 0), spot)
+    jitter = rng.normal(0, settings.jitter * settings.magnification, (shape[0], 1))
+    x = a * column + b * row + x0 + (drift[:, :1] + jitter).astype(np.float32)
+    y = c * column + d * row + y0 + drift[:, 1:].astype(np.float32)
+    beam = cv2.GaussianBlur(signal, (0, 0), settings.spot_axes()[0])
     scanned = np.maximum(cv2.remap(beam, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), 0)
-    band = np.array([[leak, 1, leak]], np.float32) / np.float32(1 + 2 * leak)
-    shot = np.sqrt(np.float32(noise / float((band * band).sum())) * scanned) * rng.standard_normal(
-        shape, np.float32
-    )
-    detected = cv2.filter2D(scanned + shot, cv2.CV_32F, band, borderType=cv2.BORDER_REFLECT_101)
+
+    # White noise is drawn stronger by what the band of the detector takes of it.
+    band = settings.band_kernel[None]
+    variance = np.float32(settings.shot / float((band * band).sum())) * scanned
+    noisy = scanned + np.sqrt(variance) * rng.standard_normal(shape, np.float32)
+    detected = cv2.filter2D(noisy, cv2.CV_32F, band, borderType=cv2.BORDER_REFLECT_101)
     levels = np.rint(black + rng.normal(0, 0.5) + rng.normal(1, 0.012) * detected)
     return (np.clip(levels, 0, 255) / 255).astype(np.float32)

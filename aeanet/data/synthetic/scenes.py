@@ -2,8 +2,6 @@
 magnification.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,11 +38,8 @@ _MAKERS: dict[str, Make] = {
     "leaves": dead_leaves,
 }
 KINDS = tuple(_MAKERS)
-_SHARES = np.array(
-    [2, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1.5]
-)  # of the draws; bodies are what is looked at most
-
-
+# Of the draws; bodies are what is looked at most.
+_SHARES = np.array([2, 2, 2, 1, 1, 1, 1, 3, 1, 1, 1.5])
 # Real LR images have 1/25 of their power per area at 0.14 to 0.20 cycles per px, compared with 0.04
 # to 0.08 (median of eleven). Scales up to 2 gave 1/9.
 _SCALES = (0.4, 4.0)
@@ -70,9 +65,10 @@ class Scene:
 def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | None = None) -> Scene:
     """A scene of `shape` = (rows, columns) HR px; the same state of `rng` gives the same bits.
 
-    The kind of specimen, if not given, is drawn from KINDS. Raises ValueError for an unknown kind
-    or a shape
-    below 32 x 32.
+    The kind of specimen, if not given, is drawn from KINDS.
+
+    Raises:
+        ValueError: an unknown kind, or a shape below 32 x 32.
     """
     if min(shape) < 32:
         raise ValueError(f"a scene needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}.")
@@ -96,9 +92,8 @@ def _roughen(surface: np.ndarray, material: np.ndarray, rng: np.random.Generator
     shape = surface.shape
     strength, slope = log_uniform(rng, 0.01, 0.4), rng.uniform(0.4, 1.2)
     for scale in (1.5, 3.0, 6.0, 12.0):
-        surface += np.float32(strength * scale**slope * rng.uniform(0.3, 1)) * field(
-            shape, scale, rng
-        )
+        height = np.float32(strength * scale**slope * rng.uniform(0.3, 1))
+        surface += height * field(shape, scale, rng)
     if rng.uniform() < 0.5:
         grain = field(shape, rng.uniform(1.5, 5), rng)
         material *= np.maximum(1 + np.float32(rng.uniform(0.02, 0.15)) * grain, 0.05)

@@ -5,8 +5,6 @@ Each function returns height in px and relative yield, (H, W) float32 both. `sca
 usual lengths.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2
@@ -19,38 +17,32 @@ def layers(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """A cross-section through a stack of layers: rough interfaces; dense, columnar, granular and
     porous layers.
     """
-    count = int(rng.integers(2, 12))
-    edge = np.sort(rng.uniform(0, size[0], count))
+    edges = np.sort(rng.uniform(0, size[0], int(rng.integers(2, 12))))
     position = np.arange(size[0], dtype=np.float32)[:, None]
-    shared = field((4, size[1]), 150 * scale, rng)[:1] * np.float32(rng.uniform(0, 12) * scale)
+    shared = _line(size[1], 150 * scale, rng) * np.float32(rng.uniform(0, 12) * scale)
     surface, material = np.zeros(size, np.float32), np.full(size, rng.uniform(0.2, 1.4), np.float32)
     gap = np.zeros(size, np.float32)
-    for start in edge:
-        rough = field((4, size[1]), log_uniform(rng, 3, 60), rng)[:1] * np.float32(
-            log_uniform(rng, 0.2, 8)
-        )
-        inside = np.clip(position - np.float32(start) - shared - rough + np.float32(0.5), 0, 1)
+    for edge in edges:
+        # Each layer covers what lies below its interface.
+        rough = _line(size[1], log_uniform(rng, 3, 60), rng)
+        rough = rough * np.float32(log_uniform(rng, 0.2, 8))
+        depth = position - np.float32(edge) - shared - rough
+        inside = np.clip(depth + np.float32(0.5), 0, 1)
         layer, relief = _filling(size, rng, scale)
         material += inside * (layer - material)
         surface += inside * (relief + np.float32(rng.normal(0, 1.5)) - surface)
         if rng.uniform() < 0.25:  # an interface that has opened, or a thin film in it
-            thin = np.exp(
-                -(
-                    (
-                        (position - np.float32(start) - shared - rough)
-                        / np.float32(log_uniform(rng, 1, 5))
-                    )
-                    ** 2
-                )
-            )
-            gap += (
-                thin
-                * np.clip(field((4, size[1]), 100, rng)[:1] + 1, 0, 1)
-                * np.float32(rng.normal(0, 0.6))
-            )
+            thin = np.exp(-((depth / np.float32(log_uniform(rng, 1, 5))) ** 2))
+            present = np.clip(_line(size[1], 100, rng) + 1, 0, 1)
+            gap += thin * present * np.float32(rng.normal(0, 0.6))
     surface += np.minimum(gap, 0) * 8
     material = np.maximum(material + np.maximum(gap, 0), 0.05)
     return surface.astype(np.float32), material.astype(np.float32)
+
+
+def _line(length: int, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random function of the column, (1, length), as `field`."""
+    return field((4, length), scale, rng)[:1]
 
 
 def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> Specimen:
@@ -65,10 +57,9 @@ def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> S
         columns = cv2.resize(narrow, size[::-1], interpolation=cv2.INTER_CUBIC)
         return grey * (1 + contrast * np.tanh(2 * columns)), columns * np.float32(rng.uniform(0, 1))
     texture = field(size, log_uniform(rng, 3, 40) * max(scale, 0.4), rng)
-    if kind == 2:
-        return np.maximum(grey * (1 + contrast * np.tanh(3 * texture)), 0.05), texture * np.float32(
-            0.5
-        )
+    if kind == 2:  # granular
+        grains = np.maximum(grey * (1 + contrast * np.tanh(3 * texture)), 0.05)
+        return grains, texture * np.float32(0.5)
     pores = np.clip(2 * (texture - np.float32(rng.uniform(0.5, 1.5))), 0, 1)
     return np.full(size, grey, np.float32), -pores * np.float32(rng.uniform(2, 10))
 
@@ -77,27 +68,20 @@ def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     """Lines and spaces, contact holes, or wires of a circuit: rough edges, side walls, residues."""
     kind = rng.choice(3, p=(0.25, 0.5, 0.25))
     roughness = field(size, log_uniform(rng, 4, 40), rng) * np.float32(rng.uniform(0.1, 1.5))
-    if (
-        kind == 1 and rng.uniform() < 0.5
-    ):  # a network most easily takes dense arrays of holes for noise
-        pitch = log_uniform(rng, 3.5, 14)  # whatever the scale
+    if kind == 1 and rng.uniform() < 0.5:
+        # Dense whatever the scale: a network most easily takes dense arrays of holes for noise.
+        pitch = log_uniform(rng, 3.5, 14)
     else:
         pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)
-    if kind == 0:
-        distance = _lines(size, pitch, rng)
-    elif kind == 1:
-        distance = _holes(size, pitch, rng)
-    else:
-        distance = _wires(size, pitch, rng)
-    distance = distance + roughness
+    distance = (_lines, _holes, _wires)[kind](size, pitch, rng) + roughness
+
     wall, height = rng.uniform(0.8, 5), rng.uniform(0.1, 0.8) * pitch
     inside = np.clip(distance / np.float32(wall) + np.float32(0.5), 0, 1)
     surface = inside * np.float32(height)
     material = np.float32(rng.uniform(0.3, 1.3)) + inside * np.float32(rng.normal(0, 0.3))
     if rng.uniform() < 0.3:
-        residue = np.clip(
-            4 * (field(size, rng.uniform(3, 10), rng) - np.float32(rng.uniform(2.2, 3))), 0, 1
-        )
+        texture = field(size, rng.uniform(3, 10), rng)
+        residue = np.clip(4 * (texture - np.float32(rng.uniform(2.2, 3))), 0, 1)
         surface = np.maximum(surface, residue * np.float32(height * rng.uniform(0.3, 1.2)))
     return surface.astype(np.float32), np.maximum(material, 0.05).astype(np.float32)
 
@@ -108,19 +92,12 @@ def _lines(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
     x = np.arange(size[1], dtype=np.float32)[None]
     index = np.clip(((x + rng.uniform(0, pitch)) / pitch).astype(int), 0, count - 1)
     offset = np.float32((index[0, 0] + 0.5) * pitch) - x[0, 0]
-    along = [
-        field((size[0], 4 * count), log_uniform(rng, 5, 50), rng)[:, ::4]
-        * np.float32(rng.uniform(0, 1.5))
-    ]
-    along.append(
-        field((size[0], 4 * count), log_uniform(rng, 5, 50), rng)[:, ::4]
-        * np.float32(rng.uniform(0, 1.5))
-    )
+    rough = []
+    for _edge in ("left", "right"):
+        along = field((size[0], 4 * count), log_uniform(rng, 5, 50), rng)[:, ::4]
+        rough.append((along * np.float32(rng.uniform(0, 1.5)))[:, index[0]])
     from_axis = x + offset - ((index + 0.5) * pitch).astype(np.float32)
-    left, right = (
-        from_axis + width / 2 + along[0][:, index[0]],
-        width / 2 - from_axis + along[1][:, index[0]],
-    )
+    left, right = from_axis + width / 2 + rough[0], width / 2 - from_axis + rough[1]
     return np.minimum(left, right).astype(np.float32)
 
 
@@ -132,13 +109,14 @@ def _holes(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
     row = np.floor(y / np.float32(pitch))
     x = x + (row % 2) * np.float32(pitch / 2 * rng.integers(2))
     column = np.floor(x / np.float32(pitch))
+
+    # The sizes and shifts of the holes repeat after so many that nobody sees it.
     size_table = rng.normal(rng.uniform(0.22, 0.42) * pitch, 0.02 * pitch, 997).astype(np.float32)
     shift_table = rng.normal(0, 0.015 * pitch, (2, 997)).astype(np.float32)
     which = (row * 131 + column * 17).astype(int) % 997
     dx = x - (column + np.float32(0.5)) * np.float32(pitch) + shift_table[0][which]
-    dy = (y - (row + np.float32(0.5)) * np.float32(pitch) + shift_table[1][which]) * np.float32(
-        rng.uniform(0.8, 1.2)
-    )
+    dy = y - (row + np.float32(0.5)) * np.float32(pitch) + shift_table[1][which]
+    dy = dy * np.float32(rng.uniform(0.8, 1.2))
     distance = np.hypot(dx, dy) - size_table[which]
     return distance if rng.uniform() < 0.7 else -distance
 
@@ -149,15 +127,13 @@ def _wires(size: tuple[int, int], pitch: float, rng: np.random.Generator) -> np.
     half = max(2, round(pitch * rng.uniform(0.25, 0.45)))
     for _ in range(int(1.2 * size[0] * size[1] / pitch**2 / 3) + 6):
         row, column = (
-            int(int(rng.integers(0, int(2 * length / pitch) + 1)) * pitch) for length in size
+            int(int(rng.integers(0, int(2 * side / pitch) + 1)) * pitch) for side in size
         )
         length, tall = int(rng.geometric(0.3) * 2 * pitch), rng.uniform() < 0.5
         end = (column, row + length) if tall else (column + length, row)
         cv2.rectangle(canvas, (column - half, row - half), (end[0] + half, end[1] + half), 255, -1)
-    inside = cv2.distanceTransform(canvas, cv2.DIST_L2, 5) - cv2.distanceTransform(
-        255 - canvas, cv2.DIST_L2, 5
-    )
-    return cv2.GaussianBlur(halve(inside) / 2, (0, 0), rng.uniform(0.8, 2.5))
+    inside, outside = (cv2.distanceTransform(c, cv2.DIST_L2, 5) for c in (canvas, 255 - canvas))
+    return cv2.GaussianBlur(halve(inside - outside) / 2, (0, 0), rng.uniform(0.8, 2.5))
 
 
 def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
@@ -166,13 +142,8 @@ def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     """
     fine = (2 * size[0], 2 * size[1])
     least, largest = log_uniform(rng, 2, 12), log_uniform(rng, 60, 250) * scale
-    count = int(
-        rng.uniform(0.8, 2.0)
-        * size[0]
-        * size[1]
-        / (2 * math.pi * least**2 * math.log(largest / least))
-    )
-    count = int(np.clip(count, 300, 12_000))
+    area = 2 * math.pi * least**2 * math.log(largest / least)  # of a leaf, in the mean
+    count = int(np.clip(int(rng.uniform(0.8, 2.0) * size[0] * size[1] / area), 300, 12_000))
     radius = 1 / np.sqrt(1 / least**2 - rng.uniform(0, 1, count) * (1 / least**2 - 1 / largest**2))
     x, y = rng.uniform(0, fine[1], count), rng.uniform(0, fine[0], count)
     sides = rng.integers(3, 8, count)
@@ -182,18 +153,17 @@ def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     grey = rng.uniform(0.2, 1.5, count).astype(np.float32)
     round_ = rng.uniform(0, 1, count) < rng.uniform()
     for i in range(count):
-        axes = 2 * radius[i] * elongation[i], 2 * radius[i] / elongation[i]
-        corner = (
-            np.linspace(0, 2 * math.pi, 30)
-            if round_[i]
-            else np.sort(rng.uniform(0, 2 * math.pi, sides[i]))
-        )
-        px, py = axes[0] * np.cos(corner), axes[1] * np.sin(corner)
+        if round_[i]:
+            corner = np.linspace(0, 2 * math.pi, 30)
+        else:
+            corner = np.sort(rng.uniform(0, 2 * math.pi, sides[i]))
+        px = 2 * radius[i] * elongation[i] * np.cos(corner)
+        py = 2 * radius[i] / elongation[i] * np.sin(corner)
         c, s = math.cos(angle[i]), math.sin(angle[i])
-        points = np.rint(np.column_stack([x[i] + c * px - s * py, y[i] + s * px + c * py])).astype(
-            np.int32
-        )
-        cv2.fillPoly(leaf, [points], i + 1)
+        points = np.column_stack([x[i] + c * px - s * py, y[i] + s * px + c * py])
+        cv2.fillPoly(leaf, [np.rint(points).astype(np.int32)], i + 1)
+
+    # Leaf 0 is the ground.
     index = leaf.astype(np.int32)
     grey, height = np.append(np.float32(0.7), grey), np.append(0.0, height).astype(np.float32)
     relief = halve(height[index]) * np.float32(rng.uniform(0, 6))

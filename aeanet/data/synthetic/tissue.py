@@ -5,8 +5,6 @@ A stain of heavy metals is bright with backscattered electrons and dark in trans
 inverted contrast.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +18,12 @@ from aeanet.data.synthetic.tilings import cells, edge_distance
 
 @dataclass(frozen=True)
 class Outline:
-    """The shape of an organelle. inside: depth below the outline; u, v: along and across its long
-    axis. All in px.
+    """The shape of an organelle, in px.
+
+    Attributes:
+        radius: its mean.
+        inside: depth below the outline.
+        u, v: places along and across its long axis.
     """
 
     radius: float
@@ -37,19 +39,22 @@ def tissue(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """Ultrastructure in a resin section: height (nearly flat) and stain, (H, W) float32."""
     s = scale * rng.uniform(0.7, 1.6)
     membrane = np.float32(np.clip(1.3 * s, 0.8, 3.0))
-    stain = (
-        0.12 * field(size, 40 * s, rng) + 0.1 * field(size, 4 * max(s, 0.5), rng) + np.float32(0.35)
-    )
+    stain = 0.12 * field(size, 40 * s, rng) + 0.1 * field(size, 4 * max(s, 0.5), rng)
+    stain += np.float32(0.35)
     _granules(stain, rng, s)
     _reticulum(stain, membrane, rng, s)
     outline = edge_distance(cells(size, rng.uniform(150, 500) * s, rng, rng.uniform(0.3, 0.9)))
-    for count, radius, draw in (
-        (rng.poisson(2e-6 * size[0] * size[1] / s**2), 110, _nucleus),
-        (rng.poisson(rng.uniform(0, 8e-5) * size[0] * size[1] / s**2), 26, _mitochondrion),
-        (rng.poisson(rng.uniform(0, 9e-4) * size[0] * size[1] / s**2), 6.5, _vesicle),
-    ):
+    area = size[0] * size[1]
+    organelles = (
+        (rng.poisson(2e-6 * area / s**2), 110, _nucleus),
+        (rng.poisson(rng.uniform(0, 8e-5) * area / s**2), 26, _mitochondrion),
+        (rng.poisson(rng.uniform(0, 9e-4) * area / s**2), 6.5, _vesicle),
+    )
+    for count, radius, draw in organelles:
         for _ in range(min(count, 900)):
             _place(stain, draw, radius * s * math.exp(rng.normal(0, 0.3)), membrane, rng)
+
+    # Cells have membranes with a gap between them; a detector sees the stain bright or dark.
     gap = 2.2 * membrane * np.maximum(1 + field(size, 60 * s, rng), 0.3)
     stain += np.exp(-(((outline - gap) / membrane) ** 2)) * np.float32(0.8)
     stain = np.where(outline < gap - membrane, np.float32(0.15), stain)
@@ -60,9 +65,8 @@ def tissue(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
 def _granules(stain: np.ndarray, rng: np.random.Generator, s: float) -> None:
     """Ribosomes: dots of about 3 px, in clusters."""
     dots = field(stain.shape, max(2.2 * s, 1.2), rng) + 0.8 * field(stain.shape, 60 * s, rng)
-    stain += np.clip(2 * (dots - np.float32(rng.uniform(1.2, 2.5))), 0, 1) * np.float32(
-        rng.uniform(0.2, 0.6)
-    )
+    dots = np.clip(2 * (dots - np.float32(rng.uniform(1.2, 2.5))), 0, 1)
+    stain += dots * np.float32(rng.uniform(0.2, 0.6))
 
 
 def _reticulum(stain: np.ndarray, membrane: np.float32, rng: np.random.Generator, s: float) -> None:
@@ -73,9 +77,8 @@ def _reticulum(stain: np.ndarray, membrane: np.float32, rng: np.random.Generator
     density = np.float32(rng.uniform(2, 7))
     turns = smooth * density
     distance = np.abs(turns - np.rint(turns)) / (density * slope)
-    place = np.clip(
-        3 * (field(stain.shape, 100 * s, rng) - np.float32(rng.uniform(-0.3, 1.2))), 0, 1
-    )
+    where = field(stain.shape, 100 * s, rng)
+    place = np.clip(3 * (where - np.float32(rng.uniform(-0.3, 1.2))), 0, 1)
     stain += place * np.exp(-((distance / membrane) ** 2)) * np.float32(rng.uniform(0.3, 0.8))
 
 
@@ -96,11 +99,11 @@ def _place(
         np.arange(patch.shape[1], dtype=np.float32) + np.float32(left - column + rng.uniform()),
         indexing="ij",
     )
+
+    # An ellipse whose radius varies with the angle.
     turn, long = rng.uniform(0, math.pi), rng.uniform(1.0, 1.6)
-    u, v = (
-        (math.cos(turn) * x + math.sin(turn) * y) / long,
-        (math.cos(turn) * y - math.sin(turn) * x) * long,
-    )
+    u = (math.cos(turn) * x + math.sin(turn) * y) / long
+    v = (math.cos(turn) * y - math.sin(turn) * x) * long
     angle = cv2.phase(u, v)
     waves = sum(
         rng.normal(0, 0.09 / k) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in (2, 3, 5)
@@ -122,9 +125,8 @@ def _vesicle(
     patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator
 ) -> None:
     dense = rng.uniform() < 0.25
-    _fill(
-        patch, shape.inside, np.float32(rng.uniform(0.7, 1.1) if dense else rng.uniform(0.1, 0.3))
-    )
+    stain = rng.uniform(0.7, 1.1) if dense else rng.uniform(0.1, 0.3)
+    _fill(patch, shape.inside, np.float32(stain))
     patch += _membrane(shape.inside, 0, membrane) * np.float32(0.7)
 
 
@@ -132,15 +134,11 @@ def _mitochondrion(
     patch: np.ndarray, shape: Outline, membrane: np.float32, rng: np.random.Generator
 ) -> None:
     """Two membranes, and cristae: folds of the inner one across the long axis."""
-    _fill(
-        patch,
-        shape.inside,
-        np.float32(rng.uniform(0.35, 0.7)) + np.float32(0.05) * field(patch.shape, 2, rng),
-    )
+    matrix = np.float32(rng.uniform(0.35, 0.7)) + np.float32(0.05) * field(patch.shape, 2, rng)
+    _fill(patch, shape.inside, matrix)
     pitch = 5.5 * float(membrane) * rng.uniform(0.7, 1.5)
-    bent = shape.u + 0.15 * shape.radius * np.sin(
-        shape.v / np.float32(0.4 * shape.radius) + rng.uniform(0, 6)
-    )
+    wave = np.sin(shape.v / np.float32(0.4 * shape.radius) + rng.uniform(0, 6))
+    bent = shape.u + 0.15 * shape.radius * wave
     turns = bent / np.float32(pitch)
     lamella = np.exp(-(((turns - np.rint(turns)) * np.float32(pitch) / membrane) ** 2))
     broken = np.clip(2 + 3 * field(patch.shape, max(pitch, 4), rng), 0, 1)
@@ -155,10 +153,7 @@ def _nucleus(
     """An envelope of two membranes, and chromatin, denser in patches and along the envelope."""
     chromatin = field(patch.shape, shape.radius / 5, rng) + 0.4 * field(patch.shape, 5, rng)
     chromatin = np.clip(2 * chromatin, -1, 1) + _membrane(shape.inside, 8, np.float32(8))
-    _fill(
-        patch,
-        shape.inside,
-        np.float32(0.45) + np.float32(0.2) * chromatin + 0.1 * field(patch.shape, 2.5, rng),
-    )
+    fine = 0.1 * field(patch.shape, 2.5, rng)
+    _fill(patch, shape.inside, np.float32(0.45) + np.float32(0.2) * chromatin + fine)
     for depth in (0.0, 4.0 * float(membrane)):
         patch += _membrane(shape.inside, depth, membrane) * np.float32(0.6)

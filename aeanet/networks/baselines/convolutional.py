@@ -65,9 +65,10 @@ class VDSR(_Layers):
     """
 
     def __init__(self) -> None:
-        inner = [layer for _ in range(18) for layer in (_conv(bias=False), nn.ReLU(inplace=True))]
-        ends = _conv(1, WIDTH, bias=False), _conv(WIDTH, 1, bias=False)
-        super().__init__("vdsr", Residual(ends[0], nn.ReLU(inplace=True), *inner, ends[1]))
+        layers: list[nn.Module] = []
+        for channels in (*[WIDTH] * 18, 1):
+            layers += [nn.ReLU(inplace=True), _conv(WIDTH, channels, bias=False)]
+        super().__init__("vdsr", Residual(_conv(1, WIDTH, bias=False), *layers))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -19,15 +19,14 @@ from aeanet.imaging.metrics import psnr
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
 from aeanet.networks.registry import SHIPPED, SHIPPED_FOLDER, load_model
-from aeanet.training.card import VISIBLE, model_card
+from aeanet.training.card import VISIBLE
 from aeanet.training.pretraining import HELD_BACK
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_is_small_and_its_card_says_what_its_record_says(name: str) -> None:
+def test_it_is_small_and_is_what_its_record_says(name: str) -> None:
     assert (SHIPPED_FOLDER / f"{name}.safetensors").stat().st_size <= 3_000_000
     record = json.loads((SHIPPED_FOLDER / f"{name}.json").read_text())
-    assert (SHIPPED_FOLDER / f"{name}.md").read_text() == model_card(record)
     model = load_model(name)
     assert model.config == record["model"]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from aeanet.data import registration
+from aeanet.data import alignment
 from aeanet.data.pairs import find_pairs, load_pairs
 from aeanet.data.registration import RegistrationError, register_pair
 from aeanet.data.synthetic import simulate_pair
@@ -221,7 +221,7 @@ def test_features_that_agree_on_a_wrong_placement_are_not_believed(
 ) -> None:
     lr = scan((180, 240), np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]), 1.0, 0.02)
     wrong = np.array([[2.0, 0, 80.0], [0, 2.0, -60.0]])
-    monkeypatch.setattr(registration, "_match", lambda lr, hr: (wrong, 100, 100))
+    monkeypatch.setattr(alignment, "_match", lambda lr, hr: (wrong, 100, 100))
     assert "correlate" in refusal(lr, HR_SCAN)
 
 

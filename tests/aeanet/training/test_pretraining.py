@@ -14,13 +14,13 @@ from toys import aeanet
 import aeanet.training.simulated as simulated
 from aeanet.errors import ModelError
 from aeanet.imaging.metrics import psnr
-from aeanet.networks.registry import SHIPPED_FOLDER, build_model, load_model
+from aeanet.networks.registry import build_model, load_model
 from aeanet.networks.shuffled import deepened
 from aeanet.training import Interval, open_run, pretraining
 from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
-from aeanet.training.simulated import simulated_batches
+from aeanet.training.simulated import SimulatedSource
 from aeanet.training.step import FLOOR, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
@@ -34,7 +34,8 @@ def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
-    made = simulated_batches(batch=3, crop=24, seed=1, step=step, steps=steps, workers=workers)
+    recipe = pretraining_recipe(steps=steps, batch=3, crop=24, seed=1)
+    made = SimulatedSource(recipe, workers).batches(step)
     return [
         torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made
     ]
@@ -165,31 +166,3 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
     assert load_model(tmp_path / "run").magnification == 2
-
-
-def test_the_card_says_what_attention_adds() -> None:
-    record = json.loads((SHIPPED_FOLDER / "sem.json").read_text())
-    gains = {
-        ("shuffled", 0): 5.0,
-        ("shuffled", 1): 5.2,
-        ("shuffled-bottom", 0): 5.1,
-        ("shuffled-bottom", 1): 5.5,
-    }
-    entries = [
-        {
-            "network": network,
-            "seed": seed,
-            "budget": "4 min",
-            "crops": "16 crops of 96 px",
-            "commit": "0123456",
-            "steps": 100,
-            "parameters": 10,
-            "simulated_psnr": gain,
-            "simulated_ssim": 0.1,
-        }
-        for (network, seed), gain in gains.items()
-    ]
-    card = model_card(record | {"comparison": entries})
-    assert "shuffled-bottom against shuffled: +0.20 on simulated images (+0.10 to +0.30)." in card
-    assert "| shuffled-bottom | 2 | 100 | 10 | +5.30 | +0.1000 | - |" in card
-    assert "not yet shown" in model_card(record | {"comparison": []})

@@ -14,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toys import toy_pair
 
+from aeanet.data.pairs import PairSet
 from aeanet.networks.registry import build_model
 from aeanet.training import Recipe, RecipeError, TrainingProgress, train
-from aeanet.training.batches import TrainingBatches
+from aeanet.training.batches import PairSource
 from aeanet.training.step import TrainingStep
 
 PAIRS = [toy_pair(0), toy_pair(1)]
@@ -74,13 +75,14 @@ def steps(
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     model = build_model(name).train()
-    step, batches = TrainingStep(model, recipe), TrainingBatches(PAIRS, recipe)
+    step = TrainingStep(model, recipe)
     step.cuda_graph = captured
     losses = []
-    for number in range(recipe.steps):
-        losses.append(
-            float(step(*batches[number], TrainingProgress(step=number, used=number / recipe.steps)))
-        )
+    batches = PairSource(PairSet(PAIRS, {}), recipe).batches(0)
+    for number, (lr, hr, _) in enumerate(batches):
+        now = TrainingProgress(step=number, used=number / recipe.steps)
+        losses.append(float(step(lr, hr, now)))
+    assert len(losses) == recipe.steps
     return losses, model.state_dict()
 
 

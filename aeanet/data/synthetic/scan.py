@@ -1,0 +1,151 @@
+"""One scan of a part of a scene: what a good instrument would show there, and what this one
+records.
+"""
+
+import math
+
+import numpy as np
+
+from aeanet.data.synthetic.acquisition import Acquisition, smoothing_kernel
+from aeanet.data.synthetic.detector import detect
+from aeanet.data.synthetic.fourier import PeriodicPart
+from aeanet.data.synthetic.scenes import Scene
+
+_MARGIN = 6  # LR px around a part: two for the cubic kernel, three for filters, one for the jitter
+
+
+class Scan:
+    """One scan of a part of a scene. HR coordinates count from the corner of an imagined whole
+    image.
+
+    Args:
+        scene: the whole.
+        acquisition: the settings.
+        rng: for all that is random.
+        origin: row and column of the part in the scene, HR px.
+        shape: rows and columns of the part, HR px.
+        aligned: the part is the whole image, rather than a crop from a random place of it.
+
+    Attributes:
+        corner: row and column of the part in the whole image, a fraction of a pixel for a
+            registered image.
+        scale: HR px per LR px along y and x.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        acquisition: Acquisition,
+        rng: np.random.Generator,
+        origin: tuple[int, int],
+        shape: tuple[int, int],
+        *,
+        aligned: bool = False,
+    ) -> None:
+        a = acquisition
+        self.acquisition, self.rng, self.shape = a, rng, shape
+        start = np.zeros(2) if aligned else rng.integers(64, 4096, 2)
+        phase = rng.uniform(0, 1, 2) if a.registered else np.zeros(2)
+        self.corner = tuple((start + phase).tolist())
+        # Without a registration nobody knows that the axes differ, so the target is stretched like
+        # LR.
+        self.scale = (a.magnification * (a.stretch if a.registered else 1.0), a.magnification)
+
+        gain = a.contrast / max(scene.deviation, 1e-6)
+        self._black = a.brightness - gain * scene.mean
+        self._waves = [  # amplitude and frequency across or along the lines, phase
+            (
+                float(rng.normal(0, a.vibration * a.magnification / 2)),
+                1 / rng.uniform(12, 120),
+                rng.uniform(0, 1),
+                axis,
+            )
+            for axis in (1, 1, 0)
+            if a.vibration
+        ]
+
+        margin = _MARGIN * a.magnification + 3 * a.spot_axes()[0]
+        margin += 3 * a.vibration * a.magnification
+        self._part = PeriodicPart(scene.signal, a.turn, origin, shape, margin, gain)
+        if a.charging:
+            # Behind a bright body the line stays dark for a while: minus a decaying exponential,
+            # without its mean.
+            tail = 1 / (1 + 2j * np.pi * self._part.fx * a.tail)
+            tail[0, 0] = 0
+            self._part.spectrum *= (1 - a.charging * tail).astype(np.complex64)
+
+    def target(self) -> np.ndarray:
+        """The clean image (H, W) in [0, 1] on the HR grid: a scan there by the same instrument,
+        without noise.
+        """
+        a = self.acquisition
+        y, x = (np.arange(length, dtype=np.float64) for length in self.shape)
+        blur = self._part.blur(a.target_axes(), a.axis, a.dwell, a.binning)
+        spectrum = self._part.spectrum * blur * self._filters()
+        moved_y, moved_x = self._displacements(y + self.corner[0])
+        grey = self._part.evaluate(spectrum, y + moved_y, x, moved_x)
+        return np.clip(self._displayed(np.maximum(grey, -a.background)), 0, 1).astype(np.float32)
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """These pixels of the noisy LR image, (H, W) float32 in [0, 1]."""
+        a = self.acquisition
+        extra = 1 + (2 if a.smoothing else 0)
+        i = np.arange(rows.start - extra, rows.stop + extra)
+        j = np.arange(columns.start - extra, columns.stop + extra)
+        hr_y, hr_x = (m * (k + 0.5) - 0.5 for m, k in zip(self.scale, (i, j), strict=True))
+        moved_y, start = self._displacements(hr_y)
+        jitter = a.jitter / math.sqrt(a.frames) * a.magnification
+        if jitter:
+            start = start + self.rng.normal(0, jitter, len(i))
+
+        boxes = a.dwell * a.magnification, a.binning * a.magnification
+        spectrum = self._part.spectrum * self._part.blur(a.spot_axes(), a.axis, *boxes)
+        y, x = hr_y - self.corner[0] + moved_y, hr_x - self.corner[1]
+        signal = np.maximum(self._part.evaluate(spectrum, y, x, start), -a.background)
+        detected = detect(signal, a, self.rng)
+        self._variance = float(np.mean(a.noise_variance(signal + a.background)))
+
+        level = self._displayed(detected)[extra:-extra, extra:-extra]
+        white = np.float32(2**a.bits - 1)
+        return (np.rint(np.clip(level, 0, 1) * white) / white).astype(np.float32)
+
+    def lr_span(self, axis: int, crop: int) -> slice:
+        """The LR pixels that a cubic kernel needs for a crop of `crop` HR px."""
+        first, last = (
+            (self.corner[axis] + end + 0.5) / self.scale[axis] - 0.5 for end in (0, crop - 1)
+        )
+        return slice(math.floor(first) - 2, math.floor(last) + 4)
+
+    def noise(self) -> float:
+        """Standard deviation of the noise of LR, grey levels / 255; known once pixels were read."""
+        gamma, mean = self.acquisition.gamma, max(self.acquisition.brightness / 255, 0.02)
+        slope = gamma * mean ** (gamma - 1)
+        return slope * math.sqrt(self._variance) / 255
+
+    def _filters(self) -> np.ndarray:
+        """Transfer function of the detector's band and of the software's smoothing for a scan at
+        HR's pixels.
+        """
+        a, fx, fy = self.acquisition, self._part.fx, self._part.fy
+        transfer = (1 + 2 * a.band * np.cos(2 * np.pi * fx)) / (1 + 2 * a.band)
+        if a.smoothing:
+            weights = smoothing_kernel(a.smoothing)
+            for frequency in (fx, fy):
+                transfer = transfer * sum(
+                    w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2)
+                )
+        return transfer.astype(np.float32)
+
+    def _displacements(self, y: np.ndarray) -> np.ndarray:
+        """Slow displacements (y, x) of the lines at `y`, HR px; (2, len(y))."""
+        moved = np.zeros((2, len(y)))
+        for amplitude, frequency, phase, axis in self._waves:
+            time = frequency * y / self.scale[0] + phase
+            moved[axis] += amplitude * np.sin(2 * np.pi * time)
+        return moved
+
+    def _displayed(self, grey: np.ndarray) -> np.ndarray:
+        """From grey levels above black to the recorded scale, 1 for white."""
+        level = (grey + np.float32(self._black)) * np.float32(1 / 255)
+        gamma = self.acquisition.gamma
+        return level if gamma == 1 else np.maximum(level, 0) ** np.float32(gamma)

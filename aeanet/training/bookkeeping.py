@@ -1,0 +1,145 @@
+"""What happens beside the steps of a training: checkpoints, models, scores on held-back pairs,
+logs.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aeanet.data.registration import RegisteredPair
+from aeanet.distributed import rank
+from aeanet.figures import draw_comparison
+from aeanet.inference.prediction import restore
+from aeanet.networks.base import Network
+from aeanet.networks.registry import MODEL_FILE, save_model
+from aeanet.scoring.evaluation import Score, score_region
+from aeanet.training.average import WeightAverage
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, optimizer_state
+from aeanet.training.logs import LOG_EVERY, Log, OnTrouble, tolerating
+from aeanet.training.progress import TrainingProgress
+from aeanet.training.randomness import random_state
+from aeanet.training.recipe import Interval
+from aeanet.training.step import TrainingStep
+
+VALIDATION_FIGURE = "validation.png"
+SCORES = ("psnr", "ssim", "delta_psnr", "delta_ssim")
+
+
+@dataclass
+class Bookkeeping:
+    """Saves, scores and logs, each every so often and at the end. Only rank 0 does.
+
+    Attributes:
+        model, step, configuration: of the training.
+        average: what is saved as the model; None: the model itself.
+        folder: the run folder; None: nothing is written, but `on_save` is called.
+        log: of `open_logs`.
+        checkpoint_every, saved: how often the checkpoint and, once there was a step, the model are
+            written; and when they last were, in seconds of training.
+        held_back: pairs to restore and to score.
+        validate_every, scored: how often, first after a tenth of that; and when they last were, in
+            seconds of training.
+        scores: the latest, see `score_held_back`.
+        on_save: called with the model, for a copy that outlives a crash.
+        on_trouble: see `logs.tolerating`.
+    """
+
+    model: Network
+    step: TrainingStep
+    configuration: dict[str, Any]
+    average: WeightAverage | None
+    folder: Path | None
+    log: Log
+    checkpoint_every: Interval
+    saved: float
+    held_back: Sequence[RegisteredPair]
+    validate_every: Interval
+    scored: float
+    scores: dict[str, float] | None
+    on_save: Callable[[Network], None] | None
+    on_trouble: OnTrouble
+
+    def after_step(self, now: TrainingProgress) -> None:
+        """Do what it is time for.
+
+        Raises:
+            OSError: a file cannot be written, and nobody is to be told of it.
+        """
+        if rank():
+            return
+        if self.held_back and self._scores_are_due(now):
+            self._score(now)
+        if now.ended or now.step % LOG_EVERY == 0:
+            values = {"loss": now.loss, "rate": self.step.rate, "seconds": now.seconds}
+            self.log(now.step, values)
+        if now.ended or self.checkpoint_every.due(now.step, now.seconds - self.saved):
+            self.save(now)
+            self.saved = now.seconds
+
+    def save(self, now: TrainingProgress) -> None:
+        """Write the checkpoint and, once there was a step, the model. Raises OSError as
+        `after_step`.
+        """
+        with tolerating(self.on_trouble):
+            if self.folder:
+                Checkpoint(
+                    step=now.step,
+                    seconds=now.seconds,
+                    loss=now.loss,
+                    steps_per_second=now.steps_per_second,
+                    scores=self.scores,
+                    configuration=self.configuration,
+                    model=self.model.state_dict(),
+                    optimizer=optimizer_state(self.step.optimizer),
+                    random=random_state(),
+                ).write(self.folder / CHECKPOINT_FILE)
+                if now.step:
+                    published = self.average.network() if self.average else self.model
+                    save_model(published, self.folder / MODEL_FILE)
+            if self.on_save and now.step:
+                self.on_save(self.model)
+
+    def _scores_are_due(self, now: TrainingProgress) -> bool:
+        every, since = self.validate_every, now.seconds - self.scored
+        if every.steps:
+            early = now.step == every.steps // 10
+        else:
+            early = self.scores is None and every.due(0, 10 * since)
+        return early or every.due(now.step, since) or (now.ended and not now.interrupted)
+
+    def _score(self, now: TrainingProgress) -> None:
+        self.scored = now.seconds
+        scores = score_held_back(self.model, self.held_back, self.folder, self.on_trouble)
+        self.model.train()
+        if scores:
+            self.scores = scores
+            self.log(now.step, {f"validation/{name}": value for name, value in scores.items()})
+
+
+def score_held_back(
+    model: Network,
+    pairs: Sequence[RegisteredPair],
+    folder: Path | None,
+    on_trouble: OnTrouble,
+) -> dict[str, float] | None:
+    """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if
+    none has a score.
+
+    The first of the pairs is drawn in `folder`; `on_trouble` is told if that cannot be, see
+    `logs.tolerating`.
+    """
+    scores: list[Score] = []
+    for pair in pairs:
+        restored = restore(model, pair.lr, flips=1)  # scores of one training are compared, often
+        score = score_region(pair.name, pair, restored)
+        if score is None:
+            continue
+        if not scores and folder:
+            with tolerating(on_trouble):
+                draw_comparison(folder / VALIDATION_FIGURE, pair, restored, score)
+        scores.append(score)
+    if not scores:
+        return None
+    return {name: statistics.fmean(getattr(score, name) for score in scores) for name in SCORES}

@@ -1,0 +1,116 @@
+"""The card of a shipped model: that of a pretrained one, and what the benchmarks measured since."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aeanet.training.card import NOT_COMPARED, model_card
+
+Entries = Sequence[Mapping[str, Any]]
+
+ATTENTION = {"aeanet": "unet", "shuffled-bottom": "shuffled", "shuffled-all": "shuffled"}
+"""Networks of `benches.networks` with attention, and the network without that each is compared
+with.
+"""
+
+
+def shipped_card(record: Mapping[str, Any]) -> str:
+    """Markdown for the record of a shipped model, which `benches.ship` writes."""
+    scores = record["scores"]
+    parts = [
+        "Do no harm: clean simulated images given at 1x come back at "
+        f"{min(scores['clean']):.1f} dB or more (median {statistics.median(scores['clean']):.1f} "
+        "dB).",
+        _real(scores["real"]),
+    ]
+    if "cost" in record:
+        parts.append(_cost(record["cost"]))
+    if record["comparison"]:
+        parts += ["## Which network", *comparison(record["comparison"])]
+    elif record["model"]["name"] == "shuffled":
+        parts.append(NOT_COMPARED)
+    if "trust" in record:
+        parts += ["## Warnings", record["trust"]]
+    return model_card(record, parts)
+
+
+def _real(scores: Entries) -> str:
+    psnr = statistics.fmean(score["delta_psnr"] for score in scores)
+    ssim = statistics.fmean(score["delta_ssim"] for score in scores)
+    return (
+        f"On {len(scores)} real SEM pairs at 2x, never trained on (registered, whole images "
+        f"without a border of 24 px): {psnr:+.2f} dB PSNR and {ssim:+.3f} SSIM over bicubic "
+        "interpolation."
+    )
+
+
+def _cost(entries: Entries) -> str:
+    costs = [
+        f"{entry['height']} x {entry['width']} px of result in {entry['seconds']:.1f} s and "
+        f"{entry['gib']:.2f} GiB"
+        for entry in entries
+    ]
+    return f"Cost on 2 CPU threads, from file to file in a process of its own: {'; '.join(costs)}."
+
+
+def comparison(entries: Entries) -> list[str]:
+    """A table for each budget and size of crops, of means over the seeds, and what attention
+    adds.
+    """
+    parts = []
+    for budget, crops in dict.fromkeys((entry["budget"], entry["crops"]) for entry in entries):
+        runs = [entry for entry in entries if (entry["budget"], entry["crops"]) == (budget, crops)]
+        parts += [
+            f"Trained on {crops} a step, for {budget} of their own steps each (`python -m "
+            f"benches.networks` at {runs[0]['commit']}); gains over bicubic interpolation without "
+            "flips, on simulated images held back and on real pairs:",
+            _table(runs),
+        ]
+        added = []
+        for name, plain in ATTENTION.items():
+            found = _added(runs, name, plain)
+            if found:
+                added.append(f"{name} against {plain}: {' and '.join(found)}")
+        if added:
+            parts.append(
+                "What attention adds at equal time, mean and range over the seeds, in dB: "
+                f"{'; '.join(added)}. The shipped model has none."
+            )
+    return parts
+
+
+def _table(runs: Entries) -> str:
+    lines = [
+        "| network | seeds | steps | parameters | simulated Δ PSNR (dB) | simulated Δ SSIM | "
+        "real Δ PSNR (dB) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(run["network"] for run in runs):
+        seeds = [run for run in runs if run["network"] == name]
+        steps = statistics.fmean(run["steps"] for run in seeds)
+        psnr = statistics.fmean(run["simulated_psnr"] for run in seeds)
+        ssim = statistics.fmean(run["simulated_ssim"] for run in seeds)
+        real = [f"{run['real_psnr']:+.2f}" for run in seeds if "real_psnr" in run]
+        lines.append(
+            f"| {name} | {len(seeds)} | {steps:,.0f} | {seeds[0]['parameters']:,} | {psnr:+.2f} | "
+            f"{ssim:+.4f} | {', '.join(real) or '-'} |"
+        )
+    return "\n".join(lines)
+
+
+def _added(runs: Entries, name: str, plain: str) -> list[str]:
+    """The gain of one network over another with the same seeds, on each kind of images."""
+    found = []
+    kinds = {"on simulated images": "simulated_psnr", "on the real pairs": "real_psnr"}
+    for title, key in kinds.items():
+        psnr = {(run["network"], run["seed"]): run[key] for run in runs if key in run}
+        gains = [
+            gain - psnr[plain, seed]
+            for (network, seed), gain in psnr.items()
+            if network == name and (plain, seed) in psnr
+        ]
+        if gains:
+            found.append(
+                f"{statistics.fmean(gains):+.2f} {title} ({min(gains):+.2f} to {max(gains):+.2f})"
+            )
+    return found
