@@ -204,6 +204,7 @@ def _check_local(part: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None
     Raises:
         TilingError: unless the result at all other positions stays when the input changes at one.
     """
+    # The part may ignore where the channels are: it is local if it is so for either order.
     x = inputs[0]
     channels_first = (0, slice(None), 0, 0)
     channels_last = (0, 0, 0, slice(None))
