@@ -24,7 +24,7 @@ from aeanet.training.loop import train
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe, RecipeError
 from aeanet.training.run import RUN_FILE, RunFolder, configuration, run_record
-from aeanet.training.simulated import SimulatedSource
+from aeanet.training.sources import SimulatedSource
 
 CARD_FILE = "model.md"
 HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never of training

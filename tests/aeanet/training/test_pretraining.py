@@ -11,17 +11,16 @@ import pytest
 import torch
 from toys import aeanet
 
-import aeanet.training.simulated as simulated
+import aeanet.training.sources as sources
 from aeanet.errors import ModelError
 from aeanet.imaging.metrics import psnr
 from aeanet.networks.registry import build_model, load_model
 from aeanet.networks.shuffled import deepened
 from aeanet.training import Interval, open_run, pretraining
-from aeanet.training.average import DECAY, WeightAverage
 from aeanet.training.card import model_card
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
-from aeanet.training.simulated import SimulatedSource
-from aeanet.training.step import FLOOR, psnr_loss, relative_loss
+from aeanet.training.sources import SimulatedSource
+from aeanet.training.step import DECAY, FLOOR, WeightAverage, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
 TINY = {"widths": [4], "blocks": [1]}
@@ -30,7 +29,7 @@ TINY = {"widths": [4], "blocks": [1]}
 @pytest.fixture(autouse=True)
 def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64)):
-        monkeypatch.setattr(simulated, name, value)
+        monkeypatch.setattr(sources, name, value)
 
 
 def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
