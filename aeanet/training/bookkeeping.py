@@ -20,7 +20,7 @@ from aeanet.io.atomic import write_atomically
 from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.scoring.evaluation import Score, score_region
-from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, optimizer_state
+from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.randomness import random_state
 from aeanet.training.recipe import Interval
@@ -179,7 +179,7 @@ class Bookkeeping:
                     scores=self.scores,
                     configuration=self.configuration,
                     model=self.model.state_dict(),
-                    optimizer=optimizer_state(self.step.optimizer),
+                    optimizer=self.step.optimizer.state_dict()["state"],
                     random=random_state(),
                 ).write(self.folder / CHECKPOINT_FILE)
                 if now.step:

@@ -46,6 +46,7 @@ class TrainingStep:
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=recipe.rate, betas=recipe.betas, eps=recipe.epsilon
         )
+
         self.weight = next(model.parameters())
         self.statistics = RunningStatistics(model)
         self.captured: CapturedPass | None = None
