@@ -11,15 +11,14 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from .backends import backend_name, resolved, use_backend
 from .backends.eager.walking import CHUNK_BYTES
+from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
@@ -57,23 +56,6 @@ HOST_SECONDS = 25e-6
 """Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of
 magnitude.
 """
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel, or with backend "eager" one walk over the positions. Counted from shapes, not
-    measured.
-    """
-
-    name: str
-    reads: float = 0
-    writes: float = 0
-    """Of feature maps, in tensors of the input's size. An address counts once for each program that
-    loads it.
-    """
-    flops: int = 0
-    workspace: int = 0
-    """Bytes of partial sums and C x C matrices that it writes."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +138,9 @@ class Plan:
         text = "\n".join([self.what, *(f"  {name:<30}{text}".rstrip() for name, text in rows)])
         if self.host_seconds > self.floor_seconds:
             text += (
-                f"\n  The host needs about {self.host_seconds * 1e3:.2f} ms to launch this, longer than the GPU to run"
-                " it: capture the call in a CUDA graph, or give it more images at a time."
+                f"\n  The host needs about {self.host_seconds * 1e3:.2f} ms to launch this, longer "
+                "than the GPU to run it: capture the call in a CUDA graph, or give it more images "
+                "at a time."
             )
         return text
 
@@ -205,237 +188,162 @@ def explain(
         raise TypeError(f"dtype is {dtype!r}, expected a torch.dtype")
     if isinstance(shape, Tensor):
         raise TypeError("shape is a Tensor, expected the shape (N, C, *spatial) of one")
-    for given in (module_or_shape, shape):
-        if isinstance(given, tuple) and not all(
-            isinstance(size, int) and size >= 0 for size in given
-        ):
-            raise ValueError(f"shape is {tuple(given)}, expected whole numbers, 0 or more")
+    _check_sizes(module_or_shape)
+    _check_sizes(shape)
+    setting = _Setting(dtype, backward, gpu, bandwidth)
     if isinstance(module_or_shape, tuple):
-        return _explain_operator(operator, tuple(module_or_shape), dtype, backward, gpu, bandwidth)
+        return _explain_operator(operator, module_or_shape, setting)
     if not isinstance(module_or_shape, AugmentedAttention):
-        raise TypeError(
-            f"expected an AugmentedAttention or a shape, a tuple, not a {type(module_or_shape).__name__}"
-        )
-    return _explain_block(module_or_shape, shape, dtype, backward, gpu, bandwidth)
+        given = type(module_or_shape).__name__
+        raise TypeError(f"expected an AugmentedAttention or a shape, a tuple, not a {given}")
+    return _explain_block(module_or_shape, shape, setting)
+
+
+def _check_sizes(shape: object) -> None:
+    """One sentence if a shape holds anything but sizes."""
+    if isinstance(shape, tuple) and not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise ValueError(f"shape is {tuple(shape)}, expected whole numbers, 0 or more")
 
 
 # ---- a call on tensors that hold nothing ---------------------------------------------------------
 
-EAGER_WALKS = {
-    "apply_matrix": (1, 1, 1),
-    "apply_matrix_backward": (2, 1, 2),
-    "attend_to_moments": (1, 1, 1),
-    "attend_to_moments_backward": (2, 0, 1),
-    "features_backward": (2, 1, 2),
-    "keys": (0, 0, 0),
-    "moments": (1, 0, 1),
-    "outer_sum": (2, 0, 1),
-    "outer_sum_and_squares": (2, 0, 1),
-    "outer_sum_and_squares_backward": (2, 2, 2),
-    "phi_apply": (1, 1, 1),
-    "phi_apply_backward": (2, 1, 2),
-    "phi_outer_sum": (2, 0, 1),
-    "phi_outer_sum_backward": (2, 2, 2),
-    "pivot": (0, 0, 0),
-    "statistics": (1, 0, 0),
-}
-"""Of each primitive of the eager backend: feature maps read and written, and products with a C x C
-matrix.
-"""
 
+class _Setting(NamedTuple):
+    """What `explain` is told beside the call."""
 
-class _Primitives(TorchDispatchMode):
-    """Runs the operators ``aea::`` on meta tensors by `run`, and all others as they are."""
+    dtype: torch.dtype
+    backward: bool
+    gpu: Device | None
+    bandwidth: float
 
-    def __init__(self, run: Callable[..., Any]) -> None:
-        super().__init__()
-        self.run = run
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        """An input."""
+        return torch.empty(shape, dtype=self.dtype, device="meta", requires_grad=self.backward)
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function.namespace == "aea":
-            return self.run(function, *args)
-        return function(*args, **kwargs or {})
+    def plan(self, what: str, route: str, tensor: Tensor, map_elements: int) -> Plan:
+        """Without launches."""
+        return Plan(
+            what=f"{what}, {self.dtype}, {'forward + backward' if self.backward else 'inference'}",
+            route=route,
+            launches=(),
+            tensor_bytes=tensor.nbytes,
+            bandwidth=self.bandwidth,
+            saved_bytes=0,
+            chunk_bytes=0,
+            map_bytes=map_elements * self.dtype.itemsize,
+        )
 
+    def counted(
+        self,
+        plan: Plan,
+        call: Callable[[], Tensor],
+        parameters: list[Tensor],
+        x: Tensor,
+        channels: int,
+        backend: str,
+    ) -> Plan:
+        """The plan with what `call`, with `backward` its derivative too, launches, and what it
+        keeps beside `parameters`.
+        """
+        kept: dict[int, int] = {}
+        known = {id(p) for p in parameters}
 
-def _launches(
-    call: Callable[[], Any], gpu: Device | None, tensor: int, channels: int
-) -> list[Launch]:
-    """What `call` launches, for feature maps of `tensor` elements."""
-    if backend_name() != "triton":
-        return _eager_launches(call, 2 * tensor * channels)
-    try:
-        primitives = import_module(".backends.triton", __package__)
-        launching = import_module(".backends.triton.launching", __package__)
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"kernels cannot be planned: {error}") from error
+        def keep(t: Tensor) -> Tensor:
+            kept[id(t)] = 0 if id(t) in known else t.nbytes
+            return t
 
-    def run(operator: Any, *arguments: Any) -> Any:
-        return getattr(primitives, operator._opname)(*arguments[:-1])
+        def run() -> None:
+            hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
+            with torch.set_grad_enabled(self.backward), hooks:
+                y = call()
+            if self.backward:
+                y.backward(torch.empty_like(y))
 
-    device = gpu and (gpu.architecture, gpu.multiprocessors)
-    with launching.recording(device) as recorded, _Primitives(run):
-        call()
-    found = []
-    for name, plan, written in recorded:
-        reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
-        found.append(Launch(name, reads / max(tensor, 1), writes / max(tensor, 1), flops, written))
-    return found
-
-
-def _eager_launches(call: Callable[[], Any], product_flops: int) -> list[Launch]:
-    """The walks of `call` over feature maps, with `product_flops` in a C x C product over one."""
-    launches: list[Launch] = []
-
-    def walk(operator: Any, *arguments: Any) -> Any:
-        name = operator._opname
-        reads, writes, products = EAGER_WALKS[name]
-        if reads:
-            launches.append(Launch(name, reads, writes, products * product_flops))
-        named = {
-            a.name: given for a, given in zip(operator._schema.arguments, arguments, strict=False)
-        }
-        if named.get("batch_statistics"):
-            launches.append(Launch(name, 2, 1))  # through BN's mean and variance
-        return operator(*arguments)
-
-    with _Primitives(walk):
-        call()
-    return launches
-
-
-def _count(
-    plan: Plan, call: Callable[[], Tensor], parameters: list[Tensor], x: Tensor, channels: int, backward: bool,
-    gpu: Device | None,
-) -> Plan:  # fmt: skip
-    """The plan with what `call`, with `backward` its derivative too, launches and keeps beside
-    `parameters`.
-    """
-    kept: dict[int, int] = {}
-    known = {id(p) for p in parameters}
-
-    def keep(t: Tensor) -> Tensor:
-        kept[id(t)] = 0 if id(t) in known else t.nbytes
-        return t
-
-    def run() -> None:
-        with (
-            torch.set_grad_enabled(backward),
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
-        ):
-            y = call()
-        if backward:
-            y.backward(torch.empty_like(y))
-
-    with_kernels = gpu is not None or backend_name() == "triton"
-    with use_backend("triton" if with_kernels else "eager"):
-        launches = _launches(run, gpu, x.numel(), channels)
-    chunks = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize) * (4 if backward else 2)
-    chunks = 0 if with_kernels else chunks
-    return replace(
-        plan, launches=tuple(launches), saved_bytes=sum(kept.values()), chunk_bytes=chunks
-    )
+        device = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
+        with use_backend(backend):
+            launches = launches_of(run, x.numel(), channels, backend, device)
+        chunks = 0
+        if backend == "eager":
+            chunk = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize)
+            chunks = chunk * (4 if self.backward else 2)
+        saved = sum(kept.values())
+        return replace(plan, launches=tuple(launches), saved_bytes=saved, chunk_bytes=chunks)
 
 
 def _explain_block(
-    block: AugmentedAttention, shape: tuple[int, ...] | None, dtype: torch.dtype, backward: bool,
-    gpu: Device | None, bandwidth: float,
-) -> Plan:  # fmt: skip
+    block: AugmentedAttention, shape: tuple[int, ...] | None, setting: _Setting
+) -> Plan:
     if not isinstance(shape, tuple) or not 3 <= len(shape) <= 5 or shape[1] != block.channels:
-        raise ValueError(
-            f"shape is {shape}, expected (N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes"
-        )
+        expected = f"(N, {block.channels}, *spatial) with 1, 2 or 3 spatial axes"
+        raise ValueError(f"shape is {shape}, expected {expected}")
     batch, channels, positions = shape[0], shape[1], math.prod(shape[2:])
-    device = torch.device("cuda") if gpu else block.key.weight.device
+    device = torch.device("cuda") if setting.gpu else block.key.weight.device
+    backend = "triton" if setting.gpu else resolved(backend_name(), device)
 
     # the block as it trains or predicts, on tensors that hold nothing
-    twin = copy.deepcopy(block).to("meta").train(backward)
-    norm, projections = twin._norm(dtype), twin._projections()
+    twin = copy.deepcopy(block).to("meta").train(setting.backward)
+    norm, projections = twin._norm(setting.dtype), twin._projections()
     references = 0 if twin.references is None else len(twin.references)
     heads, keys, values = block.heads, len(projections.key_bias), len(projections.value_bias)
     spec = BlockSpec(
         heads,
         block.scale,
-        batch // 2 if backward and block.batch_aware else batch,
+        batch // 2 if setting.backward and block.batch_aware else batch,
         (norm.kind, norm.eps, norm.groups),
         norm.kind == "batch" and norm.mean is None,
         None,
-        "triton",  # `_launches` chooses by itself
+        backend,
     )
-    x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward)
+    x = setting.empty(shape)
 
     def call() -> Tensor:
         tensors = norm.weight, norm.bias, norm.mean, norm.variance
         y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *projections)
         return y
 
-    with_kernels = gpu is not None or resolved(backend_name(), device) == "triton"
-    whole = with_kernels and norm.kind in OVER_CHANNELS
-    plan = Plan(
-        what=f"AugmentedAttention on {tuple(shape)}, {dtype}, "
-        + ("forward + backward" if backward else "inference"),
-        route=route(channels, keys, values, heads, dtype, device, whole),
-        launches=(),
-        tensor_bytes=x.nbytes,
-        bandwidth=bandwidth,
-        saved_bytes=0,
-        chunk_bytes=0,
-        map_bytes=positions * (references + positions) * heads * batch * dtype.itemsize,
-    )
-    if plan.route == "fold":
-        with use_backend("triton" if with_kernels else "eager"):
-            known = [*twin.parameters(), *twin.buffers()]
-            return _count(plan, call, known, x, channels, backward, gpu)
-    # around the operators stand PyTorch's own operations: counted in the gross, and backward as
-    # twice the forward pass
-    cost, times = project_cost(channels, keys, values, heads), 3 if backward else 1
-    reads, flops = (
-        times * (cost.numbers / channels - 4),
-        round(times * cost.flops * batch * positions),
-    )
-    saved = round(x.nbytes * (3 + (2 * keys + 2 * values) / channels)) if backward else 0
-    return replace(
-        plan, launches=(Launch("plain operations", reads, times * 4, flops),), saved_bytes=saved
-    )
+    whole = backend == "triton" and norm.kind in OVER_CHANNELS
+    taken = route(channels, keys, values, heads, setting.dtype, device, whole)
+    entries = positions * (references + positions) * heads * batch
+    plan = setting.plan(f"AugmentedAttention on {shape}", taken, x, entries)
+    if taken == "fold":
+        parameters = [*twin.parameters(), *twin.buffers()]
+        return setting.counted(plan, call, parameters, x, channels, backend)
+
+    # around the operators stand PyTorch's own operations: counted as a whole, and backward as twice
+    # the forward pass
+    cost, times = project_cost(channels, keys, values, heads), 3 if setting.backward else 1
+    reads = times * (cost.numbers / channels - 4)
+    flops = round(times * cost.flops * batch * positions)
+    launch = Launch("plain operations", reads, times * 4, flops)
+    saved = round(x.nbytes * (3 + (2 * keys + 2 * values) / channels)) if setting.backward else 0
+    return replace(plan, launches=(launch,), saved_bytes=saved)
 
 
 OPERATORS = (linear_attention, relu_linear_attention, efficient_attention, channel_attention)
 
 
 def _explain_operator(
-    operator: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.dtype, backward: bool, gpu: Device | None,
-    bandwidth: float,
-) -> Plan:  # fmt: skip
+    operator: Callable[..., Tensor], shape: tuple[int, ...], setting: _Setting
+) -> Plan:
     if operator not in OPERATORS:
         expected = ", ".join(known.__name__ for known in OPERATORS)
-        raise ValueError(
-            f"operator is {getattr(operator, '__name__', operator)!r}, expected one of {expected}"
-        )
+        given = getattr(operator, "__name__", operator)
+        raise ValueError(f"operator is {given!r}, expected one of {expected}")
     if len(shape) != 4:
         raise ValueError(f"shape is {shape}, expected (B, H, N, E) of query, key and value")
     batch, heads, positions, width = shape
-    query, key, value = (
-        torch.empty(shape, dtype=dtype, device="meta", requires_grad=backward) for _ in range(3)
-    )
-    side = width if operator is channel_attention else positions
-    others = (
-        [torch.empty(heads, device="meta")] if operator is channel_attention else []
-    )  # its temperature
-    plan = Plan(
-        what=f"{operator.__name__} on {shape}, {dtype}, "
-        + ("forward + backward" if backward else "inference"),
-        route="summary",
-        launches=(),
-        tensor_bytes=query.nbytes,
-        bandwidth=bandwidth,
-        saved_bytes=0,
-        chunk_bytes=0,
-        map_bytes=batch * heads * side * side * dtype.itemsize,
-    )
-    return _count(
-        plan, lambda: operator(query, key, value, *others), others, query, width, backward, gpu
-    )
+    query, key, value = (setting.empty(shape) for _ in range(3))
+    of_channels = operator is channel_attention
+    side = width if of_channels else positions
+    temperature = [torch.empty(heads, device="meta")] if of_channels else []
+    backend = "triton" if setting.gpu else resolved(backend_name(), torch.device("cpu"))
+    name = f"{operator.__name__} on {shape}"
+    plan = setting.plan(name, "summary", query, batch * heads * side * side)
+
+    def call() -> Tensor:
+        return operator(query, key, value, *temperature)
+
+    return setting.counted(plan, call, temperature, query, width, backend)
 
 
 def _bytes(number: float) -> str:

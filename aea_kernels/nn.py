@@ -240,7 +240,8 @@ class AugmentedAttention(nn.Module):
 
     def extra_repr(self) -> str:
         references = 0 if self.references is None else len(self.references)
-        return f"{self.channels}, heads={self.heads}, references={references}, batch_aware={self.batch_aware}"
+        options = f"references={references}, batch_aware={self.batch_aware}"
+        return f"{self.channels}, heads={self.heads}, {options}"
 
     def _check(self, x: Tensor) -> None:
         check_not_traced()

@@ -157,7 +157,8 @@ def check_addable(a: Tensor, b: Tensor) -> None:
         )
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
-            f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different keys: no sum"
+            f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different "
+            "keys: no sum"
         )
 
 

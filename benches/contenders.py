@@ -129,11 +129,14 @@ class PlainBlock(nn.Module):
         assert block.norm is not None
         z = torch.nn.functional.relu6(block.norm(x))
         q, k, v = (self._project(z, p) for p in (block.query, block.key, block.value))
+
+        # what the references add to the summary of the keys
         summary, count = k.mT @ v, k.shape[2]  # (B, H, E, D)
         if block.references is not None:
             raw = block.references.T[None, :, :, None].to(x.dtype)  # (1, C, R, 1)
             summary = summary + self._project(raw, block.key).mT @ self._project(raw, block.value)
             count += len(block.references)
+
         attended = (q @ summary * (block.scale / count)).mT.flatten(1, 2).unflatten(2, x.shape[2:])
         return x + torch.nn.functional.conv2d(
             attended, block.output.weight[..., None, None], block.output.bias
@@ -172,6 +175,7 @@ class MaterialisedBlock(nn.Module):
         statistics = block.norm.running_mean, block.norm.running_var
         statistics = (None, None) if self.training else statistics
         projections = block.query, block.key, block.value, block.output
+
         return reference.attention_block(
             x,
             (weight, bias, *statistics, block.norm.eps),

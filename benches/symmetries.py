@@ -20,15 +20,15 @@ from aeanet.io.text import write_json
 from .__main__ import HERE, commit
 from .known_networks.diffusion import LinearAttention
 from .known_networks.efficientvit import LiteMLA
-from .known_networks.restormer import MDTA
+from .known_networks.restormer import Attention
 
 RECORD = HERE / "results" / "symmetries.json"
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "`AugmentedAttention`": (lambda: aea.AugmentedAttention(64).eval(), 64),
     "the same in training": (lambda: aea.AugmentedAttention(64), 64),
     "linear attention of denoising-diffusion U-Nets": (lambda: LinearAttention(64).eval(), 64),
-    "EfficientViT `LiteMLA`": (lambda: LiteMLA(64).eval(), 64),
-    "Restormer `MDTA`": (lambda: MDTA(48, 1).eval(), 48),
+    "EfficientViT `LiteMLA`": (lambda: LiteMLA(64, 64).eval(), 64),
+    "Restormer `Attention`": (lambda: Attention(48, 1, False).eval(), 48),
     "AEANet, a whole network": (lambda: build_model("aeanet").eval(), 1),
 }
 """How each is built, and its channels."""

@@ -70,6 +70,12 @@ CASES = [
 ]
 
 
+def planned_row(case: Case, architecture: int) -> Row:
+    """The row of the present table."""
+    planned = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
+    return planned.block_s, planned.warps, planned.stages, planned.programs_per_sm
+
+
 def candidates(planned: Row) -> Iterator[Row]:
     """The planned row first, then its neighbours."""
     yield planned
@@ -103,13 +109,7 @@ def sweep(
     for case in cases:
         if case.name in done:
             continue
-        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
-        planned = (
-            planned_tiles.block_s,
-            planned_tiles.warps,
-            planned_tiles.stages,
-            planned_tiles.programs_per_sm,
-        )
+        planned = planned_row(case, architecture)
         times: dict[Row, float] = {}
         for row in candidates(planned):
             if time.monotonic() > deadline:
@@ -275,16 +275,10 @@ def compile_row(job: tuple[Case, Row]) -> None:
 def compile_all(cases: list[Case], architecture: int) -> None:
     jobs: dict[tuple[Case, Row], None] = {}
     for case in cases:
-        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
-        for row in candidates(
-            (
-                planned_tiles.block_s,
-                planned_tiles.warps,
-                planned_tiles.stages,
-                planned_tiles.programs_per_sm,
-            )
-        ):
+        for row in candidates(planned_row(case, architecture)):
             jobs[case, (*row[:3], 1)] = None
+
+    # two cores stay free
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, (os.cpu_count() or 2) - 2), mp_context=context) as pool:
         list(pool.map(compile_row, jobs, chunksize=8))

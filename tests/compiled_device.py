@@ -3,72 +3,109 @@
 The package ttsem (Python 3.12 or 3.13, torch 2.14, Triton 3.8) executes the compiled kernels. It
 stops at an access out of bounds, and at two programs that touch the same element where one of them
 writes it. Memory that nobody wrote holds NaN. Every launch is counted, and the summary says which
-kernels ran.
+kernels ran and what no launch had.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-SUITES = ("block", "norms", "operators", "families", "func", "triton")
+SUITES = ("block", "norms", "operators", "families", "func", "triton", "sanitizer")
 """The files of tests/kernels that run, beside those of tests/kernels/conversion."""
 NORMS = ("batch", "group", "layer", "rms")
 """By the number that a kernel knows a norm by."""
-FEATURES = ("dtypes", "layouts", "aligned", "norms")
-Kind = tuple[str, str, str, str, str, bool]
-"""Of a launch: kernel, dtype, layout, alignment, norm, and whether programs share their data."""
+
+NORMED = ("outer", "apply", "features_backward")
+"""Kernels that compute a norm."""
+OVER_POSITIONS = (*NORMED, "statistics", "matrix_backward", "outer_backward")
+"""Kernels that read feature maps."""
+OF_MAPS = {
+    "dtype": ("bfloat16", "float16", "float32", "float64"),
+    "layout": ("position", "channel"),
+    "alignment": ("16 bytes", "single"),
+}
+OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS)}
+OF_MATRICES = {"dtype": ("float32", "float64")}
+"""What each kernel has to be launched with, in several programs on the same data."""
+
+
+class Kind(NamedTuple):
+    """What a launch is."""
+
+    kernel: str
+    variant: str
+    """phi of the other families."""
+    dtype: str
+    layout: str
+    """Whose stride is 1, of feature maps."""
+    alignment: str
+    """How much of a feature map is read at a time."""
+    norm: str
+    shared: bool
+    """Several programs work on the same data."""
 
 
 def kind_of(kernel: str, programs: int, arguments: dict[str, Any]) -> Kind:
-    """What a launch is, for the record: its `Kind`."""
-    name = kernel.removesuffix("_kernel")
-    x = arguments.get("x") or arguments.get("a")
-    phi = arguments.get("PHI", "none")
-    name += "" if phi == "none" else f" {phi}"
+    """What a launch with these arguments is."""
+    kernel = kernel.removesuffix("_kernel")
     norm = arguments.get("norm")
-    norm_name = "none" if norm is None else NORMS[norm.kind.value]
+    x = arguments.get("x") or arguments.get("a")
     if x is None:
-        dtypes = {t.dtype for t in _tensors(arguments) if t.dtype.is_floating_point}
-        dtype = min(dtypes, key=lambda d: d.itemsize)
-        return name, _short(dtype), "", "", norm_name, programs > 1
-    images = x.pointer.shape[0] * arguments.get("heads", 1)
+        tensors = [t for t in _leaves(arguments) if torch.is_tensor(t)]
+        dtype = min((t.dtype for t in tensors if t.is_floating_point()), key=lambda d: d.itemsize)
+        return Kind(kernel, "", str(dtype)[6:], "", "", "", programs > 1)
     layout = x.layout.value
-    inner = layout.INNER if layout.FLAT else f"{layout.INNER}, sliced"
-    aligned = "16 bytes" if layout.UNIT > 1 else "single"
-    return name, _short(x.pointer.dtype), inner, aligned, norm_name, programs > images
+    return Kind(
+        kernel,
+        arguments.get("PHI", "none"),
+        str(x.pointer.dtype)[6:],
+        layout.INNER,
+        "16 bytes" if layout.UNIT > 1 else "single",
+        "none" if norm is None else NORMS[norm.kind.value],
+        programs > x.pointer.shape[0] * arguments.get("heads", 1),
+    )
 
 
-def _tensors(arguments: dict[str, Any]) -> list[torch.Tensor]:
-    """Those among the arguments and within their tuples."""
-    found: list[torch.Tensor] = []
+def _leaves(arguments: dict[str, Any]) -> Iterator[Any]:
+    """The arguments, and what is within their tuples."""
     for value in arguments.values():
-        found += [t for t in (value if isinstance(value, tuple) else [value]) if torch.is_tensor(t)]
-    return found
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        yield from value if isinstance(value, tuple) else (value,)
 
 
 class CompiledDevice:
     """The pytest plugin, in the process that reports and in each that runs tests."""
 
     def __init__(self, config: pytest.Config) -> None:
+        if find_spec("ttsem") is None:
+            raise pytest.UsageError(
+                "--device compiled needs Python 3.12 or 3.13 with torch 2.14.0, Triton 3.8.0 and "
+                "ttsem: pip install torch==2.14.0 ttsem==0.1.0"
+            )
         self.config = config
         self.began = time.monotonic()
         self.kinds: Counter[Kind] = Counter()
         self.too_large = 0
-        self.runs_tests = hasattr(config, "workerinput") or not config.option.numprocesses
+        self.is_worker = hasattr(config, "workerinput")
+        self.runs_tests = self.is_worker or not config.option.numprocesses
+        if not self.is_worker:
+            # an empty cache for all processes: kernels that others compiled are printed in a form
+            # that ttsem has to compile again at every launch
+            self.cache = tempfile.TemporaryDirectory()
+            os.environ["TRITON_CACHE_DIR"] = self.cache.name
 
     # ---- where tests run -------------------------------------------------------------------------
 
@@ -76,8 +113,7 @@ class CompiledDevice:
         """From here on every launch is executed by ttsem."""
         if not self.runs_tests:
             return
-        sanitize = import_module("ttsem.sanitize")
-        self.session = sanitize.session(cuda_is_cpu=False)
+        self.session = import_module("ttsem.sanitize").session(cuda_is_cpu=False)
         self.state = self.session.__enter__()
         # kernels alone believe that there is a GPU: torch.compile asks torch.cuda too
         import_module("ttsem._fakedriver").unstub_torch_cuda()
@@ -99,17 +135,20 @@ class CompiledDevice:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """The suites of `SUITES` where they run kernels."""
         chosen = [item for item in items if _runs_kernels(item)]
-        self.config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        left_out = [item for item in items if not _runs_kernels(item)]
+        self.config.hook.pytest_deselected(items=left_out)
         items[:] = chosen
 
-    def pytest_sessionfinish(self) -> None:
-        if not self.runs_tests:
-            return
-        self.session.__exit__(None, None, None)
-        self.too_large = self.state.races_unchecked
-        if hasattr(self.config, "workeroutput"):
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.runs_tests:
+            self.session.__exit__(None, None, None)
+            self.too_large = self.state.races_unchecked
+        if self.is_worker:
             kinds = [[*kind, number] for kind, number in self.kinds.items()]
             self.config.workeroutput["compiled"] = {"too_large": self.too_large, "kinds": kinds}
+        elif self.too_large or (self.config.getoption("--compiled-record") and self.missing()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     # ---- where results are reported --------------------------------------------------------------
 
@@ -119,66 +158,68 @@ class CompiledDevice:
         found = getattr(node, "workeroutput", {}).get("compiled", {"too_large": 0, "kinds": []})
         self.too_large += found["too_large"]
         for *kind, number in found["kinds"]:
-            self.kinds[tuple(kind)] += number  # type: ignore[index]
+            self.kinds[Kind(*kind)] += number
+
+    def missing(self) -> list[str]:
+        """What some kernel was never launched with, in several programs on the same data."""
+        found = []
+        for name in _every_kernel():
+            wanted = OF_MAPS if name in OVER_POSITIONS else OF_MATRICES
+            for feature, values in (OF_NORMED if name in NORMED else wanted).items():
+                had = {getattr(k, feature) for k in self.kinds if k.kernel == name and k.shared}
+                found += [f"{name}: {feature} {value}" for value in values if value not in had]
+        return found
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         record = self.record(terminalreporter)
-        kernels = import_module("aea_kernels.backends.triton.kernels").__all__
-        ran = {name.removesuffix("_kernel") for name in kernels} & {
-            kind[0].split()[0] for kind in self.kinds
-        }
         terminalreporter.section("kernels as compiled")
         terminalreporter.line(
-            f"{len(ran)} of {len(kernels)} kernels, {record['launches']:,} launches, "
-            f"{record['launches of several programs on the same data']:,} of them of several "
-            f"programs on the same data; {record['launches too large to be checked for races']} "
-            f"too large to be checked for races; {record['seconds']} s"
+            f"{len(record['kernels'])} of {len(_every_kernel())} kernels, "
+            f"{record['launches']:,} launches, {record['shared']:,} of several programs on the "
+            f"same data, {record['too_large']} too large to be checked for races, "
+            f"{record['seconds']} s"
         )
+        missing = self.missing()
+        terminalreporter.line("Not launched so: " + "; ".join(missing or ["nothing"]))
         path = self.config.getoption("--compiled-record")
         if path:
             Path(path).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     def record(self, terminalreporter: pytest.TerminalReporter) -> dict[str, Any]:
-        """What ran, as it is written to `--compiled-record`."""
-        outcomes = {
-            name: len(terminalreporter.stats.get(name, []))
-            for name in ("passed", "failed", "error")
-        }
+        """What ran, as it is written to `--compiled-record`; "shared" counts the launches in which
+        several programs worked on the same data.
+        """
         kernels: dict[str, dict[str, Any]] = {}
-        for (name, *features, shared), number in sorted(self.kinds.items()):
-            row = kernels.setdefault(name, {"launches": 0, "several": 0})
+        for kind, number in sorted(self.kinds.items()):
+            row = kernels.setdefault(kind.kernel, {"launches": 0, "shared": 0})
             row["launches"] += number
-            if shared:
-                row["several"] += number
-                for feature, value in zip(FEATURES, features, strict=True):
-                    values = row.setdefault(feature, [])
-                    if value not in values:
-                        values.append(value)
+            row["shared"] += number * kind.shared
+            for feature in ("variant", "dtype", "layout", "alignment", "norm"):
+                value = getattr(kind, feature)
+                if kind.shared and value and value not in row.setdefault(feature, []):
+                    row[feature].append(value)
+        stats = terminalreporter.stats
         return {
             "python": platform.python_version(),
-            **{name: _version(name) for name in ("torch", "triton", "ttsem")},
+            **{name: version(name) for name in ("torch", "triton", "ttsem")},
             "target": "sm_90",
-            "tests": outcomes,
+            "tests": {name: len(stats.get(name, [])) for name in ("passed", "failed", "error")},
             "launches": sum(self.kinds.values()),
-            "launches of several programs on the same data": sum(
-                number for kind, number in self.kinds.items() if kind[-1]
-            ),
-            "launches too large to be checked for races": self.too_large,
+            "shared": sum(number for kind, number in self.kinds.items() if kind.shared),
+            "too_large": self.too_large,
             "seconds": round(time.monotonic() - self.began),
+            "missing": self.missing(),
             "kernels": kernels,
         }
 
 
+def _every_kernel() -> list[str]:
+    kernels = import_module("aea_kernels.backends.triton.kernels").__all__
+    return [name.removesuffix("_kernel") for name in kernels]
+
+
 def _runs_kernels(item: pytest.Item) -> bool:
-    path = item.path
-    if path.parent.name == "conversion":
+    if item.path.parent.name == "conversion":
         return True
-    backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")
-    return path.stem.removeprefix("test_") in SUITES and backend == "triton"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return item.path.stem.removeprefix("test_") in SUITES and parameters.get("backend") == "triton"

@@ -22,31 +22,46 @@ import aeanet
 
 site = Path(sys.argv[1])
 aeanet.restore_file("sem", "lr.png", "restored.png", magnification=2)
-ours = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("aeanet", "aea_kernels")]
-print([m.__name__ for m in ours if m.__file__ and site not in Path(m.__file__).parents])
+for name, module in sys.modules.items():
+    if name.partition(".")[0] in ("aeanet", "aea_kernels") and module.__file__:
+        assert site in Path(module.__file__).parents, module.__file__
+print("from the wheel")
 """
-"""Prints what was not imported from the wheel."""
+UNWANTED = shutil.ignore_patterns("__pycache__")
 
 
-def pip(*arguments: str | Path) -> None:
-    """Offline and without other packages."""
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+def python(*arguments: str | Path, folder: Path, path: Path | None = None) -> str:
+    """What a process of its own prints that runs in `folder`, and imports from `path` first."""
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(path or "")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the sources, so that no earlier build is in it."""
+    """As `python -m build` makes it, from the source distribution; offline, with the setuptools
+    that is installed. The sources are copied, so that no earlier build is among them.
+    """
     folder = tmp_path_factory.mktemp("wheel")
+    sources = folder / "sources"
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            unwanted = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / "source" / name, ignore=unwanted)
+            shutil.copytree(ROOT / name, sources / name, ignore=UNWANTED)
         else:
-            shutil.copy(ROOT / name, folder / "source" / name)
+            shutil.copy(ROOT / name, sources / name)
+
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(folder)!r})"
+    python("-c", build, folder=sources)
+    (distribution,) = folder.glob("*.tar.gz")
     offline = ("--no-deps", "--no-build-isolation", "--no-index")
-    pip("wheel", *offline, "--wheel-dir", folder, folder / "source")
+    python("-m", "pip", "wheel", *offline, distribution, folder=folder)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -62,18 +77,14 @@ def test_it_holds_every_file_of_the_packages_that_is_not_a_readme(wheel: Path) -
 
 def test_it_restores_an_image_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    pip("install", "--no-deps", "--no-index", "--no-compile", "--target", site, wheel)
+    options = ("--no-deps", "--no-index", "--no-compile", "--target", site)
+    python("-m", "pip", "install", *options, wheel, folder=tmp_path)
+
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "lr.png")
-
-    run = subprocess.run(
-        [sys.executable, "-c", RESTORE, site],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "[]"
+    assert python("-c", RESTORE, site, folder=tmp_path, path=site).split() == [
+        "from",
+        "the",
+        "wheel",
+    ]
     assert Image.open(tmp_path / "restored.png").size == (64, 48)

@@ -153,10 +153,10 @@ class AttentionBlock(torch.autograd.Function):
 
         # one pass: what the keys and the projections get
         prologue = kind, norms.parameters(norm, pivot), eps
+        of_keys = affine, keys, matrix, references, reference_images
         keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
-            grad_output, x, *prologue, affine, keys, matrix, references, reference_images, projections, heads, scale,
-            backend,
-        )  # fmt: skip
+            grad_output, x, *prologue, *of_keys, projections, heads, scale, backend
+        )
         gram_grad = pool_over_processes(keys_grad, reference_images, group)
         weight_grad = bias_grad = None
         if affine is not None:

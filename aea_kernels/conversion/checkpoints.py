@@ -77,18 +77,16 @@ class Origin:
         for name in self.names:
             state.pop(prefix + name, None)
 
-        fits = True
-        for name, shape in self.shapes.items():
-            got = tuple(parameters[name].shape)
-            if got != shape:
-                fits = False
-                errors.append(
-                    f"size mismatch for {prefix}{name}: it is {got} in the checkpoint, but was "
-                    f"{shape} in the network before its conversion."
-                )
-        if fits:
-            for name, parameter in self.translated(parameters).items():
-                state[prefix + name] = parameter
+        shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        if shapes == self.shapes:
+            translated = self.translated(parameters)
+            state.update({prefix + name: parameter for name, parameter in translated.items()})
+        errors += [
+            f"size mismatch for {prefix}{name}: it is {shape} in the checkpoint, but was "
+            f"{self.shapes[name]} in the network before its conversion."
+            for name, shape in shapes.items()
+            if shape != self.shapes[name]
+        ]
 
     @torch.no_grad()
     def translated(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

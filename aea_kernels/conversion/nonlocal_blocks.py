@@ -207,8 +207,8 @@ def _swap(module: Any, replacement: type[NonLocal]) -> list[ClassSwap]:
 
 def _other_mode(mode: str) -> str:
     return (
-        f"mode {mode}: its scores are no products divided by the number of keys, so there is no sum "
-        "over the keys"
+        f"mode {mode}: its scores are no products divided by the number of keys, so there is no "
+        "sum over the keys"
     )
 
 

@@ -96,6 +96,7 @@ class Recogniser:
         if any(p.is_meta for p in module.parameters()):
             raise LeftAloneError("its parameters are on the meta device, so nothing can be tried")
         no_hooks_inside(module)
+
         try:
             candidates = self.changes(module)
             if self.probe is None:

@@ -121,6 +121,7 @@ def become_diffusers_block(module: Any) -> list[Change]:
     norms = (module.spatial_norm, module.norm_q, module.norm_k)
     if any(norm is not None for norm in norms) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
+
     names = {
         "norm": "group_norm",
         "query": "to_q",
@@ -171,14 +172,10 @@ def _augmented(
 
     It loads checkpoints of the original too.
     """
-    options: dict[str, Any] = {"norm": None}
-    norm: Any = None
     source = sources.get("norm")
-    if source is not None:
-        norm = getattr(module, source.layer)
-        if not isinstance(norm, nn.GroupNorm) or norm.weight is None:
-            raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
-        options = {"norm": "group", "groups": norm.num_groups}
+    norm: Any = None if source is None else getattr(module, source.layer)
+    if source is not None and (not isinstance(norm, nn.GroupNorm) or norm.weight is None):
+        raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
 
     origin, parameters = origin_of(module, sources)
     start = origin.translated(parameters)
@@ -193,7 +190,8 @@ def _augmented(
         batch_aware=False,
         key_channels=len(query),
         value_channels=len(value),
-        **options,
+        norm=None if norm is None else "group",
+        groups=1 if norm is None else norm.num_groups,
     ).to(query.device, query.dtype)
     block.load_state_dict(start)
     if isinstance(block.norm, nn.GroupNorm):

@@ -47,7 +47,8 @@ def check_not_traced() -> None:
     """
     if torch.jit.is_tracing():
         raise RuntimeError(
-            "torch.jit.trace records this attention for one size only: use torch.export.export instead"
+            "torch.jit.trace records this attention for one size only: "
+            "use torch.export.export instead"
         )
 
 
@@ -108,14 +109,11 @@ def check_query(
     check_not_traced()
     check_positions(name, query, "(B, H, N, E)")
     batch, heads, _, width = query.shape
-    if (
-        sums.dim() != 4
-        or sums.shape[0] not in (1, batch)
-        or tuple(sums.shape[1:3]) != (heads, width)
-    ):
+    fits = sums.dim() == 4 and sums.shape[0] in (1, batch)
+    if not fits or tuple(sums.shape[1:3]) != (heads, width):
         raise ValueError(
-            f"summary.{field} has shape {tuple(sums.shape)}, expected {letters} with B = 1 or {batch}, H = {heads}, "
-            f"E = {width} as in {name}"
+            f"summary.{field} has shape {tuple(sums.shape)}, expected {letters} "
+            f"with B = 1 or {batch}, H = {heads}, E = {width} as in {name}"
         )
     check_summary_tensor(sums, field, query, name)
 
@@ -132,6 +130,7 @@ def check_summary_tensor(sums: Tensor, field: str, query: Tensor, name: str) -> 
     """
     if sums.dtype != acc_dtype(query.dtype):
         raise TypeError(
-            f"summary.{field} has dtype {sums.dtype}, expected {acc_dtype(query.dtype)} for {name} in {query.dtype}"
+            f"summary.{field} has dtype {sums.dtype}, "
+            f"expected {acc_dtype(query.dtype)} for {name} in {query.dtype}"
         )
     check_device(f"summary.{field}", sums, query)

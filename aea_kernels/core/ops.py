@@ -1,5 +1,5 @@
-"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs see
-of this library.
+"""The primitives as torch operators ``aea::...``: what torch.compile, torch.export and CUDA graphs
+see of this library.
 
 Each is opaque: its shapes are known in advance, its values come from the backend that its last
 argument names. None is differentiable by itself; the derivatives are in `autograd.py` and

@@ -19,7 +19,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
         lowest = k.new_full((*k.shape[:2], 1, k.shape[3]), -torch.inf)
         maximum = torch.cat([lowest, k.detach()], 2).amax(2)
     scores, _ = _phi_and_slope(k, _finite(maximum) if phi == "exp" else None)
-    return scores.mT @ torch.cat([v, torch.ones_like(v[..., :1])], -1), maximum
+    return scores.mT @ torch.nn.functional.pad(v, (0, 1), value=1.0), maximum
 
 
 def phi_outer_sum_backward(

@@ -70,13 +70,10 @@ class AxisGroup(Group):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         axes = range(len(shape) - 2)
-        found: list[Element] = []
-        for order in itertools.permutations(axes):
-            for size in range(len(axes) + 1):
-                for flipped in itertools.combinations(axes, size):
-                    element = AxisElement(order, flipped)
-                    if (element.turns or flipped) and self._has(element):
-                        found.append(element)
+        subsets = [s for size in range(len(axes) + 1) for s in itertools.combinations(axes, size)]
+        orders = itertools.permutations(axes)
+        every = [AxisElement(order, flipped) for order in orders for flipped in subsets]
+        found: list[Element] = [element for element in every if self._has(element)]
         if not found:
             raise ValueError(
                 f"{self.name} need more axes of positions than an input of shape {tuple(shape)} has"
@@ -84,9 +81,9 @@ class AxisGroup(Group):
         return found
 
     def _has(self, element: AxisElement) -> bool:
-        if not self.flips:
-            return element.is_rotation
-        return self.rotations or not element.turns
+        """Whether it is one of the group's elements, and not the identity."""
+        allowed = element.is_rotation if not self.flips else self.rotations or not element.turns
+        return allowed and (element.turns or bool(element.flipped))
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         straight = tuple(range(len(shape) - 2))

@@ -44,6 +44,8 @@ def cause_of(error: ElementError, dtype: torch.dtype, where: str = "") -> str:
             f"a computation in less than {dtype_name(dtype)}, or a choice that rounding decides, "
             "such as a threshold"
         )
+
+    # the result is finite and its error no rounding: its place is all that is known
     if at_border(error):
         return f"{where}padding, a crop or the stride: the differences are at the border"
     return (
@@ -71,6 +73,8 @@ def _cause_in_geometry(module: nn.Module, element: Element, border: bool) -> str
             f"its stride {module.stride} or its padding treats the two ends of an axis differently "
             "at this size"
         )
+
+    # a pooling has no weights, so its geometry is to blame
     if isinstance(element, AxisElement) and isinstance(module, POOLINGS):
         return f"its stride {module.stride} treats the two ends of an axis differently at this size"
     if isinstance(element, Translation) and (convolves or isinstance(module, POOLINGS[0])):

@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import ONLY_WORKING, difference
 
 Function = Callable[..., Tensor]
+OUTPUT = "the output"
 
 
 def assert_parity(
@@ -27,13 +28,22 @@ def assert_parity(
 
     The reference runs in float64; the output is weighted at random before it is summed and
     differentiated.
-    `tolerance` bounds the error relative to the largest value, by default by 100 rounding errors of
-    the inputs' dtype.
+
+    Args:
+        fn, reference: take the inputs and return one tensor.
+        inputs: tensors of one dtype.
+        gradients: compare those of the inputs that require one, too.
+        tolerance: bounds the error relative to the largest value; by default 100 rounding errors of
+            the inputs' dtype.
+
+    Raises:
+        AssertionError: they differ; the message names the tensor, the error and the bound.
     """
     got = _run(fn, inputs, gradients)
-    expected = _run(reference, [_as(i, torch.float64) for i in inputs], gradients)
+    expected = _run(reference, _in_float64(inputs), gradients)
     bound = ONLY_WORKING * torch.finfo(inputs[0].dtype).eps if tolerance is None else tolerance
-    for name, a, b in zip(_names(inputs), got, expected, strict=False):
+    for name, a in got.items():
+        b = expected[name]
         assert a.shape == b.shape, f"{name} has shape {tuple(a.shape)}, expected {tuple(b.shape)}"
         error = difference(a, b).relative
         assert error <= bound, (
@@ -53,52 +63,54 @@ def assert_within_error_budget(
 
     Errors are root mean squares relative to that of the exact result; one rounding error of the
     dtype is always within budget. Everything must be finite.
+
+    Args:
+        fn, plain: take the inputs and return one tensor; `plain` in float64 is the oracle.
+        inputs: tensors of one dtype.
+        factor: of the output's error.
+        gradient_factor: of the gradients' errors.
+
+    Raises:
+        AssertionError: the budget is exceeded; the message names the tensor, the error and the
+            budget.
     """
-    oracle = _run(plain, [_as(i, torch.float64) for i in inputs], True)
+    exact = _run(plain, _in_float64(inputs), True)
     ours, theirs = _run(fn, inputs, True), _run(plain, inputs, True)
-    for i, (name, a, b, exact) in enumerate(
-        zip(_names(inputs), ours, theirs, oracle, strict=False)
-    ):
-        assert torch.isfinite(a).all(), f"{name} is not finite"
-        allowed = (factor if i == 0 else gradient_factor) * max(
-            _rms_error(b, exact), torch.finfo(inputs[0].dtype).eps
-        )
-        error = _rms_error(a, exact)
+    eps = torch.finfo(inputs[0].dtype).eps
+    for name, result in ours.items():
+        assert torch.isfinite(result).all(), f"{name} is not finite"
+        times = factor if name == OUTPUT else gradient_factor
+        allowed = times * max(_rms_error(theirs[name], exact[name]), eps)
+        error = _rms_error(result, exact[name])
         assert error <= allowed, (
             f"{name}: error {error:.3g} against float64 exceeds the budget of {allowed:.3g}"
         )
 
 
-def _as(x: Any, dtype: torch.dtype) -> Any:
-    return x.detach().to(dtype).requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
-
-
-def _names(inputs: Sequence[Tensor]) -> list[str]:
+def _in_float64(inputs: Sequence[Any]) -> list[Any]:
     return [
-        "the output",
-        *(f"the gradient of input {i}" for i, x in enumerate(inputs) if x.requires_grad),
+        x.detach().double().requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
+        for x in inputs
     ]
 
 
-def _run(fn: Function, inputs: Sequence[Tensor], gradients: bool) -> list[Tensor]:
-    """The output, and with `gradients` those of the inputs that require one."""
+def _run(fn: Function, inputs: Sequence[Tensor], gradients: bool) -> dict[str, Tensor]:
+    """The output, and with `gradients` those of the inputs that require one, by their names in
+    messages.
+    """
     output = fn(*inputs)
-    wanted = [x for x in inputs if x.requires_grad]
-    if not gradients or not wanted:
-        return [output]
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(output.shape, generator=generator, dtype=torch.float64, device="cpu").to(
-        output
-    )
-    found = torch.autograd.grad((output * weights).sum(), wanted, allow_unused=True)
-    return [
-        output,
-        *(torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)),
-    ]
+    found = {OUTPUT: output}
+    wanted = {f"the gradient of input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
+    if gradients and wanted:
+        generator = torch.Generator().manual_seed(0)
+        options: Any = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+        weights = torch.randn(output.shape, **options).to(output)
+        total = (output * weights).sum()
+        grads = torch.autograd.grad(total, [*wanted.values()], materialize_grads=True)
+        found |= dict(zip(wanted, grads, strict=True))
+    return found
 
 
 def _rms_error(got: Tensor, expected: Tensor) -> float:
-    return float(
-        (got.detach().double() - expected.detach()).norm()
-        / expected.detach().norm().clamp(min=1e-300)
-    )
+    off = got.detach().double() - expected.detach()
+    return float(off.norm() / expected.detach().norm().clamp(min=1e-300))

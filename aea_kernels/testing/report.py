@@ -81,15 +81,15 @@ class Report:
             layers_before = {layer.name: layer for layer in before.layers.get(group, [])}
             rows = []
             for layer in layers:
-                own, accumulated, verdict = "", "", str(layer.own.verdict)
                 old = layers_before.get(layer.name)
-                if old is not None:
-                    own, accumulated = _decisive(old.own), _decisive(old.accumulated)
-                    if old.own.verdict != layer.own.verdict:
-                        verdict = f"{old.own.verdict}, now {verdict}"
-                after = _decisive(layer.own), _decisive(layer.accumulated)
-                name = layer.name or "(network)"
-                rows.append([name, own, after[0], accumulated, after[1], verdict])
+                own, accumulated = getattr(old, "own", None), getattr(old, "accumulated", None)
+
+                # "rounding, now broken", where the training changed it
+                verdict = str(layer.own.verdict)
+                if own is not None and own.verdict != verdict:
+                    verdict = f"{own.verdict}, now {verdict}"
+                pairs = (own, layer.own, accumulated, layer.accumulated)
+                rows.append([layer.name or "(network)", *map(_decisive, pairs), verdict])
             parts.append(f"{group}\n{_table(head, rows)}")
         return "\n\n".join(parts)
 
@@ -101,6 +101,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""
+        groups = {
+            group: [_layer_to_dict(layer) for layer in self.layers[group]] for group in self.layers
+        }
+        sizes = {
+            group: {str(size): verdict.value for size, verdict in found.verdicts.items()}
+            for group, found in self.sizes.items()
+        }
+
         return {
             "format": FORMAT,
             "torch": torch.__version__,
@@ -108,14 +116,8 @@ class Report:
             "training": self.training,
             "shape": list(self.shape),
             "dtype": dtype_name(self.dtype),
-            "groups": {
-                group: [_layer_to_dict(layer) for layer in layers]
-                for group, layers in self.layers.items()
-            },
-            "sizes": {
-                group: {str(size): verdict.value for size, verdict in sizes.verdicts.items()}
-                for group, sizes in self.sizes.items()
-            },
+            "groups": groups,
+            "sizes": sizes,
         }
 
     @classmethod
@@ -125,18 +127,15 @@ class Report:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
             if saved["format"] != FORMAT:
                 raise ValueError(f"format {saved['format']}, expected {FORMAT}")
-            dtype = getattr(torch, saved["dtype"])
-            layers = {
-                g: [_layer_from_dict(layer, g, dtype) for layer in rows]
-                for g, rows in saved["groups"].items()
-            }
-            sizes = {
-                g: Sizes(g, {int(s): Verdict(v) for s, v in found.items()})
-                for g, found in saved["sizes"].items()
-            }
-            return cls(
-                saved["model"], saved["training"], tuple(saved["shape"]), dtype, layers, sizes
-            )
+            dtype, shape = getattr(torch, saved["dtype"]), tuple(saved["shape"])
+
+            # sizes are strings in JSON, whose keys cannot be numbers
+            layers, sizes = {}, {}
+            for group, rows in saved["groups"].items():
+                layers[group] = [_layer_from_dict(row, group, dtype) for row in rows]
+            for group, found in saved["sizes"].items():
+                sizes[group] = Sizes(group, {int(s): Verdict(v) for s, v in found.items()})
+            return cls(saved["model"], saved["training"], shape, dtype, layers, sizes)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
 
@@ -232,19 +231,23 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _row(layer: Layer) -> list[str]:
     own, accumulated = layer.own.worst, layer.accumulated.worst
-    decisive = accumulated.decisive
-    decibels = ""
-    if decisive is not None and not math.isinf(decisive.decibels):
-        decibels = f"{decisive.decibels:.0f}"
-    shape = "x".join(map(str, layer.shape))
-    row = [layer.name or "(network)", layer.kind, shape]
-    row += [show(own.working), show(own.double), own.verdict]
-    row += [show(accumulated.working), show(accumulated.double), decibels, accumulated.verdict]
-    return row
+    decibels = math.inf if accumulated.decisive is None else accumulated.decisive.decibels
+    return [
+        layer.name or "(network)",
+        layer.kind,
+        "x".join(map(str, layer.shape)),
+        show(own.working),
+        show(own.double),
+        own.verdict,
+        show(accumulated.working),
+        show(accumulated.double),
+        "" if math.isinf(decibels) else f"{decibels:.0f}",
+        accumulated.verdict,
+    ]
 
 
-def _decisive(errors: Errors) -> str:
-    return show(errors.worst.decisive) or str(errors.verdict)
+def _decisive(errors: Errors | None) -> str:
+    return "" if errors is None else show(errors.worst.decisive) or str(errors.verdict)
 
 
 def _drawn(errors: Errors) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,12 +83,13 @@ def legal_sizes(
     takes_float64 = call_in_float64(copied(fixed, torch.float64), x.to(torch.float64)) is not None
     dtype = torch.float64 if takes_float64 else x.dtype
     fixed = copy.deepcopy(fixed).to(dtype)
+
+    # the same image at the same size, on every device
+    options: Any = {"dtype": torch.float64, "device": "cpu"}
     verdicts = {}
     for size in sizes:
         shape = (*x.shape[:2], *[size] * (x.dim() - 2))
-        drawn = torch.randn(
-            shape, generator=torch.Generator().manual_seed(size), dtype=torch.float64, device="cpu"
-        )
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(size), **options)
         try:
             verdicts[size] = equivariance_error(fixed, drawn.to(x.device, dtype), group).verdict
         except (UnmeasurableError, ValueError):

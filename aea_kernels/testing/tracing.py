@@ -4,7 +4,6 @@ called whom.
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..core.float64 import map_tensors, tensors_in
 from .layouts import MapLayout
@@ -79,8 +79,16 @@ def traced(
     calls: list[Call] = []
     open_calls: list[Call] = []
     times: Counter[str] = Counter()
-    known = _KnownLayouts()
+    layouts = WeakTensorKeyDictionary()  # and versions, of the tensors that calls returned
     watching = True
+
+    def hints(tensors: list[Tensor]) -> dict[int, MapLayout]:
+        known = [layouts.get(t, (None, None)) for t in tensors]
+        return {
+            place: layout
+            for place, (t, (layout, version)) in enumerate(zip(tensors, known, strict=True))
+            if layout is not None and version == _version(t)
+        }
 
     def begin(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not watching:
@@ -88,7 +96,7 @@ def traced(
         times[name] += 1
         numbered = name if times[name] == 1 else f"{name}#{times[name]}"
         inputs = map_tensors(torch.clone, (args, kwargs)) if keep else ((), {})
-        call = Call(numbered, module, inputs, hints=known.of(tensors_in((args, kwargs))))
+        call = Call(numbered, module, inputs, hints=hints(tensors_in((args, kwargs))))
         if open_calls:
             open_calls[-1].children.append(call)
         open_calls.append(call)
@@ -102,15 +110,19 @@ def traced(
         call.output = map_tensors(torch.clone, output) if keep else output
         first = call.first_output()
         call.shape = None if first is None else tuple(first.shape)
+
+        # calls that `seen` makes are none of the network's
         watching = False
         try:
             seen(call)
         finally:
             watching = True
+
+        # keep what later calls need, and no maps beyond that
         if not keep:
             call.output = None
         for t in tensors_in(output)[:1]:
-            known.keep(t, call.layout)
+            layouts[t] = call.layout, _version(t)
         for child in call.children:
             child.inputs = ((), {})
 
@@ -123,31 +135,9 @@ def traced(
         yield calls
 
 
-class _KnownLayouts:
-    """The layouts of tensors that calls returned, while the tensors are alive and unchanged."""
-
-    def __init__(self) -> None:
-        # the memory of a tensor that is gone may be another's by now: hence the references
-        self._layouts: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], MapLayout]] = {}
-
-    def keep(self, t: Tensor, layout: MapLayout | None) -> None:
-        self._layouts.pop(self._mark(t), None)
-        if layout is not None:
-            self._layouts[self._mark(t)] = weakref.ref(t), layout
-
-    def of(self, tensors: list[Tensor]) -> dict[int, MapLayout]:
-        """The known ones, by the tensor's place."""
-        found = {}
-        for place, t in enumerate(tensors):
-            alive, layout = self._layouts.get(self._mark(t), (None, None))
-            if layout is not None and alive is not None and alive() is not None:
-                found[place] = layout
-        return found
-
-    @staticmethod
-    def _mark(t: Tensor) -> tuple[Any, ...]:
-        """What tells a tensor from others that are alive, and from itself once changed in place."""
-        return t.data_ptr(), t.shape, t.stride(), 0 if t.is_inference() else t._version
+def _version(t: Tensor) -> int:
+    """Tells a tensor from itself once changed in place."""
+    return 0 if t.is_inference() else t._version
 
 
 @contextmanager

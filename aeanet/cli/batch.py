@@ -181,8 +181,9 @@ class Outcome:
 
     @contextmanager
     def of(self, image: Path, *, alone: bool = True) -> Iterator[None]:
-        """Within it, an error is told and noted; not `alone`, only one on which all processes
-        agreed (`agreeing`).
+        """Within it, an error is said and counted, and goes no further.
+
+        Of several processes (not `alone`) only an error on which all agreed is: `agreeing`.
         """
         try:
             yield

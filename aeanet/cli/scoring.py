@@ -86,11 +86,11 @@ def score_all(
 
         for run in runs:
             model = models.get(run)
-            told = partial(on_pair, model)
             if model is None:
-                evaluations.append(score_by_pair(run, pairs, told))
+                found = score_by_pair(run, pairs, partial(on_pair, None))
             else:
-                evaluations.append(evaluate(model, pairs, on_pair=told))
+                found = evaluate(model, pairs, on_pair=partial(on_pair, model))
+            evaluations.append(found)
     return evaluations, warnings
 
 

@@ -44,8 +44,8 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
     words, what an image is.
 
     Args:
-        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode. One that is
-            told the magnification keeps in the file the one that it has.
+        model: a network of `EXPORTABLE`, on the CPU; it is left in evaluation mode. One that
+            depends on the magnification keeps in the file the one that it has.
         path: of the file, which appears whole or not at all.
 
     Returns:

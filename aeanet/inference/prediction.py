@@ -36,7 +36,7 @@ class RunOptions(TypedDict, total=False):
         precision: of the convolutions: "float32", or "bfloat16", which halves the memory and costs
             about three digits.
         group: processes that share the tiles; each gets the whole result.
-        progress: told (done, total) after every tile.
+        progress: called with (done, total) after every tile.
     """
 
     tile: int | None
@@ -69,7 +69,7 @@ def super_resolve(
             precision: of the convolutions: "float32", or "bfloat16", which halves the memory and
             costs about three digits.
             group: processes that share the tiles; each gets the whole result.
-            progress: told (done, total) after every tile.
+            progress: called with (done, total) after every tile.
 
     Returns:
         (round(H * magnification), round(W * magnification)) float32 in [0, 1].
@@ -159,7 +159,7 @@ def run_network(
 
 @contextmanager
 def at_magnification(model: Network, magnification: float) -> Iterator[None]:
-    """Within it, a network that asks for the magnification is told this one."""
+    """Within it, this is the magnification of a network that depends on it."""
     before, model.magnification = model.magnification, magnification
     try:
         yield

@@ -128,8 +128,8 @@ def reach_of(model: nn.Module) -> Reach:
 
 
 def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
-    """Have the meter told of every layer outside attention blocks, and the parts of those blocks
-    checked.
+    """Hooks that give the meter every layer outside attention blocks, and check the parts of those
+    blocks.
     """
     inside: set[nn.Module] = set()
     for module in model.modules():

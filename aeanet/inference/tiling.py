@@ -127,7 +127,7 @@ def run_tiles(
         flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It
             takes as many times the time, and the memory of one.
         group: the processes that share the tiles; each writes the results of its tiles.
-        progress: told after every tile.
+        progress: called with (done, total) after every tile.
 
     Raises:
         TilingError: see `reach_of` and `check_side`; or the processes were not given the same

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aeanet.figures import Drawing, draw_crops, draw_curves, draw_heatmaps, render
+from aeanet.figures import Drawing, draw_crops, draw_curves, render
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.baselines import Library
@@ -120,7 +120,6 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             partial(draw_crops, results.crops),
         )
     if results.relevance:
-        shown = results.relevance
         yield PageFigure(
             "fig5",
             "Fig. 5: what the shared references look for",
@@ -128,7 +127,7 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             "is more relevant, and a column has one scale. The references shown are those that "
             "differ most: the first has the largest variance over these images, each further one "
             "the largest share of its variance that those before it do not explain linearly.",
-            partial(draw_heatmaps, shown.names, shown.images, shown.maps, shown.chosen),
+            results.relevance,
         )
     if results.curves:
         yield PageFigure(
@@ -145,31 +144,27 @@ def _figures(results: Results) -> Iterable[PageFigure]:
 def _facts(study: Study) -> dict[str, str]:
     recipe = study.recipe
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
-    device = f"CPU, {torch.get_num_threads()} thread(s)"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-
     share = recipe.steps / PAPER_STEPS
-    budget = f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"
-    if any(issubclass(network_class(one.name), Library) for one in study.table1):
-        budget += "; methods by example (LB-NLM, SRSW) draw a library of patches and take none"
-
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
-    training = (
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    budget = [f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"]
+    if any(issubclass(network_class(one.name), Library) for one in study.table1):
+        budget.append("methods by example (LB-NLM, SRSW) draw a library of patches and take none")
+    training = [
         f"MAE, Adam, {recipe.batch} crops of {recipe.crop} px, learning rate {recipe.rate:g}, "
         f"{schedule}"
-    )
+    ]
     if study.residual:
-        training += (
-            "; U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
+        training.append(
+            "U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
         )
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),
-        "budget": budget,
-        "recipe": training,
+        "budget": "; ".join(budget),
+        "recipe": "; ".join(training),
         "seeds": str(study.seeds),
-        "device": device,
+        "device": gpu or f"CPU, {torch.get_num_threads()} thread(s)",
         "versions": f"aeanet {version('aeanet')}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
     }
@@ -178,27 +173,22 @@ def _facts(study: Study) -> dict[str, str]:
 def _findings(study: Study, results: Results) -> list[str]:
     """What the tables show, in sentences."""
     found = []
-    gains: dict[str, Estimate] = {}
-    for one in study.table1:
-        scored = results.evaluations.get(("pooled", one.key), [])
-        if gain := improvement(scored, samples=study.samples):
-            gains[one.key] = gain
-    titles = {one.key: one.title for one in study.table1}
+    pooled = [(one, results.evaluations.get(("pooled", one.key), [])) for one in study.table1]
+    estimates = {one.title: improvement(e, samples=study.samples) for one, e in pooled}
+    gains = {title: gain for title, gain in estimates.items() if gain}
     if gains:
-        best = max(gains, key=lambda key: gains[key].mean)
+        best = max(gains, key=lambda title: gains[title].mean)
         found.append(
-            f"Of the methods, trained on all pairs, {titles[best]} gains most: "
-            f"{gains[best].text(2)} dB PSNR over bicubic interpolation."
+            f"Of the methods, trained on all pairs, {best} gains most: {gains[best].text(2)} dB "
+            "PSNR over bicubic interpolation."
         )
 
     ours = results.evaluations.get(("pooled", AEANET.key))
-    for key in gains:
-        if ours and key != AEANET.key:
-            theirs = results.evaluations["pooled", key]
+    for one, theirs in pooled:
+        if ours and theirs and one.key != AEANET.key:
             difference = improvement(ours, against=theirs, samples=study.samples)
             if difference:
-                verdict = _verdict(difference)
-                found.append(f"AEANet against {titles[key]}, pair by pair: {verdict}")
+                found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
 
     if study.recipe.steps < PAPER_STEPS:
         found.append(

@@ -1,4 +1,4 @@
-"""The experiments of a study: they are trained and scored, unless the folder holds their results."""
+"""The experiments of a study: trained and scored, unless the folder holds their results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -7,12 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aeanet.data.pairs import PairSet, evenly_spaced
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import sentence_or_raise
-from aeanet.figures import CropRow, Curve, crop_row
+from aeanet.figures import CropRow, Curve, Drawing, crop_row, draw_heatmaps
 from aeanet.inference.prediction import restore
 from aeanet.inference.relevance import most_varied, relevance_maps
 from aeanet.networks.base import Network
@@ -42,16 +40,6 @@ MARGIN = 32
 Show = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class Relevance:
-    """The arguments of `figures.draw_heatmaps` for Fig. 5."""
-
-    names: list[str]
-    images: list[np.ndarray]
-    maps: list[np.ndarray]
-    chosen: list[int]
-
-
 @dataclass
 class Results:
     """The results of a study.
@@ -61,13 +49,16 @@ class Results:
             that strategy.
         trainings: experiment's key -> label, parameters, steps, seconds, loss.
         failed: label of an experiment that failed -> the reason.
+        crops: the lines of Fig. 4.
+        relevance: draws Fig. 5; None without it.
+        curves: of Fig. 6.
     """
 
     evaluations: dict[tuple[Strategy, str], list[Evaluation]] = field(default_factory=dict)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     crops: list[CropRow] = field(default_factory=list)
-    relevance: Relevance | None = None
+    relevance: Drawing | None = None
     curves: list[Curve] = field(default_factory=list)
 
 
@@ -75,14 +66,15 @@ def replaced_files(study: Study, folder: Path) -> list[Path]:
     """What `run_study` and `write_report` would replace though it does not belong to this study:
     results of experiments with other settings or data, and a page where there is no report.
     """
-    store, others = Store(folder), []
-    for experiment in study.experiments:
-        file = store.folder(experiment.key) / RESULT_FILE
-        if file.exists() and store.recall(experiment.key, _settings(study, experiment)) is None:
-            others.append(file)
-    if (folder / PAGE).exists() and not (folder / RECORD).exists():
+    store = Store(folder)
+    others = [
+        store.folder(experiment.key) / RESULT_FILE
+        for experiment in study.experiments
+        if store.recall(experiment.key, _settings(study, experiment)) is None
+    ]
+    if not (folder / RECORD).exists():
         others.append(folder / PAGE)
-    return others
+    return [file for file in others if file.exists()]
 
 
 def run_study(study: Study, folder: Path, show: Show) -> Results:
@@ -244,11 +236,11 @@ def _crops(study: Study, networks: Mapping[str, Network]) -> list[CropRow]:
     ]
 
 
-def _relevance(study: Study, model: Network) -> Relevance:
+def _relevance(study: Study, model: Network) -> Drawing:
     names = evenly_spaced(list(study.pairs), SHOWN_IMAGES)
     images = [study.pairs[name].lr for name in names]
     maps = [relevance_maps(model, image) for image in images]
-    return Relevance(names, images, maps, most_varied(maps, SHOWN_REFERENCES))
+    return partial(draw_heatmaps, names, images, maps, most_varied(maps, SHOWN_REFERENCES))
 
 
 def _curves(

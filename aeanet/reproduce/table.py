@@ -35,15 +35,19 @@ class Table:
 
     def shown(self) -> list[list[tuple[str, bool]]]:
         """Each cell's text, and whether it is the best of its column."""
-        lines: list[list[tuple[str, bool]]] = [[] for _ in self.rows]
-        for index, column in enumerate(self.columns):
-            cells = [row[index] for row in self.rows]
-            means = [cell.mean for cell in cells if isinstance(cell, Estimate)]
-            best = max(means, default=None) if column.best else None
-            for line, cell in zip(lines, cells, strict=True):
-                is_best = isinstance(cell, Estimate) and cell.mean == best
-                line.append((self._text(cell, column), is_best))
-        return lines
+        highest = [self._highest(index) for index in range(len(self.columns))]
+        return [
+            [
+                (self._text(cell, column), isinstance(cell, Estimate) and cell.mean == top)
+                for cell, column, top in zip(row, self.columns, highest, strict=True)
+            ]
+            for row in self.rows
+        ]
+
+    def _highest(self, index: int) -> float | None:
+        """The highest number of a column in which it is set in bold."""
+        cells = [row[index] for row in self.rows if self.columns[index].best]
+        return max((cell.mean for cell in cells if isinstance(cell, Estimate)), default=None)
 
     def markdown(self) -> str:
         lines = [
@@ -62,9 +66,7 @@ class Table:
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]
             wide = any(isinstance(cell, Estimate) for cell in cells)
-            lines[0].append(column.title)
-            if wide:
-                lines[0] += [f"{column.title} low", f"{column.title} high"]
+            lines[0] += [column.title + end for end in (("", " low", " high") if wide else ("",))]
             for line, cell in zip(lines[1:], cells, strict=True):
                 line += _numbers(cell) if wide else [cell]
         buffer = io.StringIO()

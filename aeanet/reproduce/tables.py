@@ -245,10 +245,9 @@ def _trainings(results: Results) -> Table:
     for (strategy, method_key), found in kinds.items():
         parameters, steps = found[0]["parameters"], found[0]["steps"]
         seconds = statistics.fmean(training["seconds"] for training in found)
-        loss = None  # of a method that takes no steps
-        if steps:
-            loss = f"{statistics.fmean(training['loss'] for training in found):.4f}"
+        losses = [training["loss"] for training in found if steps]
         numbers = [f"{len(found)}", f"{parameters:,}", f"{steps:,}", f"{seconds:,.0f}"]
+        loss = f"{statistics.fmean(losses):.4f}" if losses else None
         rows.append([f"{strategy} {method_key}", *numbers, loss])
     titles = ["training", "networks", "parameters", "steps each", "seconds each", "last loss (MAE)"]
     return Table("trainings", "The trainings", [Column(title) for title in titles], rows)

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--record", type=Path, default=RECORD)
     chosen = parser.parse_args()
+
     if chosen.curve:
         found = measure(chosen.model, chosen.record.with_name("noise-curve.json"))
         print(draw(found, chosen.record.with_name("noise-curve.png")))

@@ -125,9 +125,9 @@ class DiffusionUNet(nn.Module):
             nn.Linear(WIDTHS[0], time_width), nn.GELU(), nn.Linear(time_width, time_width)
         )
         self.first = nn.Conv2d(1, WIDTHS[0], 7, padding=3)
-        pairs = list(
-            zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False)
-        )  # of each level: channels, and of the next
+
+        # channels of each level and of the next; the last level keeps its size
+        pairs = list(zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False))
         self.down = nn.ModuleList(
             Level((w, 0), w, time_width, LinearAttention(w)) for w, _ in pairs
         )
@@ -135,6 +135,8 @@ class DiffusionUNet(nn.Module):
             nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * inputs, outputs, 1))
             for inputs, outputs in pairs[:-1]
         ).append(nn.Conv2d(*pairs[-1], 3, padding=1))
+
+        # upwards each level also takes what both of its blocks gave on the way down
         self.middle = Level((WIDTHS[-1], 0), WIDTHS[-1], time_width, SoftmaxAttention(WIDTHS[-1]))
         self.up = nn.ModuleList(
             Level((wide + narrow, narrow), wide, time_width, LinearAttention(wide))

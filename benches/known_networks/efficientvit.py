@@ -78,6 +78,8 @@ class LiteMLA(nn.Module):
         total = 3 * heads * dim
         self.dim, self.eps, self.kernel_func = dim, eps, kernel_func()
         self.qkv = ConvLayer(in_channels, total, norm=False, act=False, bias=use_bias)
+
+        # each scale aggregates the queries, keys and values of a neighbourhood
         self.aggreg = nn.ModuleList()
         for scale in scales:
             depthwise = nn.Conv2d(
@@ -85,6 +87,7 @@ class LiteMLA(nn.Module):
             )
             pointwise = nn.Conv2d(total, total, 1, groups=3 * heads, bias=use_bias)
             self.aggreg.append(nn.Sequential(depthwise, pointwise))
+
         attended = heads * dim * (1 + len(scales))
         self.proj = ConvLayer(attended, out_channels, act=False, bias=use_bias)
 
@@ -128,6 +131,8 @@ class SegmentationNetwork(nn.Module):
             else:
                 rest = [AttentionStage(outputs) for _ in range(DEPTHS[level])]
             self.stages.append(nn.Sequential(MBConv(inputs, outputs, stride=2), *rest))
+
+        # the last three levels, brought to one width and size, are summed
         self.heads = nn.ModuleList(
             ConvLayer(width, HEAD_CHANNELS, act=False) for width in WIDTHS[2:]
         )

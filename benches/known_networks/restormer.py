@@ -86,6 +86,8 @@ class Restormer(nn.Module):
         self.encoder = nn.ModuleList(
             _blocks(*level) for level in zip(widths, HEADS, BLOCKS, strict=True)
         )
+
+        # half the size with twice the channels, and back; skips are joined and reduced again
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(w, w // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
             for w in widths[:-1]
@@ -97,15 +99,14 @@ class Restormer(nn.Module):
         self.reduce = nn.ModuleList(
             nn.Conv2d(2 * w, w, 1, bias=False) for w in (widths[2], widths[1])
         )
-        self.decoder = nn.ModuleList(
-            (
-                _blocks(widths[2], HEADS[2], BLOCKS[2]),
-                _blocks(widths[1], HEADS[1], BLOCKS[1]),
-                _blocks(
-                    widths[1], HEADS[0], BLOCKS[0]
-                ),  # skip and decoder stay side by side at full size
-            )
+
+        # at full size skip and decoder stay side by side, with the channels of both
+        levels = (
+            (widths[2], HEADS[2], BLOCKS[2]),
+            (widths[1], HEADS[1], BLOCKS[1]),
+            (widths[1], HEADS[0], BLOCKS[0]),
         )
+        self.decoder = nn.ModuleList(_blocks(*level) for level in levels)
         self.refinement = _blocks(widths[1], HEADS[0], REFINEMENT)
         self.last = nn.Conv2d(widths[1], 1, 3, padding=1, bias=False)
 

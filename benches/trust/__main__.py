@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -66,51 +66,61 @@ def halftone(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray:
     """Printed: black and white dots on a grid of 4 px."""
     dots = np.argsort(np.argsort(rng.random(16))).reshape(4, 4) / 16
     rows, columns = (length // 4 + 1 for length in image.shape)
-    return (image > np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]).astype(
-        np.float32
-    )
+    threshold = np.tile(dots, (rows, columns))[: image.shape[0], : image.shape[1]]
+    return (image > threshold).astype(np.float32)
 
 
 NEVER_SEEN = {"repeated lines": lines_repeated, "printed in dots": halftone}
 """Faults from which nothing was learned."""
 
 
-def cases(
-    each: int, pairs: Path | None
-) -> Iterator[tuple[str, str, NDArray[np.float32], float, NDArray | None]]:
-    """Group, kind, image, magnification and, where the fault leaves it, the clean target."""
+class Case(NamedTuple):
+    """One image that is restored and judged."""
+
+    group: str
+    kind: str
+    image: NDArray[np.float32]
+    magnification: float
+    truth: NDArray | None = None
+    """The clean target, if the fault leaves one."""
+
+
+def cases(each: int, pairs: Path | None) -> Iterator[Case]:
+    """All images, `each` of every kind of fault."""
     rng = np.random.default_rng(1)
     for index in range(20 * each):
         found = simulated(index, first=TESTED_FROM)
-        yield LIKE_TRAINING, found.kind, found.lr, found.magnification, found.hr
+        yield Case(LIKE_TRAINING, found.kind, found.lr, found.magnification, found.hr)
+    yield from _learned_faults(each, rng)
+    yield from _other_faults(each, rng)
+    yield from _pictures(rng)
+    for files in find_pairs(pairs) if pairs else ():
+        yield Case(REAL, REAL, read_image(files.lr).pixels, 2.0)
+
+
+def _learned_faults(each: int, rng: np.random.Generator) -> Iterator[Case]:
     for number, kind in enumerate(FAULTS):
         for index in range(each):
             found = simulated(1000 + number * each + index, first=TESTED_FROM)
+            image = faulty(found.lr, kind, rng)
             truth = found.hr if kind in TRUTH_KEPT else None
-            yield (
-                "faults learned, other images",
-                kind,
-                faulty(found.lr, kind, rng),
-                found.magnification,
-                truth,
-            )
+            yield Case("faults learned, other images", kind, image, found.magnification, truth)
+
+
+def _other_faults(each: int, rng: np.random.Generator) -> Iterator[Case]:
     for number, (kind, fault) in enumerate(NEVER_SEEN.items()):
         for index in range(each):
             found = simulated(5000 + number * each + index, first=TESTED_FROM)
-            yield (
-                "faults never seen",
-                kind,
-                eight_bits(fault(found.lr, rng)),
-                found.magnification,
-                None,
-            )
+            image = eight_bits(fault(found.lr, rng))
+            yield Case("faults never seen", kind, image, found.magnification)
+
+
+def _pictures(rng: np.random.Generator) -> Iterator[Case]:
     for names, kind in ((PHOTOGRAPHS, "photographs"), (PAGES, "printed pages")):
         for photograph in photographs(names).values():
             parts = [photograph_crop(photograph, (192, 256), rng) for _ in range(PARTS)]
             for part in [photograph, *parts]:
-                yield "pictures never seen", kind, part, 1.0, None
-    for files in find_pairs(pairs) if pairs else ():
-        yield REAL, REAL, read_image(files.lr).pixels, 2.0, None
+                yield Case("pictures never seen", kind, part, 1.0)
 
 
 def measure(model: Network, reference: Reference, each: int, pairs: Path | None) -> dict[str, Any]:
@@ -118,37 +128,36 @@ def measure(model: Network, reference: Reference, each: int, pairs: Path | None)
     those that are warned of for a lost pattern alone, and rightly.
     """
     kinds: dict[str, dict[str, Any]] = {}
-    for group, kind, image, magnification, truth in cases(each, pairs):
-        restored = super_resolve(model, image, magnification=magnification)
-        report = assess(model, image, restored, reference=reference)
-        title = group if group == LIKE_TRAINING else kind
-        entry = kinds.setdefault(
-            title,
-            {
-                "group": group,
-                "images": 0,
-                "warned": 0,
-                "unlike": 0,
-                "taken": 0,
-                "pattern": 0,
-                "gains": [],
-            },
-        )
+    for case in cases(each, pairs):
+        restored = super_resolve(model, case.image, magnification=case.magnification)
+        report = assess(model, case.image, restored, reference=reference)
         unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
+
+        title = case.group if case.group == LIKE_TRAINING else case.kind
+        counts = dict.fromkeys(("images", "warned", "unlike", "taken", "pattern"), 0)
+        entry = kinds.setdefault(title, {"group": case.group, **counts, "gains": []})
         entry["images"] += 1
         entry["warned"] += bool(report.warnings)
         entry["unlike"] += unlike
         entry["taken"] += taken
-        if truth is not None:
-            if report.warnings and not unlike and not taken:
-                entry["pattern"] += pattern_is_lost(restored, truth, image.shape)
-            before = float(np.mean((upsample(image, magnification).clip(0, 1) - truth) ** 2))
-            after = float(np.mean((restored - truth) ** 2))
-            error = 10 * np.log10(max(after, 1e-9))
-            entry["gains"].append(
-                [bool(report.warnings), round(10 * np.log10(max(before, 1e-9)) - error, 3), error]
-            )
+        if case.truth is None:
+            continue
+
+        if report.warnings and not unlike and not taken:
+            entry["pattern"] += pattern_is_lost(restored, case.truth, case.image.shape)
+        gain, error = gain_and_error(case, restored)
+        entry["gains"].append([bool(report.warnings), round(gain, 3), error])
     return {"kinds": kinds, "learned_from": reference.images}
+
+
+def gain_and_error(case: Case, restored: NDArray) -> tuple[float, float]:
+    """Over interpolation, dB, and mean square error of the result, dB."""
+    interpolated = upsample(case.image, case.magnification).clip(0, 1)
+    before, after = (
+        10 * np.log10(max(float(np.mean((image - case.truth) ** 2)), 1e-9))
+        for image in (interpolated, restored)
+    )
+    return before - after, after
 
 
 def pattern_is_lost(restored: NDArray, truth: NDArray, shape: tuple[int, ...]) -> bool:
@@ -172,16 +181,16 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=12, help="images of each kind")
     parser.add_argument("--out", type=Path, default=RECORD)
     chosen = parser.parse_args()
+
     model = load_model(chosen.model)
     if chosen.learn:
         drawn = [simulated(index) for index in range(chosen.learn)]
         examples = [Example(found.lr, found.magnification) for found in drawn]
         learned = reference_statistics(model, examples, residuals=max(20, chosen.learn // 3))
         write_reference(chosen.reference, learned)
-    record = {
-        "model": str(chosen.model),
-        **measure(model, Reference.read(chosen.reference), chosen.each, chosen.pairs),
-    }
+
+    reference = Reference.read(chosen.reference)
+    record = {"model": str(chosen.model), **measure(model, reference, chosen.each, chosen.pairs)}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, record, 1)
     print(card_section(record))

@@ -122,22 +122,14 @@ def text(image: Image, rng: np.random.Generator) -> NDArray:
     for line in range(height, image.shape[0], int(height * rng.uniform(1.2, 2))):
         letters = "".join(chr(code) for code in rng.integers(33, 126, 60))
         font, thickness = int(rng.integers(0, 7)), 1 + int(height > 26)
-        cv2.putText(
-            page,
-            letters,
-            (4, line),
-            font,
-            height / 36,
-            int(rng.integers(0, 60)),
-            thickness,
-            cv2.LINE_AA,
-        )
+        ink = int(rng.integers(0, 60))
+        cv2.putText(page, letters, (4, line), font, height / 36, ink, thickness, cv2.LINE_AA)
+
     clean = page.astype(np.float32) / 255
     clean = 1 - clean if rng.uniform() < 0.3 else clean
     noise = rng.choice([0.0, _between(rng, 0.005, 0.05)])
-    return cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.3, 1.0)) + np.float32(noise) * _white(
-        image, rng
-    )
+    blurred = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.3, 1.0))
+    return blurred + np.float32(noise) * _white(image, rng)
 
 
 def drawing(image: Image, rng: np.random.Generator) -> NDArray:

@@ -84,11 +84,12 @@ def reference_statistics(
             taken = residual(example.image, restored, found.noise).numbers
             number_names = list(taken)
             numbers.append(list(taken.values()))
+
+        # images with faults, or photographs, stand for what lies outside
         for turn in range(_FAULTS):
             if pictures and rng.uniform() < _PHOTOGRAPHS:
-                other = photograph_crop(
-                    pictures[rng.integers(len(pictures))], example.image.shape, rng
-                )
+                picture = pictures[rng.integers(len(pictures))]
+                other = photograph_crop(picture, example.image.shape, rng)
             else:
                 other = faulty(example.image, kinds[(_FAULTS * index + turn) % len(kinds)], rng)
             others.append(describe(other).vector())

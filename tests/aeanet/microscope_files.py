@@ -119,17 +119,21 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
 <Header><Date>26.11.2026</Date><Time>12:00:00</Time><FileVersion>1</FileVersion></Header>
 <ClassInstance Type="TRTSEMData"><HV>15.0</HV><DX>{size[0]}</DX><DY>{size[1]}</DY></ClassInstance>
 <ClassInstance Type="TRTSEMStageData"><X>0.0</X></ClassInstance>
-<ClassInstance Type="TRTDSPConfiguration"><LineAverage>1</LineAverage><PixelAverage>1</PixelAverage>
-<PixelTime>1</PixelTime></ClassInstance>
-<ClassInstance Type="TRTImageData"><Width>{width}</Width><Height>{height}</Height><ItemSize>2</ItemSize>
-<PlaneCount>1</PlaneCount><Plane0><Description>SE</Description><Data>{pixels}</Data></Plane0></ClassInstance>
+<ClassInstance Type="TRTDSPConfiguration"><LineAverage>1</LineAverage>
+<PixelAverage>1</PixelAverage><PixelTime>1</PixelTime></ClassInstance>
+<ClassInstance Type="TRTImageData"><Width>{width}</Width><Height>{height}</Height>
+<ItemSize>2</ItemSize><PlaneCount>1</PlaneCount><Plane0><Description>SE</Description>
+<Data>{pixels}</Data></Plane0></ClassInstance>
 <LineCounter>(1,)</LineCounter><ChCount>2</ChCount><DetectorCount>1</DetectorCount>
 <SpectrumData0><ClassInstance Type="TRTSpectrum"><TRTHeaderedClass>
-<ClassInstance Type="TRTSpectrumHardwareHeader"><Amplification>20000.0</Amplification></ClassInstance>
-<ClassInstance Type="TRTDetectorHeader"><Type>X</Type><DetLayers>{layers}</DetLayers></ClassInstance>
+<ClassInstance Type="TRTSpectrumHardwareHeader"><Amplification>20000.0</Amplification>
+</ClassInstance>
+<ClassInstance Type="TRTDetectorHeader"><Type>X</Type>
+<DetLayers>{layers}</DetLayers></ClassInstance>
 <ClassInstance Type="TRTESMAHeader"><PrimaryEnergy>15.0</PrimaryEnergy>
 <ElevationAngle>35.0</ElevationAngle></ClassInstance></TRTHeaderedClass>
-<ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs><CalibLin>0.01</CalibLin></ClassInstance>
+<ClassInstance Type="TRTSpectrumHeader"><CalibAbs>0.0</CalibAbs>
+<CalibLin>0.01</CalibLin></ClassInstance>
 <Channels>0,1,2</Channels></ClassInstance></SpectrumData0></ClassInstance></X>""".encode()
     files = {
         b"SpectrumData0": struct.pack("<ii", height, width).ljust(0x1A0, b"\0"),

@@ -230,7 +230,10 @@ def test_an_image_that_one_process_cannot_restore_does_not_end_the_others(tmp_pa
             tmp_path / name, pixels
         )
     (tmp_path / "b.png").write_bytes(b"no image")
-    fails = "import aeanet.io.mosaics.writing as w\ndef fail(*_): raise OSError(28, 'No space left on device')\n"
+    fails = (
+        "import aeanet.io.mosaics.writing as w\n"
+        "def fail(*_): raise OSError(28, 'No space left on device')\n"
+    )
     command = [
         "predict",
         tmp_path / "run",

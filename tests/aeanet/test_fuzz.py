@@ -39,7 +39,10 @@ from aeanet.training.checkpoint import Checkpoint
 EXAMPLES = 30 if settings.default.derandomize else 2000
 DEEP = GREY.astype(np.uint16) * 257
 NM = ome_metadata(PixelSize(2.0, 2.0, "nm"))
-FEI = "[Scan]\r\nPixelWidth=1e-9\r\nPixelHeight=1e-9\r\n[Image]\r\nResolutionX=16\r\nResolutionY=9\r\n"
+FEI = (
+    "[Scan]\r\nPixelWidth=1e-9\r\nPixelHeight=1e-9\r\n"
+    "[Image]\r\nResolutionX=16\r\nResolutionY=9\r\n"
+)
 IMAGES: dict[str, Callable[[Path], object]] = {
     "grey.png": picture("grey.png"),
     "deep.png": picture("deep.png", DEEP),

@@ -129,3 +129,16 @@ def uneven_noise(height: int, width: int) -> NDArray[np.float32]:
     """Noise that is darker to the right, so that a tile does not know the whole image by itself."""
     noise = np.random.default_rng(0).random((height, width), np.float32)
     return noise * np.linspace(1, 0.2, width, dtype=np.float32)
+
+
+BRIEF = ["--steps", "2", "--crop", "16", "--batch", "2"]
+"""A training of two steps."""
+
+
+def assert_one_sentence(result: Result, *words: str, code: int = 1) -> None:
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.endswith("."), result.stderr
+    for word in words:
+        assert word in last, result.stderr

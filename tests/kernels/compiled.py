@@ -338,12 +338,13 @@ def main() -> None:
 
 
 def line(row: dict[str, Any]) -> str:
-    where = f"{row['architecture']:>6} {row['channels']:>4} {row['dtype']:<9}{row['case']:<17}{row['kernel']:<18}"
-    resources = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled {row['shared']:>7} B shared "
-    fit = f"{row['fit'] or '?':>3} fit ({row['wanted'] or '-'} wanted)" + (
-        " async " if row["asynchronous"] else "       "
-    )
-    return where + resources + fit + ", ".join(row["instructions"])
+    """One kernel as a line of a table."""
+    where = f"{row['architecture']:>6} {row['channels']:>4} {row['dtype']:<9}{row['case']:<17}"
+    registers = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled"
+    fit = f"{row['shared']:>7} B shared {row['fit'] or '?':>3} fit ({row['wanted'] or '-'} wanted)"
+    copies = " async " if row["asynchronous"] else "       "
+    instructions = ", ".join(row["instructions"])
+    return f"{where}{row['kernel']:<20}{registers} {fit}{copies}{instructions}"
 
 
 if __name__ == "__main__":

@@ -306,15 +306,18 @@ def test_channels_of_zeros_have_no_direction():
         ),
         (
             lambda q: aea.attend_relu(q[:, :2], aea.summarize_relu(q, q)),
-            "summary.sums has shape (2, 3, 5, 6), expected (B, H, E, D + 1) with B = 1 or 2, H = 2, E = 5 as in query",
+            "summary.sums has shape (2, 3, 5, 6), expected (B, H, E, D + 1) "
+            "with B = 1 or 2, H = 2, E = 5 as in query",
         ),
         (
             lambda q: aea.attend_channels(q[..., :2], aea.summarize_channels(q, q), torch.ones(3)),
-            "summary.products has shape (2, 3, 5, 5), expected (B, H, E, E) with B = 1 or 2, H = 3, E = 2 as in value",
+            "summary.products has shape (2, 3, 5, 5), expected (B, H, E, E) "
+            "with B = 1 or 2, H = 3, E = 2 as in value",
         ),
         (
             lambda q: aea.summarize_softmax(q, q) + aea.summarize_softmax(q.double(), q.double()),
-            "(2, 3, 5, 6) in torch.float32 and (2, 3, 5, 6) in torch.float64 are of different keys: no sum",
+            "(2, 3, 5, 6) in torch.float32 and (2, 3, 5, 6) in torch.float64 "
+            "are of different keys: no sum",
         ),
     ],
 )

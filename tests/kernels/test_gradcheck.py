@@ -87,7 +87,8 @@ def test_operators(backend, name):
 def test_block(backend, norm, batch_statistics, reference_images):
     if backend == "triton":
         pytest.skip(
-            "its second derivatives are those of the operators, and parity tests hold both routes to the oracle"
+            "its second derivatives are those of the operators, and parity tests hold both "
+            "routes to the oracle"
         )
     channels, width = 3, 4
 

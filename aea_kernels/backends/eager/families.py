@@ -12,7 +12,7 @@ from .walking import Walk, sum_of_squares
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
-    """The maximum is that of the chunks so far: sums are rescaled where a chunk has a larger one."""
+    """The maximum is that of the chunks so far; sums are rescaled where a chunk has a larger."""
     walk = Walk(key.mT, value.mT, batch_axes=2)
     batch, heads, _, width = key.shape
     # apart from each other, as products of many small matrices are fast where the result is

@@ -41,8 +41,8 @@ def sum_of_squares(x: Tensor, axis: int) -> Tensor:
 
 
 class Walk:
-    """The chunks of feature maps of equal batch and spatial shape, and workspaces of one chunk each to
-    compute in.
+    """The chunks of feature maps of equal batch and spatial shape, and workspaces of one chunk each
+    to compute in.
 
     Chunks tile batch and space in row-major order, each contiguous in it. They are numbered in that
     order.
@@ -64,8 +64,8 @@ class Walk:
         positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
         self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
-        # from the last on, axes are whole in every chunk as long as they fit; the next is parted, the
-        # others one by one
+        # from the last on, axes are whole in every chunk as long as they fit; the next is parted,
+        # the others one by one
         for axis in range(len(extents) - 1, -1, -1):
             if axis == 0 and self._batch_axes > 1 and positions < FEW_IMAGES:
                 positions = 1  # a chunk of several images would be a copy

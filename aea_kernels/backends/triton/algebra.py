@@ -1,5 +1,5 @@
-"""Launches of the C x C algebra of `block/folding.py` between the passes; what is too wide for kernels
-stays there.
+"""Launches of the C x C algebra of `block/folding.py` between the passes; what is too wide for
+kernels stays there.
 """
 
 from __future__ import annotations

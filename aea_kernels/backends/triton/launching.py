@@ -91,7 +91,7 @@ def plan_over_positions(
 def launch_over_positions(
     kernel: Any, plan: LaunchPlan, like: Tensor, written: Tensor | None, **arguments: Any
 ) -> None:
-    """LaunchPlan a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
+    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
     that it fills.
     """
     tiles = plan.tiles

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+
+from .tile_table import TABLE
 
 MEASURED = Path(__file__).with_name("tiles.json")
 """What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and
@@ -45,12 +48,51 @@ class Tiles(NamedTuple):
     """So many run on a multiprocessor at a time."""
 
 
-def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
-    """The table of tile sizes by reasoning: nothing is tuned at run time.
+class Row(NamedTuple):
+    """A row of `tile_table.TABLE`."""
 
-    Chosen so that no kernel exceeds shared memory on any architecture from sm_80 on, and that few
-    spill registers on sm_80, sm_90 and sm_100; `tests/kernels/test_compiled.py` builds them.
-    `MEASURED` takes the place of what it has.
+    kernels: list[str]
+    products: str
+    channels: str
+    maps: str
+    gpu: str
+    tile: list[str]
+
+    def fits(self, kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> bool:
+        """Arguments as in `tiles_for`."""
+        width = "128+" if channels > 128 else "128" if channels > 64 else "64"
+        width = "<64" if channels <= 32 else width
+        return (
+            kernel in self.kernels
+            and self.products in ("*", mode)
+            and self.channels in ("*", width, f"{width.rstrip('+')}*")
+            and (aligned or self.maps == "*")
+            and self.gpu in ("*", *_gpu_classes(architecture))
+        )
+
+
+def _gpu_classes(architecture: int) -> list[str]:
+    """The entries of the column "GPU" that hold for an architecture."""
+    classes = [] if architecture in LARGE_SHARED_MEMORY else ["small"]
+    if architecture < 90:
+        return [*classes, "sm<90"]
+    return [*classes, "sm>=90", "sm90" if architecture == 90 else "sm>=100"]
+
+
+def _rows() -> Iterator[Row]:
+    for line in TABLE.splitlines()[2:]:
+        if line:
+            fits, tile = line.split("|")
+            kernels, *rest = fits.split()
+            yield Row(kernels.split("/"), *rest, tile.split())
+
+
+ROWS = list(_rows())
+
+
+@lru_cache(maxsize=4096)
+def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture: int) -> Tiles:
+    """The tile sizes of `tile_table.py`: nothing is tuned at run time.
 
     Args:
         kernel: "outer", "apply", "features_backward", "matrix_backward", "outer_backward" or
@@ -60,41 +102,11 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         aligned: maps are read 16 bytes at a time.
         architecture: 90 for sm_90, and so on.
     """
-    if kernel.startswith("phi_"):
-        tiles = tiles_for(kernel.removeprefix("phi_"), channels, mode, aligned, architecture)
-        full = (
-            kernel == "phi_outer"
-            if architecture >= 100
-            else architecture < 90 and kernel != "phi_apply"
-        )
-        if tiles.block_a == 128 and full:
-            # maxima, sums and exponentials are held in registers too
-            return tiles._replace(block_s=max(16, tiles.block_s // 2))
-        if kernel == "phi_outer" and mode == "tf32" and tiles.block_a == 64 and architecture >= 100:
-            return tiles._replace(
-                block_s=32, programs_per_sm=2
-            )  # has no norm over channels, and spills of 16
-        return tiles
-    block = channel_block(channels)
-    sliced = channels > block  # channels are summed over in slices
-    if kernel == "statistics":
-        stages = 3 if aligned else 2
-        if block < 64:
-            return Tiles(block, block, 64, 4, stages, 4)
-        return Tiles(block, block, 4096 // block, 8, stages, 2)
-    if mode == "16-bit":
-        return _tiles_of_16_bits(kernel, block, sliced, aligned, architecture)
-    if mode == "tf32" and (block < 128 or architecture in LARGE_SHARED_MEMORY):
-        return _tiles_of_tf32(kernel, block, sliced, architecture)
-    # three products, or none on tensor cores, hold many registers: smaller tiles, channels summed
-    # over in slices
-    if kernel == "outer" and mode == "tf32x3" and block == 128 and architecture < 90:
-        return Tiles(64, 64, 32, 4, 1, 2)
-    if kernel == "outer":
-        return Tiles(block, block, 16, 8, 1 if block == 128 and mode == "ieee" else 2, 1)
-    if kernel in ("matrix_backward", "outer_backward"):
-        return Tiles(min(block, 64), min(block, 64), 16, 8, 2, 1)
-    return Tiles(block, 16 if mode == "ieee" else 32, 32, 8, 2, 1)
+    launch = channels, mode, aligned, architecture
+    names = kernel, kernel.removeprefix("phi_")
+    row = next(row for row in ROWS if any(row.fits(name, *launch) for name in names))
+    block = str(channel_block(channels))
+    return Tiles(*(int(n.replace("C", block)) for n in row.tile))
 
 
 def channel_block(channels: int) -> int:
@@ -117,56 +129,6 @@ def measured_rows(architecture: int) -> dict[str, list[int]]:
     """
     rows: dict[str, list[int]] = json.loads(MEASURED.read_text()).get(str(architecture), {})
     return rows
-
-
-def _tiles_of_16_bits(
-    kernel: str, block: int, sliced: bool, aligned: bool, architecture: int
-) -> Tiles:
-    large, hopper = block >= 64, architecture == 90
-    warps = 8 if large else 4
-    positions = 64 if aligned else 32
-    if kernel == "outer":
-        return Tiles(block, block, positions, warps, 3, {128: 1, 64: 2}.get(block, 4))
-    if kernel in ("matrix_backward", "outer_backward"):
-        return Tiles(block, block, 32 if large else 64, warps, 2, 1 if large else 2)
-    deep = 32 if sliced else block
-    if kernel == "apply":
-        programs = (2 if large else 4) if aligned and not sliced else 1 if large else 2
-        stages = 2 if block == 128 and architecture <= 90 else 3
-        positions = positions if large else 2 * positions
-        if block == 128 and not hopper:
-            positions, deep = 32, deep if architecture >= 100 else 32
-        return Tiles(block, deep, positions, warps, stages, programs)
-    if hopper and aligned and not sliced:
-        return Tiles(block, deep, 64, 8, 2, 1) if block == 128 else Tiles(block, deep, 64, 4, 2, 2)
-    if hopper and block == 128 and not aligned and not sliced:
-        return Tiles(block, deep, 16, warps, 1, 1)  # of 32 positions Triton 3.8 spills with BN
-    if hopper or block < 128:
-        return Tiles(block, deep, 32, warps, 2 if sliced else 1, 1)
-    return Tiles(block, 32, 32, warps, 2, 1) if aligned else Tiles(block, 32, 16, warps, 1, 1)
-
-
-def _tiles_of_tf32(kernel: str, block: int, sliced: bool, architecture: int) -> Tiles:
-    large = block >= 64
-    warps = 8 if large else 4
-    stages = 2 if architecture >= 90 else 1
-    positions = 32 if large else 64
-    if kernel == "outer":
-        if block == 64 and architecture >= 100:
-            return Tiles(
-                64, 64, 16, 8, 2, 4
-            )  # of 32 positions ptxas spills with a norm over channels
-        return Tiles(block, block, positions, warps, stages, 1 if block == 128 else 2)
-    if kernel in ("matrix_backward", "outer_backward"):
-        return Tiles(block, block, positions, warps, stages, 1 if large else 2)
-    deep = 32 if sliced else block
-    if kernel == "apply":
-        return Tiles(
-            block, deep, positions, warps, stages, 1 if block == 128 else 2 if large else 4
-        )
-    if block == 128 and architecture < 90:
-        positions = 16  # of 32, a norm over channels exceeds shared memory
-    return Tiles(block, deep, positions, warps, stages, 1 if large else 2)
 
 
 @lru_cache

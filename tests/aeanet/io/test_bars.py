@@ -194,7 +194,8 @@ def test_fei_states_the_height_of_the_specimen(
 ) -> None:
     """Also of a specimen as black as the bar; not where the image was resized since."""
     image = np.vstack([np.zeros((354, 480), np.uint8), draw(480, rows=30, paper=0, ink=255)])
-    text = f"[Image]\r\nResolutionX={columns}\r\nResolutionY={rows}\r\n[Scan]\r\nPixelWidth=2e-9\r\nPixelHeight=2e-9\r\n"
+    size = f"[Image]\r\nResolutionX={columns}\r\nResolutionY={rows}\r\n"
+    text = size + "[Scan]\r\nPixelWidth=2e-9\r\nPixelHeight=2e-9\r\n"
     tag = (34682, 2, None, text.encode(), True)
     tifffile.imwrite(
         tmp_path / "a.tif", image, photometric="minisblack", extratags=[tag], metadata=None

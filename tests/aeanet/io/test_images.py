@@ -291,7 +291,8 @@ import resource, signal, sys
 import numpy as np
 from aeanet.io.images import ImageError, write_image
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # every file larger than 1000 bytes fails, as on a full disk
+# every file larger than 1000 bytes fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_image(sys.argv[1], np.random.default_rng(0).random((100, 100)))
 except ImageError as error:

@@ -15,7 +15,10 @@ import tifffile
 from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff, tiff_resolution
 
 IMAGE = np.zeros((6, 8), np.uint8)
-FEI = "[Image]\r\nResolutionX=8\r\nResolutionY=6\r\n[Scan]\r\nPixelWidth=1.35e-09\r\nPixelHeight=1.4e-09\r\n"
+FEI = (
+    "[Image]\r\nResolutionX=8\r\nResolutionY=6\r\n"
+    "[Scan]\r\nPixelWidth=1.35e-09\r\nPixelHeight=1.4e-09\r\n"
+)
 ZEISS = "0\r\n0\r\n0\r\n{screen}\r\nAP_PIXEL_SIZE\r\nPixel Size = 24.65 nm\r\n{more}"
 
 

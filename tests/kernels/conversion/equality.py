@@ -51,6 +51,7 @@ def assert_exact(original: nn.Module, x: Tensor, *, training: bool) -> nn.Module
     report = aea.convert(converted)
     assert [entry.result for entry in report.replaced] == ["exact"]
     assert converted.training is training
+
     y, expected = gradients(original, x)
     y_converted, got = gradients(converted, x)
     assert y_converted.shape == y.shape
@@ -61,9 +62,9 @@ def assert_exact(original: nn.Module, x: Tensor, *, training: bool) -> nn.Module
         if error > TOLERANCE
     }
     assert wrong == {}
+
+    # BN's statistics of the step, too
     before, after = original.state_dict(), converted.state_dict()
     assert list(before) == list(after)
-    assert {
-        n: e for n, e in deviations(after, before) if e > TOLERANCE
-    } == {}  # BN's statistics of the step, too
+    assert {name: e for name, e in deviations(after, before) if e > TOLERANCE} == {}
     return converted

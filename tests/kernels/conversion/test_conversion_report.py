@@ -74,6 +74,8 @@ def test_results_stay_and_revert_gives_back_the_originals(
     assert type(network.attend) is not originals.NONLocalBlock2D
     assert [id(m) for m in network.modules()] == identities
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
+    # a second revert changes nothing
     for _ in range(2):
         report.revert()
         assert [type(m) for m in network.modules()] == classes

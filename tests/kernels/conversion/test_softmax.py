@@ -139,6 +139,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
     checkpoint = copy.deepcopy(block.state_dict())
     report = aea.convert(block, retrain=True)
     before = copy.deepcopy(block.state_dict())
+
+    # of another size, incomplete, with more than the original had
     wider = originals.AttentionBlock(16, 2, groups=4).state_dict()
     with pytest.raises(
         RuntimeError,
@@ -150,6 +152,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
         block.load_state_dict(without)
     with pytest.raises(RuntimeError, match=r'Unexpected key.*"other"'):
         block.load_state_dict({**checkpoint, "other": torch.zeros(1)})
+
     block.load_state_dict(before)
     report.revert()
     block.load_state_dict(checkpoint)
@@ -157,10 +160,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
 
 
 def test_reverted_and_applied_again() -> None:
-    block, x = (
-        randomised(originals.AttentionBlock(8, 2, groups=4)).eval(),
-        torch.randn(MAP, dtype=torch.float64),
-    )
+    block = randomised(originals.AttentionBlock(8, 2, groups=4)).eval()
+    x = torch.randn(MAP, dtype=torch.float64)
     seen = []
     block.register_forward_hook(lambda *_: seen.append(1))
     network = nn.Sequential(block)
@@ -171,11 +172,13 @@ def test_reverted_and_applied_again() -> None:
     assert isinstance(block, aea.AugmentedAttention)
     assert not block.training
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
+
     report.revert()
     assert type(block) is originals.AttentionBlock
     assert list(network.state_dict()) == names
     with originals.NoSoftmax():
         assert torch.equal(network(x), expected)
+
     report.apply()
     torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-10)
     assert len(seen) == 4
@@ -222,6 +225,7 @@ def test_hooks_of_both_directions_stay() -> None:
     block.register_full_backward_hook(lambda *_: seen.append("after"))
     report = aea.convert(block, retrain=True)
     block.register_full_backward_hook(lambda *_: seen.append("later"))
+
     for change in (report.revert, report.apply):
         block(x).sum().backward()
         assert seen == ["forward", "before", "after", "later"]
@@ -321,6 +325,7 @@ def test_a_whole_unet_of_monai_trains() -> None:
     report = aea.convert(unet, retrain=True)
     assert {entry.class_name for entry in report.replaced} == {"SpatialAttentionBlock"}
     assert len(report.replaced) == len(report.modules) > 2
+
     y = unet(torch.randn(2, 1, 16, 24), timesteps=torch.tensor([1, 5]))
     assert y.shape == (2, 1, 16, 24)
     y.square().sum().backward()

@@ -118,6 +118,7 @@ def test_in_a_process_group(tmp_path: Path) -> None:
     aea.convert(network)
     x = torch.randn(MAP, dtype=torch.float64)
     y, expected = gradients(copy.deepcopy(network), x)
+
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
     )

@@ -39,7 +39,8 @@ counter = itertools.count(1)
 CASES = {
     "random layer in training": (
         nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.5)),
-        r"fn draws random numbers in '1': two calls .* it is in training mode, so call eval\(\) first",
+        r"fn draws random numbers in '1': two calls .* it is in training mode, "
+        r"so call eval\(\) first",
     ),
     "random function": (
         lambda x: x + torch.randn_like(x),
@@ -47,7 +48,8 @@ CASES = {
     ),
     "state": (
         Counting(),
-        "fn is not deterministic: two calls on the same input differ by .* keeps a state between calls",
+        "fn is not deterministic: two calls on the same input differ by .* "
+        "keeps a state between calls",
     ),
     "state of a function": (lambda x: x * next(counter), "fn is not deterministic"),
     "no positions left": (

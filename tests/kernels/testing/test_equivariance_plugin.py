@@ -22,11 +22,13 @@ def test_invariant(equivariance):
 
 @pytest.mark.equivariance(tolerance=10.0, dtype="float64")
 def test_marked(equivariance):
-    errors = equivariance.assert_equivariant(nn.Conv2d(2, 2, 3, padding=1), torch.rand(1, 2, 6, 6), d4)
+    network = nn.Conv2d(2, 2, 3, padding=1)
+    errors = equivariance.assert_equivariant(network, torch.rand(1, 2, 6, 6), d4)
     assert str(errors.dtype) == "torch.float64"
 
 def test_report(equivariance):
-    assert equivariance.report(nn.Sequential(nn.Conv2d(2, 2, 3, padding=1)), torch.rand(1, 2, 6, 6), d4).culprits(d4)
+    network = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1))
+    assert equivariance.report(network, torch.rand(1, 2, 6, 6), d4).culprits(d4)
 
 def test_of_something_else():
     pass
@@ -68,6 +70,7 @@ def test_fixture_marker_and_junit(session, tmp_path):
     ran = session("-m", "equivariance")
     assert "1 failed, 4 passed, 1 deselected" in ran
     assert "its kernel is not symmetric under the" in ran
+
     found = properties(tmp_path)
     assert found["test_holds"]["equivariance: permutations of the positions: verdict"] in (
         "exact",
@@ -101,7 +104,8 @@ def test_options_hold_for_the_session_and_the_marker_goes_before_them(session, t
 
 def test_a_marker_that_is_misspelt_is_told(session):
     ran = session(
-        tests="import pytest\n@pytest.mark.equivariance(tolerence=1)\ndef test_it(equivariance): pass\n"
+        tests="import pytest\n@pytest.mark.equivariance(tolerence=1)\n"
+        "def test_it(equivariance): pass\n"
     )
     assert (
         "the marker equivariance takes tolerance, dtype and device by name, got ['tolerence']"

@@ -243,6 +243,8 @@ def test_every_layer_of_aeanet_is_named():
     network = pytest.importorskip("aeanet").build_model("aeanet").eval()
     x = torch.rand(1, 1, 64, 64)
     report = equivariance_report(network, x, [d4, permutations, translations(4)])
+
+    # every convolution, and those with a neighbourhood break rotations and permutations
     named = [layer.name for layer in report.layers[d4.name]]
     assert {
         n for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
@@ -255,6 +257,8 @@ def test_every_layer_of_aeanet_is_named():
     assert {layer.name for layer in report.culprits(d4)} == kernels
     assert {layer.name for layer in report.culprits(permutations)} == kernels
     assert not report.culprits(translations(4))
+
+    # the attention breaks nothing; without the kernels' asymmetry two strides are left
     for group in report.layers:
         assert report.layer(group, "bottom").own.verdict is Verdict.ROUNDING
     geometry = equivariance_report(averaged_kernels(network, d4), x, d4)

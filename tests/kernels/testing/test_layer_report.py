@@ -76,6 +76,7 @@ def test_before_and_after_a_training(network):
     network = averaged_kernels(network, d4)
     before = equivariance_report(network.eval(), X, d4)
     assert not before.culprits(d4)
+
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()

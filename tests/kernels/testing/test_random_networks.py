@@ -118,6 +118,8 @@ def networks(draw, group):
                 layers.append(LOCAL[name]("zeros"))
         else:
             layers.append(LOCAL[name]("circular" if group == "translations" else "zeros"))
+
+    # values of different sizes, so that rounding shows
     network = nn.Sequential(*layers)
     seed = draw(st.integers(0, 2**16))
     size = draw(st.sampled_from([0.1, 1.0, 3.0]))
@@ -128,6 +130,7 @@ def networks(draw, group):
             )
     if group == "d4":
         network = averaged_kernels(network, d4)
+
     images, training = draw(st.integers(1, 3)), draw(st.booleans())
     sides = draw(st.sampled_from([(8, 8), (8, 12), (16, 8)]))
     dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.float64]))

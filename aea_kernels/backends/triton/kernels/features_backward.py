@@ -60,8 +60,8 @@ def features_backward_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
-    """dz = M^T dy + (dG + dG^T) zh over one split of an image, where z is what the prologue makes of
-    x; with "batch" only where ReLU6 has slope. With a norm over channels BLOCK_A holds all.
+    """dz = M^T dy + (dG + dG^T) zh over one split of an image, where z is what the prologue makes
+    of x; with "batch" only where ReLU6 has slope. With a norm over channels BLOCK_A holds all.
 
     SUMS: partial[image, split] = sums of dz (x - mean) / deviation and of dz.
     WRITE: grad_x = dy + what dz is through norm. STATISTICS: the mean and variance of norm are

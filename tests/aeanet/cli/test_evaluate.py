@@ -1,0 +1,85 @@
+"""`aeanet evaluate`: several runs, models by pair, and what cannot be scored."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from toys import aeanet, assert_one_sentence
+
+from aeanet.networks.registry import build_model, save_model
+
+
+def test_evaluate_as_json_over_seeds_and_samples(pairs: Path, tmp_path: Path) -> None:
+    runs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        runs.append(tmp_path / f"seed{seed}")
+        save_model(build_model("unet"), runs[-1] / "model.safetensors")
+    alone = [json.loads(aeanet("evaluate", run, pairs, "--json").stdout) for run in runs]
+    both = json.loads(aeanet("evaluate", *runs, pairs, "--json").stdout)
+    assert both["runs"] == [str(run) for run in runs]
+    assert both["mean"]["psnr"] == pytest.approx(np.mean([one["mean"]["psnr"] for one in alone]))
+    found = both["intervals"]["delta_psnr"]
+    assert found["mean"] == pytest.approx(both["mean"]["delta_psnr"])
+    assert found["interval"][0] < found["mean"] < found["interval"][1]
+    (tmp_path / "samples.txt").write_text("0 1\n")
+    together = json.loads(
+        aeanet("evaluate", *runs, pairs, "--json", "--samples", tmp_path / "samples.txt").stdout
+    )
+    assert together["intervals"]["delta_psnr"] == {
+        "mean": found["mean"],
+        "interval": None,
+    }  # one sample, no spread
+    (tmp_path / "samples.txt").write_text("0 7\n")
+    assert_one_sentence(
+        aeanet("evaluate", runs[0], pairs, "--samples", tmp_path / "samples.txt"),
+        "names the pair 7",
+    )
+
+
+def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "each"
+    for seed in range(2):
+        torch.manual_seed(seed)
+        save_model(build_model("unet"), run / str(seed) / "model.safetensors")
+    (run / "models.json").write_text(json.dumps({"models": {"0": "0", "1": "1"}, "left_out": {}}))
+    record = json.loads(aeanet("evaluate", run, pairs, "--json").stdout)
+    for seed, found in enumerate(record["pairs"]):
+        alone = json.loads(aeanet("evaluate", run / str(seed), pairs, "--json").stdout)
+        assert found == next(pair for pair in alone["pairs"] if pair["name"] == str(seed))
+    (run / "models.json").write_text(
+        json.dumps({"models": {"1": "1"}, "left_out": {"0": "too small"}})
+    )
+    result = aeanet("evaluate", run, pairs)
+    assert result.exit_code == 0, result.output
+    assert "±" not in result.stdout, "one pair says nothing of the spread"
+    assert f"Pair 0 is left out: {run} holds no model of its own for it." in result.stderr
+    (run / "models.json").write_text(json.dumps({"models": {"7": "1"}, "left_out": {}}))
+    assert_one_sentence(aeanet("evaluate", run, pairs), "No pair was scored")
+
+
+def test_evaluate_names_bad_pairs_and_models(run: Path, pairs: Path, tmp_path: Path) -> None:
+    for kind in ("lr", "hr"):
+        shutil.copytree(pairs / kind, tmp_path / "pairs" / kind)
+    (tmp_path / "pairs" / "hr" / "1.png").write_bytes(b"cut short")
+    (tmp_path / "pairs" / "hr" / "2.png").write_bytes(b"alone")
+    result = aeanet("evaluate", run, tmp_path / "pairs", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert [pair["name"] for pair in record["pairs"]] == ["0"]
+    assert sorted(record["refused"]) == ["1", "2"]
+    assert "Pair 1 is left out: " in result.stderr
+    (tmp_path / "pairs" / "lr" / "0.png").unlink()
+    assert_one_sentence(aeanet("evaluate", run, tmp_path / "pairs"), "None of the 1 pairs in")
+    state = {"weight": torch.zeros(1)}
+    for name, metadata, words in (
+        ("foreign", None, "holds no aeanet model"),
+        ("later", {"format": "aeanet", "version": "99"}, "version 99 of the model format"),
+    ):
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "model.safetensors", metadata)
+        assert_one_sentence(aeanet("evaluate", tmp_path / name, pairs), words)
