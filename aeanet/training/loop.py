@@ -22,7 +22,7 @@ from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.bookkeeping import Bookkeeping, OnTrouble, open_logs, score_held_back
 from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
-from aeanet.training.randomness import deterministic_algorithms, own_randomness, set_random_state
+from aeanet.training.randomness import deterministic_algorithms, seeded_randomness, set_random_state
 from aeanet.training.recipe import Interval, Recipe
 from aeanet.training.run import (
     RUN_FILE,
@@ -102,7 +102,7 @@ def train(
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with (
-        own_randomness(recipe.seed),
+        seeded_randomness(recipe.seed),
         deterministic_algorithms(recipe.deterministic),
         noting_signals() as signals,
     ):

@@ -149,7 +149,7 @@ class SimulatedSource(Source):
             collate_fn=partial(simulated_round, self.recipe),
             num_workers=self.workers,
             prefetch_factor=1 if self.workers else None,
-            worker_init_fn=_keep_to_itself,
+            worker_init_fn=_initialise_worker,
         )
 
         # A worker that is forked while OpenCV has threads waits for them forever: this ends them.
@@ -191,7 +191,7 @@ def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor
     return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
 
 
-def _keep_to_itself(_worker: int) -> None:
+def _initialise_worker(_worker: int) -> None:
     """A worker keeps to one core; Ctrl-C is for the process that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -89,10 +89,10 @@ class TrainingStep:
         self.optimizer.zero_grad()
         with computing_in(self.recipe.precision, lr.device):
             restored = self.forward(lr)
-            loss = F.l1_loss(restored, hr)
-            wanted = LOSSES[self.recipe.loss](restored, hr)
-        wanted.backward()
-        return loss.detach()
+            mae = F.l1_loss(restored, hr)
+            objective = LOSSES[self.recipe.loss](restored, hr)
+        objective.backward()
+        return mae.detach()
 
 
 def relative_loss(restored: Tensor, hr: Tensor) -> Tensor:
