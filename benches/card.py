@@ -23,6 +23,8 @@ def shipped_card(record: Mapping[str, Any]) -> str:
         "dB).",
         _real(scores["real"]),
     ]
+
+    # what other programs of the benchmarks add, if they ran
     if "cost" in record:
         parts.append(_cost(record["cost"]))
     if record["comparison"]:
@@ -66,6 +68,7 @@ def comparison(entries: Entries) -> list[str]:
             "flips, on simulated images held back and on real pairs:",
             _table(runs),
         ]
+
         added = []
         for name, plain in ATTENTION.items():
             found = _added(runs, name, plain)
@@ -85,6 +88,8 @@ def _table(runs: Entries) -> str:
         "real Δ PSNR (dB) |",
         "|---|---|---|---|---|---|---|",
     ]
+
+    # a row for each network, of means over its seeds
     for name in dict.fromkeys(run["network"] for run in runs):
         seeds = [run for run in runs if run["network"] == name]
         steps = statistics.fmean(run["steps"] for run in seeds)

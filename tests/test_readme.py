@@ -8,10 +8,12 @@ import pkgutil
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,7 +64,7 @@ LINES = [
     (place, line)
     for place, code in blocks("sh").items()
     for line in code.splitlines()
-    if line and not line.startswith("#")
+    if line and not line.startswith(("#", "export ", "unset "))
 ]
 INLINE = [(page, code) for page, text in PROSE.items() for code in re.findall(r"`([^`\n]+)`", text)]
 
@@ -191,6 +193,27 @@ def test_a_shell_line_names_what_exists(
     assert known, f"{place} runs no program that this test knows"
 
 
+IN_README = [line for place, line in LINES if place.startswith("README.md")]
+RESTORING = re.findall(r"aeanet (?:restore|predict) .*", "\n".join(IN_README))
+
+
+@pytest.mark.parametrize("command", RESTORING)
+def test_a_command_that_restores_runs(command: str, folder: Path) -> None:
+    """Those of the top README, which take seconds; what trains takes minutes."""
+    example = folder / "benches" / "results" / "example.png"
+    example.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "benches" / "results" / "example.png", example)
+
+    arguments = []
+    for word in shlex.split(command, comments=True)[1:]:
+        arguments += sorted(glob(word)) or [word]
+    app(arguments, standalone_mode=False)
+    (out,) = {folder / name for name in ("restored", "better")} & set(folder.iterdir())
+    (image,) = [Path(name) for name in arguments if Path(name).is_file()]
+    before, after = Image.open(image).size, Image.open(out / image.name).size
+    assert after == (2 * before[0], 2 * before[1])
+
+
 @pytest.mark.parametrize(("page", "code"), [(p, code) for p, code in INLINE if "--" in code])
 def test_an_option_in_the_text_exists(
     page: str, code: str, options_of_benches: set[str], pytestconfig: pytest.Config
@@ -211,7 +234,7 @@ def test_an_option_in_the_text_exists(
 
 def test_readme_has_two_commands() -> None:
     """One runs the main job and one passes the tests; `.ci/run` takes the latter from the text."""
-    commands = [line for place, line in LINES if place.startswith("README.md") and "pip" in line]
+    commands = [line for line in IN_README if "pip" in line]
     job, tests = (line.partition(" && ")[2] for line in commands)
     assert (job.split()[0], tests) == ("aeanet", "pytest")
 

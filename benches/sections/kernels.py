@@ -135,7 +135,7 @@ def h200_section() -> str:
         f"{report.table(record, groups, only_measured=True)}\n\n"
         f"Not measured: {_absent(record, groups)}.\n\n"
         f"The times are wall time of calls from Python, without a CUDA graph, and float32 is "
-        f"multiplied exactly. On small maps most of it is the host, which launches the kernels: "
+        f"multiplied exactly. The host, which launches the kernels, has the larger part of them: "
         f"the block takes {small[0]:.2f} to {small[1]:.2f} ms on every map of 32 x 32 to "
         f"128 x 128 positions (32 channels), where the GPU has next to nothing to do. Only larger "
         f"maps wait for the GPU: 1024 x 1024 takes {large:.2f} ms."

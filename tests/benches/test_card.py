@@ -36,6 +36,7 @@ def test_the_card_says_what_attention_adds() -> None:
         }
         for (network, seed), gain in gains.items()
     ]
+
     card = shipped_card(record | {"comparison": entries})
     assert "shuffled-bottom against shuffled: +0.20 on simulated images (+0.10 to +0.30)." in card
     assert "| shuffled-bottom | 2 | 100 | 10 | +5.30 | +0.1000 | - |" in card

@@ -10,7 +10,7 @@ import aea_kernels as aea
 
 if find_spec("triton") is None:  # Triton exists for Linux only: there are no kernels to test
     collect_ignore_glob = [f"test_{what}*.py" for what in ("compiled", "gpu", "planning")]
-    collect_ignore_glob += [f"test_{what}*.py" for what in ("traffic", "triton")]
+    collect_ignore_glob += [f"test_{what}*.py" for what in ("sanitizer", "traffic", "triton")]
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)
