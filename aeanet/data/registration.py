@@ -7,8 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.alignment import Image, Matrix, align, blur, covered, magnification_of, warp
-from aeanet.data.alignment import RegistrationError as RegistrationError
+from aeanet.data.alignment import (
+    Image,
+    Matrix,
+    RegistrationError,
+    align,
+    blur,
+    covered,
+    magnification_of,
+    warp,
+)
 from aeanet.imaging.metrics import psnr
 
 # A pair beyond these limits is refused; true pairs have correlations of 0.95 and more.

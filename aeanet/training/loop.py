@@ -255,7 +255,7 @@ def train_each(
 
     Raises:
         PairError: all pairs are left out.
-        RunError, CheckpointError, RecipeError, ...: as `open_run`, `train` and `save`.
+        RunError, CheckpointError, RecipeError, OSError: as `open_run`, `train` and `save`.
     """
     left_out = dict(data.refused)
     if not rank():
