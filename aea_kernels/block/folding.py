@@ -87,8 +87,8 @@ class _Homogeneous(NamedTuple):
 def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
     *inner, output, _ = projections
     pairs = zip(inner[::2], inner[1::2], strict=True)
-    wide = [torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs]
-    return _Homogeneous(*wide, output.to(dtype))
+    query, key, value = (torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
+    return _Homogeneous(query, key, value, output.to(dtype))
 
 
 def _heads(matrix: Tensor, heads: int) -> Tensor:
