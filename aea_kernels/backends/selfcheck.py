@@ -136,9 +136,9 @@ def fault(sample: Sample, mode: str) -> str:
     for ours, theirs, right in zip(found, plain, exact, strict=True):
         if not right.numel():
             continue
-        error, allowed = _error(ours, right), BUDGET * _error(theirs, right) + DIGITS * unit
-        if not error <= allowed:
-            return f"is wrong by {error:.1g} of the largest number, where {allowed:.1g} is allowed"
+        off, allowed = _error(ours, right), BUDGET * _error(theirs, right) + DIGITS * unit
+        if not off <= allowed:
+            return f"is wrong by {off:.1g} of the largest number, where {allowed:.1g} is allowed"
     return ""
 
 
@@ -191,7 +191,7 @@ def machine_key(device: torch.device) -> str:
     architecture = 10 * properties.major + properties.minor
     parts = {
         "card": properties.name,
-        "driver": torch._C._cuda_getDriverVersion(),
+        "driver": torch._C._cuda_getDriverVersion(),  # type: ignore[attr-defined]
         "torch": torch.__version__,
         "triton": metadata.version("triton"),
         "ptxas": versions.assembler(architecture),
