@@ -7,7 +7,6 @@ from typing import Any
 from aea_kernels.conversion.table import RECOGNISERS
 
 from .. import report
-from ..contenders import OURS
 from .records import read
 
 BOTTOM = "236 x 320 positions, 128 channels, 2 heads, 64 references, float32"
@@ -30,11 +29,11 @@ def attention_table() -> str:
         ["forward", *(_time(forward[name]) for name in names)],
         ["forward + backward", *(_time(both[name]) for name in names)],
     ]
-    (needed,) = {result["status"] for result in forward.values() if "status" in result}
+    needed = forward["map (naive, NonLocal2d)"]["status"]
     return (
-        f"**Attention.** The block (*aea*) and the same block as one writes it in PyTorch (*plain "
-        f"eager*), {BOTTOM}, {_machine(record)}. As the equations are written it cannot run "
-        f"there: {needed}.\n\n"
+        f"**Attention.** The block (*{report.ours(forward)}*) and the same block as one writes it "
+        f"in PyTorch (*plain eager*), {BOTTOM}, {_machine(record)}. As the equations are written "
+        f"it cannot run there: {needed}.\n\n"
         f"{report.markdown(['', *map(report.contender, names)], rows)}"
     )
 
@@ -110,7 +109,7 @@ def block_section() -> str:
     """The block at the bottom of the network on a CPU."""
     record = read("cpu")
     bottom = [group for group in record["groups"] if group.startswith("block | bottom | float32")]
-    slope = report.slope(report.scaling(record)[OURS])
+    slope = report.slope(_curve_of_ours(record))
     return (
         f"{BOTTOM}; CPU: {record['device']}, {record['threads']} threads, torch "
         f"{record['torch']}, `python -m benches` at {record['commit']}. Time grows with the number "
@@ -142,9 +141,14 @@ def h200_section() -> str:
     )
 
 
+def _curve_of_ours(record: dict[str, Any]) -> list[tuple[int, float]]:
+    curves = report.scaling(record)
+    return curves[report.ours(curves)]
+
+
 def _scaling_of_ours(record: dict[str, Any]) -> tuple[tuple[float, float], float]:
     """Least and most time, ms, of the block on maps up to 128 x 128, and that on 1024 x 1024."""
-    curve = dict(report.scaling(record)[OURS])
+    curve = dict(_curve_of_ours(record))
     small = [milliseconds for side, milliseconds in curve.items() if side <= 128]
     return (min(small), max(small)), curve[1024]
 
