@@ -15,6 +15,8 @@ FORWARD, BOTH = (
     "block | bottom | float32 | forward",
     "block | bottom | float32 | forward + backward",
 )
+BUILT_FOR = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+"""NVIDIA's architectures for which `tests/kernels/test_compiled.py` builds the kernels."""
 
 
 # ---- README.md -----------------------------------------------------------------------------------
@@ -35,6 +37,32 @@ def attention_table() -> str:
         f"in PyTorch (*plain eager*), {BOTTOM}, {_machine(record)}. As the equations are written "
         f"it cannot run there: {needed}.\n\n"
         f"{report.markdown(['', *map(report.contender, names)], rows)}"
+    )
+
+
+def gpu_paragraph() -> str:
+    """What was shown of the kernels, and where."""
+    compiled, run = read("compiled-ir"), read("NVIDIA-H200-quick")
+    passed, number = compiled["tests"]["passed"], sum(compiled["tests"].values())
+    searched = compiled["launches"] - compiled["too_large"]
+    groups = [run["groups"][group] for group in (FORWARD, BOTH)]
+    times = " and ".join(_time(group[report.ours(group)]) for group in groups)
+    (_, host), _ = _scaling_of_ours(run)
+
+    return (
+        f"**GPU.** What was shown of the Triton kernels, and where. In Triton's interpreter, on a "
+        f"CPU, the tests compare every kernel with float64. As they are compiled for "
+        f"{compiled['target']}, also on a CPU, {len(compiled['kernels'])} kernels ran "
+        f"{compiled['launches']:,} times, {searched:,} of them searched for races and for accesses "
+        f"out of bounds, and {passed} of {number} tests passed (torch {compiled['torch']}, Triton "
+        f"{compiled['triton']}, at {compiled['commit']}). For {', '.join(BUILT_FOR[:-1])} and "
+        f"{BUILT_FOR[-1]} they are built, the last without the other families, and not run. "
+        f"On a GPU they ran once, on an {run['device']} (torch {run['torch']}, Triton "
+        f"{run['triton']}, at {run['commit']}): the block of the table above took {times}, forward "
+        f"and with gradients. That is wall time of launches without a CUDA graph, of which the "
+        f"host alone takes up to {host:.2f} ms, with float32 multiplied exactly. What failed there "
+        f"is mended, but that and all later changes, the kernels as the default among them, have "
+        f"not run on a GPU."
     )
 
 
