@@ -69,7 +69,7 @@ class Race:
                         function, inputs = capture(function, inputs)
                     once = self._in_turn(function, inputs)
                     rounds = self._warm_up(once)
-                self._note(name, seen)
+                self._note(name, named(seen))
                 self._measure(once, rounds)
         except Unavailable as reason:
             self._give_up(str(reason))
@@ -89,13 +89,15 @@ class Race:
         numbers: list[float] = []
         for value in values.values():
             numbers += value if isinstance(value, list) else [value]
-        if not all(map(math.isfinite, numbers)):
-            self.give_up(group, name, "wrong: not finite")
+        try:
+            if not all(map(math.isfinite, numbers)):
+                raise Wrong("not finite")
+            self._note(name, backend)
+        except Wrong as reason:
+            self.give_up(group, name, f"wrong: {reason}")
             return
         self.benchmark.group = group
         self.benchmark.extra_info.update(name=name, **values)
-        if backend:
-            self.benchmark.extra_info["backend"] = backend
         self.benchmark.pedantic(lambda: None, rounds=1)
 
     def give_up(self, group: str, name: str, status: str) -> None:
@@ -104,12 +106,12 @@ class Race:
         self.benchmark.extra_info["name"] = name
         self._give_up(status)
 
-    def _note(self, name: str, seen: set[str]) -> None:
+    def _note(self, name: str, backend: str) -> None:
         """Record who computed. Raises Wrong where it is not the backend that the name states."""
-        if name in BACKENDS and seen != {BACKENDS[name]}:
-            raise Wrong(f"computed by {named(seen) or 'no backend'}")
-        if seen:
-            self.benchmark.extra_info["backend"] = named(seen)
+        if backend != BACKENDS.get(name, backend):
+            raise Wrong(f"computed by {backend or 'no backend'}")
+        if backend:
+            self.benchmark.extra_info["backend"] = backend
 
     def _in_turn(self, function: Callable[..., Any], inputs: Sequence[Any]) -> Callable[[], None]:
         """A call of the function, on the next of the inputs each time."""

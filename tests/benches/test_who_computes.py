@@ -6,7 +6,7 @@ import torch
 import aea_kernels as aea
 from aea_kernels import backends
 from aea_kernels.backends import eager, selfcheck
-from benches.__main__ import condense
+from benches.__main__ import condense, parsed_arguments
 from benches.conftest import Race
 from benches.contenders import BLOCKS, EAGER, OPERATORS, OURS, TRITON, make_block, runner
 from benches.watching import named, watched
@@ -73,6 +73,11 @@ def test_one_primitive_of_another_backend_is_enough_to_be_wrong(race, monkeypatc
     assert race.benchmark.extra_info["status"] == "wrong: computed by eager and triton"
 
 
+def test_a_number_of_another_backend_is_wrong_too(race):
+    race.record("numbers | float32", TRITON, "eager", error=1e-7)
+    assert race.benchmark.extra_info == {"name": TRITON, "status": "wrong: computed by eager"}
+
+
 def test_where_triton_cannot_run_it_is_given_up_with_the_reason(race, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET")
     race.run("block | small", TRITON, block_of(TRITON, False))
@@ -109,3 +114,10 @@ def test_the_record_keeps_the_backend():
     entry["extra_info"] = {"name": OURS, "backend": "eager"}
     raw = {"benchmarks": [entry], "machine_info": {"cpu": {"brand_raw": "a CPU"}}}
     assert condense(raw, "cpu")["groups"]["model | inference"][OURS]["backend"] == "eager"
+
+
+def test_the_interpreter_is_not_timed(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benches", "--quick"])
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(SystemExit, match="Unset TRITON_INTERPRET"):
+        parsed_arguments()
