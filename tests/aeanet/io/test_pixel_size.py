@@ -12,7 +12,8 @@ import pytest
 import rsciio.tiff
 import tifffile
 
-from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff, tiff_resolution
+from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 IMAGE = np.zeros((6, 8), np.uint8)
 FEI = (
@@ -20,6 +21,10 @@ FEI = (
     "[Scan]\r\nPixelWidth=1.35e-09\r\nPixelHeight=1.4e-09\r\n"
 )
 ZEISS = "0\r\n0\r\n0\r\n{screen}\r\nAP_PIXEL_SIZE\r\nPixel Size = 24.65 nm\r\n{more}"
+
+
+def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
+    return stated_by_maker(Header.of_page(file, file.pages.first), "TIFF")[1].pixel_size
 
 
 def read(**options: Any) -> PixelSize | None:

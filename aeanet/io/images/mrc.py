@@ -1,0 +1,56 @@
+"""The header of an MRC file, of which rosettasciio assumes the byte order and the sign of bytes.
+
+Sources: the standard MRC2014 (Cheng et al., J. Struct. Biol. 192, 2015), and mrc_format of IMOD.
+"""
+
+import struct
+from pathlib import Path
+
+from aeanet.io.images.micrograph import NotOneImageError
+
+_HEADER = 1024  # bytes
+_STAMPS = {0x44: "<", 0x11: ">"}  # first byte of the machine stamp
+_IMOD = 1146047817  # the stamp of files that IMOD wrote
+_SIGNED = 1  # the bit of IMOD's flags
+_BYTES = 0  # the mode
+_NOT_READ = {3: "complex integers", 5: "bytes of IMOD's old kind", 16: "RGB", 101: "4 bits a pixel"}
+
+
+def byte_order(path: Path) -> str:
+    """ "<" or ">".
+
+    Raises:
+        NotOneImageError: for values of a kind that is not read.
+    """
+    head = _head(path)
+    # The stamp may be missing or wrong; in the right order the numbers are small.
+    orders = sorted("<>", key=lambda order: (_mode(head, order) > 200, _width(head, order)))
+    stamped = _STAMPS.get(head[212])
+    order = stamped if stamped and _mode(head, stamped) <= 200 else orders[0]
+    mode = _mode(head, order)
+    if mode in _NOT_READ:
+        raise NotOneImageError(f"it holds {_NOT_READ[mode]} (MRC mode {mode}), which are not read")
+    return order
+
+
+def is_signed(path: Path) -> bool:
+    """Whether a file holds signed bytes: all of mode 0 do, unless IMOD's stamp says that they are
+    unsigned.
+    """
+    head = _head(path)
+    order = byte_order(path)
+    stamp, flags = struct.unpack_from(f"{order}2I", head, 152)
+    return _mode(head, order) == _BYTES and (stamp != _IMOD or bool(flags & _SIGNED))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEADER).ljust(_HEADER, b"\0")
+
+
+def _mode(head: bytes, order: str) -> int:
+    return struct.unpack_from(f"{order}I", head, 12)[0]
+
+
+def _width(head: bytes, order: str) -> int:
+    return struct.unpack_from(f"{order}I", head, 0)[0]
