@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .backends import backend_name, resolved, use_backend
-from .backends.eager.walking import CHUNK_BYTES
+from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
@@ -241,6 +241,7 @@ class _Setting(NamedTuple):
         x: Tensor,
         channels: int,
         backend: str,
+        device: torch.device,
     ) -> Plan:
         """The plan with what `call`, with `backward` its derivative too, launches, and what it
         keeps beside `parameters`.
@@ -259,12 +260,14 @@ class _Setting(NamedTuple):
             if self.backward:
                 y.backward(torch.empty_like(y))
 
-        device = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
+        gpu = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
         with use_backend(backend):
-            launches = launches_of(run, x.numel(), channels, backend, device)
+            launches = launches_of(run, x.numel(), channels, backend, gpu)
         chunks = 0
         if backend == "eager":
-            chunk = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize)
+            chunk = x.numel() * acc_dtype(x.dtype).itemsize
+            if stays_in_cache(device):
+                chunk = min(CHUNK_BYTES, chunk)
             chunks = chunk * (4 if self.backward else 2)
         saved = sum(kept.values())
         return replace(plan, launches=tuple(launches), saved_bytes=saved, chunk_bytes=chunks)
@@ -307,7 +310,7 @@ def _explain_block(
     plan = setting.plan(f"AugmentedAttention on {shape}", taken, x, entries)
     if taken == "fold":
         parameters = [*twin.parameters(), *twin.buffers()]
-        return setting.counted(plan, call, parameters, x, channels, backend)
+        return setting.counted(plan, call, parameters, x, channels, backend, device)
 
     # around the operators stand PyTorch's own operations: counted as a whole, and backward as twice
     # the forward pass
@@ -336,14 +339,15 @@ def _explain_operator(
     of_channels = operator is channel_attention
     side = width if of_channels else positions
     temperature = [torch.empty(heads, device="meta")] if of_channels else []
-    backend = "triton" if setting.gpu else resolved(backend_name(), torch.device("cpu"))
+    device = torch.device("cuda" if setting.gpu else "cpu")
+    backend = "triton" if setting.gpu else resolved(backend_name(), device)
     name = f"{operator.__name__} on {shape}"
     plan = setting.plan(name, "summary", query, batch * heads * side * side)
 
     def call() -> Tensor:
         return operator(query, key, value, *temperature)
 
-    return setting.counted(plan, call, temperature, query, width, backend)
+    return setting.counted(plan, call, temperature, query, width, backend, device)
 
 
 def _bytes(number: float) -> str:

@@ -102,6 +102,8 @@ def restore_all(
     taken: dict[Path, Path] = {}
     outcome = Outcome()
     make_folder(folder)
+
+    # What one process alone does lies within `agreeing`, so that all go on with the next image.
     with progress_bar() as bar:
         for index, image in enumerate(images):
             show(bar, f"Restoring {image.name}", index / len(images))

@@ -51,7 +51,9 @@ class Restored:
         """The image and its result, (H, W) each, in [0, 1].
 
         Of an image that was read by regions it is the middle, at most 1024 px a side, read anew.
-        Raises ImageError if that fails.
+
+        Raises:
+            ImageError: if that fails.
         """
         if self.source is not None and self.result is not None:
             return self.source.pixels, self.result

@@ -75,7 +75,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str]) -> None:
-    """Write tensors and metadata to a safetensors file. Raises OSError as `write_atomically`."""
+    """Write tensors and metadata to a safetensors file, as `write_atomically` does.
+
+    Raises:
+        OSError: naming the file.
+    """
     import safetensors.torch
 
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -83,8 +87,10 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[st
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if
-    it is not one.
+    """Metadata and tensors of a safetensors file, on the CPU.
+
+    Raises:
+        safetensors.SafetensorError: if it is not one.
     """
     import safetensors
 

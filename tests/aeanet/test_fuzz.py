@@ -125,9 +125,8 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
-    aeanet(
-        "predict", folder / "run", folder / "good.png", "--out", folder / "out"
-    )  # imports what all cases need
+    # Imports what all cases need.
+    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")
     return folder
 
 
@@ -158,9 +157,8 @@ def copy_damaged(source: Path, target: Path, how: list[tuple[str, float, int]]) 
         target.write_bytes(damaged(source.read_bytes(), how))
         return
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    chosen = (
-        files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]
-    )  # half of the time the metadata
+    # Half of the time the metadata.
+    chosen = files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]
     for file in files:
         copy_damaged(file, target / file.relative_to(source), how if file == chosen else [])
 

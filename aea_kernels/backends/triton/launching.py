@@ -17,7 +17,7 @@ from torch import Tensor
 from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import multiplication
-from . import tiles
+from . import tiles, versions
 from .kernels import tile
 from .tiles import LaunchPlan
 
@@ -41,8 +41,12 @@ def device_of(device: torch.device) -> tuple[int, int]:
 
 @lru_cache
 def _properties(device: torch.device) -> tuple[int, int]:
+    """Of a GPU, asked once; NVIDIA's compilers have known faults for some."""
     properties = torch.cuda.get_device_properties(device)
-    return 10 * properties.major + properties.minor, properties.multi_processor_count
+    architecture = 10 * properties.major + properties.minor
+    if torch.version.hip is None:
+        versions.check(architecture)
+    return architecture, properties.multi_processor_count
 
 
 def launch(

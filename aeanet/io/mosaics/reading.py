@@ -50,7 +50,11 @@ class Mosaic(GreyScale):
     """Rows and columns -> the values of the file there."""
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """A region, float32 in [0, 1]. Raises ImageError if it cannot be read."""
+        """A region, float32 in [0, 1].
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
         with decoding(self.path):
             values = self.raw(rows, columns)
         return to_pixels(values, self.low, self.high)
