@@ -51,8 +51,8 @@ def decode(path: Path, image: str | None = None) -> tuple[NDArray, PixelSize | N
     held = ", ".join(map(_describe, real or signals)) or "none"
     signal, which = choose(candidates, image, f"one 2-D image is wanted, it holds {held}")
     raw = np.squeeze(np.asarray(signal["data"]))
-    if module == _MRC and mrc.is_signed(path):
-        raw = raw.view(np.int8)
+    if module == _MRC:
+        raw = mrc.as_stored(raw, path)
     return _colours(raw), _pixel_size(signal), kind, which
 
 

@@ -6,6 +6,9 @@ Sources: the standard MRC2014 (Cheng et al., J. Struct. Biol. 192, 2015), and mr
 import struct
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aeanet.io.images.micrograph import NotOneImageError
 
 _HEADER = 1024  # bytes
@@ -33,14 +36,17 @@ def byte_order(path: Path) -> str:
     return order
 
 
-def is_signed(path: Path) -> bool:
-    """Whether a file holds signed bytes: all of mode 0 do, unless IMOD's stamp says that they are
-    unsigned.
+def as_stored(raw: NDArray, path: Path) -> NDArray:
+    """The values that rosettasciio read, in the byte order of the file, with the sign of its bytes:
+    those of mode 0 are signed unless IMOD's stamp says that they are not.
     """
     head = _head(path)
     order = byte_order(path)
+    if _mode(head, order) != _BYTES:
+        return raw.view(raw.dtype.newbyteorder(order))
     stamp, flags = struct.unpack_from(f"{order}2I", head, 152)
-    return _mode(head, order) == _BYTES and (stamp != _IMOD or bool(flags & _SIGNED))
+    signed = stamp != _IMOD or flags & _SIGNED
+    return raw.view(np.int8 if signed else np.uint8)
 
 
 def _head(path: Path) -> bytes:

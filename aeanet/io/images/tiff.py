@@ -72,6 +72,12 @@ def _check(page: Any) -> None:
     if page.photometric not in (*_GREY, *_COLOURS):
         name = getattr(page.photometric, "name", page.photometric)
         raise NotOneImageError(f"its colours are {name}: save it as grey or RGB first")
+    if (
+        page.photometric == PHOTOMETRIC.YCBCR
+        and page.compression not in _JPEG
+        and page.is_subsampled
+    ):
+        raise NotOneImageError("its colours are subsampled YCBCR: save it as grey or RGB first")
     if page.photometric == PHOTOMETRIC.SEPARATED:
         inks = page.tags.valueof(_INK_SET, _CMYK)
         if inks != _CMYK or page.samplesperpixel < 4:
