@@ -36,14 +36,16 @@ def fei_camera(path: Path) -> Path:
     return tiff(path, (34682, ASCII, text.encode()))
 
 
-def thermo_xml(path: Path) -> Path:
-    """Thermo Fisher's XML, with an empty tag of the older kind."""
+def thermo_xml(path: Path, below: bool = False) -> Path:
+    """Thermo Fisher's XML, with an empty tag of the older kind, or below its sections."""
     text = (
         '<?xml version="1.0"?><Metadata xmlns:nil="http://schemas.fei.com/Metadata/v1/2013/07">'
         "<Instrument><Manufacturer>Thermo Fisher</Manufacturer></Instrument><BinaryResult>"
         '<PixelSize><X unit="m">2.5E-09</X><Y unit="m">2.6E-09</Y></PixelSize>'
         "</BinaryResult></Metadata>"
     )
+    if below:
+        return tiff(path, (34682, ASCII, b"[User]\r\nUser=a\r\n" + text.encode() + b"\r\n"))
     return tiff(path, (34682, ASCII, b" "), (34683, ASCII, text.encode()))
 
 

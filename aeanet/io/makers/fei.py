@@ -45,7 +45,9 @@ def _of_camera(sections: Any) -> PixelSize | None:
 def _of_xml(header: Header) -> PixelSize | None:
     for text in header.texts(_XML, *_SECTIONS):
         with suppress(ElementTree.ParseError, AttributeError):
-            size: Any = ElementTree.fromstring(text.strip("\0 \r\n")).find(".//{*}PixelSize")
+            # Some files have it below the sections, in the same tag.
+            xml = text[text.find("<") : text.rfind(">") + 1]
+            size: Any = ElementTree.fromstring(xml).find(".//{*}PixelSize")
             x, y = size.find("{*}X"), size.find("{*}Y")
             return PixelSize.of(x.text, y.text, x.get("unit", "m"), y.get("unit", "m"))
     return None

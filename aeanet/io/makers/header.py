@@ -119,7 +119,17 @@ def entries(text: str, separator: str = "=") -> dict[str, str]:
     return found
 
 
-def two_numbers(text: str, separator: str) -> tuple[int, int]:
-    """Width and height from a text such as "1280x960". Raises ValueError."""
-    width, height = text.split(separator)
-    return int(width), int(height)
+def picture_size(text: str, separator: str, header: Header) -> tuple[bool, int | None]:
+    """What the size of the picture that a text states, such as "1280x960", says of an image.
+
+    Returns:
+        Whether the image is as wide, so was not resized since, and the rows above an information
+        bar that is below the picture. These are None if there are no rows below it, where the bar
+        may be within the picture, or more than above it, which no bar has.
+
+    Raises:
+        ValueError: if it is no size.
+    """
+    width, height = map(int, text.split(separator))
+    same = width == header.width
+    return same, height if same and header.height / 2 <= height < header.height else None

@@ -4,7 +4,7 @@ The text begins with [SemImageFile] or [TemImageFile]; PixelSize is in nm. Sourc
 Bio-Formats' and pynxtools-em's readers.
 """
 
-from aeanet.io.makers.header import Header, Stated, entries, two_numbers
+from aeanet.io.makers.header import Header, Stated, entries, picture_size
 from aeanet.io.pixel_size import PixelSize
 
 _TAGS = 270, 34118, 37888  # by model of the microscope
@@ -20,12 +20,10 @@ def read(header: Header) -> Stated | None:
 
 def _of_text(stated: dict[str, str], header: Header) -> Stated:
     """Nothing if the image is not as wide as the text says, so was resized."""
-    width, height = header.width, header.height
+    same, specimen = True, None
     if "DataSize" in stated:
-        width, height = two_numbers(stated["DataSize"].lower(), "x")
-    if width != header.width:
+        same, specimen = picture_size(stated["DataSize"].lower(), "x", header)
+    if not same:
         return Stated()
     side = stated.get("PixelSize", "").split()[:1]
-    # Some pictures have the bar below the size that is stated, others within it.
-    specimen = height if 0 < height < header.height else None
     return Stated(PixelSize.of(side[0], None, "nm") if side else None, specimen)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from aeanet.io.makers.header import Header, Stated, entries, two_numbers
+from aeanet.io.makers.header import Header, Stated, entries, picture_size
 from aeanet.io.pixel_size import PixelSize
 
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 270, 282, 283, 296
@@ -53,13 +53,10 @@ def _analysis_center(report: Any) -> PixelSize | None:
 
 def _of_text(stated: dict[str, str], header: Header) -> Stated:
     """Of the text file; nothing if the image is not as wide as the file says, so was resized."""
-    width, height = header.width, 0
+    same, specimen = True, None
     if "$CM_FULL_SIZE" in stated:
-        width, height = two_numbers(stated["$CM_FULL_SIZE"], " ")
-    if width != header.width:
-        return Stated()
-    specimen = height if 0 < height <= header.height else None
-    return Stated(next(_sizes(stated, width), None), specimen)
+        same, specimen = picture_size(stated["$CM_FULL_SIZE"], " ", header)
+    return Stated(next(_sizes(stated, header.width), None), specimen) if same else Stated()
 
 
 def _sizes(stated: dict[str, str], width: int) -> Iterator[PixelSize]:

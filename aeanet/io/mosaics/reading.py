@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from aeanet.io.images.bars import is_drawn
+from aeanet.io.images.choice import Candidate, choose
 from aeanet.io.images.micrograph import (
     WIDER,
     GreyScale,
@@ -62,7 +63,7 @@ class Mosaic(GreyScale):
 
 def shape_by_regions(path: Path, image: str | None = None) -> tuple[int, int] | None:
     """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for
-    any other file. `image` says which of several in a TIFF, as in `images.read_image`.
+    any other file. `image` says which of several it is, as in `images.read_image`.
 
     Raises:
         ImageError: for an OME-Zarr image or a TIFF that cannot be read.
@@ -70,6 +71,7 @@ def shape_by_regions(path: Path, image: str | None = None) -> tuple[int, int] | 
     if path.suffix.lower() == ZARR_SUFFIX:
         _check_folder(path)
         with decoding(path):
+            choose([Candidate(path, "", True)], image, "it holds one image")
             return _open_zarr(path)[0].shape[-2:]
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None

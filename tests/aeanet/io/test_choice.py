@@ -7,6 +7,7 @@ import maker_files as makers
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from maker_files import GREY
 from microscope_files import bcf, emd
 from PIL import Image
@@ -89,6 +90,10 @@ def test_a_file_of_one_image_has_number_one(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png", image="1").pixels.shape == GREY.shape
     assert "no image has the name or number 'SE'" in refusal(tmp_path / "a.png", image="SE")
+    zarr.create_array(tmp_path / "a.zarr", data=GREY)
+    assert shape_by_regions(tmp_path / "a.zarr", "1") == GREY.shape
+    with pytest.raises(ImageError, match="no image has the name or number 'SE'"):
+        shape_by_regions(tmp_path / "a.zarr", "SE")
 
 
 def test_the_command_chooses_and_says_so(tmp_path: Path) -> None:

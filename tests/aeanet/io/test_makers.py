@@ -8,6 +8,8 @@ import maker_files as makers
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from maker_files import ASCII, GREY, HEIGHT, WIDTH, hitachi_text, jeol_text, tescan_text, tiff
 from PIL import Image
 
@@ -27,6 +29,11 @@ def size_of(path: Path) -> tuple[float, float, str] | None:
     [
         (makers.fei_camera, "FEI / Thermo TIFF", (264, 265, "µm")),
         (makers.thermo_xml, "FEI / Thermo TIFF", (2.5, 2.6, "nm")),
+        (
+            lambda path: makers.thermo_xml(path, below=True),
+            "FEI / Thermo TIFF",
+            (2.5, 2.6, "nm"),
+        ),
         (makers.phenom, "Phenom TIFF", (25.5, 25.5, "nm")),
         (makers.tescan, "TESCAN TIFF", (4, 5, "nm")),
         (makers.sight_x, "JEOL TIFF", (0.0254e9 / 93 / 150000,) * 2 + ("nm",)),
@@ -148,6 +155,13 @@ def test_rows_below_the_stated_picture_are_a_bar(tmp_path: Path, text: str) -> N
     assert read_image(path).bar == 8
 
 
+@pytest.mark.parametrize("text", [hitachi_text(height=3), jeol_text(height=3)])
+def test_a_bar_that_would_be_most_of_the_image_is_none(tmp_path: Path, text: str) -> None:
+    path = tiff(tmp_path / "a.tif")
+    path.with_suffix(".txt").write_text(text)
+    assert read_image(path).bar == 0
+
+
 def test_the_bar_that_a_file_beside_the_image_states(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(BAR).save(path)
@@ -171,6 +185,33 @@ def test_other_files_beside_an_image_do_no_harm(tmp_path: Path) -> None:
     beside.mkdir()
     os.mkfifo(path.with_suffix(".hdr"))  # to open it would wait for ever
     assert read_image(path).pixel_size is None
+
+
+NAMES = (
+    *("[SemImageFile]", "DataSize=", "PixelSize=", "PixelSizeX=", "PixelSizeY=", "ImageStripSize="),
+    *("$CM_FORMAT ", "$CM_FULL_SIZE ", "$CM_FIELD_OF_VIEW ", "$$SM_MICRON_BAR "),
+    *("$$SM_MICRON_MARKER ", "<TemReporter>", "<TemReporter2>", "<FeiImage>", "<Metadata>"),
+)
+VALUES = st.sampled_from(
+    ("", "0", "-1", "1e400", "nan", "40x30", "40 30", "9" * 5000, "5um", "é\0")
+)
+
+
+@given(lines=st.lists(st.tuples(st.sampled_from(NAMES), VALUES | st.text(max_size=9)), max_size=6))
+@settings(max_examples=40)
+def test_whatever_is_stated_the_image_is_read(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[str, str]]
+) -> None:
+    """In a tag of each maker, and in a file beside the image."""
+    text = "\n".join(name + value for name, value in lines).encode("utf-8", "replace")
+    path = tmp_path_factory.mktemp("stated") / "a.tif"
+    tags = [(code, ASCII, text or b" ") for code in (270, 34118, 34682, 34683, 37888)]
+    tiff(path, *tags, (50431, makers.BYTE, text or b" "))
+    for ending in (".txt", ".hdr"):
+        path.with_suffix(ending).write_bytes(text)
+    image = read_image(path)
+    assert len(image.pixels) + image.bar == HEIGHT
+    np.testing.assert_array_equal(image.to_raw(image.pixels), GREY[: len(image.pixels)])
 
 
 def test_the_image_itself_speaks_before_a_file_beside_it(tmp_path: Path) -> None:
