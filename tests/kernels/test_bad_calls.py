@@ -261,3 +261,11 @@ def test_sum_adds_summaries_of_every_kind():
 
 def test_relevance_in_another_dtype_than_the_weights():
     assert block().relevance(X.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("old", "now"), [("naive", "reference"), ("modules", "nn"), ("decompositions", "export")]
+)
+def test_modules_keep_their_old_names_for_a_release(old, now):
+    with pytest.warns(DeprecationWarning, match=f"aea_kernels.{old} is now aea_kernels.{now}"):
+        assert getattr(aea, old).__name__ == f"aea_kernels.{now}"
