@@ -42,9 +42,10 @@ def choose(
     """
     count = max(count, len(candidates))
     if wanted is not None:
-        found = [one for one in candidates if one.name.casefold() == wanted.strip().casefold()]
-        if not found and wanted.isdecimal():
-            found = [one for number, one in enumerate(candidates, 1) if number == int(wanted)]
+        name = wanted.strip().casefold()
+        found = [one for one in candidates if one.name and one.name.casefold() == name]
+        if not found and name.isdecimal():
+            found = [one for number, one in enumerate(candidates, 1) if number == int(name)]
         if len(found) != 1:
             trouble = "several images have" if found else "no image has"
             raise NotOneImageError(f"{described}; {trouble} the name or number {wanted!r}")

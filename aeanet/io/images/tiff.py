@@ -68,35 +68,42 @@ def _is_thumbnail(page: Any, of: Any) -> bool:
 
 
 def _check(page: Any) -> None:
-    kind = "" if page.dtype is None else page.dtype.kind
-    if page.photometric not in (*_GREY, *_COLOURS):
-        name = getattr(page.photometric, "name", page.photometric)
-        raise NotOneImageError(f"its colours are {name}: save it as grey or RGB first")
-    if (
-        page.photometric == PHOTOMETRIC.YCBCR
-        and page.compression not in _JPEG
-        and page.is_subsampled
-    ):
-        raise NotOneImageError("its colours are subsampled YCBCR: save it as grey or RGB first")
-    if page.photometric == PHOTOMETRIC.SEPARATED:
-        inks = page.tags.valueof(_INK_SET, _CMYK)
-        if inks != _CMYK or page.samplesperpixel < 4:
-            raise NotOneImageError("its colours are inks other than CMYK: save it as RGB first")
-    if page.photometric in (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and kind != "u":
-        raise NotOneImageError(
-            f"it holds {page.dtype} values of {page.photometric.name}: only unsigned integers can "
-            "be such"
-        )
-    if page.photometric == PHOTOMETRIC.MINISWHITE and kind not in ("u", "b"):
-        raise NotOneImageError(
-            f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such"
-        )
+    """Raise for a page that cannot be read: for what its numbers mean, or for a size that the file
+    is too short for.
+    """
+    _check_colours(page)
     held = page.size * (1 if page.dtype is None else page.dtype.itemsize)
     stored = sum(page.databytecounts)
     if held > MOST_PIXELS_PER_BYTE * stored or 0 in page.databytecounts:
         raise ValueError(
             f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it "
             "states"
+        )
+
+
+def _check_colours(page: Any) -> None:
+    photometric = page.photometric
+    if photometric not in (*_GREY, *_COLOURS):
+        name = getattr(photometric, "name", photometric)
+        raise NotOneImageError(f"its colours are {name}: save it as grey or RGB first")
+
+    # What is converted must be of the usual kind.
+    is_ycbcr = photometric == PHOTOMETRIC.YCBCR and page.compression not in _JPEG
+    if is_ycbcr and page.is_subsampled:
+        raise NotOneImageError("its colours are subsampled YCBCR: save it as grey or RGB first")
+    is_cmyk = page.tags.valueof(_INK_SET, _CMYK) == _CMYK and page.samplesperpixel >= 4
+    if photometric == PHOTOMETRIC.SEPARATED and not is_cmyk:
+        raise NotOneImageError("its colours are inks other than CMYK: save it as RGB first")
+
+    kind = "" if page.dtype is None else page.dtype.kind
+    if photometric in (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and kind != "u":
+        raise NotOneImageError(
+            f"it holds {page.dtype} values of {photometric.name}: only unsigned integers can be "
+            "such"
+        )
+    if photometric == PHOTOMETRIC.MINISWHITE and kind not in ("u", "b"):
+        raise NotOneImageError(
+            f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such"
         )
 
 
