@@ -168,9 +168,16 @@ def bcf(
 
 
 def emd(
-    path: Path, *images: NDArray, unit: str = "nm", scale: float = 0.5, navigate: int = 0
+    path: Path,
+    *images: NDArray,
+    unit: str = "nm",
+    scale: float = 0.5,
+    navigate: int = 0,
+    last_unit: str | None = None,
 ) -> Path:
-    """An NCEM EMD file of rosettasciio's; its first `navigate` axes are no axes of the image."""
+    """An NCEM EMD file of rosettasciio's; its first `navigate` axes are no axes of the image. The
+    last axis, x, may have another unit.
+    """
     for index, image in enumerate(images):
         axes = [
             {
@@ -178,7 +185,7 @@ def emd(
                 "name": f"axis{i}",
                 "scale": scale,
                 "offset": 0.0,
-                "units": unit,
+                "units": last_unit or unit if i == image.ndim - 1 else unit,
                 "navigate": i < navigate,
             }
             for i, side in enumerate(image.shape)

@@ -11,9 +11,10 @@ import zarr
 from maker_files import GREY
 from microscope_files import bcf, emd
 from PIL import Image
-from toys import aeanet
+from toys import aeanet, lively_network
 
-from aeanet.io.images import ImageError, read_image
+from aeanet.inference.files import restore_file
+from aeanet.io.images import ImageError, PixelSize, read_image
 from aeanet.io.images.micrograph import decoding
 from aeanet.io.mosaics import open_mosaic, shape_by_regions
 
@@ -110,6 +111,16 @@ def test_the_command_chooses_and_says_so(tmp_path: Path) -> None:
     assert tifffile.imread(tmp_path / "out" / "b.tif").dtype == np.uint16
     done = aeanet("restore", tmp_path / "b.tif", "--overwrite", *out)
     assert "b.tif: It holds several images; image 2 of 2 is taken, the only raw one." in done.output
+
+
+def test_a_page_that_is_read_by_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aeanet.io.mosaics.reading.LARGE", 10)
+    path = makers.zeiss(tmp_path / "a.tif", 12.0, 5.0)
+    model = lively_network()
+    restored = restore_file(model, path, tmp_path / "b.tif", magnification=1.0, chosen="2")
+    assert restored.source is None  # it was never in memory as a whole
+    assert read_image(tmp_path / "b.tif").pixel_size == PixelSize(5.0, 5.0, "nm")
+    np.testing.assert_array_equal(np.rint(restored.pixels()[0] * 255), GREY + 1)
 
 
 @pytest.mark.parametrize(
