@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from compiled import line, transposes_a_product
 
+from benches.sections.kernels import BUILT_FOR
+
 SHARED_LIMITS = {"80": 163, "86": 99, "90": 227, "100": 227, "120": 99, "gfx942": 64}
 """KiB that a program may have."""
 TENSOR_CORES = {name: {"mma.sync"} for name in ("80", "86", "120")}
@@ -170,6 +172,10 @@ def table(request):
         rows[name] += [json.loads(line) for line in process.stdout]
         assert process.wait() == 0
     return rows
+
+
+def test_readme_names_what_kernels_are_built_for():
+    assert {f"sm_{name}" for name in EVERYTHING if name.isdigit()} == set(BUILT_FOR)
 
 
 @pytest.mark.parametrize("architecture", EVERYTHING)
