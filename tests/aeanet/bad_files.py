@@ -76,7 +76,8 @@ def pages(name: str, *images: NDArray) -> Make:
     def make(folder: Path) -> None:
         with tifffile.TiffWriter(folder / name) as file:
             for image in images:
-                file.write(image, photometric="minisblack", metadata=None)
+                shown = "rgb" if image.ndim == 3 else "minisblack"
+                file.write(image, photometric=shown, metadata=None)
 
     return make
 

@@ -37,7 +37,7 @@ class Calls(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     ("norm", "forward_calls", "step_calls"),
-    [("batch", 42, 125), (None, 40, 120), ("group", 65, 190), ("layer", 60, 160), ("rms", 50, 140)],
+    [("batch", 40, 120), (None, 40, 120), ("group", 65, 190), ("layer", 60, 160), ("rms", 50, 140)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,6 +49,8 @@ def test_calls_of_one_forward_and_of_a_training_step(
     Maps of 16 bits are copied into float32 and back, at most once in each of a step's nine walks.
     """
     copies = (3, 9) if dtype == torch.bfloat16 else (0, 0)
+    if shape[0] > 1:  # sums over the groups of images
+        copies = copies[0] + 1, copies[1] + 5
     block = aea.AugmentedAttention(shape[1], norm=norm).to("meta")
     x = torch.empty(shape, dtype=dtype, device="meta", requires_grad=True)
     with torch.no_grad(), Calls() as forward:

@@ -224,3 +224,32 @@ def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert verify.main() == 1
     assert "TRITON_INTERPRET=1" in capsys.readouterr().out
+
+
+# ---- where a check might disturb what is at work -------------------------------------------------
+
+
+def test_the_check_is_not_seen_by_torch_func_and_takes_no_random_numbers(kernels_here):
+    q = normal(3, 1, 2, 30, 4, dtype=torch.float32)
+    state = torch.get_rng_state()
+    ours = torch.func.vmap(aea.linear_attention, randomness="error")(q, q, q)
+    expected = torch.stack([aea.reference.linear_attention(x, x, x) for x in q])
+    torch.testing.assert_close(ours, expected)
+    assert set(selfcheck._verdicts.values()) == {""}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_check_of_a_backward_pass_records_no_derivatives(kernels_here):
+    q = normal(1, 2, 30, 4, dtype=torch.float32).requires_grad_()
+    (ours,) = torch.autograd.grad(aea.linear_attention(q, q, q).square().sum(), q)
+    with aea.use_backend("eager"):
+        (expected,) = torch.autograd.grad(aea.linear_attention(q, q, q).square().sum(), q)
+    torch.testing.assert_close(ours, expected)
+    assert {"outer_sum", "apply_matrix"} <= {use.operator for use in selfcheck._verdicts}
+
+
+def test_a_compiled_call_checks_when_it_runs(kernels_here):
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    compiled = torch.compile(aea.linear_attention, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(q, q, q), aea.reference.linear_attention(q, q, q))
+    assert {use.operator for use in selfcheck._verdicts} == {"outer_sum", "apply_matrix"}

@@ -19,6 +19,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from aeanet.io.atomic import hidden
 from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
 from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
@@ -78,7 +79,7 @@ def create_mosaic(
     from aeanet.distributed import agreeing
 
     path = path.resolve()  # of a link, the image that it points to is replaced
-    partial = path.with_name(f".{path.name}.partial")
+    partial = hidden(path, ".partial")
     leads = group is None or group.rank() == 0
     is_zarr = path.suffix.lower() == ZARR_SUFFIX
     create, opened = (_create_zarr, _open_zarr) if is_zarr else (_create_tiff, _open_tiff)
@@ -119,7 +120,7 @@ def _check_target(path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Within it, no other run writes this image. The lock ends with its process."""
-    name = path.with_name(f".{path.name}.lock")
+    name = hidden(path, ".lock")
     try:
         lock = FileLock(name).acquire(timeout=0)
     except Timeout:
@@ -143,7 +144,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     A folder cannot replace another in one step: the old one is moved aside until the new one is in
     place.
     """
-    old = path.with_name(f".{path.name}.old")
+    old = hidden(path, ".old")
     if path.is_dir():
         os.replace(path, old)
     os.replace(partial, path)
