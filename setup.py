@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), tensorboard
-# (writer of logs).
+# Not imported by name: imagecodecs (decoders of tifffile), rosettasciio (by format), sparse (for
+# spectra in it), tensorboard (writer of logs).
 EM = [
     "filelock>=3.12",
     "imagecodecs>=2024.1.1",
@@ -18,6 +18,7 @@ EM = [
     "rosettasciio[hdf5]>=0.9",
     "scikit-image>=0.22",
     "scipy>=1.11",
+    "sparse>=0.15",
     "tensorboard>=2.16",
     "tifffile>=2023.7.10",
     "typer>=0.19",
@@ -52,6 +53,8 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
+    # tested: Python 3.11 with torch 2.13.0 and Triton 3.7.1 (constraints.txt); the kernels, as they
+    # are compiled, with Python 3.12, torch 2.14.0 and Triton 3.8.0
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     py_modules=["pytest_equivariance"],

@@ -2,7 +2,12 @@
 without the map.
 """
 
-from .backends import use_backend
+import warnings
+from importlib import import_module
+from types import ModuleType
+
+from . import reference
+from .backends import chosen_backend, use_backend
 from .conversion import (
     Conversion,
     ConversionReport,
@@ -59,6 +64,7 @@ __all__ = [
     "attend_softmax",
     "batch_attention",
     "channel_attention",
+    "chosen_backend",
     "convert",
     "efficient_attention",
     "explain",
@@ -66,6 +72,7 @@ __all__ = [
     "learned_query_attention",
     "linear_attention",
     "moments",
+    "reference",
     "reference_attention",
     "relu_linear_attention",
     "set_ieee_products",
@@ -77,3 +84,18 @@ __all__ = [
     "update_running_statistics",
     "use_backend",
 ]
+
+_RENAMED = {"decompositions": "export", "modules": "nn", "naive": "reference"}
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Modules by the names that they had before."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    now = _RENAMED[name]
+    warnings.warn(
+        f"aea_kernels.{name} is now aea_kernels.{now}; the old name goes with the next release",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return import_module(f".{now}", __name__)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .backends import backend_name, resolved, use_backend
-from .backends.eager.walking import CHUNK_BYTES
+from .backends.devices import DEVICES, Device
+from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
@@ -27,30 +28,6 @@ from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
 from .nn import AugmentedAttention
-
-
-class Device(NamedTuple):
-    """A GPU as its data sheet has it."""
-
-    bandwidth: float
-    """Bytes a second."""
-    architecture: int
-    multiprocessors: int
-
-
-DEVICES = {
-    "a10": Device(0.600e12, 86, 72),
-    "a100": Device(1.555e12, 80, 108),
-    "a100-80gb": Device(2.039e12, 80, 108),
-    "b200": Device(8.0e12, 100, 148),
-    "h100": Device(3.35e12, 90, 132),
-    "h200": Device(4.8e12, 90, 132),
-    "l4": Device(0.300e12, 89, 58),
-    "l40s": Device(0.864e12, 89, 142),
-    "rtx3090": Device(0.936e12, 86, 82),
-    "rtx4090": Device(1.008e12, 89, 128),
-}
-"""By the names that `explain` takes; SXM versions where there are several."""
 
 HOST_SECONDS = 25e-6
 """Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of
@@ -241,6 +218,7 @@ class _Setting(NamedTuple):
         x: Tensor,
         channels: int,
         backend: str,
+        device: torch.device,
     ) -> Plan:
         """The plan with what `call`, with `backward` its derivative too, launches, and what it
         keeps beside `parameters`.
@@ -259,12 +237,14 @@ class _Setting(NamedTuple):
             if self.backward:
                 y.backward(torch.empty_like(y))
 
-        device = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
+        gpu = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
         with use_backend(backend):
-            launches = launches_of(run, x.numel(), channels, backend, device)
+            launches = launches_of(run, x.numel(), channels, backend, gpu)
         chunks = 0
         if backend == "eager":
-            chunk = min(CHUNK_BYTES, x.numel() * acc_dtype(x.dtype).itemsize)
+            chunk = x.numel() * acc_dtype(x.dtype).itemsize
+            if stays_in_cache(device):
+                chunk = min(CHUNK_BYTES, chunk)
             chunks = chunk * (4 if self.backward else 2)
         saved = sum(kept.values())
         return replace(plan, launches=tuple(launches), saved_bytes=saved, chunk_bytes=chunks)
@@ -307,7 +287,7 @@ def _explain_block(
     plan = setting.plan(f"AugmentedAttention on {shape}", taken, x, entries)
     if taken == "fold":
         parameters = [*twin.parameters(), *twin.buffers()]
-        return setting.counted(plan, call, parameters, x, channels, backend)
+        return setting.counted(plan, call, parameters, x, channels, backend, device)
 
     # around the operators stand PyTorch's own operations: counted as a whole, and backward as twice
     # the forward pass
@@ -336,14 +316,15 @@ def _explain_operator(
     of_channels = operator is channel_attention
     side = width if of_channels else positions
     temperature = [torch.empty(heads, device="meta")] if of_channels else []
-    backend = "triton" if setting.gpu else resolved(backend_name(), torch.device("cpu"))
+    device = torch.device("cuda" if setting.gpu else "cpu")
+    backend = "triton" if setting.gpu else resolved(backend_name(), device)
     name = f"{operator.__name__} on {shape}"
     plan = setting.plan(name, "summary", query, batch * heads * side * side)
 
     def call() -> Tensor:
         return operator(query, key, value, *temperature)
 
-    return setting.counted(plan, call, temperature, query, width, backend)
+    return setting.counted(plan, call, temperature, query, width, backend, device)
 
 
 def _bytes(number: float) -> str:

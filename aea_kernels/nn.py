@@ -163,6 +163,7 @@ class AugmentedAttention(nn.Module):
             group=self.group if self.training else None,
         )
         if mean is not None and variance is not None and x.numel():
+            assert isinstance(self.norm, nn.BatchNorm2d)  # nothing else takes statistics of x
             processes = 1 if self.group is None else self.group.size()
             number = processes * (x.numel() // self.channels)
             update_running_statistics(self.norm, mean, variance, number)

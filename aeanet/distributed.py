@@ -102,23 +102,17 @@ def agreeing(group: ProcessGroup | None) -> Iterator[None]:
             raise AgreedError(next(filter(None, said)))
 
 
-def is_loss_of_process(error: Exception) -> bool:
-    """Whether PyTorch raised `error` because another process ended or no longer answers."""
-    if process_count() == 1 or not isinstance(error, RuntimeError):
-        return False
-    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
-
-
 @contextmanager
 def naming_lost_processes(sentence: str) -> Iterator[None]:
     """Within it, what PyTorch raises when another process ended becomes a ProcessError with this
     sentence.
     """
+    words = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
     try:
         yield
-    except Exception as error:
-        if not is_loss_of_process(error):
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)
+        if process_count() == 1 or not lost:
             raise
         raise ProcessError(sentence) from error
 

@@ -31,13 +31,11 @@ from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
-from aeanet.training.average import WeightAverage
-from aeanet.training.batches import Batch
 from aeanet.training.pretraining import held_back_images, pretraining_recipe, score_simulated
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe
-from aeanet.training.simulated import MAGNIFICATION, SimulatedSource
-from aeanet.training.step import TrainingStep
+from aeanet.training.sources import MAGNIFICATION, Batch, SimulatedSource
+from aeanet.training.step import TrainingStep, WeightAverage
 
 from .__main__ import HERE, commit
 from .denoising.scores import gain
@@ -165,7 +163,7 @@ def main() -> None:
                 "threads": torch.get_num_threads(),
                 "commit": commit(),
             }
-            | scores(training.average.network(), images, pairs)
+            | scores(training.step.network(), images, pairs)
             for name, training in trainings.items()
         ]
         write_json(RECORD, recorded() + entries, 1)

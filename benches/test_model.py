@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from aeanet.inference.timing import timed
 
 from aea_kernels import AugmentedAttention
 from aeanet import build_model
 
 from .conftest import Race, normal
+from .timing import timed
 
 thorough = pytest.mark.thorough
 # a CPU has neither TF32 nor graphs, and is slower in 16 bits than in 32

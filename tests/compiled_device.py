@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -31,14 +33,16 @@ NORMS = ("batch", "group", "layer", "rms")
 
 NORMED = ("outer", "apply", "features_backward")
 """Kernels that compute a norm."""
-OVER_POSITIONS = (*NORMED, "statistics", "matrix_backward", "outer_backward")
+OF_PHI = ("phi_outer", "phi_outer_backward", "phi_apply", "phi_matrix_backward")
+OVER_POSITIONS = (*NORMED, *OF_PHI, "statistics", "matrix_backward")
 """Kernels that read feature maps."""
 OF_MAPS = {
     "dtype": ("bfloat16", "float16", "float32", "float64"),
     "layout": ("position", "channel"),
     "alignment": ("16 bytes", "single"),
 }
-OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS)}
+PRECISIONS = ("ieee", "tf32", "bf16x3", "bf16x6")
+OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS), "precision": PRECISIONS}
 OF_MATRICES = {"dtype": ("float32", "float64")}
 """What each kernel has to be launched with, in several programs on the same data."""
 
@@ -47,9 +51,11 @@ class Kind(NamedTuple):
     """What a launch is."""
 
     kernel: str
-    variant: str
-    """phi of the other families."""
+    phi: str
+    """Of the other families."""
     dtype: str
+    precision: str
+    """In which float32 is multiplied."""
     layout: str
     """Whose stride is 1, of feature maps."""
     alignment: str
@@ -67,12 +73,13 @@ def kind_of(kernel: str, programs: int, arguments: dict[str, Any]) -> Kind:
     if x is None:
         tensors = [t for t in _leaves(arguments) if torch.is_tensor(t)]
         dtype = min((t.dtype for t in tensors if t.is_floating_point()), key=lambda d: d.itemsize)
-        return Kind(kernel, "", str(dtype)[6:], "", "", "", programs > 1)
+        return Kind(kernel, "", str(dtype)[6:], "", "", "", "", programs > 1)
     layout = x.layout.value
     return Kind(
         kernel,
-        arguments.get("PHI", "none"),
+        arguments.get("PHI", ""),
         str(x.pointer.dtype)[6:],
+        arguments["MATH"].PRECISION,
         layout.INNER,
         "16 bytes" if layout.UNIT > 1 else "single",
         "none" if norm is None else NORMS[norm.kind.value],
@@ -84,6 +91,24 @@ def _leaves(arguments: dict[str, Any]) -> Iterator[Any]:
     """The arguments, and what is within their tuples."""
     for value in arguments.values():
         yield from value if isinstance(value, tuple) else (value,)
+
+
+def front_end_only(*arguments: Any) -> tuple[str, str] | None:
+    """For Triton's `add_stages_inspection_hook`: kernels are not compiled further than ttsem runs
+    them, which takes a third of the time. Without arguments it is asked for its key in the cache.
+    """
+    if not arguments:
+        return "front end", "front end"
+    _, stages, *_ = arguments
+    for name in ("ttgir", "llir", "ptx"):
+        del stages[name]
+
+    def no_machine_code(module: Any, metadata: dict[str, Any]) -> bytes:
+        metadata |= {"name": "kernel", "shared": 0, "tmem_size": 0}
+        return b""
+
+    stages["cubin"] = no_machine_code
+    return None
 
 
 class CompiledDevice:
@@ -115,6 +140,7 @@ class CompiledDevice:
             return
         self.session = import_module("ttsem.sanitize").session(cuda_is_cpu=False)
         self.state = self.session.__enter__()
+        import_module("triton.knobs").runtime.add_stages_inspection_hook = front_end_only
         # kernels alone believe that there is a GPU: torch.compile asks torch.cuda too
         import_module("ttsem._fakedriver").unstub_torch_cuda()
         jit = import_module("triton.runtime.jit").JITFunction
@@ -194,7 +220,7 @@ class CompiledDevice:
             row = kernels.setdefault(kind.kernel, {"launches": 0, "shared": 0})
             row["launches"] += number
             row["shared"] += number * kind.shared
-            for feature in ("variant", "dtype", "layout", "alignment", "norm"):
+            for feature in Kind._fields[1:-1]:
                 value = getattr(kind, feature)
                 if kind.shared and value and value not in row.setdefault(feature, []):
                     row[feature].append(value)
@@ -203,6 +229,8 @@ class CompiledDevice:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "triton", "ttsem")},
             "target": "sm_90",
+            "commit": _commit(),
+            "date": date.today().isoformat(),
             "tests": {name: len(stats.get(name, [])) for name in ("passed", "failed", "error")},
             "launches": sum(self.kinds.values()),
             "shared": sum(number for kind, number in self.kinds.items() if kind.shared),
@@ -211,6 +239,12 @@ class CompiledDevice:
             "missing": self.missing(),
             "kernels": kernels,
         }
+
+
+def _commit() -> str:
+    """The revision that is tested, short; empty outside a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _every_kernel() -> list[str]:

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from types import ModuleType, TracebackType
+from typing import Any, NamedTuple
 
 import torch
 
-from . import eager
+from . import eager, selfcheck
 
 BACKENDS = ("auto", "eager", "triton")
-AUTO_ON_CUDA = "eager"
-"""Whom "auto" asks for tensors on a CUDA device: "triton" once all tests of the kernels have passed
-on one.
-"""
+LEAST_ARCHITECTURE = 75
+"""Triton builds kernels for no older card."""
 kernels_run_on_cpu = False
 """Whether something stands in for a GPU, so that compiled kernels run on CPU tensors: set by tests.
 Triton's interpreter does not need it.
@@ -32,8 +34,8 @@ class use_backend:
     """Choose who computes, in the whole process: ``"auto"``, ``"eager"`` or ``"triton"``.
 
     "eager" is PyTorch's operations, on any device. "triton" is the Triton kernels, on CUDA devices.
-    "auto", the default, is eager, on CUDA devices too: the kernels agree with it in Triton's
-    interpreter, but not yet in all tests on a device.
+    "auto", the default, is the kernels on NVIDIA's cards from sm_75 on, each once it agreed with
+    eager there (`backends.selfcheck`), and eager elsewhere; `chosen_backend` says which, and why.
 
     As a function, ``use_backend("eager")``, it holds from then on; as a context manager, ``with
     use_backend("eager"):``, until the end of the block. A backward pass runs on the backend of its
@@ -70,11 +72,72 @@ def backend_name() -> str:
     return _chosen
 
 
+class Choice(NamedTuple):
+    """Who computes, and why."""
+
+    name: str
+    """"eager" or "triton"."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def chosen_backend(device: torch.device | str) -> Choice:
+    """Who computes for tensors on `device`, and why.
+
+    With "auto" on a CUDA device the answer is that of the machine; a kernel that fails its own
+    check there is replaced by eager when it is first used, with a warning.
+    """
+    if _chosen != "auto":
+        return Choice(_chosen, "use_backend asks for it")
+    if torch.device(device).type != "cuda":
+        return Choice("eager", "the kernels are for CUDA devices")
+    return _choice_on_cuda()
+
+
+@cache
+def _choice_on_cuda() -> Choice:
+    if find_spec("triton") is None:
+        return Choice("eager", "the package triton is not installed: pip install triton")
+    if torch.version.hip is not None:
+        return Choice("eager", "the kernels were not yet tried on AMD's cards")
+    if not torch.cuda.is_available():
+        return Choice("triton", "the kernels are for CUDA devices; there is none here to check")
+    capabilities = [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+    oldest = min(10 * major + minor for major, minor in capabilities)
+    if oldest < LEAST_ARCHITECTURE:
+        least = f"sm_{LEAST_ARCHITECTURE}"
+        return Choice("eager", f"a card here is sm_{oldest}, and the kernels need {least} or later")
+    return Choice("triton", f"sm_{oldest}, with Triton {metadata.version('triton')}")
+
+
+def _auto_on_cuda() -> str:
+    return _choice_on_cuda().name
+
+
+# as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace
+# the question, whose answer is the same for the whole process
+_auto_on_cuda._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def resolved(name: str, device: torch.device) -> str:
     """Who computes for tensors on `device` where `name` was asked for: "eager" or "triton"."""
     if name != "auto":
         return name
-    return AUTO_ON_CUDA if device.type == "cuda" else "eager"
+    return _auto_on_cuda() if device.type == "cuda" else "eager"
+
+
+def run(operator: str, inputs: Sequence[Any], name: str) -> Any:
+    """An operator of `core/ops.py` or `families/ops.py` by the backend `name`.
+
+    Raises:
+        RuntimeError: the backend was asked for, and cannot run there.
+    """
+    device = inputs[0].device
+    if name == "auto" and resolved(name, device) == "triton":
+        return selfcheck.call(operator, inputs)
+    return getattr(primitives(name, device), operator)(*inputs)
 
 
 def primitives(name: str, device: torch.device) -> ModuleType:

@@ -50,7 +50,7 @@ def expand_groups(per_group: Tensor, images: int) -> Tensor:
 
 def homogeneous(features: Tensor) -> Tensor:
     """(R, C) -> (R, C + 1), a column of ones appended."""
-    return torch.cat([features, features.new_ones(features.shape[0], 1)], 1)
+    return torch.nn.functional.pad(features, (0, 1), value=1.0)
 
 
 def add_references(gram: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
@@ -60,7 +60,12 @@ def add_references(gram: Tensor, references: Tensor | None, reference_images: in
     if references is None:
         return gram
     rows = homogeneous(references.to(gram.dtype))
-    return torch.cat([gram[:reference_images] + rows.T @ rows, gram[reference_images:]])
+    if gram.shape[0] == 1 and reference_images == 1:
+        return torch.addmm(gram[0], rows.T, rows)[None]
+    if reference_images < gram.shape[0]:
+        joined = gram[:reference_images] + rows.T @ rows
+        return torch.cat([joined, gram[reference_images:]])
+    return gram + rows.T @ rows
 
 
 def _references_backward(
@@ -78,14 +83,14 @@ class _Homogeneous(NamedTuple):
     query: Tensor  # (H * E, C + 1)
     key: Tensor  # (H * E, C + 1)
     value: Tensor  # (H * D, C + 1)
-    output: Tensor  # (O, H * D + 1)
+    output: Tensor  # (O, H * D), without bias
 
 
 def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
-    pairs = zip(projections[::2], projections[1::2], strict=True)
-    return _Homogeneous(
-        *(torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
-    )
+    *inner, output, _ = projections
+    pairs = zip(inner[::2], inner[1::2], strict=True)
+    query, key, value = (torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
+    return _Homogeneous(query, key, value, output.to(dtype))
 
 
 def _heads(matrix: Tensor, heads: int) -> Tensor:
@@ -93,11 +98,9 @@ def _heads(matrix: Tensor, heads: int) -> Tensor:
     return matrix.unflatten(-2, (heads, -1))
 
 
-def _normaliser(gram: Tensor, scale: float) -> Tensor:
-    """scale / n, (G, 1, 1); the sum over no keys at all is zero, so its normaliser may be anything
-    finite.
-    """
-    return scale / gram[:, -1:, -1:].detach().clamp(min=1)
+def _number_of_keys(gram: Tensor) -> Tensor:
+    """n, (G, 1, 1); the sum over no keys at all is zero, so it may be divided by anything else."""
+    return gram[:, -1:, -1:].detach().clamp(min=1)
 
 
 def _attended(gram: Tensor, projections: _Homogeneous, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,8 +116,13 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
     """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1)."""
     wide = _homogeneous_projections(projections, gram.dtype)
     _, _, attended = _attended(gram, wide, heads)
-    matrix = _normaliser(gram, scale) * (wide.output[:, :-1] @ attended)
-    return matrix + torch.nn.functional.pad(wide.output[:, -1:], (gram.shape[-1] - 1, 0))
+    bias = torch.nn.functional.pad(projections[-1].to(gram.dtype)[:, None], (gram.shape[-1] - 1, 0))
+    return torch.addcdiv(bias, wide.output @ attended, _number_of_keys(gram), value=scale)
+
+
+def _sum(per_group: Tensor) -> Tensor:
+    """(G, ...) -> (...): the sum over the groups, without a copy where there is one."""
+    return per_group[0] if per_group.shape[0] == 1 else per_group.sum(0)
 
 
 def fold_backward(
@@ -133,14 +141,14 @@ def fold_backward(
     """
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)
-    dproduct = _normaliser(gram, scale) * matrix_grad
-    doutput = (dproduct @ attended.mT).sum(0)
-    dattended = _heads(wide.output[:, :-1].mT @ dproduct, heads)
+    dproduct = scale * matrix_grad / _number_of_keys(gram)
+    doutput = _sum(dproduct @ attended.mT)
+    dattended = _heads(wide.output.mT @ dproduct, heads)
     dsummary = dattended @ _heads(wide.query, heads).mT
-    dquery = (summary.mT @ dattended).sum(0).flatten(0, 1)
-    dkey = (dsummary.mT @ _heads(values, heads)).sum(0).flatten(0, 1)
+    dquery = _sum(summary.mT @ dattended).flatten(0, 1)
+    dkey = _sum(dsummary.mT @ _heads(values, heads)).flatten(0, 1)
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
-    dvalue = (dvalues @ gram.mT).sum(0)
+    dvalue = _sum(dvalues @ gram.mT)
     dgram = wide.value.mT @ dvalues
     inner = (
         part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone())
@@ -151,7 +159,7 @@ def fold_backward(
         _references_backward(gram_grad, references, reference_images),
         *inner,
         doutput,
-        matrix_grad[..., -1].sum(0),
+        _sum(matrix_grad[..., -1]).clone(),
     ]
 
 

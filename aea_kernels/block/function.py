@@ -148,7 +148,7 @@ class AttentionBlock(torch.autograd.Function):
         norm = Norm(kind, weight, bias, mean, variance, eps, groups)
         if differentiable(grad_output):
             return differentiable_backward(
-                grad_output, norm, inputs, ctx.needs_input_grad, ctx.spec
+                grad_output, x, norm, references, projections, ctx.needs_input_grad, ctx.spec
             )
 
         # one pass: what the keys and the projections get
@@ -172,7 +172,7 @@ class AttentionBlock(torch.autograd.Function):
             grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend
         )
         if pooled:
-            grad_x = statistics_backward(grad_x, x, norm, norm_grad, group)
+            grad_x = statistics_backward(grad_x, x, *prologue[1:], norm_grad, group)
         if kind == "batch":
             weight_grad, bias_grad = norm_grad
         return (

@@ -126,8 +126,8 @@ def transform(gram: Tensor, affine: Tensor) -> Tensor:
 
 def times_transposed(matrix: Tensor, affine: Tensor) -> Tensor:
     """M A^T, for matrices (B, O, C+1): the adjoint of `compose` in its first argument."""
-    last = matrix[..., -1:]
-    return torch.cat([matrix[..., :-1] * affine[:, None, 0] + last * affine[:, None, 1], last], -1)
+    last, (scale, constant) = matrix[..., -1:], affine[:, None].unbind(2)
+    return torch.cat([torch.addcmul(last * constant, matrix[..., :-1], scale), last], -1)
 
 
 def compose(matrix: Tensor, affine: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..summary import sum_over_processes
-from .spec import Norm
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -41,7 +41,12 @@ def pool_statistics(
 
 
 def statistics_backward(
-    grad_x: Tensor, x: Tensor, norm: Norm, norm_grad: Tensor, group: ProcessGroup | None
+    grad_x: Tensor,
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    eps: float,
+    norm_grad: Tensor,
+    group: ProcessGroup | None,
 ) -> Tensor:
     """grad_x as if BN's mean and variance were constants -> grad_x.
 
@@ -50,15 +55,15 @@ def statistics_backward(
 
     Args:
         grad_x: like x, (B, C, *spatial).
-        norm: "batch", with its statistics.
+        parameters, eps: BN's weight, bias, mean and variance, (C,) each, and eps.
         norm_grad: this process's gradients of weight and bias, (2, C).
     """
     dtype = norm_grad.dtype
-    weight, _, mean, variance = (t.to(dtype) for t in norm[1:5])
+    weight, _, mean, variance = (t.to(dtype) for t in parameters)
     count = norm_grad.new_full((1,), x.numel() // x.shape[1])
     sums = sum_over_processes(torch.cat([norm_grad.flatten(), count]), group)
     weight_grad, bias_grad = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)  # (C,) each
-    inverse = (variance + norm.eps).rsqrt()
+    inverse = (variance + eps).rsqrt()
     slope = -weight * inverse**2 * weight_grad
     constant = -weight * inverse * bias_grad - slope * mean
     shape = (-1, *[1] * (x.dim() - 2))

@@ -98,29 +98,30 @@ def features(
 
 def differentiable_backward(
     grad_output: Tensor,
+    x: Tensor,
     norm: Norm,
-    inputs: Sequence[Tensor | None],
+    references: Tensor | None,
+    projections: Sequence[Tensor],
     needed: Sequence[bool],
     spec: BlockSpec,
 ) -> tuple[Tensor | None, ...]:
     """The gradients by autograd through this route, whose every step has derivatives in turn.
 
     Args:
-        inputs: x, weight, bias, mean, variance, references and the eight projections.
-        needed: of all arguments of the Function: of these, with one between references and
-            projections.
+        norm: with the statistics of x, where BN takes them from it.
+        needed: of all arguments of `function.AttentionBlock`.
 
     Returns:
         As many gradients as `needed` has entries.
     """
-    x, _, _, _, _, references, *projections = inputs
+    tensors = norm.weight, norm.bias, norm.mean, norm.variance
     if spec.batch_statistics:
         norm = norm._replace(mean=None, variance=None)
     again = torch.is_grad_enabled()
     with without_autocast(grad_output.device), torch.enable_grad():
         y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
-        every: list[Any] = [*inputs[:6], None, *projections]
-        wanted = [t for t, need in zip(every, needed, strict=True) if need]
+        inputs: list[Any] = [x, *tensors, references, None, *projections]
+        wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
         found = torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True)
     gradients = iter(found)
     return tuple(next(gradients) if need else None for need in needed)

@@ -18,7 +18,12 @@ class MapBlock(Converted):
     of an image.
 
     Some blocks project the map at several scales, each with heads of its own. They are read where
-    they are: joined, the maps would be copied.
+    they are: joined, the maps would be copied. A block defines these methods:
+
+        projected(x) -> list[Scale]             queries, keys and values, (N, H, E, *spatial) each
+        summary(query, key, value) -> keys      the summary of one scale, (N, H, positions, E) each
+        attend(query, value, keys) -> attended  the result at one scale, (N, H, positions, D)
+        finish(attended, x) -> result           what follows, from (N, H * D, *spatial)
     """
 
     def compute(self, x: Tensor) -> Tensor:
@@ -59,14 +64,6 @@ class MapBlock(Converted):
         convs = [part for part in self.modules() if isinstance(part, kinds)]
         return sum(conv.dilation[-1] * (conv.kernel_size[-1] - 1) // 2 for conv in convs)
 
-    def projected(self, x: Tensor) -> list[Scale]:
-        """Queries, keys and values of each scale, (N, H, E, *spatial)."""
-        raise NotImplementedError
-
-    def summary(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
-        """The summary of the keys of one scale."""
-        raise NotImplementedError
-
     def joined(self, summaries: list[Any]) -> Any:
         """One summary for those of all scales."""
         (summary,) = summaries
@@ -75,11 +72,3 @@ class MapBlock(Converted):
     def split(self, summary: Any, scales: int) -> list[Any]:
         """The summaries of which `joined` made one."""
         return [summary]
-
-    def attend(self, query: Tensor, value: Tensor, keys: Any) -> Tensor:
-        """The result at the positions of one scale, (N, H, positions, D)."""
-        raise NotImplementedError
-
-    def finish(self, attended: Tensor, x: Tensor) -> Tensor:
-        """What comes after the attention, (N, H * D, *spatial) -> the block's result."""
-        raise NotImplementedError

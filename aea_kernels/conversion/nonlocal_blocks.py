@@ -47,14 +47,10 @@ class Parts(NamedTuple):
 
 class NonLocal(Converted):
     """A non-local block in mode `dot_product`: x (N, C, *spatial) -> the same shape, without the (N
-    x L) map.
+    x L) map. A block defines `parts()`, its `Parts`.
     """
 
     reach = 0
-
-    def parts(self) -> Parts:
-        """What the original calls otherwise."""
-        raise NotImplementedError
 
     def pooled(self, x: Tensor) -> Tensor:
         """The map of which keys and values are projected."""
@@ -194,7 +190,7 @@ def swap_slowfast(module: Any) -> list[ClassSwap]:
 SWAPS = (swap_mmcv, swap_alexhex, swap_slowfast)
 
 
-def _swap(module: Any, replacement: type[NonLocal]) -> list[ClassSwap]:
+def _swap(module: Any, replacement: Any) -> list[ClassSwap]:
     parts = replacement.parts(module)
     for name in ("query", "key_conv", "value_conv", "output"):
         pointwise(name.removesuffix("_conv"), getattr(parts, name))

@@ -44,6 +44,8 @@ class Change(Protocol):
 class Converted(nn.Module):
     """What a converted module computes: a base put before the original class, see
     `converted_class`.
+
+    A block defines `compute(x)`, its result for x alone.
     """
 
     keys: Any = None
@@ -62,10 +64,6 @@ class Converted(nn.Module):
         if args or kwargs:
             return super().forward(x, *args, **kwargs)
         return self.compute(x)
-
-    def compute(self, x: Tensor) -> Tensor:
-        """The block's result for x alone."""
-        raise NotImplementedError
 
     def given_keys(self, like: Tensor) -> Any:
         """`keys` in the dtype in which maps of the dtype of `like` are summed up, or None."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.tables import table
 from .comparing import deviation, in_mode, parameters_and_buffers, wide
 from .recognising import TOLERANCE, Conversion
 from .replacing import Change
@@ -39,16 +40,8 @@ class ConversionReport:
         rows = [("module", "class", "result", "why")]
         for entry in self.modules:
             rows.append((entry.path or "(root)", entry.class_name, entry.result, entry.why))
-
-        # the last column is not padded
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = []
-        for *cells, why in rows:
-            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-            lines.append("  ".join([*padded, why]))
-        if self.replaced and not self._active:
-            lines.append("All of this is reverted; apply() replaces the modules again.")
-        return "\n".join(lines)
+        reverted = "\nAll of this is reverted; apply() replaces the modules again."
+        return table(rows) + (reverted if self.replaced and not self._active else "")
 
     __repr__ = __str__
 

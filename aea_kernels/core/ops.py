@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from ..backends import primitives
+from .. import backends
 from ..block.folding import group_count
 from .dtypes import acc_dtype, empty_features, empty_positions
 
@@ -36,12 +36,11 @@ def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*arguments: Any) -> Any:
         *inputs, backend = arguments
-        device = inputs[0].device
-        primitive = getattr(primitives(backend, device), name)
-        if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)):
-            return primitive(*inputs)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return primitive(*inputs)
+        device = inputs[0].device.type
+        if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device)):
+            return backends.run(name, inputs, backend)
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return backends.run(name, inputs, backend)
 
     schema = library.infer_schema(shapes, mutates_args=())
     _NAMESPACE.define(

@@ -36,7 +36,7 @@ def set_ieee_products(wanted: bool) -> None:
     _ieee_products = wanted
 
 
-def multiplication(dtype: torch.dtype, architecture: int) -> str:
+def multiplication(dtype: torch.dtype, architecture: int = 90) -> str:
     """How feature maps of `dtype` are multiplied: "ieee" on ordinary units, else on tensor cores.
 
     Args:

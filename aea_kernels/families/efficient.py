@@ -115,6 +115,8 @@ def efficient_attention(
         check(
             "memory_value", memory_value, (heads, memories, value.shape[3]), "(H, R, D)", like=query
         )
+
+    # the memory keys join those of every image
     summary = summarize_softmax(key, value)
     if memory_key is not None and memory_value is not None:
         summary = summary + summarize_softmax(memory_key[None], memory_value[None])

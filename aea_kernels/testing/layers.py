@@ -21,7 +21,7 @@ from .errors import UnmeasurableError, finite_maximum
 from .interior import with_nan
 from .isolated import own_error
 from .layouts import Frame, input_layout, possible_layouts
-from .measure import compare, reach_in
+from .measure import compare, reach_in, require_change
 from .precision import call, call_in_float64, copied, require_determinism
 from .results import Errors, NotMeasured, Outcome, judged
 from .symmetry import Element, Group
@@ -72,7 +72,8 @@ def layer_errors(
         seed: of the elements drawn at random.
 
     Raises:
-        UnmeasurableError: the model is not deterministic, or fails.
+        UnmeasurableError: the model is not deterministic, or fails; or no layer breaks a symmetry
+            and no element changes x, which shows nothing.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     input_layout(x)
@@ -97,6 +98,8 @@ def layer_errors(
                 worst = next(e for e in several if e.name == own.worst.element)
                 cause = likely_cause(seen.module, own, worst)
             layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
+        if not any(layer.own.verdict.fails for layer in layers):
+            require_change(input_layout(x), x, several, group)
         found.append(layers)
     return found
 

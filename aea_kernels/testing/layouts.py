@@ -69,19 +69,6 @@ class MapLayout:
         extra, tokens = moved[..., : self.extra], moved[..., self.extra :]
         return tokens.unflatten(2, self.grid), extra if self.extra else None
 
-    def tensor(self, image_map: Tensor, extra: Tensor | None, like: Sequence[int]) -> Tensor:
-        """The tensor whose `map` is `image_map` and `extra`; `like` is the shape that the channels
-        are taken from.
-        """
-        moved = image_map if self.grid is None else image_map.flatten(2)
-        if extra is not None:
-            moved = torch.cat([extra, moved], dim=2)
-        moved = moved.reshape(moved.shape[0], *(like[a] for a in self.channels), *moved.shape[2:])
-        if self.images is None:
-            moved = moved.squeeze(0)
-        order = self._order()
-        return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
-
     def _order(self) -> list[int]:
         """The tensor's axes in the order of a map."""
         images = [] if self.images is None else [self.images]
@@ -93,10 +80,19 @@ class MapLayout:
         spatial = image_map.shape[2:]
         if element.moves == "positions" and all(n == 1 for n in spatial):
             return t
-        strides = strides_of(frame, spatial) if spatial else ()
-        if extra is not None and element.moves != "positions":
-            extra = element.act(extra, (Fraction(1),))
-        return self.tensor(element.act(image_map, strides), extra, t.shape)
+        moved = element.act(image_map, strides_of(frame, spatial) if spatial else ())
+        if self.grid is not None:
+            moved = moved.flatten(2)
+        if extra is not None:
+            extra = extra if element.moves == "positions" else element.act(extra, (Fraction(1),))
+            moved = torch.cat([extra, moved], dim=2)
+
+        # back to the axes of t; a rotation may have exchanged the sizes of positions
+        order = self._order()
+        images = [] if self.images is None else [moved.shape[0]]
+        channels = [t.shape[axis] for axis in self.channels]
+        moved = moved.reshape(*images, *channels, *moved.shape[2:])
+        return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
 
 
 def stride(source: int, size: int) -> Fraction:

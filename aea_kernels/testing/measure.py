@@ -65,7 +65,8 @@ def equivariance_error(
     Raises:
         UnmeasurableError: fn is not deterministic, fails, returns something else than one tensor,
             gives the transformed input another shape, or has no positions that the group could act
-            on.
+            on. Or the symmetry holds and this shows nothing: no element changes x, or the output
+            is empty or the same everywhere.
         ValueError: x is no feature map, or the group has no element but the identity for its shape.
     """
     given = input_layout(x, positions)
@@ -85,7 +86,25 @@ def equivariance_error(
         errors = judged(group, elements, x, working, doubled)
         if any(e.verdict.fails for e in errors.elements):
             require_determinism(copied(fn), x)
+    if all(e.verdict.holds for e in errors.elements):
+        require_change(given, x, elements, group)
+        if not measured.output_varies:
+            raise UnmeasurableError(
+                "the output of fn is empty or the same everywhere, which shows no symmetry: take "
+                "an x for which its values differ"
+            )
     return errors
+
+
+def require_change(layout: MapLayout, x: Tensor, elements: Sequence[Element], group: Group) -> None:
+    """Raise UnmeasurableError where no element changes x: every function passes on such an x."""
+    image_map, _ = layout.map(x)
+    frame = Frame(image_map.shape[0], tuple(image_map.shape[2:]))
+    if all(torch.equal(layout.act(x, element, frame), x) for element in elements):
+        raise UnmeasurableError(
+            f"no element of the group {group.name!r} changes x, of shape {tuple(x.shape)}, so "
+            "every function would pass: take an x of more positions, whose values differ"
+        )
 
 
 @dataclass
@@ -96,6 +115,8 @@ class _Measurement:
     invariant: bool
     positions: Sequence[int] | None
     margin: int | None
+    output_varies: bool = False
+    """Whether an output had more than one value, or a single element."""
 
     def run(
         self, fn: Function, x: Tensor, evaluate: Callable[[Function, Tensor], Tensor | None]
@@ -107,6 +128,9 @@ class _Measurement:
         if original is None:
             return None
         layout = None if self.invariant else self._output_layout(original, fn)
+        if original.numel():
+            same = original.amin() == original.amax()
+            self.output_varies |= original.numel() == 1 or not bool(same)
         reached = None
         if self.margin is not None:
             reached = (self.margin,) * len(self.frame.spatial)

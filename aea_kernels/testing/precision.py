@@ -67,6 +67,12 @@ def call(fn: Function, x: Tensor) -> Tensor:
         raise UnmeasurableError(
             f"fn fails on an input of shape {tuple(x.shape)}, {x.dtype}: {one_line(error)}"
         ) from error
+
+    # whatever else it is could not be compared in float64
+    if isinstance(output, Tensor) and output.is_complex():
+        raise UnmeasurableError(
+            f"fn returns {output.dtype}, expected real numbers: measure torch.view_as_real of it"
+        )
     if not isinstance(output, Tensor):
         raise UnmeasurableError(
             f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..core.tables import table
 from .errors import Difference, Verdict
 from .layers import Layer, layer_errors
 from .results import ElementError, Errors, dtype_name, show
@@ -63,7 +64,7 @@ class Report:
         shape = "x".join(map(str, self.shape))
         parts = [f"{self.model} on {dtype_name(self.dtype)} {shape}, {mode} mode"]
         for group, layers in self.layers.items():
-            parts.append(f"{group}\n{_table(_HEAD, [_row(layer) for layer in layers])}")
+            parts.append(f"{group}\n{table([_HEAD, *map(_row, layers)])}")
             faults = [f"  {layer.title}: {layer.cause}" for layer in self.culprits(group)]
             if faults:
                 parts.append("\n".join(["layers that break it by themselves:", *faults]))
@@ -79,7 +80,7 @@ class Report:
         parts = []
         for group, layers in self.layers.items():
             layers_before = {layer.name: layer for layer in before.layers.get(group, [])}
-            rows = []
+            rows = [head]
             for layer in layers:
                 old = layers_before.get(layer.name)
                 own, accumulated = getattr(old, "own", None), getattr(old, "accumulated", None)
@@ -90,7 +91,7 @@ class Report:
                     verdict = f"{own.verdict}, now {verdict}"
                 pairs = (own, layer.own, accumulated, layer.accumulated)
                 rows.append([layer.name or "(network)", *map(_decisive, pairs), verdict])
-            parts.append(f"{group}\n{_table(head, rows)}")
+            parts.append(f"{group}\n{table(rows)}")
         return "\n\n".join(parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -208,7 +209,7 @@ def equivariance_report(
 
     Raises:
         UnmeasurableError: the model is not deterministic, fails, or returns something else than one
-            tensor.
+            tensor; or no element of a group changes x, and no layer breaks its symmetry.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     groups = [groups] if isinstance(groups, Group) else list(groups)
@@ -219,14 +220,6 @@ def equivariance_report(
         {group.name: legal_sizes(model, x, group, sizes) for group in groups} if sizes else {}
     )
     return Report(type(model).__name__, model.training, tuple(x.shape), x.dtype, layers, searched)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    )
 
 
 def _row(layer: Layer) -> list[str]:

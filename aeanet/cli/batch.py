@@ -4,6 +4,7 @@ restored.
 The commands import this module when they run, since it imports PyTorch.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from aeanet.inference.files import Restored, restore_file
 from aeanet.inference.prediction import compile_parts, known_magnification
 from aeanet.inference.reach import reach_of
 from aeanet.inference.tiling import check_side
-from aeanet.io.atomic import make_folder
+from aeanet.io.atomic import LONGEST_NAME, make_folder
 from aeanet.io.images import result_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
@@ -101,6 +102,8 @@ def restore_all(
     taken: dict[Path, Path] = {}
     outcome = Outcome()
     make_folder(folder)
+
+    # What one process alone does lies within `agreeing`, so that all go on with the next image.
     with progress_bar() as bar:
         for index, image in enumerate(images):
             show(bar, f"Restoring {image.name}", index / len(images))
@@ -134,6 +137,8 @@ def say_change(restored: Restored) -> None:
             f"{name}: The information bar, {source.bar} rows at the bottom, is left out; "
             "--keep-bar keeps it."
         )
+    if source and source.which:
+        note(f"{name}: It holds several images; {source.which} is taken, the only raw one.")
     if source and source.colour:
         note(f"{name}: The colours become grey.")
 
@@ -165,6 +170,8 @@ def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Pat
     ending = ".png" if target.suffix == ".png" else ".tif"
     file = target.with_name(f"{target.stem}-residual{ending}")
     try:
+        if len(os.fsencode(file.name)) > LONGEST_NAME:
+            raise TargetError("the name of the image is too long to add -residual.")
         check_place(file, overwrite=overwrite, inputs=images)
     except TargetError as error:
         warn(f"What was taken away is not written: {error}")

@@ -7,6 +7,7 @@ import typer
 
 from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
+    Chosen,
     KeepBar,
     Overwrite,
     argument,
@@ -41,6 +42,7 @@ def main(
     ],
     folder: Annotated[Path, option("Folder for the results.", "--out", parser=path)],
     keep_bar: KeepBar = False,
+    which: Chosen = None,
     number: Annotated[
         int, typer.Option("--references", min=1, help="How many references the figure shows.")
     ] = 4,
@@ -86,7 +88,8 @@ def main(
         for done, image in enumerate(images):
             show(bar, f"Looking at {image.name}", done / len(images))
             with outcome.of(image):
-                enlarged = upsample(read_image(image, keep_bar=keep_bar).pixels, magnification)
+                pixels = read_image(image, keep_bar=keep_bar, image=which).pixels
+                enlarged = upsample(pixels, magnification)
                 maps.append(relevance_maps(model, enlarged))
                 shown[visible(image.stem)] = enlarged
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from aeanet.cli.shared import argument, fail, option, say
+from aeanet.cli.shared import Chosen, argument, fail, option, say
 from aeanet.cli.shared import path as as_path
 from aeanet.io.text import json_text, read_json
 
@@ -21,6 +21,7 @@ def main(
             "A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path
         ),
     ],
+    chosen: Chosen = None,
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Show what a model is and how it was trained, or what an image is and the size of its
@@ -34,7 +35,7 @@ def main(
         fail(f"There is no {path}.")
     suffix = path.suffix.lower()
     holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
-    record = _model(path) if holds_model else _image(path)
+    record = _model(path) if holds_model else _image(path, chosen)
     say(json_text(record, indent=2) if as_json else "\n".join(_lines(record)))
 
 
@@ -62,7 +63,7 @@ def _model(path: Path) -> dict[str, Any]:
     }
 
 
-def _image(path: Path) -> dict[str, Any]:
+def _image(path: Path, chosen: str | None) -> dict[str, Any]:
     """Rows, columns and values as in the file, without the information bar."""
     from dataclasses import asdict
 
@@ -71,11 +72,11 @@ def _image(path: Path) -> dict[str, Any]:
 
     image: Mosaic | Micrograph
     in_memory: dict[str, Any] = {}
-    if shape_by_regions(path):
-        with open_mosaic(path) as image:
+    if shape_by_regions(path, chosen):
+        with open_mosaic(path, chosen) as image:
             kind, (height, width) = "image read by regions", image.shape
     else:
-        image = read_image(path)
+        image = read_image(path, image=chosen)
         raw = image.to_raw(image.pixels)
         kind, (height, width) = image.kind, raw.shape
         in_memory = {"bar_rows": image.bar, "values": [raw.min().item(), raw.max().item()]}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Run, Tile, option, path
+from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Run, Tile, option, path
 from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
@@ -26,6 +26,7 @@ def main(
         option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile"),
     ] = False,
     keep_bar: KeepBar = False,
+    chosen: Chosen = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs that the run was trained on.
@@ -48,6 +49,7 @@ def main(
         "precision": precision,
         "flips": flips,
         "keep_bar": keep_bar,
+        "chosen": chosen,
     }
     restore_images(
         run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options

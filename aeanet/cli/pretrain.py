@@ -101,7 +101,7 @@ def main(
             **options,
         )
 
-    steps = steps_done(done.progress.step, recipe.steps)
-    if done.progress.interrupted:
+    steps = steps_done(done.steps, recipe.steps)
+    if done.interrupted:
         end_interrupted(run, steps)
-    say(f"{steps} steps in {done.progress.seconds:.0f} s; the model is in {run}.")
+    say(f"{steps} steps in {done.seconds:.0f} s; the model is in {run}.")

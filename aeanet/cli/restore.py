@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Flips, Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Tile, fail, path
 from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
@@ -33,6 +33,7 @@ def main(
         ),
     ] = False,
     keep_bar: KeepBar = False,
+    chosen: Chosen = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
@@ -66,6 +67,7 @@ def main(
         precision=precision,
         flips=flips,
         keep_bar=keep_bar,
+        chosen=chosen,
         overwrite=overwrite,
         trust=True,
         residual=residual,

@@ -97,6 +97,13 @@ Overwrite = Annotated[bool, option("Replace results that are already there.", "-
 KeepBar = Annotated[
     bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")
 ]
+Chosen = Annotated[
+    str | None,
+    option(
+        "Which image to take from a file that holds several: its name (SE), or its number from 1.",
+        "--image",
+    ),
+]
 Minutes = Annotated[
     float | None,
     option("Stop after this many minutes of training, those before --resume included."),

@@ -106,6 +106,7 @@ def main(
     from aeanet.data.pairs import hold_back
     from aeanet.distributed import all_processes, rank
 
+    # What cannot go together is refused before anything is read.
     network = given({"references": references, "batch_aware": batch_aware, "residual": residual})
     one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
     if start is not None and (model or network):
@@ -134,6 +135,7 @@ def main(
         recipe = request.recipe
         settings |= request.network | {"start": request.start}
 
+        # A run that goes on holds back the pairs that it began with.
         data = register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
@@ -151,6 +153,7 @@ def main(
             else:
                 last = training.train(data, recipe, run=opened, held_back=held_back, **settings)
 
+        # Models by pair are saved one by one, as they are trained.
         steps = steps_done(last.steps, recipe.steps)
         what = "the model is"
         if one_per_pair:

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.alignment import Image, Matrix, align, blur, covered, magnification_of, warp
-from aeanet.data.alignment import RegistrationError as RegistrationError
+from aeanet.data.alignment import (
+    Image,
+    Matrix,
+    RegistrationError,
+    align,
+    blur,
+    covered,
+    magnification_of,
+    warp,
+)
 from aeanet.imaging.metrics import psnr
 
 # A pair beyond these limits is refused; true pairs have correlations of 0.95 and more.
@@ -90,6 +98,7 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
     lr, hr = _checked("LR", lr), _checked("HR", hr)
     if np.array_equal(lr, hr):
         raise RegistrationError(_COPY)
+
     matrix, matches, inliers = align(lr, hr)
     magnification = magnification_of(matrix)
     registered, mask = warp(lr, matrix, hr.shape), covered(lr.shape, matrix, hr.shape)
@@ -97,6 +106,7 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
     after = psnr(registered, hr, mask)
     if after > SAME:
         raise RegistrationError(_COPY)
+
     report = RegistrationReport(
         matches=matches,
         inliers=inliers,
@@ -137,6 +147,7 @@ def _check_agreement(
             f"LR covers only {mask.mean():.1%} of HR's field; at least {MIN_VALID:.0%} must be "
             "common to both."
         )
+
     correlation, residual = _agreement(registered, hr, mask, magnification)
     if correlation < MIN_CORRELATION:
         raise RegistrationError(

@@ -26,6 +26,8 @@ def read_samples(path: Path, known: Collection[str]) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SampleError(f"{path} cannot be read as a list of samples: {error}.") from error
+
+    # A sample goes by the name of its first pair.
     found: dict[str, str] = {}
     for line in lines:
         names = line.partition("#")[0].replace(",", " ").split()

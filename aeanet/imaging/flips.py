@@ -38,7 +38,11 @@ class Flip(NamedTuple):
 
 
 def flips_of(number: int) -> list[Flip]:
-    """The flips of which there are `number`. Raises ValueError unless it is 1, 2 or 4."""
+    """The flips of which there are `number`.
+
+    Raises:
+        ValueError: unless it is 1, 2 or 4.
+    """
     if number not in get_args(Flips) or isinstance(number, bool):
         raise ValueError(f"flips is {number!r}, wanted 1, 2 or 4.")
     return [Flip(rows, columns) for columns in (False, True) for rows in (False, True)][:number]

@@ -35,7 +35,11 @@ def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
 
 
 def upsampled_shape(shape: Sequence[int], magnification: float) -> tuple[int, int]:
-    """(H, W) of the result. Raises ValueError for a magnification that is not above 0."""
+    """(H, W) of the result.
+
+    Raises:
+        ValueError: for a magnification that is not above 0.
+    """
     if not 0 < magnification < math.inf:
         raise ValueError(f"magnification is {magnification}, wanted a number above 0.")
     height, width = (max(1, round(length * magnification)) for length in shape)

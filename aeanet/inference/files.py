@@ -38,22 +38,29 @@ class Restored:
         target: the file of the result.
         source: the LR micrograph; None for an image that was read by regions.
         result: (H, W) in [0, 1]; None for an image that was read by regions.
+        chosen: which of several images in the file it is, if the user said so.
     """
 
     image: Path
     target: Path
     source: Micrograph | None = None
     result: NDArray | None = None
+    chosen: str | None = None
 
     def pixels(self) -> tuple[NDArray, NDArray]:
         """The image and its result, (H, W) each, in [0, 1].
 
         Of an image that was read by regions it is the middle, at most 1024 px a side, read anew.
-        Raises ImageError if that fails.
+
+        Raises:
+            ImageError: if that fails.
         """
         if self.source is not None and self.result is not None:
             return self.source.pixels, self.result
-        with open_mosaic(self.image) as source, open_mosaic(self.target) as result:
+        with (
+            open_mosaic(self.image, self.chosen) as source,
+            open_mosaic(self.target) as result,
+        ):
             small, large = middle(source.shape, result.shape, _MIDDLE)
             return source.read(*small), result.read(*large)
 
@@ -65,6 +72,7 @@ def restore_file(
     *,
     magnification: float | None = None,
     keep_bar: bool = False,
+    chosen: str | None = None,
     **options: Unpack[RunOptions],
 ) -> Restored:
     """Restore a raw LR micrograph from file to file, as `super_resolve` does an array.
@@ -79,6 +87,7 @@ def restore_file(
             magnification. It appears when it is complete.
         magnification: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
+        chosen: which of several images in the file it is, by name or number (`read_image`).
         options: tile, flips, precision, group and progress, as in `super_resolve`. Without a tile
             the image is taken at once if that fits into the free memory, else in the largest tiles
             that do. Processes of a group share one file system; the first of them writes an image
@@ -101,10 +110,10 @@ def restore_file(
     group = options.get("group")
 
     with agreeing(group):
-        shape: Sequence[int] | None = shape_by_regions(image)
+        shape: Sequence[int] | None = shape_by_regions(image, chosen)
         source = None
         if shape is None:
-            source = read_image(image, keep_bar=keep_bar)
+            source = read_image(image, keep_bar=keep_bar, image=chosen)
             shape = source.pixels.shape
 
     if options.get("tile") is None:
@@ -112,14 +121,16 @@ def restore_file(
         precision = options.get("precision", "float32")
         options["tile"] = largest_tile(model, enlarged, precision, group)
     if source is None:
-        super_resolve_mosaic(model, image, target, magnification=magnification, **options)
-        return Restored(image, target)
+        super_resolve_mosaic(
+            model, image, target, magnification=magnification, chosen=chosen, **options
+        )
+        return Restored(image, target, chosen=chosen)
 
     result = super_resolve(model, source.pixels, magnification=magnification, **options)
     with agreeing(group):
         if group is None or group.rank() == 0:
             write_image(target, result, like=source, magnification=magnification)
-    return Restored(image, target, source, result)
+    return Restored(image, target, source, result, chosen)
 
 
 def super_resolve_mosaic(
@@ -128,6 +139,7 @@ def super_resolve_mosaic(
     target: Path,
     *,
     magnification: float | None = None,
+    chosen: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Restore a TIFF or OME-Zarr image by regions, as `restore_file` does if the image is large.
@@ -139,7 +151,7 @@ def super_resolve_mosaic(
     group = options.get("group")
     with ExitStack() as stack:
         with agreeing(group):
-            source = stack.enter_context(open_mosaic(image))
+            source = stack.enter_context(open_mosaic(image, chosen))
         shape = upsampled_shape(source.shape, magnification)
         pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
 

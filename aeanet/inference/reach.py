@@ -150,7 +150,7 @@ def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
             hooks.append(module.register_forward_hook(meter.add))
     for part in inside:
         if not list(part.children()) and not isinstance(part, INSIDE_BLOCKS):
-            hooks.append(part.register_forward_hook(_check_part))
+            hooks.append(part.register_forward_hook(_check_local))
     return hooks
 
 
@@ -197,24 +197,18 @@ def _stride_of(features: Tensor) -> int:
     return -(-PROBE // int(features.shape[-2]))
 
 
-def _check_part(part: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
-    """The forward hook of a part of an attention block. Raises TilingError if it is not local."""
-    if not _is_local(part, inputs[0]):
-        raise TilingError(
-            f"{type(part).__name__} in an attention block depends on more than one position "
-            "at a time."
-        )
+def _check_local(part: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+    """The forward hook of a part of an attention block, which may work on maps (N, C, h, w) or
+    (N, h, w, C).
 
-
-def _is_local(part: nn.Module, x: Tensor) -> bool:
-    """Whether the result at all other positions stays when x (N, C, h, w) or (N, h, w, C) changes
-    at one of them.
+    Raises:
+        TilingError: unless the result at all other positions stays when the input changes at one.
     """
-    if x.dim() != 4:
-        return False
+    # The part may ignore where the channels are: it is local if it is so for either order.
+    x = inputs[0]
     channels_first = (0, slice(None), 0, 0)
     channels_last = (0, 0, 0, slice(None))
-    for position in (channels_first, channels_last):
+    for position in (channels_first, channels_last) if x.dim() == 4 else ():
         before = torch.rand_like(x)
         after = before.clone()
         after[position] += 100
@@ -222,8 +216,10 @@ def _is_local(part: nn.Module, x: Tensor) -> bool:
         if change.shape == x.shape:
             change[position] = 0
             if change.abs().max() < 1e-4:
-                return True
-    return False
+                return
+    raise TilingError(
+        f"{type(part).__name__} in an attention block depends on more than one position at a time."
+    )
 
 
 def _reach_in_positions(layer: nn.Module) -> int:

@@ -21,7 +21,11 @@ class RelevanceError(UserError):
 
 
 def check_references(model: Network) -> aea.AugmentedAttention:
-    """The attention of a model that has shared references. Raises RelevanceError if it has none."""
+    """The attention of a model that has shared references.
+
+    Raises:
+        RelevanceError: if it has none.
+    """
     block = getattr(model, "bottom", None)
     if not isinstance(block, aea.AugmentedAttention) or block.references is None:
         raise RelevanceError(

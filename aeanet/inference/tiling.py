@@ -8,8 +8,7 @@ and the sums are added up. In the last pass the blocks attend to these sums. At 
 image a tile ends with the image, and the network's own padding applies.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from typing import Any
@@ -150,18 +149,21 @@ def run_tiles(
     halo = reach.halo if halo is None else round_up(halo, reach.stride)
 
     model.eval()
-    with torch.inference_mode(), _attending_to_themselves(blocks):
-        keys = [run.sum_keys(flip, step) for flip in images]
-        with agreeing(group):
-            for tile in mine:
-                core = _within(tile.core, shape)
-                mean: Any = 0
-                for flip, keys_of_flip in zip(images, keys, strict=True):
-                    run.attend_to(keys_of_flip)
-                    around = Tile.around(flip.place(core, shape), halo, reach.stride, padded)
-                    mean = mean + run.restore_tile(around, flip) / len(images)
-                write(*core, mean)
-                step()
+    try:
+        with torch.inference_mode():
+            keys = [run.sum_keys(flip, step) for flip in images]
+            with agreeing(group):
+                for tile in mine:
+                    core = _within(tile.core, shape)
+                    mean: Any = 0
+                    for flip, keys_of_flip in zip(images, keys, strict=True):
+                        run.attend_to(keys_of_flip)
+                        around = Tile.around(flip.place(core, shape), halo, reach.stride, padded)
+                        mean = mean + run.restore_tile(around, flip) / len(images)
+                    write(*core, mean)
+                    step()
+    finally:
+        run.attend_to([None] * len(blocks))
 
 
 def _counting(total: int, progress: TileProgress | None) -> Callable[[], None]:
@@ -202,23 +204,23 @@ class _TiledRun:
         return tiles if self.group is None else tiles[self.group.rank() :: self.group.size()]
 
     def attend_to(self, keys: Sequence[Any]) -> None:
-        """Give each block the sum that stands for all positions of the image."""
+        """Give each block the sum that stands for all positions of the image, or None, with which
+        it attends to what it is given.
+        """
         for attention, sums in zip(self.blocks, keys, strict=True):
             attention.block.keys = sums
 
     def sum_keys(self, flip: Flip, step: Callable[[], None]) -> list[Any]:
         """The sums of all blocks over the flipped image.
 
-        The pass for a block runs through the blocks before it, which attend to their sums. The
-        first one therefore begins with blocks that attend to themselves, and after the last one
-        they do so again.
+        The pass for a block runs through the blocks before it, which attend to their sums.
         """
-        with _attending_to_themselves(self.blocks):
-            for attention in self.blocks:
-                with agreeing(self.group):
-                    keys = self._sum_of_share(attention, flip, step)
-                attention.block.keys = keys if self.group is None else keys.all_reduce(self.group)
-            return [attention.block.keys for attention in self.blocks]
+        self.attend_to([None] * len(self.blocks))
+        for attention in self.blocks:
+            with agreeing(self.group):
+                keys = self._sum_of_share(attention, flip, step)
+            attention.block.keys = keys if self.group is None else keys.all_reduce(self.group)
+        return [attention.block.keys for attention in self.blocks]
 
     def _sum_of_share(self, attention: Attention, flip: Flip, step: Callable[[], None]) -> Any:
         """The sum of one block over the tiles of this process."""
@@ -290,18 +292,6 @@ def _agree(group: ProcessGroup | None, *numbers: int) -> None:
         torch.distributed.all_gather_object(given, numbers, group)
         if len(set(given)) > 1:
             raise TilingError("the processes of this run were given different tiles or images.")
-
-
-@contextmanager
-def _attending_to_themselves(blocks: Sequence[Attention]) -> Iterator[None]:
-    """After it, the blocks attend to the images that they are given, whatever keys they had within
-    it.
-    """
-    try:
-        yield
-    finally:
-        for attention in blocks:
-            attention.block.keys = None
 
 
 class _ReachedError(Exception):

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and files of tensors (safetensors) written in this way."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +11,9 @@ from aeanet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LONGEST_NAME = 255  # bytes, on the file systems in use
 
 
 class FolderError(UserError):
@@ -34,6 +38,17 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def hidden(path: Path, ending: str) -> Path:
+    """A hidden file beside another, named after it: `.NAME.ending`.
+
+    A name that would become longer than file systems take (255 bytes) is replaced by its hash.
+    """
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}{ending}"
+    return path.with_name(name)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside its place, then move it there. What was there before survives a full disk
     or a killed process.
@@ -43,9 +58,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        # The name does not hold that of the file, which may be as long as a name can be.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".aeanet.", delete=False) as file:
             temporary = Path(file.name)
             file.write(content)
             file.flush()
@@ -61,7 +75,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str]) -> None:
-    """Write tensors and metadata to a safetensors file. Raises OSError as `write_atomically`."""
+    """Write tensors and metadata to a safetensors file, as `write_atomically` does.
+
+    Raises:
+        OSError: naming the file.
+    """
     import safetensors.torch
 
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -69,8 +87,10 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[st
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
-    """Metadata and tensors of a safetensors file, on the CPU. Raises safetensors.SafetensorError if
-    it is not one.
+    """Metadata and tensors of a safetensors file, on the CPU.
+
+    Raises:
+        safetensors.SafetensorError: if it is not one.
     """
     import safetensors
 

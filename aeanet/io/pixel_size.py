@@ -1,11 +1,7 @@
-"""The size of a pixel: read from the tags of TIFF files, written as OME metadata."""
+"""The size of a pixel, and how TIFF files state it. What makers state is read by `io.makers`."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
-
-import tifffile
 
 _METRES = {
     "km": 1e3,
@@ -22,17 +18,27 @@ _LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to dif
 _READABLE = ("mm", "µm", "nm")
 _SPELLINGS = {
     "Å": "a ang angstrom ångström å",
-    "pm": "picometer",
-    "nm": "nanometer",
-    "µm": r"micrometer micron microns um μm \u00b5m",
-    "mm": "millimeter",
-    "cm": "centimeter",
+    "pm": "picometer picometre",
+    "nm": "nanometer nanometre",
+    "µm": r"micrometer micrometre micron microns um μm \u00b5m",
+    "mm": "millimeter millimetre",
+    "cm": "centimeter centimetre",
     "m": "meter metre",
     "in": "inch inches",
 }
 _ALIASES = {
     spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()
 }
+
+
+def _name(unit: Any) -> str:
+    """A unit as OME writes it, where it is a length."""
+    text = str(unit).strip("\0 ")
+    return _ALIASES.get(text.lower(), text)
+
+
+def _is_length(side: float, unit: str) -> bool:
+    return unit in _METRES and _LEAST < side * _METRES[unit] < _MOST
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,31 @@ class PixelSize:
     unit: str
 
     @classmethod
-    def of(cls, x: Any, y: Any, unit: Any) -> "PixelSize | None":
+    def of(cls, x: Any, y: Any, unit: Any, unit_y: Any = None) -> "PixelSize | None":
         """From what a file states; None if that is no length of a pixel (not calibrated, or a
         reciprocal length).
 
         Metres, the unit of the files of SEMs, become the unit in which the number is easy to read.
+
+        Args:
+            x, y: width and height. Where one of them is None the pixel is square.
+            unit: of the width, and of the height too if `unit_y` is None.
+            unit_y: of the height; it is brought to the unit of the width.
         """
-        unit = str(unit).strip("\0 ")
-        unit = _ALIASES.get(unit.lower(), unit)
+        if x is None:
+            x, unit = y, unit_y or unit
+        if y is None or unit_y is None:
+            unit_y = unit
         try:
-            x, y = abs(float(x)), abs(float(y))
+            x, y = abs(float(x)), abs(float(x if y is None else y))
         except (TypeError, ValueError):
             return None
-        if unit not in _METRES or not all(_LEAST < side * _METRES[unit] < _MOST for side in (x, y)):
+
+        unit, unit_y = _name(unit), _name(unit_y)
+        if not all(_is_length(*side) for side in ((x, unit), (y, unit_y))):
             return None
+        if unit != unit_y:
+            y = float(f"{y * _METRES[unit_y] / _METRES[unit]:.12g}")
         if unit == "m":
             unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
             # 1.6, not 1.5999999999999999
@@ -90,16 +107,6 @@ def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[
     return metadata
 
 
-def significant_bits(file: tifffile.TiffFile) -> int | None:
-    """How many bits of an integer the values of an OME-TIFF use; None if it does not state that."""
-    try:
-        pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
-        bits = 0 if pixels is None else int(pixels.get("SignificantBits", ""))
-        return bits if 1 <= bits <= 64 else None
-    except (ValueError, ElementTree.ParseError):
-        return None
-
-
 def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
     """Arguments of `tifffile.imwrite` that state the pixel size for programs that read no OME, such
     as ImageJ.
@@ -110,84 +117,3 @@ def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
         return {}
     x, y = (0.01 / (side * _METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
     return {"resolution": (x, y), "resolutionunit": "CENTIMETER"} if max(x, y) < 2**32 - 1 else {}
-
-
-def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
-    """The pixel size that a TIFF of OME, FEI / Thermo, Zeiss, TVIPS, DigitalMicrograph or ImageJ
-    states, else None.
-
-    The resolution of a plain TIFF is that of printing (dots per inch) and is ignored, and so are
-    damaged metadata.
-    """
-    for read in (_ome, _fei, _zeiss, _tvips, _digital_micrograph, _imagej):
-        # The metadata of another maker are None, which has no entries: a TypeError.
-        with suppress(*_DAMAGED):
-            if found := read(file):
-                return found
-    return None
-
-
-_DAMAGED = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ElementTree.ParseError,
-)
-"""What metadata raise that are not as their maker writes them."""
-
-
-def specimen_rows(file: tifffile.TiffFile) -> int | None:
-    """The number of rows above the information bar, if the tags of FEI or Thermo state it, else
-    None.
-    """
-    try:
-        image = (file.fei_metadata or {})["Image"]
-        columns, rows = int(image["ResolutionX"]), int(image["ResolutionY"])
-    except (LookupError, TypeError, ValueError):
-        return None
-    page = file.pages.first
-    return rows if columns == page.imagewidth and 0 < rows <= page.imagelength else None
-
-
-def _ome(file: Any) -> PixelSize | None:
-    pixels: Any = ElementTree.fromstring(file.ome_metadata).find(".//{*}Pixels")
-    units = {pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "XY"}  # µm by the schema
-    width = pixels.get("PhysicalSizeX")
-    height = pixels.get("PhysicalSizeY", width)
-    return PixelSize.of(width, height, units.pop()) if len(units) == 1 else None
-
-
-def _fei(file: Any) -> PixelSize | None:
-    scan = file.fei_metadata["Scan"]
-    return PixelSize.of(scan["PixelWidth"], scan["PixelHeight"], "m")
-
-
-def _zeiss(file: Any) -> PixelSize | None:
-    # `ap_pixel_size` belongs to the live image on the screen, `ap_image_pixel_size` to the image in
-    # the file. Where older software left the latter out, the fourth unnamed number is the metres
-    # per pixel of a screen 1024 px wide.
-    if "ap_image_pixel_size" in file.sem_metadata:
-        _, side, unit = file.sem_metadata["ap_image_pixel_size"]
-    else:
-        side, unit = file.sem_metadata[""][3] * 1024 / file.pages.first.imagewidth, "m"
-    return PixelSize.of(side, side, unit)
-
-
-def _tvips(file: Any) -> PixelSize | None:
-    return PixelSize.of(file.tvips_metadata["PixelSizeX"], file.tvips_metadata["PixelSizeY"], "nm")
-
-
-def _digital_micrograph(file: Any) -> PixelSize | None:
-    tags = file.pages.first.tags
-    unit, width, height = (tags.valueof(code) for code in (65003, 65009, 65010))
-    return PixelSize.of(width, height, unit)
-
-
-def _imagej(file: Any) -> PixelSize | None:
-    unit = file.imagej_metadata["unit"]
-    tags = file.pages.first.tags
-    x, per_x = tags["XResolution"].value  # pixels per unit, as a fraction
-    y, per_y = tags["YResolution"].value
-    return PixelSize.of(per_x / x, per_y / y, unit)

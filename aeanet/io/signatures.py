@@ -21,7 +21,9 @@ _SIGNATURES = (
 
 def signature(path: Path) -> tuple[str, str] | None:
     """The kind of a file and the ending that belongs to it; None if its first bytes tell nothing.
-    Raises OSError.
+
+    Raises:
+        OSError: if it cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(8)

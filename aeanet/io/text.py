@@ -48,15 +48,20 @@ def _strict(value: Any) -> Any:
 
 
 def write_json(path: Path, record: Any, indent: int | None = 2) -> None:
-    """Write a record as strict JSON (`json_text`), whole or not at all. Raises OSError, naming the
-    file.
+    """Write a record as strict JSON (`json_text`), whole or not at all.
+
+    Raises:
+        OSError: naming the file.
     """
     write_atomically(path, (json_text(record, indent) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises RecordError if it is damaged, OSError if it cannot be
-    read.
+    """The content of a JSON file.
+
+    Raises:
+        RecordError: if it is damaged.
+        OSError: if it cannot be read.
     """
     try:
         return json.loads(path.read_bytes())

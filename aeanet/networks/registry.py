@@ -205,6 +205,7 @@ def _read(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
             order = "; the run comes before the images" if found[0].endswith("image") else ""
             raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.") from error
         raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
+
     if metadata.get("format") != FORMAT:
         raise ModelError(
             f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}."
@@ -222,6 +223,7 @@ def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor
     if differing := sorted(tensors.keys() ^ wanted.keys()):
         kind = "missing" if differing[0] in wanted else "none of its own"
         raise ModelError(f"the tensor {differing[0]} is {kind}.")
+
     for name, like in wanted.items():
         tensor = tensors[name]
         if tensor.shape != like.shape:

@@ -102,8 +102,8 @@ class ShuffledUNet(Network):
         )
         self.scales: Tensor | None = None
         self.step = unshuffle * 2 ** (len(widths) - 1)
-        self.gather = nn.PixelUnshuffle(unshuffle)
-        self.spread = nn.PixelShuffle(unshuffle)
+        self.unshuffle = nn.PixelUnshuffle(unshuffle)
+        self.shuffle = nn.PixelShuffle(unshuffle)
         self.first = nn.Conv2d(unshuffle**2, widths[0], 3, padding=1)
         self.last = nn.Conv2d(widths[0], unshuffle**2, 3, padding=1)
         self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
@@ -154,22 +154,22 @@ class ShuffledUNet(Network):
         x = image
         if height % self.step or width % self.step:
             x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
-        weights = self._knots(image)
-        x = self.first(self.gather(x).contiguous(memory_format=torch.channels_last))
-        x = self._told(0, x, weights)
+        weights = self._knot_weights(image)
+        x = self.first(self.unshuffle(x).contiguous(memory_format=torch.channels_last))
+        x = self._modulated(0, x, weights)
 
         # Down: each encoder's result is added on the way up.
         skips = []
         for level, encoder in enumerate(self.encoders):
             x = encoder(x)
             skips.append(x)
-            x = self._told(level + 1, self.downs[level](x), weights)
+            x = self._modulated(level + 1, self.downs[level](x), weights)
         x = self.bottom(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x).add_(skips.pop()))
-        return image + self.spread(self.last(x))[:, :, :height, :width]
+        return image + self.shuffle(self.last(x))[:, :, :height, :width]
 
-    def _knots(self, image: Tensor) -> Tensor:
+    def _knot_weights(self, image: Tensor) -> Tensor:
         """The weight of each knot for each image, (N or 1, knots)."""
         if self.training and self.scales is not None:
             given = self.scales.to(image)
@@ -179,7 +179,7 @@ class ShuffledUNet(Network):
         step = KNOTS[1] - KNOTS[0]
         return (1 - (place[:, None] - image.new_tensor(KNOTS)).abs() / step).clamp(min=0)
 
-    def _told(self, level: int, x: Tensor, weights: Tensor) -> Tensor:
+    def _modulated(self, level: int, x: Tensor, weights: Tensor) -> Tensor:
         """x (N, C, H, W) of a level, scaled and shifted as the magnification wants it."""
         scale, shift = (weights @ self.tables[level]).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, x, 1 + scale)

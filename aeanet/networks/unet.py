@@ -42,6 +42,7 @@ class UShape(Network):
     def __init__(self, bottom: nn.Module, config: dict[str, Any], *, residual: bool) -> None:
         super().__init__(config | ({"residual": True} if residual else {}))
         self.residual = residual
+
         narrow, middle, wide = WIDTHS
         self.first = conv(1, narrow, 3)
         self.encoder1 = ResidualBlock(narrow, narrow)
@@ -55,6 +56,7 @@ class UShape(Network):
         self.decoder1 = ResidualBlock(2 * narrow, narrow)
         self.norm = batch_norm(narrow)
         self.last = conv(narrow, 1, 1)
+
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)

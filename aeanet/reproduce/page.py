@@ -147,6 +147,7 @@ def _facts(study: Study) -> dict[str, str]:
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
     budget = [f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"]
     if any(issubclass(network_class(one.name), Library) for one in study.table1):
         budget.append("methods by example (LB-NLM, SRSW) draw a library of patches and take none")
@@ -158,6 +159,7 @@ def _facts(study: Study) -> dict[str, str]:
         training.append(
             "U-Net, GVTNet and AEANet learn what to add to the image, the paper's learn the image"
         )
+
     return {
         "pairs": f"{len(study.pairs)}: {', '.join(study.pairs)}",
         "HR size (px)": ", ".join(f"{width} × {height}" for height, width in sizes),

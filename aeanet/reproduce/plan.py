@@ -71,7 +71,11 @@ TILED = (
 
 
 def method(name: str) -> Method:
-    """The method for a name in `registry.NETWORKS`. Raises ReproduceError if there is none."""
+    """The method for a name in `registry.NETWORKS`.
+
+    Raises:
+        ReproduceError: if there is none.
+    """
     if name not in NETWORKS:
         raise ReproduceError(f"there is no method {name!r}; the methods are {', '.join(NETWORKS)}.")
     return AEANET if name == "aeanet" else Method(name, TITLES.get(name, name), name)

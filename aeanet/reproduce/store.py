@@ -36,12 +36,20 @@ class Store:
             return None
 
     def prepare(self, key: str) -> Path:
-        """The folder of a key, made if needed, without a result. Raises OSError."""
+        """The folder of a key, made if needed, without a result.
+
+        Raises:
+            OSError: if it cannot be made.
+        """
         folder = self.folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT_FILE).unlink(missing_ok=True)
         return folder
 
     def keep(self, key: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Raises OSError."""
+        """Write a result and the settings it depends on.
+
+        Raises:
+            OSError: naming the file.
+        """
         write_json(self.folder(key) / RESULT_FILE, {"settings": settings, "result": result})

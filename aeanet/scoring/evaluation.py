@@ -150,6 +150,7 @@ class Evaluation:
         )
         for title in titles:
             table.add_column(title, justify="right")
+
         for score in [*self.pairs, self.mean]:
             if score is self.mean:
                 table.add_section()
@@ -276,6 +277,7 @@ def evaluate(
         subimages += scores
         if on_pair:
             on_pair(pair, restored, Score.mean(pair.name, scores) if scores else None)
+
     if not subimages:
         raise EvaluationError(
             f"None of the {len(pairs)} pairs has LR data in its test columns: there is nothing to "

@@ -1,7 +1,7 @@
 from .checkpoint import CHECKPOINT_FILE as CHECKPOINT_FILE
 from .checkpoint import CheckpointError as CheckpointError
-from .each import train_each as train_each
 from .loop import train as train
+from .loop import train_each as train_each
 from .progress import TrainingProgress as TrainingProgress
 from .recipe import Interval as Interval
 from .recipe import Recipe as Recipe

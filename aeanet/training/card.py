@@ -69,6 +69,7 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
     course = "; then ".join(_course(stage, model) for stage in stages)
     if measured is None:
         measured = [NOT_COMPARED] if model["name"] == "shuffled" else []
+
     parts = [
         f"# {record.get('name', 'A model pretrained on simulated micrographs')}",
         "Restores electron micrographs: less noise, and up to 4 times the pixels along each side, "
@@ -116,6 +117,8 @@ def _simulated_scores(record: Mapping[str, Any]) -> list[str]:
             "All are of the mean over four flips of the image, which is the result unless one asks "
             "otherwise."
         )
+
+    # An image above `VISIBLE` has nothing to gain and would only blur the table.
     scores = record["scores"].get("simulated", [])
     if scores:
         visible = [score for score in scores if score["psnr_bicubic"] < VISIBLE]

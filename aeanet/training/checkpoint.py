@@ -86,6 +86,7 @@ class Checkpoint:
         for index, moments in self.optimizer.items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"random.{i}": words for i, words in enumerate(self.random["torch"])}
+
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -139,6 +140,7 @@ class Checkpoint:
                 optimizer.setdefault(int(index), {})[key] = tensor
             else:
                 generators[int(rest)] = tensor
+
         state = json.loads(metadata["state"])
         random = state["random"] | {"torch": [generators[i] for i in sorted(generators)]}
         scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
@@ -169,6 +171,7 @@ class Checkpoint:
                         f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: "
                         "resume it with the same, or begin another in another folder."
                     )
+
         processes = self.configuration["processes"]
         if processes != wanted["processes"]:
             raise CheckpointError(
@@ -196,16 +199,11 @@ def _checked(configuration: dict[str, Any]) -> dict[str, Any]:
     return configuration
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """The state of `optimizer` by parameter index."""
-    return optimizer.state_dict()["state"]
-
-
 def set_optimizer_state(
     optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]
 ) -> None:
-    """Undo `optimizer_state`, each tensor in the strides of its parameter: other strides may round
-    differently.
+    """Load the state by parameter index of a checkpoint, each tensor in the strides of its
+    parameter: other strides may round differently.
     """
     current = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

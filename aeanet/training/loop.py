@@ -1,9 +1,10 @@
-"""Training a network: the loop over its steps, and what happens beside them."""
+"""Training a network: the loop over its steps; and one network for each pair."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import distributed
@@ -11,22 +12,30 @@ from torch import distributed
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import naming_lost_processes, process_count, rank, training_device
+from aeanet.errors import PairError
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
 from aeanet.networks.layers import pool_over_processes
 from aeanet.networks.registry import build_model
 from aeanet.networks.shuffled import ShuffledUNet
-from aeanet.training.average import WeightAverage
-from aeanet.training.batches import PairSource, Source
-from aeanet.training.bookkeeping import Bookkeeping, score_held_back
+from aeanet.training.bookkeeping import Bookkeeping, OnTrouble, open_logs, score_held_back
 from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
-from aeanet.training.logs import OnTrouble, open_logs
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
-from aeanet.training.randomness import deterministic_algorithms, own_randomness, set_random_state
+from aeanet.training.randomness import deterministic_algorithms, seeded_randomness, set_random_state
 from aeanet.training.recipe import Interval, Recipe
-from aeanet.training.run import RUN_FILE, RunFolder, TrainingResult, configuration, run_record
-from aeanet.training.step import TrainingStep
+from aeanet.training.run import (
+    RUN_FILE,
+    RunFolder,
+    TrainingResult,
+    configuration,
+    list_models,
+    open_run,
+    run_record,
+    save_run,
+)
+from aeanet.training.sources import PairSource, Source
+from aeanet.training.step import TrainingStep, WeightAverage
 
 
 def train(
@@ -93,7 +102,7 @@ def train(
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
     with (
-        own_randomness(recipe.seed),
+        seeded_randomness(recipe.seed),
         deterministic_algorithms(recipe.deterministic),
         noting_signals() as signals,
     ):
@@ -215,3 +224,66 @@ def _draw_library(
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         scores = score_held_back(model, source.held_back, folder, on_trouble)
     return _result(model, now, scores)
+
+
+def train_each(
+    path: Path,
+    data: PairSet,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_pair: Callable[[str], None] | None = None,
+    save: Callable[[Path, TrainingResult, Recipe, PairSet], None] = save_run,
+    **arguments: Any,
+) -> dict[str, TrainingResult]:
+    """Train a network on each pair alone, in the sub-folders of `path` that `listed_models` names.
+
+    Args:
+        path: the folder, opened by `open_run(..., one_per_pair=True)`.
+        data: registered pairs, one model each.
+        recipe: of each training.
+        resume: go on with those that were begun, begin the others.
+        overwrite: begin all of them anew.
+        on_pair: called with each pair's name before its training.
+        save: writes a model and the record of its training, as `save_run` does.
+        arguments: of `train`.
+
+    Returns:
+        What was trained, by name of the pair; after an interruption, which ends the last of them,
+        not all. A pair that has no room for a crop is left out.
+
+    Raises:
+        PairError: all pairs are left out.
+        RunError, CheckpointError, RecipeError, OSError: as `open_run`, `train` and `save`.
+    """
+    left_out = dict(data.refused)
+    if not rank():
+        list_models(path, [pair.name for pair in data.pairs], left_out)
+    done: dict[str, TrainingResult] = {}
+    for pair in data.pairs:
+        if on_pair:
+            on_pair(pair.name)
+        folder = path / pair.name
+        begun = resume and (folder / CHECKPOINT_FILE).is_file()
+        try:
+            with open_run(folder, resume=begun, overwrite=overwrite) as run:
+                trained = train([pair], recipe, run=run, **arguments)
+                if not rank():
+                    save(folder, trained, recipe, PairSet([pair], {}))
+        except PairError as error:
+            left_out[pair.name] = str(error)
+            continue
+        done[pair.name] = trained
+        if trained.interrupted:
+            return done
+    if not done:
+        raise PairError(
+            f"None of the {len(data.pairs)} pairs can be trained on: "
+            f"{next(iter(left_out.values()))}"
+        )
+
+    # What turned out to have no room for a crop is now left out of the list.
+    if not rank():
+        list_models(path, done, left_out)
+    return done

@@ -21,10 +21,9 @@ from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.training.card import model_card
 from aeanet.training.loop import train
-from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Recipe, RecipeError
-from aeanet.training.run import RUN_FILE, RunFolder, configuration, run_record
-from aeanet.training.simulated import SimulatedSource
+from aeanet.training.run import RUN_FILE, RunFolder, TrainingResult, configuration, run_record
+from aeanet.training.sources import SimulatedSource
 
 CARD_FILE = "model.md"
 HELD_BACK = 1_000_000_000  # seeds from here on are of images for scores, never of training
@@ -46,18 +45,15 @@ def pretraining_recipe(**changes: Any) -> Recipe:
     return replace(recipe, **changes)
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """What a training on simulated images hands back.
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(TrainingResult):
+    """What a training on simulated images hands back. The model is the average of the latest
+    weights.
 
     Attributes:
-        model: the average of the latest weights, on the CPU, in evaluation mode.
-        progress: steps, time and loss; whether Ctrl-C ended it.
         record: what the run folder's `run.json` says.
     """
 
-    model: Network
-    progress: TrainingProgress
     record: dict[str, Any]
 
 
@@ -93,26 +89,21 @@ def pretrain(
         raise RecipeError(
             "Pretraining runs in one process: begin it without torchrun, and give it more workers."
         )
+
     source = SimulatedSource(recipe, workers)
     with _cores_beside(workers):
         trained = train(source, recipe, name=name, run=run, **arguments)
         record = run_record(configuration(recipe, trained.model, source.describe()), trained)
-    scores = {}
+
+    # An interrupted training goes on, so its model is not worth the time of scoring.
+    record["scores"] = {}
     if not trained.interrupted:
-        scores["simulated"] = score_simulated(trained.model, held_back_images(held_back))
-    record["scores"] = scores
+        scores = score_simulated(trained.model, held_back_images(held_back))
+        record["scores"] = {"simulated": scores}
     if run:
         write_json(run.path / RUN_FILE, record)
         write_atomically(run.path / CARD_FILE, model_card(record).encode())
-    progress = TrainingProgress(
-        step=trained.steps,
-        seconds=trained.seconds,
-        used=recipe.used(trained.steps, trained.seconds),
-        loss=trained.loss,
-        steps_per_second=trained.steps_per_second,
-        interrupted=trained.interrupted,
-    )
-    return Pretrained(trained.model, progress, record)
+    return Pretrained(**vars(trained), record=record)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
+def seeded_randomness(seed: int) -> Iterator[None]:
     """Within it, the generators begin at `seed`; afterwards they are as they were."""
     before = random_state()
     try:

@@ -80,6 +80,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < MOST:
                 raise RecipeError(f"{name} is {value}, wanted a number above 0 and below {MOST:,}.")
+
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -27,11 +27,12 @@ from aeanet.training.randomness import random_state
 Make = Callable[[Path], Any]
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)
+# Of lbnlm, the fastest network to apply.
 TINY: dict[str, Any] = {
     "size": 32,
     "patch": 3,
     "neighbours": 4,
-}  # of lbnlm, the fastest network to apply
+}
 
 
 def nothing(folder: Path) -> None:
@@ -75,7 +76,8 @@ def pages(name: str, *images: NDArray) -> Make:
     def make(folder: Path) -> None:
         with tifffile.TiffWriter(folder / name) as file:
             for image in images:
-                file.write(image, photometric="minisblack", metadata=None)
+                shown = "rgb" if image.ndim == 3 else "minisblack"
+                file.write(image, photometric=shown, metadata=None)
 
     return make
 

@@ -127,6 +127,14 @@ IMAGES: dict[str, Case] = {
         tiff("a.tif", SIGNED.astype(np.int16), photometric="miniswhite"),
         "of which 0 is white",
     ),
+    "two pages, no choice": image(
+        "a.tif", pages("a.tif", GREY, GREY), "choose one with --image, by its number or name"
+    ),
+    "Lab colours": image(
+        "a.tif",
+        tiff("a.tif", np.stack([GREY] * 3, axis=-1), photometric="cielab"),
+        "its colours are CIELAB: save it as grey or RGB first",
+    ),
     # OME-Zarr
     "an empty zarr": image("a.ome.zarr", directory("a.ome.zarr"), "holds no Zarr image"),
     "a file as zarr": image("a.zarr", put("a.zarr", PNG), "cannot be read as a Zarr folder"),
@@ -172,6 +180,7 @@ IMAGES: dict[str, Case] = {
     "one row": odd_image("a.tif", tiff("a.tif", GREY[:1])),
     "two values": odd_image("a.tif", tiff("a.tif", GREY > 99)),
     "a thumbnail": odd_image("a.tif", pages("a.tif", GREY, GREY[::4, ::4])),
+    "two pages, one raw": odd_image("a.tif", pages("a.tif", np.stack([GREY] * 3, axis=-1), GREY)),
     "an upper-case ending": odd_image("a.PNG", picture("a.PNG", kind="png")),
     "a bmp as png": odd_image("a.png", put("a.png", BMP)),
     "an umlaut": odd_image("Größe µ.png", picture("Größe µ.png")),

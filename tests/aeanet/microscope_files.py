@@ -105,8 +105,14 @@ def ser(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "m") -
     )
 
 
-def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm") -> bytes:
-    """A Bruker file of one uint16 image beside an empty map of spectra; the format measures in µm.
+def bcf(
+    image: NDArray[np.uint16],
+    size: tuple[float, float],
+    unit: str = "µm",
+    bse: NDArray[np.uint16] | None = None,
+) -> bytes:
+    """A Bruker file of one uint16 image, or SE and BSE, beside an empty map of spectra; the format
+    measures in µm.
 
     It is a file system: chunks, a tree of its files in the first, each file's list of chunks, and
     their content.
@@ -114,7 +120,12 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
     chunk, usable = 4096, 4096 - 32
     layers = base64.b64encode(zlib.compress(b"<L/>")).decode()
     height, width = image.shape
-    pixels = base64.b64encode(image.astype("<u2").tobytes()).decode()
+    detected = {"SE": image} if bse is None else {"SE": image, "BSE": bse}
+    planes = "".join(
+        f"<Plane{index}><Description>{name}</Description><Data>"
+        f"{base64.b64encode(values.astype('<u2').tobytes()).decode()}</Data></Plane{index}>"
+        for index, (name, values) in enumerate(detected.items())
+    )
     header = f"""<X><ClassInstance Type="TRTSpectrumDatabase" Name="a">
 <Header><Date>26.11.2026</Date><Time>12:00:00</Time><FileVersion>1</FileVersion></Header>
 <ClassInstance Type="TRTSEMData"><HV>15.0</HV><DX>{size[0]}</DX><DY>{size[1]}</DY></ClassInstance>
@@ -122,8 +133,7 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
 <ClassInstance Type="TRTDSPConfiguration"><LineAverage>1</LineAverage>
 <PixelAverage>1</PixelAverage><PixelTime>1</PixelTime></ClassInstance>
 <ClassInstance Type="TRTImageData"><Width>{width}</Width><Height>{height}</Height>
-<ItemSize>2</ItemSize><PlaneCount>1</PlaneCount><Plane0><Description>SE</Description>
-<Data>{pixels}</Data></Plane0></ClassInstance>
+<ItemSize>2</ItemSize><PlaneCount>{len(detected)}</PlaneCount>{planes}</ClassInstance>
 <LineCounter>(1,)</LineCounter><ChCount>2</ChCount><DetectorCount>1</DetectorCount>
 <SpectrumData0><ClassInstance Type="TRTSpectrum"><TRTHeaderedClass>
 <ClassInstance Type="TRTSpectrumHardwareHeader"><Amplification>20000.0</Amplification>
@@ -158,9 +168,16 @@ def bcf(image: NDArray[np.uint16], size: tuple[float, float], unit: str = "µm")
 
 
 def emd(
-    path: Path, *images: NDArray, unit: str = "nm", scale: float = 0.5, navigate: int = 0
+    path: Path,
+    *images: NDArray,
+    unit: str = "nm",
+    scale: float = 0.5,
+    navigate: int = 0,
+    last_unit: str | None = None,
 ) -> Path:
-    """An NCEM EMD file of rosettasciio's; its first `navigate` axes are no axes of the image."""
+    """An NCEM EMD file of rosettasciio's; its first `navigate` axes are no axes of the image. The
+    last axis, x, may have another unit.
+    """
     for index, image in enumerate(images):
         axes = [
             {
@@ -168,7 +185,7 @@ def emd(
                 "name": f"axis{i}",
                 "scale": scale,
                 "offset": 0.0,
-                "units": unit,
+                "units": last_unit or unit if i == image.ndim - 1 else unit,
                 "navigate": i < navigate,
             }
             for i, side in enumerate(image.shape)

@@ -28,9 +28,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
-    aeanet(
-        "predict", folder / "run", folder / "good.png", "--out", folder / "out"
-    )  # imports what all cases need
+    # Imports what all cases need.
+    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")
     return folder
 
 

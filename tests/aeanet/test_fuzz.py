@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import maker_files as makers
 import numpy as np
 import pytest
 import tifffile
@@ -62,6 +63,13 @@ IMAGES: dict[str, Callable[[Path], object]] = {
     "palette.tif": tiff(
         "palette.tif", GREY, photometric="palette", colormap=np.zeros((3, 256), np.uint16)
     ),
+    "tescan.tif": lambda folder: makers.tescan(folder / "tescan.tif"),
+    "phenom.tif": lambda folder: makers.phenom(folder / "phenom.tif"),
+    "thermo.tif": lambda folder: makers.thermo_xml(folder / "thermo.tif"),
+    "jeol.tif": lambda folder: makers.sight_x(folder / "jeol.tif"),
+    "olympus.tif": lambda folder: makers.olympus(folder / "olympus.tif"),
+    "zeiss.tif": lambda folder: makers.zeiss(folder / "zeiss.tif", 5.0),
+    "cmyk.tif": tiff("cmyk.tif", np.stack([GREY] * 4, axis=-1), photometric="separated"),
     "a.mrc": lambda folder: (folder / "a.mrc").write_bytes(mrc(DEEP, (5.0, 5.0))),
     "a.dm3": lambda folder: (folder / "a.dm3").write_bytes(dm3(DEEP, (0.5, 0.5), "nm")),
     "a.dm4": lambda folder: (folder / "a.dm4").write_bytes(dm4(DEEP, (0.5, 0.5), "nm")),
@@ -125,9 +133,8 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("lr", "hr"):
         (folder / "pairs" / kind).mkdir(parents=True)
         write_image(folder / "pairs" / kind / "a.png", getattr(field, kind))
-    aeanet(
-        "predict", folder / "run", folder / "good.png", "--out", folder / "out"
-    )  # imports what all cases need
+    # Imports what all cases need.
+    aeanet("predict", folder / "run", folder / "good.png", "--out", folder / "out")
     return folder
 
 
@@ -158,9 +165,8 @@ def copy_damaged(source: Path, target: Path, how: list[tuple[str, float, int]]) 
         target.write_bytes(damaged(source.read_bytes(), how))
         return
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    chosen = (
-        files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]
-    )  # half of the time the metadata
+    # Half of the time the metadata.
+    chosen = files[-1] if how[0][2] % 2 else files[how[0][2] % len(files)]
     for file in files:
         copy_damaged(file, target / file.relative_to(source), how if file == chosen else [])
 

@@ -65,9 +65,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
     }
     homes = packages_distributions()
     for name in sorted(imported - {*sys.stdlib_module_names, "aeanet", "aea_kernels"}):
-        known = homes.get(
-            name, [name]
-        )  # packages of an extra that is not installed go by the name of their module
+        # Packages of an extra that is not installed go by the name of their module.
+        known = homes.get(name, [name])
         assert declared & {home.lower().replace("_", "-") for home in known}, (
             f"setup.py does not declare {name}"
         )

@@ -243,6 +243,7 @@ def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str
         "shared": kernel.metadata.shared,
         "instructions": sorted(set(re.findall(INSTRUCTIONS, text))),
         "asynchronous": "cp.async" in text,
+        "transposes_a_product": transposes_a_product(kernel.asm["ttir"]),
         "wanted": wanted,
         "fit": None,
     }
@@ -258,6 +259,32 @@ def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str
         64 // warps,
     )
     return row | {"registers": registers, "spilled": spilled, "fit": fit}
+
+
+def transposes_a_product(text: str) -> bool:
+    """Whether Triton's IR of a kernel transposes anything that comes from a product of matrices.
+
+    All results of a loop count as from a product where one is in it.
+    """
+    products: set[str] = set()
+    loops: list[list[str]] = []
+    for statement in map(str.strip, text.splitlines()):
+        found = re.match(r"(%\w+)(?::\d+)? = (\S+) (.*)", statement)
+        result, operation, rest = found.groups() if found else ("", "", statement)
+        used = set(re.findall(r"%\w+", rest))
+        if operation == "tt.trans" and used & products:
+            return True
+        if operation == "tt.dot" or used & products:
+            # what a loop carries comes from a product too
+            products |= {result, *(name for loop in loops for name in loop)}
+        if statement.endswith("{"):
+            carried = re.findall(r"(%\w+) = %", rest) if operation == "scf.for" else []
+            loops.append([result, *carried])
+        elif statement.startswith("}") and loops:
+            loops.pop()
+            if statement.endswith("{"):  # } else {
+                loops.append([])
+    return False
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

@@ -10,7 +10,9 @@ import aea_kernels as aea
 
 if find_spec("triton") is None:  # Triton exists for Linux only: there are no kernels to test
     collect_ignore_glob = [f"test_{what}*.py" for what in ("compiled", "gpu", "planning")]
-    collect_ignore_glob += [f"test_{what}*.py" for what in ("sanitizer", "traffic", "triton")]
+    collect_ignore_glob += [
+        f"test_{what}*.py" for what in ("sanitizer", "traffic", "triton", "versions")
+    ]
 
 
 @pytest.fixture(params=["eager", "triton"], scope="module", autouse=True)

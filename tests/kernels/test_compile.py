@@ -14,8 +14,8 @@ from torch import library
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import aea_kernels as aea
+from aea_kernels.backends.samples import samples
 from aea_kernels.block.route import route
-from aea_kernels.block.spec import Projections
 from aea_kernels.core import ops as primitives
 from aea_kernels.families import ops as families
 
@@ -159,62 +159,20 @@ def test_opcheck_of_every_operator(backend, dtype):
     """Schema, fake results against real ones, functionalisation with dynamic shapes."""
     if backend == "triton" and dtype == torch.float32:
         pytest.skip("in the interpreter the dtype that sums are not in")
-    ops = torch.ops.aea
-    x = normal(3, 4, 5, 6, dtype=dtype).to(memory_format=torch.channels_last)
-    norm = [normal(4, seed=1), normal(4, seed=2), normal(4, seed=3), normal(4, seed=4).square()]
-    projections = Projections(
-        *(normal(*shape, seed=5) for _ in range(4) for shape in ((4, 4), (4,)))
-    )
-    references, gram, matrix = (
-        normal(2, 4, seed=6),
-        normal(2, 5, 5, seed=7),
-        normal(2, 4, 5, seed=8),
-    )
-    a, b = normal(2, 3, 7, 4, dtype=dtype), normal(2, 3, 5, 7, dtype=dtype).mT
-    affine, grams, composed = (
-        normal(3, 2, 4, seed=9),
-        normal(3, 5, 5, seed=10),
-        normal(3, 4, 5, seed=11),
-    )
-    batch, pivoted = ("batch", norm, 1e-5), ("group", [normal(3, 4, seed=12)], 1e-5)
-    rest = list(projections), 2, 0.5
-    calls = [
-        (ops.pivot, (x,)),
-        (ops.statistics, (x,)),
-        (ops.moments, (x, *batch, references, 1)),
-        (ops.moments, (x, *pivoted, None, 3)),
-        (ops.keys, (grams, affine, references, 1)),
-        (ops.attend_to_moments, (x, *batch, None, gram, *rest)),
-        (ops.attend_to_moments, (x, *pivoted, affine, gram, *rest)),
-        (
-            ops.attend_to_moments_backward,
-            (x, x, *batch, None, gram, matrix, references, 1, *rest),
-        ),
-        (
-            ops.attend_to_moments_backward,
-            (x, x, *pivoted, affine, gram, matrix, references, 1, *rest),
-        ),
-        (ops.features_backward, (x, x, *batch, True, matrix, gram)),
-        (ops.features_backward, (x, x, "layer", [], 1e-5, False, composed, grams)),
-        (ops.apply_to_features, (x, matrix)),
-        (ops.outer_sum, (a, b)),
-        (ops.apply_matrix, (b, normal(2, 3, 6, 5))),
-        (ops.apply_matrix_backward, (a, b, normal(2, 3, 4, 5))),
-        (ops.phi_outer_sum, (a, b, "exp")),
-        (ops.phi_outer_sum_backward, (normal(2, 3, 4, 6), a, b, normal(2, 3, 4), "exp")),
-        (ops.phi_apply, (b, normal(2, 3, 5, 6), "exp", 0.0)),
-        (ops.phi_apply_backward, (a, b, normal(2, 3, 5, 5).square(), "relu", 0.1)),
-        (ops.outer_sum_and_squares, (a, b)),
-        (
-            ops.outer_sum_and_squares_backward,
-            (normal(2, 3, 4, 5), normal(2, 3, 4), normal(2, 3, 5), a, b),
-        ),
-    ]
+    calls = list(samples(dtype, strategies.HERE))
     defined = (op for module in (primitives, families) for op in vars(module).values())
     registered = {op.name() for op in defined if isinstance(op, torch._ops.OpOverload)}
-    assert {op._qualified_op_name for op, _ in calls} == registered
-    for op, arguments in calls:
-        library.opcheck(op.default, (*arguments, backend))
+    assert {f"aea::{sample.operator}" for sample in calls} == registered
+    for sample in calls:
+        operator = getattr(torch.ops.aea, sample.operator).default
+        library.opcheck(operator, (*map(in_channels_last, sample.arguments), backend))
+
+
+def in_channels_last(argument):
+    """Tensors of four axes with the second one innermost, all else as it is."""
+    if isinstance(argument, torch.Tensor) and argument.dim() == 4:
+        return argument.to(memory_format=torch.channels_last)
+    return argument
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

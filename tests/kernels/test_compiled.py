@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled import line
+from compiled import line, transposes_a_product
+
+from benches.sections.kernels import BUILT_FOR
 
 SHARED_LIMITS = {"80": 163, "86": 99, "90": 227, "100": 227, "120": 99, "gfx942": 64}
 """KiB that a program may have."""
@@ -178,6 +180,10 @@ def table(request):
     return rows
 
 
+def test_readme_names_what_kernels_are_built_for():
+    assert {f"sm_{name}" for name in EVERYTHING if name.isdigit()} == set(BUILT_FOR)
+
+
 @pytest.mark.parametrize("architecture", EVERYTHING)
 def test_every_kernel_fits_its_machine(table, architecture, request, capsys):
     """With -v or --every-kernel the table is printed."""
@@ -213,6 +219,11 @@ def test_no_kernel_spills_registers(table):
     assert [line(r) for r in promised if r["spilled"] > (8 if r["channels"] <= 2 else 0)] == []
 
 
+def test_no_product_is_transposed(table):
+    """Triton 3.4 to 3.7.0 multiplies a transposed product wrongly on Hopper, see versions.py."""
+    assert [line(r) for rows in table.values() for r in rows if r["transposes_a_product"]] == []
+
+
 def test_large_kernels_copy_asynchronously(table):
     """All that can: a copy takes 4 bytes at least, so not single numbers of 16 bits, as in rows of
     an odd length.
@@ -238,6 +249,16 @@ def test_large_kernels_copy_asynchronously(table):
 def test_as_many_programs_are_resident_as_the_table_asks_for(table):
     rows = [r for r in table["90"] if r["dtype"] in PROMISED and r["channels"] <= 128]
     assert [line(r) for r in rows if r["fit"] < r["wanted"]] == []
+
+
+def test_a_transposed_product_is_found():
+    product = "%3 = tt.dot %1, %2, %0, inputPrecision = tf32 : tensor<16x16xf16>"
+    rounded = "%4 = arith.truncf %3 : tensor<16x16xf32> to tensor<16x16xf16>"
+    assert transposes_a_product("\n".join([product, rounded, "%5 = tt.trans %4 {order = array}"]))
+    assert not transposes_a_product("\n".join(["%1 = tt.trans %9 {order = array}", product]))
+    loop = ["%8 = scf.for %i = %a to %b step %c iter_args(%sum = %0) -> (tensor<16x16xf32>) {"]
+    loop += [product.replace("%0", "%sum"), "scf.yield %3", "}"]
+    assert transposes_a_product("\n".join([*loop, "%9 = tt.trans %8 {order = array}"]))
 
 
 def test_a_new_image_size_compiles_nothing():

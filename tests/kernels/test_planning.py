@@ -92,12 +92,10 @@ def test_a_backend_is_chosen_for_a_block_of_code_or_from_then_on(monkeypatch):
     assert calls == [1]
 
 
-def test_auto_asks_for_one_backend_on_cuda_and_for_eager_elsewhere(monkeypatch):
-    monkeypatch.setattr(backends, "AUTO_ON_CUDA", "triton")
+def test_auto_is_triton_on_cuda_and_eager_elsewhere(monkeypatch):
     names = [backends.resolved("auto", torch.device(device)) for device in ("cpu", "cuda", "meta")]
     assert names == ["eager", "triton", "eager"]
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    pytest.importorskip("triton", reason="the package triton is not installed")
     assert backends.primitives("auto", torch.device("cuda")).__name__.endswith(".triton")
     assert backends.primitives("auto", torch.device("cpu")) is backends.eager
 

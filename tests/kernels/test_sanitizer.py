@@ -45,7 +45,7 @@ def step_of(block: aea.AugmentedAttention, x: torch.Tensor):
 def assert_near(found, expected, tolerance: float) -> None:
     """Within `tolerance` of the largest value."""
     for ours, theirs in zip(found, expected, strict=True):
-        scale = max(float(theirs.abs().max()), 1e-6)
+        scale = max(float(theirs.detach().abs().max()), 1e-6)
         torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=tolerance * scale)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features
 from .prologue import BatchNorm, Identity, prologue
-from .walking import Walk
+from .walking import Walk, add_product, stays_in_cache, sum_of_products
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,6 +19,9 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
     walk = Walk(x)
+    if len(walk) == 1 and not stays_in_cache(x.device):
+        variance, mean = torch.var_mean(walk.read(0, 0), (0, 2), correction=0)
+        return mean.double(), variance.double()
     mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     count = 0
     for chunk in walk:
@@ -149,26 +152,32 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 
 def _gram(x: Tensor, of_tile: Identity) -> Tensor:
     """Moments of u of each image, (B, C+1, C+1)."""
-    walk = Walk(x)
-    batch, channels = x.shape[:2]
-    gram = x.new_zeros(batch, channels, channels, dtype=walk.dtype)
-    total = x.new_zeros(batch, channels, 1, dtype=walk.dtype)
-    for chunk in walk:
-        u = of_tile.features(walk, 0, chunk)
-        walk.groups(gram, chunk).baddbmm_(u, u.mT)
-        walk.groups(total, chunk).add_(u.sum(-1, keepdim=True))
-    count = x.new_full((batch, 1, 1), math.prod(x.shape[2:]), dtype=walk.dtype)
-    return torch.cat([torch.cat([gram, total], 2), torch.cat([total.mT, count], 2)], 1)
+    outer = _sums(Walk(x), of_tile, x)
+    gram = torch.nn.functional.pad(outer, (0, 0, 0, 1), value=math.prod(x.shape[2:]))
+    gram[:, -1, :-1] = outer[..., -1]
+    return gram
 
 
 def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
     """Sum of grad_output uh^T over the positions of each image, (B, O, C+1)."""
-    walk = Walk(grad_output, x)
-    outer = x.new_zeros(x.shape[0], grad_output.shape[1], x.shape[1], dtype=walk.dtype)
-    total = x.new_zeros(x.shape[0], grad_output.shape[1], 1, dtype=walk.dtype)
+    return _sums(Walk(x, grad_output), of_tile, x, grad_output)
+
+
+def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> Tensor:
+    """Sum of a uh^T over the positions of each image, (B, A, C+1); `walk` is over x and a. Without
+    a map a it is u.
+    """
+    batch, rows = x.shape[0], (x if a is None else a).shape[1]
+    if len(walk) == 1:
+        u = of_tile.features(walk, 0, 0)
+        left = u if a is None else walk.read(1, 0)
+        return torch.cat([sum_of_products(left, u), left.sum(-1, keepdim=True)], 2)
+    outer = x.new_zeros(batch, rows, x.shape[1], dtype=walk.dtype)
+    total = x.new_zeros(batch, rows, 1, dtype=walk.dtype)
     for chunk in walk:
-        left, u = walk.read(0, chunk), of_tile.features(walk, 1, chunk)
-        walk.groups(outer, chunk).baddbmm_(left, u.mT)
+        u = of_tile.features(walk, 0, chunk)
+        left = u if a is None else walk.read(1, chunk)
+        add_product(walk.groups(outer, chunk), left, u)
         walk.groups(total, chunk).add_(left.sum(-1, keepdim=True))
     return torch.cat([outer, total], 2)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.dtypes import empty_positions
-from .walking import Walk, sum_of_squares
+from .walking import Walk, add_product, sum_of_squares
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
             mapped = torch.sub(k, largest, out=walk.workspace(-1, k)).exp_()
         else:
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
-        product_here.baddbmm_(mapped, walk.read(1, chunk).mT)
+        add_product(product_here, mapped, walk.read(1, chunk))
         total_here.add_(mapped.sum(-1, keepdim=True))
     return torch.cat([product, total], -1), maximum[..., 0]
 
@@ -106,7 +106,7 @@ def phi_apply_backward(
         matrix_here = walk.groups(matrix, chunk)
         share, inverse, linear = _share(walk, 1, chunk, matrix_here, phi, eps)
         above = walk.read(0, chunk)
-        walk.groups(product, chunk).baddbmm_(share, above.mT)
+        add_product(walk.groups(product, chunk), share, above)
         through = torch.bmm(linear, above, out=walk.result(2, chunk))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
         if phi == "exp":
@@ -127,7 +127,7 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
     squares = [t.new_zeros(*t.shape[:2], t.shape[3], 1, dtype=walk.dtype) for t in (a, b)]
     for chunk in walk:
         maps = [walk.read(i, chunk) for i in range(2)]
-        walk.groups(product, chunk).baddbmm_(maps[0], maps[1].mT)
+        add_product(walk.groups(product, chunk), maps[0], maps[1])
         for total, x in zip(squares, maps, strict=True):
             walk.groups(total, chunk).add_(sum_of_squares(x, -1))
     return product, squares[0][..., 0], squares[1][..., 0]

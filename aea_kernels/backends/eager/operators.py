@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ...core.dtypes import empty_positions
-from .walking import Walk
+from .walking import Walk, add_product
 
 
 def outer_sum(a: Tensor, b: Tensor) -> Tensor:
     walk = Walk(a.mT, b.mT, batch_axes=2)
     outer = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
     for chunk in walk:
-        walk.groups(outer, chunk).baddbmm_(walk.read(0, chunk), walk.read(1, chunk).mT)
+        add_product(walk.groups(outer, chunk), walk.read(0, chunk), walk.read(1, chunk))
     return outer
 
 
@@ -32,7 +32,7 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
     matrix_grad = torch.zeros(*a.shape[:2], *matrix.shape[2:], dtype=walk.dtype, device=a.device)
     for chunk in walk:
         above = walk.read(0, chunk)
-        walk.groups(matrix_grad, chunk).baddbmm_(above, walk.read(1, chunk).mT)
+        add_product(walk.groups(matrix_grad, chunk), above, walk.read(1, chunk))
         out = walk.result(2, chunk)
         walk.store(2, chunk, torch.bmm(walk.groups(matrix, chunk).mT, above, out=out))
     return grad_a, matrix_grad

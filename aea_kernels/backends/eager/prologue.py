@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,13 +38,23 @@ class BatchNorm(Identity):
 
     def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
         super().__init__(parameters, eps, dtype)
-        weight, bias, mean, variance = (t.double() for t in parameters)
-        self.deviation = (variance + eps).sqrt()
-        scale = weight / self.deviation
-        self.scale, self.shift = scale.to(dtype), (bias - mean * scale).to(dtype)
-        self.mean = mean.to(dtype)
-        self.sums = torch.zeros(2, len(mean), dtype=dtype, device=mean.device)
-        """Of du (x - mean) and of du, over the chunks that went through `backward`."""
+        weight, bias, mean, variance = torch.stack(list(parameters)).double().unbind()
+        self._exact = mean, (variance + eps).rsqrt()
+        scale = weight * self._exact[1]
+        shift = torch.addcmul(bias, mean, scale, value=-1)
+        self.scale, self.shift = torch.stack([scale, shift]).to(dtype).unbind()
+        self.sums: Tensor | None = None
+        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`."""
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(C,), in the dtype of sums."""
+        return self._exact[0].to(self.scale.dtype)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """One over the deviation, (C,), in the dtype of sums."""
+        return self._exact[1].to(self.scale.dtype)
 
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
         x = walk.read(i, chunk)
@@ -56,21 +67,24 @@ class BatchNorm(Identity):
         # u sits on the bounds exactly where ReLU6 has no slope
         torch.ops.aten.hardtanh_backward.grad_input(du, u, 0, 6, grad_input=du)
         away = torch.sub(walk.read(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
-        self.sums[0] += away.mul_(du).sum((0, 2))
-        self.sums[1] += du.sum((0, 2))
+        sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))])
+        self.sums = sums if self.sums is None else self.sums.add_(sums)
         torch.addcmul(above, du, self.scale[:, None], out=out)
 
     def parameter_grads(self) -> Tensor:
         """The gradients of weight and bias, (2, C)."""
-        return torch.stack([self.sums[0] / self.deviation.to(self.sums.dtype), self.sums[1]])
+        if self.sums is None:
+            return self.scale.new_zeros(2, len(self.scale))
+        self.sums[0] *= self.inverse
+        return self.sums
 
     def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """What the mean and variance of `number` positions send back to x: slope and constant of a
         function of x, (C,) each.
         """
-        dweight, dbias = parameter_grads
-        slope = -self.scale / self.deviation.to(dweight.dtype) * dweight / number
-        return slope, -self.scale * dbias / number - slope * self.mean
+        dweight, dbias = parameter_grads * (self.scale / -number)
+        slope = dweight * self.inverse
+        return slope, torch.addcmul(dbias, slope, self.mean, value=-1)
 
 
 class Pivot(Identity):

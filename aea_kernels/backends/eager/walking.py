@@ -11,8 +11,12 @@ from torch import Tensor
 from ...core.dtypes import acc_dtype
 
 CHUNK_BYTES = 1 << 21
-"""Bytes of one chunk in the accumulation dtype: with its result it fits in the second- and
+"""Of one chunk on a CPU, in the accumulation dtype: with its result it fits in the second- and
 third-level caches.
+"""
+SPLIT_POSITIONS = 4096
+"""Over so many at a time a product sums on a GPU: one matrix product over all positions of an image
+keeps few multiprocessors busy.
 """
 FEW_IMAGES = 16
 """As many images with heads in one chunk are copied into it where strides ask for it; fewer have a
@@ -40,6 +44,37 @@ def sum_of_squares(x: Tensor, axis: int) -> Tensor:
     return x.square().sum(axis, keepdim=True)
 
 
+def stays_in_cache(device: torch.device) -> bool:
+    """Whether a walk has chunks that stay in a CPU's cache.
+
+    On any other device a call costs the host more than it saves, so there is one chunk.
+    """
+    return device.type == "cpu"
+
+
+def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T, the sum over positions, (G, A, C), for a (G, A, N) and b (G, C, N)."""
+    positions = a.shape[2]
+    if stays_in_cache(a.device) or positions < 2 * SPLIT_POSITIONS:
+        return torch.bmm(a, b.mT)
+    # one batched product of all splits, then the positions that are left
+    least = positions // SPLIT_POSITIONS
+    splits = next((n for n in range(least, 2 * least) if positions % n == 0), least)
+    size = positions // splits
+    last = splits * size
+    left, right = (t[..., :last].unflatten(2, (splits, size)).transpose(1, 2) for t in (a, b))
+    total = (left @ right.mT).sum(1)
+    return total if last == positions else total.baddbmm_(a[..., last:], b[..., last:].mT)
+
+
+def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a b^T`` in place, as `sum_of_products`."""
+    if stays_in_cache(a.device):
+        total.baddbmm_(a, b.mT)
+    else:
+        total.add_(sum_of_products(a, b))
+
+
 class Walk:
     """The chunks of feature maps of equal batch and spatial shape, and workspaces of one chunk each
     to compute in.
@@ -60,8 +95,10 @@ class Walk:
         self._matrix_axes, self._batch_axes = batch_axes, 1 if whole else batch_axes
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
-        channels = max(1, *(x.shape[batch_axes] for x in maps))
-        positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
+        positions = math.prod(extents)
+        if stays_in_cache(maps[0].device):
+            channels = max(1, *(x.shape[batch_axes] for x in maps))
+            positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
         self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
         # from the last on, axes are whole in every chunk as long as they fit; the next is parted,
@@ -82,6 +119,9 @@ class Walk:
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._chunks))
+
+    def __len__(self) -> int:
+        return self._chunks
 
     def begins(self, chunk: int) -> bool:
         """Whether it is the first chunk of its images."""

@@ -97,6 +97,8 @@ def fold_backward(
         )
     shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
     sizes = shared["sizes"]
+    # of 64 channels eight warps would have 128 registers each, too few with Triton 3.8
+    warps = 8 if sizes.C > 64 else 4
     scores = gram.new_empty(2, groups, heads, sizes.D, sizes.E)
     launch(
         kernels.scores_kernel,
@@ -120,6 +122,6 @@ def fold_backward(
         weights_grad=weights_grad,
         reference_images=min(reference_images, groups),
         references_number=number,
-        **shared,
+        **(shared | {"warps": warps}),
     )
     return [gram_grad, references_grad, *weights_grad]

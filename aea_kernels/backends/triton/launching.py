@@ -17,7 +17,7 @@ from torch import Tensor
 from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import PARTS, multiplication
-from . import tiles
+from . import tiles, versions
 from .kernels import tile
 from .tiles import LaunchPlan
 
@@ -41,8 +41,12 @@ def device_of(device: torch.device) -> tuple[int, int]:
 
 @lru_cache
 def _properties(device: torch.device) -> tuple[int, int]:
+    """Of a GPU, asked once; NVIDIA's compilers have known faults for some."""
     properties = torch.cuda.get_device_properties(device)
-    return 10 * properties.major + properties.minor, properties.multi_processor_count
+    architecture = 10 * properties.major + properties.minor
+    if torch.version.hip is None:
+        versions.check(architecture)
+    return architecture, properties.multi_processor_count
 
 
 def launch(
@@ -145,7 +149,7 @@ class Math(NamedTuple):
     FACTOR: tl.dtype
     """In which `tl.dot` is given its factors."""
     PRECISION: str
-    """`input_precision` of `tl.dot`."""
+    """`input_precision` of `tl.dot`, or a name in `core.precision.PARTS`."""
     PARTS: int
     """As the sum of so many numbers in FACTOR a factor is multiplied; 1: as it is."""
     HALF: bool
@@ -160,14 +164,9 @@ def math_of(dtype: torch.dtype, products: str) -> Math:
     if INTERPRETED and factor == torch.bfloat16:
         # the interpreter multiplies the bits of bfloat16 as if they were integers
         factor = torch.float32
-    return Math(
-        _DTYPES[acc_dtype(dtype)],
-        _DTYPES[dtype],
-        _DTYPES[factor],
-        "tf32" if products == "tf32" else "ieee",
-        parts,
-        dtype.itemsize == 2,
-    )
+    precision = "ieee" if products == "16-bit" else products
+    dtypes = (_DTYPES[t] for t in (acc_dtype(dtype), dtype, factor))
+    return Math(*dtypes, precision, parts, dtype.itemsize == 2)
 
 
 # ---- tensors -------------------------------------------------------------------------------------

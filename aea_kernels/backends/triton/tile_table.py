@@ -111,6 +111,8 @@ TABLE = """
     features_backward    tf32      64        *        *       |   C   C  32      8       2         1
     features_backward    tf32      128*      *        small   |   C  32  32      8       2         1
     features_backward    tf32      128       *        sm<90   |   C   C  16      8       1         1
+    features_backward    tf32      128       aligned  sm90    |   C   C  32      8       2         1
+    features_backward    tf32      128       *        sm90    |   C   C  16      8       2         1
     features_backward    tf32      128       *        *       |   C   C  32      8       2         1
     features_backward    tf32      128+      *        sm<90   |   C  32  16      8       1         1
     features_backward    tf32      128+      *        *       |   C  32  32      8       2         1

@@ -83,8 +83,8 @@ def _rows() -> Iterator[Row]:
     for line in TABLE.splitlines()[2:]:
         if line:
             fits, tile = line.split("|")
-            kernels, *rest = fits.split()
-            yield Row(kernels.split("/"), *rest, tile.split())
+            kernels, products, channels, maps, gpu = fits.split()
+            yield Row(kernels.split("/"), products, channels, maps, gpu, tile.split())
 
 
 ROWS = list(_rows())

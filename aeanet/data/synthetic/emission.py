@@ -52,7 +52,7 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
     backscattered ones.
     """
     mode, smooth = rng.choice(3, p=(0.5, 0.3, 0.2)), rng.uniform(0.25, 0.6)
-    if mode == 0:
+    if mode == 0:  # at the side
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
         width = log_uniform(rng, 1, 3)
         return Contrast(
@@ -63,7 +63,8 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
             smooth=smooth,
             diffuse=diffuse,
         )
-    if mode == 1:
+
+    if mode == 1:  # in the lens
         fine = (rng.uniform(1.2, 2.5), rng.uniform(0.3, 0.8), 0.5, 0.4)
         return Contrast(
             edge=rng.uniform(1, 3),
@@ -73,6 +74,8 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
             smooth=smooth,
             diffuse=0.05,
         )
+
+    # Backscattered electrons.
     wide = (rng.uniform(15, 60), 0.2, 0.1, 0.5)
     diffuse, reach = rng.uniform(0.1, 0.5), rng.uniform(1, 3)
     return Contrast(

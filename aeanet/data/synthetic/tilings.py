@@ -136,8 +136,10 @@ def polished(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0
     yields = rng.uniform(0.3, 1.5, rng.integers(1, 5))
     grain = yields[rng.integers(len(yields), size=labels.max() + 1)]
     grain = grain * (1 + rng.uniform(0, 0.15) * rng.standard_normal(len(grain)))
+
     material = halve(grain.astype(np.float32)[labels])
     relief = halve(rng.normal(0, rng.uniform(0, 1.2), len(grain)).astype(np.float32)[labels])
+
     if rng.uniform() < 0.5:  # lamellae of two phases inside some grains
         chosen = halve((rng.uniform(0, 1, len(grain)) < 0.4).astype(np.float32)[labels])
         phase = field(size, 50, rng) * 4 + np.arange(size[1]) * rng.uniform(0.2, 1.0)

@@ -52,6 +52,17 @@ def find_bar(image: NDArray) -> int:
     return 0
 
 
+def is_drawn(strip: NDArray) -> bool:
+    """Whether the last rows of an image have the background of a bar, so that the bar of which its
+    maker tells was not cut off before.
+    """
+    low, high = float(strip.min()), float(strip.max())
+    if high == low:
+        return False
+    values = 255 * fraction(strip, low, high)
+    return _most_common(values, TOLERANCES[-1])[1] >= PAINTED * values.size
+
+
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
     """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)

@@ -1,6 +1,7 @@
 """A micrograph in memory: grey values from 0 to 1, and what another image of its kind needs."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,10 +44,23 @@ def decoding(path: Path) -> Iterator[None]:
     except NotOneImageError as error:
         raise ImageError(f"{path} cannot be read as an image: {error}.") from error
     except Exception as error:
+        if package := _missing_package(error):
+            raise ImageError(
+                f"{path} cannot be read without the package {package}: install it by "
+                f"pip install {package}."
+            ) from error
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ImageError(
             f"{path} cannot be read as an image, it may be damaged or cut short: {reason}."
         ) from error
+
+
+def _missing_package(error: Exception) -> str | None:
+    """The package that a decoder asks for: tifffile and rosettasciio name it in their message."""
+    named = re.search(r"'([\w.-]+)' (?:package|library)", str(error))
+    if named and isinstance(error, ImportError | ValueError):
+        return named[1]
+    return error.name if isinstance(error, ImportError) else None
 
 
 @contextmanager
@@ -93,6 +107,7 @@ class Micrograph(GreyScale):
         bar: rows of an information bar that were cut off at the bottom.
         kind: the name of the file format.
         colour: the file has colours, which became grey.
+        which: of several images in the file ("image 2 of 2"), if it was chosen as the only raw one.
     """
 
     pixels: NDArray[np.float32]
@@ -103,6 +118,7 @@ class Micrograph(GreyScale):
     bar: int = 0
     kind: str = ""
     colour: bool = False
+    which: str = ""
 
 
 def to_pixels(values: NDArray, low: float, high: float) -> NDArray[np.float32]:

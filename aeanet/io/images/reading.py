@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from aeanet.io.images import microscopes
-from aeanet.io.images.bars import find_bar
+from aeanet.io.images.bars import find_bar, is_drawn
+from aeanet.io.images.choice import Candidate, choose
 from aeanet.io.images.micrograph import (
     WIDER,
     ImageError,
     Micrograph,
-    NotOneImageError,
     decoding,
     to_pixels,
     value_range,
 )
-from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
+from aeanet.io.images.tiff import MOST_PIXELS_PER_BYTE, one_page, values_of
+from aeanet.io.makers import Header, Stated, stated_by_maker
 from aeanet.io.signatures import signature
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -30,22 +31,9 @@ ZARR_SUFFIX = ".zarr"  # read by `mosaics` alone
 RASTER_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *microscopes.SUFFIXES)
 
-MOST_PIXELS_PER_BYTE = 2**14  # no compression reaches that; a damaged header can state any size
-
-THUMBNAIL = 256  # px, the greatest side of one
-
 # Pillow refuses images of many pixels, and mosaics of micrographs have more. OpenCV's limit of 2^30
 # pixels remains.
 Image.MAX_IMAGE_PIXELS = None
-
-_TIFF_KINDS = {
-    "is_ome": "OME-TIFF",
-    "is_fei": "FEI / Thermo TIFF",
-    "is_sem": "Zeiss TIFF",
-    "is_tvips": "TVIPS TIFF",
-    "is_imagej": "ImageJ TIFF",
-}
-
 
 # Endings that a file with the signature of another may have: PNG, BMP and JPEG are told apart by
 # their content, and formats without a signature of their own may begin with any bytes.
@@ -64,26 +52,29 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Values (H, W) or (H, W, 3), and what a file states: its format, pixel size, rows of specimen,
-    bits of a value.
+    """Values (H, W) or (H, W, 3), the format, what the file states about them, and which of its
+    images was chosen.
     """
 
     raw: NDArray
     kind: str
-    pixel_size: PixelSize | None = None
-    specimen: int | None = None
-    bits: int | None = None
+    stated: Stated
+    which: str = ""
 
 
-def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micrograph:
+def read_image(
+    path: str | os.PathLike[str], *, keep_bar: bool = False, image: str | None = None
+) -> Micrograph:
     """Read a PNG, BMP, JPEG, TIFF or microscope file of any integer or float type.
 
     Colour becomes grey (luma), transparency is dropped. Nothing in a file is executed.
 
     Args:
         path: of the file.
-        keep_bar: keep the information bar of an SEM. It is cut off otherwise: by the height of the
-            specimen if the file states it (FEI / Thermo), else as `bars.find_bar` finds it.
+        keep_bar: keep the information bar of an SEM. It is cut off otherwise: by the height that
+            its maker states, else as `bars.find_bar` finds it.
+        image: which of several images in the file it is: a name, or a number from 1. Without it
+            the only one, or the only one of grey values among pictures in colour.
 
     Returns:
         The image, its values from 0 to 1.
@@ -106,7 +97,7 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
 
     check_file(path)
     with decoding(path):
-        decoded = _decode(path)
+        decoded = _decode(path, image)
     raw = decoded.raw
     raw = raw.astype(WIDER.get(raw.dtype.name, raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
@@ -117,14 +108,32 @@ def read_image(path: str | os.PathLike[str], *, keep_bar: bool = False) -> Micro
         raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
 
     grey = _grey(raw)
-    bar = 0
-    if not keep_bar:
-        bar = find_bar(grey) if decoded.specimen is None else len(grey) - decoded.specimen
+    stated = decoded.stated
+    bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
-    low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), decoded.bits)
+    low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), stated.bits)
     pixels = to_pixels(grey, low, high)
     colour = raw.ndim == 3 and bool((raw != raw[..., :1]).any())
-    return Micrograph(pixels, raw.dtype, low, high, decoded.pixel_size, bar, decoded.kind, colour)
+    return Micrograph(
+        pixels,
+        raw.dtype,
+        low,
+        high,
+        stated.pixel_size,
+        bar,
+        decoded.kind,
+        colour,
+        decoded.which,
+    )
+
+
+def _bar(grey: NDArray[np.float64], stated: Stated) -> int:
+    """The rows of the information bar: as the file states, else as it is found."""
+    if stated.specimen is not None:
+        return len(grey) - stated.specimen
+    if stated.bar and stated.bar < len(grey) and is_drawn(grey[-stated.bar :]):
+        return stated.bar
+    return find_bar(grey)
 
 
 def check_file(path: Path) -> None:
@@ -152,14 +161,20 @@ def check_file(path: Path) -> None:
     raise ImageError(f"{path} is not what its name says but a {kind}: {advice}.")
 
 
-def _decode(path: Path) -> _Decoded:
+def _decode(path: Path, image: str | None) -> _Decoded:
     suffix = path.suffix.lower()
-    if suffix in RASTER_SUFFIXES:
-        return _Decoded(_decode_raster(path.read_bytes()), suffix[1:].upper())
     if suffix in TIFF_SUFFIXES:
-        return _decode_tiff(path)
-    raw, pixel_size, kind = microscopes.decode(path)
-    return _Decoded(raw, kind, pixel_size)
+        return _decode_tiff(path, image)
+    if suffix in microscopes.SUFFIXES:
+        raw, pixel_size, kind, which = microscopes.decode(path, image)
+        return _Decoded(raw, kind, Stated(pixel_size), which)
+
+    content = path.read_bytes()
+    raw = _decode_raster(content)
+    choose([Candidate(raw, "", True)], image, "it holds one image")
+    header = Header(raw.shape[1], raw.shape[0], path, content=content)
+    kind, stated = stated_by_maker(header, suffix[1:].upper())
+    return _Decoded(raw, kind, stated)
 
 
 def _decode_raster(content: bytes) -> NDArray:
@@ -183,85 +198,11 @@ def _decode_raster(content: bytes) -> NDArray:
     return raw if raw.ndim == 2 else raw[..., 2::-1]
 
 
-def _decode_tiff(path: Path) -> _Decoded:
-    """The image of a TIFF; colour tables are applied, and white is always the high value."""
+def _decode_tiff(path: Path, image: str | None) -> _Decoded:
     with tifffile.TiffFile(path) as file:
-        page = one_page(file)
-        kind = next((name for flag, name in _TIFF_KINDS.items() if getattr(file, flag)), "TIFF")
-        return _Decoded(
-            _tiff_values(page),
-            kind,
-            pixel_size_of_tiff(file),
-            specimen_rows(file),
-            significant_bits(file),
-        )
-
-
-def one_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page of a TIFF that is its image, not a thumbnail of it.
-
-    Raises:
-        NotOneImageError: if there are none or several, or the page is of a kind that is not read.
-        ValueError: if the file is too short for the size that it states.
-    """
-    pages = [p for p in file.pages if isinstance(p, tifffile.TiffPage) and not p.is_reduced]
-    if pages:
-        largest = max(pages, key=lambda page: page.size)
-        pages = [page for page in pages if page is largest or not _is_thumbnail(page, largest)]
-    # ImageJ describes a large stack once.
-    described = (file.imagej_metadata or {}).get("images", 1) if pages else 0
-    images = max(len(pages), described)
-    if images != 1:
-        sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]]
-        listed = ", ".join([*sizes, "..."] if len(pages) > 4 else sizes)
-        raise NotOneImageError(
-            f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
-        )
-
-    (page,) = pages
-    kind = "" if page.dtype is None else page.dtype.kind
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and kind not in ("u", "b"):
-        raise NotOneImageError(
-            f"it holds {page.dtype} values of which 0 is white: only unsigned integers can be such"
-        )
-    held = page.size * (1 if page.dtype is None else page.dtype.itemsize)
-    stored = sum(page.databytecounts)
-    if held > MOST_PIXELS_PER_BYTE * stored or 0 in page.databytecounts:
-        raise ValueError(
-            f"{stored:,} bytes cannot hold the {page.imagewidth} x {page.imagelength} pixels it "
-            "states"
-        )
-    return page
-
-
-def _is_thumbnail(page: tifffile.TiffPage, of: tifffile.TiffPage) -> bool:
-    """Whether a page is a small copy of another: of its shape, at most half as wide."""
-    width, height = page.imagewidth, page.imagelength
-    if max(width, height) > THUMBNAIL or 2 * width > of.imagewidth:
-        return False
-    return abs(height - width * of.imagelength / of.imagewidth) <= 1
-
-
-def _tiff_values(page: tifffile.TiffPage) -> NDArray:
-    raw = page.asarray()
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        # Some microscopes write grey images with a colour table. The entries of a table have 16
-        # bits.
-        table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max
-        return np.rint(np.moveaxis(table[:, raw], 0, -1)).astype(raw.dtype)
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        raw = ~raw if raw.dtype.kind == "b" else np.iinfo(raw.dtype).max - raw
-    if page.axes == "SYX":
-        raw = np.moveaxis(raw, 0, -1)
-    if raw.ndim == 3 and raw.shape[-1] in (2, 4):
-        raw = raw[..., :-1]  # the last of 2 or 4 samples is transparency
-    if raw.ndim == 3 and raw.shape[-1] == 1:
-        raw = raw[..., 0]
-    if raw.ndim != 2 and not (raw.ndim == 3 and raw.shape[-1] == 3):
-        raise NotOneImageError(
-            f"it holds an array of shape {raw.shape}, one grey or colour image is wanted"
-        )
-    return raw
+        page, which = one_page(file, image)
+        kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
+        return _Decoded(values_of(page), kind, stated, which)
 
 
 def _grey(raw: NDArray) -> NDArray[np.float64]:

@@ -12,6 +12,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
+from aeanet.io.images.bars import is_drawn
+from aeanet.io.images.choice import Candidate, choose
 from aeanet.io.images.micrograph import (
     WIDER,
     GreyScale,
@@ -20,14 +22,10 @@ from aeanet.io.images.micrograph import (
     to_pixels,
     value_range,
 )
-from aeanet.io.images.reading import (
-    MOST_PIXELS_PER_BYTE,
-    TIFF_SUFFIXES,
-    ZARR_SUFFIX,
-    check_file,
-    one_page,
-)
-from aeanet.io.pixel_size import PixelSize, pixel_size_of_tiff, significant_bits, specimen_rows
+from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX, check_file
+from aeanet.io.images.tiff import MOST_PIXELS_PER_BYTE, one_page
+from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.pixel_size import PixelSize
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
 # An attribute of aeanet: OME-Zarr, unlike OME-TIFF, has none for the bits of the values.
@@ -53,15 +51,19 @@ class Mosaic(GreyScale):
     """Rows and columns -> the values of the file there."""
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """A region, float32 in [0, 1]. Raises ImageError if it cannot be read."""
+        """A region, float32 in [0, 1].
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
         with decoding(self.path):
             values = self.raw(rows, columns)
         return to_pixels(values, self.low, self.high)
 
 
-def shape_by_regions(path: Path) -> tuple[int, int] | None:
+def shape_by_regions(path: Path, image: str | None = None) -> tuple[int, int] | None:
     """(H, W) of an image that is to be read by regions: OME-Zarr, or TIFF beyond `LARGE`; None for
-    any other file.
+    any other file. `image` says which of several it is, as in `images.read_image`.
 
     Raises:
         ImageError: for an OME-Zarr image or a TIFF that cannot be read.
@@ -69,20 +71,21 @@ def shape_by_regions(path: Path) -> tuple[int, int] | None:
     if path.suffix.lower() == ZARR_SUFFIX:
         _check_folder(path)
         with decoding(path):
+            choose([Candidate(path, "", True)], image, "it holds one image")
             return _open_zarr(path)[0].shape[-2:]
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     check_file(path)
     with decoding(path), tifffile.TiffFile(path) as file:
-        page: Any = one_page(file)
+        page, _ = one_page(file, image)
         shape = page.imagelength, page.imagewidth
         return shape if math.prod(shape) > LARGE else None
 
 
 @contextmanager
-def open_mosaic(path: Path) -> Iterator[Mosaic]:
-    """Open a grey TIFF of one page, of any size and compression, an OME-Zarr image, or a Zarr
-    array.
+def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
+    """Open a grey TIFF, of any size and compression, an OME-Zarr image, or a Zarr array. `image`
+    says which of several in a TIFF, as in `images.read_image`.
 
     Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1.
     Reading a region takes the memory of the tiles, strips or chunks that it touches. Unless it has
@@ -106,7 +109,7 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
     with ExitStack() as stack:
         with decoding(path):
             file = stack.enter_context(tifffile.TiffFile(path))
-            page = _checked_page(path, file)
+            page = _checked_page(path, file, image)
             stored = _open_tiff(path, page)
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
@@ -114,8 +117,14 @@ def open_mosaic(path: Path) -> Iterator[Mosaic]:
             values = np.asarray(stored(rows, columns))
             return np.iinfo(page.dtype).max - values if inverted else values
 
-        size, bits = pixel_size_of_tiff(file), significant_bits(file)
-        yield _mosaic(path, page.shape, page.dtype, size, raw, bits, specimen_rows(file))
+        _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
+        height, width = page.shape
+        specimen = stated.specimen
+        if specimen is None and stated.bar and 0 < stated.bar < height:
+            with decoding(path):
+                strip = raw(slice(height - stated.bar, height), slice(0, width))
+            specimen = height - stated.bar if is_drawn(strip) else None
+        yield _mosaic(path, page.shape, page.dtype, stated.pixel_size, raw, stated.bits, specimen)
 
 
 def _check_folder(path: Path) -> None:
@@ -133,8 +142,8 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _checked_page(path: Path, file: tifffile.TiffFile) -> Any:
-    page: Any = one_page(file)
+def _checked_page(path: Path, file: tifffile.TiffFile, image: str | None) -> Any:
+    page, _ = one_page(file, image)
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
         raise ImageError(
             f"{path} holds {page.dtype} values of shape {page.shape}; one grey image is wanted."
@@ -205,10 +214,11 @@ def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
     )
     scales = [t["scale"] for t in transformations if t["type"] == "scale"]
     units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
-    if not scales or len(units) < 2 or units[-1] != units[-2]:
+    if not scales or len(units) < 2:
         return None
     width, height = (math.prod(scale[axis] for scale in scales) for axis in (-1, -2))
-    return PixelSize.of(width, height, units[-1])
+    # Where only one axis has a unit, it is that of both.
+    return PixelSize.of(width, height, units[-1] or units[-2], units[-2])
 
 
 def _mosaic(

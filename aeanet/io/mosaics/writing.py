@@ -19,6 +19,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from aeanet.io.atomic import hidden
 from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
 from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
@@ -40,6 +41,9 @@ _OME_UNITS = {
     "km": "kilometer",
     "in": "inch",
 }
+
+WriteValues = Callable[[int, int, NDArray], None]
+"""Row and column of the upper left corner, and the values of a region."""
 
 
 @contextmanager
@@ -75,12 +79,10 @@ def create_mosaic(
     from aeanet.distributed import agreeing
 
     path = path.resolve()  # of a link, the image that it points to is replaced
-    partial = path.with_name(f".{path.name}.partial")
+    partial = hidden(path, ".partial")
     leads = group is None or group.rank() == 0
-    kind: type[_ZarrFile] | type[_TiffFile] = (
-        _ZarrFile if path.suffix.lower() == ZARR_SUFFIX else _TiffFile
-    )
-
+    is_zarr = path.suffix.lower() == ZARR_SUFFIX
+    create, opened = (_create_zarr, _open_zarr) if is_zarr else (_create_tiff, _open_tiff)
     # The first process creates the file, all write into it, and the first puts it in its place.
     with ExitStack() as stack:
         with agreeing(group), encoding(path):
@@ -90,14 +92,14 @@ def create_mosaic(
                 stack.callback(_remove, partial)
                 _remove(partial)
                 _check_room(path, math.prod(shape) * like.dtype.itemsize)
-                kind.create(partial, shape, like, pixel_size, tile)
+                create(partial, shape, like, pixel_size, tile)
+        file = stack.enter_context(ExitStack())
         with agreeing(group), encoding(path):
-            file = kind(partial)
-            stack.callback(file.release)
+            write_values = file.enter_context(opened(partial))
 
         def write(rows: slice, columns: slice, pixels: NDArray) -> None:
             with encoding(path):
-                file.write(rows.start, columns.start, like.to_raw(pixels))
+                write_values(rows.start, columns.start, like.to_raw(pixels))
 
         yield write
         with agreeing(group), encoding(path):
@@ -118,7 +120,7 @@ def _check_target(path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Within it, no other run writes this image. The lock ends with its process."""
-    name = path.with_name(f".{path.name}.lock")
+    name = hidden(path, ".lock")
     try:
         lock = FileLock(name).acquire(timeout=0)
     except Timeout:
@@ -142,7 +144,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     A folder cannot replace another in one step: the old one is moved aside until the new one is in
     place.
     """
-    old = path.with_name(f".{path.name}.old")
+    old = hidden(path, ".old")
     if path.is_dir():
         os.replace(path, old)
     os.replace(partial, path)
@@ -156,35 +158,32 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class _TiffFile:
-    """A BigTIFF in uncompressed tiles; each process can write any region of it."""
+def _create_tiff(
+    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, _tile: int
+) -> None:
+    """A BigTIFF in uncompressed tiles."""
+    metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
+    tifffile.imwrite(
+        path,
+        bigtiff=True,
+        ome=True,
+        photometric="minisblack",
+        shape=shape,
+        dtype=like.dtype.newbyteorder("<"),
+        tile=(FILE_TILE, FILE_TILE),
+        **metadata,
+    )
 
-    @staticmethod
-    def create(
-        path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
-    ) -> None:
-        metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
-        tifffile.imwrite(
-            path,
-            bigtiff=True,
-            ome=True,
-            photometric="minisblack",
-            shape=shape,
-            dtype=like.dtype.newbyteorder("<"),
-            tile=(FILE_TILE, FILE_TILE),
-            **metadata,
-        )
 
-    def __init__(self, path: Path) -> None:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            self.offsets, self.across = page.dataoffsets, -(-page.shape[1] // FILE_TILE)
-        self.file = os.open(path, os.O_WRONLY)
+@contextmanager
+def _open_tiff(path: Path) -> Iterator[WriteValues]:
+    """Each process can write any region. All of it is on the disk when this ends."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        offsets, tiles_across = page.dataoffsets, -(-page.shape[1] // FILE_TILE)
+    descriptor = os.open(path, os.O_WRONLY)
 
-    def release(self) -> None:
-        os.close(self.file)
-
-    def write(self, top: int, left: int, values: NDArray) -> None:
+    def write(top: int, left: int, values: NDArray) -> None:
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         height, width = values.shape
         for row in range(height):
@@ -194,51 +193,50 @@ class _TiffFile:
             while start < left + width:
                 across, x = divmod(start, FILE_TILE)
                 stop = min(left + width, (across + 1) * FILE_TILE)
-                offset = self.offsets[down * self.across + across]
+                offset = offsets[down * tiles_across + across]
                 offset += (y * FILE_TILE + x) * values.itemsize
                 part = values[row, start - left : stop - left]
-                if os.pwrite(self.file, part.data, offset) != part.nbytes:
+                if os.pwrite(descriptor, part.data, offset) != part.nbytes:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 start = stop
 
-    def close(self) -> None:
-        """Wait until all that was written is on the disk."""
-        os.fsync(self.file)
+    try:
+        yield write
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-class _ZarrFile:
-    """An OME-Zarr image of one level."""
+def _create_zarr(
+    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
+) -> None:
+    """An OME-Zarr image of one level, whose chunks are the tiles."""
+    unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
+    scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
+    image: Any = {
+        "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
+        "datasets": [
+            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        ],
+    }
 
-    @staticmethod
-    def create(
-        path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
-    ) -> None:
-        unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
-        scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
-        image: Any = {
-            "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
-            "datasets": [
-                {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-            ],
-        }
-        group = zarr.open_group(path, mode="w", zarr_format=3)
-        group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
-        if bits := like.bits:
-            group.attrs[ZARR_BITS] = bits
-        chunk = min(tile, max(shape))
-        group.create_array(
-            "0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x")
-        )
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
+    if bits := like.bits:
+        group.attrs[ZARR_BITS] = bits
+    chunk = min(tile, max(shape))
+    group.create_array(
+        "0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x")
+    )
 
-    def __init__(self, path: Path) -> None:
-        self.array: Any = zarr.open_array(path / "0", mode="r+")
 
-    def release(self) -> None:
-        pass
+@contextmanager
+def _open_zarr(path: Path) -> Iterator[WriteValues]:
+    """Each process writes the chunks of its tiles, which are files."""
+    array: Any = zarr.open_array(path / "0", mode="r+")
 
-    def close(self) -> None:
-        """Nothing to do: each chunk is a file of its own, complete once it is written."""
-
-    def write(self, top: int, left: int, values: NDArray) -> None:
+    def write(top: int, left: int, values: NDArray) -> None:
         height, width = values.shape
-        self.array[top : top + height, left : left + width] = values
+        array[top : top + height, left : left + width] = values
+
+    yield write

@@ -30,10 +30,11 @@ def test_evaluate_as_json_over_seeds_and_samples(pairs: Path, tmp_path: Path) ->
     together = json.loads(
         aeanet("evaluate", *runs, pairs, "--json", "--samples", tmp_path / "samples.txt").stdout
     )
+    # One sample, no spread.
     assert together["intervals"]["delta_psnr"] == {
         "mean": found["mean"],
         "interval": None,
-    }  # one sample, no spread
+    }
     (tmp_path / "samples.txt").write_text("0 7\n")
     assert_one_sentence(
         aeanet("evaluate", runs[0], pairs, "--samples", tmp_path / "samples.txt"),

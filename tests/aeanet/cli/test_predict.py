@@ -58,9 +58,8 @@ def test_tiles_change_nothing(tmp_path: Path) -> None:
         tifffile.imread(tmp_path / name / "a.tif") for name in ("whole", "tiled", "auto")
     )
     assert np.array_equal(auto, whole)
-    assert (
-        np.abs(tiled.astype(int) - whole).max() <= 1
-    )  # a rounding error may lie on a rounding step
+    # A rounding error may lie on a rounding step.
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("magnification", ["0", "-1", "inf", "nan"])

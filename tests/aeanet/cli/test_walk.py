@@ -12,7 +12,8 @@ import tifffile
 from toys import aeanet
 
 from aeanet.data.synthetic import simulate_pair
-from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff
+from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.pixel_size import PixelSize, ome_metadata
 
 BRIEF = ["--steps", "2", "--crop", "16", "--batch", "2"]
 
@@ -53,7 +54,7 @@ def test_from_two_folders_to_a_picture(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     with tifffile.TiffFile(tmp_path / "restored" / "0.tif") as file:
-        size = pixel_size_of_tiff(file)
+        size = stated_by_maker(Header.of_page(file, file.pages.first), "TIFF")[1].pixel_size
         restored = file.asarray()
     assert restored.dtype == np.uint16
     assert size is not None

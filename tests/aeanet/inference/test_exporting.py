@@ -85,9 +85,8 @@ def test_a_missing_package_is_one_sentence(
 ) -> None:
     run = saved(tmp_path / "run", "unet")
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        monkeypatch.setitem(
-            sys.modules, name, None if name == package else sys
-        )  # None: it is not found
+        # None: it is not found.
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
     result = aeanet("export", run, "--onnx", tmp_path / "a.onnx")
     assert result.exit_code == 1
     assert (

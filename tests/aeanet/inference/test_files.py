@@ -41,9 +41,8 @@ def test_the_memory_decides_on_tiles_and_not_on_the_result(
         magnification=2,
         progress=lambda done, total: passes.append((done, total)),
     )
-    assert passes[-1] == (
-        (16, 16) if scarce else (1, 1)
-    )  # 2 x 4 tiles, once for the attention, once for the result
+    # 2 x 4 tiles, once for the attention, once for the result.
+    assert passes[-1] == ((16, 16) if scarce else (1, 1))
     expected = super_resolve(model, LEVELS / np.float32(255), magnification=2)
     written = read_image(target)
     assert written.dtype == np.uint8

@@ -21,9 +21,7 @@ with torch.inference_mode():
 """
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="resident memory is read from /proc"
-)  # only Linux has that
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 def test_it_is_what_the_system_sees() -> None:
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     out = subprocess.run(

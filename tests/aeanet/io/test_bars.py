@@ -164,9 +164,8 @@ def test_no_bar_is_seen_where_there_is_no_specimen() -> None:
 def test_the_bar_is_cut_off_unless_it_is_to_be_kept(
     tmp_path: Path, specimens: list[NDArray[np.uint8]]
 ) -> None:
-    specimen = (
-        specimens[0].astype(np.float32) + 1000
-    )  # the letters, far brighter, must not set the range of values
+    # The letters, far brighter, must not set the range of values.
+    specimen = specimens[0].astype(np.float32) + 1000
     bar = draw(480, **BARS["dark, white text"]).astype(np.float32) * 100
     size = {
         "PhysicalSizeX": 1.5,

@@ -59,9 +59,8 @@ def test_colour_becomes_luma(tmp_path: Path, mode: str) -> None:
     colours = np.zeros((4, 6, 3), np.uint8)
     colours[:, :2], colours[:, 2:4], colours[:, 4:] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
     Image.fromarray(colours).convert(mode).save(tmp_path / "a.png")
-    shown = np.asarray(
-        Image.open(tmp_path / "a.png").convert("RGB"), float
-    )  # a palette may round the colours
+    # A palette may round the colours.
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"), float)
     found = read_image(tmp_path / "a.png")
     np.testing.assert_allclose(found.pixels, shown @ [0.299, 0.587, 0.114] / 255, atol=1e-6)
     assert found.colour

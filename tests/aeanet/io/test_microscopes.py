@@ -85,6 +85,11 @@ def test_emd(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.to_raw(image.pixels), DEEP)
 
 
+def test_emd_with_a_unit_for_each_axis(tmp_path: Path) -> None:
+    image = read_image(emd(tmp_path / "a.emd", DEEP, unit="nm", last_unit="Å"))
+    assert image.pixel_size == PixelSize(0.5, 5, "Å")
+
+
 def test_one_real_image_among_other_signals_is_the_one_meant(tmp_path: Path) -> None:
     spectrum, transform = np.zeros(64, np.float32), np.zeros((20, 11), np.complex64)
     image = read_image(emd(tmp_path / "a.emd", spectrum, DEEP, transform))

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 import rsciio.tiff
 import tifffile
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aeanet.io.pixel_size import PixelSize, ome_metadata, pixel_size_of_tiff, tiff_resolution
+from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.mosaics import open_mosaic
+from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 IMAGE = np.zeros((6, 8), np.uint8)
 FEI = (
@@ -20,6 +25,10 @@ FEI = (
     "[Scan]\r\nPixelWidth=1.35e-09\r\nPixelHeight=1.4e-09\r\n"
 )
 ZEISS = "0\r\n0\r\n0\r\n{screen}\r\nAP_PIXEL_SIZE\r\nPixel Size = 24.65 nm\r\n{more}"
+
+
+def pixel_size_of_tiff(file: tifffile.TiffFile) -> PixelSize | None:
+    return stated_by_maker(Header.of_page(file, file.pages.first), "TIFF")[1].pixel_size
 
 
 def read(**options: Any) -> PixelSize | None:
@@ -54,6 +63,82 @@ def maker_tag(code: int, text: str) -> dict[str, Any]:
 )
 def test_only_lengths_count(written: tuple[Any, Any, Any], size: PixelSize | None) -> None:
     assert PixelSize.of(*written) == size
+
+
+LENGTHS = {
+    "nm": 1e-9,
+    "µm": 1e-6,
+    "um": 1e-6,
+    "Å": 1e-10,
+    "pm": 1e-12,
+    "mm": 1e-3,
+    "cm": 0.01,
+    "m": 1,
+}
+LENGTHS |= {"nanometer": 1e-9, "micrometer": 1e-6, "angstrom": 1e-10, "in": 0.0254, "km": 1000}
+
+
+@given(
+    x=st.floats(1e-12, 1e-3),
+    y=st.floats(1e-12, 1e-3),
+    units=st.tuples(st.sampled_from(sorted(LENGTHS)), st.sampled_from(sorted(LENGTHS))),
+)
+def test_every_pair_of_units(x: float, y: float, units: tuple[str, str]) -> None:
+    """Sides in metres, each stated in a unit of its own."""
+    stated = [side / LENGTHS[unit] for side, unit in zip((x, y), units, strict=True)]
+    size = PixelSize.of(*stated, *units)
+    assert size is not None
+    assert size.x * LENGTHS[size.unit] == pytest.approx(x, rel=1e-10)
+    assert size.y * LENGTHS[size.unit] == pytest.approx(y, rel=1e-10)
+    square = PixelSize.of(stated[0], None, units[0])
+    assert square == PixelSize.of(None, stated[0], units[0])
+    assert square is not None
+    assert square.x == square.y
+    assert PixelSize.of(*stated, units[0], "1/nm") is PixelSize.of(*stated, "px", units[1]) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "size"),
+    [
+        ({"X": 5.1, "XUnit": "nm", "Y": 0.0051, "YUnit": "µm"}, PixelSize(5.1, 5.1, "nm")),
+        ({"X": 5, "XUnit": "nm", "Y": 0.004}, PixelSize(5, 4, "nm")),  # µm by the schema
+        ({"X": 5, "XUnit": "nm"}, PixelSize(5, 5, "nm")),
+        ({"Y": 5, "YUnit": "nm"}, PixelSize(5, 5, "nm")),
+        ({"X": 10, "XUnit": "Å", "Y": 1, "YUnit": "nm"}, PixelSize(10, 10, "Å")),
+        ({"X": 1, "XUnit": "pixel", "Y": 1, "YUnit": "pixel"}, None),
+        ({"X": 1, "XUnit": "nm", "Y": 1, "YUnit": "pixel"}, None),
+    ],
+)
+def test_what_ome_states_of_each_axis(stated: dict[str, Any], size: PixelSize | None) -> None:
+    metadata = {f"PhysicalSize{name}": value for name, value in stated.items()}
+    assert read(ome=True, metadata={"axes": "YX", **metadata}) == size
+
+
+@pytest.mark.parametrize(
+    ("units", "size"),
+    [
+        (("micrometer", "nanometer"), PixelSize(5, 4, "nm")),
+        (("nanometer", "nanometer"), PixelSize(5, 0.004, "nm")),
+        ((None, "nanometer"), PixelSize(5, 0.004, "nm")),
+        (("nanometer", None), PixelSize(5, 0.004, "nm")),
+        ((None, None), None),
+        (("second", "nanometer"), None),
+    ],
+)
+def test_what_ome_zarr_states_of_each_axis(
+    tmp_path: Path, units: tuple[str | None, str | None], size: PixelSize | None
+) -> None:
+    axes = [
+        {"name": name, "type": "space", "unit": unit}
+        for name, unit in zip("yx", units, strict=True)
+    ]
+    scale = {"type": "scale", "scale": [0.004, 5.0]}
+    dataset = {"path": "0", "coordinateTransformations": [scale]}
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=IMAGE)
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+    with open_mosaic(tmp_path / "a.zarr") as mosaic:
+        assert mosaic.pixel_size == size
 
 
 def test_magnified_and_said() -> None:

@@ -11,17 +11,17 @@ import pytest
 import torch
 from toys import aeanet
 
-import aeanet.training.simulated as simulated
+import aeanet.training.sources as sources
 from aeanet.errors import ModelError
 from aeanet.imaging.metrics import psnr
 from aeanet.networks.registry import build_model, load_model
 from aeanet.networks.shuffled import deepened
-from aeanet.training import Interval, open_run, pretraining
-from aeanet.training.average import DECAY, WeightAverage
+from aeanet.training import CHECKPOINT_FILE, Interval, open_run, pretraining
 from aeanet.training.card import model_card
+from aeanet.training.checkpoint import Checkpoint
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
-from aeanet.training.simulated import SimulatedSource
-from aeanet.training.step import FLOOR, psnr_loss, relative_loss
+from aeanet.training.sources import SimulatedSource
+from aeanet.training.step import DECAY, FLOOR, WeightAverage, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
 TINY = {"widths": [4], "blocks": [1]}
@@ -30,7 +30,7 @@ TINY = {"widths": [4], "blocks": [1]}
 @pytest.fixture(autouse=True)
 def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64)):
-        monkeypatch.setattr(simulated, name, value)
+        monkeypatch.setattr(sources, name, value)
 
 
 def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
@@ -86,6 +86,24 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "broken" / "run.json").read_text())
     assert record["steps_done"] == 6
     assert (tmp_path / "broken" / "model.md").read_text() == model_card(record)
+
+
+def test_a_pretraining_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """It is bound to the pixels of the simulator, named by what was then its source, and not to the
+    version of Python, which its checkpoint named too.
+    """
+    with pytest.raises(InterruptedError):
+        run(tmp_path, stop_after=3)
+    checkpoint = Checkpoint.read(tmp_path / CHECKPOINT_FILE)
+    checkpoint.configuration["versions"] |= {"python": "3.11.0"}
+    checkpoint.configuration["data"] = {
+        "pairs": [],
+        "held_back": [],
+        "simulator": "aeanet.data.synthetic",
+        "sha256": "6a46296569f46cc7e6242746735c5bf64c0d3865c58c3cecaaf3586dde246caf",
+    }
+    checkpoint.write(tmp_path / CHECKPOINT_FILE)
+    assert run(tmp_path, resume=True).steps == 6
 
 
 def test_a_deeper_network_computes_the_same_at_first() -> None:

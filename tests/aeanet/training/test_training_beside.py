@@ -25,7 +25,7 @@ from aeanet.training import (
     save_run,
     train,
 )
-from aeanet.training.logs import open_logs
+from aeanet.training.bookkeeping import open_logs
 
 PAIRS = [
     toy_pair(0, magnification=1.9),

@@ -30,7 +30,7 @@ from aeanet.training import (
     save_run,
     train,
 )
-from aeanet.training.batches import crop_indices
+from aeanet.training.sources import crop_indices
 
 PAIRS = [toy_pair(0), toy_pair(1)]
 RECIPE = Recipe(steps=3, batch=4, crop=16, seed=2)

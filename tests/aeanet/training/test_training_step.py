@@ -17,7 +17,7 @@ from toys import toy_pair
 from aeanet.data.pairs import PairSet
 from aeanet.networks.registry import build_model
 from aeanet.training import Recipe, RecipeError, TrainingProgress, train
-from aeanet.training.batches import PairSource
+from aeanet.training.sources import PairSource
 from aeanet.training.step import TrainingStep
 
 PAIRS = [toy_pair(0), toy_pair(1)]

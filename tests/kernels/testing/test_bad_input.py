@@ -137,3 +137,62 @@ def test_what_float64_does_not_reach_is_judged_in_its_own_precision():
         assert_equivariant(
             lambda x: torch.einsum("ij,njhw->nihw", weight, x).cumsum(3), X, permutations
         )
+
+
+def asymmetric() -> nn.Module:
+    return nn.Conv2d(4, 4, 3, padding=1, bias=False)
+
+
+NOTHING_TO_SEE = {
+    "empty batch": X[:0],
+    "zeros": torch.zeros_like(X),
+    "one value": torch.ones_like(X),
+    "one position": X[:, :, :1, :1],
+    "values that underflow": (1e-30 * X).half().float(),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING_TO_SEE)
+def test_an_input_that_no_element_changes_shows_nothing(case):
+    """A network without any symmetry would pass."""
+    x = NOTHING_TO_SEE[case]
+    circular = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+    network = circular if case == "one value" else asymmetric()
+    for measure in (assert_equivariant, equivariance_error, equivariance_report):
+        with pytest.raises(
+            UnmeasurableError, match=r"no element of the group .* changes x"
+        ) as error:
+            measure(network, x, d4)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UnmeasurableError, match=r"no element of the group .* changes x"):
+        assert_invariant(network, x, d4)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-300])
+def test_an_output_that_is_the_same_everywhere_shows_nothing(factor):
+    """Of 0, and of what underflows in both precisions."""
+    network = asymmetric()
+
+    def dead(x):
+        return network.to(x.dtype)(x) * factor * factor
+
+    with pytest.raises(UnmeasurableError, match="the output of fn is empty or the same everywhere"):
+        assert_equivariant(dead, X, d4)
+    with pytest.raises(UnmeasurableError, match="the output of fn is empty or the same everywhere"):
+        assert_equivariant(lambda x: x[:, :0], X, d4)
+
+
+def test_a_fault_is_found_on_an_input_that_no_element_changes():
+    zeros = torch.zeros_like(X)
+    bias = torch.rand(6, 6)
+    with pytest.raises(AssertionError, match="not equivariant"):
+        assert_equivariant(lambda x: x + bias, zeros, d4)
+
+
+def test_one_value_an_image_is_enough_for_an_invariant():
+    assert_invariant(lambda x: x.sum(), X, d4)
+
+
+def test_complex_results_are_told():
+    with pytest.raises(UnmeasurableError, match=r"fn returns torch\.complex64, expected real"):
+        assert_equivariant(torch.fft.fft2, X, d4)

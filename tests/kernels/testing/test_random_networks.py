@@ -5,12 +5,13 @@ to be so.
 import os
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 import aea_kernels as aea
 from aea_kernels.testing import (
+    UnmeasurableError,
     assert_equivariant,
     averaged_kernels,
     d4,
@@ -142,7 +143,12 @@ def networks(draw, group):
 @given(data=st.data(), group=st.sampled_from(sorted(GROUPS)))
 def test_a_network_that_is_equivariant_raises_no_alarm(data, group):
     network, x = data.draw(networks(group))
-    assert_equivariant(network, x, GROUPS[group])
+    try:
+        assert_equivariant(network, x, GROUPS[group])
+    except UnmeasurableError as error:
+        # an activation that is zero everywhere: such a network shows nothing
+        assume("the same everywhere" not in str(error))
+        raise
     report = equivariance_report(network, x, GROUPS[group])
     assert not report.culprits(GROUPS[group]), str(report)
     assert report.layer(GROUPS[group], "").accumulated.verdict.holds

@@ -1,0 +1,115 @@
+"""A small call of every operator and every kind of it: what the self-check and `verify` compare.
+
+Sizes are no multiples of a tile, so that a wrong mask shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+IMAGES, CHANNELS, HEADS, REFERENCES = 3, 20, 2, 5
+SPACE = 7, 11
+
+
+class Sample(NamedTuple):
+    """The arguments of an operator, without the backend."""
+
+    operator: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def kind(self) -> str:
+        """Of norm or of phi; empty where the operator has none."""
+        return kind_of(self.arguments)
+
+
+def kind_of(arguments: Sequence[Any]) -> str:
+    """The first text among the arguments of an operator."""
+    return next((given for given in arguments if isinstance(given, str)), "")
+
+
+class _Numbers:
+    """Standard normal numbers, the same every time; feature maps are in a dtype of their own."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device = dtype, device
+        self.generator = torch.Generator().manual_seed(0)
+
+    def wide(self, *shape: int) -> Tensor:
+        """In the dtype of sums, float64 for float64."""
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return torch.randn(shape, generator=self.generator).to(self.device, dtype)
+
+    def map(self, *shape: int) -> Tensor:
+        return self.wide(*shape).to(self.dtype)
+
+
+def samples(dtype: torch.dtype, device: torch.device) -> Iterator[Sample]:
+    """One for each operator and kind, feature maps in `dtype`."""
+    yield from _of_blocks(_Numbers(dtype, device))
+    yield from _of_operators(_Numbers(dtype, device))
+    yield from _of_families(_Numbers(dtype, device))
+
+
+def _of_blocks(draw: _Numbers) -> Iterator[Sample]:
+    x, dy = (draw.map(IMAGES, CHANNELS, *SPACE) for _ in range(2))
+    width = CHANNELS + 1
+    yield Sample("statistics", (x,))
+    yield Sample("pivot", (x,))
+    yield Sample("apply_to_features", (x, draw.wide(1, CHANNELS, width)))
+
+    # the first image is in the reference branch, the two others share their keys
+    groups, square = 2, (CHANNELS, CHANNELS)
+    references = draw.wide(REFERENCES, CHANNELS)
+    projections = [0.3 * draw.wide(*s) for _ in range(4) for s in (square, (CHANNELS,))]
+    rest = projections, HEADS, 0.5
+    rows = draw.wide(groups, 50, width)
+    gram = rows.mT @ rows
+    gram[:, -1, -1] = 50
+    matrix = draw.wide(groups, CHANNELS, width)
+    affine = draw.wide(IMAGES, 2, CHANNELS)
+    per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
+    yield Sample("keys", (per_image, affine, references, 1))
+
+    batch_norm = [draw.wide(CHANNELS) for _ in range(4)]
+    batch_norm[3] = batch_norm[3].square()
+    parameters = {"batch": batch_norm, "group": [0.1 * draw.wide(IMAGES, CHANNELS)]}
+    for kind in ("batch", "none", "group", "layer", "rms"):
+        prologue = kind, parameters.get(kind, []), 0.1
+        has_affine = kind in ("group", "layer", "rms")
+        given, grams = (affine, per_image) if has_affine else (None, gram)
+        images = IMAGES if has_affine else 1
+        yield Sample("moments", (x, *prologue, None if has_affine else references, images))
+        yield Sample("attend_to_moments", (x, *prologue, given, gram, *rest))
+        keys = given, gram, matrix, references, 1
+        yield Sample("attend_to_moments_backward", (dy, x, *prologue, *keys, *rest))
+        composed = draw.wide(len(grams), CHANNELS, width)
+        yield Sample("features_backward", (dy, x, *prologue, False, composed, grams))
+    batch = "batch", batch_norm, 0.1
+    yield Sample("features_backward", (dy, x, *batch, True, matrix, gram))
+
+
+def _of_operators(draw: _Numbers) -> Iterator[Sample]:
+    a, b = draw.map(2, HEADS, 77, 20), draw.map(2, HEADS, 77, 12)
+    yield Sample("outer_sum", (a, b))
+    yield Sample("apply_matrix", (a, draw.wide(2, HEADS, 12, 20)))
+    yield Sample("apply_matrix_backward", (b, a, draw.wide(2, HEADS, 12, 20)))
+
+
+def _of_families(draw: _Numbers) -> Iterator[Sample]:
+    a, b = draw.map(2, HEADS, 77, 20), draw.map(2, HEADS, 77, 12)
+    for phi in ("relu", "exp"):
+        divided = phi == "relu"  # the last column is what is divided by
+        yield Sample("phi_outer_sum", (a, b, phi))
+        maximum = a.amax(2).to(draw.wide(1).dtype) if phi == "exp" else draw.wide(2, HEADS, 0)
+        yield Sample("phi_outer_sum_backward", (draw.wide(2, HEADS, 20, 13), a, b, maximum, phi))
+        matrix = draw.wide(2, HEADS, 20, 12 + divided).square()
+        yield Sample("phi_apply", (a, matrix, phi, 0.1))
+        yield Sample("phi_apply_backward", (b, a, matrix, phi, 0.1))
+    yield Sample("outer_sum_and_squares", (a, b))
+    sums = draw.wide(2, HEADS, 20, 12), draw.wide(2, HEADS, 20), draw.wide(2, HEADS, 12)
+    yield Sample("outer_sum_and_squares_backward", (*sums, a, b))

@@ -1,0 +1,255 @@
+"""Who computes with "auto", and that a kernel which is wrong is noticed before its first use."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from strategies import normal
+from triton.runtime.errors import OutOfResources
+
+import aea_kernels as aea
+from aea_kernels import backends, verify
+from aea_kernels.backends import selfcheck
+from aea_kernels.backends.samples import samples
+from aea_kernels.backends.triton import kernels, launching, primitives
+
+pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch, tmp_path):
+    """No verdicts and no choice from before; new ones are written to a folder of the test."""
+    monkeypatch.setattr(selfcheck, "_verdicts", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    backends._choice_on_cuda.cache_clear()
+    yield
+    backends._choice_on_cuda.cache_clear()
+
+
+@pytest.fixture
+def kernels_here(monkeypatch):
+    """ "auto" is Triton for the tensors of the test, in the interpreter, as on a card."""
+    monkeypatch.setattr(
+        backends, "resolved", lambda name, device: "triton" if name == "auto" else name
+    )
+
+
+# ---- the choice ----------------------------------------------------------------------------------
+
+
+def test_triton_computes_on_cuda_even_where_no_card_is_at_hand():
+    assert aea.chosen_backend(CUDA).name == "triton"
+    assert aea.chosen_backend("cpu") == ("eager", "the kernels are for CUDA devices")
+    with aea.use_backend("eager"):
+        assert str(aea.chosen_backend(CUDA)) == "eager: use_backend asks for it"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "name", "reason"),
+    [
+        ([(9, 0)], "triton", "sm_90, with Triton"),
+        ([(7, 5)], "triton", "sm_75, with Triton"),
+        ([(9, 0), (7, 0)], "eager", "a card here is sm_70, and the kernels need sm_75 or later"),
+    ],
+)
+def test_an_old_card_gets_eager(monkeypatch, capabilities, name, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    choice = aea.chosen_backend(CUDA)
+    assert choice.name == name
+    assert choice.reason.startswith(reason)
+
+
+def test_without_triton_and_on_other_makers_cards_eager_computes(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "find_spec", lambda name: None)
+        assert "triton is not installed" in aea.chosen_backend(CUDA).reason
+    backends._choice_on_cuda.cache_clear()
+    monkeypatch.setattr(torch.version, "hip", "6.0")
+    assert aea.chosen_backend(CUDA).name == "eager"
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _mask_that_misses_one(x, channels, s):
+    return (channels < x.channels)[:, None] & (s < kernels.tile.positions_of(x) - 1)[None, :]
+
+
+@triton.jit
+def _product_that_forgets(a, b, result, MATH: tl.constexpr):
+    return tl.dot(a.to(MATH.FACTOR), b.to(MATH.FACTOR), out_dtype=MATH.ACC)
+
+
+@triton.jit
+def _product_that_is_no_number(a, b, result, MATH: tl.constexpr):
+    return result + float("nan")
+
+
+FAULTS = {
+    "a wrong mask": (kernels.tile, "tile_mask", _mask_that_misses_one),
+    "a dropped term": (kernels.apply, "matmul", _product_that_forgets),
+    "no number": (kernels.outer, "matmul", _product_that_is_no_number),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_turns_to_eager_with_one_warning(fault, monkeypatch, kernels_here):
+    module, name, faulty = FAULTS[fault]
+    monkeypatch.setattr(module, name, faulty)
+    torch.manual_seed(0)
+    # more channels than one slice of `apply` has, so that a product has something to forget
+    block = aea.AugmentedAttention(40, references=3).eval()
+    x = normal(2, 40, 9, 15, dtype=torch.float32)
+    with torch.no_grad(), aea.use_backend("eager"):
+        expected = block(x)
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match="aea_kernels.verify") as told:
+        torch.testing.assert_close(block(x), expected)
+    assert all("PyTorch computes it instead" in str(warning.message) for warning in told)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        block(x)
+
+
+def test_right_kernels_are_used_without_a_word(monkeypatch, kernels_here):
+    launched = []
+    launch = launching.launch
+    monkeypatch.setattr(launching, "launch", lambda *a, **k: launched.append(a) or launch(*a, **k))
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = aea.linear_attention(q, q, q)
+    torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
+    assert set(selfcheck._verdicts.values()) == {""}
+    assert len(launched) > 2
+
+
+def test_a_kernel_that_cannot_be_built_gives_its_result_by_eager(monkeypatch, kernels_here):
+    def fail(*arguments, **options):
+        raise OutOfResources(240_000, 232_448, "shared memory")
+
+    monkeypatch.setattr(launching, "launch", fail)
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    with pytest.warns(RuntimeWarning, match="cannot be built or launched: out of resource"):
+        ours = aea.linear_attention(q, q, q)
+    torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
+    with aea.use_backend("triton"), pytest.raises(OutOfResources):
+        primitives.outer_sum(q, q)
+
+
+def test_a_launch_that_fails_later_turns_to_eager_too(monkeypatch, kernels_here):
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    aea.linear_attention(q, q, q)
+
+    def fail(*arguments, **options):
+        raise OutOfResources(240_000, 232_448, "shared memory")
+
+    monkeypatch.setattr(launching, "launch", fail)
+    with pytest.warns(RuntimeWarning, match="out of resource"):
+        aea.linear_attention(q, q, q)
+
+
+def test_nothing_is_checked_while_a_graph_is_captured(monkeypatch, kernels_here):
+    monkeypatch.setattr(selfcheck, "_capturing", lambda device: True)
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    aea.linear_attention(q, q, q)
+    assert selfcheck._verdicts == {}
+
+
+# ---- verdicts on disk ----------------------------------------------------------------------------
+
+USE = selfcheck.Use("moments", "batch", CUDA, torch.float32, "ieee")
+
+
+def test_a_verdict_is_asked_once_for_a_machine(monkeypatch):
+    asked = []
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: asked.append(use) or "is wrong")
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    assert [selfcheck._recall(USE) for _ in range(2)] == ["is wrong", "is wrong"]
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "another card")
+    selfcheck._recall(USE)
+    assert asked == [USE, USE]
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[1]"])
+def test_a_damaged_file_of_verdicts_is_none(monkeypatch, content):
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: "")
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    selfcheck.cache_file().parent.mkdir(parents=True)
+    selfcheck.cache_file().write_text(content)
+    assert selfcheck._recall(USE) == ""
+    assert selfcheck._read() == {"a card": {"moments batch torch.float32 ieee": ""}}
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: "")
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert selfcheck._recall(USE) == ""
+
+
+# ---- python -m aea_kernels.verify ----------------------------------------------------------------
+
+
+def some(dtype, device):
+    """Few samples, as the interpreter is slow."""
+    return [s for s in samples(dtype, device) if s.operator in ("outer_sum", "apply_to_features")]
+
+
+def test_verify_prints_a_table_and_exits_with_1_on_a_fault(monkeypatch, capsys):
+    monkeypatch.setattr(verify, "samples", some)
+    monkeypatch.setattr(verify, "parsed", lambda: SimpleNamespace(device="cpu"))
+    assert verify.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "All kernels agree with PyTorch."
+    assert sum(line.endswith("right") for line in lines) == 2 * 5
+    monkeypatch.setattr(kernels.outer, "matmul", _product_that_is_no_number)
+    assert verify.main() == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "5 faults"
+
+
+def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.delenv("TRITON_INTERPRET")
+    monkeypatch.setattr(verify, "parsed", lambda: SimpleNamespace(device=None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert verify.main() == 1
+    assert "TRITON_INTERPRET=1" in capsys.readouterr().out
+
+
+# ---- where a check might disturb what is at work -------------------------------------------------
+
+
+def test_the_check_is_not_seen_by_torch_func_and_takes_no_random_numbers(kernels_here):
+    q = normal(3, 1, 2, 30, 4, dtype=torch.float32)
+    state = torch.get_rng_state()
+    ours = torch.func.vmap(aea.linear_attention, randomness="error")(q, q, q)
+    expected = torch.stack([aea.reference.linear_attention(x, x, x) for x in q])
+    torch.testing.assert_close(ours, expected)
+    assert set(selfcheck._verdicts.values()) == {""}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_check_of_a_backward_pass_records_no_derivatives(kernels_here):
+    q = normal(1, 2, 30, 4, dtype=torch.float32).requires_grad_()
+    (ours,) = torch.autograd.grad(aea.linear_attention(q, q, q).square().sum(), q)
+    with aea.use_backend("eager"):
+        (expected,) = torch.autograd.grad(aea.linear_attention(q, q, q).square().sum(), q)
+    torch.testing.assert_close(ours, expected)
+    assert {"outer_sum", "apply_matrix"} <= {use.operator for use in selfcheck._verdicts}
+
+
+def test_a_compiled_call_checks_when_it_runs(kernels_here):
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    compiled = torch.compile(aea.linear_attention, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(q, q, q), aea.reference.linear_attention(q, q, q))
+    assert {use.operator for use in selfcheck._verdicts} == {"outer_sum", "apply_matrix"}
