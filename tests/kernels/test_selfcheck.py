@@ -115,7 +115,8 @@ def test_a_planted_fault_turns_to_eager_with_one_warning(fault, monkeypatch, ker
     module, name, faulty = FAULTS[fault]
     monkeypatch.setattr(module, name, faulty)
     torch.manual_seed(0)
-    # more channels than a slice of `apply` has on ordinary units, so that a product has something to forget
+    # more channels than a slice of `apply` has on ordinary units: a product has something to
+    # forget
     block = aea.AugmentedAttention(40, references=3).eval()
     x = normal(2, 40, 9, 15, dtype=torch.float32)
     with torch.no_grad(), aea.use_backend("eager"):

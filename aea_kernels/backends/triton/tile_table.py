@@ -46,7 +46,7 @@ TABLE = """
     phi_outer            tf32      128*      *        sm>=100 |   C   C  16      8       2         1
     outer                tf32      128*      *        sm<90   |   C   C  32      8       1         1
     outer                tf32      128*      *        *       |   C   C  32      8       2         1
-    outer                bf16x6    <64       *        *       |   C   C  64      4       2         2
+    outer                bf16x6    <64       *        *       |   C   C  32      4       2         2
     outer                bf16x6    64        *        sm<90   |   C   C  32      8       2         1
     outer                bf16x6    64        *        *       |   C   C  32      4       2         2
     outer                bf16x6    128*      *        small   |  64  64  32      8       2         1
