@@ -165,8 +165,8 @@ def math_of(dtype: torch.dtype, products: str) -> Math:
         # the interpreter multiplies the bits of bfloat16 as if they were integers
         factor = torch.float32
     precision = "ieee" if products == "16-bit" else products
-    dtypes = (_DTYPES[t] for t in (acc_dtype(dtype), dtype, factor))
-    return Math(*dtypes, precision, parts, dtype.itemsize == 2)
+    summed, rounded, held = _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor]
+    return Math(summed, rounded, held, precision, parts, dtype.itemsize == 2)
 
 
 # ---- tensors -------------------------------------------------------------------------------------
