@@ -244,7 +244,8 @@ def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
 def rows(
     architecture: str, channels: int, dtype: str, precision: str, cases: list[str], norms: list[str]
 ) -> Iterator[dict[str, Any]]:
-    torch.set_float32_matmul_precision(PRECISIONS[precision])
+    torch.set_float32_matmul_precision(PRECISIONS.get(precision, "highest"))
+    aea.set_ieee_products(precision == "ieee")
     seen: list[Any] = []  # kept, so that no two have one id
     for case in cases:
         for name, wanted, kernel in compiled(case, channels, DTYPES[dtype], architecture, norms):
