@@ -268,7 +268,11 @@ def main() -> None:
     parser.add_argument("--channels", nargs="+", type=int, default=[32, 64, 128, 256])
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS), help="of float32"
+        "--precision",
+        nargs="+",
+        choices=[*PRECISIONS, "ieee"],
+        default=list(PRECISIONS),
+        help="of float32",
     )
     parser.add_argument(
         "--case",
