@@ -141,9 +141,9 @@ def say_change(restored: Restored, outliers: Outliers = "keep") -> None:
     if source and source.which:
         note(f"{name}: It holds several images; {source.which} is taken, the only raw one.")
     if number := restored.exposure.rows.size:
-        what = "1 outlier is" if number == 1 else f"{number:,} outliers are"
-        done = "kept; --outliers replace replaces them" if outliers == "keep" else "replaced"
-        note(f"{name}: {what} (such as hot or dead pixels) not shown to the model and {done}.")
+        what = "1 outlier" if number == 1 else f"{number:,} outliers"
+        done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
+        note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
     if source and source.colour:
         note(f"{name}: The colours become grey.")
 
@@ -158,16 +158,16 @@ def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
     image, result = restored.shown()
     found = assess(model, image, result)
     name, exposure = restored.image.name, restored.exposure
-    note(f"{name}: {found.summary((exposure.high - exposure.low) * restored.unit)}")
+    shown = exposure.high - exposure.low
+    note(f"{name}: {found.summary(exposure.used / shown, shown * restored.unit)}")
     for sentence in found.warnings:
         warn(f"{name}: {sentence}")
     if picture is not None and found.taken is None:
         note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
         half = write_residual(picture, residual(image, result, found.noise))
-        note(
-            f"{picture}: what was taken away; mid-grey is 0, white is {half:.2%} of the range used."
-        )
+        white = f"{half * shown / exposure.used:.2%} of the range used"
+        note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
 
 
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:

@@ -25,6 +25,7 @@ class Exposure:
 
     Attributes:
         low, high: the values that are 0 and 1 to the network, in the units of the image.
+        used: the width of the range that the image uses, in its units, within `low` and `high`.
         rows, columns: where the outliers are, (N,) each.
         values: what they are, (N,).
         usual: the medians around them, (N,), which the network is shown.
@@ -32,6 +33,7 @@ class Exposure:
 
     low: float = 0.0
     high: float = 1.0
+    used: float = 1.0
     rows: NDArray[np.intp] = field(default_factory=_no_places)
     columns: NDArray[np.intp] = field(default_factory=_no_places)
     values: NDArray[np.float32] = field(default_factory=_no_values)

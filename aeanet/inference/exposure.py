@@ -4,6 +4,7 @@ Outliers are hot and dead pixels and hits of cosmic rays: farther from the media
 noise reaches, and at most two together, so that corners and ends of lines are none.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,8 +16,10 @@ from aeanet.imaging.exposure import Exposure, within
 from aeanet.inference.tiling import Read
 from aeanet.trust.noise import Noise, estimate_noise
 
-_TAIL = 0.001  # share of the pixels below black, and above white
-_MARGIN = 0.1  # of the distance of these two quantiles, added at both ends
+_TAIL = 0.001  # share of the pixels outside the range used, at either end
+# What black and white lie beyond it, in shares of it: so the image has the place in the range of
+# the network that images of its training have, dark with room above.
+_BELOW, _ABOVE = 0.3, 0.3
 _SAMPLE = 2**20  # pixels from which quantiles are taken, about
 _BAND = 2**22  # pixels that are looked at together
 _MIDDLE = 1024  # px: the largest side of the part from which the noise is estimated
@@ -24,18 +27,17 @@ _MIDDLE = 1024  # px: the largest side of the part from which the noise is estim
 _REACH = 2  # px: from a pixel to the border of the square whose median it is compared with
 _TOGETHER = 2  # pixels that differ alike in that square; more are structure
 _FIRST_TAIL = 0.01  # as `_TAIL`, while the outliers are not known
-_DISTANCE = 0.3  # of the range used: the least difference of an outlier from the median
-_DEVIATIONS = 8.0  # the same in standard deviations of the noise
+_OUTSIDE = 0.4  # of that range: how far outside it an outlier lies at least
+_DEVIATIONS = 8.0  # standard deviations of the noise between it and the median, at least
 _MOST = 0.01  # share of the pixels; where more seem to be outliers, they are the image
 
 
 def find_exposure(read: Read, shape: Sequence[int]) -> Exposure:
     """The range that an image uses, and its outliers. The image is read twice, in bands.
 
-    Black and white are the quantiles of 0.1 % and 99.9 % with a margin of a tenth of their
-    distance, but not beyond the extremes of the image without its outliers. Pixels at these
-    extremes do not count, so that clipped black and white, or a bar that was drawn into the image,
-    do not decide.
+    The range used is that between the quantiles of 0.1 % and 99.9 %; pixels with the least and the
+    greatest value do not count, so that clipped black and white, or a bar that was drawn in, do not
+    decide. Black and white lie beyond it by fixed shares of it, except where the image is clipped.
 
     Args:
         read: gives any region of the image, floating point.
@@ -50,16 +52,28 @@ def find_exposure(read: Read, shape: Sequence[int]) -> Exposure:
         low, high = _quantiles(sample, _TAIL)
     if not low < high:
         return Exposure()
-    found = _find_outliers(read, shape, Exposure(low, high))
+    found = _find_outliers(read, shape, Exposure(low, high, high - low))
 
     # The same for the image without them.
     in_sample = (found.rows % step == 0) & (found.columns % step == 0)
     at = found.rows[in_sample] // step, found.columns[in_sample] // step
     sample[at] = found.usual[in_sample]
-    low, high = _quantiles(sample, _TAIL)
-    margin = _MARGIN * (high - low)
-    low, high = max(low - margin, float(sample.min())), min(high + margin, float(sample.max()))
-    return replace(found, low=low, high=high) if low < high else replace(found, low=0.0, high=1.0)
+    dark, bright = _quantiles(sample, _TAIL)
+    used = bright - dark
+    low = max(dark - _BELOW * used, _clipped_at(sample))
+    high = min(bright + _ABOVE * used, -_clipped_at(-sample))
+    return replace(found, low=low, high=high, used=used) if low < high else found
+
+
+def _clipped_at(sample: NDArray) -> float:
+    """The least value if many pixels have it, and more than twice as many as the next value; else
+    minus infinity.
+    """
+    least = sample.min()
+    above = sample[sample > least]
+    number = sample.size - above.size
+    beside = np.count_nonzero(above == above.min()) if above.size else 0
+    return float(least) if number > max(_TAIL * sample.size, 2 * beside) else -math.inf
 
 
 def _bands(shape: Sequence[int]) -> Iterator[slice]:
@@ -113,13 +127,13 @@ def _outliers_in(
     raw = np.ascontiguousarray(read(slice(top, bottom), slice(0, width)), np.float32)
     usual = cv2.medianBlur(raw, 2 * _REACH + 1)
 
-    # Far from the median, in shares of the range used.
+    # Far from the median, and outside the range, both in shares of it.
     scaled, median = first.scale(raw), first.scale(usual)
     difference = scaled - median
     sd = np.sqrt(noise.variance(median))
     if not np.isfinite(noise.sd):  # the image is too small for an estimate
         sd = np.full_like(median, 1.4826 * np.median(np.abs(difference)))
-    far = np.abs(difference) > np.maximum(_DEVIATIONS * sd, _DISTANCE)
+    far = (np.abs(difference) > _DEVIATIONS * sd) & (np.abs(scaled - 0.5) > 0.5 + _OUTSIDE)
     far[: rows.start - top] = False
     far[rows.stop - top :] = False
     y, x = np.nonzero(far)

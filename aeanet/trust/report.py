@@ -65,21 +65,21 @@ class TrustReport:
             "warnings": self.warnings,
         }
 
-    def summary(self, unit: float | None = None) -> str:
+    def summary(self, used: float = 1.0, unit: float | None = None) -> str:
         """One line on the noise, for a terminal.
 
         Args:
-            unit: the distance of black and white in the values of the file, where these are of the
-                range that the image uses.
+            used: the share of the range of `noise` that the image uses.
+            unit: that range in the values of the file; None where it is the file's own range.
         """
         sd = self.noise.sd
         if not math.isfinite(sd):
             return "The noise cannot be told."
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
-        text = f"Noise{' below' if below else ''} {sd:.1%} of the range"
+        text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"
         if unit is not None:
-            text += f" used, {sd * unit:.3g} in the values of the file"
+            text += f" used ({sd * unit:.3g} in the values of the file)"
         if not below and abs(self.noise.along) > 0.1:
             text += f", correlated by {self.noise.along:.2f} along lines"
         return f"{text}.{usual}"
