@@ -155,18 +155,17 @@ def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
     from aeanet.trust import assess, write_residual
     from aeanet.trust.residual import residual
 
-    image, result = restored.shown()
+    image, result, width = restored.judged()
     found = assess(model, image, result)
-    name, exposure = restored.image.name, restored.exposure
-    shown = exposure.high - exposure.low
-    note(f"{name}: {found.summary(exposure.used / shown, shown * restored.unit)}")
+    name, used = restored.image.name, restored.exposure.used / width
+    note(f"{name}: {found.summary(used, width * restored.unit)}")
     for sentence in found.warnings:
         warn(f"{name}: {sentence}")
     if picture is not None and found.taken is None:
         note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
         half = write_residual(picture, residual(image, result, found.noise))
-        white = f"{half * shown / exposure.used:.2%} of the range used"
+        white = f"{half / used:.2%} of the range used"
         note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
 
 

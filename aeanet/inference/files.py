@@ -31,6 +31,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
 _MIDDLE = 1024  # px
+_NARROW = 0.1  # of the file's range: images of the training use more of theirs
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,13 @@ class Restored:
         image, result, _, _ = self._parts()
         return image, result
 
-    def shown(self) -> tuple[NDArray, NDArray]:
-        """`pixels` in the range that the image uses, clipped to [0, 1], outliers replaced by the
-        median around them in both.
+    def judged(self) -> tuple[NDArray, NDArray, float]:
+        """`pixels` as they are to be judged: outliers are replaced by the median around them in
+        both, and the range is the one that the model was shown if the image uses little of its own.
+
+        Returns:
+            The image and its result, in [0, 1], and the width of their range in shares of the
+            file's.
 
         Raises:
             ImageError: as `pixels`.
@@ -79,7 +84,10 @@ class Restored:
         image, result, small, large = self._parts()
         image = exposure.put(exposure.usual, image, small, 1.0)
         result = exposure.put(exposure.usual, result, large, self.magnification)
-        return exposure.scale(image).clip(0, 1), exposure.scale(result).clip(0, 1)
+        if exposure.used >= _NARROW:
+            return image, result, 1.0
+        width = exposure.high - exposure.low
+        return exposure.scale(image).clip(0, 1), exposure.scale(result).clip(0, 1), width
 
     def _parts(self) -> tuple[NDArray, NDArray, Region, Region]:
         """The image and its result, or their middles, and where these lie."""
