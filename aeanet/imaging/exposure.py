@@ -15,8 +15,8 @@ _BEYOND = 0.5  # of the range used: what a network is shown beyond it; no cubic 
 Outliers = Literal["keep", "replace"]
 """What becomes of outliers in a result."""
 
-_no_places = partial(np.empty, 0, np.intp)
-_no_values = partial(np.empty, 0, np.float32)
+_no_places: Callable[[], NDArray[np.intp]] = partial(np.empty, 0, np.intp)
+_no_values: Callable[[], NDArray[np.float32]] = partial(np.empty, 0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from aeanet.trust.noise import Noise, estimate_noise
 _TAIL = 0.001  # share of the pixels outside the range used, at either end
 # What black and white lie beyond it, in shares of it: so the image has the place in the range of
 # the network that images of its training have, dark with room above.
-_BELOW, _ABOVE = 0.3, 0.3
+_BELOW, _ABOVE = 0.05, 1.3
 _SAMPLE = 2**20  # pixels from which quantiles are taken, about
 _BAND = 2**22  # pixels that are looked at together
 _MIDDLE = 1024  # px: the largest side of the part from which the noise is estimated
