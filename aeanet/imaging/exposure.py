@@ -4,7 +4,6 @@ the result comes back into the image's own range.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,8 +14,13 @@ _BEYOND = 0.5  # of the range used: what a network is shown beyond it; no cubic 
 Outliers = Literal["keep", "replace"]
 """What becomes of outliers in a result."""
 
-_no_places: Callable[[], NDArray[np.intp]] = partial(np.empty, 0, np.intp)
-_no_values: Callable[[], NDArray[np.float32]] = partial(np.empty, 0, np.float32)
+
+def _no_places() -> NDArray[np.intp]:
+    return np.empty(0, np.intp)
+
+
+def _no_values() -> NDArray[np.float32]:
+    return np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
