@@ -16,6 +16,7 @@ from .conversion import (
     convert,
     from_nonlocal,
 )
+from .core.precision import set_ieee_products
 from .explain import Plan, explain
 from .families import (
     ChannelSummary,
@@ -74,6 +75,7 @@ __all__ = [
     "reference",
     "reference_attention",
     "relu_linear_attention",
+    "set_ieee_products",
     "sum_over_processes",
     "summarize",
     "summarize_channels",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .backends import backend_name, resolved, use_backend
+from .backends.devices import DEVICES, Device
 from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
@@ -27,30 +28,6 @@ from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
 from .nn import AugmentedAttention
-
-
-class Device(NamedTuple):
-    """A GPU as its data sheet has it."""
-
-    bandwidth: float
-    """Bytes a second."""
-    architecture: int
-    multiprocessors: int
-
-
-DEVICES = {
-    "a10": Device(0.600e12, 86, 72),
-    "a100": Device(1.555e12, 80, 108),
-    "a100-80gb": Device(2.039e12, 80, 108),
-    "b200": Device(8.0e12, 100, 148),
-    "h100": Device(3.35e12, 90, 132),
-    "h200": Device(4.8e12, 90, 132),
-    "l4": Device(0.300e12, 89, 58),
-    "l40s": Device(0.864e12, 89, 142),
-    "rtx3090": Device(0.936e12, 86, 82),
-    "rtx4090": Device(1.008e12, 89, 128),
-}
-"""By the names that `explain` takes; SXM versions where there are several."""
 
 HOST_SECONDS = 25e-6
 """Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of

@@ -14,7 +14,7 @@ from .block.function import attention_block
 from .block.keys import attend_to_keys, moments_of_keys
 from .block.projected import features
 from .block.spec import Norm, Projections
-from .core.checks import check_device, check_not_traced, check_size, check_type
+from .core.checks import check_device, check_not_traced, check_size, check_type, check_whole
 from .core.dtypes import acc_dtype
 from .summary import Moments
 
@@ -144,14 +144,12 @@ class AugmentedAttention(nn.Module):
         Raises:
             ValueError: x has another number of channels or axes, or `keys` do not fit.
             TypeError: x has a dtype that is not floating point, or a module of the block was
-                replaced by another kind.
+                replaced by another kind, or is sharded apart from the block.
         """
         self._check(x)
         if self.keys is not None:
             return self._attend_to_keys(x, self.keys)
-        reference_images = x.shape[0]
-        if self.training and self.batch_aware:
-            reference_images //= 2
+        half = x.shape[0] // 2 if self.training and self.batch_aware else None
         y, mean, variance = attention_block(
             x,
             self._norm(x.dtype),
@@ -159,7 +157,7 @@ class AugmentedAttention(nn.Module):
             self.references,
             heads=self.heads,
             scale=self.scale,
-            reference_images=reference_images,
+            reference_images=half,
             group=self.group if self.training else None,
         )
         if mean is not None and variance is not None and x.numel():
@@ -259,12 +257,13 @@ class AugmentedAttention(nn.Module):
         mode.
 
         Raises:
-            TypeError: another module was put in the place of the norm.
+            TypeError: another module was put in the place of the norm, or it is sharded.
             ValueError: running statistics are asked for, and BN keeps none.
         """
         norm = self.norm
         if norm is None or isinstance(norm, nn.Identity):
             return Norm()
+        check_whole("norm.weight", getattr(norm, "weight", None))
         if isinstance(norm, nn.GroupNorm):
             weight, bias = norm.weight, norm.bias
             return Norm("group", weight, bias, eps=norm.eps, groups=norm.num_groups)
@@ -295,7 +294,7 @@ class AugmentedAttention(nn.Module):
         """Weights and biases of the four projections.
 
         Raises:
-            TypeError: one of them was replaced by another module, or lacks its bias.
+            TypeError: one of them was replaced by another module, lacks its bias, or is sharded.
         """
         tensors: list[Tensor] = []
         for name in ("query", "key", "value", "output"):
@@ -306,6 +305,7 @@ class AugmentedAttention(nn.Module):
                 raise TypeError(
                     f"{name} is a {given}, expected a Linear with bias: it is read, and not called"
                 )
+            check_whole(f"{name}.weight", projection.weight)
             tensors += [projection.weight, projection.bias]
         return Projections(*tensors)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from .report import tables
 
 HERE = Path(__file__).parent
 SUITES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py"))
-KEPT = ("bytes", "status", "error", "side", "attention_share")
+KEPT = ("backend", "bytes", "status", "error", "side", "attention_share")
 
 
 def main() -> int:
@@ -72,6 +73,8 @@ def parsed_arguments() -> argparse.Namespace:
 
     if chosen.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"--device {chosen.device} needs a GPU, and PyTorch sees none")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        sys.exit("Unset TRITON_INTERPRET: the time of Triton's interpreter is not measured")
     return chosen
 
 

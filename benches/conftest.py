@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from .contenders import Unavailable
+from .contenders import BACKENDS, Unavailable, backend_of
+from .watching import named, watched
 
 LARGE = 1 << 28
 """Bytes beyond which an input alone is larger than any cache."""
@@ -61,10 +62,15 @@ class Race:
 
         # whatever stops a contender is its result, and the others go on
         try:
-            function, inputs = prepare()
-            if captured:
-                function, inputs = capture(function, inputs)
-            self._measure(function, inputs)
+            with backend_of(name, self.device):
+                function, inputs = prepare()
+                with watched() as seen:
+                    if captured:
+                        function, inputs = capture(function, inputs)
+                    once = self._in_turn(function, inputs)
+                    rounds = self._warm_up(once)
+                self._note(name, named(seen))
+                self._measure(once, rounds)
         except Unavailable as reason:
             self._give_up(str(reason))
         except Wrong as reason:
@@ -76,13 +82,19 @@ class Race:
         finally:
             gc.collect()
 
-    def record(self, group: str, name: str, **values: Any) -> None:
-        """Numbers that were measured elsewhere; a list under "seconds" is of repeated times."""
+    def record(self, group: str, name: str, backend: str = "", **values: Any) -> None:
+        """Numbers that were measured elsewhere, and who computed; a list under "seconds" is of
+        repeated times.
+        """
         numbers: list[float] = []
         for value in values.values():
             numbers += value if isinstance(value, list) else [value]
-        if not all(map(math.isfinite, numbers)):
-            self.give_up(group, name, "wrong: not finite")
+        try:
+            if not all(map(math.isfinite, numbers)):
+                raise Wrong("not finite")
+            self._note(name, backend)
+        except Wrong as reason:
+            self.give_up(group, name, f"wrong: {reason}")
             return
         self.benchmark.group = group
         self.benchmark.extra_info.update(name=name, **values)
@@ -94,7 +106,15 @@ class Race:
         self.benchmark.extra_info["name"] = name
         self._give_up(status)
 
-    def _measure(self, function: Callable[..., Any], inputs: Sequence[Any]) -> None:
+    def _note(self, name: str, backend: str) -> None:
+        """Record who computed. Raises Wrong where it is not the backend that the name states."""
+        if backend != BACKENDS.get(name, backend):
+            raise Wrong(f"computed by {backend or 'no backend'}")
+        if backend:
+            self.benchmark.extra_info["backend"] = backend
+
+    def _in_turn(self, function: Callable[..., Any], inputs: Sequence[Any]) -> Callable[[], None]:
+        """A call of the function, on the next of the inputs each time."""
         turn = 0
 
         def once() -> None:
@@ -104,14 +124,19 @@ class Race:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
+        return once
+
+    def _warm_up(self, once: Callable[[], None]) -> int:
+        """Returns how many rounds to time."""
         for _ in range(2):  # the first call may compile, unless it is slow anyway
             start = time.perf_counter()
             once()
             elapsed = time.perf_counter() - start
             if elapsed > 5 * self.seconds:
                 break
-        rounds = min(25, max(2, int(self.seconds / elapsed)))
+        return min(25, max(2, int(self.seconds / elapsed)))
 
+    def _measure(self, once: Callable[[], None], rounds: int) -> None:
         # on a CPU memory is measured in processes of their own (`memory.py`)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)

@@ -8,16 +8,22 @@ function says so in `OTHER_FUNCTIONS`, and is timed without being checked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import aea_kernels as aea
-from aea_kernels import reference
+from aea_kernels import backends, reference
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 OURS, BEFORE = "aea", "before"
+TRITON, EAGER, COMPILED = "aea (Triton)", "aea (eager)", "torch.compile of aea"
+BACKENDS = {TRITON: "triton", EAGER: "eager"}
+"""What a contender has to be computed by. All others get "auto"."""
+OUR_NAMES = (TRITON, EAGER, OURS)
+"""This library, the fastest on a GPU first. Records of before these names had `OURS` alone."""
 PRODUCTS, COPY = "two library products", "copy"
 OTHER_FUNCTIONS = {
     "softmax (SDPA)": "softmax instead of division by the number of keys",
@@ -30,6 +36,20 @@ OTHER_FUNCTIONS = {
 
 class Unavailable(Exception):
     """This contender cannot run here; the message says why."""
+
+
+def backend_of(name: str, device: torch.device) -> aea.use_backend:
+    """The backend of a contender, chosen from here to the end of the `with` block.
+
+    Raises:
+        Unavailable: it cannot run on that device.
+    """
+    backend = BACKENDS.get(name, "auto")
+    try:
+        backends.primitives(backend, device)
+    except RuntimeError as error:
+        raise Unavailable(str(error).partition(",")[0]) from error
+    return aea.use_backend(backend)
 
 
 def fits_in_memory(map_bytes: int, device: torch.device) -> None:
@@ -94,7 +114,9 @@ def _operator_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 OPERATORS: dict[str, Callable[[Tensor], Operator]] = {
-    OURS: lambda q: aea.linear_attention,
+    TRITON: lambda q: aea.linear_attention,
+    EAGER: lambda q: aea.linear_attention,
+    COMPILED: lambda q: torch.compile(aea.linear_attention, dynamic=False),
     "plain eager": lambda q: _reordered,
     "torch.compile": lambda q: torch.compile(_reordered, dynamic=False),
     "map (naive, NonLocal2d)": _materialised,
@@ -173,7 +195,7 @@ class MaterialisedBlock(nn.Module):
         block = self.block
         weight, bias = block.norm.weight, block.norm.bias
         statistics = block.norm.running_mean, block.norm.running_var
-        statistics = (None, None) if self.training else statistics
+        statistics = (None, None) if block.training else statistics
         projections = block.query, block.key, block.value, block.output
 
         return reference.attention_block(
@@ -183,7 +205,7 @@ class MaterialisedBlock(nn.Module):
             block.references,
             heads=block.heads,
             scale=block.scale,
-            reference_images=len(x) // 2 if self.training else len(x),
+            reference_images=len(x) // 2 if block.training else len(x),
         )
 
 
@@ -193,7 +215,9 @@ class Copy(nn.Module):
 
 
 BLOCKS: dict[str, Callable[[aea.AugmentedAttention], nn.Module]] = {
-    OURS: lambda block: block,
+    TRITON: lambda block: block,
+    EAGER: lambda block: block,
+    COMPILED: lambda block: torch.compile(block, dynamic=False),
     "plain eager": PlainBlock,
     "torch.compile": lambda block: torch.compile(PlainBlock(block), dynamic=False),
     "map (naive, NonLocal2d)": MaterialisedBlock,
@@ -210,3 +234,17 @@ def make_block(channels: int, references: int = 64) -> aea.AugmentedAttention:
     nn.init.uniform_(block.norm.weight, 0.5, 2)
     nn.init.normal_(block.norm.bias)
     return block
+
+
+def runner(module: nn.Module, backward: bool) -> Callable[[Tensor, Tensor], Any]:
+    """What is timed of a block, with x and the gradient of its result."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def forward(x: Tensor, dy: Tensor) -> Any:
+        with torch.inference_mode():
+            return module(x)
+
+    def forward_backward(x: Tensor, dy: Tensor) -> Any:
+        return torch.autograd.grad(module(x), [x, *parameters], dy, allow_unused=True)
+
+    return forward_backward if backward else forward

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contenders import COPY, OURS, PRODUCTS
+from .contenders import COMPILED, COPY, OUR_NAMES, PRODUCTS
 from .report import Record, scaling, slope
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ CARD = 80e9
 """Memory of the card on which the map stops fitting, bytes."""
 PAGE = 4096
 """The least resident memory that can be told from none, bytes."""
-COMPARED = (OURS, "torch.compile", "plain eager")
+COMPARED = (*OUR_NAMES, COMPILED, "torch.compile", "plain eager")
 GREY = {"fontsize": 8, "color": "gray"}
 
 
@@ -83,7 +83,7 @@ def _draw_memory(axes: Axes, record: Record) -> None:
 
 def _draw_curve(axes: Axes, contender: str, curve: list[tuple[int, float]], label: str) -> None:
     sides, values = zip(*curve, strict=True)
-    width = 2.5 if contender == OURS else 1.2
+    width = 2.5 if contender in OUR_NAMES else 1.2
     axes.loglog(sides, values, marker="o", markersize=4, linewidth=width, label=label)
 
 
@@ -97,12 +97,13 @@ def draw_relative(record: Record) -> Figure | None:
     cases = list(dict.fromkeys(case for case, _ in times))
     figure = Figure(figsize=(7, 1 + 0.5 * len(cases)), layout="constrained")
     axes = figure.subplots()
-    for number, contender in enumerate(COMPARED):
+    compared = [name for name in COMPARED if any(name == found for _, found in times)]
+    step = 0.78 / len(compared)
+    for number, contender in enumerate(compared):
         rows = [row for row, case in enumerate(cases) if (case, contender) in times]
-        if rows:
-            middles = [row + 0.26 * (number - 1) for row in rows]
-            widths = [times[cases[row], contender] for row in rows]
-            axes.barh(middles, widths, height=0.24, label=contender)
+        middles = [row + step * (number - (len(compared) - 1) / 2) for row in rows]
+        widths = [times[cases[row], contender] for row in rows]
+        axes.barh(middles, widths, height=0.92 * step, label=contender)
 
     axes.axvline(1, color="gray", linestyle=":")
     axes.set_yticks(range(len(cases)), cases, fontsize=8)
@@ -123,7 +124,7 @@ def relative_times(record: Record) -> dict[tuple[str, str], float]:
         products, copy = (_median(results, name) for name in (PRODUCTS, COPY))
         if products is None or copy is None:
             continue
-        case = ", ".join(group.split(" | ")[1:3])
+        case = ", ".join(group.split(" | ")[1:-1])
         for contender in COMPARED:
             median = _median(results, contender)
             if median is not None:

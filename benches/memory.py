@@ -21,13 +21,12 @@ def _process(contender: str) -> Any:
         return multiprocessing.get_context("spawn").Pool(1)
 
 
-def measure(contender: str, function: Callable[..., int], *arguments: Any) -> int:
+def measure(contender: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function(contender, *arguments)` returns when it runs in the process of `contender`.
 
     Raises what the function raises.
     """
-    result: int = _process(contender).apply(function, (contender, *arguments))
-    return result
+    return _process(contender).apply(function, (contender, *arguments))
 
 
 def resident_peak(call: Callable[[], Any]) -> tuple[int, Any]:

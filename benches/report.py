@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .contenders import BEFORE, OTHER_FUNCTIONS, OURS
+from .contenders import BACKENDS, BEFORE, OTHER_FUNCTIONS, OUR_NAMES, OURS
 
 Record = dict[str, Any]
 """What `python -m benches` writes: about the run, and under "groups" what was measured."""
@@ -37,7 +37,8 @@ def table(record: Record, groups: list[str], *, only_measured: bool = False) -> 
         for name, result in results.items():
             if only_measured and "status" in result:
                 continue
-            rows.append([case, contender(name), *_cells(result, results.get(OURS, {}))])
+            cells = _cells(result, results.get(ours(results), {}))
+            rows.append([case, contender(name, result.get("backend")), *cells])
     return markdown(head, rows)
 
 
@@ -47,9 +48,23 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def contender(name: str) -> str:
-    """The name, and in what it differs if it computes another function."""
-    return f"{name} ({OTHER_FUNCTIONS[name]})" if name in OTHER_FUNCTIONS else name
+def ours(results: dict[str, Any]) -> str:
+    """The name of this library in a group, or among curves: the first of `OUR_NAMES` that was
+    measured.
+    """
+    for name in OUR_NAMES:
+        if name in results and "status" not in results[name]:
+            return name
+    return OURS
+
+
+def contender(name: str, backend: str | None = None) -> str:
+    """The name, in what it differs if it computes another function, and which backend computed it
+    if its name does not say so.
+    """
+    if name in OTHER_FUNCTIONS:
+        return f"{name} ({OTHER_FUNCTIONS[name]})"
+    return f"{name} (by {backend})" if backend and name not in BACKENDS else name
 
 
 def shown_time(milliseconds: float) -> str:

@@ -10,12 +10,23 @@ import pytest
 import torch
 
 from .conftest import Race, check, copies, in_types, normal
-from .contenders import BLOCKS, OTHER_FUNCTIONS, PlainBlock, make_block
+from .contenders import (
+    BLOCKS,
+    EAGER,
+    OTHER_FUNCTIONS,
+    PlainBlock,
+    backend_of,
+    make_block,
+    runner,
+)
 from .memory import measure, resident_peak
+from .watching import named, watched
 
 thorough = pytest.mark.thorough
 BOTTOM = (1, 128, 236, 320)
 SHAPES = [
+    # on a GPU it takes less time than the host needs to launch its kernels
+    pytest.param((1, 128, 59, 80), id="small", marks=pytest.mark.on("cuda")),
     pytest.param(BOTTOM, id="bottom"),
     pytest.param((8, 128, 64, 64), id="training", marks=thorough),
     *[
@@ -23,19 +34,6 @@ SHAPES = [
         for width in (32, 64, 128)
     ],
 ]
-
-
-def runner(module: torch.nn.Module, backward: bool) -> Any:
-    parameters = [p for p in module.parameters() if p.requires_grad]
-
-    def forward(x: torch.Tensor, dy: torch.Tensor) -> Any:
-        with torch.inference_mode():
-            return module(x)
-
-    def forward_backward(x: torch.Tensor, dy: torch.Tensor) -> Any:
-        return torch.autograd.grad(module(x), [x, *parameters], dy, allow_unused=True)
-
-    return forward_backward if backward else forward
 
 
 def prepared(
@@ -69,36 +67,37 @@ def test_block(
     race.run(group, name, lambda: prepared(race, name, shape, dtype, backward))
 
 
-@thorough
 @pytest.mark.on("cuda")
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
-@pytest.mark.parametrize("shape", SHAPES[:2])
+@pytest.mark.parametrize(("shape", "dtype"), in_types(SHAPES[:3]))
 def test_captured(
-    race: Race, request: Any, shape: tuple[int, ...], backward: bool, name: str
+    race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
 ) -> None:
+    """As a CUDA graph: the time of the GPU alone."""
     case = request.node.callspec.id.split("-")[0]
     direction = "forward + backward" if backward else "forward"
-    group = f"block | {case} | bfloat16 | CUDA graph | {direction}"
-    race.run(
-        group, name, lambda: prepared(race, name, shape, torch.bfloat16, backward), captured=True
-    )
+    group = f"block | {case} | {str(dtype).removeprefix('torch.')} | CUDA graph | {direction}"
+    race.run(group, name, lambda: prepared(race, name, shape, dtype, backward), captured=True)
 
 
 @pytest.mark.on("cpu")  # on a GPU the peak of memory is in every group of the other cases
-@pytest.mark.parametrize("name", ["aea", "plain eager"])
+@pytest.mark.parametrize("name", [EAGER, "plain eager"])
 def test_memory(race: Race, name: str) -> None:
     """Peak resident memory of forward and backward beyond input, output and their gradients."""
-    race.record("block | bottom | float32 | memory", name, bytes=measure(name, peak_of_training))
+    nbytes, backend = measure(name, peak_of_training)
+    race.record("block | bottom | float32 | memory", name, backend, bytes=nbytes)
 
 
-def peak_of_training(name: str) -> int:
+def peak_of_training(name: str) -> tuple[int, str]:
+    """Bytes, and who computed."""
     run = runner(BLOCKS[name](make_block(BOTTOM[1])), True)
     x, dy = (
         normal(*BOTTOM, dtype=torch.float32, device=torch.device("cpu"), seed=i).requires_grad_()
         for i in range(2)
     )
-    # libraries load, threads start
-    run(x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach())
-    peak, gradients = resident_peak(lambda: run(x, dy.detach()))
-    return max(0, peak - x.nbytes - gradients[0].nbytes)
+    with backend_of(name, x.device):
+        with watched() as seen:  # libraries load, threads start
+            run(x[..., :8, :8].detach().clone().requires_grad_(), dy[..., :8, :8].detach())
+        peak, gradients = resident_peak(lambda: run(x, dy.detach()))
+    return max(0, peak - x.nbytes - gradients[0].nbytes), named(seen)

@@ -23,6 +23,7 @@ from .contenders import BEFORE, OURS, Unavailable, fits_in_memory
 from .known_networks import CASES, Case, build
 from .known_networks.blocks import BLOCKS, Block
 from .memory import measure, resident_peak, side_within
+from .watching import named, watched
 
 thorough = pytest.mark.thorough
 NAMES = (BEFORE, OURS)
@@ -115,36 +116,40 @@ def test_network(
 
 @cache
 def in_turn(case: int, size: tuple[int, int], backward: bool) -> dict[str, dict[str, Any]]:
-    """Bytes and milliseconds of both, each in its process; short calls are repeated."""
+    """Bytes, seconds and backend of both, each in its process; short calls are repeated."""
     compare(CASES[case])
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
-    peak = dict.fromkeys(NAMES, 0)
+    peak, backend = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, "")
     while min(map(len, seconds.values())) < 2 or (
         len(seconds[OURS]) < 9 and sum(seconds[BEFORE]) < 3
     ):
         for name in NAMES:
-            nbytes, elapsed = measure(name, cost_of, case, size, backward)
+            nbytes, elapsed, backend[name] = measure(name, cost_of, case, size, backward)
             peak[name] = max(peak[name], nbytes)
             seconds[name].append(elapsed)
-    return {name: {"bytes": peak[name], "seconds": seconds[name]} for name in NAMES}
+    return {
+        name: {"bytes": peak[name], "seconds": seconds[name], "backend": backend[name]}
+        for name in NAMES
+    }
 
 
 @cache
-def network_of(case: int, converted: bool) -> nn.Module:
-    """The network, warmed up: libraries load, threads start."""
+def network_of(case: int, converted: bool) -> tuple[nn.Module, str]:
+    """The network, warmed up: libraries load, threads start. And who computes it."""
     network = build(CASES[case], converted=converted)
-    runner(network, backward=True)(torch.zeros(1, 1, 64, 64))
-    return network
+    with watched() as seen:
+        runner(network, backward=True)(torch.zeros(1, 1, 64, 64))
+    return network, named(seen)
 
 
-def cost_of(name: str, case: int, size: tuple[int, int], backward: bool) -> tuple[int, float]:
-    """Peak of resident memory in bytes, and seconds."""
-    network = network_of(case, name == OURS)
+def cost_of(name: str, case: int, size: tuple[int, int], backward: bool) -> tuple[int, float, str]:
+    """Peak of resident memory in bytes, seconds, and the backend that computed."""
+    network, backend = network_of(case, name == OURS)
     network.zero_grad()
     x = normal(1, 1, *size, dtype=torch.float32, device=torch.device("cpu"))
     begun = time.perf_counter()
     peak, _ = resident_peak(lambda: runner(network, backward)(x))
-    return peak, time.perf_counter() - begun
+    return peak, time.perf_counter() - begun, backend
 
 
 @thorough
@@ -154,17 +159,18 @@ def cost_of(name: str, case: int, size: tuple[int, int], backward: bool) -> tupl
 def test_largest_image(race: Race, case: Case, name: str) -> None:
     """Side of the square image whose forward pass takes the budget."""
     group = f"network | {case.name} | largest side within {BUDGET / 1e9:.0f} GB"
-    report(race, group, name, lambda: {"side": largest_side(name, CASES.index(case))})
+    report(race, group, name, lambda: largest_side(name, CASES.index(case)))
 
 
-def largest_side(name: str, case: int) -> int:
-    """Extrapolated: the peak is a constant, a term for each position, and with a map one for each
-    pair of them.
+def largest_side(name: str, case: int) -> dict[str, Any]:
+    """The side, extrapolated: the peak is a constant, a term for each position, and with a map one
+    for each pair of them. And who computed.
     """
     terms = 3 if CASES[case].has_map and name == BEFORE else 2
     sides = CASES[case].sides[:terms]
-    peaks = [measure(name, cost_of, case, (side, side), False)[0] for side in sides]
-    return side_within(BUDGET, sides, peaks)
+    costs = [measure(name, cost_of, case, (side, side), False) for side in sides]
+    side = side_within(BUDGET, sides, [peak for peak, _, _ in costs])
+    return {"side": side, "backend": costs[0][-1]}
 
 
 # ---- single blocks -------------------------------------------------------------------------------
@@ -190,7 +196,7 @@ def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -
                 if name == BEFORE:
                     raise
                 names = (OURS,)
-        return {"seconds": blocks_in_turn(block, side, backward, race.seconds, names)[name]}
+        return blocks_in_turn(block, side, backward, race.seconds, names)[name]
 
     report(race, group, name, find)
 
@@ -198,24 +204,26 @@ def test_block(race: Race, block: Block, side: int, backward: bool, name: str) -
 @cache
 def blocks_in_turn(
     block: Block, side: int, backward: bool, least_seconds: float, names: tuple[str, ...]
-) -> dict[str, list[float]]:
-    """Seconds of each of `names`, in turn in one process."""
-    runs = {}
+) -> dict[str, dict[str, Any]]:
+    """Seconds and backend of each of `names`, in turn in one process."""
+    runs, backend = {}, {}
+    x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
     for name in names:
         torch.manual_seed(0)
         module = block.build().train(backward)
         if name == OURS:
             aea.convert(module)
         runs[name] = runner(module, backward)
+        with watched() as seen:
+            runs[name](x)
+        backend[name] = named(seen)
 
-    # the first of the times warms up and does not count
-    x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    while len(seconds[OURS]) < 4 or (
-        len(seconds[OURS]) < 50 and sum(seconds[names[0]]) < least_seconds
+    while len(seconds[OURS]) < 3 or (
+        len(seconds[OURS]) < 49 and sum(seconds[names[0]]) < least_seconds
     ):
         for name in names:
             begun = time.perf_counter()
             runs[name](x)
             seconds[name].append(time.perf_counter() - begun)
-    return {name: found[1:] for name, found in seconds.items()}
+    return {name: {"seconds": seconds[name], "backend": backend[name]} for name in names}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from .conftest import Race, copies, normal
-from .contenders import BLOCKS, Unavailable, make_block
+from .contenders import BLOCKS, COPY, EAGER, TRITON, Unavailable, backend_of, make_block
 from .memory import measure, resident_peak
 
 thorough = pytest.mark.thorough
@@ -40,7 +40,7 @@ def compete(race: Race, group: str, name: str, batch: int, side: int, references
 
 
 @pytest.mark.parametrize(
-    "name", ["aea", "plain eager", "torch.compile", "map (naive, NonLocal2d)", "copy"]
+    "name", [TRITON, EAGER, "plain eager", "torch.compile", "map (naive, NonLocal2d)", COPY]
 )
 @pytest.mark.parametrize("side", SIDES)
 def test_positions(race: Race, name: str, side: int) -> None:
@@ -53,21 +53,22 @@ def test_positions(race: Race, name: str, side: int) -> None:
 def peak_of_inference(name: str, side: int) -> int:
     """Resident memory beyond input and output, bytes."""
     module = torch.inference_mode()(BLOCKS[name](make_block(CHANNELS)))
-    module(torch.zeros(1, CHANNELS, 8, 8))  # libraries load, threads start
     x = normal(1, CHANNELS, side, side, dtype=torch.float32, device=torch.device("cpu"))
-    peak, y = resident_peak(lambda: module(x))
+    with backend_of(name, x.device):
+        module(torch.zeros(1, CHANNELS, 8, 8))  # libraries load, threads start
+        peak, y = resident_peak(lambda: module(x))
     return max(0, peak - y.nbytes)
 
 
 @thorough
-@pytest.mark.parametrize("name", ["aea", "plain eager"])
+@pytest.mark.parametrize("name", [TRITON, EAGER, "plain eager"])
 @pytest.mark.parametrize("references", [0, 16, 64, 256, 1024])
 def test_references(race: Race, name: str, references: int) -> None:
     compete(race, f"references | {references}", name, 1, 256, references)
 
 
 @thorough
-@pytest.mark.parametrize("name", ["aea", "plain eager"])
+@pytest.mark.parametrize("name", [TRITON, EAGER, "plain eager"])
 @pytest.mark.parametrize("batch", [1, 2, 4, 8, 16])
 def test_batch(race: Race, name: str, batch: int) -> None:
     compete(race, f"batch | {batch}", name, batch, 64)

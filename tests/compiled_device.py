@@ -41,7 +41,8 @@ OF_MAPS = {
     "layout": ("position", "channel"),
     "alignment": ("16 bytes", "single"),
 }
-OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS), "precision": ("ieee", "tf32", "tf32x3")}
+PRECISIONS = ("ieee", "tf32", "bf16x3", "bf16x6")
+OF_NORMED = OF_MAPS | {"norm": ("none", *NORMS), "precision": PRECISIONS}
 OF_MATRICES = {"dtype": ("float32", "float64")}
 """What each kernel has to be launched with, in several programs on the same data."""
 

@@ -30,7 +30,7 @@ BUDGET, DIGITS = 3, 2
 factors of products are rounded.
 """
 
-UNITS = {"ieee": 2**-23, "tf32x3": 2**-21, "tf32": 2**-10}
+UNITS = {"ieee": 2**-23, "bf16x6": 2**-23, "bf16x3": 2**-16, "tf32": 2**-10}
 """Of float32 by way of multiplying, relative."""
 
 

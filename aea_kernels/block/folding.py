@@ -23,13 +23,15 @@ from torch import Tensor
 
 
 def group_count(images: int, reference_images: int) -> int:
-    """G."""
-    return reference_images + (1 if images > reference_images else 0)
+    """G. For torch.compile a minimum is one expression; a condition on sizes makes graphs apart."""
+    if known_equal(images, reference_images):
+        return images
+    return torch.sym_min(images, reference_images + 1)
 
 
 def sum_groups(per_image: Tensor, reference_images: int) -> Tensor:
     """(B, ...) -> (G, ...): the images of a group added up."""
-    if per_image.shape[0] == reference_images:
+    if known_equal(per_image.shape[0], reference_images):
         return per_image
     return torch.cat(
         [per_image[:reference_images], per_image[reference_images:].sum(0, keepdim=True)]
@@ -40,12 +42,23 @@ def expand_groups(per_group: Tensor, images: int) -> Tensor:
     """(G, ...) -> (B, ...), the adjoint of `sum_groups`: every image gets the matrix of its
     group.
     """
-    if per_group.shape[0] == images:
+    if known_equal(per_group.shape[0], images):
         return per_group
-    # one more than needed, so at least two: torch.compile builds graphs apart for expanding to one
-    # and to more
-    shared = per_group[-1:].expand(images - per_group.shape[0] + 1, *per_group.shape[1:])
+    # more than needed, so at least two: torch.compile builds graphs apart for expanding to one and
+    # to more
+    shared = per_group[-1:].expand(images, *per_group.shape[1:])
     return torch.cat([per_group, shared])[:images]
+
+
+def known_equal(a: int, b: int) -> bool:
+    """Whether a = b. While torch.compile traces, only if it is so for all sizes: it builds graphs
+    apart for the two answers.
+    """
+    if isinstance(a, int) and isinstance(b, int) and not torch.compiler.is_compiling():
+        return a == b
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(a == b)
 
 
 def homogeneous(features: Tensor) -> Tensor:

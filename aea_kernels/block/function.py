@@ -60,7 +60,7 @@ def attention_block(
     spec = BlockSpec(
         heads,
         scale,
-        x.shape[0] if reference_images is None else reference_images,
+        reference_images,
         (norm.kind, norm.eps, norm.groups),
         norm.kind == "batch" and norm.mean is None,
         group,
@@ -104,6 +104,8 @@ class AttentionBlock(torch.autograd.Function):
         *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
+        if reference_images is None:
+            reference_images = x.shape[0]
         if batch_statistics:
             mean, variance = ops.statistics(x, backend)
             mean, variance = pool_statistics(mean, variance, x.numel() // x.shape[1], group)
@@ -145,6 +147,8 @@ class AttentionBlock(torch.autograd.Function):
         heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = (
             ctx.spec
         )
+        if reference_images is None:
+            reference_images = x.shape[0]
         norm = Norm(kind, weight, bias, mean, variance, eps, groups)
         if differentiable(grad_output):
             return differentiable_backward(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..summary import sum_over_processes
+from .folding import known_equal
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -20,7 +21,7 @@ def pool_over_processes(
     per_group: Tensor, reference_images: int, group: ProcessGroup | None
 ) -> Tensor:
     """(G, ...) -> (G, ...): the shared group summed over the processes; it is its own adjoint."""
-    if group is None or per_group.shape[0] == reference_images:
+    if group is None or known_equal(per_group.shape[0], reference_images):
         return per_group
     shared = sum_over_processes(per_group[reference_images:], group)
     return torch.cat([per_group[:reference_images], shared])

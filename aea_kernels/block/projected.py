@@ -27,6 +27,7 @@ def project_first(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Arguments and results are those of `function.AttentionBlock`."""
     z, mean, variance = features(x, norm, spec.group)
+    reference_images = x.shape[0] if spec.reference_images is None else spec.reference_images
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (
         t.to(x.dtype) for t in projections
     )
@@ -37,15 +38,15 @@ def project_first(
 
     # the keys of each group: their sum of v k^T, (G, H, D, E), and their number
     state = OuterSum.apply(project(value, value_bias), project(key, key_bias), spec.backend)
-    state = folding.sum_groups(state, spec.reference_images)
+    state = folding.sum_groups(state, reference_images)
     count = state.new_full((x.shape[0],), z.shape[2])
-    count = folding.sum_groups(count, spec.reference_images)
+    count = folding.sum_groups(count, reference_images)
     if references is not None:
         joined = _references_state(references, projections, spec.heads, state.dtype)
-        state = _join(state, joined, spec.reference_images)
-        count = _join(count, references.shape[0], spec.reference_images)
-    state = pool_over_processes(state, spec.reference_images, spec.group)
-    count = pool_over_processes(count, spec.reference_images, spec.group)
+        state = _join(state, joined, reference_images)
+        count = _join(count, references.shape[0], reference_images)
+    state = pool_over_processes(state, reference_images, spec.group)
+    count = pool_over_processes(count, reference_images, spec.group)
 
     # the queries against them
     weight = spec.scale / count.clamp(min=1)

@@ -64,9 +64,10 @@ class BlockSpec(NamedTuple):
 
     heads: int
     scale: float
-    reference_images: int
+    reference_images: int | None
     """How many images, from the first, take the reference branch; the others share their keys
-    (Section 5.1).
+    (Section 5.1). None: all, without their number: torch.export(strict=True) fails where a size of
+    x goes into an autograd Function beside x.
     """
     norm: tuple[str, float, int]
     """Kind, eps and groups of `Norm`."""

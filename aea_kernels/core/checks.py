@@ -71,6 +71,17 @@ def check_device(name: str, tensor: Tensor, like: Tensor) -> None:
         )
 
 
+def check_whole(name: str, parameter: Tensor | None) -> None:
+    """One sentence if a parameter of a block is a DTensor: gathered only when its own module is
+    called, which a block does not do.
+    """
+    if hasattr(parameter, "device_mesh"):
+        raise TypeError(
+            f"{name} is a DTensor that is sharded apart from its block: wrap the whole block as "
+            "one unit, fully_shard(block)"
+        )
+
+
 def check_positions(name: str, tensor: Tensor, letters: str) -> None:
     check_type(name, tensor)
     if tensor.dim() != 4:

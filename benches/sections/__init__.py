@@ -18,6 +18,7 @@ from .kernels import (
     attention_table,
     block_section,
     converting_table,
+    gpu_paragraph,
     h200_section,
     networks_section,
     supported_table,
@@ -29,6 +30,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "sem": sem_sentence,
     "restoring": restoring_table,
     "attention": attention_table,
+    "gpu": gpu_paragraph,
     "converting": converting_table,
     "symmetries": symmetries_table,
     # aea_kernels/README.md

@@ -7,7 +7,6 @@ from typing import Any
 from aea_kernels.conversion.table import RECOGNISERS
 
 from .. import report
-from ..contenders import OURS
 from .records import read
 
 BOTTOM = "236 x 320 positions, 128 channels, 2 heads, 64 references, float32"
@@ -16,6 +15,8 @@ FORWARD, BOTH = (
     "block | bottom | float32 | forward",
     "block | bottom | float32 | forward + backward",
 )
+BUILT_FOR = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+"""NVIDIA's architectures for which `tests/kernels/test_compiled.py` builds the kernels."""
 
 
 # ---- README.md -----------------------------------------------------------------------------------
@@ -30,12 +31,38 @@ def attention_table() -> str:
         ["forward", *(_time(forward[name]) for name in names)],
         ["forward + backward", *(_time(both[name]) for name in names)],
     ]
-    (needed,) = {result["status"] for result in forward.values() if "status" in result}
+    needed = forward["map (naive, NonLocal2d)"]["status"]
     return (
-        f"**Attention.** The block (*aea*) and the same block as one writes it in PyTorch (*plain "
-        f"eager*), {BOTTOM}, {_machine(record)}. As the equations are written it cannot run "
-        f"there: {needed}.\n\n"
+        f"**Attention.** The block (*{report.ours(forward)}*) and the same block as one writes it "
+        f"in PyTorch (*plain eager*), {BOTTOM}, {_machine(record)}. As the equations are written "
+        f"it cannot run there: {needed}.\n\n"
         f"{report.markdown(['', *map(report.contender, names)], rows)}"
+    )
+
+
+def gpu_paragraph() -> str:
+    """What was shown of the kernels, and where."""
+    compiled, run = read("compiled-ir"), read("NVIDIA-H200-quick")
+    passed, number = compiled["tests"]["passed"], sum(compiled["tests"].values())
+    searched = compiled["launches"] - compiled["too_large"]
+    groups = [run["groups"][group] for group in (FORWARD, BOTH)]
+    times = " and ".join(_time(group[report.ours(group)]) for group in groups)
+    (_, host), _ = _scaling_of_ours(run)
+
+    return (
+        f"**GPU.** What was shown of the Triton kernels, and where. In Triton's interpreter, on a "
+        f"CPU, the tests compare every kernel with float64. As they are compiled for "
+        f"{compiled['target']}, also on a CPU, {len(compiled['kernels'])} kernels ran "
+        f"{compiled['launches']:,} times, {searched:,} of them searched for races and for accesses "
+        f"out of bounds, and {passed} of {number} tests passed (torch {compiled['torch']}, Triton "
+        f"{compiled['triton']}, at {compiled['commit']}). For {', '.join(BUILT_FOR[:-1])} and "
+        f"{BUILT_FOR[-1]} they are built, the last without the other families, and not run. "
+        f"On a GPU they ran once, on an {run['device']} (torch {run['torch']}, Triton "
+        f"{run['triton']}, at {run['commit']}): the block of the table above took {times}, forward "
+        f"and with gradients. That is wall time of launches without a CUDA graph, of which the "
+        f"host alone takes up to {host:.2f} ms, with float32 multiplied exactly. What failed there "
+        f"is mended, but that and all later changes, the kernels as the default among them, have "
+        f"not run on a GPU."
     )
 
 
@@ -110,7 +137,7 @@ def block_section() -> str:
     """The block at the bottom of the network on a CPU."""
     record = read("cpu")
     bottom = [group for group in record["groups"] if group.startswith("block | bottom | float32")]
-    slope = report.slope(report.scaling(record)[OURS])
+    slope = report.slope(_curve_of_ours(record))
     return (
         f"{BOTTOM}; CPU: {record['device']}, {record['threads']} threads, torch "
         f"{record['torch']}, `python -m benches` at {record['commit']}. Time grows with the number "
@@ -142,9 +169,14 @@ def h200_section() -> str:
     )
 
 
+def _curve_of_ours(record: dict[str, Any]) -> list[tuple[int, float]]:
+    curves = report.scaling(record)
+    return curves[report.ours(curves)]
+
+
 def _scaling_of_ours(record: dict[str, Any]) -> tuple[tuple[float, float], float]:
     """Least and most time, ms, of the block on maps up to 128 x 128, and that on 1024 x 1024."""
-    curve = dict(report.scaling(record)[OURS])
+    curve = dict(_curve_of_ours(record))
     small = [milliseconds for side, milliseconds in curve.items() if side <= 128]
     return (min(small), max(small)), curve[1024]
 

@@ -8,7 +8,19 @@ import torch
 
 from benches import figures, report
 from benches.conftest import Race, Wrong, check, copies
-from benches.contenders import OPERATORS, Unavailable, fits_in_memory
+from benches.contenders import (
+    BLOCKS,
+    COMPILED,
+    EAGER,
+    OPERATORS,
+    OTHER_FUNCTIONS,
+    TRITON,
+    PlainBlock,
+    Unavailable,
+    backend_of,
+    fits_in_memory,
+    make_block,
+)
 from benches.memory import side_within
 
 
@@ -72,11 +84,23 @@ def test_a_map_that_cannot_fit_says_how_much_it_needs():
         fits_in_memory(10**15, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", ["aea", "plain eager", "map (naive, NonLocal2d)"])
+@pytest.mark.parametrize("name", [TRITON, EAGER, "plain eager", "map (naive, NonLocal2d)"])
 def test_contenders_of_the_same_function_agree(name):
     q, k, v = (torch.randn(2, 2, 40, 8, dtype=torch.float64) for _ in range(3))
     expected = torch.einsum("bhne,bhle,bhld->bhnd", q, k, v) / 40
-    torch.testing.assert_close(OPERATORS[name](q)(q, k, v), expected)
+    with backend_of(name, q.device):
+        torch.testing.assert_close(OPERATORS[name](q)(q, k, v), expected)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(BLOCKS.keys() - OTHER_FUNCTIONS.keys() - {"torch.compile", COMPILED})
+)
+def test_blocks_of_the_same_function_agree(name):
+    x = torch.randn(2, 8, 6, 5, dtype=torch.float64)
+    block = make_block(8, references=3).double()
+    with torch.no_grad(), backend_of(name, x.device):
+        found = BLOCKS[name](block)(x)
+        torch.testing.assert_close(found, PlainBlock(block)(x))
 
 
 def test_tables_hold_times_ratios_and_reasons():
@@ -96,6 +120,21 @@ def test_tables_hold_times_ratios_and_reasons():
     assert "| bottom float32 memory | plain eager |  |  | 30.0 MB | 30.00x |" in text
     assert "its map needs 45.6 GB" in text
     assert "| bfloat16 | plain eager | 2.0e-03 |  |  | 2.00x |" in text
+
+
+def test_old_records_keep_their_name_and_new_ones_say_who_computed():
+    ours = {TRITON: {"median": 2.0, "iqr": 0.0}, EAGER: {"median": 4.0, "iqr": 0.0}}
+    compiled = {COMPILED: {"median": 3.0, "iqr": 0.0, "backend": "triton"}}
+    text = report.tables({"groups": {"block | bottom": ours | compiled}})
+    assert "| bottom | aea (Triton) | 2.0 ms | 0 % |  | 1.00x |" in text
+    assert "| bottom | aea (eager) | 4.0 ms | 0 % |  | 2.00x |" in text
+    assert "| bottom | torch.compile of aea (by triton) | 3.0 ms | 0 % |  | 1.50x |" in text
+
+    without_gpu = ours | {TRITON: {"status": "it needs a CUDA device"}}
+    text = report.tables({"groups": {"block | bottom": without_gpu}})
+    assert "| bottom | aea (eager) | 4.0 ms | 0 % |  | 1.00x |" in text
+    text = report.tables({"groups": {"block | bottom": {"aea": {"median": 2.0, "iqr": 0.0}}}})
+    assert "| bottom | aea | 2.0 ms | 0 % |  | 1.00x |" in text
 
 
 def test_tables_of_networks_hold_what_was_before_and_is_now():
@@ -155,6 +194,7 @@ def test_figures_are_drawn_from_the_record(tmp_path):
         for name, ms in {"aea": 2.0, "copy": 1.0, "two library products": 1.0}.items()
     }
     record = {"groups": groups, "device": "here", "torch": "2"}
+    assert figures.relative_times(record) == {("bottom, float32", "aea"): 2.0 / 1.5}
     drawn = figures.figures(record, tmp_path, "cpu")
     assert [path.name for path in drawn] == ["cpu-scaling.png", "cpu-relative.png"]
     assert all(path.stat().st_size > 5000 for path in drawn)

@@ -92,6 +92,13 @@ def test_an_interrupted_sweep_goes_on_where_it_was(table, tmp_path, monkeypatch)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("kernel", tune.KERNELS)
+def test_every_kernel_that_is_timed_runs(kernel):
+    case = tune.Case(kernel, 8, "float32", "highest")
+    for call in tune.calls(case, (5, 6), "cpu"):
+        call()
+
+
 def test_without_a_gpu_it_ends_in_one_sentence():
     run = subprocess.run([sys.executable, "-m", "benches.tune"], capture_output=True, text=True)
     assert run.returncode == 1

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import re
 import subprocess
@@ -24,22 +23,22 @@ from typing import Any
 
 import torch
 import triton
+from every_primitive import every_family_primitive, every_normed_primitive, every_primitive
 from launches import instead_of_launch
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import families, launching, primitives
+from aea_kernels.backends.triton import launching
 from aea_kernels.block.route import NORMED_CHANNELS
-from aea_kernels.block.spec import Projections
 
 ARCHITECTURES: dict[str, tuple[str, Any]] = {
     n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")
 }
 ARCHITECTURES["gfx942"] = "hip", "gfx942"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-PRECISIONS = {"ieee": "highest", "tf32x3": "high", "tf32": "medium"}
+PRECISIONS = {"bf16x6": "highest", "bf16x3": "high", "tf32": "medium"}
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
@@ -85,72 +84,6 @@ def feature_map(case: str, channels: int, dtype: torch.dtype) -> Tensor:
         return torch.empty(2, channels, 15, 24, dtype=dtype, device="meta")[..., :17]
     x = torch.empty(2, channels, *SPACES[int(divisor)], dtype=dtype, device="meta")
     return x.to(memory_format=torch.channels_last) if layout == "channels_last" else x
-
-
-def every_primitive(x: Tensor) -> None:
-    """All primitives once, for a feature map x."""
-
-    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device="meta")
-
-    channels = x.shape[1]
-    heads = math.gcd(2, channels)
-    norm = [empty(channels) for _ in range(2)] + [
-        empty(channels, dtype=torch.float64) for _ in range(2)
-    ]
-    square = (channels, channels)
-    projections = Projections(*(empty(*shape) for _ in range(4) for shape in (square, (channels,))))
-    references = empty(64, channels)
-    primitives.statistics(x)
-    prologue, rest = ("batch", norm, 1e-5), (projections, heads, 0.125)
-    gram = primitives.moments(x, *prologue, references, 1)
-    _, matrix = primitives.attend_to_moments(x, *prologue, None, gram, *rest)
-    grads = primitives.attend_to_moments_backward(
-        x, x, *prologue, None, gram, matrix, references, 1, *rest
-    )
-    primitives.features_backward(x, x, *prologue, True, matrix, grads[0])
-    primitives.features_backward(x, x, *prologue, False, matrix, grads[0])
-    a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
-    state = primitives.outer_sum(a, a)
-    primitives.apply_matrix(a, state)
-    primitives.apply_matrix_backward(a, a, state)
-
-
-def every_normed_primitive(x: Tensor, kind: str) -> None:
-    """The block's with a prologue that has no activation."""
-    images, channels = x.shape[:2]
-    width = channels + 1
-    sizes = [
-        (images, channels),
-        (images, 2, channels),
-        (1, width, width),
-        (images, channels, width),
-    ]
-    sizes += [(images, width, width)]
-    pivot, affine, gram, matrix, grams = (torch.empty(shape, device="meta") for shape in sizes)
-    square = (channels, channels)
-    weights = [
-        torch.empty(shape, device="meta") for _ in range(4) for shape in (square, (channels,))
-    ]
-    prologue = kind, [pivot] if kind == "group" else [], 1e-5
-    rest = weights, math.gcd(2, channels), 0.125
-    primitives.moments(x, *prologue, None, images)
-    primitives.attend_to_moments(x, *prologue, affine, gram, *rest)
-    primitives.attend_to_moments_backward(x, x, *prologue, affine, gram, matrix[:1], None, 0, *rest)
-    primitives.features_backward(x, x, *prologue, False, matrix, grams)
-
-
-def every_family_primitive(x: Tensor) -> None:
-    """All of the other families, for heads as wide as x has channels."""
-    a = x.flatten(2).mT.unsqueeze(1).expand(-1, 2, -1, -1)
-    for phi in ("relu", "exp"):
-        sums, maximum = families.phi_outer_sum(a, a, phi)
-        families.phi_outer_sum_backward(sums, a, a, maximum, phi)
-        matrix = sums if phi == "relu" else sums[..., :-1]
-        families.phi_apply(a, matrix, phi, 0.1)
-        families.phi_apply_backward(a, a, matrix, phi, 0.1)
-    sums = families.outer_sum_and_squares(a, a)
-    families.outer_sum_and_squares_backward(*sums, a, a)
 
 
 def compiled(
@@ -311,7 +244,8 @@ def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
 def rows(
     architecture: str, channels: int, dtype: str, precision: str, cases: list[str], norms: list[str]
 ) -> Iterator[dict[str, Any]]:
-    torch.set_float32_matmul_precision(PRECISIONS[precision])
+    torch.set_float32_matmul_precision(PRECISIONS.get(precision, "highest"))
+    aea.set_ieee_products(precision == "ieee")
     seen: list[Any] = []  # kept, so that no two have one id
     for case in cases:
         for name, wanted, kernel in compiled(case, channels, DTYPES[dtype], architecture, norms):

@@ -269,3 +269,59 @@ def test_relevance_in_another_dtype_than_the_weights():
 def test_modules_keep_their_old_names_for_a_release(old, now):
     with pytest.warns(DeprecationWarning, match=f"aea_kernels.{old} is now aea_kernels.{now}"):
         assert getattr(aea, old).__name__ == f"aea_kernels.{now}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 0}, "channels is 0, expected at least 1"),
+        ({"channels": 6, "references": -1}, "references is -1, expected 0 or more"),
+        ({"channels": 6, "heads": 4}, "channels is 6, expected a positive multiple of heads = 4"),
+        (
+            {"channels": 6, "key_channels": 5},
+            "key_channels is 5, expected a positive multiple of heads = 2",
+        ),
+        (
+            {"channels": 6, "value_channels": 5},
+            "value_channels is 5, expected a positive multiple of heads = 2",
+        ),
+    ],
+)
+def test_wrong_sizes_are_named_in_one_sentence(options, message):
+    with pytest.raises(ValueError, match="expected") as error:
+        aea.AugmentedAttention(**options)
+    assert str(error.value) == message
+
+
+def test_wrong_inputs_are_named_in_one_sentence():
+    block = aea.AugmentedAttention(6)
+    with pytest.raises(ValueError, match=r"x is \(2, 5, 3, 3\), expected \(N, 6, \*spatial\)"):
+        block(torch.randn(2, 5, 3, 3))
+    with pytest.raises(TypeError, match=r"x has dtype torch.int64"):
+        block(torch.zeros(2, 6, 3, 3, dtype=torch.int64))
+    block.eval().keys = aea.moments(torch.randn(3, 4, 2, 2))
+    with pytest.raises(
+        ValueError,
+        match="keys are of 3 images with 4 channels, expected 1 or 2 images with 6 channels",
+    ):
+        block(torch.randn(2, 6, 3, 3))
+    with pytest.raises(ValueError, match="no references"):
+        aea.AugmentedAttention(6, references=0).relevance(torch.randn(1, 6, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": True}, "norm is True, expected 'batch', 'group', 'layer', 'rms' or None"),
+        (
+            {"norm": "instance"},
+            "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None",
+        ),
+        ({"norm": "group"}, "groups is 32, expected a divisor of channels = 48"),
+        ({"norm": "group", "groups": 0}, "groups is 0, expected at least 1"),
+    ],
+)
+def test_a_wrong_norm_is_named_in_one_sentence(options, message):
+    with pytest.raises(ValueError, match="expected") as error:
+        aea.AugmentedAttention(48, **options)
+    assert str(error.value) == message

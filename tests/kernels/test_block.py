@@ -299,44 +299,6 @@ def test_an_empty_feature_map_gives_an_empty_feature_map(shape, training, backen
     assert torch.equal(block.norm.running_mean, before)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"channels": 0}, "channels is 0, expected at least 1"),
-        ({"channels": 6, "references": -1}, "references is -1, expected 0 or more"),
-        ({"channels": 6, "heads": 4}, "channels is 6, expected a positive multiple of heads = 4"),
-        (
-            {"channels": 6, "key_channels": 5},
-            "key_channels is 5, expected a positive multiple of heads = 2",
-        ),
-        (
-            {"channels": 6, "value_channels": 5},
-            "value_channels is 5, expected a positive multiple of heads = 2",
-        ),
-    ],
-)
-def test_wrong_sizes_are_named_in_one_sentence(options, message):
-    with pytest.raises(ValueError, match="expected") as error:
-        aea.AugmentedAttention(**options)
-    assert str(error.value) == message
-
-
-def test_wrong_inputs_are_named_in_one_sentence():
-    block = aea.AugmentedAttention(6)
-    with pytest.raises(ValueError, match=r"x is \(2, 5, 3, 3\), expected \(N, 6, \*spatial\)"):
-        block(torch.randn(2, 5, 3, 3))
-    with pytest.raises(TypeError, match=r"x has dtype torch.int64"):
-        block(torch.zeros(2, 6, 3, 3, dtype=torch.int64))
-    block.eval().keys = aea.moments(torch.randn(3, 4, 2, 2))
-    with pytest.raises(
-        ValueError,
-        match="keys are of 3 images with 4 channels, expected 1 or 2 images with 6 channels",
-    ):
-        block(torch.randn(2, 6, 3, 3))
-    with pytest.raises(ValueError, match="no references"):
-        aea.AugmentedAttention(6, references=0).relevance(torch.randn(1, 6, 2, 2))
-
-
 def test_the_functional_block_reports_the_statistics_it_used(backend):
     x = torch.randn(3, 4, 5, 6) * 3 + 1
     projections = Projections(*[torch.eye(4), torch.zeros(4)] * 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import warnings
 from functools import partial
 
 import pytest
@@ -60,6 +61,32 @@ def test_one_graph_for_every_size_forward_and_backward(backend, norm_frozen):
     assert len(graphs) == 1
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(block.get_buffer(name), buffer)
+
+
+NORMS = ("batch", "group", "layer", "rms", None)
+
+
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # what is compiled does not depend
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_graph_from_a_batch_of_two_on_with_every_norm(backend, norm, training):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(8, references=3, norm=norm, groups=4).train(training)
+    plain = copy.deepcopy(block)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(block, fullgraph=True, dynamic=True, backend=counter)
+    graphs = set()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for batch, height, width in [(2, 5, 6), (3, 7, 4), (4, 3, 9)]:
+            x = normal(batch, 8, height, width, seed=batch).requires_grad_()
+            for ours, expected in zip(
+                output_and_gradients(compiled, x), output_and_gradients(plain, x), strict=True
+            ):
+                assert_same_but_for_rounding(ours, expected)
+            graphs.add(counter.frame_count)
+    assert len(graphs) == 1
+    assert not [w for w in warned if "aea" in w.filename or "lru_cache" in str(w.message)]
 
 
 @pytest.mark.parametrize("backend", ["eager"], indirect=True)  # the route does not depend on it
@@ -151,6 +178,19 @@ def test_export_with_dynamic_sizes(backend):
     }
     program = torch.export.export(block, (normal(3, 8, 6, 5),), dynamic_shapes={"x": sizes})
     for shape in [(3, 8, 6, 5), (5, 8, 9, 12)]:
+        assert_same_but_for_rounding(program.module()(normal(*shape)), block(normal(*shape)))
+
+
+@pytest.mark.parametrize("backend", ["eager"], indirect=True)  # what is exported does not depend
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_strict_export_with_a_dynamic_batch(backend, norm, training):
+    block = aea.AugmentedAttention(8, references=3, norm=norm, groups=4).train(training)
+    sizes = {axis: torch.export.Dim(name) for axis, name in {0: "n", 2: "h", 3: "w"}.items()}
+    program = torch.export.export(
+        block, (normal(3, 8, 6, 5),), dynamic_shapes=(sizes,), strict=True
+    )
+    for shape in [(2, 8, 6, 5), (3, 8, 4, 7), (6, 8, 9, 12)]:
         assert_same_but_for_rounding(program.module()(normal(*shape)), block(normal(*shape)))
 
 

@@ -326,24 +326,6 @@ def test_the_pivot_of_a_constant_channel_is_exact():
     assert torch.equal(norms.pivot(x), x[:, :, 0, 0])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"norm": True}, "norm is True, expected 'batch', 'group', 'layer', 'rms' or None"),
-        (
-            {"norm": "instance"},
-            "norm is 'instance', expected 'batch', 'group', 'layer', 'rms' or None",
-        ),
-        ({"norm": "group"}, "groups is 32, expected a divisor of channels = 48"),
-        ({"norm": "group", "groups": 0}, "groups is 0, expected at least 1"),
-    ],
-)
-def test_a_wrong_norm_is_named_in_one_sentence(options, message):
-    with pytest.raises(ValueError, match="expected") as error:
-        aea.AugmentedAttention(48, **options)
-    assert str(error.value) == message
-
-
 def test_parameters_are_those_of_the_modules_of_torch():
     for norm, module in [
         ("group", nn.GroupNorm(8, 48)),

@@ -134,17 +134,24 @@ def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
 
 
 @pytest.mark.parametrize(
-    ("setting", "products"), [("highest", "ieee"), ("high", "tf32x3"), ("medium", "tf32")]
+    ("setting", "products"), [("highest", "bf16x6"), ("high", "bf16x3"), ("medium", "tf32")]
 )
 def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch):
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(setting)
-        assert multiplication(torch.float32) == products
-        assert multiplication(torch.bfloat16) == "16-bit"
+        assert multiplication(torch.float32, 90) == products
+        assert multiplication(torch.bfloat16, 90) == "16-bit"
+        assert multiplication(torch.float32, 75) == "ieee"
+        aea.set_ieee_products(True)
+        asked = "ieee" if setting == "highest" else products
+        assert multiplication(torch.float32, 90) == asked
+        aea.set_ieee_products(False)
+        assert multiplication(torch.float32, 90) == products
         monkeypatch.setattr(torch.version, "hip", "6.4")
-        assert multiplication(torch.float32) == "ieee"
+        assert multiplication(torch.float32, 90) == "ieee"
     finally:
+        aea.set_ieee_products(False)
         torch.set_float32_matmul_precision(before)
 
 
@@ -167,13 +174,13 @@ def test_what_a_backward_kernel_holds_fits_into_shared_memory(architecture, shar
     assert numbers * (2 if mode == "16-bit" else 4) <= shared * 1024
 
 
-@pytest.mark.parametrize(("switch", "products"), [("tf32", "tf32"), ("ieee", "ieee")])
+@pytest.mark.parametrize(("switch", "products"), [("tf32", "tf32"), ("ieee", "bf16x6")])
 def test_float32_is_multiplied_as_the_newer_switch_says(switch, products):
     """After it PyTorch raises where it is asked by the older one."""
     before = torch.backends.cudnn.conv.fp32_precision
     try:
         torch.backends.cuda.matmul.fp32_precision = switch
-        assert multiplication(torch.float32) == products
+        assert multiplication(torch.float32, 90) == products
         aea.explain(aea.AugmentedAttention(4), (1, 4, 3), device="h100")
         on_gpu = SimpleNamespace(dtype=torch.float32, is_cuda=True)
         torch.backends.cudnn.conv.fp32_precision = "ieee"

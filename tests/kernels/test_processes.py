@@ -3,10 +3,13 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from strategies import HERE, normal
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import aea_kernels as aea
 
@@ -133,3 +136,21 @@ def test_two_ranks_are_one(backend):
         for name, buffer in block.named_buffers():
             for rank in found:
                 torch.testing.assert_close(rank["buffers"][name], buffer)
+
+
+def test_layers_sharded_apart_from_their_block_are_named(tmp_path):
+    """FSDP2 gathers a unit when it is called, and the block reads its layers without a call."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/it", rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1,))
+    try:
+        for layer in ("query", "output", "norm"):
+            block = aea.AugmentedAttention(6, references=2)
+            fully_shard(getattr(block, layer), mesh=mesh)
+            with pytest.raises(TypeError, match=f"{layer}.weight is a DTensor.* as one unit"):
+                block(torch.zeros(2, 6, 4))
+        block = aea.AugmentedAttention(6, references=2)
+        expected = block(torch.ones(2, 6, 4))
+        fully_shard(block, mesh=mesh)
+        torch.testing.assert_close(block(torch.ones(2, 6, 4)), expected)
+    finally:
+        dist.destroy_process_group()

@@ -102,12 +102,21 @@ FAULTS = {
 }
 
 
+@pytest.fixture
+def ieee_products():
+    aea.set_ieee_products(True)
+    yield
+    aea.set_ieee_products(False)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("ieee_products")
 def test_a_planted_fault_turns_to_eager_with_one_warning(fault, monkeypatch, kernels_here):
     module, name, faulty = FAULTS[fault]
     monkeypatch.setattr(module, name, faulty)
     torch.manual_seed(0)
-    # more channels than one slice of `apply` has, so that a product has something to forget
+    # more channels than a slice of `apply` has on ordinary units: a product has something to
+    # forget
     block = aea.AugmentedAttention(40, references=3).eval()
     x = normal(2, 40, 9, 15, dtype=torch.float32)
     with torch.no_grad(), aea.use_backend("eager"):

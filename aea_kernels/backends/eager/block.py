@@ -172,14 +172,14 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
         u = of_tile.features(walk, 0, 0)
         left = u if a is None else walk.read(1, 0)
         return torch.cat([sum_of_products(left, u), left.sum(-1, keepdim=True)], 2)
-    outer = x.new_zeros(batch, rows, x.shape[1], dtype=walk.dtype)
-    total = x.new_zeros(batch, rows, 1, dtype=walk.dtype)
+    outer = x.new_zeros(batch, rows, x.shape[1], dtype=walk.sum_dtype)
+    total = x.new_zeros(batch, rows, 1, dtype=walk.sum_dtype)
     for chunk in walk:
         u = of_tile.features(walk, 0, chunk)
         left = u if a is None else walk.read(1, chunk)
         add_product(walk.groups(outer, chunk), left, u)
         walk.groups(total, chunk).add_(left.sum(-1, keepdim=True))
-    return torch.cat([outer, total], 2)
+    return torch.cat([outer, total], 2).to(walk.dtype)
 
 
 def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:

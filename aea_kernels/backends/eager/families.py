@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.dtypes import empty_positions
-from .walking import Walk, add_product, sum_of_squares
+from .walking import Walk, add_product, sum_of_products, sum_of_squares
 
 
 def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]:
@@ -17,8 +17,8 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     batch, heads, _, width = key.shape
     # apart from each other, as products of many small matrices are fast where the result is
     # contiguous
-    product = key.new_zeros(batch, heads, width, value.shape[3], dtype=walk.dtype)
-    total = key.new_zeros(batch, heads, width, 1, dtype=walk.dtype)
+    product = key.new_zeros(batch, heads, width, value.shape[3], dtype=walk.sum_dtype)
+    total = key.new_zeros(batch, heads, width, 1, dtype=walk.sum_dtype)
     maximum = key.new_full(
         (batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype
     )
@@ -42,7 +42,7 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
         add_product(product_here, mapped, walk.read(1, chunk))
         total_here.add_(mapped.sum(-1, keepdim=True))
-    return torch.cat([product, total], -1), maximum[..., 0]
+    return torch.cat([product, total], -1).to(walk.dtype), maximum[..., 0]
 
 
 def phi_outer_sum_backward(
@@ -99,7 +99,7 @@ def phi_apply_backward(
         return grad_query, matrix.new_zeros(matrix.shape)
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
     product = query.new_zeros(
-        *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.dtype
+        *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.sum_dtype
     )
     total = product.new_zeros(*query.shape[:2], query.shape[3], 0 if phi == "exp" else 1)
     for chunk in walk:
@@ -112,24 +112,25 @@ def phi_apply_backward(
         if phi == "exp":
             through.sub_(common).mul_(share)
         else:
-            walk.groups(total, chunk).baddbmm_(share, common.mT, alpha=-1)
+            walk.groups(total, chunk).sub_(sum_of_products(share, common))
             through.addcmul_(common.expand_as(through), matrix_here[..., -1:], value=-1).mul_(
                 inverse
             )
             torch.ops.aten.threshold_backward.grad_input(through, share, 0, grad_input=through)
         walk.store(2, chunk, through)
-    return grad_query, torch.cat([product, total], -1)
+    return grad_query, torch.cat([product, total], -1).to(walk.dtype)
 
 
 def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     walk = Walk(a.mT, b.mT, batch_axes=2)
-    product = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.dtype)
-    squares = [t.new_zeros(*t.shape[:2], t.shape[3], 1, dtype=walk.dtype) for t in (a, b)]
+    product = a.new_zeros(*a.shape[:2], a.shape[3], b.shape[3], dtype=walk.sum_dtype)
+    squares = [t.new_zeros(*t.shape[:2], t.shape[3], 1, dtype=walk.sum_dtype) for t in (a, b)]
     for chunk in walk:
         maps = [walk.read(i, chunk) for i in range(2)]
         add_product(walk.groups(product, chunk), maps[0], maps[1])
         for total, x in zip(squares, maps, strict=True):
             walk.groups(total, chunk).add_(sum_of_squares(x, -1))
+    product, *squares = (t.to(walk.dtype) for t in (product, *squares))
     return product, squares[0][..., 0], squares[1][..., 0]
 
 

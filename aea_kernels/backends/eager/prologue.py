@@ -67,7 +67,7 @@ class BatchNorm(Identity):
         # u sits on the bounds exactly where ReLU6 has no slope
         torch.ops.aten.hardtanh_backward.grad_input(du, u, 0, 6, grad_input=du)
         away = torch.sub(walk.read(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
-        sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))])
+        sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))]).double()
         self.sums = sums if self.sums is None else self.sums.add_(sums)
         torch.addcmul(above, du, self.scale[:, None], out=out)
 
@@ -75,8 +75,8 @@ class BatchNorm(Identity):
         """The gradients of weight and bias, (2, C)."""
         if self.sums is None:
             return self.scale.new_zeros(2, len(self.scale))
-        self.sums[0] *= self.inverse
-        return self.sums
+        dweight, dbias = self.sums
+        return torch.stack([dweight * self.inverse, dbias]).to(self.scale.dtype)
 
     def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """What the mean and variance of `number` positions send back to x: slope and constant of a

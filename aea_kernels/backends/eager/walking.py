@@ -18,6 +18,14 @@ SPLIT_POSITIONS = 4096
 """Over so many at a time a product sums on a GPU: one matrix product over all positions of an image
 keeps few multiprocessors busy.
 """
+PIECE_POSITIONS = 1024
+"""Over so many at a time a narrow product sums on a CPU, where it may add one position after the
+other and so lose digits.
+"""
+MOST_PIECES = 16
+"""Of several images at once, where every piece is a call."""
+NARROW = 64
+"""Products of maps with more channels sum in pieces by themselves."""
 FEW_IMAGES = 16
 """As many images with heads in one chunk are copied into it where strides ask for it; fewer have a
 chunk each.
@@ -37,11 +45,18 @@ def _merged(x: Tensor, batch_axes: int) -> Tensor:
 
 def sum_of_squares(x: Tensor, axis: int) -> Tensor:
     """Over one axis, which stays with size 1. PyTorch's norm is fast over the innermost axis
-    only.
+    only, and adds one number after the other.
     """
-    if x.stride(axis) == 1:
+    if x.stride(axis) != 1:
+        return x.square().sum(axis, keepdim=True)
+    size = x.shape[axis]
+    if axis % x.dim() != x.dim() - 1 or size < 2 * PIECE_POSITIONS:
         return torch.linalg.vector_norm(x, dim=axis, keepdim=True).square_()
-    return x.square().sum(axis, keepdim=True)
+    last = size - size % PIECE_POSITIONS
+    pieces = x[..., :last].unflatten(-1, (-1, PIECE_POSITIONS))
+    total = torch.linalg.vector_norm(pieces, dim=-1).square_().sum(-1, keepdim=True)
+    left = torch.linalg.vector_norm(x[..., last:], dim=-1, keepdim=True)
+    return total.addcmul_(left, left)
 
 
 def stays_in_cache(device: torch.device) -> bool:
@@ -54,11 +69,20 @@ def stays_in_cache(device: torch.device) -> bool:
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """a b^T, the sum over positions, (G, A, C), for a (G, A, N) and b (G, C, N)."""
-    positions = a.shape[2]
-    if stays_in_cache(a.device) or positions < 2 * SPLIT_POSITIONS:
+    groups, _, positions = a.shape
+    on_cpu = stays_in_cache(a.device)
+    wide = min(a.shape[1], b.shape[1]) > NARROW
+    piece = PIECE_POSITIONS if on_cpu else SPLIT_POSITIONS
+    if positions < 2 * piece or (on_cpu and wide):
         return torch.bmm(a, b.mT)
+    if on_cpu and groups > 1:
+        # pieces of several images in one product would be copies
+        piece = max(piece, -(-positions // MOST_PIECES))
+        pieces = zip(a.split(piece, 2), b.split(piece, 2), strict=True)
+        return torch.stack([torch.bmm(left, right.mT) for left, right in pieces]).sum(0)
+
     # one batched product of all splits, then the positions that are left
-    least = positions // SPLIT_POSITIONS
+    least = positions // piece
     splits = next((n for n in range(least, 2 * least) if positions % n == 0), least)
     size = positions // splits
     last = splits * size
@@ -68,11 +92,8 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """``total += a b^T`` in place, as `sum_of_products`."""
-    if stays_in_cache(a.device):
-        total.baddbmm_(a, b.mT)
-    else:
-        total.add_(sum_of_products(a, b))
+    """``total += a b^T`` in place, as `sum_of_products`; `total` may have more digits."""
+    total.add_(sum_of_products(a, b))
 
 
 class Walk:
@@ -114,6 +135,9 @@ class Walk:
                 positions = 1
             else:
                 positions //= max(1, extents[axis])
+        several = self._chunks_of_images > 1
+        self.sum_dtype = torch.float64 if several else self.dtype
+        """Of sums over positions: adding up many chunks loses digits in float32."""
         self._parts: dict[int, list[Tensor]] = {}
         self._workspaces: dict[int, Tensor] = {}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
-from ...core.precision import multiplication
+from ...core.precision import PARTS, multiplication
 from . import tiles, versions
 from .kernels import tile
 from .tiles import LaunchPlan
@@ -88,7 +88,8 @@ def plan_over_positions(
 ) -> LaunchPlan:
     """`tiles.plan_launch` for feature maps like x."""
     aligned = all(x_map.aligned for x_map in maps)
-    mode, device = multiplication(x.dtype), device_of(x.device)
+    device = device_of(x.device)
+    mode = multiplication(x.dtype, device[0])
     return tiles.plan_launch(kernel, rows, columns, images, positions, mode, aligned, device, same)
 
 
@@ -148,20 +149,24 @@ class Math(NamedTuple):
     FACTOR: tl.dtype
     """In which `tl.dot` is given its factors."""
     PRECISION: str
-    """`input_precision` of `tl.dot`."""
+    """`input_precision` of `tl.dot`, or a name in `core.precision.PARTS`."""
+    PARTS: int
+    """As the sum of so many numbers in FACTOR a factor is multiplied; 1: as it is."""
     HALF: bool
     """Feature maps have 16 bits."""
 
 
 @lru_cache
-def math_of(dtype: torch.dtype, precision: str) -> Math:
-    """For feature maps of `dtype`, multiplied with `precision` where they are float32."""
-    # the interpreter multiplies the bits of bfloat16 as if they were integers
-    factor = torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
-    precision = precision if dtype == torch.float32 else "ieee"
-    return Math(
-        _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor], precision, dtype.itemsize == 2
-    )
+def math_of(dtype: torch.dtype, products: str) -> Math:
+    """For feature maps of `dtype`, multiplied as `core.precision.multiplication` says."""
+    parts = PARTS.get(products, 1)
+    factor = torch.bfloat16 if parts > 1 else dtype
+    if INTERPRETED and factor == torch.bfloat16:
+        # the interpreter multiplies the bits of bfloat16 as if they were integers
+        factor = torch.float32
+    precision = "ieee" if products == "16-bit" else products
+    summed, rounded, held = _DTYPES[acc_dtype(dtype)], _DTYPES[dtype], _DTYPES[factor]
+    return Math(summed, rounded, held, precision, parts, dtype.itemsize == 2)
 
 
 # ---- tensors -------------------------------------------------------------------------------------

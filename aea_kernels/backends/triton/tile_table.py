@@ -46,8 +46,20 @@ TABLE = """
     phi_outer            tf32      128*      *        sm>=100 |   C   C  16      8       2         1
     outer                tf32      128*      *        sm<90   |   C   C  32      8       1         1
     outer                tf32      128*      *        *       |   C   C  32      8       2         1
-    outer                tf32x3    128*      *        sm<90   |  64  64  32      4       1         2
-    outer                tf32x3    *         *        *       |   C   C  16      8       2         1
+    outer                bf16x6    <64       *        *       |   C   C  32      4       2         2
+    outer                bf16x6    64        *        sm<90   |   C   C  32      8       2         1
+    outer                bf16x6    64        *        *       |   C   C  32      4       2         2
+    outer                bf16x6    128*      *        small   |  64  64  32      8       2         1
+    phi_outer            bf16x6    128*      aligned  sm>=90  |   C   C  16      8       2         1
+    outer                bf16x6    128*      aligned  sm>=90  |   C   C  32      8       2         1
+    outer                bf16x6    *         *        *       |   C   C  16      8       2         1
+    outer                bf16x3    <64       *        *       |   C   C  64      4       2         2
+    outer                bf16x3    64        *        sm<90   |   C   C  32      8       2         1
+    outer                bf16x3    64        *        *       |   C   C  32      4       2         2
+    outer                bf16x3    128*      *        small   |  64  64  32      4       2         1
+    phi_outer            bf16x3    128*      aligned  sm>=90  |   C   C  16      8       2         1
+    outer                bf16x3    128*      aligned  sm>=90  |   C   C  32      8       2         1
+    outer                bf16x3    *         *        *       |   C   C  16      8       2         1
     outer                ieee      128*      *        *       |   C   C  16      8       1         1
     outer                ieee      *         *        *       |   C   C  16      8       2         1
 
@@ -72,7 +84,18 @@ TABLE = """
     apply                tf32      128       *        *       |   C   C  32      8       2         1
     apply                tf32      128+      *        sm<90   |   C  32  32      8       1         1
     apply                tf32      128+      *        *       |   C  32  32      8       2         1
-    apply                tf32x3    *         *        *       |   C  32  32      8       2         1
+    apply                bf16x6    <64       *        *       |   C   C  64      4       2         2
+    apply                bf16x6    64        *        sm<90   |   C   C  16      4       2         2
+    apply                bf16x6    64        *        *       |   C   C  32      4       2         2
+    apply                bf16x6    128       *        sm<90   |   C  32  32      8       2         1
+    apply                bf16x6    128       *        sm90    |   C   C  32      8       2         1
+    apply                bf16x6    *         *        *       |   C  32  32      8       2         1
+    apply                bf16x3    <64       *        *       |   C   C  64      4       2         2
+    apply                bf16x3    64        *        sm<90   |   C   C  16      4       2         2
+    apply                bf16x3    64        *        *       |   C   C  32      4       2         2
+    apply                bf16x3    128       *        sm<90   |   C  32  32      8       2         1
+    apply                bf16x3    128       *        *       |   C   C  32      8       2         1
+    apply                bf16x3    *         *        *       |   C  32  32      8       2         1
     apply                ieee      *         *        *       |   C  16  32      8       2         1
 
     features_backward    16-bit    <64       aligned  sm90    |   C   C  64      4       2         2
@@ -95,7 +118,20 @@ TABLE = """
     features_backward    tf32      128       *        *       |   C   C  32      8       2         1
     features_backward    tf32      128+      *        sm<90   |   C  32  16      8       1         1
     features_backward    tf32      128+      *        *       |   C  32  32      8       2         1
-    features_backward    tf32x3    *         *        *       |   C  32  32      8       2         1
+    features_backward    bf16x6    <64       *        *       |   C   C  32      4       2         1
+    features_backward    bf16x6    64        *        sm<90   |   C   C  16      8       1         1
+    features_backward    bf16x6    64        *        *       |   C   C  32      8       2         1
+    features_backward    bf16x6    128       aligned  sm90    |   C   C  16      8       1         1
+    features_backward    bf16x6    128*      *        small   |   C  32  16      8       1         1
+    features_backward    bf16x6    *         aligned  sm<90   |   C  32  32      8       2         1
+    features_backward    bf16x6    *         aligned  *       |   C  32  32      8       1         1
+    features_backward    bf16x6    *         *        *       |   C  32  16      8       1         1
+    features_backward    bf16x3    <64       *        *       |   C   C  32      4       2         1
+    features_backward    bf16x3    64        *        sm<90   |   C   C  16      8       1         1
+    features_backward    bf16x3    64        *        *       |   C   C  32      8       2         1
+    features_backward    bf16x3    128       aligned  sm90    |   C   C  32      8       2         1
+    features_backward    bf16x3    *         aligned  *       |   C  32  32      8       1         1
+    features_backward    bf16x3    *         *        *       |   C  32  16      8       1         1
     features_backward    ieee      *         *        *       |   C  16  32      8       2         1
 
     matrix_backward/outer_backward          16-bit  <64   *  *       |   C   C  64  4  2  2
@@ -110,6 +146,7 @@ TABLE = """
     phi_matrix_backward/phi_outer_backward  tf32    128*  *  sm<90   |   C   C  16  8  1  1
     matrix_backward/outer_backward          tf32    128*  *  sm<90   |   C   C  32  8  1  1
     matrix_backward/outer_backward          tf32    128*  *  *       |   C   C  32  8  2  1
+    matrix_backward/outer_backward          bf16x3  64    *  sm<90   |   C   C  16  4  2  1
     matrix_backward/outer_backward          *       128*  *  *       |  64  64  16  8  2  1
     matrix_backward/outer_backward          *       *     *  *       |   C   C  16  8  2  1
 """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toys import aeanet
 
 from aeanet import restore_file, super_resolve
-from aeanet.imaging.exposure import Exposure
+from aeanet.imaging.exposure import Exposure, Outliers
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.files import Restored
 from aeanet.inference.prediction import reader
@@ -36,9 +36,13 @@ def square_wave(side: int = 192) -> tuple[NDArray, NDArray]:
     return clean, clean + 8 * np.random.default_rng(0).standard_normal(clean.shape)
 
 
-def restored(sem: Network, folder: Path, raw: NDArray, **options) -> tuple[NDArray, Restored]:
+def restored(
+    sem: Network, folder: Path, raw: NDArray, outliers: Outliers = "keep"
+) -> tuple[NDArray, Restored]:
     tifffile.imwrite(folder / "in.tif", raw)
-    done = restore_file(sem, folder / "in.tif", folder / "out.tif", magnification=1, **options)
+    done = restore_file(
+        sem, folder / "in.tif", folder / "out.tif", magnification=1, outliers=outliers
+    )
     return tifffile.imread(folder / "out.tif"), done
 
 

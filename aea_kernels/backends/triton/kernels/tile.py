@@ -211,16 +211,78 @@ def zero_outside(z, x, s, norm):
 @triton.jit
 def to_dot_dtype(x, MATH: tl.constexpr):
     """A factor of a product: rounded to the dtype of the feature maps, held in one that `tl.dot`
-    multiplies.
+    multiplies unless `matmul` splits it first.
     """
-    return x.to(MATH.ROUNDED).to(MATH.FACTOR)
+    x = x.to(MATH.ROUNDED)
+    return x if MATH.PARTS > 1 else x.to(MATH.FACTOR)
+
+
+@triton.jit
+def round_to_8_bits(x):
+    """x (float32) as a bfloat16 has it: Triton's interpreter cuts bits off where it casts to one.
+
+    Some NaN become a zero here.
+    """
+    bits = x.to(tl.int32, bitcast=True)
+    return ((bits + 0x8000) & -0x10000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def leading_part(x):
+    """x rounded to 8 bits, but the largest bfloat16 in place of infinity."""
+    LARGEST: tl.constexpr = 3.3895313892515355e38
+    return round_to_8_bits(tl.minimum(tl.maximum(x, -LARGEST), LARGEST))
+
+
+@triton.jit
+def last_part(x, MATH: tl.constexpr):
+    """x rounded to 8 bits, where infinity and NaN stay."""
+    if tl.float32 == MATH.FACTOR:
+        x = tl.where(x == x, round_to_8_bits(x), x)
+    return x.to(MATH.FACTOR)
+
+
+@triton.jit
+def split(x, MATH: tl.constexpr):
+    """The largest part of x (float32), the middle one or None, and the last.
+
+    Infinity and NaN are in the last part, which meets the largest of the other factor alone: others
+    may be zero, or have another sign than the whole.
+    """
+    large = leading_part(x)
+    rest = x - large
+    if MATH.PARTS == 2:
+        return large.to(MATH.FACTOR), None, last_part(rest, MATH)
+    else:
+        middle = leading_part(rest)
+        return large.to(MATH.FACTOR), middle.to(MATH.FACTOR), last_part(rest - middle, MATH)
+
+
+@triton.jit
+def matmul_in_parts(a, b, MATH: tl.constexpr):
+    """a b for float32, of parts in bfloat16: small products first, without the smallest."""
+    a_large, a_middle, a_last = split(a, MATH)
+    b_large, b_middle, b_last = split(b, MATH)
+    result = tl.zeros((a.shape[0], b.shape[1]), MATH.ACC)
+    if MATH.PARTS == 3:
+        result = tl.dot(a_middle, b_middle, result, input_precision="ieee")
+    result = tl.dot(a_last, b_large, result, input_precision="ieee")
+    result = tl.dot(a_large, b_last, result, input_precision="ieee")
+    if MATH.PARTS == 3:
+        result = tl.dot(a_middle, b_large, result, input_precision="ieee")
+        result = tl.dot(a_large, b_middle, result, input_precision="ieee")
+    return tl.dot(a_large, b_large, result, input_precision="ieee")
 
 
 @triton.jit
 def matmul(a, b, result, MATH: tl.constexpr):
     """result + a b, the factors rounded to the dtype of the feature maps."""
     a, b = to_dot_dtype(a, MATH), to_dot_dtype(b, MATH)
-    return tl.dot(a, b, result, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
+    if MATH.PARTS > 1:
+        # added outside of the tensor cores, which cut bits off a long sum
+        return result + matmul_in_parts(a, b, MATH)
+    else:
+        return tl.dot(a, b, result, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
 
 
 @triton.jit
