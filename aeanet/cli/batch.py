@@ -18,6 +18,7 @@ from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
 from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
+from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.flips import Flips
 from aeanet.inference.files import Restored, restore_file
 from aeanet.inference.prediction import compile_parts, known_magnification
@@ -115,7 +116,7 @@ def restore_all(
                     model, image, target, group=group, progress=progress, **options
                 )
                 with agreeing(group):
-                    say_change(restored)
+                    say_change(restored, options.get("outliers", "keep"))
                     if (trust or residual) and (group is None or group.rank() == 0):
                         picture = _residual_file(target, images, overwrite) if residual else None
                         say_trust(model, restored, picture)
@@ -129,8 +130,8 @@ def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, tot
     show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
 
 
-def say_change(restored: Restored) -> None:
-    """Say what of a file does not enter the result."""
+def say_change(restored: Restored, outliers: Outliers = "keep") -> None:
+    """Say what of a file does not enter the result, and what became of its outliers."""
     name, source = restored.image.name, restored.source
     if source and source.bar:
         note(
@@ -139,6 +140,10 @@ def say_change(restored: Restored) -> None:
         )
     if source and source.which:
         note(f"{name}: It holds several images; {source.which} is taken, the only raw one.")
+    if number := restored.exposure.rows.size:
+        what = "1 outlier" if number == 1 else f"{number:,} outliers"
+        done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
+        note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
     if source and source.colour:
         note(f"{name}: The colours become grey.")
 
@@ -150,17 +155,18 @@ def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
     from aeanet.trust import assess, write_residual
     from aeanet.trust.residual import residual
 
-    image, result = restored.pixels()
+    image, result, width = restored.judged()
     found = assess(model, image, result)
-    name = restored.image.name
-    note(f"{name}: {found.summary()}")
+    name, used = restored.image.name, restored.exposure.used / width
+    note(f"{name}: {found.summary(used, width * restored.unit)}")
     for sentence in found.warnings:
         warn(f"{name}: {sentence}")
     if picture is not None and found.taken is None:
         note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
         half = write_residual(picture, residual(image, result, found.noise))
-        note(f"{picture}: what was taken away; mid-grey is 0, white is {half:.2%} of the range.")
+        white = f"{half / used:.2%} of the range used"
+        note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
 
 
 def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
@@ -34,6 +35,10 @@ def main(
     ] = False,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
+    outliers: Annotated[
+        Outliers,
+        typer.Option(help="Hot, dead and burnt-in pixels: keep them as they are, or replace them."),
+    ] = "keep",
     overwrite: Overwrite = False,
 ) -> None:
     """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
@@ -41,6 +46,9 @@ def main(
     It was trained on simulated micrographs of many specimens and instruments (aeanet/models/sem.md
     says how well it does). A model trained on your own pairs does better:
     `aeanet train PAIRS --from sem`, then `aeanet predict`.
+
+    The model is shown the range that an image uses, without hot and dead pixels and other outliers.
+    The result has the range of the file again, and the outliers unless you give --outliers replace.
 
     It says how noisy each image is, and warns where the image is unlike those that the model was
     trained on, or where what was taken away does not look like noise.
@@ -68,6 +76,7 @@ def main(
         flips=flips,
         keep_bar=keep_bar,
         chosen=chosen,
+        outliers=outliers,
         overwrite=overwrite,
         trust=True,
         residual=residual,

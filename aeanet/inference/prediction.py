@@ -13,9 +13,11 @@ from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
 from aeanet.errors import UserError
+from aeanet.imaging.exposure import Exposure, Outliers, whole, within
 from aeanet.imaging.flips import Flips
 from aeanet.imaging.precision import Precision, computing_in
 from aeanet.imaging.upsampling import upsample
+from aeanet.inference.exposure import find_exposure
 from aeanet.inference.tiling import Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
@@ -51,9 +53,13 @@ def super_resolve(
     image: NDArray,
     *,
     magnification: float | None = None,
+    outliers: Outliers = "keep",
     **options: Unpack[RunOptions],
 ) -> NDArray:
     """Upsample a raw LR micrograph bicubically and restore it by a network.
+
+    The shipped model is shown the range that the image uses, without outliers such as hot pixels
+    (`exposure.find_exposure`); a model that was trained on pairs is shown the image as it is.
 
     Args:
         model: any network, on any device, or the name of a shipped model, such as "sem".
@@ -61,6 +67,8 @@ def super_resolve(
             detector's range.
         magnification: result pixels per pixel of `image`; by default that of the pairs the model
             was trained on.
+        outliers: for the shipped model: "keep" gives outliers their own values in the result,
+            "replace" those that the model makes of the median around them.
         options: any of these.
             tile: side of the tiles in px of the result. The result does not depend on it, the
             memory does. By default the image is taken at once.
@@ -84,8 +92,70 @@ def super_resolve(
     _check_image(image)
     _check_range(image)
     magnification = known_magnification(model, magnification)
+    exposure = exposure_for(model, reader(image), image.shape)
+    return super_resolve_exposed(model, image, exposure, magnification, outliers, **options)
+
+
+def exposure_for(model: Network, read: Read, shape: Sequence[int]) -> Exposure:
+    """What a model is shown of an image: all of it unless `model.fits_range`."""
+    return find_exposure(read, shape) if model.fits_range else Exposure()
+
+
+def super_resolve_exposed(
+    model: Network,
+    image: NDArray,
+    exposure: Exposure,
+    magnification: float,
+    outliers: Outliers,
+    **options: Unpack[RunOptions],
+) -> NDArray:
+    """`super_resolve` when the exposure of the image is known."""
+    shown = exposure.scaled_region(reader(image), *whole(image.shape))
+    enlarged = upsample(shown, magnification)
+    write, result = _collector(enlarged.shape)
+    run_exposed(
+        model, reader(enlarged), write, enlarged.shape, exposure, magnification, outliers, **options
+    )
+    return _joined(result, model, options.get("group"))
+
+
+def run_exposed(
+    model: Network,
+    scaled: Read,
+    write: Write,
+    shape: Sequence[int],
+    exposure: Exposure,
+    magnification: float,
+    outliers: Outliers,
+    **options: Unpack[RunOptions],
+) -> None:
+    """`run_network` for an image whose range is not that of the network.
+
+    Args:
+        model: the network.
+        scaled: gives any region of the enlarged image in the units of the network
+            (`Exposure.scaled_region`).
+        write: takes the result in the units of the image.
+        shape: (H, W) of the result.
+        exposure: of the image.
+        magnification: of the result.
+        outliers: as in `super_resolve`.
+        options: as in `super_resolve`.
+    """
+
+    def read(rows: slice, columns: slice) -> NDArray:
+        return within(scaled(rows, columns))
+
+    def finish(rows: slice, columns: slice, region: NDArray) -> None:
+        # What the network was not shown is added to what it makes of the rest.
+        source = scaled(rows, columns)
+        result = exposure.unscale(region + (source - within(source)))
+        if outliers == "keep":
+            result = exposure.put(exposure.values, result, (rows, columns), magnification)
+        write(rows, columns, result)
+
     with at_magnification(model, magnification):
-        return restore(model, upsample(image, magnification), **options)
+        run_network(model, read, finish, shape, **options)
 
 
 def restore(
@@ -115,16 +185,26 @@ def restore(
         TilingError: for a tile that is too small.
     """
     _check_image(image)
-    result = np.zeros(image.shape, np.float32)
+    write, result = _collector(image.shape)
+    run_network(model, reader(image), write, image.shape, halo=halo, exact=exact, **options)
+    return _joined(result, model, options.get("group"))
+
+
+def reader(image: NDArray) -> Read:
+    """A function that gives any region of an image in memory."""
+    return lambda rows, columns: image[rows, columns]
+
+
+def _collector(shape: Sequence[int]) -> tuple[Write, NDArray[np.float32]]:
+    """A function that takes any region of a result, and the array that it fills, clipped to
+    [0, 1].
+    """
+    result = np.zeros(shape, np.float32)
 
     def write(rows: slice, columns: slice, region: NDArray) -> None:
         result[rows, columns] = region.clip(0, 1)
 
-    run_network(
-        model, lambda *region: image[region], write, image.shape, halo=halo, exact=exact, **options
-    )
-    group = options.get("group")
-    return result if group is None else _joined(result, model, group)
+    return write, result
 
 
 def run_network(
@@ -197,8 +277,10 @@ def compile_parts(model: nn.Module) -> None:
             part.compile(dynamic=True)
 
 
-def _joined(result: NDArray, model: nn.Module, group: ProcessGroup) -> NDArray:
+def _joined(result: NDArray, model: nn.Module, group: ProcessGroup | None) -> NDArray:
     """The sum over the processes, each of which has zeros in the tiles of the others."""
+    if group is None:
+        return result
     device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
     total = torch.from_numpy(result).to(device)
     torch.distributed.all_reduce(total, group=group)

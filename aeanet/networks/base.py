@@ -20,10 +20,13 @@ class Network(nn.Module):
             it is not known.
         flips: of an image, whose results are averaged unless one asks otherwise
             (`imaging.flips.Flips`).
+        fits_range: show it the range that an image uses, without outliers, since it was trained on
+            images of every exposure.
     """
 
     magnification: float | None = None
     flips: Flips = 1
+    fits_range: bool = False
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()

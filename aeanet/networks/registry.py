@@ -179,6 +179,7 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
                 f"{most:g}."
             )
     model.magnification = magnification
+    model.fits_range = file.parent == SHIPPED_FOLDER
     return model.eval()
 
 

@@ -65,17 +65,24 @@ class TrustReport:
             "warnings": self.warnings,
         }
 
-    def summary(self) -> str:
-        """One line on the noise, for a terminal."""
-        if not math.isfinite(self.noise.sd):
+    def summary(self, used: float = 1.0, unit: float | None = None) -> str:
+        """One line on the noise, for a terminal.
+
+        Args:
+            used: the share of the range of `noise` that the image uses.
+            unit: that range in the values of the file; None where it is the file's own range.
+        """
+        sd = self.noise.sd
+        if not math.isfinite(sd):
             return "The noise cannot be told."
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
-        if self.noise.sd < LEAST_NOISE:
-            return f"Noise below {LEAST_NOISE:.1%} of the range.{usual}"
-        along = ""
-        if abs(self.noise.along) > 0.1:
-            along = f", correlated by {self.noise.along:.2f} along lines"
-        return f"Noise {self.noise.sd:.1%} of the range{along}.{usual}"
+        below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
+        text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"
+        if unit is not None:
+            text += f" used ({sd * unit:.3g} in the values of the file)"
+        if not below and abs(self.noise.along) > 0.1:
+            text += f", correlated by {self.noise.along:.2f} along lines"
+        return f"{text}.{usual}"
 
 
 def assess(
