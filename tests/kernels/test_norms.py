@@ -121,7 +121,9 @@ def test_error_budget_where_the_mean_is_large(backend, norm, spread, ratio):
 
 
 def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
-    """At mean / deviation = 100, of an output as large as x: about 2e-7 with the pivot."""
+    """At mean / deviation = 100, of an output as large as x: about 2e-7 with the pivot, and 1e-5
+    without, more or less by how factors are rounded.
+    """
     block = drawn_block(16, "group", groups=4).float().eval()
     with torch.no_grad():
         block.output.weight.mul_(100)
@@ -131,10 +133,11 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
             exact = oracle(block)(x.double(), *(p.double() for p in block.parameters()))
             return float((block(x) - exact).norm() / exact.norm())
 
-        assert error() < 3e-7
+        with_pivot = error()
+        assert with_pivot < 3e-7
         zero = lambda x: x.new_zeros(x.shape[:2])  # noqa: E731
         monkeypatch.setattr(f"aea_kernels.backends.{backend}.pivot", zero)
-        assert error() > 1e-5
+        assert error() > 20 * with_pivot
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
