@@ -97,8 +97,8 @@ def fold_backward(
         )
     shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
     sizes = shared["sizes"]
-    # of 64 channels eight warps would have 128 registers each, too few with Triton 3.8
-    warps = 8 if sizes.C > 64 else 4
+    # as few as give a thread the registers it needs: ptxas limits more warps to 128
+    warps = 8 if sizes.C > 64 else 2 if 16 < sizes.C <= 32 else 4
     scores = gram.new_empty(2, groups, heads, sizes.D, sizes.E)
     launch(
         kernels.scores_kernel,

@@ -50,8 +50,9 @@ TABLE = """
     outer                bf16x6    64        *        sm<90   |   C   C  32      8       2         1
     outer                bf16x6    64        *        *       |   C   C  32      4       2         2
     outer                bf16x6    128*      *        small   |  64  64  32      8       2         1
-    phi_outer            bf16x6    128*      aligned  sm>=90  |   C   C  16      8       2         1
-    outer                bf16x6    128*      aligned  sm>=90  |   C   C  32      8       2         1
+    phi_outer            bf16x6    128*      aligned  sm90    |   C   C  16      8       2         1
+    outer                bf16x6    128*      aligned  sm90    |   C   C  32      8       2         1
+    outer                bf16x6    128*      *        sm>=100 |  64  64  32      4       2         2
     outer                bf16x6    *         *        *       |   C   C  16      8       2         1
     outer                bf16x3    <64       *        *       |   C   C  64      4       2         2
     outer                bf16x3    64        *        sm<90   |   C   C  32      8       2         1

@@ -11,7 +11,6 @@ from .tile import (
     load_following_tile,
     load_matrix,
     load_tile,
-    load_transposed,
     matmul,
     positions_of,
     store_tile,
@@ -119,7 +118,12 @@ def phi_matrix_backward_kernel(
     columns = tl.arange(0, BLOCK_K)
     dy_pointer, a_pointer = image_pointer(grad_output, image, heads), image_pointer(a, image, heads)
     da_pointer = image_pointer(grad_a, image, heads)
-    m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
+    # of M^T, rounded in the loop: held as factors it spills on sm_100
+    m_pointer = matrix.pointer + image.to(tl.int64) * matrix.group_stride
+    m_pointers = m_pointer + rows[None, :] * matrix.row_stride
+    m_pointers += columns[:, None] * matrix.column_stride
+    inside = (rows < grad_output.channels)[None, :] & (columns < a.channels)[:, None]
+    m = tl.load(m_pointers, mask=inside, other=0.0)
     weights, least = load_divisor(divisor, eps, image, columns, a.channels, PHI)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     if PHI == "relu":
