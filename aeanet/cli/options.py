@@ -34,7 +34,8 @@ def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
         named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        command.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        extended = signature.replace(parameters=[*named, *options])
+        command.__signature__ = extended  # type: ignore[attr-defined]
         return command
 
     return decorate

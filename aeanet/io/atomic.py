@@ -95,4 +95,5 @@ def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     import safetensors
 
     with safetensors.safe_open(path, framework="pt") as stored:
-        return stored.metadata() or {}, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        names = list(stored.keys())  # it is no mapping, so it cannot be iterated over
+        return stored.metadata() or {}, {name: stored.get_tensor(name) for name in names}

@@ -215,7 +215,8 @@ def test_a_clean_image_at_1x_is_its_own_target() -> None:
         {"spot": 0.4, "smoothing": 0.5},
         {"gamma": 0.6},
     ):
-        example = _scan(scene, dataclasses.replace(NOISELESS, **changes), 96, (30, 30))  # type: ignore[arg-type]
+        setting = dataclasses.replace(NOISELESS, **changes)  # type: ignore[arg-type]
+        example = _scan(scene, setting, 96, (30, 30))
         assert -10 * math.log10(float(((example.lr - example.hr) ** 2).mean())) > 60
 
 
