@@ -29,7 +29,7 @@ def test_a_tiny_visit_runs_every_stage(tmp_path, monkeypatch, capsys):
     for group in (forward, both):
         assert record["groups"][group]["aea (Triton)"]["backend"] == "triton"
     names = [launch["name"] for launch in record["launches"][forward]]
-    assert names == ["outer", "reduce", "fold", "apply"]
+    assert names == ["outer", "reduce_splits", "fold", "apply"]
     assert all(launch["us"] > 0 for launch in record["launches"][both])
     assert record["launches"][forward][0]["floor_us"] > 0
     assert "aea (Triton)" in capsys.readouterr().out
