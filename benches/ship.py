@@ -39,10 +39,10 @@ from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
 from .precision import bfloat16_cost
+from .record import RESULTS
 from .trust.card import RECORD as TRUST_RECORD
 from .trust.card import card_section
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
 _CHILD = """
 import sys, time
