@@ -90,7 +90,7 @@ def super_resolve(
     """
     model = load_model(model) if isinstance(model, str) else model
     _check_image(image)
-    _check_range(image)
+    check_range(image)
     magnification = known_magnification(model, magnification)
     exposure = exposure_for(model, reader(image), image.shape)
     return super_resolve_exposed(model, image, exposure, magnification, outliers, **options)
@@ -112,6 +112,20 @@ def super_resolve_exposed(
     """`super_resolve` when the exposure of the image is known."""
     shown = exposure.scaled_region(reader(image), *whole(image.shape))
     enlarged = upsample(shown, magnification)
+    return restore_exposed(model, enlarged, exposure, magnification, outliers, **options)
+
+
+def restore_exposed(
+    model: Network,
+    enlarged: NDArray,
+    exposure: Exposure,
+    magnification: float,
+    outliers: Outliers,
+    **options: Unpack[RunOptions],
+) -> NDArray:
+    """`super_resolve_exposed` for an image (H, W) that is enlarged already, in the units of the
+    network.
+    """
     write, result = _collector(enlarged.shape)
     run_exposed(
         model, reader(enlarged), write, enlarged.shape, exposure, magnification, outliers, **options
@@ -295,7 +309,8 @@ def _check_image(image: NDArray) -> None:
         )
 
 
-def _check_range(image: NDArray) -> None:
+def check_range(image: NDArray) -> None:
+    """Raise ValueError unless all intensities lie in [0, 1]."""
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
         raise ValueError(

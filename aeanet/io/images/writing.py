@@ -68,17 +68,24 @@ def write_image(
     return path
 
 
+def check_format(path: Path, dtype: np.dtype) -> None:
+    """Raise ImageError unless the format of that name holds values of that type."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return
+    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
+    if suffix not in RASTER_SUFFIXES or dtype.name not in wanted:
+        raise ImageError(
+            f"{path} is not written: {suffix or 'no ending'} cannot hold {dtype} pixels; use .tif."
+        )
+
+
 def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
+    check_format(path, raw.dtype)
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
         size = {"metadata": ome_metadata(pixel_size, bits)} | tiff_resolution(pixel_size)
         tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
-    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
-    if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
-        raise ImageError(
-            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use "
-            ".tif."
-        )
     return cv2.imencode(suffix, raw)[1].tobytes()
