@@ -1,4 +1,4 @@
-"""`python -m benches.frames`: what several scans of one field bring, on simulated frames that drift.
+"""`python -m benches.frames`: what several scans of one field bring, on simulated frames.
 
 The truth is known, so the error of the alignment is too. `results/frames.json` is the record, from
 which the READMEs take their numbers.
@@ -21,7 +21,7 @@ from aeanet.data.frames import AlignedFrames, fuse_aligned
 from aeanet.data.synthetic import FINGERPRINT, Acquisition, SimulatedFrames, simulate_frames
 from aeanet.imaging.metrics import psnr
 from aeanet.imaging.upsampling import upsample
-from aeanet.inference.frames import restore_fused, restore_frames
+from aeanet.inference.frames import restore_frames, restore_fused
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
