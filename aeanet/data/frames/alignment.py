@@ -16,7 +16,8 @@ from aeanet.errors import UserError
 
 MIN_SIDE = 64  # px
 _MEDIAN_SQUARE = 0.4549  # of numbers with a normal distribution of variance 1
-_ROUNDS = 2  # of the fit, each time
+_ROUNDS = 6  # of the fit, at most
+_SETTLED = 0.02  # px: change of a spline below which there is no further round
 
 
 class FrameError(UserError):
@@ -110,8 +111,9 @@ class _Alignment:
     def improve(self) -> None:
         """Fit the displacements, gains and offsets of all frames that are used."""
         for _ in range(_ROUNDS):
+            before = self.splines.copy()
             frames, inside = self._on_one_grid(self.blurred)
-            compared = list(zip(self.used, beside_others(frames, inside), strict=True))
+            compared = zip(self.used, beside_others(frames, inside), strict=True)
             for n, (frame, others, shared) in compared:
                 if not shared.any():
                     continue
@@ -123,6 +125,8 @@ class _Alignment:
                     self.gain[n] /= slope
                     self.offset[n] = (self.offset[n] - level) / slope
             self._count_from_reference()
+            if np.abs(self.splines - before)[self.used].max() < _SETTLED:
+                break
 
     def bad_frames(self) -> dict[int, str]:
         """Those that are unlike the others, with the reason."""

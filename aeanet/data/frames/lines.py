@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 
 SIGMA = 1.0  # px: blur before the fit, which takes away noise more than structure
-_INDEPENDENT = 4 * np.pi * SIGMA**2  # px, about, that share one independent number after the blur
+# About so many px have one independent number: by the blur, and as neighbours on a line correlate.
+_INDEPENDENT = 1.6 * 4 * np.pi * SIGMA**2
 _SPACING = 24.0  # lines between the knots, at least
 _MOST = 16  # intervals between knots, at most
 _BEND = 0.15  # px: usual second difference of coefficients
