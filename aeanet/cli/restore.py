@@ -69,12 +69,7 @@ def main(
     """
     from aeanet.cli.batch import restore_images
 
-    low, high = MAGNIFICATIONS
-    if not low <= magnification <= high:
-        fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
-            "model was trained."
-        )
+    check_magnification(magnification)
     restore_images(
         "sem",
         images,
@@ -90,3 +85,13 @@ def main(
         trust=True,
         residual=residual,
     )
+
+
+def check_magnification(magnification: float) -> None:
+    """End the command for a magnification for which the shipped model was not trained."""
+    low, high = MAGNIFICATIONS
+    if not low <= magnification <= high:
+        fail(
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
+        )

@@ -72,9 +72,22 @@ def write_image(
     return path
 
 
+def check_format(path: Path, dtype: np.dtype) -> None:
+    """Raise ImageError unless the format of that name holds values of that type."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return
+    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
+    if suffix not in RASTER_SUFFIXES or dtype.name not in wanted:
+        raise ImageError(
+            f"{path} is not written: {suffix or 'no ending'} cannot hold {dtype} pixels; use .tif."
+        )
+
+
 def _encode(
     path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None, description: str
 ) -> bytes:
+    check_format(path, raw.dtype)
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
@@ -83,12 +96,6 @@ def _encode(
         )
         tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
-    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
-    if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
-        raise ImageError(
-            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use "
-            ".tif."
-        )
     content = cv2.imencode(suffix, raw)[1].tobytes()
     return _described(content, description) if suffix == ".png" and description else content
 
