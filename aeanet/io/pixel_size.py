@@ -14,6 +14,8 @@ _METRES = {
     "pm": 1e-12,
     "in": 0.0254,
 }
+LENGTHS = frozenset(_METRES)
+TIMES = frozenset(("ns", "µs", "ms", "s", "min", "h", "d"))
 _LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to diffraction patterns
 _READABLE = ("mm", "µm", "nm")
 _SPELLINGS = {
@@ -25,14 +27,21 @@ _SPELLINGS = {
     "cm": "centimeter centimetre",
     "m": "meter metre",
     "in": "inch inches",
+    "ns": "nanosecond nanoseconds",
+    "µs": r"microsecond microseconds us μs \u00b5s",
+    "ms": "millisecond milliseconds msec",
+    "s": "second seconds sec",
+    "min": "minute minutes",
+    "h": "hour hours",
+    "d": "day days",
 }
 _ALIASES = {
     spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()
 }
 
 
-def _name(unit: Any) -> str:
-    """A unit as OME writes it, where it is a length."""
+def short_unit(unit: Any) -> str:
+    """A unit as OME writes it, where it is a length or a time."""
     text = str(unit).strip("\0 ")
     return _ALIASES.get(text.lower(), text)
 
@@ -72,7 +81,7 @@ class PixelSize:
         except (TypeError, ValueError):
             return None
 
-        unit, unit_y = _name(unit), _name(unit_y)
+        unit, unit_y = short_unit(unit), short_unit(unit_y)
         if not all(_is_length(*side) for side in ((x, unit), (y, unit_y))):
             return None
         if unit != unit_y:

@@ -22,26 +22,14 @@ from numpy.typing import NDArray
 from aeanet.io.atomic import hidden
 from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
-from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
+from aeanet.io.mosaics.reading import Mosaic
+from aeanet.io.ome_zarr import create_zarr
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
-OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org
-_OME_UNITS = {
-    "pm": "picometer",
-    "Å": "angstrom",
-    "nm": "nanometer",
-    "µm": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "km": "kilometer",
-    "in": "inch",
-}
-
 WriteValues = Callable[[int, int, NDArray], None]
 """Row and column of the upper left corner, and the values of a region."""
 
@@ -211,23 +199,11 @@ def _create_zarr(
     path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
-    unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
-    scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
-    image: Any = {
-        "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
-        "datasets": [
-            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        ],
-    }
-
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
-    if bits := like.bits:
-        group.attrs[ZARR_BITS] = bits
     chunk = min(tile, max(shape))
-    group.create_array(
-        "0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x")
-    )
+    steps = {}
+    if pixel_size is not None:
+        steps = {"Y": (pixel_size.y, pixel_size.unit), "X": (pixel_size.x, pixel_size.unit)}
+    create_zarr(path, "YX", shape, like.dtype, (chunk, chunk), steps, bits=like.bits)
 
 
 @contextmanager
