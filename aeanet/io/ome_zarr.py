@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.images.tiff import MOST_PIXELS_PER_BYTE
 from aeanet.io.pixel_size import PixelSize, short_unit
@@ -93,6 +91,8 @@ def open_zarr(path: Path) -> ZarrImage:
         ImageError: for a group that is no image.
         Exception: for damaged metadata whatever Zarr and Python raise.
     """
+    import zarr
+
     node: Any = zarr.open(path, mode="r")
     stated = node.attrs.get(_BITS)
     bits = stated if isinstance(stated, int) and 1 <= stated <= 64 else None
@@ -157,6 +157,8 @@ def create_zarr(
         version: of OME-Zarr: "0.4" is written in Zarr's second format, others in its third.
         bits, omero, name: as in `ZarrImage`.
     """
+    import zarr
+
     described = []
     for axis in axes.lower():
         entry = {"name": axis, "type": _TYPES.get(axis, "space")}

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 from numpy.typing import NDArray
 
 from aeanet.io.images.bars import is_drawn
@@ -156,6 +155,8 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
             return np.array(mapped[rows, columns], page.dtype)
 
         return read
+    import zarr
+
     array = zarr.open_array(page.aszarr(), mode="r")
     return lambda rows, columns: np.asarray(array[rows, columns])
 

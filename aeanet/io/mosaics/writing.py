@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
-import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -209,6 +208,8 @@ def _create_zarr(
 @contextmanager
 def _open_zarr(path: Path) -> Iterator[WriteValues]:
     """Each process writes the chunks of its tiles, which are files."""
+    import zarr
+
     array: Any = zarr.open_array(path / "0", mode="r+")
 
     def write(top: int, left: int, values: NDArray) -> None:
