@@ -13,7 +13,7 @@ from aeanet.io.pixel_size import PixelSize, short_unit
 VERSION = "0.5"  # of what is written, unless it is asked for another
 # An attribute of aeanet: OME-Zarr, unlike OME-TIFF, has none for the bits of the values.
 _BITS = "significant_bits"
-_METADATA = {"zarr.json", ".zgroup", ".zarray"}
+ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray"}
 _UNITS = {
     "pm": "picometer",
     "Å": "angstrom",
@@ -77,10 +77,10 @@ def check_folder(path: Path) -> None:
         raise ImageError(
             f"{path} cannot be read as a Zarr folder: {error.strerror or error}."
         ) from error
-    if not here & _METADATA:
+    if not here & ZARR_METADATA:
         raise ImageError(
-            f"{path} holds no Zarr image: none of the files {', '.join(sorted(_METADATA))} is in "
-            "it."
+            f"{path} holds no Zarr image: none of the files {', '.join(sorted(ZARR_METADATA))} is "
+            "in it."
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-_METRES = {
+METRES = {
     "km": 1e3,
     "m": 1.0,
     "cm": 1e-2,
@@ -14,7 +14,7 @@ _METRES = {
     "pm": 1e-12,
     "in": 0.0254,
 }
-LENGTHS = frozenset(_METRES)
+LENGTHS = frozenset(METRES)
 TIMES = frozenset(("ns", "µs", "ms", "s", "min", "h", "d"))
 _LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to diffraction patterns
 _READABLE = ("mm", "µm", "nm")
@@ -47,7 +47,7 @@ def short_unit(unit: Any) -> str:
 
 
 def _is_length(side: float, unit: str) -> bool:
-    return unit in _METRES and _LEAST < side * _METRES[unit] < _MOST
+    return unit in METRES and _LEAST < side * METRES[unit] < _MOST
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class PixelSize:
         if not all(_is_length(*side) for side in ((x, unit), (y, unit_y))):
             return None
         if unit != unit_y:
-            y = float(f"{y * _METRES[unit_y] / _METRES[unit]:.12g}")
+            y = float(f"{y * METRES[unit_y] / METRES[unit]:.12g}")
         if unit == "m":
-            unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
+            unit = next((name for name in _READABLE if max(x, y) >= METRES[name]), _READABLE[-1])
             # 1.6, not 1.5999999999999999
-            x, y = (float(f"{side / _METRES[unit]:.12g}") for side in (x, y))
+            x, y = (float(f"{side / METRES[unit]:.12g}") for side in (x, y))
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
@@ -124,5 +124,5 @@ def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
     """
     if pixel_size is None:
         return {}
-    x, y = (0.01 / (side * _METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
+    x, y = (0.01 / (side * METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
     return {"resolution": (x, y), "resolutionunit": "CENTIMETER"} if max(x, y) < 2**32 - 1 else {}

@@ -19,6 +19,8 @@ HEADER = 1024  # bytes
 _STAMPS = {0x44: "<", 0x11: ">"}  # first byte of the machine stamp
 _IMOD = 1146047817  # the stamp of files that IMOD wrote
 _SIGNED = 1  # the bit of IMOD's flags
+UNSIGNED = (_IMOD, 0)
+"""IMOD's stamp and flags, by which bytes are not signed."""
 _BYTES = 0  # the mode
 _GREATEST_MODE = 200  # those in use go to 101
 _NOT_READ = {3: "complex integers", 5: "bytes of IMOD's old kind", 16: "RGB", 101: "4 bits a pixel"}

@@ -107,7 +107,7 @@ def read_image(
     if not np.isfinite(raw).all():
         raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
 
-    grey = _grey(raw)
+    grey = grey_of(raw)
     stated = decoded.stated
     bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
@@ -208,7 +208,8 @@ def _decode_tiff(path: Path, image: str | None) -> Decoded:
         return Decoded(values_of(page), kind, stated, which)
 
 
-def _grey(raw: NDArray) -> NDArray[np.float64]:
+def grey_of(raw: NDArray) -> NDArray[np.float64]:
+    """Grey (H, W) or colours (H, W, 3) -> grey, in the units of the file."""
     values = raw.astype(np.float64)
     if raw.ndim == 2:
         return values

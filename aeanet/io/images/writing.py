@@ -62,13 +62,16 @@ def write_image(
         )
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
-    content = _encode(path, like.to_raw(pixels), size, like.bits)
+    content = encode(path, like.to_raw(pixels), size, like.bits)
     with encoding(path):
         write_atomically(path, content)
     return path
 
 
-def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
+def encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
+    """The bytes of an image file, by the ending of its name. Raises ImageError for a type that it
+    cannot hold.
+    """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()

@@ -4,10 +4,8 @@ An image appears under its name only when it is complete. Until then it is a hid
 the same folder, into which each process of a run writes its own regions.
 """
 
-import errno
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from aeanet.io.atomic import hidden
 from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
+from aeanet.io.large import check_folder_of, check_room, locked, put_in_place, remove, write_at
 from aeanet.io.mosaics.reading import Mosaic
-from aeanet.io.ome_zarr import create_zarr
+from aeanet.io.ome_zarr import ZARR_METADATA, create_zarr
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 if TYPE_CHECKING:
@@ -75,10 +73,10 @@ def create_mosaic(
         with agreeing(group), encoding(path):
             if leads:
                 _check_target(path)
-                stack.enter_context(_locked(path))
-                stack.callback(_remove, partial)
-                _remove(partial)
-                _check_room(path, math.prod(shape) * like.dtype.itemsize)
+                stack.enter_context(locked(path))
+                stack.callback(remove, partial)
+                remove(partial)
+                check_room(path, math.prod(shape) * like.dtype.itemsize)
                 create(partial, shape, like, pixel_size, tile)
         file = stack.enter_context(ExitStack())
         with agreeing(group), encoding(path):
@@ -93,56 +91,14 @@ def create_mosaic(
             file.close()
         with agreeing(group), encoding(path):
             if leads:
-                _put_in_place(partial, path)
+                put_in_place(partial, path)
 
 
 def _check_target(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    is_image = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    check_folder_of(path)
+    is_image = any((path / name).exists() for name in ZARR_METADATA)
     if path.is_dir() and not (path.suffix.lower() == ZARR_SUFFIX and is_image):
         raise OSError("it is a folder, and not that of an image")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Within it, no other run writes this image. The lock ends with its process."""
-    name = hidden(path, ".lock")
-    try:
-        lock = FileLock(name).acquire(timeout=0)
-    except Timeout:
-        raise OSError("another run is writing it") from None
-    with lock:
-        try:
-            yield
-        finally:
-            name.unlink(missing_ok=True)
-
-
-def _check_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    """Move the complete image to its place.
-
-    A folder cannot replace another in one step: the old one is moved aside until the new one is in
-    place.
-    """
-    old = hidden(path, ".old")
-    if path.is_dir():
-        os.replace(path, old)
-    os.replace(partial, path)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)  # another process may still write into it
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _create_tiff(
@@ -183,8 +139,7 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
                 offset = offsets[down * tiles_across + across]
                 offset += (y * FILE_TILE + x) * values.itemsize
                 part = values[row, start - left : stop - left]
-                if os.pwrite(descriptor, part.data, offset) != part.nbytes:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                write_at(descriptor, part.data, offset)
                 start = stop
 
     try:

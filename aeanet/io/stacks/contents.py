@@ -80,6 +80,11 @@ class Contents:
         return self.sizes["Y"], self.sizes["X"]
 
     @property
+    def plane_bytes(self) -> int:
+        """Of one grey plane."""
+        return math.prod(self.plane_shape) * self.dtype.itemsize
+
+    @property
     def pixel_size(self) -> PixelSize | None:
         """Of each plane, if the file states it."""
         if "X" not in self.steps or "Y" not in self.steps:

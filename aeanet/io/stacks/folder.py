@@ -1,13 +1,18 @@
 """A folder of numbered slices as one stack."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.io.atomic import write_atomically
 from aeanet.io.images.micrograph import ImageError, decoding
 from aeanet.io.images.reading import SUFFIXES, check_file, decode
+from aeanet.io.images.writing import encode, result_name
 from aeanet.io.stacks.contents import UNKNOWN, Contents, steps_of
 from aeanet.io.stacks.stack import Stack
 
@@ -55,3 +60,20 @@ def _order(file: Path) -> list[tuple[int, str]]:
     """Names are sorted with their numbers as numbers: 2 comes before 10."""
     parts = _NUMBER.split(file.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def create(path: Path, _contents: Contents) -> None:
+    """Make the folder."""
+    path.mkdir()
+
+
+@contextmanager
+def opened(path: Path, contents: Contents) -> Iterator[Any]:
+    """Writes each plane as an image of the name of its slice."""
+    names = [result_name(name) for name in contents.metadata["names"]]
+
+    def write(number: int, values: NDArray) -> None:
+        file = path / names[number]
+        write_atomically(file, encode(file, values, contents.pixel_size, contents.bits))
+
+    yield write

@@ -16,14 +16,11 @@ from aeanet.io.stacks.stack import Stack
 from aeanet.io.stacks.tiff import open_tiff
 from aeanet.io.stacks.zarr import open_zarr_stack
 
+MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".rec", ".ali")
 _READERS: dict[str, Callable[[Path], Stack | None]] = {
     **dict.fromkeys(TIFF_SUFFIXES, open_tiff),
     ZARR_SUFFIX: open_zarr_stack,
-    ".mrc": open_mrc,
-    ".mrcs": open_mrc,
-    ".st": open_mrc,
-    ".rec": open_mrc,
-    ".ali": open_mrc,
+    **dict.fromkeys(MRC_SUFFIXES, open_mrc),
     ".ser": open_ser,
     ".dm3": open_signal,
     ".dm4": open_signal,

@@ -15,6 +15,7 @@ from aeanet.io.images.micrograph import NotOneImageError
 from aeanet.io.images.tiff import GREY, as_seen, is_thumbnail, one_page, values_of
 from aeanet.io.makers import Header, stated_by_maker
 from aeanet.io.pixel_size import short_unit
+from aeanet.io.stacks.blocks import read_block
 from aeanet.io.stacks.contents import AXES, UNKNOWN, Contents, Step, steps_of
 from aeanet.io.stacks.stack import PlaneReader, Stack
 
@@ -137,14 +138,10 @@ def _block_reader(path: Path, series: Any, shape: tuple[int, ...]) -> PlaneReade
     """
     page = series.keyframe
     dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-    count = math.prod(shape[-2:])
+    height, width = shape[-2:]
 
     def read(plane: int) -> NDArray:
-        offset = series.dataoffset + plane * count * dtype.itemsize
-        values = np.fromfile(path, dtype, count, offset=offset)
-        if values.size < count:
-            raise ValueError("the file ends before it")
-        values = values.reshape(shape[-2:]).astype(dtype.newbyteorder("="))
+        values = read_block(path, plane, series.dataoffset, (height, width), dtype)
         return as_seen(values, page) if page.photometric == PHOTOMETRIC.MINISWHITE else values
 
     return read

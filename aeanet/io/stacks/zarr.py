@@ -1,17 +1,28 @@
 """Stacks in OME-Zarr, and Zarr arrays of several planes."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import NotOneImageError
-from aeanet.io.ome_zarr import check_folder, check_stored, open_zarr, short_steps
+from aeanet.io.ome_zarr import (
+    VERSION,
+    check_folder,
+    check_stored,
+    create_zarr,
+    open_zarr,
+    short_steps,
+)
 from aeanet.io.stacks.contents import AXES, UNKNOWN, Contents, Step
 from aeanet.io.stacks.stack import Stack
 
 OME_ZARR = "OME-Zarr"
+_CHUNK = 1024  # px, the largest side of one
 
 
 def open_zarr_stack(path: Path) -> Stack:
@@ -53,3 +64,38 @@ def open_zarr_stack(path: Path) -> Stack:
 
 def _nothing(_plane: int) -> NDArray:
     raise ValueError("it holds no planes")
+
+
+def create(path: Path, contents: Contents) -> None:
+    """Make an OME-Zarr image of one level, of the version that was read, in chunks of a plane."""
+    stated = contents.metadata
+    chunks = [1] * len(contents.leading) + [min(side, _CHUNK) for side in contents.plane_shape]
+    create_zarr(
+        path,
+        contents.axes,
+        contents.shape,
+        contents.dtype,
+        chunks,
+        contents.steps,
+        version=stated.get("version") or VERSION,
+        bits=contents.bits,
+        omero=stated.get("omero") or _omero(contents.channels),
+        name=stated.get("name", ""),
+    )
+
+
+@contextmanager
+def opened(path: Path, contents: Contents) -> Iterator[Any]:
+    """Writes planes, each of which has its own files."""
+    import zarr
+
+    array: Any = zarr.open_array(path / "0", mode="r+")
+
+    def write(number: int, values: NDArray) -> None:
+        array[tuple(contents.place(number).values())] = values
+
+    yield write
+
+
+def _omero(channels: Sequence[str]) -> dict[str, Any]:
+    return {"channels": [{"label": name} for name in channels]} if channels else {}
