@@ -66,7 +66,7 @@ def write_image(
         )
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
-    content = _encode(path, like.to_raw(pixels), size, like.bits, description)
+    content = encode(path, like.to_raw(pixels), size, like.bits, description)
     with encoding(path):
         write_atomically(path, content)
     return path
@@ -84,9 +84,12 @@ def check_format(path: Path, dtype: np.dtype) -> None:
         )
 
 
-def _encode(
-    path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None, description: str
+def encode(
+    path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None, description: str = ""
 ) -> bytes:
+    """The bytes of an image file, by the ending of its name. Raises ImageError for a type that it
+    cannot hold.
+    """
     check_format(path, raw.dtype)
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
