@@ -117,6 +117,10 @@ class Translation(Element):
                 )
         return x.roll(self._shifts(strides), dims=list(range(2, x.dim())))
 
+    def move(self, points: Tensor, spatial: Sequence[int]) -> Tensor:
+        moved = points + torch.tensor(self.shift).to(points)
+        return moved % torch.tensor(spatial).to(points) if self.circular else moved
+
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
         if any(shift % stride for shift, stride in zip(self.shift, strides, strict=True)):
             return None

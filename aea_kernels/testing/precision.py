@@ -13,7 +13,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from ..core.float64 import everything_in_float64
+from ..core.float64 import everything_in_float64, named_tensors
 from .errors import ONLY_WORKING, UnmeasurableError, difference, finite_maximum, rounding_error
 
 Function = Callable[..., Any]
@@ -53,11 +53,12 @@ def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
     return getattr(twin, fn.__name__) if inspect.ismethod(fn) else twin
 
 
-def call(fn: Function, x: Tensor) -> Tensor:
-    """The tensor that `fn` makes of x, detached. Random numbers are drawn as they come.
+def call(fn: Function, x: Tensor) -> dict[str, Tensor]:
+    """The tensors that `fn` makes of x, detached, by their places (see `named_tensors`). Random
+    numbers are drawn as they come.
 
     Raises:
-        UnmeasurableError: fn raises an error, or returns something else.
+        UnmeasurableError: fn raises an error, or returns no tensor.
     """
     recording = torch.is_grad_enabled() and module_of(fn) is None
     try:
@@ -67,28 +68,24 @@ def call(fn: Function, x: Tensor) -> Tensor:
         raise UnmeasurableError(
             f"fn fails on an input of shape {tuple(x.shape)}, {x.dtype}: {one_line(error)}"
         ) from error
-
-    # whatever else it is could not be compared in float64
-    if isinstance(output, Tensor) and output.is_complex():
+    found = named_tensors(output)
+    if not found:
         raise UnmeasurableError(
-            f"fn returns {output.dtype}, expected real numbers: measure torch.view_as_real of it"
+            f"fn returns {type(output).__name__}, expected a tensor of floating-point or complex "
+            "numbers, or a tuple, dictionary or dataclass of them"
         )
-    if not isinstance(output, Tensor):
-        raise UnmeasurableError(
-            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of "
-            "your own"
-        )
-    return output.detach()
+    return {place: t.detach() for place, t in found.items()}
 
 
-def call_in_float64(fn: Function, x: Tensor) -> Tensor | None:
+def call_in_float64(fn: Function, x: Tensor) -> dict[str, Tensor] | None:
     """As `call`, in float64; None where fn does not take it or returns another dtype."""
     try:
         with everything_in_float64():
             output = call(fn, x)
     except UnmeasurableError:
         return None
-    return output if output.dtype == torch.float64 else None
+    wide = all(t.dtype in (torch.float64, torch.complex128) for t in output.values())
+    return output if wide else None
 
 
 def one_line(error: Exception) -> str:
@@ -102,12 +99,17 @@ def require_determinism(fn: Function, x: Tensor) -> None:
     first = call(fn, x)
     after = _random_state(x)
     second = call(fn, x)
-    if first.shape != second.shape:
-        raise UnmeasurableError(
-            "fn changes its shape from call to call on one input: "
-            f"{tuple(first.shape)}, then {tuple(second.shape)}"
-        )
-    apart = difference(second, first, finite_maximum([x])).relative
+    apart = 0.0
+    for place, t in first.items():
+        again = second.get(place)
+        if again is None or again.shape != t.shape:
+            shape = None if again is None else tuple(again.shape)
+            raise UnmeasurableError(
+                "fn changes its shape from call to call on one input: "
+                f"{tuple(t.shape)}, then {shape}"
+            )
+        error = difference(again, t, finite_maximum([x])).relative
+        apart = error if math.isnan(error) else max(apart, error)
     if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
         return
 
