@@ -143,11 +143,6 @@ class SmallTranslations(Smooth):
         return self.elements(shape, generator)[-1:]
 
 
-def rotations_by(degrees: float) -> Group:
-    """Rotations by any angle and its multiples, on smoothed images, in two dimensions."""
-    return RotationsBy(degrees)
-
-
 def blurred(x: Tensor, deviation: float) -> Tensor:
     """(N, C, H, W) convolved with a Gaussian, borders repeated."""
     reach = math.ceil(4 * deviation)

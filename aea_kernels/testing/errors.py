@@ -33,7 +33,7 @@ rounding.
 
 ONLY_WORKING = 100
 """Without float64: the largest relative error that is taken to be rounding, in rounding errors of
-the dtype.
+the dtype; more for a network that is deep or wide.
 """
 
 SMALLEST_OUTPUT = 1e-6
@@ -155,12 +155,14 @@ def rounding_error(x: Tensor) -> float:
     return TF32_EPS if tf32 else torch.finfo(x.dtype).eps
 
 
-def judge(working: float | None, double: float | None, eps: float) -> Verdict:
+def judge(
+    working: float | None, double: float | None, eps: float, allowed: float = ONLY_WORKING
+) -> Verdict:
     """What the relative errors in the working precision, whose rounding error is `eps`, and in
     float64 are.
 
     None stands for a precision that was not measured, not a number for a result that was not
-    finite.
+    finite. `allowed` are the rounding errors that the working precision alone may have.
     """
     if double is not None and not math.isfinite(double):
         return Verdict.NOT_FINITE
@@ -173,7 +175,7 @@ def judge(working: float | None, double: float | None, eps: float) -> Verdict:
 
     # one precision alone: the size of the error has to decide
     if double is None:
-        return Verdict.ROUNDING if (working or 0) <= ONLY_WORKING * eps else Verdict.BROKEN
+        return Verdict.ROUNDING if (working or 0) <= allowed * eps else Verdict.BROKEN
     if working is None:
         return Verdict.ROUNDING if double <= ONLY_FLOAT64 else Verdict.BROKEN
 
@@ -199,3 +201,8 @@ def finite_maximum(tensors: Sequence[Tensor]) -> float:
                 return math.nan
             largest = max(largest, -lowest, highest)
     return largest
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Without the prefix of the module."""
+    return str(dtype).removeprefix("torch.")

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from ..core.float64 import everything_in_float64, named_tensors, tensors_in
 from .acts import Act, Said, act_of, input_frame, said, to_try
 from .causes import likely_cause
-from .errors import UnmeasurableError, finite_maximum
+from .errors import UnmeasurableError, Verdict, finite_maximum
 from .interior import with_nan
 from .isolated import NO_MAP, Known, own_errors
 from .layouts import Frame, MapLayout, possible_layouts
 from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
-from .precision import call, call_in_float64, copied, require_determinism
+from .precision import call, call_in_float64, copied, narrower, require_determinism
 from .results import Errors, NotMeasured, Outcome, fits, judged, taken_off
 from .symmetry import Element, Group
 from .tracing import Call, traced
@@ -162,6 +162,7 @@ class _Network:
                 own, accumulated = (
                     judged(
                         group,
+                        seen.module if kind == "own" else self.model,
                         self.x,
                         *(_named(found, kind, seen.name, elements, here) for found in passes),
                         acts,
@@ -171,7 +172,9 @@ class _Network:
                 cause = ""
                 if own.worst.verdict.fails:
                     worst = next(e for e in elements if own.worst.element.endswith(e.name))
-                    cause = likely_cause(seen.module, own, worst)
+                    cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
+                    if own.verdict is Verdict.PRECISION:
+                        cause = narrower(self.model, self.x) or cause
                 layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
             if not any(layer.own.verdict.fails for layer in layers):
                 require_change(self.given, self.frame, self.x, elements, group)

@@ -88,7 +88,7 @@ def equivariance_error(
             doubled = measured.run(copied(fn, torch.float64), x.to(torch.float64), exact)
         if x.dtype != torch.float64:
             working = measured.run(copied(fn), x, call)
-        errors = judged(group, x, working, doubled, measured.acts)
+        errors = judged(group, fn, x, working, doubled, measured.acts)
         if any(e.verdict.fails for e in errors.elements):
             require_determinism(copied(fn), x)
     if all(e.verdict.holds for e in errors.elements):
@@ -145,7 +145,8 @@ class _Measurement:
         if originals is None:
             return None
         for t in originals.values():
-            self.output_varies |= t.numel() == 1 or bool((t != t.flatten()[:1]).any())
+            values = t.flatten()
+            self.output_varies |= len(values) == 1 or bool((values[1:] != values[:-1]).any())
 
         marked = None
         if self.margin is None and any(any(e.spill) for e in self.elements):

@@ -13,13 +13,14 @@ from .errors import (
     DIGITS_OF_DOUBT,
     EPS64,
     ONLY_FLOAT64,
-    ONLY_WORKING,
     Difference,
     Verdict,
+    dtype_name,
     judge,
     rounding_error,
 )
 from .layouts import MapLayout
+from .precision import Function, Size, size_of
 from .symmetry import Group
 
 GOOD_ENOUGH = 1e-4
@@ -83,6 +84,7 @@ class Errors:
         eps: the rounding error of that precision.
         elements: one entry for each element, and for each output where there are several.
         acts: how each output transforms, by its place.
+        size: of the network, on which the bound depends where float64 is missing.
     """
 
     group: str
@@ -90,6 +92,7 @@ class Errors:
     eps: float
     elements: tuple[ElementError, ...]
     acts: dict[str, str] = field(default_factory=dict)
+    size: Size = field(default_factory=Size)
 
     @property
     def worst(self) -> ElementError:
@@ -112,12 +115,32 @@ class Errors:
         return self.worst.verdict
 
     def bound(self, error: ElementError) -> float:
-        """The largest decisive error of that element that counts as rounding."""
+        """The largest decisive error of that element that counts as rounding, or as
+        interpolation.
+        """
+        return self._bound(error)[0]
+
+    def why(self, error: ElementError) -> str:
+        """Where that bound comes from, in words."""
+        return self._bound(error)[1]
+
+    def _bound(self, error: ElementError) -> tuple[float, str]:
+        decisive, dtype = error.decisive, dtype_name(self.dtype)
+        if decisive is not None and decisive.floor is not None:
+            bound = max(INTERPOLATED * decisive.floor, WITHIN)
+            return bound, f"interpolation adds {decisive.floor:.1%}"
         if error.double is None:
-            return ONLY_WORKING * self.eps
+            number = self.size.roundings
+            return number * self.eps, (
+                f"{number:,.0f} rounding errors of {dtype}, without a result in float64{self.size}"
+            )
         if error.working is None:
-            return ONLY_FLOAT64
-        return DIGITS_OF_DOUBT * EPS64 * max(error.working.relative / self.eps, 1.0)
+            return ONLY_FLOAT64, "x is float64, so no second precision tells what rounding is"
+        seen = max(error.working.relative / self.eps, 1.0)
+        return DIGITS_OF_DOUBT * EPS64 * seen, (
+            f"{dtype} is off by {seen:,.0f} of its rounding errors, so float64 may be by "
+            f"{DIGITS_OF_DOUBT:,.0f} times as many of its own"
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.group}: {self.verdict}"]
@@ -127,12 +150,15 @@ class Errors:
                 parts.append(f"{show(e.working)} in {dtype_name(self.dtype)}")
             if e.double:
                 parts.append(f"{show(e.double)} in float64, {e.double.decibels:.0f} dB")
+            if e.decisive and e.decisive.floor is not None:
+                parts.append(f"beside {e.decisive.floor:.1e} of interpolation")
             lines.append(f"  {e.element}: {', '.join(parts) or e.reason} ({e.verdict})")
         return "\n".join(lines)
 
 
 def judged(
     group: Group,
+    fn: Function,
     x: Tensor,
     working: Mapping[str, Outcome] | None,
     double: Mapping[str, Outcome] | None,
@@ -141,22 +167,23 @@ def judged(
     """The errors of a group from the outcomes of its elements.
 
     Args:
-        x: the input.
+        fn, x: the function and its input.
         working, double: an outcome for each element, and each output, in the dtype of x and in
             float64; None for a precision that was not measured.
         acts: see `Errors`.
     """
     eps = rounding_error(x)
     working, double = working or {}, double or {}
+    size = size_of(fn)
     rows = tuple(
-        _element_error(name, working.get(name), double.get(name), eps)
+        _element_error(name, working.get(name), double.get(name), eps, size)
         for name in dict.fromkeys([*double, *working])
     )
-    return Errors(group.name, x.dtype, eps, rows, dict(acts or {}))
+    return Errors(group.name, x.dtype, eps, rows, dict(acts or {}), size)
 
 
 def _element_error(
-    name: str, working: Outcome | None, double: Outcome | None, eps: float
+    name: str, working: Outcome | None, double: Outcome | None, eps: float, size: Size
 ) -> ElementError:
     a = working if isinstance(working, Difference) else None
     b = double if isinstance(double, Difference) else None
@@ -167,7 +194,7 @@ def _element_error(
         return ElementError(name, None, None, verdict, str(reason))
 
     narrow, wide = (None if d is None else d.relative for d in (a, b))
-    verdict = judge(narrow, wide, eps)
+    verdict = judge(narrow, wide, eps, size.roundings)
     if decisive.floor is not None:
         allowed = max(INTERPOLATED * decisive.floor, WITHIN)
         within = decisive.relative <= allowed
@@ -223,8 +250,3 @@ def show(d: Difference | None) -> str:
     if d is None:
         return ""
     return f"{d.relative:.1e}" if d.relative else "0"
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Without the prefix of the module."""
-    return str(dtype).removeprefix("torch.")
