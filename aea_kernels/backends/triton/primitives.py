@@ -77,7 +77,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         total=images * positions,
         parts=images * plan.splits,
         splits=plan.splits,
-        span=plan.steps * plan.tiles.block_s,
+        block=plan.tiles.block_s,
         BLOCK_P=128,
         BLOCK_C=16,
     )

@@ -6,7 +6,7 @@ import triton.language as tl
 from .tile import (
     activate,
     image_pointer,
-    load_following_tile,
+    load_next_tile,
     load_matrix,
     load_norm,
     load_tile,
@@ -61,15 +61,16 @@ def apply_kernel(
 
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
+    tile = split
     if PREFETCH:
-        following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
-    for step in range(steps):
-        s = tile_positions(x, split, steps, step, BLOCK_S)
+        following = load_tile(x, x_pointer, k, tile_positions(x, tile, BLOCK_S))
+    for _ in range(steps):
+        s = tile_positions(x, tile, BLOCK_S)
         result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
-                following = load_following_tile(x, x_pointer, k, s, step, steps)
+                following = load_next_tile(x, x_pointer, k, tile + splits, BLOCK_S)
             else:
                 raw = load_tile(x, x_pointer, k, s)
             here = over_channels(raw, affine, k, x.channels, norm, MATH)
@@ -89,3 +90,4 @@ def apply_kernel(
         if RESIDUAL:
             result += raw.to(MATH.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)
+        tile += splits

@@ -6,7 +6,7 @@ import triton.language as tl
 from .tile import (
     activate,
     image_pointer,
-    load_following_tile,
+    load_next_tile,
     load_norm,
     load_tile,
     matmul,
@@ -54,19 +54,20 @@ def outer_kernel(
 
     BOTH_SIDES: tl.constexpr = GRAM and ONE_TILE
     PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
+    tile = split + (steps - 1) * splits
     if PREFETCH:
-        s = tile_positions(x, split, steps, 0, BLOCK_S)
+        s = tile_positions(x, tile, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
     total = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
-    for step in range(steps):
-        s = tile_positions(x, split, steps, step, BLOCK_S)
+    for _ in range(steps):
+        s = tile_positions(x, tile, BLOCK_S)
         if PREFETCH:
             raw, raw_a = next_x, next_a
-            next_x = load_following_tile(x, x_pointer, columns, s, step, steps)
+            next_x = load_next_tile(x, x_pointer, columns, tile - splits, BLOCK_S)
             if not BOTH_SIDES:
-                next_a = load_following_tile(a, a_pointer, rows, s, step, steps)
+                next_a = load_next_tile(a, a_pointer, rows, tile - splits, BLOCK_S)
         else:
             raw = load_tile(x, x_pointer, columns, s)
             if not BOTH_SIDES:
@@ -86,6 +87,7 @@ def outer_kernel(
         product = matmul(left, tl.trans(z), product, MATH)
         if HOMOGENEOUS:
             total += left
+        tile -= splits
 
     width = x.channels + 1 if HOMOGENEOUS else x.channels
     partial += (image.to(tl.int64) * splits + split) * a.channels * width
