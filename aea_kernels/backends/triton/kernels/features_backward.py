@@ -8,7 +8,7 @@ from .tile import (
     LAYER,
     activate,
     image_pointer,
-    load_next_tile,
+    load_following_tile,
     load_norm,
     load_tile,
     matmul,
@@ -106,15 +106,11 @@ def features_backward_kernel(
     ACTIVATED: tl.constexpr = norm is not None and norm.kind == BATCH
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
-    # the pass that writes follows one that read from the first tile to the last
-    tile, onwards = split, splits
-    if STATISTICS:
-        tile, onwards = split + (steps - 1) * splits, -splits
     if PREFETCH:
-        s = tile_positions(x, tile, BLOCK_S)
+        s = tile_positions(x, split * steps, BLOCK_S)
         next_dy = load_tile(grad_output, dy_pointer, rows, s)
-    for _ in range(steps):
-        s = tile_positions(x, tile, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(x, split * steps + step, BLOCK_S)
         dz = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if not ONE_TILE:
             if OVER_CHANNELS:
@@ -133,7 +129,9 @@ def features_backward_kernel(
                 dz = matmul(g, activate(raw, part, norm, MATH), dz, MATH)
         if PREFETCH:
             dy = next_dy
-            next_dy = load_next_tile(grad_output, dy_pointer, rows, tile + onwards, BLOCK_S)
+            next_dy = load_following_tile(
+                grad_output, dy_pointer, rows, s + BLOCK_S, step + 1 < steps
+            )
         else:
             dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(x, x_pointer, rows, s).to(MATH.ACC)
@@ -164,7 +162,6 @@ def features_backward_kernel(
             if STATISTICS:
                 dz += away * slope[:, None] + offset[:, None]
             store_tile(grad_x, dx_pointer, dy.to(MATH.ACC) + dz, rows, s)
-        tile += onwards
     if SUMS:
         if MATH.HALF:
             weight_sum -= centre * bias_sum

@@ -34,14 +34,12 @@ def matrix_backward_kernel(
     da_pointer = image_pointer(grad_a, image, heads)
     m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
-    tile = split
-    for _ in range(steps):
-        s = tile_positions(a, tile, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(a, split * steps + step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
         product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, MATH)
         da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC), MATH)
         store_tile(grad_a, da_pointer, da, columns, s)
-        tile += splits
 
     partial += (image.to(tl.int64) * splits + split) * grad_output.channels * a.channels
     inside = (rows < grad_output.channels)[:, None] & (columns < a.channels)[None, :]

@@ -8,7 +8,7 @@ import triton.language as tl
 from .phi import divided_by, highest_channel, load_divisor, phi_of_queries
 from .tile import (
     image_pointer,
-    load_next_tile,
+    load_following_tile,
     load_matrix,
     load_tile,
     matmul,
@@ -53,16 +53,15 @@ def phi_apply_kernel(
         m = load_matrix(matrix, image, rows, k, y.channels, x.channels, MATH)
 
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
-    tile = split
     if PREFETCH:
-        following = load_tile(x, x_pointer, k, tile_positions(x, tile, BLOCK_S))
-    for _ in range(steps):
-        s = tile_positions(x, tile, BLOCK_S)
+        following = load_tile(x, x_pointer, k, tile_positions(x, split * steps, BLOCK_S))
+    for step in range(steps):
+        s = tile_positions(x, split * steps + step, BLOCK_S)
         result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
-                following = load_next_tile(x, x_pointer, k, tile + splits, BLOCK_S)
+                following = load_following_tile(x, x_pointer, k, s + BLOCK_S, step + 1 < steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
             phi = phi_of_queries(raw.to(MATH.ACC), None, k, x.channels, PHI)
@@ -84,7 +83,6 @@ def phi_apply_kernel(
         if PHI == "relu":
             total += least
         store_tile(y, y_pointer, result / total[None, :], rows, s)
-        tile += splits
 
 
 @triton.jit(do_not_specialize=["splits", "steps"])
@@ -130,9 +128,8 @@ def phi_matrix_backward_kernel(
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     if PHI == "relu":
         sums = tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC)
-    tile = split
-    for _ in range(steps):
-        s = tile_positions(a, tile, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(a, split * steps + step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(a, a_pointer, columns, s).to(MATH.ACC)
         phi = phi_of_queries(raw, None, columns, a.channels, PHI)
@@ -150,7 +147,6 @@ def phi_matrix_backward_kernel(
         else:
             da = phi * (da + common[None, :])
         store_tile(grad_a, da_pointer, da, columns, s)
-        tile += splits
 
     height = grad_output.channels + 1 if PHI == "relu" else grad_output.channels
     partial += (image.to(tl.int64) * splits + split) * height * a.channels

@@ -8,7 +8,7 @@ import triton.language as tl
 from .phi import relu
 from .tile import (
     image_pointer,
-    load_next_tile,
+    load_following_tile,
     load_matrix,
     load_tile,
     load_transposed,
@@ -51,9 +51,8 @@ def phi_outer_kernel(
     a_pointer, x_pointer = image_pointer(a, image, heads), image_pointer(x, image, heads)
 
     PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
-    tile = split
     if PREFETCH:
-        s = tile_positions(x, tile, BLOCK_S)
+        s = tile_positions(x, split * steps, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
@@ -62,12 +61,12 @@ def phi_outer_kernel(
         squares = tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC)
     if PHI == "exp":
         highest = tl.full((BLOCK_A,), float("-inf"), MATH.ACC)
-    for _ in range(steps):
-        s = tile_positions(x, tile, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(x, split * steps + step, BLOCK_S)
         if PREFETCH:
             raw, raw_a = next_x, next_a
-            next_x = load_next_tile(x, x_pointer, columns, tile + splits, BLOCK_S)
-            next_a = load_next_tile(a, a_pointer, rows, tile + splits, BLOCK_S)
+            next_x = load_following_tile(x, x_pointer, columns, s + BLOCK_S, step + 1 < steps)
+            next_a = load_following_tile(a, a_pointer, rows, s + BLOCK_S, step + 1 < steps)
         else:
             raw, raw_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
         right, left = raw.to(MATH.ACC), raw_a.to(MATH.ACC)
@@ -88,7 +87,6 @@ def phi_outer_kernel(
             squares += right * right
         else:
             total += left
-        tile += splits
 
     width = x.channels + 1
     height = a.channels + 1 if PHI == "squares" else a.channels
@@ -151,9 +149,8 @@ def phi_outer_backward_kernel(
         centre = tl.load(maximum + wide * a.channels + rows, mask=known_a, other=0.0)
         centre = tl.where(centre == float("-inf"), 0.0, centre)
 
-    tile = split
-    for _ in range(steps):
-        s = tile_positions(a, tile, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(a, split * steps + step, BLOCK_S)
         raw = load_tile(b, b_pointer, columns, s)
         phi = load_tile(a, a_pointer, rows, s).to(MATH.ACC)
         if PHI == "relu":
@@ -171,4 +168,3 @@ def phi_outer_backward_kernel(
             da = phi * (da + constant[:, None])
         store_tile(grad_a, da_pointer, da, rows, s)
         store_tile(grad_b, db_pointer, db, columns, s)
-        tile += splits

@@ -33,9 +33,8 @@ def statistics_kernel(
     mean = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
     squares = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
     count = tl.zeros((BLOCK_S,), MATH.ACC)
-    tile = split
-    for _ in tl.range(0, steps, num_stages=STAGES):
-        s = tile_positions(x, tile, BLOCK_S)
+    for step in tl.range(0, steps, num_stages=STAGES):
+        s = tile_positions(x, split + step * splits, BLOCK_S)
         inside = s < positions_of(x)
         count += tl.where(inside, 1.0, 0.0)
         share = 1.0 / tl.maximum(count, 1.0)
@@ -43,7 +42,6 @@ def statistics_kernel(
         delta = tl.where(inside[None, :], values - mean, 0.0)
         mean += delta * share[None, :]
         squares += delta * (values - mean)
-        tile += splits
     number = tl.maximum(tl.sum(count, 0), 1.0)
     centre = tl.sum(mean * count[None, :], 1) / number
     away = mean - centre[:, None]

@@ -4,9 +4,11 @@ before a product.
 A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`:
 pointer, strides, sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and
 expanded gradients are read and written where they lie. A program belongs to one image (and head)
-and to one of the `splits` of its positions. Its tiles are every `splits`-th of the image, `steps` in
-all: what the programs of an image read at a time is contiguous. `outer_kernel` walks from the last
-tile to the first, so that the pass after it begins with what the cache still holds.
+and to one of the `splits` of its positions, which it walks over tile by tile, in `steps` steps.
+
+`statistics`, `outer` and `apply`, which wait for memory, take the tiles of an image in turn: what
+all programs read at a time lies side by side. `outer` goes from the last tile to the first, so that
+`apply` begins with what the cache still holds. Elsewhere a split is contiguous.
 
 `MATH` is the `Math` of `launching.py`: the dtypes of sums and factors, and how products are
 computed.
@@ -95,14 +97,13 @@ def load_tile(x, pointer, channels, s):
 
 
 @triton.jit
-def load_next_tile(x, pointer, channels, tile, BLOCK_S: tl.constexpr):
-    """The tile that comes next, zero before the first of an image and after the last.
+def load_following_tile(x, pointer, channels, s, exists):
+    """The tile of the next step, at the positions s; zero where none exists.
 
     Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for
     it, it asks for the next tile before it works on this one.
     """
-    s = tile_positions(x, tile, BLOCK_S)
-    return load_tile(x, pointer, channels, tl.where(tile >= 0, s, positions_of(x)))
+    return load_tile(x, pointer, channels, tl.where(exists, s, positions_of(x)))
 
 
 @triton.jit
