@@ -26,9 +26,9 @@ from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model
 
-from .__main__ import commit
+from .record import RESULTS, commit
 
-RECORD = Path(__file__).parent / "results" / "frames.json"
+RECORD = RESULTS / "frames.json"
 NUMBERS = (2, 4, 8, 16)
 SHOWN = 8  # frames of which everything else is measured
 KINDS = ("porous", "particles", "fibres", "grains", "polished", "tissue")

@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.cli.shared import (
+    Chosen,
+    Flips,
+    Images,
+    KeepBar,
+    Overwrite,
+    Precision,
+    Tile,
+    fail,
+    path,
+)
 from aeanet.imaging.exposure import Outliers
-from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -25,7 +34,7 @@ def main(
         ),
     ] = 2.0,
     tile: Tile = "auto",
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     residual: Annotated[
         bool,

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.frames import FusedFrames, fuse_frames
+from aeanet.imaging.given import check_range
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.prediction import (
     RunOptions,
-    check_range,
     exposure_for,
     known_magnification,
     reader,
-    restore_exposed,
+    super_resolve_enlarged,
 )
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
@@ -80,7 +80,9 @@ def restore_fused(
     # The frames were brought onto the grid of the result at once. No outlier is left to be kept.
     exposure = exposure_for(model, reader(fused.pixels), fused.pixels.shape)
     shown = exposure.scale(fused.pixels)
-    result = restore_exposed(model, shown, exposure, fused.magnification, "replace", **options)
+    result = super_resolve_enlarged(
+        model, shown, exposure, fused.magnification, "replace", **options
+    )
     return RestoredFrames(result, fused, exposure.used)
 
 
