@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .images import (
     demo_sentence,
     denoising_section,
+    frames_table,
     reproduce_section,
     restoring_table,
     sem_sentence,
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "supported": supported_table,
     # aeanet/README.md
     "demo": demo_sentence,
+    "frames": frames_table,
     # benches/README.md
     "block": block_section,
     "h200": h200_section,
