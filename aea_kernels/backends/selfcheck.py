@@ -89,10 +89,12 @@ def kernel(operator: str) -> Callable[..., Any]:
 
 @cache
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What Triton raises where a kernel cannot be built or launched."""
+    """What is raised where a kernel cannot be built or launched."""
     from triton.errors import TritonError
 
-    return (TritonError,)
+    from .triton.versions import RefusedError
+
+    return TritonError, RefusedError
 
 
 def first_line(error: Exception) -> str:
