@@ -70,7 +70,8 @@ def restore_images(
             check_side(options["tile"], reach_of(model))
         if compiled:
             compile_parts(model)
-        note(f"The network computes in {options['precision']}.")
+        if options.get("trust") or options["precision"] != "float32":
+            note(f"The network computes in {options['precision']}.")
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
 
 

@@ -15,6 +15,7 @@ from aeanet.cli.shared import (
     Images,
     KeepBar,
     Overwrite,
+    Precision,
     fail,
     note,
     option,
@@ -25,7 +26,6 @@ from aeanet.cli.shared import (
     warn,
 )
 from aeanet.errors import sentence_or_raise
-from aeanet.imaging.precision import Precision
 from aeanet.io.atomic import make_folder, write_atomically
 from aeanet.io.text import visible
 
@@ -55,7 +55,7 @@ def main(
         bool,
         typer.Option("--fused", help="Also write the mean before its restoration, as NAME-fused."),
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
@@ -88,14 +88,17 @@ def main(
 
     from aeanet.cli.batch import known_flips
     from aeanet.figures.drift import draw_drift
+    from aeanet.inference.prediction import chosen_precision
     from aeanet.io.images import check_format, write_image
     from aeanet.networks.registry import load_model, to_device
 
-    options: Any = {"precision": precision, "flips": known_flips(flips)}
+    options: Any = {"flips": known_flips(flips)}
     with progress_bar() as bar:
         frames = read_frames(images, bar, keep_bar=keep_bar, image=chosen)
         check_format(target, next(iter(frames.values())).dtype)
         model = to_device(load_model("sem"))
+        options["precision"] = chosen_precision(model, precision)
+        note(f"The network computes in {options['precision']}.")
         restored = restore(model, frames, bar, magnification, **options)
 
         show(bar, "Writing", 0.0)
