@@ -5,7 +5,7 @@ The commands import this module when they run, since it imports PyTorch.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,14 @@ from torch.distributed import ProcessGroup
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
+from aeanet.cli.stacks import (
+    ANY_STACK,
+    StackOptions,
+    find_stack,
+    restore_stack_at,
+    say_stack,
+    write_planes,
+)
 from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.exposure import Outliers
@@ -26,6 +34,7 @@ from aeanet.inference.reach import reach_of
 from aeanet.inference.tiling import check_side
 from aeanet.io.atomic import LONGEST_NAME, make_folder
 from aeanet.io.images import result_name
+from aeanet.io.stacks import stack_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
 
@@ -76,6 +85,7 @@ def restore_all(
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
+    stacks: StackOptions = ANY_STACK,
     group: ProcessGroup | None = None,
     **options: Any,
 ) -> None:
@@ -93,6 +103,7 @@ def restore_all(
         overwrite: replace results that are already there.
         trust: say of each image how noisy it is, and warn of what is unusual (`aeanet.trust`).
         residual: write what was taken away beside each result, as NAME-residual.
+        stacks: what the user says of files of several planes.
         group: processes that share the tiles of each image; an error of one of them is one of all.
         options: of `inference.files.restore_file`.
 
@@ -102,32 +113,63 @@ def restore_all(
     images = list(dict.fromkeys(images))
     taken: dict[Path, Path] = {}
     outcome = Outcome()
+    leads = group is None or group.rank() == 0
     make_folder(folder)
 
     # What one process alone does lies within `agreeing`, so that all go on with the next image.
     with progress_bar() as bar:
         for index, image in enumerate(images):
             show(bar, f"Restoring {image.name}", index / len(images))
-            progress = partial(_show_tile, bar, image.name, index, len(images))
+            progress = partial(_progress, bar, image.name, index, len(images))
             with outcome.of(image, alone=group is None):
                 with agreeing(group):
-                    target = _target(image, folder, images, taken, overwrite)
-                restored = restore_file(
-                    model, image, target, group=group, progress=progress, **options
-                )
-                with agreeing(group):
-                    say_change(restored, options.get("outliers", "keep"))
-                    if (trust or residual) and (group is None or group.rank() == 0):
-                        picture = _residual_file(target, images, overwrite) if residual else None
-                        say_trust(model, restored, picture)
+                    stack = find_stack(image, stacks) if options.get("chosen") is None else None
+                    result = result_name(image) if stack is None else stack_name(image)
+                    target = _target(image, folder / result, images, taken, overwrite)
+                if stack is None:
+                    restored = restore_file(
+                        model, image, target, group=group, progress=progress("tile"), **options
+                    )
+                    with agreeing(group):
+                        say_change(restored, options.get("outliers", "keep"))
+                        if leads and (trust or residual):
+                            picture = (
+                                _residual_file(target, images, overwrite) if residual else None
+                            )
+                            say_trust(model, restored, picture)
+                else:
+                    with stack:
+                        found = restore_stack_at(
+                            model,
+                            stack,
+                            target,
+                            stacks,
+                            trust=trust,
+                            on_plane=progress("plane"),
+                            group=group,
+                            **options,
+                        )
+                    with agreeing(group):
+                        say_stack(image.name, found)
+                        if residual:
+                            warn(f"{image.name}: --residual is for single images.")
+                        if leads and trust:
+                            write_planes(found, images, overwrite)
                 say(str(target))
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
 
 
-def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, total: int) -> None:
-    """Show how many tiles of the image number `index` are done."""
-    show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
+def _progress(
+    bar: Progress, name: str, index: int, images: int, part: str
+) -> Callable[[int, int], None]:
+    """Shows how many parts, tiles or planes, of the image number `index` are done."""
+
+    def shown(done: int, total: int) -> None:
+        label = f"Restoring {name}, {part} {done} of {total}"
+        show(bar, label, (index + done / total) / images)
+
+    return shown
 
 
 def say_change(restored: Restored, outliers: Outliers = "keep") -> None:
@@ -224,12 +266,11 @@ class Outcome:
 
 
 def _target(
-    image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool
+    image: Path, target: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool
 ) -> Path:
     """Where the result of an image goes; `taken` has the results before it. Raises TargetError,
     OSError.
     """
-    target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:
         raise TargetError(

@@ -250,7 +250,7 @@ def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "version": _VERSION,
         "torch": torch.__version__,
