@@ -19,7 +19,6 @@ from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
 from aeanet.cli.stacks import (
     ANY_STACK,
     StackOptions,
-    find_stack,
     restore_stack_at,
     say_stack,
     write_planes,
@@ -34,7 +33,7 @@ from aeanet.inference.reach import reach_of
 from aeanet.inference.tiling import check_side
 from aeanet.io.atomic import LONGEST_NAME, make_folder
 from aeanet.io.images import result_name
-from aeanet.io.stacks import stack_name
+from aeanet.io.stacks import find_stack, stack_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
 
@@ -123,7 +122,9 @@ def restore_all(
             progress = partial(_progress, bar, image.name, index, len(images))
             with outcome.of(image, alone=group is None):
                 with agreeing(group):
-                    stack = find_stack(image, stacks) if options.get("chosen") is None else None
+                    stack = None
+                    if options.get("chosen") is None:
+                        stack = find_stack(image, stacks.axes, stacks.channel)
                     result = result_name(image) if stack is None else stack_name(image)
                     target = _target(image, folder / result, images, taken, overwrite)
                 if stack is None:

@@ -14,12 +14,10 @@ from typing import Any
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import note, warn
-from aeanet.errors import UserError
 from aeanet.inference.files import Restored
 from aeanet.inference.stack_files import RestoredStack, restore_stack_file
 from aeanet.io.atomic import write_atomically
-from aeanet.io.stacks import AxesError, Stack, open_stack
-from aeanet.io.stacks.opening import STACK_SUFFIXES
+from aeanet.io.stacks import Stack
 from aeanet.networks.base import Network
 
 _NAMED = 5  # planes that a sentence names
@@ -43,33 +41,6 @@ class StackOptions:
 
 
 ANY_STACK = StackOptions()
-
-
-def find_stack(path: Path, options: StackOptions) -> Stack | None:
-    """The stack in a file or folder; None for an image alone, and for what cannot be opened as a
-    stack: reading it as an image says what is wrong with it.
-
-    Raises:
-        AxesError: if it holds several planes, and its axes are not known.
-        UserError: if axes were given, and it is no stack.
-    """
-    wanted = options.axes is not None
-    if path.suffix.lower() not in STACK_SUFFIXES and not (wanted and path.is_dir()):
-        return None
-    try:
-        stack = open_stack(path, axes=options.axes)
-    except AxesError:
-        raise
-    except UserError:
-        if wanted:
-            raise
-        return None
-    if options.channel is not None:
-        stack = stack.channel(options.channel)
-    if stack.planes > 1:
-        return stack
-    stack.close()
-    return None
 
 
 def restore_stack_at(

@@ -139,7 +139,8 @@ class Stack:
         if not numbers and wanted.isdecimal() and 1 <= int(wanted) <= count:
             numbers = [int(wanted) - 1]
         if len(numbers) != 1:
-            held = f"{count} channels" + (f" ({', '.join(names)})" if names else "")
+            listed = ", ".join(self.contents.channels)
+            held = f"{count} channels" + (f" ({listed})" if listed else "")
             raise AxesError(f"{self.path} holds {held}; none or several are called {wanted!r}.")
 
         at = self.axes.index("C")
