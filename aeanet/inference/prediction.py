@@ -18,7 +18,7 @@ from aeanet.imaging.flips import Flips
 from aeanet.imaging.precision import Precision, computing_in
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.exposure import find_exposure
-from aeanet.inference.tiling import Read, TileProgress, Write, run_tiles
+from aeanet.inference.tiling import Keys, Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
 
@@ -37,6 +37,7 @@ class RunOptions(TypedDict, total=False):
             times the time; by default `model.flips`.
         precision: of the convolutions: "float32", or "bfloat16", which halves the memory and costs
             about three digits.
+        keys: what the attention blocks attend to (`tiling.run_tiles`); by default this image.
         group: processes that share the tiles; each gets the whole result.
         progress: called with (done, total) after every tile.
     """
@@ -44,6 +45,7 @@ class RunOptions(TypedDict, total=False):
     tile: int | None
     flips: Flips | None
     precision: Precision
+    keys: Keys | None
     group: ProcessGroup | None
     progress: TileProgress | None
 
@@ -110,13 +112,20 @@ def super_resolve_exposed(
     **options: Unpack[RunOptions],
 ) -> NDArray:
     """`super_resolve` when the exposure of the image is known."""
-    shown = exposure.scaled_region(reader(image), *whole(image.shape))
-    enlarged = upsample(shown, magnification)
+    enlarged = enlarged_as_shown(image, exposure, magnification)
     write, result = _collector(enlarged.shape)
     run_exposed(
         model, reader(enlarged), write, enlarged.shape, exposure, magnification, outliers, **options
     )
     return _joined(result, model, options.get("group"))
+
+
+def enlarged_as_shown(
+    image: NDArray, exposure: Exposure, magnification: float
+) -> NDArray[np.float32]:
+    """An image on the grid of the result, in the units of the network, its outliers replaced."""
+    shown = exposure.scaled_region(reader(image), *whole(image.shape))
+    return upsample(shown, magnification)
 
 
 def run_exposed(
@@ -218,6 +227,7 @@ def run_network(
     tile: int | None = None,
     flips: Flips | None = None,
     precision: Precision = "float32",
+    keys: Keys | None = None,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
@@ -232,6 +242,7 @@ def run_network(
             halo=halo,
             exact=exact,
             flips=model.flips if flips is None else flips,
+            keys=keys,
             group=group,
             progress=progress,
         )
