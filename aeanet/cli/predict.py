@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from aeanet.cli.shared import (
     Channel,
     Chosen,
@@ -13,6 +11,7 @@ from aeanet.cli.shared import (
     KeepBar,
     Overwrite,
     PerPlane,
+    Precision,
     Run,
     SkipDamaged,
     StackAxes,
@@ -20,7 +19,6 @@ from aeanet.cli.shared import (
     option,
     path,
 )
-from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 
@@ -33,7 +31,7 @@ def main(
     magnification: Annotated[
         float | None, option("Result px per image px, 0.9 to 16 (as in the training).")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     compiled: Annotated[
         bool,

@@ -13,6 +13,7 @@ from aeanet.cli.shared import (
     KeepBar,
     Overwrite,
     PerPlane,
+    Precision,
     SkipDamaged,
     StackAxes,
     Tile,
@@ -20,7 +21,6 @@ from aeanet.cli.shared import (
     path,
 )
 from aeanet.imaging.exposure import Outliers
-from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -38,7 +38,7 @@ def main(
         ),
     ] = 2.0,
     tile: Tile = "auto",
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     residual: Annotated[
         bool,
@@ -82,12 +82,7 @@ def main(
     from aeanet.cli.batch import restore_images
     from aeanet.cli.stacks import StackOptions
 
-    low, high = MAGNIFICATIONS
-    if not low <= magnification <= high:
-        fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
-            "model was trained."
-        )
+    check_magnification(magnification)
     restore_images(
         "sem",
         images,
@@ -104,3 +99,13 @@ def main(
         residual=residual,
         stacks=StackOptions(axes, channel, per_plane, skip_damaged),
     )
+
+
+def check_magnification(magnification: float) -> None:
+    """End the command for a magnification for which the shipped model was not trained."""
+    low, high = MAGNIFICATIONS
+    if not low <= magnification <= high:
+        fail(
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
+        )

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from aeanet.cli.places import TargetError, check_place
-from aeanet.cli.shared import note, warn
-from aeanet.inference.files import Restored
+from aeanet.cli.report import Report
+from aeanet.inference.restored import Restored
 from aeanet.inference.stack_files import RestoredStack, restore_stack_file
 from aeanet.io.atomic import write_atomically
 from aeanet.io.stacks import Stack
@@ -53,23 +53,24 @@ def restore_stack_at(
     on_plane: Callable[[int, int], None],
     **settings: Any,
 ) -> RestoredStack:
-    """Restore a stack, judging each plane if `trust`. `settings` are of `restore_stack_file`."""
-
-    settings.pop("chosen", None)  # a stack is what none was chosen of
+    """Restore a stack and close it. Each plane is judged if `trust`. The settings are those of
+    `restore_stack_file`.
+    """
 
     def judge(restored: Restored) -> dict[str, Any]:
         return judged(model, restored)
 
-    return restore_stack_file(
-        model,
-        stack,
-        target,
-        per_plane=options.per_plane,
-        skip_damaged=options.skip_damaged,
-        judge=judge if trust else None,
-        on_plane=on_plane,
-        **settings,
-    )
+    with stack:
+        return restore_stack_file(
+            model,
+            stack,
+            target,
+            per_plane=options.per_plane,
+            skip_damaged=options.skip_damaged,
+            judge=judge if trust else None,
+            on_plane=on_plane,
+            **settings,
+        )
 
 
 def judged(model: Network, restored: Restored) -> dict[str, Any]:
@@ -92,23 +93,23 @@ def judged(model: Network, restored: Restored) -> dict[str, Any]:
     }
 
 
-def say_stack(name: str, restored: RestoredStack) -> None:
+def note_stack(report: Report, restored: RestoredStack) -> None:
     """Say what does not enter a result, how noisy the stack is, and which planes are unusual."""
-    contents, records = restored.contents, restored.records
+    name, contents = restored.stack.name, restored.contents
     if restored.bar:
-        note(
+        report.note(
             f"{name}: The information bar, {restored.bar} rows at the bottom of each plane, is "
             "left out; --keep-bar keeps it."
         )
     for number, sentence in list(restored.damaged.items())[:_NAMED]:
-        warn(f"{name}: {contents.name_of(number)} is left empty: {sentence}")
+        report.warn(f"{name}: {contents.name_of(number)} is left empty: {sentence}")
     if len(restored.damaged) > _NAMED:
-        warn(f"{name}: {len(restored.damaged)} planes are left empty.")
+        report.warn(f"{name}: {len(restored.damaged)} planes are left empty.")
 
-    if any(records):
-        note(f"{name}: {_noise(restored)}")
+    if any(restored.records):
+        report.note(f"{name}: {_noise(restored)}")
     for sentence in warnings_of(restored):
-        warn(f"{name}: {sentence}")
+        report.warn(f"{name}: {sentence}")
 
 
 def _noise(restored: RestoredStack) -> str:
@@ -176,7 +177,9 @@ def _oddness(record: dict[str, Any]) -> float:
     return max(record["distance"] or 0.0, record["residual_distance"] or 0.0)
 
 
-def write_planes(restored: RestoredStack, inputs: Iterable[Path], overwrite: bool) -> None:
+def write_planes(
+    report: Report, restored: RestoredStack, inputs: Iterable[Path], overwrite: bool
+) -> None:
     """Write what is known of each plane beside the result: NAME-planes.csv, and as a picture."""
     from aeanet.figures.planes import draw_planes
     from aeanet.figures.style import render
@@ -194,10 +197,10 @@ def write_planes(restored: RestoredStack, inputs: Iterable[Path], overwrite: boo
         try:
             check_place(file, overwrite=overwrite, inputs=inputs)
         except TargetError as error:
-            warn(f"The table of the planes is not written: {error}")
+            report.warn(f"The table of the planes is not written: {error}")
             return
         write_atomically(file, written)
-        note(f"{file}: the noise and the warnings of each plane.")
+        report.note(f"{file}: the noise and the warnings of each plane.")
 
 
 def _table(restored: RestoredStack) -> str:

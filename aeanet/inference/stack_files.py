@@ -15,9 +15,9 @@ from aeanet.distributed import agreeing, gathered
 from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.upsampling import upsampled_shape
 from aeanet.inference.brightness import Survey, survey
-from aeanet.inference.files import Restored
 from aeanet.inference.memory import largest_tile
-from aeanet.inference.prediction import RunOptions, known_magnification
+from aeanet.inference.prediction import RunOptions, chosen_precision, known_magnification
+from aeanet.inference.restored import Restored
 from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
@@ -91,6 +91,7 @@ def restore_stack_file(
     group = options.pop("group", None)
     options.pop("progress", None)
     magnification = known_magnification(model, magnification)
+    options["precision"] = chosen_precision(model, options.get("precision", "auto"))
     with agreeing(group):
         rows = stack.contents.plane_shape[0]
         specimen = rows if keep_bar else specimen_rows(stack)
@@ -235,7 +236,7 @@ def _tile(
     if options.get("tile") is not None:
         return options["tile"]
     height, width = upsampled_shape(stack.contents.plane_shape, magnification)
-    precision = options.get("precision", "float32")
+    precision = chosen_precision(model, options.get("precision", "auto"))
     beside = 1  # processes that share the memory
     if group is not None and next(model.parameters()).device.type == "cpu":
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))

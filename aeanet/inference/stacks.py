@@ -17,8 +17,13 @@ from aeanet.inference.brightness import (
     result_type,
     survey,
 )
-from aeanet.inference.files import Restored
-from aeanet.inference.prediction import RunOptions, known_magnification, super_resolve_exposed
+from aeanet.inference.prediction import (
+    RunOptions,
+    enlarged_as_shown,
+    known_magnification,
+    super_resolve_enlarged,
+)
+from aeanet.inference.restored import Restored
 from aeanet.io.images.bars import find_bar
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.images.reading import grey_of
@@ -86,9 +91,9 @@ class StackRestorer:
             exposure = exposure_of(image.pixels, fits_range=self.model.fits_range)
         else:
             exposure = brightness.exposure(image.pixels)
-        result = super_resolve_exposed(
+        result = super_resolve_enlarged(
             self.model,
-            image.pixels,
+            enlarged_as_shown(image.pixels, exposure, self.magnification),
             exposure,
             self.magnification,
             self.outliers,

@@ -131,7 +131,7 @@ def run_tiles(
         flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It
             takes as many times the time, and the memory of one.
         keys: what the attention blocks attend to, such as the sums over all planes of a stack
-            (`sum_over_images`); by default the sums over this image.
+            (`stack_keys.sum_over_images`); by default the sums over this image.
         group: the processes that share the tiles; each writes the results of its tiles.
         progress: called with (done, total) after every tile.
 
@@ -150,7 +150,7 @@ def run_tiles(
 
     tiles = tiles_of(padded, side, 0)
     blocks = reach.blocks if keys is not None or (exact and len(tiles) > 1) else ()
-    run = _TiledRun(model, read, (height, width), padded, side, blocks, group)
+    run = TiledRun(model, read, (height, width), padded, side, blocks, group)
     mine = run.share_of(tiles)
     passes = 1 if keys is not None else len(images) * len(blocks) + 1
     step = _counting(passes * len(mine), progress)
@@ -175,63 +175,6 @@ def run_tiles(
         run.attend_to([None] * len(blocks))
 
 
-def sum_over_images(
-    model: nn.Module,
-    images: Sequence[Callable[[], Read]],
-    shape: Sequence[int],
-    *,
-    side: int | None = None,
-    flips: Flips = 1,
-    group: ProcessGroup | None = None,
-) -> Keys:
-    """The sums over all positions of several images, for the `keys` of `run_tiles`.
-
-    Sums add over images as they add over tiles, so with them each image attends to all of them,
-    exactly.
-
-    Args:
-        model: as in `run_tiles`.
-        images: each opens an image, of which it gives any region. They are opened one by one.
-        shape: (H, W) of each image.
-        side: of the tiles, as in `run_tiles`.
-        flips: as in `run_tiles`.
-        group: the processes that share the images; each gets the sums over all of them.
-
-    Raises:
-        TilingError: see `reach_of` and `check_side`.
-    """
-    height, width = shape
-    reach = reach_of(model)
-    padded = round_up(height, reach.stride), round_up(width, reach.stride)
-    side = max(padded) if side is None or side >= max(shape) else check_side(side, reach)
-    mine = images if group is None else images[group.rank() :: group.size()]
-
-    run = _TiledRun(model, images[0](), (height, width), padded, side, reach.blocks, None)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return [_sums_of_blocks(run, mine, flip, group) for flip in flips_of(flips)]
-    finally:
-        run.attend_to([None] * len(reach.blocks))
-
-
-def _sums_of_blocks(
-    run: "_TiledRun",
-    images: Sequence[Callable[[], Read]],
-    flip: Flip,
-    group: ProcessGroup | None,
-) -> list[Any]:
-    """The sum of each block over images; the pass for a block runs through those before it."""
-    run.attend_to([None] * len(run.blocks))
-    for attention in run.blocks:
-        with agreeing(group):
-            keys = run.no_sum(attention, flip)
-            for image in images:
-                keys = keys + replace(run, read=image()).sum_of_share(attention, flip)
-        attention.block.keys = keys if group is None else keys.all_reduce(group)
-    return [attention.block.keys for attention in run.blocks]
-
-
 def _counting(total: int, progress: TileProgress | None) -> Callable[[], None]:
     """A function to be called after each tile; it tells how many of `total` are done."""
     numbers = count(1)
@@ -244,7 +187,7 @@ def _counting(total: int, progress: TileProgress | None) -> Callable[[], None]:
 
 
 @dataclass(frozen=True)
-class _TiledRun:
+class TiledRun:
     """A network and the image over which it runs tile by tile.
 
     Attributes:

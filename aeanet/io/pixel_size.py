@@ -101,13 +101,18 @@ class PixelSize:
         return f"{width} {self.unit}" if width == height else f"{width} x {height} {self.unit}"
 
 
-def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[str, Any]:
+def ome_metadata(
+    pixel_size: PixelSize | None, bits: int | None = None, description: str = ""
+) -> dict[str, Any]:
     """The `metadata` of `tifffile.imwrite(..., ome=True)` for one (H, W) image with pixels of that
     size.
 
-    `bits`, if given, states how many bits of an integer the values use.
+    `bits`, if given, states how many bits of an integer the values use; `description` says what the
+    image is.
     """
     metadata: dict[str, Any] = {"axes": "YX"}
+    if description:
+        metadata["Description"] = description
     if bits is not None:
         metadata["SignificantBits"] = bits
     if pixel_size is not None:

@@ -39,6 +39,7 @@ def create_mosaic(
     like: Mosaic,
     pixel_size: PixelSize | None = None,
     tile: int = 1024,
+    description: str = "",
     group: "ProcessGroup | None" = None,
 ) -> Iterator[Callable[[slice, slice, NDArray], None]]:
     """Create an image. The function that it yields writes a region: rows, columns, and pixels,
@@ -54,6 +55,7 @@ def create_mosaic(
         pixel_size: to be stated in the metadata.
         tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so
             that no two regions share one.
+        description: of the image, for BigTIFF.
         group: processes that write one image together, on one file system.
 
     Raises:
@@ -77,7 +79,7 @@ def create_mosaic(
                 stack.callback(remove, partial)
                 remove(partial)
                 check_room(path, math.prod(shape) * like.dtype.itemsize)
-                create(partial, shape, like, pixel_size, tile)
+                create(partial, shape, like, pixel_size, tile, description)
         file = stack.enter_context(ExitStack())
         with agreeing(group), encoding(path):
             write_values = file.enter_context(opened(partial))
@@ -102,10 +104,17 @@ def _check_target(path: Path) -> None:
 
 
 def _create_tiff(
-    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, _tile: int
+    path: Path,
+    shape: tuple[int, int],
+    like: Mosaic,
+    pixel_size: PixelSize | None,
+    _tile: int,
+    description: str,
 ) -> None:
     """A BigTIFF in uncompressed tiles."""
-    metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
+    metadata = {"metadata": ome_metadata(pixel_size, like.bits, description)} | tiff_resolution(
+        pixel_size
+    )
     tifffile.imwrite(
         path,
         bigtiff=True,
@@ -150,7 +159,12 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
 
 
 def _create_zarr(
-    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
+    path: Path,
+    shape: tuple[int, int],
+    like: Mosaic,
+    pixel_size: PixelSize | None,
+    tile: int,
+    _description: str,
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
     chunk = min(tile, max(shape))
