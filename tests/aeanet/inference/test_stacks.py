@@ -63,7 +63,7 @@ SIZES = st.tuples(*[st.integers(2, 3)] * 3, st.integers(5, 20), st.integers(5, 2
     step=st.sampled_from([(2.5, "nm"), (0.125, "µm"), (1.5, "Å")]),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_axes_units_and_values_come_back(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: tuple[int, ...],
@@ -210,7 +210,7 @@ def test_one_brightness_or_one_for_each_plane(tmp_path: Path) -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if images.shape[2:] == values.shape[1:]:  # not what the memory is measured on
                 shown.append(images[0, 0].numpy().astype(np.float64))
-            return images
+            return super().forward(images)
 
     for per_plane in (False, True):
         shown.clear()
