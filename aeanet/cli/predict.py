@@ -1,7 +1,7 @@
 """`aeanet predict`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aeanet.cli.shared import (
     Channel,
@@ -43,6 +43,14 @@ def main(
     channel: Channel = None,
     per_plane: PerPlane = False,
     skip_damaged: SkipDamaged = False,
+    keys: Annotated[
+        Literal["plane", "stack"],
+        option(
+            "What attention is over in a stack, for networks that have it: plane, each of them, or "
+            "stack, all of them.",
+            "--keys",
+        ),
+    ] = "plane",
     overwrite: Overwrite = False,
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs that the run was trained on.
@@ -70,7 +78,7 @@ def main(
         "flips": flips,
         "keep_bar": keep_bar,
         "chosen": chosen,
-        "stacks": StackOptions(axes, channel, per_plane, skip_damaged),
+        "stacks": StackOptions(axes, channel, per_plane, skip_damaged, keys),
     }
     restore_images(
         run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options

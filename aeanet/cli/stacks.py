@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.report import Report
@@ -32,12 +32,14 @@ class StackOptions:
         channel: the one channel to take, by name or number.
         per_plane: take black and white of each plane for itself.
         skip_damaged: leave planes empty that cannot be read.
+        keys: what attention is over: each plane, or all planes.
     """
 
     axes: str | None = None
     channel: str | None = None
     per_plane: bool = False
     skip_damaged: bool = False
+    keys: Literal["plane", "stack"] = "plane"
 
 
 ANY_STACK = StackOptions()
@@ -67,6 +69,7 @@ def restore_stack_at(
             target,
             per_plane=options.per_plane,
             skip_damaged=options.skip_damaged,
+            attend_to=options.keys,
             judge=judge if trust else None,
             on_plane=on_plane,
             **settings,

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ def restore_stack_file(
     per_plane: bool = False,
     keep_bar: bool = False,
     skip_damaged: bool = False,
+    attend_to: Literal["plane", "stack"] = "plane",
     outliers: Outliers = "keep",
     judge: Judge | None = None,
     on_plane: Callable[[int, int], None] | None = None,
@@ -78,6 +79,8 @@ def restore_stack_file(
             OME-TIFF.
         magnification, per_plane, outliers: as in `stacks.restore_stack`.
         keep_bar: keep an information bar as part of each plane.
+        attend_to: what attention is over, for networks that have it: each plane, or all planes,
+            exactly.
         skip_damaged: leave planes empty that cannot be read. Otherwise they are an error, and
             nothing is written.
         judge: is given each plane that is restored; what it returns is kept with the plane.
@@ -102,6 +105,7 @@ def restore_stack_file(
             specimen=specimen,
             per_plane=per_plane,
             skip_damaged=skip_damaged,
+            attend_to=attend_to,
             outliers=outliers,
             judged=judge is not None,
             options=dict(options),
@@ -138,6 +142,8 @@ def restore_stack_file(
                 work.put("plan", plan)
                 begin(work, contents)
 
+        if attend_to == "stack":
+            restorer.attend_to_all_planes(group)
         run = _Run(restorer, work, contents, judge, on_plane, group)
         run.planes()
         with agreeing(group):

@@ -384,6 +384,29 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     assert [one[name] for name in sorted(one)] == [two[name] for name in sorted(two)]
 
 
+def test_attention_over_all_planes(tmp_path: Path) -> None:
+    """By whole planes and by tiles alike. Among equal planes it is as attention over each of them;
+    among others it is not.
+    """
+    model, values = lively_network(), volume(6, planes=2, side=64)
+    same = np.stack([values[0]] * 2)
+    for name, planes in {"two": values, "same": same}.items():
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, planes, metadata={"axes": "ZYX"}, photometric="minisblack")
+        for keys in ("plane", "stack"):
+            for tile in (None, 44):
+                target = tmp_path / f"{name}-{keys}-{tile}.tif"
+                options: Any = {"attend_to": keys, "tile": tile, "magnification": 1.0}
+                restored(model, path, target, **options)
+
+    def result(name: str) -> NDArray:
+        return tifffile.imread(tmp_path / f"{name}.tif").astype(float)
+
+    np.testing.assert_allclose(result("same-stack-None"), result("same-plane-None"), atol=2)
+    np.testing.assert_allclose(result("two-stack-44"), result("two-stack-None"), atol=2)
+    assert np.abs(result("two-stack-None") - result("two-plane-None")).max() > 20
+
+
 def test_damaged_planes(tmp_path: Path) -> None:
     """One is named and nothing is written, or it is left empty and the others are as without it."""
     values = volume(5).astype(np.float32)
