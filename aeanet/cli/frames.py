@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import replace
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,10 +93,9 @@ def main(
         check_place(file, overwrite=overwrite, inputs=images)
 
     from aeanet.cli.batch import known_flips
-    from aeanet.figures.drift import draw_drift
     from aeanet.inference.frame_files import read_frames
     from aeanet.inference.prediction import chosen_precision
-    from aeanet.io.images import check_format, write_image
+    from aeanet.io.images import check_format
     from aeanet.networks.registry import load_model, to_device
 
     asked = known_flips(flips)
@@ -114,27 +112,16 @@ def main(
         model = to_device(load_model("sem"))
         known = chosen_precision(model, precision)
         restored = restore(model, frames, bar, magnification, precision=known, flips=asked)
-
         show(bar, "Writing", 0.0)
-        aligned = restored.fused.aligned
-        like = list(frames.values())[aligned.reference]
-        about = f"{len(aligned.used)} frames fused and restored by aeanet {version('aeanet')}"
-        settings = {"like": like, "magnification": magnification}
-        write_image(target, restored.result, **settings, description=f"{about} in {known}.")
-        write_atomically(table, drift_table(list(frames), restored).encode())
-        draw_drift(plot, aligned)
-        if fused:
-            write_image(mean, restored.fused.pixels, **settings)
+        write(written, frames, restored, f"computed in {known}")
         show(bar, "Written", 1.0)
 
     note(f"The network computes in {known}.")
     say_frames(model, frames, restored)
     say("\n".join(map(str, written)))
     if found.unread:
-        number = len(frames) + len(found.unread)
-        fail(
-            f"{len(found.unread)} of {number} frames could not be read: {', '.join(found.unread)}."
-        )
+        number, unread = len(frames) + len(found.unread), ", ".join(found.unread)
+        fail(f"{len(found.unread)} of {number} frames could not be read: {unread}.")
 
 
 def restore(
@@ -164,6 +151,25 @@ def restore(
         progress=progress,
         **options,
     )
+
+
+def write(
+    files: list[Path], frames: "dict[str, Micrograph]", restored: "RestoredFrames", how: str
+) -> None:
+    """Write the result, the table, the plot and, if it is asked for, the mean."""
+    from aeanet.figures.drift import draw_drift
+    from aeanet.io.images import write_image
+
+    target, table, plot, *mean = files
+    fused = restored.fused
+    like = list(frames.values())[fused.aligned.reference]
+    settings: Any = {"like": like, "magnification": fused.magnification}
+    about = f"{len(fused.aligned.used)} frames fused and restored by aeanet, {how}."
+    write_image(target, restored.result, **settings, description=about)
+    write_atomically(table, drift_table(list(frames), restored).encode())
+    draw_drift(plot, fused.aligned)
+    for file in mean:
+        write_image(file, fused.pixels, **settings)
 
 
 def drift_table(names: list[str], restored: "RestoredFrames") -> str:
