@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import PARTS, multiplication
+from .. import traces
 from . import tiles, versions
 from .kernels import tile
 from .tiles import LaunchPlan
@@ -68,12 +70,25 @@ def launch(
     if _recorded is not None:
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
-        grid = kernel[(programs,)]
-        if device.type == "cuda" and device.index != torch.cuda.current_device():
-            with torch.cuda.device(device):
-                grid(num_warps=warps, num_stages=stages, **arguments)
-        else:
-            grid(num_warps=warps, num_stages=stages, **arguments)
+        run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
+        recorder = traces.recorder()
+        if recorder is None:
+            _run_on(device, run, arguments)
+            return
+        with recorder.paused():
+            compiled = _run_on(device, run, arguments)
+        # a compiled kernel is launched again without Triton's search for it
+        again = run if compiled is None else compiled[(programs, 1, 1)]
+        names = inspect.signature(kernel.fn).parameters
+        recorder.add_launch(again, [arguments[name] for name in names])
+
+
+def _run_on(device: torch.device, run: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """run(**arguments) where `device` is the current one."""
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return run(**arguments)
+    return run(**arguments)
 
 
 def plan_over_positions(
