@@ -47,7 +47,8 @@ def graphed(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Callabl
         check_type(f"example[{number}]" if isinstance(example, tuple) else "example", given)
     if not inputs or not all(_on_gpu(given) for given in inputs):
         return network
-    return Graphed(network, inputs)
+    with torch.cuda.device(inputs[0].get_device()):
+        return Graphed(network, inputs)
 
 
 def _on_gpu(tensor: Tensor) -> bool:

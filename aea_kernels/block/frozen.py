@@ -1,4 +1,4 @@
-"""What follows from frozen weights alone: computed once, and kept until one of them changes."""
+"""What follows from frozen weights alone: kept from the second call on, until one changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Kept(NamedTuple):
     weights: list[Weight]
     setting: tuple[int, torch.dtype, int]
     """Heads, dtype of the products, and the stream that computed them."""
-    products: folding.Products
+    products: folding.Products | None
+    """None after one call: the second computes them. So the kernel that a CUDA graph takes was
+    launched before, and weights that change at every call cost nothing."""
 
 
 _kept = WeakTensorKeyDictionary()
@@ -54,8 +56,8 @@ _kept = WeakTensorKeyDictionary()
 def known_of_weights(
     projections: Projections, heads: int, x: Tensor, backend: str
 ) -> folding.Products | Projections:
-    """The products of the projections, from an earlier call where no weight has changed since; the
-    projections themselves where products are not to be kept.
+    """The products of the projections, where no weight has changed since an earlier call; else the
+    projections themselves.
 
     They are kept for the Triton kernels, of weights that need no gradient, and not in a CUDA graph,
     which is to see weights that change later. Numbers written through ``weight.data`` are not
@@ -65,18 +67,23 @@ def known_of_weights(
         return projections
     if resolved(backend, x.device) != "triton" or capturing(x.device):
         return projections
-    setting = heads, acc_dtype(x.dtype), _stream(x.device)
-    kept = _kept.get(projections.query_weight)
-    if kept is not None and kept.setting == setting:
-        pairs = zip(kept.weights, projections, strict=True)
-        if all(weight.same_as(now) for weight, now in pairs):
-            return kept.products
-
-    with torch.no_grad(), torch.inference_mode(False):
-        found = folding.products(projections, heads, acc_dtype(x.dtype))
+    dtype, first = acc_dtype(x.dtype), projections.query_weight
+    setting = heads, dtype, _stream(x.device)
+    kept = _kept.get(first)
+    if kept is None or kept.setting != setting or not _unchanged(kept.weights, projections):
         weights = [Weight(weakref.ref(t), t.detach(), _state(t)) for t in projections]
-    _kept[projections.query_weight] = Kept(weights, setting, found)
-    return found
+        _kept[first] = Kept(weights, setting, None)
+        return projections
+    if kept.products is None:
+        with torch.no_grad(), torch.inference_mode(False):
+            kept = kept._replace(products=folding.products(projections, heads, dtype))
+        _kept[first] = kept
+    return kept.products
+
+
+def _unchanged(weights: Sequence[Weight], projections: Sequence[Tensor]) -> bool:
+    pairs = zip(weights, projections, strict=True)
+    return all(weight.same_as(now) for weight, now in pairs)
 
 
 def _frozen(projections: Sequence[Tensor]) -> bool:

@@ -151,8 +151,10 @@ def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
     know.
     """
     traceable = spec.group is None and not torch.compiler.is_compiling()
-    if traceable and resolved(spec.backend, tensors[0].device) == "triton":
-        return known_calls.call(function, tensors, spec)
+    device = tensors[0].device
+    if traceable and resolved(spec.backend, device) == "triton":
+        with without_autocast(device):
+            return known_calls.call(function, tensors, spec)
     return function(tensors, spec)
 
 

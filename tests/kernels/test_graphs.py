@@ -196,15 +196,15 @@ def test_an_input_whose_gradient_the_example_did_not_ask_for_takes_the_ordinary_
     step = aea.graphed(block, x)
     with pytest.warns(RuntimeWarning, match="with a gradient, and the example was"):
         step(x.clone().requires_grad_()).sum().backward()
+    block.eval()
     with pytest.warns(RuntimeWarning, match="captured for training"):
-        block.eval()
         step(x)
 
 
 def test_bad_arguments_are_named(block):
-    with pytest.raises(TypeError, match="network is a function, expected a torch.nn.Module"):
+    with pytest.raises(TypeError, match="network is a function, expected a"):
         aea.graphed(lambda x: x, torch.randn(1))
-    with pytest.raises(TypeError, match="example is a list, expected a torch.Tensor"):
+    with pytest.raises(TypeError, match="example is a list, expected a"):
         aea.graphed(block, [torch.randn(1)])
     with pytest.raises(TypeError, match=r"example\[1\] is a int, expected a torch.Tensor"):
         aea.graphed(block, (torch.randn(1), 3))
