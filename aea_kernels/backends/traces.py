@@ -7,9 +7,11 @@ pointers. A `Trace` has all of it, step by step; a `Recorder` writes one while a
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -199,10 +201,12 @@ class Recorder(TorchDispatchMode):
         finally:
             self._paused = False
 
-    def add_launch(self, run: Callable[..., Any], arguments: Sequence[Any]) -> None:
-        """A kernel that `run(*arguments)` launches."""
+    def add_launch(
+        self, run: Callable[..., Any], kernel: Callable[..., Any], arguments: dict[str, Any]
+    ) -> None:
+        """A kernel that `run` launches with the arguments of the function `kernel`, in its order."""
         try:
-            numbers = [self._number(given) for given in arguments]
+            numbers = [self._number(arguments[name]) for name in _parameters(kernel)]
         except Untraceable:
             self.possible = False
             return
@@ -264,3 +268,8 @@ def _holds_tensor(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_tensor(part) for part in value)
     return isinstance(value, Tensor)
+
+
+@lru_cache
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -71,24 +70,17 @@ def launch(
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
         run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
+        elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
         recorder = traces.recorder()
-        if recorder is None:
-            _run_on(device, run, arguments)
-            return
-        with recorder.paused():
-            compiled = _run_on(device, run, arguments)
-        # a compiled kernel is launched again without Triton's search for it
-        again = run if compiled is None else compiled[(programs, 1, 1)]
-        names = inspect.signature(kernel.fn).parameters
-        recorder.add_launch(again, [arguments[name] for name in names])
-
-
-def _run_on(device: torch.device, run: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """run(**arguments) where `device` is the current one."""
-    if device.type == "cuda" and device.index != torch.cuda.current_device():
-        with torch.cuda.device(device):
-            return run(**arguments)
-    return run(**arguments)
+        with torch.cuda.device(device) if elsewhere else nullcontext():
+            if recorder is None:
+                run(**arguments)
+                return
+            with recorder.paused():
+                compiled = run(**arguments)
+            # a compiled kernel is launched again without Triton's search for it
+            again = run if compiled is None else compiled[(programs, 1, 1)]
+            recorder.add_launch(again, kernel.fn, arguments)
 
 
 def plan_over_positions(
