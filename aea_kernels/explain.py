@@ -151,7 +151,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, an unknown device, or another operator.
-        TypeError: neither a block nor a shape, or a dtype that is none.
+        TypeError: neither a block nor a shape, or a dtype that no block takes.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:

@@ -204,7 +204,7 @@ class Recorder(TorchDispatchMode):
     def add_launch(
         self, run: Callable[..., Any], kernel: Callable[..., Any], arguments: dict[str, Any]
     ) -> None:
-        """A kernel that `run` launches with the arguments of the function `kernel`, in its order."""
+        """A kernel that `run` launches with the arguments of `kernel`, in its order."""
         try:
             numbers = [self._number(arguments[name]) for name in _parameters(kernel)]
         except Untraceable:

@@ -160,7 +160,7 @@ def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
 
 def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
     """y, mean and variance of BN, and what the backward pass needs beside: pivot, moments of u,
-    affine map, moments of the keys, and the matrix.
+    affine map, moments of the keys, the matrix, and the two statistics of GroupNorm.
     """
     x, weight, bias, mean, variance, references, *projections = tensors
     heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
@@ -174,9 +174,11 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     norm = Norm(kind, weight, bias, mean, variance, eps, groups)
     pivot = ops.pivot(x, backend) if kind == "group" else None
     prologue = kind, norms.parameters(norm, pivot), eps
+    statistics = None
     if kind in norms.AFFINE:
         gram = ops.moments(x, *prologue, None, x.shape[0], backend)
-        affine = norms.affine(norm, gram, pivot)
+        statistics = norms.statistics(norm, gram, pivot)
+        affine = norms.affine(norm, gram, statistics)
         keys = ops.keys(gram, affine, references, reference_images, backend)
     else:
         gram = affine = None
@@ -187,7 +189,7 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     y, matrix = ops.attend_to_moments(
         x, *prologue, affine, keys, projections, heads, scale, backend
     )
-    return y, mean, variance, pivot, gram, affine, keys, matrix
+    return y, mean, variance, pivot, gram, affine, keys, matrix, *statistics or (None, None)
 
 
 def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
@@ -195,7 +197,7 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     of y, the inputs of the forward pass, and what it kept.
     """
     grad_output, x, weight, bias, references, *projections = tensors[:13]
-    mean, variance, pivot, gram, affine, keys, matrix = tensors[13:]
+    mean, variance, pivot, gram, affine, keys, matrix, offset, inverse = tensors[13:]
     heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
     if reference_images is None:
         reference_images = x.shape[0]
@@ -211,8 +213,9 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     weight_grad = bias_grad = None
     if affine is not None:
         gram_grad = folding.expand_groups(gram_grad, x.shape[0])
+        statistics = None if pivot is None else norms.GroupStatistics(offset, inverse)
         gram_grad, weight_grad, bias_grad = norms.affine_backward(
-            norm, gram, pivot, affine, gram_grad, affine_grad
+            norm, gram, statistics, affine, gram_grad, affine_grad
         )
 
     # the other: what x gets, of itself and through the moments

@@ -20,6 +20,7 @@ _TAIL = 0.001  # share of the pixels outside the range used, at either end
 # What black and white lie beyond it, in shares of it: so the image has the place in the range of
 # the network that images of its training have, dark with room above.
 _BELOW, _ABOVE = 0.05, 1.3
+_NARROWEST = 1e-5  # of the value of an image that has only one
 _SAMPLE = 2**20  # pixels from which quantiles are taken, about
 _BAND = 2**22  # pixels that are looked at together
 _MIDDLE = 1024  # px: the largest side of the part from which the noise is estimated
@@ -44,20 +45,36 @@ def find_exposure(read: Read, shape: Sequence[int]) -> Exposure:
         shape: (H, W).
 
     Returns:
-        The exposure. An image of one value has the range from 0 to 1.
+        The exposure. An image of one value has a range so narrow that its result has that value.
+    """
+    found, sample = find_outliers(read, shape)
+    return fit_range(sample, found)
+
+
+def find_outliers(read: Read, shape: Sequence[int]) -> tuple[Exposure, NDArray[np.float32]]:
+    """The outliers of an image, and a sample of its pixels in which their medians stand for them.
+
+    Arguments are those of `find_exposure`. The range of the exposure is not yet the one to show.
     """
     sample, step = _sample(read, shape)
     low, high = _quantiles(sample, _FIRST_TAIL)
     if not low < high:
         low, high = _quantiles(sample, _TAIL)
     if not low < high:
-        return Exposure()
+        return Exposure(), sample
     found = _find_outliers(read, shape, Exposure(low, high, high - low))
 
-    # The same for the image without them.
     in_sample = (found.rows % step == 0) & (found.columns % step == 0)
     at = found.rows[in_sample] // step, found.columns[in_sample] // step
     sample[at] = found.usual[in_sample]
+    return found, sample
+
+
+def fit_range(sample: NDArray, found: Exposure) -> Exposure:
+    """`found` with the range that a sample of pixels without outliers uses."""
+    value = float(sample.flat[0])
+    if (sample == value).all():
+        return Exposure(value, value + _NARROWEST * (abs(value) or 1.0), used=0.0)
     dark, bright = _quantiles(sample, _TAIL)
     used = bright - dark
     low = max(dark - _BELOW * used, _clipped_at(sample))

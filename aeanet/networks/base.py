@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from aeanet.imaging.flips import Flips
 
@@ -20,6 +21,9 @@ class Network(nn.Module):
             it is not known.
         flips: of an image, whose results are averaged unless one asks otherwise
             (`imaging.flips.Flips`).
+        residual: it computes what is to be added to the image, which itself passes unrounded.
+        bfloat16_cost: what predicting in bfloat16 costs on the images that it was scored on, dB of
+            PSNR; None if it was not scored so.
         fits_range: show it the range that an image uses, without outliers, since it was trained on
             images of every exposure.
     """
@@ -27,10 +31,27 @@ class Network(nn.Module):
     magnification: float | None = None
     flips: Flips = 1
     fits_range: bool = False
+    residual: bool = False
+    bfloat16_cost: float | None = None
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
+
+
+class WithoutDrawing(TorchFunctionMode):
+    """Within it, new networks draw no weights, since others will take their place.
+
+    On the meta device PyTorch would import `torch._dynamo` to draw them, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # methods of tensors, and what `nn.init` makes of them
+        if function.__name__.endswith(("normal_", "uniform_")):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def check_images(images: Tensor) -> None:

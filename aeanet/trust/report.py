@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.registration import RegisteredPair
+from aeanet.imaging.given import as_array
 from aeanet.imaging.upsampling import middle
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
@@ -19,6 +19,9 @@ from aeanet.trust.noise import Noise
 from aeanet.trust.reference import Reference
 from aeanet.trust.residual import LEAST_NOISE, Residual, residual
 from aeanet.trust.statistics import SMALLEST, describe
+
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
 
 REFERENCE_FILE = Path(__file__).parents[1] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
@@ -99,7 +102,8 @@ def assess(
             1024 px a side the middle is assessed.
         reference: statistics of the training images; by default those of the shipped model.
     """
-    image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
+    image = np.asarray(as_array(image), np.float32)
+    restored = np.asarray(as_array(restored, "restored"), np.float32)
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
         size = " x ".join(map(str, image.shape[::-1]))
         return _unknown(
@@ -139,7 +143,7 @@ def assess(
 
 
 def assess_pair(
-    model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray
+    model: Network, lr: NDArray, pair: "RegisteredPair", restored: NDArray
 ) -> TrustReport:
     """As `assess`, for a pair, over the field that both images share.
 
