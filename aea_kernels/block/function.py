@@ -174,7 +174,7 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     norm = Norm(kind, weight, bias, mean, variance, eps, groups)
     pivot = ops.pivot(x, backend) if kind == "group" else None
     prologue = kind, norms.parameters(norm, pivot), eps
-    statistics: tuple[Tensor | None, ...] = (None, None)
+    statistics = None
     if kind in norms.AFFINE:
         gram = ops.moments(x, *prologue, None, x.shape[0], backend)
         statistics = norms.statistics(norm, gram, pivot)
@@ -189,7 +189,8 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     y, matrix = ops.attend_to_moments(
         x, *prologue, affine, keys, projections, heads, scale, backend
     )
-    return y, mean, variance, pivot, gram, affine, keys, matrix, *statistics
+    of_group = statistics or (None, None)
+    return y, mean, variance, pivot, gram, affine, keys, matrix, *of_group
 
 
 def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
