@@ -127,7 +127,8 @@ def read_ome(path: Path) -> tuple[Any, ...]:
 
 def write_imagej(path: Path, values: NDArray, axes: str, step: tuple[float, str]) -> None:
     size, unit = step
-    metadata = {"axes": axes, "unit": "micron" if unit == "µm" else unit, "spacing": size}
+    unit = {"µm": "micron", "Å": "angstrom"}.get(unit, unit)
+    metadata = {"axes": axes, "unit": unit, "spacing": size}
     metadata |= {"finterval": 0.25, "Labels": [f"s{n}" for n in range(values[..., 0, 0].size)]}
     axes_of_imagej = "".join(axis for axis in "TZCYX" if axis in axes)
     assert axes == axes_of_imagej
