@@ -37,7 +37,7 @@ TEST = [
 # Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose
 # non-local blocks are tested where it is installed, is left out: it wants opencv-python, which
 # clashes with opencv-python-headless.
-FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
+FOREIGN = ["diffusers>=0.33", "e2cnn>=0.2.3", "einops>=0.8", "monai>=1.4"]
 # Stacks as dask's arrays, and from them.
 DASK = ["dask>=2024.8"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
