@@ -43,10 +43,10 @@ def test_result_table_and_plot(scans: Path, tmp_path: Path) -> None:
     names = ("result.tif", "result-drift.csv", "result-drift.png", "result-fused.tif")
     assert done.stdout.split() == [str(target.with_name(name)) for name in names]
     assert f"{images[2]} is left out: it does not show what the others show.\n" in done.stderr
-    assert "3 of 4 frames are fused on the field of s" in done.stderr
+    assert f"3 of 4 frames are fused on the field of {scans}/s" in done.stderr
 
     frames = [read_image(image).pixels for image in images]
-    expected = restore_frames("sem", frames, magnification=2, flips=1)
+    expected = restore_frames("sem", frames, magnification=2, flips=1, precision="float32")
     result = read_image(target)
     assert str(result.pixel_size) == "2.5 nm"
     assert result.dtype == np.uint8
@@ -100,7 +100,8 @@ def test_the_frames_may_be_the_planes_of_one_stack(
     assert done.exit_code == 0, done.output
     assert "of stack.tif is left out: it does not show what the others show.\n" in done.stderr
 
-    expected = restore_frames("sem", list(planes.astype(np.float32) / 255), flips=1)
+    frames = list(planes.astype(np.float32) / 255)
+    expected = restore_frames("sem", frames, flips=1, precision="float32")
     result = read_image("result.tif").pixels
     assert np.abs(result - expected.result).max() < 0.51 / 255
     rows = drift_of(Path("result-drift.csv"))
