@@ -101,8 +101,12 @@ class _Homogeneous(NamedTuple):
 
 def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
     *inner, output, _ = projections
-    pairs = zip(inner[::2], inner[1::2], strict=True)
-    query, key, value = (torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
+    columns = [t if t.dim() == 2 else t[:, None] for t in inner]
+    if known_equal(columns[0].shape[0], columns[4].shape[0]):
+        query, key, value = torch.cat(columns, 1).to(dtype).chunk(3, 1)
+    else:
+        query, key = torch.cat(columns[:4], 1).to(dtype).chunk(2, 1)
+        value = torch.cat(columns[4:], 1).to(dtype)
     return _Homogeneous(query, key, value, output.to(dtype))
 
 
@@ -125,8 +129,34 @@ def _attended(gram: Tensor, projections: _Homogeneous, heads: int) -> tuple[Tens
     return values, summary, (summary @ _heads(projections.query, heads)).flatten(1, 2)
 
 
+class Products(NamedTuple):
+    """All that `fold` needs of the projections, in the accumulation dtype."""
+
+    query_key: Tensor
+    """Whk^T Whq of each head, (H, C + 1, C + 1)."""
+    output_value: Tensor
+    """Wo Whv of each head, (H, O, C + 1)."""
+    output_bias: Tensor
+    """(O,)."""
+
+
+def products(projections: Sequence[Tensor], heads: int, dtype: torch.dtype) -> Products:
+    """Multiplied in float64, and rounded to `dtype`."""
+    wide = _homogeneous_projections(projections, torch.float64)
+    query_key = _heads(wide.key, heads).mT @ _heads(wide.query, heads)
+    output_value = _heads(wide.output.mT, heads).mT @ _heads(wide.value, heads)
+    return Products(*(t.to(dtype) for t in (query_key, output_value, projections[-1])))
+
+
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1)."""
+    """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1), and the
+    eight tensors of the projections or their `Products`.
+    """
+    if len(projections) == len(Products._fields):
+        query_key, output_value, bias = projections
+        product = (output_value @ gram[:, None] @ query_key).sum(1)
+        bias = torch.nn.functional.pad(bias[:, None], (gram.shape[-1] - 1, 0))
+        return torch.addcdiv(bias, product, _number_of_keys(gram), value=scale)
     wide = _homogeneous_projections(projections, gram.dtype)
     _, _, attended = _attended(gram, wide, heads)
     bias = torch.nn.functional.pad(projections[-1].to(gram.dtype)[:, None], (gram.shape[-1] - 1, 0))
@@ -163,9 +193,10 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = _sum(dvalues @ gram.mT)
     dgram = wide.value.mT @ dvalues
-    inner = (
-        part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone())
-    )
+    inner = []
+    for grad in (dquery, dkey, dvalue):
+        weight, bias = torch.split_with_sizes_copy(grad, [grad.shape[1] - 1, 1], 1)
+        inner += [weight, bias[:, 0]]
     gram_grad = dgram + dgram.mT
     return [
         gram_grad,

@@ -9,6 +9,7 @@ from ..core import ops
 from ..core.dtypes import acc_dtype, without_autocast
 from ..core.transforms import transformed
 from . import folding, norms
+from .frozen import known_of_weights
 from .spec import Norm, Projections
 
 
@@ -53,16 +54,16 @@ def attend_to_keys(
             pivot = mean.to(dtype)
             gram = norms.shift(exact, -pivot.double())
         gram = gram.to(dtype)
-        affine = norms.affine(norm, gram, pivot)
+        affine = norms.affine(norm, gram, norms.statistics(norm, gram, pivot))
         if pivot is not None and affine is not None:
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))
 
         prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
         if not (transformed() or torch.is_grad_enabled()):
-            return ops.attend_to_moments(
-                x, *prologue, affine, gram, projections, heads, scale, backend
-            )[0]
+            known = known_of_weights(projections, heads, x, backend)
+            rest = affine, gram, known, heads, scale, backend
+            return ops.attend_to_moments(x, *prologue, *rest)[0]
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:

@@ -5,9 +5,22 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.cli.shared import (
+    Channel,
+    Chosen,
+    Flips,
+    Images,
+    KeepBar,
+    Overwrite,
+    PerPlane,
+    Precision,
+    SkipDamaged,
+    StackAxes,
+    Tile,
+    fail,
+    path,
+)
 from aeanet.imaging.exposure import Outliers
-from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -25,7 +38,7 @@ def main(
         ),
     ] = 2.0,
     tile: Tile = "auto",
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     residual: Annotated[
         bool,
@@ -39,6 +52,10 @@ def main(
         Outliers,
         typer.Option(help="Hot, dead and burnt-in pixels: keep them as they are, or replace them."),
     ] = "keep",
+    axes: StackAxes = None,
+    channel: Channel = None,
+    per_plane: PerPlane = False,
+    skip_damaged: SkipDamaged = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
@@ -57,15 +74,15 @@ def main(
     the image does. Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything
     else becomes OME-TIFF. An image that cannot be restored is named with the reason, and the others
     are restored. A result that is already there is kept unless you give --overwrite.
+
+    A volume or a time series is restored plane by plane with one brightness, into the same kind of
+    file with the same axes. After a break the same command goes on where it was. NAME-planes.csv
+    and NAME-planes.png have the noise and the warnings of each plane.
     """
     from aeanet.cli.batch import restore_images
+    from aeanet.cli.stacks import StackOptions
 
-    low, high = MAGNIFICATIONS
-    if not low <= magnification <= high:
-        fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
-            "model was trained."
-        )
+    check_magnification(magnification)
     restore_images(
         "sem",
         images,
@@ -80,4 +97,15 @@ def main(
         overwrite=overwrite,
         trust=True,
         residual=residual,
+        stacks=StackOptions(axes, channel, per_plane, skip_damaged),
     )
+
+
+def check_magnification(magnification: float) -> None:
+    """End the command for a magnification for which the shipped model was not trained."""
+    low, high = MAGNIFICATIONS
+    if not low <= magnification <= high:
+        fail(
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
+        )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .images import (
     demo_sentence,
     denoising_section,
+    frames_table,
     reproduce_section,
     restoring_table,
     sem_sentence,
@@ -24,6 +25,7 @@ from .kernels import (
     supported_table,
     symmetries_table,
 )
+from .qualified import qualified_section
 
 SECTIONS: dict[str, Callable[[], str]] = {
     # README.md
@@ -37,9 +39,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "supported": supported_table,
     # aeanet/README.md
     "demo": demo_sentence,
+    "frames": frames_table,
     # benches/README.md
     "block": block_section,
     "h200": h200_section,
+    "qualified": qualified_section,
     "networks": networks_section,
     "denoising": denoising_section,
     "reproduce": reproduce_section,

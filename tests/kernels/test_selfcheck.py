@@ -17,6 +17,7 @@ from aea_kernels import backends, verify
 from aea_kernels.backends import selfcheck
 from aea_kernels.backends.samples import samples
 from aea_kernels.backends.triton import kernels, launching, primitives
+from aea_kernels.backends.triton.versions import RefusedError
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
@@ -142,16 +143,25 @@ def test_right_kernels_are_used_without_a_word(monkeypatch, kernels_here):
     assert len(launched) > 2
 
 
-def test_a_kernel_that_cannot_be_built_gives_its_result_by_eager(monkeypatch, kernels_here):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OutOfResources(240_000, 232_448, "shared memory"), "out of resource"),
+        (RefusedError("ptxas 12.8.93: set TRITON_PTXAS_PATH"), "ptxas 12.8.93: set TRITON_PTXAS"),
+    ],
+)
+def test_a_kernel_that_cannot_be_built_gives_its_result_by_eager(
+    error, reason, monkeypatch, kernels_here
+):
     def fail(*arguments, **options):
-        raise OutOfResources(240_000, 232_448, "shared memory")
+        raise error
 
     monkeypatch.setattr(launching, "launch", fail)
     q = normal(1, 2, 30, 4, dtype=torch.float32)
-    with pytest.warns(RuntimeWarning, match="cannot be built or launched: out of resource"):
+    with pytest.warns(RuntimeWarning, match=f"cannot be built or launched: {reason}"):
         ours = aea.linear_attention(q, q, q)
     torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
-    with aea.use_backend("triton"), pytest.raises(OutOfResources):
+    with aea.use_backend("triton"), pytest.raises(type(error)):
         primitives.outer_sum(q, q)
 
 
@@ -212,7 +222,8 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 
 def some(dtype, device):
     """Few samples, as the interpreter is slow."""
-    return [s for s in samples(dtype, device) if s.operator in ("outer_sum", "apply_to_features")]
+    few = ("outer_sum", "apply_to_features")
+    return [s for s in samples(dtype, device) if s.operator in few and not s.wide]
 
 
 def test_verify_prints_a_table_and_exits_with_1_on_a_fault(monkeypatch, capsys):
@@ -225,6 +236,18 @@ def test_verify_prints_a_table_and_exits_with_1_on_a_fault(monkeypatch, capsys):
     monkeypatch.setattr(kernels.outer, "matmul", _product_that_is_no_number)
     assert verify.main() == 1
     assert capsys.readouterr().out.splitlines()[-1] == "5 faults"
+
+
+def test_a_fault_between_slices_shows_on_wide_maps_alone(monkeypatch):
+    monkeypatch.setattr(kernels.apply, "matmul", _product_that_forgets)
+    uses = [
+        selfcheck.Use("apply_to_features", "", torch.device("cpu"), torch.bfloat16, "16-bit", wide)
+        for wide in (False, True)
+    ]
+    assert [bool(selfcheck.verdict(use)) for use in uses] == [False, True]
+    assert selfcheck.use_of(
+        "apply_to_features", [torch.empty(1, 129, 2, dtype=torch.bfloat16)]
+    ).wide
 
 
 def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):

@@ -3,6 +3,7 @@ records.
 """
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -10,6 +11,11 @@ import numpy as np
 from aeanet.data.synthetic.acquisition import Acquisition, smoothing_kernel
 from aeanet.data.synthetic.fourier import PeriodicPart
 from aeanet.data.synthetic.scenes import Scene
+
+Drift = Callable[[np.ndarray], np.ndarray]
+"""Displacements (y, x), HR px, of the lines at rows `y` of an image, HR px: (len(y),) -> (2,
+len(y)).
+"""
 
 _MARGIN = 6  # LR px around a part: two for the cubic kernel, three for filters, one for the jitter
 
@@ -25,8 +31,10 @@ class Scan:
         origin: row and column of the part in the scene, HR px.
         shape: rows and columns of the part, HR px.
         aligned: the part is the whole image, rather than a crop from a random place of it.
+        reach: how far `drift` may displace a line, HR px.
 
     Attributes:
+        drift: displaces the lines of the next image and target, if it is set; within `reach`.
         corner: row and column of the part in the whole image, a fraction of a pixel for a
             registered image.
         scale: HR px per LR px along y and x.
@@ -41,8 +49,10 @@ class Scan:
         shape: tuple[int, int],
         *,
         aligned: bool = False,
+        reach: float = 0.0,
     ) -> None:
         a = acquisition
+        self.drift: Drift | None = None
         self.acquisition, self.rng, self.shape = a, rng, shape
         start = np.zeros(2) if aligned else rng.integers(64, 4096, 2)
         phase = rng.uniform(0, 1, 2) if a.registered else np.zeros(2)
@@ -65,7 +75,7 @@ class Scan:
         ]
 
         margin = _MARGIN * a.magnification + 3 * a.spot_axes()[0]
-        margin += 3 * a.vibration * a.magnification
+        margin += 3 * a.vibration * a.magnification + reach
         self._part = PeriodicPart(scene.signal, a.turn, origin, shape, margin, gain)
         if a.charging:
             # Behind a bright body the line stays dark for a while: minus a decaying exponential,
@@ -142,7 +152,7 @@ class Scan:
         for amplitude, frequency, phase, axis in self._waves:
             time = frequency * y / self.scale[0] + phase
             moved[axis] += amplitude * np.sin(2 * np.pi * time)
-        return moved
+        return moved if self.drift is None else moved + self.drift(y)
 
     def _displayed(self, grey: np.ndarray) -> np.ndarray:
         """From grey levels above black to the recorded scale, 1 for white."""
