@@ -55,7 +55,8 @@ def layer_errors(
         for places in [*([together] if together else []), *alone]:
             those = [(groups[place], drawn[place]) for place in places]
             image = groups[places[0]].prepared(x)
-            network = Network(model, image, given, frame, outputs, those)
+            every = [*inputs.values(), *outputs.values()]
+            network = Network(model, image, given, frame, every, outputs, those)
             found |= dict(zip(places, network.layers(), strict=True))
     return [found[place] for place in range(len(groups))]
 

@@ -39,6 +39,7 @@ class Network:
         model: it is measured on copies.
         x: the image.
         given, frame: the layout of x, and what the groups act on.
+        named: acts that someone named, of the input or outputs; tried on the tensors within too.
         said: how outputs transform, by their places.
         groups: and the elements of each.
         known: of each call, by its name; what float64 finds holds for both precisions.
@@ -49,6 +50,7 @@ class Network:
     x: Tensor
     given: MapLayout
     frame: Frame
+    named: list[Act]
     said: dict[str, Act]
     groups: list[tuple[Group, list[Element]]]
     known: dict[str, Known] = field(default_factory=lambda: defaultdict(Known))
@@ -57,6 +59,7 @@ class Network:
     def __post_init__(self) -> None:
         self.elements = [element for _, several in self.groups for element in several]
         self.acts = to_try([group for group, _ in self.groups], len(self.frame.spatial))
+        self.acts += [a for a in self.named if a.fibre is not None and a not in self.acts]
 
     def layers(self) -> list[list[Layer]]:
         """For each group, what every layer does."""
