@@ -189,7 +189,8 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     y, matrix = ops.attend_to_moments(
         x, *prologue, affine, keys, projections, heads, scale, backend
     )
-    return y, mean, variance, pivot, gram, affine, keys, matrix, *statistics or (None, None)
+    of_groups = statistics or (None, None)
+    return y, mean, variance, pivot, gram, affine, keys, matrix, *of_groups
 
 
 def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
