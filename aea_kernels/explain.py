@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from .backends import backend_name, resolved, use_backend
 from .backends.devices import DEVICES, HOST_SECONDS, Device, slowest
 from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
-from .block.frozen import known_of_weights
 from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
@@ -283,14 +282,10 @@ def _explain_block(
         backend,
     )
     x = setting.empty(shape)
-    known: Sequence[Tensor] = projections
-    if not setting.backward:
-        for _ in range(2):  # as from the second call on
-            known = known_of_weights(projections, heads, x, backend)
 
     def call() -> Tensor:
         tensors = norm.weight, norm.bias, norm.mean, norm.variance
-        y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *known)
+        y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *projections)
         return y
 
     kernels, over_channels = backend == "triton", norm.kind in OVER_CHANNELS

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-SUITES = ("block", "norms", "operators", "families", "frozen", "func", "triton", "sanitizer")
+SUITES = ("block", "norms", "operators", "families", "func", "triton", "sanitizer")
 """The files of tests/kernels that run, beside those of tests/kernels/conversion."""
 NORMS = ("batch", "group", "layer", "rms")
 """By the number that a kernel knows a norm by."""

@@ -129,34 +129,8 @@ def _attended(gram: Tensor, projections: _Homogeneous, heads: int) -> tuple[Tens
     return values, summary, (summary @ _heads(projections.query, heads)).flatten(1, 2)
 
 
-class Products(NamedTuple):
-    """All that `fold` needs of the projections, in the accumulation dtype."""
-
-    query_key: Tensor
-    """Whk^T Whq of each head, (H, C + 1, C + 1)."""
-    output_value: Tensor
-    """Wo Whv of each head, (H, O, C + 1)."""
-    output_bias: Tensor
-    """(O,)."""
-
-
-def products(projections: Sequence[Tensor], heads: int, dtype: torch.dtype) -> Products:
-    """Multiplied in float64, and rounded to `dtype`."""
-    wide = _homogeneous_projections(projections, torch.float64)
-    query_key = _heads(wide.key, heads).mT @ _heads(wide.query, heads)
-    output_value = _heads(wide.output.mT, heads).mT @ _heads(wide.value, heads)
-    return Products(*(t.to(dtype) for t in (query_key, output_value, projections[-1])))
-
-
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1), and the
-    eight tensors of the projections or their `Products`.
-    """
-    if len(projections) == len(Products._fields):
-        query_key, output_value, bias = projections
-        product = (output_value @ gram[:, None] @ query_key).sum(1)
-        bias = torch.nn.functional.pad(bias[:, None], (gram.shape[-1] - 1, 0))
-        return torch.addcdiv(bias, product, _number_of_keys(gram), value=scale)
+    """The block's matrix M (G, O, C+1) from the moments of its keys, gram (G, C+1, C+1)."""
     wide = _homogeneous_projections(projections, gram.dtype)
     _, _, attended = _attended(gram, wide, heads)
     bias = torch.nn.functional.pad(projections[-1].to(gram.dtype)[:, None], (gram.shape[-1] - 1, 0))

@@ -20,7 +20,6 @@ from ..core.checks import check_features
 from ..core.dtypes import without_autocast
 from ..core.transforms import transformed
 from . import folding, norms
-from .frozen import known_of_weights
 from .pooling import pool_over_processes, pool_statistics, statistics_backward
 from .projected import differentiable_backward, project_first
 from .route import route
@@ -79,8 +78,8 @@ def attention_block(
         return AttentionBlock.apply(*tensors, spec, *projections)
 
     # nothing is kept for a backward pass
-    known = known_of_weights(projections, heads, x, spec.backend)
-    y, mean, variance, *_ = _call(_forward, unwrap_dead_wrappers((*tensors, *known)), spec)
+    given = unwrap_dead_wrappers((*tensors, *projections))
+    y, mean, variance, *_ = _call(_forward, given, spec)
     return (y, mean, variance) if spec.batch_statistics else (y, None, None)
 
 

@@ -9,7 +9,6 @@ from ..core import ops
 from ..core.dtypes import acc_dtype, without_autocast
 from ..core.transforms import transformed
 from . import folding, norms
-from .frozen import known_of_weights
 from .spec import Norm, Projections
 
 
@@ -61,8 +60,7 @@ def attend_to_keys(
 
         prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
         if not (transformed() or torch.is_grad_enabled()):
-            known = known_of_weights(projections, heads, x, backend)
-            rest = affine, gram, known, heads, scale, backend
+            rest = affine, gram, projections, heads, scale, backend
             return ops.attend_to_moments(x, *prologue, *rest)[0]
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from aea_kernels.backends.triton import families, primitives
-from aea_kernels.block import folding
 from aea_kernels.block.spec import Projections
 
 
@@ -30,8 +29,6 @@ def every_primitive(x: Tensor) -> None:
     prologue, rest = ("batch", norm, 1e-5), (projections, heads, 0.125)
     gram = primitives.moments(x, *prologue, references, 1)
     _, matrix = primitives.attend_to_moments(x, *prologue, None, gram, *rest)
-    products = folding.products(projections, heads, torch.float32)
-    primitives.attend_to_moments(x, *prologue, None, gram, products, heads, 0.125)
     grads = primitives.attend_to_moments_backward(
         x, x, *prologue, None, gram, matrix, references, 1, *rest
     )

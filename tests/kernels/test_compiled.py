@@ -31,8 +31,7 @@ PROMISED = {"bfloat16", "float16", "tf32", "bf16x3", "bf16x6"}
 """Ways to multiply, of up to 128 channels, whose kernels hold what they need in registers."""
 LARGE = PRODUCTS | OF_FAMILIES | {"statistics"}
 """They read feature maps."""
-ALGEBRA = {"join_statistics", "reduce_splits", "scores", "fold_backward"}
-ALGEBRA |= {"fold", "fold_products"}
+ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
 ALIGNMENTS = ["--case", "nchw-16", "nchw-1", "channels_last-16"]
 ALIGNED = ["--case", "nchw-16", "channels_last-16"]
 EVERY_NORM = ["--norm", "batch", "group", "layer", "rms"]

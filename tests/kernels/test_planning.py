@@ -318,15 +318,6 @@ def test_ordinary_units_multiply_as_fast_as_the_data_sheets_say():
     assert DEVICES["h100"].flops("bf16x6", 4) == pytest.approx(165e12, rel=0.01)
 
 
-def test_frozen_weights_are_planned_for():
-    """From the second call on."""
-    block = aea.AugmentedAttention(64).requires_grad_(False)
-    names = [launch.name for launch in aea.explain(block, (1, 64, 8, 8), device="h100").launches]
-    assert names == ["outer", "reduce_splits", "fold_products", "apply"]
-    plan = aea.explain(block, (1, 64, 8, 8), device="h100", backward=True)
-    assert "fold" in [launch.name for launch in plan.launches]
-
-
 def test_a_training_step_is_12_launches():
     plan = aea.explain(aea.AugmentedAttention(64), (8, 64, 64, 64), backward=True, device="h100")
     assert len(plan.launches) == 12

@@ -62,8 +62,6 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
 
 
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
-    if len(projections) == len(folding.Products._fields):
-        return _fold_products(gram, folding.Products(*projections), heads, scale)
     weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
     if shared is None:
@@ -77,31 +75,6 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
         SCALE=scale,
         BLOCK=8,
         **shared,
-    )
-    return matrix
-
-
-def _fold_products(gram: Tensor, products: folding.Products, heads: int, scale: float) -> Tensor:
-    outputs, width = products.output_value.shape[1:]
-    if max(outputs, width - 1) > FOLD_CHANNELS:
-        return folding.fold(gram, products, heads, scale)
-    matrix = gram.new_empty(gram.shape[0], outputs, width)
-    sizes = Sizes(width - 1, outputs, 0, 0, heads)
-    launch(
-        kernels.fold_products_kernel,
-        gram.shape[0] * -(-width // 8),
-        gram.device,
-        warps=8 if sizes.C > 32 else 4,
-        stages=2,
-        workspace=matrix.nbytes,
-        gram=gram,
-        **products._asdict(),
-        matrix=matrix,
-        sizes=sizes,
-        SCALE=scale,
-        MATH=math_of(gram.dtype, "ieee"),
-        BLOCKS=Blocks(*map(power_of_two, sizes[:4])),
-        BLOCK=8,
     )
     return matrix
 

@@ -4,7 +4,7 @@ statistics, and the C x C algebra.
 
 from .apply import apply_kernel
 from .features_backward import features_backward_kernel
-from .fold import fold_kernel, fold_products_kernel
+from .fold import fold_kernel
 from .fold_backward import fold_backward_kernel, scores_kernel
 from .matrix_backward import matrix_backward_kernel
 from .outer import outer_kernel
@@ -18,7 +18,6 @@ __all__ = [
     "features_backward_kernel",
     "fold_backward_kernel",
     "fold_kernel",
-    "fold_products_kernel",
     "join_statistics_kernel",
     "matrix_backward_kernel",
     "outer_kernel",

@@ -7,7 +7,6 @@ import triton.language as tl
 
 from .homogeneous import (
     columns_of,
-    gram_columns,
     gram_times,
     key_of,
     load_vector,
@@ -53,40 +52,6 @@ def fold_kernel(
         result += matrix_times(output, sizes.heads * D, 1, o, O, D, attended, MATH)
     result *= normaliser(gram, C, SCALE)
     bias = load_vector(weights.output_bias, o, 1, O, MATH)
-    result += tl.where((j == C)[None, :], bias[:, None], 0.0)
-    inside = (o < O)[:, None] & (j < width)[None, :]
-    tl.store(matrix + group * O * width + o[:, None] * width + j[None, :], result, mask=inside)
-
-
-@triton.jit
-def fold_products_kernel(
-    gram,  # (groups, C + 1, C + 1)
-    query_key,  # (heads, C + 1, C + 1)
-    output_value,  # (heads, O, C + 1)
-    output_bias,  # (O,)
-    matrix,  # (groups, O, C + 1)
-    sizes,  # Sizes
-    SCALE: tl.constexpr,
-    MATH: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """`fold_kernel` where the products Whk^T Whq and Wo Whv of each head are known."""
-    C, O = sizes.C, sizes.O  # noqa: E741
-    width = C + 1
-    tiles = tl.cdiv(width, BLOCK)
-    group = (tl.program_id(0) // tiles).to(tl.int64)
-    j = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
-    c, o = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O)
-    gram += group * width * width
-    result = tl.zeros((o.shape[0], BLOCK), MATH.ACC)
-    for head in range(sizes.heads):
-        u = gram_columns(query_key + head * width * width, c, j, C, MATH)
-        u = gram_times(gram, u, c, C, MATH)
-        product = output_value + head * O * width
-        result += times((product, width, product + C, width), u, o, c, O, C, MATH)
-    result *= normaliser(gram, C, SCALE)
-    bias = load_vector(output_bias, o, 1, O, MATH)
     result += tl.where((j == C)[None, :], bias[:, None], 0.0)
     inside = (o < O)[:, None] & (j < width)[None, :]
     tl.store(matrix + group * O * width + o[:, None] * width + j[None, :], result, mask=inside)
