@@ -77,16 +77,13 @@ class Network:
                     for place, layout in zip(seen.places, seen.layouts, strict=False)
                     if layout is not None
                 }
-                own, accumulated = (
-                    judged(
-                        group,
-                        seen.module if kind == "own" else self.model,
-                        self.x,
-                        *(_named(found, kind, seen.name, elements, here) for found in passes),
-                        acts,
+                judgements = []
+                for kind, function in (("own", seen.module), ("accumulated", self.model)):
+                    working, double = (
+                        _named(found, kind, seen.name, elements, here) for found in passes
                     )
-                    for kind in ("own", "accumulated")
-                )
+                    judgements.append(judged(group, function, self.x, working, double, acts))
+                own, accumulated = judgements
                 cause = ""
                 if own.worst.verdict.fails:
                     worst = next(e for e in elements if own.worst.element.endswith(e.name))
@@ -252,7 +249,9 @@ class Network:
         self._run(model, x, keep_output)
         for place, t in final.items():
             act = act_of(place, self.said)
-            for name, number, other in returned if act is not None else []:
+            if act is None:
+                continue
+            for name, number, other in returned:
                 if other is t:
                     self.known[name].said[number] = act
 
