@@ -178,7 +178,7 @@ def test_a_launch_that_fails_later_turns_to_eager_too(monkeypatch, kernels_here)
 
 
 def test_nothing_is_checked_while_a_graph_is_captured(monkeypatch, kernels_here):
-    monkeypatch.setattr(selfcheck, "_capturing", lambda device: True)
+    monkeypatch.setattr(selfcheck, "capturing", lambda device: True)
     q = normal(1, 2, 30, 4, dtype=torch.float32)
     aea.linear_attention(q, q, q)
     assert selfcheck._verdicts == {}
