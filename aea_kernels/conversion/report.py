@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.tables import table
+from ..core.figures import bars
+from ..core.tables import html_table, table
 from .comparing import deviation, in_mode, parameters_and_buffers, wide
 from .recognising import TOLERANCE, Conversion
 from .replacing import Change
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a module."""
+_HEAD = ("module", "class", "result", "why")
+_COLOURS = {"exact": "#0072b2", "retrain": "#e69f00", "left alone": "#a0a0a0"}
 
 
 class ConversionReport:
-    """Every attention-like module of a network and what became of it. Prints as a table.
+    """Every attention-like module of a network and what became of it. Prints as a table, which a
+    notebook shows.
 
     Attributes:
         modules: a `Conversion` for each, in the order of the network.
@@ -37,13 +44,43 @@ class ConversionReport:
         return tuple(entry for entry in self.modules if entry.change is not None)
 
     def __str__(self) -> str:
-        rows = [("module", "class", "result", "why")]
-        for entry in self.modules:
-            rows.append((entry.path or "(root)", entry.class_name, entry.result, entry.why))
-        reverted = "\nAll of this is reverted; apply() replaces the modules again."
-        return table(rows) + (reverted if self.replaced and not self._active else "")
+        note = self._note()
+        return table([_HEAD, *self._rows()]) + (f"\n{note}" if note else "")
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), _HEAD, self._note())
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (entry.path or "(root)", entry.class_name, entry.result, entry.why)
+            for entry in self.modules
+        ]
+
+    def _note(self) -> str:
+        if not self.replaced or self._active:
+            return ""
+        return "All of this is reverted; apply() replaces the modules again."
+
+    def plot(self) -> Figure:
+        """A bar for each module: how many parameters it has, in the colour of what became of it.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        numbers = [
+            sum(parameter.numel() for parameter in entry.module.parameters())
+            for entry in self.modules
+        ]
+        return bars(
+            [row[0] for row in self._rows()],
+            numbers,
+            title=f"{type(self._model).__name__}: {len(self.replaced)} of {len(numbers)} replaced",
+            label="parameters",
+            kinds=[entry.result for entry in self.modules],
+            colours=_COLOURS,
+        )
 
     def apply(self) -> None:
         """Replace the modules again after `revert`."""

@@ -1,8 +1,9 @@
-"""Tables as plain text."""
+"""Tables, as plain text and as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -13,3 +14,27 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), caption: str = "") -> str:
+    """The rows as a table of a web page or a notebook. Texts are escaped.
+
+    Args:
+        rows: texts of one length each.
+        head: names of the columns.
+        caption: what the table is.
+    """
+    parts = ["<table>"]
+    if caption:
+        parts.append(f'<caption style="text-align: left">{escape(caption)}</caption>')
+    if head:
+        parts.append(f"<thead>{_html_row(head, 'th')}</thead>")
+    parts.append("<tbody>")
+    parts += [_html_row(row, "td") for row in rows]
+    parts.append("</tbody></table>")
+    return "\n".join(parts)
+
+
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    opening = f'<{tag} style="text-align: left">'
+    return f"<tr>{''.join(f'{opening}{escape(cell)}</{tag}>' for cell in cells)}</tr>"

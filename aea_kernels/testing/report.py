@@ -7,13 +7,15 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.tables import table
+from ..core.figures import name_rows, new_figure
+from ..core.tables import html_table, table
 from .acts import Said, image, invariant
 from .errors import Difference, Verdict, dtype_name
 from .layers import layer_errors
@@ -32,7 +34,7 @@ SMALLEST_DRAWN = 1e-17
 
 @dataclass(frozen=True)
 class Report:
-    """The symmetries of a network, layer by layer; `str` gives the tables.
+    """The symmetries of a network, layer by layer; `str` gives the tables, which a notebook shows.
 
     Attributes:
         model: the network's class.
@@ -61,9 +63,7 @@ class Report:
         raise KeyError(layer)
 
     def __str__(self) -> str:
-        mode = "training" if self.training else "evaluation"
-        shape = "x".join(map(str, self.shape))
-        parts = [f"{self.model} on {dtype_name(self.dtype)} {shape}, {mode} mode"]
+        parts = [self._title()]
         for group, layers in self.layers.items():
             parts.append(f"{group}\n{table([_HEAD, *map(_row, layers)])}")
             faults = [f"  {layer.title}: {layer.cause}" for layer in self.culprits(group)]
@@ -74,6 +74,11 @@ class Report:
             if group in self.sizes:
                 parts.append(str(self.sizes[group]))
         return "\n\n".join(parts)
+
+    def _title(self) -> str:
+        mode = "training" if self.training else "evaluation"
+        shape = "x".join(map(str, self.shape))
+        return f"{self.model} on {dtype_name(self.dtype)} {shape}, {mode} mode"
 
     def against(self, before: Report) -> str:
         """A table of each layer's own and accumulated error before and after, say, a training."""
@@ -141,28 +146,40 @@ class Report:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is no report of equivariance_report: {error}") from error
 
-    def plot(self) -> Figure:
-        """Layer against error in float64, one panel a group: dots are a layer's own error, the line
-        has accumulated.
-        """
-        from matplotlib.figure import Figure
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{escape(self._title())}</p>"]
+        for group, layers in self.layers.items():
+            parts.append(html_table([_row(layer) for layer in layers], _HEAD, group))
+            faults = [(layer.title, layer.cause) for layer in self.culprits(group)]
+            if faults:
+                head = ("layers that break it by themselves", "likely cause")
+                parts.append(html_table(faults, head))
+            if group in self.sizes:
+                parts.append(f"<pre>{escape(str(self.sizes[group]))}</pre>")
+        return "\n".join(parts)
 
-        width = max(6.0, 1.5 + 0.22 * max(map(len, self.layers.values())))
-        figure = Figure(figsize=(width, 3.2 * len(self.layers)))
-        panels = figure.subplots(len(self.layers), 1, squeeze=False)[:, 0]
+    def plot(self) -> Figure:
+        """Error in float64 of each layer, one panel a group: dots are a layer's own error, the line
+        has accumulated.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        most = max(map(len, self.layers.values()))
+        figure = new_figure(3.0 + 3.2 * len(self.layers), most)
+        panels = figure.subplots(1, len(self.layers), squeeze=False)[0]
         for axes, (group, layers) in zip(panels, self.layers.items(), strict=True):
             places = range(len(layers))
             accumulated = [_drawn(layer.accumulated) for layer in layers]
-            axes.plot(places, accumulated, color="0.4", label="accumulated")
+            axes.plot(accumulated, places, color="0.4", label="accumulated")
             own = [_drawn(layer.own) for layer in layers]
-            axes.plot(places, own, "o", markersize=4, label="own")
-            axes.set_yscale("log")
-            axes.set_ylabel("relative error")
+            axes.plot(own, places, "o", markersize=4, label="own")
+            axes.set_xscale("log")
+            axes.set_xlabel("relative error")
             axes.set_title(group, fontsize="medium")
-            names = [layer.name or "(network)" for layer in layers]
-            axes.set_xticks(places, names, rotation=90, fontsize="x-small")
-            axes.legend()
-        figure.tight_layout()
+            axes.grid(alpha=0.3)
+            name_rows(axes, [layer.name or "(network)" for layer in layers])
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return figure
 
     def _of(self, group: Group | str) -> list[Layer]:

@@ -1,36 +1,93 @@
 """`aeanet export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from aeanet.cli.places import check_place
-from aeanet.cli.shared import Overwrite, Run, option, path, say
+from aeanet.cli.shared import Flips, Overwrite, Run, fail, option, path, say
 
-EXAMPLE = "aeanet export runs/first --onnx first.onnx"
+if TYPE_CHECKING:
+    from aeanet.networks.base import Network
+
+EXAMPLE = "aeanet export sem --bioimageio sem.zip --magnification 2"
 
 
 def main(
     run: Run,
-    file: Annotated[Path, option("ONNX file to write.", "--onnx", metavar="FILE", parser=path)],
+    onnx: Annotated[
+        Path | None,
+        option("ONNX file to write: the network alone.", "--onnx", metavar="FILE", parser=path),
+    ] = None,
+    bioimageio: Annotated[
+        Path | None,
+        option(
+            "BioImage.IO file (zip) to write: all that Fiji and other programs need.",
+            "--bioimageio",
+            metavar="FILE",
+            parser=path,
+        ),
+    ] = None,
+    magnification: Annotated[
+        float | None,
+        option(
+            "With --bioimageio: result pixels per pixel of the image, such as 1, 2 or 2.5 (that of "
+            "the pairs the model was trained on)."
+        ),
+    ] = None,
+    flips: Flips = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model for other programs, as an ONNX model that takes images of every size.
+    """Write a model for other programs: Fiji, napari, C++, web browsers.
 
-    Fiji, napari, C++ and web browsers can run it. Its input is an LR image in 0 to 1, already
-    enlarged to the size of the result; what else must be known of it is in the file's metadata
-    under `aeanet`. It gives what --flips 1 does.
+    --bioimageio writes a zip that takes LR images as they are in their files and gives what
+    `aeanet predict` does, with weights for ONNX and TorchScript, an example and a card. Its
+    magnification is fixed.
 
-    The file is written if ONNX Runtime and PyTorch agree on images of three sizes. One that is
-    already there is kept unless you give --overwrite.
+    --onnx writes the network alone. Its input is an LR image in 0 to 1, already enlarged to the
+    size of the result; what else must be known of it is in the file's metadata under `aeanet`. It
+    gives what --flips 1 does.
+
+    Images may have any size. A file is written if it and PyTorch agree on images of three sizes.
+    One that is already there is kept unless you give --overwrite.
     """
-    from aeanet.inference.exporting import OPSET, export_onnx
     from aeanet.networks.registry import load_model
 
-    check_place(file, overwrite=overwrite)
-    differences = export_onnx(load_model(run), file)
+    files = [file for file in (onnx, bioimageio) if file is not None]
+    if not files:
+        fail("Nothing to write: give --onnx FILE or --bioimageio FILE.")
+    if bioimageio is None and (magnification, flips) != (None, None):
+        fail("--magnification and --flips belong to --bioimageio: an ONNX file has neither.")
+    for file in files:
+        check_place(file, overwrite=overwrite)
+
+    model = load_model(run)
+    if onnx is not None:
+        _write_onnx(model, onnx)
+    if bioimageio is not None:
+        _write_bioimageio(model, run, bioimageio, magnification, flips)
+
+
+def _write_onnx(model: "Network", file: Path) -> None:
+    from aeanet.inference.exporting import OPSET, export_onnx
+
+    differences = export_onnx(model, file)
     say(f"{file} is written: {file.stat().st_size / 1e6:.1f} MB, ONNX opset {OPSET}.")
     for (batch, height, width), difference in differences.items():
         say(
             f"  {batch} x {height} x {width} px: differs from PyTorch by {difference:.1g} of the "
             "largest number"
         )
+
+
+def _write_bioimageio(
+    model: "Network", run: Path, file: Path, magnification: float | None, flips: int | None
+) -> None:
+    from aeanet.inference.bioimageio import export_bioimageio
+    from aeanet.training.about import about_model
+
+    differences = export_bioimageio(
+        model, file, about_model(run), magnification=magnification, flips=flips
+    )
+    say(f"{file} is written: {file.stat().st_size / 1e6:.1f} MB.")
+    for name, difference in differences.items():
+        say(f"  {name} differs from PyTorch by at most {difference:.1g} of the largest number")

@@ -1,20 +1,16 @@
 """`aeanet info`."""
 
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from aeanet.cli.shared import Chosen, argument, fail, option, say
 from aeanet.cli.shared import path as as_path
-from aeanet.io.text import json_text, read_json
+from aeanet.io.text import json_text, record_lines
 
 if TYPE_CHECKING:
     from aeanet.io.stacks import Stack
 
 EXAMPLE = "aeanet info runs/first"
-_LISTED = 16  # numbers
-_LONGEST = 200  # characters of a text of several lines
 
 
 def main(
@@ -39,31 +35,16 @@ def main(
     suffix = path.suffix.lower()
     holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
     record = _model(path) if holds_model else _image(path, chosen)
-    say(json_text(record, indent=2) if as_json else "\n".join(_lines(record)))
+    say(json_text(record, indent=2) if as_json else "\n".join(record_lines(record)))
 
 
 def _model(path: Path) -> dict[str, Any]:
-    from aeanet.networks.registry import FORMAT_VERSION, SHIPPED_FOLDER, load_model
-    from aeanet.training import RUN_FILE, listed_models
+    from aeanet.training import listed_models
+    from aeanet.training.info import model_info
 
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir() and listed_models(path):
-        return {
-            "file": str(path),
-            "kind": "run of one model per pair",
-            "models": listed_models(path),
-        }
-    model = load_model(path)
-    run = path.with_suffix(".json") if path.parent == SHIPPED_FOLDER else folder / RUN_FILE
-    return {
-        "file": str(path),
-        "kind": "model",
-        "format_version": FORMAT_VERSION,
-        "model": model.config,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "magnification": model.magnification,
-        "training": read_json(run) if run.is_file() else None,
-    }
+    if path.is_dir() and (models := listed_models(path)):
+        return {"file": str(path), "kind": "run of one model per pair", "models": models}
+    return model_info(path).record()
 
 
 def _image(path: Path, chosen: str | None) -> dict[str, Any]:
@@ -111,34 +92,3 @@ def _stack(path: Path, stack: "Stack") -> dict[str, Any]:
         "steps": {axis: f"{step.size:.6g} {step.unit}" for axis, step in contents.steps.items()},
         "channels": list(contents.channels),
     }
-
-
-def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
-    for name, value in record.items():
-        label = f"{indent}{name.replace('_', ' ')}"
-        if isinstance(value, dict) and value:
-            yield label
-            yield from _lines(value, f"{indent}  ")
-        elif value is None:
-            # What the record of a training leaves empty was not used.
-            yield f"{label}: {'none' if indent else 'unknown'}"
-        elif name == "command" and isinstance(value, list):
-            yield f"{label}: {shlex.join(map(str, value))}"
-        else:
-            yield f"{label}: {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    """One line: the beginning of a text, how many records or numbers there are; --json has all of
-    it.
-    """
-    if isinstance(value, list | dict):
-        if value and all(isinstance(entry, dict) for entry in value):
-            return f"{len(value)} records, see --json"
-        if len(value) > _LISTED and all(isinstance(entry, int | float) for entry in value):
-            return f"{len(value)} numbers, see --json"
-        return ", ".join(map(_text, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    line, more, _ = str(value).partition("\n")
-    return f"{line[:_LONGEST]} ..." if more and len(line) > _LONGEST else line

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_BEYOND = 0.5  # of the range used: what a network is shown beyond it; no cubic overshoots so far
+BEYOND = 0.5  # of the range used: what a network is shown beyond it; no cubic overshoots so far
 
 Outliers = Literal["keep", "replace"]
 """What becomes of outliers in a result."""
@@ -104,4 +104,4 @@ def whole(shape: Sequence[int]) -> tuple[slice, slice]:
 
 def within(scaled: NDArray) -> NDArray:
     """What a network is shown of values in its units; the rest is added to its result."""
-    return scaled.clip(-_BEYOND, 1 + _BEYOND)
+    return scaled.clip(-BEYOND, 1 + BEYOND)

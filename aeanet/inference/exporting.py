@@ -1,11 +1,15 @@
 """Networks as ONNX models, for programs that are not Python: Fiji, napari, C++, web browsers."""
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import ExportedProgram
 
 from aea_kernels.export import PLAIN
 from aeanet.errors import UserError
@@ -29,6 +33,9 @@ CONVENTIONS = {
     "pixel x comes to lie at magnification * (x + 0.5) - 0.5.",
     "restored": "float32 of the shape of the image; clip it to 0 and 1.",
 }
+
+Run = Callable[[NDArray], NDArray]
+"""Runs an exported model on images (N, 1, H, W)."""
 
 
 class ExportError(UserError):
@@ -57,6 +64,17 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
             the two differ by more than `TOLERANCE`.
         OSError: naming the file.
     """
+    check_exportable(model)
+    record = {"config": model.config, "magnification": model.magnification, **CONVENTIONS}
+    content = onnx_model(plain_program(model.eval()), record)
+    differences = compare(model, onnx_runner(content))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return differences
+
+
+def check_exportable(model: Network) -> None:
+    """Raise ExportError for a network that ONNX has no operations for, or without its packages."""
     name = model.config["name"]
     if name not in EXPORTABLE:
         raise ExportError(
@@ -71,29 +89,32 @@ def export_onnx(model: Network, path: Path) -> dict[tuple[int, int, int], float]
                 f"the package {error.name} is not installed: pip install 'aeanet[export]'."
             ) from error
 
-    with quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
-        content = _onnx(model.eval())
-    differences = {size: _difference(model, content, size) for size in SIZES}
-    worst = max(differences.values())
-    if not worst <= TOLERANCE:  # also true of NaN
-        raise ExportError(
-            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is "
-            "written."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return differences
 
+def plain_program(module: nn.Module) -> ExportedProgram:
+    """A module of images (N, 1, H, W) of every size, in operations that other programs have.
 
-def _onnx(model: Network) -> bytes:
+    Args:
+        module: in evaluation mode, on the CPU.
+    """
     dynamic = torch.export.Dim.DYNAMIC
-    with torch.no_grad():
+    with torch.no_grad(), quietly("torch"):
         example = torch.zeros(SIZES[1][0], 1, *SIZES[1][1:])
         program = torch.export.export(
-            model, (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
+            module, (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
         )
+        return program.run_decompositions(PLAIN)
+
+
+def onnx_model(program: ExportedProgram, record: Mapping[str, Any]) -> bytes:
+    """An ONNX file whose input is "image" and whose output is "restored".
+
+    Args:
+        program: of `plain_program`.
+        record: what a reader must know of the model, for the metadata.
+    """
+    with torch.no_grad(), quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         exported = torch.onnx.export(
-            program.run_decompositions(PLAIN),
+            program,
             input_names=["image"],
             output_names=["restored"],
             opset_version=OPSET,
@@ -102,37 +123,53 @@ def _onnx(model: Network) -> bytes:
             verbose=False,
         )
     assert exported is not None
-
-    # What a reader must know of the model, and the names of its axes.
     proto = exported.model_proto
-    record: dict[str, Any] = {
-        "config": model.config,
-        "magnification": model.magnification,
-        **CONVENTIONS,
-    }
     entry = proto.metadata_props.add()
     entry.key, entry.value = "aeanet", json_text(record)
-    for tensor in (*proto.graph.input, *proto.graph.output):
-        for axis, label in zip(
-            tensor.type.tensor_type.shape.dim, ("batch", None, "height", "width"), strict=True
-        ):
-            if label is not None:
-                axis.dim_param = label
+
+    # An axis of the result has the name of the image's if it is always as long.
+    names: dict[str, str] = {}
+    for tensor, prefix in ((proto.graph.input[0], ""), (proto.graph.output[0], "enlarged ")):
+        axes = tensor.type.tensor_type.shape.dim
+        for axis, name in zip(axes, ("batch", "", "height", "width"), strict=True):
+            if name:
+                axis.dim_param = names.setdefault(axis.dim_param, prefix + name)
     return proto.SerializeToString()
 
 
-def _difference(model: Network, content: bytes, size: tuple[int, int, int]) -> float:
-    """Of ONNX Runtime from PyTorch on random images."""
+def onnx_runner(content: bytes) -> Run:
+    """Runs an ONNX file in ONNX Runtime, on the CPU."""
     import onnxruntime
 
-    batch, height, width = size
-    image = np.random.default_rng(0).random((batch, 1, height, width), np.float32)
-    with torch.no_grad():
-        expected = model(torch.from_numpy(image)).numpy()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal errors only
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    (restored,) = session.run(["restored"], {"image": image})
+    return lambda image: session.run(["restored"], {"image": image})[0]
+
+
+def compare(module: nn.Module, run: Run) -> dict[tuple[int, int, int], float]:
+    """The largest difference between an exported model and its module for each of `SIZES`, relative
+    to the largest number.
+
+    Raises:
+        ExportError: one is beyond `TOLERANCE`.
+    """
+    differences = {size: _difference(module, run, size) for size in SIZES}
+    worst = max(differences.values())
+    if not worst <= TOLERANCE:  # also true of NaN
+        raise ExportError(
+            f"the exported model differs from PyTorch by {worst:.1g} of the result: nothing is "
+            "written."
+        )
+    return differences
+
+
+def _difference(module: nn.Module, run: Run, size: tuple[int, int, int]) -> float:
+    batch, height, width = size
+    image = np.random.default_rng(0).random((batch, 1, height, width), np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(image)).numpy()
+    restored = run(image)
     if restored.shape != expected.shape:
         return float("inf")
     return float(np.abs(restored - expected).max() / np.abs(expected).max())

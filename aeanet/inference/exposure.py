@@ -16,18 +16,18 @@ from aeanet.imaging.exposure import Exposure, within
 from aeanet.inference.tiling import Read
 from aeanet.trust.noise import Noise, estimate_noise
 
-_TAIL = 0.001  # share of the pixels outside the range used, at either end
+TAIL = 0.001  # share of the pixels outside the range used, at either end
 # What black and white lie beyond it, in shares of it: so the image has the place in the range of
 # the network that images of its training have, dark with room above.
-_BELOW, _ABOVE = 0.05, 1.3
-_NARROWEST = 1e-5  # of the value of an image that has only one
+BELOW, ABOVE = 0.05, 1.3
+NARROWEST = 1e-5  # of the value of an image that has only one
 _SAMPLE = 2**20  # pixels from which quantiles are taken, about
 _BAND = 2**22  # pixels that are looked at together
 _MIDDLE = 1024  # px: the largest side of the part from which the noise is estimated
 
 _REACH = 2  # px: from a pixel to the border of the square whose median it is compared with
 _TOGETHER = 2  # pixels that differ alike in that square; more are structure
-_FIRST_TAIL = 0.01  # as `_TAIL`, while the outliers are not known
+FIRST_TAIL = 0.01  # as `TAIL`, while the outliers are not known
 _OUTSIDE = 0.4  # of that range: how far outside it an outlier lies at least
 _DEVIATIONS = 8.0  # standard deviations of the noise between it and the median, at least
 _MOST = 0.01  # share of the pixels; where more seem to be outliers, they are the image
@@ -57,9 +57,9 @@ def find_outliers(read: Read, shape: Sequence[int]) -> tuple[Exposure, NDArray[n
     Arguments are those of `find_exposure`. The range of the exposure is not yet the one to show.
     """
     sample, step = _sample(read, shape)
-    low, high = _quantiles(sample, _FIRST_TAIL)
+    low, high = _quantiles(sample, FIRST_TAIL)
     if not low < high:
-        low, high = _quantiles(sample, _TAIL)
+        low, high = _quantiles(sample, TAIL)
     if not low < high:
         return Exposure(), sample
     found = _find_outliers(read, shape, Exposure(low, high, high - low))
@@ -74,11 +74,11 @@ def fit_range(sample: NDArray, found: Exposure) -> Exposure:
     """`found` with the range that a sample of pixels without outliers uses."""
     value = float(sample.flat[0])
     if (sample == value).all():
-        return Exposure(value, value + _NARROWEST * (abs(value) or 1.0), used=0.0)
-    dark, bright = _quantiles(sample, _TAIL)
+        return Exposure(value, value + NARROWEST * (abs(value) or 1.0), used=0.0)
+    dark, bright = _quantiles(sample, TAIL)
     used = bright - dark
-    low = max(dark - _BELOW * used, _clipped_at(sample))
-    high = min(bright + _ABOVE * used, -_clipped_at(-sample))
+    low = max(dark - BELOW * used, _clipped_at(sample))
+    high = min(bright + ABOVE * used, -_clipped_at(-sample))
     return replace(found, low=low, high=high, used=used) if low < high else found
 
 
@@ -90,7 +90,7 @@ def _clipped_at(sample: NDArray) -> float:
     above = sample[sample > least]
     number = sample.size - above.size
     beside = np.count_nonzero(above == above.min()) if above.size else 0
-    return float(least) if number > max(_TAIL * sample.size, 2 * beside) else -math.inf
+    return float(least) if number > max(TAIL * sample.size, 2 * beside) else -math.inf
 
 
 def _bands(shape: Sequence[int]) -> Iterator[slice]:

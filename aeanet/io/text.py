@@ -2,8 +2,9 @@
 
 import json
 import math
+import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from aeanet.io.atomic import write_atomically
 
 # Control characters, and halves of characters: what Python makes of names that are no UTF-8.
 _NOT_SHOWN = ("Cc", "Cs")
+_LISTED = 16  # numbers
+_LONGEST = 200  # characters of a text of several lines
 
 
 class RecordError(UserError):
@@ -67,3 +70,43 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}.") from error
+
+
+def record_rows(record: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, str, str | None]]:
+    """What a record holds, line by line: how deep it is nested, the name, and the value as text,
+    shortened, or None for a record within.
+    """
+    for name, value in record.items():
+        label = name.replace("_", " ")
+        if isinstance(value, dict) and value:
+            yield depth, label, None
+            yield from record_rows(value, depth + 1)
+        elif value is None:
+            # What the record of a training leaves empty was not used.
+            yield depth, label, "none" if depth else "unknown"
+        elif name == "command" and isinstance(value, list):
+            yield depth, label, shlex.join(map(str, value))
+        else:
+            yield depth, label, _text(value)
+
+
+def record_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """`record_rows` as lines of text."""
+    for depth, name, text in record_rows(record):
+        yield f"{'  ' * depth}{name}" + ("" if text is None else f": {text}")
+
+
+def _text(value: Any) -> str:
+    """One line: the beginning of a text, how many records or numbers there are; --json has all of
+    it.
+    """
+    if isinstance(value, list | dict):
+        if value and all(isinstance(entry, dict) for entry in value):
+            return f"{len(value)} records, see --json"
+        if len(value) > _LISTED and all(isinstance(entry, int | float) for entry in value):
+            return f"{len(value)} numbers, see --json"
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    line, more, _ = str(value).partition("\n")
+    return f"{line[:_LONGEST]} ..." if more and len(line) > _LONGEST else line

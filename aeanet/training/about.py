@@ -1,0 +1,71 @@
+"""What a file for other programs says of a model: its name, its card, what it was trained on."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from aeanet.inference.bioimageio import About
+from aeanet.networks.registry import SHIPPED_FOLDER, model_path
+from aeanet.training.info import ModelInfo, model_info
+
+LICENSE = "BSD-3-Clause"  # of the shipped models, as of the package
+
+
+def about_model(path: Path) -> About:
+    """What is said of the model in a run folder or a file, or of a shipped one.
+
+    The licence of a model of one's own is for its owner to state, so the file says none.
+    """
+    file = model_path(path)
+    info = model_info(file)
+    shipped = file.parent == SHIPPED_FOLDER
+    stem = file.stem if file.suffix else file.resolve().name
+    name = "aeanet " + re.sub(r"[^A-Za-z0-9_+\- ()]", "-", stem)[:50]
+    trained_on = _trained_on(info.training, shipped)
+    if shipped:
+        card = file.with_suffix(".md").read_text(encoding="utf-8")
+        return About(name, card, trained_on, LICENSE)
+    return About(name, _card(name, info, trained_on), trained_on)
+
+
+def _trained_on(record: dict[str, Any] | None, shipped: bool) -> str:
+    if shipped or (record and "simulator" in record["data"]):
+        return "Trained on simulated micrographs alone."
+    if record is None:
+        return "What it was trained on is not recorded."
+    number = len(record["data"]["pairs"])
+    start = " after a training on simulated ones" if record.get("start") else ""
+    return (
+        f"Trained on {number} pair{'s' * (number != 1)} of micrographs{start}, whose pixels have "
+        f"the SHA-256 {record['data']['sha256'][:12]}."
+    )
+
+
+def _card(name: str, info: ModelInfo, trained_on: str) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in info.model.items() if key != "name")
+    parts = [
+        f"# {name}",
+        "Restores electron micrographs that are like those of its training.",
+        "## What it is",
+        f"The network `{info.model['name']}` ({options or 'its usual options'}), "
+        f"{sum(info.parts.values()):,} parameters.",
+        "## What it was trained on",
+        trained_on,
+    ]
+    if info.training is not None:
+        record = info.training
+        pairs = ", ".join(record["data"]["pairs"])
+        parts += [f"The pairs: {pairs}."] if pairs else []
+        parts.append(
+            f"{record['steps_done']:,} steps in {record['seconds'] / 60:.1f} minutes on "
+            f"{record['device']}."
+        )
+    parts += [
+        "## Limits",
+        "It is a statistical estimate, and was scored only where this card says so. It can smooth "
+        "away structure that is weaker than the noise; do not measure details below the resolution "
+        "of the image in its results.",
+        "## Licence",
+        "Not stated: it is for the owner of the training images to say.",
+    ]
+    return "\n\n".join(parts) + "\n"
