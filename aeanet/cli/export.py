@@ -7,6 +7,7 @@ from aeanet.cli.places import check_place
 from aeanet.cli.shared import Flips, Overwrite, Run, fail, option, path, say
 
 if TYPE_CHECKING:
+    from aeanet.imaging.flips import Flips as Number
     from aeanet.networks.base import Network
 
 EXAMPLE = "aeanet export sem --bioimageio sem.zip --magnification 2"
@@ -30,8 +31,8 @@ def main(
     magnification: Annotated[
         float | None,
         option(
-            "With --bioimageio: result pixels per pixel of the image, such as 1, 2 or 2.5 (that of "
-            "the pairs the model was trained on)."
+            "With --bioimageio: result pixels per pixel of the image, such as 1, 2 or 2.5 (the "
+            "simplest fraction near that of the pairs the model was trained on)."
         ),
     ] = None,
     flips: Flips = None,
@@ -50,6 +51,7 @@ def main(
     Images may have any size. A file is written if it and PyTorch agree on images of three sizes.
     One that is already there is kept unless you give --overwrite.
     """
+    from aeanet.cli.batch import known_flips
     from aeanet.networks.registry import load_model
 
     files = [file for file in (onnx, bioimageio) if file is not None]
@@ -64,7 +66,7 @@ def main(
     if onnx is not None:
         _write_onnx(model, onnx)
     if bioimageio is not None:
-        _write_bioimageio(model, run, bioimageio, magnification, flips)
+        _write_bioimageio(model, run, bioimageio, magnification, known_flips(flips))
 
 
 def _write_onnx(model: "Network", file: Path) -> None:
@@ -80,14 +82,16 @@ def _write_onnx(model: "Network", file: Path) -> None:
 
 
 def _write_bioimageio(
-    model: "Network", run: Path, file: Path, magnification: float | None, flips: int | None
+    model: "Network", run: Path, file: Path, magnification: float | None, flips: "Number | None"
 ) -> None:
-    from aeanet.inference.bioimageio import export_bioimageio
+    from aeanet.inference.bioimageio import export_bioimageio, simple_magnification
     from aeanet.training.about import about_model
 
+    factor = float(simple_magnification(model, magnification))
     differences = export_bioimageio(
-        model, file, about_model(run), magnification=magnification, flips=flips
+        model, file, about_model(run), magnification=factor, flips=flips
     )
-    say(f"{file} is written: {file.stat().st_size / 1e6:.1f} MB.")
+    size = file.stat().st_size / 1e6
+    say(f"{file} is written: {size:.1f} MB, for results of {factor:g} times the resolution.")
     for name, difference in differences.items():
         say(f"  {name} differs from PyTorch by at most {difference:.1g} of the largest number")

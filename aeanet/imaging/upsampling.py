@@ -61,8 +61,8 @@ def upsample_region(
     Each pixel is computed from sixteen LR pixels by the same operations in the same order, whatever
     the region.
     """
-    row_taps, row_weights = _taps(rows, shape[0], magnification)
-    column_taps, column_weights = _taps(columns, shape[1], magnification)
+    row_taps, row_weights = taps(rows, shape[0], magnification)
+    column_taps, column_weights = taps(columns, shape[1], magnification)
 
     # All LR pixels that the region depends on, and the four of each row, then of each column.
     top, left = int(row_taps.min()), int(column_taps.min())
@@ -100,7 +100,7 @@ def middle(
     return (small[0], small[1]), (large[0], large[1])
 
 
-def _taps(
+def taps(
     span: slice, length: int, magnification: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """The four LR indices of each position in `span`, edges repeated, and their weights, (4,

@@ -6,7 +6,6 @@ weights, an example and a card. The description is written as JSON, which is YAM
 
 import hashlib
 import io
-import math
 import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +31,7 @@ from aeanet.inference.exporting import (
     plain_program,
 )
 from aeanet.inference.prediction import at_magnification, known_magnification, super_resolve
-from aeanet.inference.standalone import Standalone
+from aeanet.inference.standalone import MOST_PARTS, Standalone
 from aeanet.inference.torchscript import torchscript_model, torchscript_runner
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import json_text
@@ -40,8 +39,7 @@ from aeanet.networks.base import Network
 
 SMALLEST = 16
 """px: the least side of an image that the description allows."""
-MOST_PARTS = 8
-"""The greatest denominator of a magnification: sides of the image are multiples of it."""
+_NEAR = 0.01  # of a magnification: how far the one in the file may be from it
 _EXAMPLE = (288, 384)  # px: about the sides of the example's result
 _SEED = 4  # of the example
 _SPLIT = 2  # px: width of the line between before and after
@@ -62,12 +60,14 @@ class About:
         card: Markdown.
         trained_on: a sentence.
         license: SPDX identifier, None where it is not known.
+        authors: of the model.
     """
 
     name: str
     card: str
     trained_on: str
     license: str | None = None
+    authors: tuple[str, ...] = ()
 
 
 def export_bioimageio(
@@ -85,8 +85,7 @@ def export_bioimageio(
         model: a network that ONNX can express, on the CPU; it is left in evaluation mode.
         path: of the zip, which appears whole or not at all.
         about: what the description and the card say of the model.
-        magnification: of the result, a whole number or a fraction with a denominator of at most
-            `MOST_PARTS`; by default the model's.
+        magnification: of the result, by default the model's; see `simple_magnification`.
         flips: as in `super_resolve`, whose result the file gives.
 
     Returns:
@@ -94,19 +93,18 @@ def export_bioimageio(
 
     Raises:
         PredictionError: the magnification is not known or out of range.
-        ExportError: the magnification is another number, the network cannot be exported, a package
-            of the extra `export` is missing, or a result differs by more than `TOLERANCE`.
+        ExportError: no simple fraction is near it, the network cannot be exported, a package of the
+            extra `export` is missing, or a result differs by more than `TOLERANCE`.
         OSError: naming the file.
     """
     check_exportable(model)
-    magnification = known_magnification(model, magnification)
-    factor = _factor(magnification)
-    with at_magnification(model, magnification):
+    factor = simple_magnification(model, magnification)
+    with at_magnification(model, float(factor)):
         flips = model.flips if flips is None else flips
         module = Standalone(model.eval(), flips).eval()
         image, restored = _example(module, factor, flips)
         program = plain_program(module)
-        record = {"config": model.config, "magnification": magnification}
+        record = {"config": model.config, "magnification": float(factor)}
         weights = [onnx_model(program, record), torchscript_model(program)]
         runners = [onnx_runner(weights[0]), torchscript_runner(weights[1])]
         worst = [max(compare(module, run).values()) for run in runners]
@@ -115,8 +113,8 @@ def export_bioimageio(
         **dict(zip(_WEIGHTS, weights, strict=True)),
         "image.npy": _npy(image),
         "restored.npy": _npy(restored),
-        "cover.png": _cover(image[0, 0], restored[0, 0], magnification),
-        "README.md": _card(about, model, magnification, flips).encode(),
+        "cover.png": _cover(image[0, 0], restored[0, 0], float(factor)),
+        "README.md": _card(about, model, factor, flips).encode(),
     }
     files["rdf.yaml"] = json_text(_description(about, files, factor, record), indent=1).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,15 +122,24 @@ def export_bioimageio(
     return dict(zip(_WEIGHTS, worst, strict=True))
 
 
-def _factor(magnification: float) -> Fraction:
-    """A magnification as a simple fraction."""
-    factor = Fraction(magnification).limit_denominator(MOST_PARTS)
-    if not math.isclose(factor, magnification, rel_tol=1e-9):
-        raise ExportError(
-            f"programs enlarge by simple fractions, and the magnification is {magnification:g}: "
-            f"give the one wanted, such as --magnification {round(magnification)}."
-        )
-    return factor
+def simple_magnification(model: Network, given: float | None) -> Fraction:
+    """The simplest fraction within 1 % of the magnification given, else of the model's, so that
+    sides of images become whole numbers.
+
+    Raises:
+        PredictionError: there is neither, or it is out of range.
+        ExportError: no fraction with a denominator of at most `MOST_PARTS` is so near.
+    """
+    magnification = known_magnification(model, given)
+    for parts in range(1, MOST_PARTS + 1):
+        factor = Fraction(round(magnification * parts), parts)
+        if abs(factor - magnification) <= _NEAR * magnification:
+            return factor
+    raise ExportError(
+        f"programs enlarge by simple fractions, and no fraction with a denominator of at most "
+        f"{MOST_PARTS} is near the magnification {magnification:g}: give --magnification 1, 2, or "
+        "another."
+    )
 
 
 def _example(module: Standalone, factor: Fraction, flips: Flips) -> tuple[NDArray, NDArray]:
@@ -188,13 +195,14 @@ def _description(
         for axis in "yx"
     ]
     onnx, torchscript = _WEIGHTS
+    authors = [{"name": name} for name in about.authors]
     return {
         "format_version": "0.5.4",
         "type": "model",
         "name": about.name,
         "description": f"Restores grey electron micrographs: less noise, and {float(factor):g} "
         f"times the pixels along each side. {about.trained_on}",
-        "authors": [{"name": "the aeanet developers"}],
+        "authors": authors,
         "cite": [_PAPER],
         "license": about.license,
         "documentation": "README.md",
@@ -227,7 +235,7 @@ def _description(
             "format_version": "0.3.0",
             "name": f"Training data of {about.name}",
             "description": about.trained_on,
-            "authors": [{"name": "the aeanet developers"}],
+            "authors": authors,
             "cite": [_PAPER],
             "license": about.license,
         },
@@ -235,22 +243,22 @@ def _description(
     }
 
 
-def _card(about: About, model: Network, magnification: float, flips: int) -> str:
-    range_shown = (
-        "the range that the image uses; hot and dead pixels, which `aeanet` finds and keeps apart, "
-        "are not looked for"
-        if model.fits_range
-        else "the range from 0 to white"
-    )
-    mean = "" if flips == 1 else f" The result is the mean over {flips} flips of the image."
+def _card(about: About, model: Network, factor: Fraction, flips: int) -> str:
+    range_shown = "The network is shown the range from 0 to white."
+    if model.fits_range:
+        range_shown = (
+            "The network is shown the range that the image uses; hot and dead pixels, which\n"
+            "`aeanet restore` keeps apart, are not looked for."
+        )
+    mean = f"The result is the mean over {flips} flip{'s' if flips > 1 else ''} of the image."
     return f"""{about.card.rstrip()}
 
 ## In this file
 
-The weights take a grey image (batch, 1, height, width) in float32 with the values of its file, and
-give the result in the same units, {magnification:g} times as high and wide. White is 1, 255 or
-65535: the least that no pixel exceeds. The network is shown {range_shown}.{mean} Give it the whole
-image: white and the range are found in what it is given, so tiles of one image can differ.
+The weights take a grey image (batch, 1, height, width) in float32 with the values of its file. They
+give the result in the same units, {float(factor):g} times as high and wide. White is 1, 255 or
+65535: the least that no pixel exceeds. {range_shown} {mean} Give it the whole image: white and the
+range are found in what it is given, so tiles of one image can differ.
 
 ## Validation
 

@@ -2,31 +2,37 @@
 programs that have nothing but the file.
 """
 
+from fractions import Fraction
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeanet.imaging.exposure import BEYOND
 from aeanet.imaging.flips import Flips, flips_of
+from aeanet.imaging.upsampling import taps
 from aeanet.inference.exposure import ABOVE, BELOW, FIRST_TAIL, NARROWEST, TAIL
 from aeanet.networks.base import Network
 
 WHITES = (1.0, 255.0, 65535.0)
 """What white can be in an image that a program gives: of floating point, 8 bit and 16 bit."""
+MOST_PARTS = 8
+"""The greatest denominator of a magnification."""
 
 
 class Standalone(nn.Module):
     """LR images (N, 1, H, W) as they are in their files -> results (N, 1, magnification * H,
     magnification * W) in the same units.
 
-    White is the least number of `WHITES` that no pixel exceeds, black is 0. The image is enlarged
-    bicubically as by `upsample`. A network that fits its range (`Network.fits_range`) is shown the
-    range that `find_exposure` finds for an image without outliers; they are not looked for here,
-    and all pixels count however large the image is. Each image of a batch is taken for itself.
+    White is the least number of `WHITES` that no pixel exceeds, black is 0. A network that fits its
+    range (`Network.fits_range`) is shown the range that `find_exposure` finds for an image without
+    outliers; they are not looked for here, and all pixels count however large the image is. Each
+    image of a batch is taken for itself.
 
     Args:
-        network: it must know its magnification, with which the sides of the image become whole
-            numbers.
+        network: its magnification must be known, a fraction with a denominator of at most
+            `MOST_PARTS`, of which the sides of an image are multiples.
         flips: 1, 2 or 4: the result is the mean of those for so many flips of the image.
     """
 
@@ -34,7 +40,7 @@ class Standalone(nn.Module):
         super().__init__()
         assert network.magnification is not None
         self.network = network
-        self.magnification = float(network.magnification)
+        self.enlarge = Enlarge(Fraction(network.magnification).limit_denominator(MOST_PARTS))
         self.flips = [
             [axis for axis, flipped in ((2, flip.rows), (3, flip.columns)) if flipped]
             for flip in flips_of(flips)
@@ -45,9 +51,7 @@ class Standalone(nn.Module):
         white = _white(most)
         low, high = _range(image) if self.network.fits_range else (torch.zeros_like(white), white)
 
-        enlarged = (image - low) / (high - low)
-        if self.magnification != 1:
-            enlarged = F.interpolate(enlarged, scale_factor=self.magnification, mode="bicubic")
+        enlarged = self.enlarge((image - low) / (high - low))
 
         # As in `prediction.run_exposed`: what is not shown is added to the result.
         shown = enlarged.clamp(-BEYOND, 1 + BEYOND)
@@ -56,6 +60,44 @@ class Standalone(nn.Module):
             restored = restored + self.network(shown.flip(axes)).flip(axes)
         result = low + (high - low) * (restored / len(self.flips) + (enlarged - shown))
         return torch.minimum(torch.maximum(result, least.clamp(max=0)), white)
+
+
+class Enlarge(nn.Module):
+    """`upsample` by a simple fraction p / q, (N, 1, H, W) -> (N, 1, p / q * H, p / q * W).
+
+    Every p pixels of a result are made of the same places between q pixels of the image. So the
+    weights are constants, as accurate in a large image as in a small one, and neither products in
+    TF32 nor the rounding of coordinates, as in other bicubic interpolations, touch the image.
+    """
+
+    def __init__(self, factor: Fraction) -> None:
+        super().__init__()
+        self.factor = factor
+        # A period far from the edges, which repeat.
+        period = slice(MOST_PARTS * factor.numerator, (MOST_PARTS + 1) * factor.numerator)
+        places, weights = taps(period, 10**6, float(factor))
+        self.places = (places - MOST_PARTS * factor.denominator).T.tolist()
+        self.weights = weights.T.tolist()
+        self.before, self.after = -int(np.min(self.places)), int(np.max(self.places))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.factor == 1:
+            return image
+        return self._wider(self._wider(image.mT).mT)
+
+    def _wider(self, image: Tensor) -> Tensor:
+        """Enlarged along the rows alone."""
+        step = self.factor.denominator
+        length = image.shape[3] // step * step
+        padded = F.pad(image, (self.before, self.after, 0, 0), mode="replicate")
+        made = []
+        for places, weights in zip(self.places, self.weights, strict=True):
+            parts = []
+            for place, weight in zip(places, weights, strict=True):
+                start = self.before + place
+                parts.append(weight * padded[..., start : start + length : step])
+            made.append(parts[0] + parts[1] + parts[2] + parts[3])
+        return torch.stack(made, -1).flatten(-2)
 
 
 def _white(most: Tensor) -> Tensor:

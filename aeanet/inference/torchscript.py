@@ -40,7 +40,7 @@ def torchscript_model(program: ExportedProgram) -> bytes:
     graph.set_codegen(fx.graph.CodeGen())
     file = io.BytesIO()
     with quietly("torch"):
-        torch.jit.save(torch.jit.script(fx.GraphModule(holder, graph)), file)
+        torch.jit.save(torch.jit.script(fx.GraphModule(holder, graph).eval()), file)
     return file.getvalue()
 
 

@@ -5,38 +5,48 @@ from pathlib import Path
 from typing import Any
 
 from aeanet.inference.bioimageio import About
-from aeanet.networks.registry import SHIPPED_FOLDER, model_path
+from aeanet.io.text import RecordError
+from aeanet.networks.registry import MODEL_FILE, SHIPPED_FOLDER, model_path
 from aeanet.training.info import ModelInfo, model_info
 
 LICENSE = "BSD-3-Clause"  # of the shipped models, as of the package
+AUTHORS = ("the aeanet developers",)
 
 
 def about_model(path: Path) -> About:
     """What is said of the model in a run folder or a file, or of a shipped one.
 
-    The licence of a model of one's own is for its owner to state, so the file says none.
+    Authors and licence of a model of one's own are for its owner to state, so none are said.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        RecordError: the record of its training is damaged.
     """
     file = model_path(path)
     info = model_info(file)
+    title = file.resolve().name if file.is_dir() else file.stem
+    name = "aeanet " + re.sub(r"[^A-Za-z0-9_+\- ()]", "-", title)[:50]
+    file = file / MODEL_FILE if file.is_dir() else file
     shipped = file.parent == SHIPPED_FOLDER
-    stem = file.stem if file.suffix else file.resolve().name
-    name = "aeanet " + re.sub(r"[^A-Za-z0-9_+\- ()]", "-", stem)[:50]
-    trained_on = _trained_on(info.training, shipped)
+    own_card = file.with_suffix(".md")  # of a model pretrained on simulated images
+    try:
+        trained_on = _trained_on(info.training)
+        card = own_card.read_text("utf-8") if own_card.is_file() else _card(name, info, trained_on)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"the record of the training of {path} is damaged: {error}.") from error
     if shipped:
-        card = file.with_suffix(".md").read_text(encoding="utf-8")
-        return About(name, card, trained_on, LICENSE)
-    return About(name, _card(name, info, trained_on), trained_on)
+        return About(name, card, trained_on, LICENSE, AUTHORS)
+    return About(name, card, trained_on)
 
 
-def _trained_on(record: dict[str, Any] | None, shipped: bool) -> str:
-    if shipped or (record and "simulator" in record["data"]):
-        return "Trained on simulated micrographs alone."
+def _trained_on(record: dict[str, Any] | None) -> str:
     if record is None:
         return "What it was trained on is not recorded."
+    if "simulator" in record["data"]:
+        return "Trained on simulated micrographs alone."
     number = len(record["data"]["pairs"])
-    start = " after a training on simulated ones" if record.get("start") else ""
     return (
-        f"Trained on {number} pair{'s' * (number != 1)} of micrographs{start}, whose pixels have "
+        f"Trained on {number} pair{'s' * (number != 1)} of micrographs, whose pixels have "
         f"the SHA-256 {record['data']['sha256'][:12]}."
     )
 
