@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,15 +24,18 @@ def new_figure(width: float, rows: int) -> Figure:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ImportError("a plot needs the package matplotlib: pip install matplotlib.") from error
-    return Figure(figsize=(width, 1.2 + ROW * max(rows, 3)), layout="constrained")
+    return Figure(figsize=(width, 1.2 + ROW * max(rows, 6)), layout="constrained")
+
+
+def shortened(name: str) -> str:
+    """A name without the middle if it is long."""
+    half = (_LONGEST - 1) // 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}"
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a panel, from the top down. Of a long name the middle is left out."""
-    shown: list[Any] = []
-    half = (_LONGEST - 1) // 2
-    for name in names:
-        shown.append(name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}")
+    """Name the rows of a panel, from the top down."""
+    shown = [shortened(name) for name in names]
     axes.set_yticks(range(len(names)), shown, fontsize="x-small", parse_math=False)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
 
@@ -61,7 +64,9 @@ def bars(
     figure = new_figure(7, len(names))
     axes = figure.subplots()
     painted = [(colours or {}).get(kind, "C0") for kind in kinds] or "C0"
-    axes.barh(range(len(names)), numbers, color=painted)
+    drawn = axes.barh(range(len(names)), numbers, color=painted)
+    axes.bar_label(drawn, fmt="{:,.0f}", fontsize="x-small", padding=2)
+    axes.margins(x=0.15)
     name_rows(axes, names)
     axes.set_xlabel(label)
     axes.xaxis.set_major_formatter("{x:,.0f}")

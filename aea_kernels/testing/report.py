@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..core.figures import name_rows, new_figure
+from ..core.figures import name_rows, new_figure, shortened
 from ..core.tables import html_table, table
 from .acts import Said, image, invariant
 from .errors import Difference, Verdict, dtype_name
@@ -165,10 +165,11 @@ class Report:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        most = max(map(len, self.layers.values()))
-        figure = new_figure(3.0 + 3.2 * len(self.layers), most)
-        panels = figure.subplots(1, len(self.layers), squeeze=False)[0]
-        for axes, (group, layers) in zip(panels, self.layers.items(), strict=True):
+        names = [[layer.name or "(network)" for layer in found] for found in self.layers.values()]
+        longest = max(len(shortened(name)) for found in names for name in found)
+        figure = new_figure(0.5 + 0.06 * longest + 2.6 * len(names), max(map(len, names)))
+        panels = figure.subplots(1, len(names), sharex=True, squeeze=False)[0]
+        for axes, found, (group, layers) in zip(panels, names, self.layers.items(), strict=True):
             places = range(len(layers))
             accumulated = [_drawn(layer.accumulated) for layer in layers]
             axes.plot(accumulated, places, color="0.4", label="accumulated")
@@ -176,9 +177,10 @@ class Report:
             axes.plot(own, places, "o", markersize=4, label="own")
             axes.set_xscale("log")
             axes.set_xlabel("relative error")
-            axes.set_title(group, fontsize="medium")
+            axes.set_title(group, fontsize="small", wrap=True)
             axes.grid(alpha=0.3)
-            name_rows(axes, [layer.name or "(network)" for layer in layers])
+            name_rows(axes, found)
+            axes.tick_params(labelleft=axes is panels[0] or found != names[0])
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return figure
 

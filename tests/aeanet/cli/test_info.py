@@ -4,6 +4,7 @@ import json
 import shlex
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import zarr
 from toys import aeanet, toy_pair
 
 from aeanet.data.pairs import PairSet
-from aeanet.networks.registry import build_model, save_model
+from aeanet.networks.registry import build_model, load_model, save_model
 from aeanet.training import Recipe, TrainingResult, save_run
+from aeanet.training.info import model_info
 
 
 def record(path: Path) -> dict[str, Any]:
@@ -44,6 +46,39 @@ def test_a_model_and_the_folder_it_lies_in(model: Path) -> None:
     assert "parameters: 564800\n" in text
     assert "magnification: 2.5\n" in text
     assert "  references: 4\n" in text
+
+
+def test_the_same_in_python_and_in_a_notebook(model: Path) -> None:
+    info = model_info(model.parent)
+    assert info.record() == record(model.parent)
+    assert f"{info}\n" == aeanet("info", model.parent).stdout
+    rows = ElementTree.fromstring(info._repr_html_()).iter("tr")
+    shown = {row[0].text.strip(): row[1].text for row in rows}
+    assert len(shown) == len(str(info).splitlines())
+    assert (shown["parameters"], shown["references"]) == ("564800", "4")
+
+    in_memory = model_info(load_model(model))
+    assert (in_memory.file, in_memory.training) == (None, None)
+    assert in_memory.parts == info.parts
+
+
+def test_names_are_escaped_in_a_notebook(model: Path) -> None:
+    run = model.parent.rename(model.parent.with_name("<b> & c"))
+    (first, *_) = ElementTree.fromstring(model_info(run)._repr_html_()).iter("tr")
+    assert first[1].text == str(run)
+
+
+def test_a_plot_has_a_bar_for_each_part_of_the_network(model: Path) -> None:
+    network = load_model(model)
+    (axes,) = model_info(network).plot().axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    widths = [bar.get_width() for bar in axes.containers[0]]
+    sizes = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for name, part in network.named_children()
+    }
+    assert dict(zip(names, widths, strict=True)) == {n: size for n, size in sizes.items() if size}
+    assert sum(widths) == 564_800
 
 
 def test_how_it_was_trained(tmp_path: Path) -> None:

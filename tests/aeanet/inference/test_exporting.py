@@ -100,8 +100,10 @@ def test_a_model_that_differs_is_not_written(
 ) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, sys)
-    monkeypatch.setattr(exporting, "_onnx", lambda model: b"model")
-    monkeypatch.setattr(exporting, "_difference", lambda model, content, size: difference)
+    monkeypatch.setattr(exporting, "plain_program", lambda module: module)
+    monkeypatch.setattr(exporting, "onnx_model", lambda program, record: b"model")
+    monkeypatch.setattr(exporting, "onnx_runner", lambda content: None)
+    monkeypatch.setattr(exporting, "_difference", lambda module, run, size: difference)
     with pytest.raises(
         exporting.ExportError, match=r"differs from PyTorch by .*: nothing is written"
     ):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from xml.etree import ElementTree
 
 import originals_nonlocal as originals
 import pytest
@@ -227,3 +228,35 @@ def test_an_optimiser_and_hooks_from_before_still_hold(network: nn.Module, x: to
     optimiser.step()
     assert seen == [1]
     assert not torch.equal(network.attend.theta.weight, before)
+
+
+def test_a_notebook_shows_the_table_with_names_escaped(network: nn.Module) -> None:
+    network.inner["<b>&"] = network.inner.pop("softmax")
+    report = aea.convert(network)
+    rows = [
+        [cell.text for cell in row]
+        for row in ElementTree.fromstring(report._repr_html_()).iter("tr")
+    ]
+    assert rows[0] == ["module", "class", "result", "why"]
+    expected = [[e.path, e.class_name, e.result, e.why] for e in report.modules]
+    assert rows[1:] == expected
+    assert "inner.<b>&" in [row[0] for row in rows]
+    report.revert()
+    assert "All of this is reverted" in report._repr_html_()
+
+
+def test_a_plot_has_a_bar_for_each_module_as_long_as_its_parameters(network: nn.Module) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    sizes = {
+        path: sum(parameter.numel() for parameter in network.get_submodule(path).parameters())
+        for path in ("attend", "inner.softmax", "inner.again", "other")
+    }
+    figure = aea.convert(network).plot()
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    bars = axes.containers[0]
+    assert {name: bar.get_width() for name, bar in zip(names, bars, strict=True)} == sizes
+    exact, left_alone = bars[names.index("attend")], bars[names.index("other")]
+    assert exact.get_facecolor() != left_alone.get_facecolor()
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"exact", "left alone"}

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -123,7 +125,38 @@ def test_one_plot_with_a_panel_for_each_group(network, tmp_path):
     assert [axes.get_title() for axes in figure.axes] == list(report.layers)
     accumulated, own = figure.axes[0].get_lines()
     assert len(own.get_ydata()) == len(accumulated.get_ydata()) == len(report.layers[d4.name])
+    drawn = [max(layer.own.error, 1e-17) for layer in report.layers[d4.name]]
+    assert list(own.get_xdata()) == drawn
+    assert figure.axes[0].yaxis_inverted()  # the first layer is at the top
     figure.savefig(tmp_path / "report.png")
+
+
+def test_a_notebook_shows_the_tables_with_names_escaped():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.add_module("<b>&", nn.Conv2d(1, 1, 3, padding=1))
+
+        def forward(self, x):
+            return self.get_submodule("<b>&")(x)
+
+    report = equivariance_report(Network().eval(), X, [d4, flips])
+    shown = ElementTree.fromstring(f"<div>{report._repr_html_()}</div>")
+    tables = {table.findtext("caption"): table for table in shown.iter("table")}
+    for group, layers in report.layers.items():
+        names = [row[0].text for row in tables[group].iter("tr")]
+        assert names == ["layer", *(layer.name or "(network)" for layer in layers)]
+        assert "<b>&" in names
+    assert shown.findtext("p") == str(report).splitlines()[0]
+    culprits = [row[0].text for row in shown.iter("tr") if row[0].text.endswith("(Conv2d)")]
+    assert culprits == ["'<b>&' (Conv2d)"] * 2
+
+
+def test_a_plot_without_matplotlib_is_one_sentence(monkeypatch):
+    report = equivariance_report(nn.Identity(), X, d4)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"^a plot needs the package matplotlib: pip install"):
+        report.plot()
 
 
 def test_channels_may_be_as_many_as_rows_and_columns():
