@@ -29,7 +29,7 @@ TINY = {"widths": [4], "blocks": [1]}
 
 @pytest.fixture(autouse=True)
 def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64)):
+    for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64), ("SCAN", 48)):
         monkeypatch.setattr(sources, name, value)
 
 
@@ -37,7 +37,8 @@ def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
     recipe = pretraining_recipe(steps=steps, batch=3, crop=24, seed=1)
     made = SimulatedSource(recipe, workers).batches(step)
     return [
-        torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made
+        torch.cat([lr.flatten(), hr.flatten(), magnifications, noises.nan_to_num().flatten()])
+        for lr, hr, magnifications, noises in made
     ]
 
 
@@ -100,7 +101,7 @@ def test_a_pretraining_of_the_first_version_goes_on(tmp_path: Path) -> None:
         "pairs": [],
         "held_back": [],
         "simulator": "aeanet.data.synthetic",
-        "sha256": "6a46296569f46cc7e6242746735c5bf64c0d3865c58c3cecaaf3586dde246caf",
+        "sha256": "fd227388d6d942f2f61763bd99a7ff25fbc5c21cba283f0a7963f6914c6e080e",
     }
     checkpoint.write(tmp_path / CHECKPOINT_FILE)
     assert run(tmp_path, resume=True).steps == 6
