@@ -35,8 +35,8 @@ across them, as after a digital zoom or a filter.
 SMOOTH_LEVELS = (2, 4, 8, 16, 32)
 STRENGTHS = (1.0, 1.4)
 """Sigma of BM3D over that of the noise; the noise is correlated, so more than 1 can be better."""
-MORE_STRENGTHS = (*STRENGTHS, 2.0, 2.8)
-"""The same for smooth noise; BM3D is also told its spectrum, in these strengths too."""
+SMOOTH_STRENGTHS = (*STRENGTHS, 2.0, 2.8)
+"""The same for smooth noise."""
 SHAPE = (128, 128)
 SEED = 2_700_000_000
 
@@ -88,24 +88,9 @@ def _at(level: float, scan: dict[str, float]) -> Acquisition:
 
 def _by_bm3d(image: WholeImage) -> Iterator[NDArray]:
     """The results with each strength, for an image whose noise is known."""
-    run, scan = METHODS["bm3d"].run, image.acquisition
-    if scan.smoothing:
-        spectrum = _spectrum(image)
-        for strength in MORE_STRENGTHS:
-            yield run(image.lr, max(strength * image.noise, 1e-3))
-            yield run(image.lr, strength**2 * spectrum)
-        return
-    for strength in STRENGTHS:
+    run = METHODS["bm3d"].run
+    for strength in SMOOTH_STRENGTHS if image.acquisition.smoothing else STRENGTHS:
         yield run(image.lr, max(strength * image.noise, 1e-3))
-
-
-def _spectrum(image: WholeImage) -> NDArray:
-    """The power spectrum of the noise of an image, (H, W), as BM3D takes it."""
-    scan = image.acquisition
-    along, across = scan.software_kernels()
-    kernel = np.outer(across, np.convolve(scan.band_kernel, along))
-    power = np.abs(np.fft.fft2(kernel, image.lr.shape)) ** 2
-    return power * (image.noise**2 * image.lr.size / power.mean())
 
 
 def _gain(image: WholeImage, result: NDArray) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ class Method:
     """
 
     title: str
-    run: Callable[[NDArray[np.float32], Any], NDArray]
+    run: Callable[[NDArray[np.float32], float], NDArray]
     strengths: dict[Place, tuple[float, ...]]
     costly: bool = False
 
@@ -46,7 +46,7 @@ def _nonlocal_means(image: NDArray[np.float32], sigma: float) -> NDArray:
     return denoise_nl_means(image, 5, 8, 0.8 * sigma, fast_mode=True, sigma=sigma)
 
 
-def _bm3d(image: NDArray[np.float32], sigma: float | NDArray) -> NDArray:
+def _bm3d(image: NDArray[np.float32], sigma: float) -> NDArray:
     from bm3d import bm3d  # for non-commercial use only, so it is installed by those who ask for it
 
     return bm3d(image, sigma)

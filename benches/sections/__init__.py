@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .images import (
     demo_sentence,
     denoising_section,
+    flips_sentence,
     reproduce_section,
     restoring_table,
     sem_sentence,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     # aea_kernels/README.md
     "supported": supported_table,
     # aeanet/README.md
+    "flips": flips_sentence,
     "demo": demo_sentence,
     # benches/README.md
     "block": block_section,

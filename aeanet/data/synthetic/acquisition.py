@@ -140,6 +140,16 @@ class Acquisition:
         return variance * (self.noise_kept / self.frames)
 
     @property
+    def smooths(self) -> bool:
+        """Whether a slow detector or software makes the noise smooth."""
+        return bool(self.slow or self.software_smooths)
+
+    @property
+    def software_smooths(self) -> bool:
+        """Whether software makes the noise smooth, so across lines too."""
+        return bool(self.smoothing or self.across or self.resampled or self.zoom > 1)
+
+    @property
     def noise_kept(self) -> float:
         """The share of the noise's variance that software leaves, 1 where it does nothing."""
         along, across = self.software_kernels()

@@ -9,8 +9,10 @@ from noisy import noise_along_lines, smooth
 
 from aeanet.data.synthetic import WholeImage
 from aeanet.io.images import read_image
+from aeanet.networks.registry import build_model
 from aeanet.trust import (
     Noise,
+    assess,
     estimate_noise,
     write_residual,
 )
@@ -64,16 +66,13 @@ def test_smooth_noise_is_found_whole_by_coarse_differences(
 
 
 def test_the_noise_of_simulated_images_is_found(images: list[WholeImage]) -> None:
-    strong = [image for image in images if image.noise > 0.015 and not _smooth_across(image)]
+    strong = [
+        image for image in images if image.noise > 0.015 and not image.acquisition.software_smooths
+    ]
     ratios = np.array([estimate_noise(image.lr).sd / image.noise for image in strong])
     assert len(ratios) >= 10
     assert np.median(ratios) == pytest.approx(1, abs=0.1)
     assert np.mean(np.abs(ratios - 1) < 0.2) >= 0.75
-
-
-def _smooth_across(image: WholeImage) -> bool:
-    scan = image.acquisition
-    return bool(scan.smoothing or scan.across or scan.resampled or scan.zoom > 1)
 
 
 def test_noise_alone_that_was_taken_away_looks_like_noise() -> None:
@@ -81,6 +80,26 @@ def test_noise_alone_that_was_taken_away_looks_like_noise() -> None:
     noise = Noise(sd=0.05, slope=0.0, offset=0.0025, along=0.37, across=0.0)
     found = residual(clean + 0.05 * noise_along_lines(clean.shape, 3), clean, noise)
     assert np.abs(list(found.numbers.values())).max() < 0.15, found.numbers
+
+
+def test_the_report_names_smooth_noise_and_its_strength() -> None:
+    clean = smooth(shape=(300, 300))
+    white = np.random.default_rng(4).standard_normal(clean.shape)
+    filtered = cv2.GaussianBlur(white, (0, 0), 0.8)
+    for noise, named in (
+        (filtered / filtered.std(), True),
+        (noise_along_lines(white.shape, 4), False),
+    ):
+        report = assess(build_model("unet"), clean + 0.03 * noise, clean)
+        assert report.smooth == named
+        assert report.record()["smooth"] == named
+        line = report.summary()
+        assert ("It is smooth" in line) == named
+        assert float(line.split()[1].rstrip("%")) == pytest.approx(3, rel=0.2)
+
+    # Differences of a fine texture are correlated like smooth noise, but it was not taken away.
+    texture = 0.45 + 0.03 * filtered / filtered.std()
+    assert not assess(build_model("unet"), texture + 0.002 * white, texture).smooth
 
 
 def test_structure_that_was_taken_away_shows() -> None:
