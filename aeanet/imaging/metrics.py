@@ -1,11 +1,12 @@
-"""PSNR and SSIM over the pixels of a mask."""
+"""PSNR and SSIM over the pixels of a mask.
+
+SciPy and scikit-image are imported where they are needed: registration needs the PSNR alone.
+"""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
-from skimage.metrics import structural_similarity
 
 SSIM_WINDOW = 7
 
@@ -29,10 +30,14 @@ def ssim(image: NDArray, truth: NDArray, mask: NDArray) -> float:
 
 def ssim_map(image: NDArray, truth: NDArray) -> NDArray[np.float64]:
     """The SSIM of the window around each pixel, (H, W)."""
+    from skimage.metrics import structural_similarity
+
     images = image.astype(np.float64), truth.astype(np.float64)
     return structural_similarity(*images, win_size=SSIM_WINDOW, data_range=1, full=True)[1]
 
 
 def whole_windows(mask: NDArray) -> NDArray:
     """True at the centre of each SSIM window that lies wholly in the image and in the mask."""
+    from scipy.ndimage import binary_erosion
+
     return binary_erosion(mask, np.ones((SSIM_WINDOW, SSIM_WINDOW), bool), border_value=0)

@@ -20,6 +20,7 @@ _TAIL = 0.001  # share of the pixels outside the range used, at either end
 # What black and white lie beyond it, in shares of it: so the image has the place in the range of
 # the network that images of its training have, dark with room above.
 _BELOW, _ABOVE = 0.05, 1.3
+_NARROWEST = 1e-5  # of the value of an image that has only one
 _SAMPLE = 2**20  # pixels from which quantiles are taken, about
 _BAND = 2**22  # pixels that are looked at together
 _MIDDLE = 1024  # px: the largest side of the part from which the noise is estimated
@@ -44,9 +45,12 @@ def find_exposure(read: Read, shape: Sequence[int]) -> Exposure:
         shape: (H, W).
 
     Returns:
-        The exposure. An image of one value has the range from 0 to 1.
+        The exposure. An image of one value has a range so narrow that its result has that value.
     """
     sample, step = _sample(read, shape)
+    value = float(sample[0, 0])
+    if (sample == value).all():
+        return Exposure(value, value + _NARROWEST * (abs(value) or 1.0), used=0.0)
     low, high = _quantiles(sample, _FIRST_TAIL)
     if not low < high:
         low, high = _quantiles(sample, _TAIL)

@@ -2,7 +2,9 @@
 
 import math
 import os
+import sys
 import weakref
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -34,6 +36,13 @@ class _Live(TorchDispatchMode):
         self.bytes = self.peak = 0
         self.known: dict[int, weakref.ref[Any]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """To keep compiled code out of a mode, PyTorch would import `torch._dynamo`, which takes
+        seconds. Nothing compiled runs within this one.
+        """
+        return False
+
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -64,10 +73,18 @@ def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float
     parameter = next(model.parameters())
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     live = _Live()
-    eager = torch.compiler.set_stance("force_eager")
-    with torch.inference_mode(), eager, computing_in(precision, parameter.device), live:
+    with torch.inference_mode(), _uncompiled(), computing_in(precision, parameter.device), live:
         model.eval()(image)
     return live.peak / PROBE**2
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Within it, what was compiled runs uncompiled. To ask for that imports `torch._dynamo`, which
+    takes seconds; where it is not imported, nothing was compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def free_bytes(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from aeanet.imaging.flips import Flips
 
@@ -37,6 +38,21 @@ class Network(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
+
+
+class WithoutDrawing(TorchFunctionMode):
+    """Within it, new networks draw no weights, since others will take their place.
+
+    On the meta device PyTorch would import `torch._dynamo` to draw them, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # methods of tensors, and what `nn.init` makes of them
+        if function.__name__.endswith(("normal_", "uniform_")):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def check_images(images: Tensor) -> None:

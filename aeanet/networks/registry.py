@@ -154,18 +154,18 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     """
     import torch
 
-    from aeanet.networks.base import MAGNIFICATIONS
+    from aeanet.networks.base import MAGNIFICATIONS, WithoutDrawing
 
     file = _model_file(model_path(path))
     metadata, tensors = _read(file)
     try:
         settings = json.loads(metadata["settings"])
         config, magnification = settings["config"], settings["magnification"]
-        with torch.device(
-            "meta"
-        ):  # without memory: a damaged number may ask for more than there is
-            _check_tensors(tensors, build_model(**config).state_dict())
-        model = build_model(**config)
+        with WithoutDrawing():
+            # At first without memory: a damaged number may ask for more than there is.
+            with torch.device("meta"):
+                _check_tensors(tensors, build_model(**config).state_dict())
+            model = build_model(**config)
         model.load_state_dict(tensors)
     except ModelError as error:
         raise ModelError(f"{file} is damaged: {error}") from error

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
 
 LEVEL = 0.95
 EXPLANATION = (
@@ -76,4 +75,6 @@ def estimate(values: NDArray, weights: Sequence[float], samples: Sequence[Hashab
     if total == 0:
         return Estimate(mean, 0.0)
     freedom = total**2 / sum(variance**2 / degrees for variance, degrees in variances)
+    from scipy.stats import t  # takes a second to import
+
     return Estimate(mean, float(t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(total))

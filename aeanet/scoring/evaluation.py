@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
-from skimage.filters import threshold_otsu
 
 from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
@@ -328,6 +327,8 @@ def score_region(
             ssim=float(similarity[centres].mean()),
             **parts,
         )
+
+    from skimage.filters import threshold_otsu  # which imports SciPy
 
     bright = hr > threshold_otsu(hr[mask])
     parts = {"foreground": score("foreground", bright), "background": score("background", ~bright)}

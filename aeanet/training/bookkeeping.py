@@ -14,7 +14,6 @@ from typing import Any
 
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import rank
-from aeanet.figures import draw_comparison
 from aeanet.inference.prediction import restore
 from aeanet.io.atomic import write_atomically
 from aeanet.networks.base import Network
@@ -224,6 +223,8 @@ def score_held_back(
         if score is None:
             continue
         if not scores and folder:
+            from aeanet.figures import draw_comparison  # which imports Matplotlib
+
             with tolerating(on_trouble):
                 draw_comparison(folder / VALIDATION_FIGURE, pair, restored, score)
         scores.append(score)

@@ -19,13 +19,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
 
-from aeanet.data.pairs import PairSet
-from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import process_count, rank
 from aeanet.errors import UserError
 from aeanet.io.atomic import make_folder
@@ -34,6 +32,10 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import MODEL_FILE, save_model
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointError
 from aeanet.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from aeanet.data.pairs import PairSet
+    from aeanet.data.registration import RegisteredPair
 
 RUN_FILE = "run.json"
 MODELS_FILE = "models.json"
@@ -197,7 +199,7 @@ def _lists(path: Path) -> dict[str, dict[str, str]]:
     return record
 
 
-def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
+def fingerprint(pairs: "Sequence[RegisteredPair]") -> str:
     """SHA-256 over the names and pixels of registered pairs: two runs with the same one saw the
     same data.
     """
@@ -209,7 +211,7 @@ def fingerprint(pairs: Sequence[RegisteredPair]) -> str:
     return digest.hexdigest()
 
 
-def describe_pairs(data: PairSet, held_back: Sequence[RegisteredPair] = ()) -> dict[str, Any]:
+def describe_pairs(data: "PairSet", held_back: "Sequence[RegisteredPair]" = ()) -> dict[str, Any]:
     """The data of a training on pairs, as JSON takes it."""
     return {
         "pairs": [pair.name for pair in data.pairs],
@@ -255,8 +257,8 @@ def save_run(
     folder: Path,
     trained: TrainingResult,
     recipe: Recipe,
-    data: PairSet,
-    held_back: Sequence[RegisteredPair] = (),
+    data: "PairSet",
+    held_back: "Sequence[RegisteredPair]" = (),
 ) -> None:
     """Write the model and `run.json` into a run folder.
 

@@ -3,8 +3,8 @@ noise does not.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import fft, ndimage, special
 
 from aeanet.trust.statistics import mean_power
 
@@ -27,9 +27,9 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     one off the line through the origin and the highest of all.
     """
     power, number = mean_power(residual, _WINDOW)
-    power = fft.fftshift(power)
-    height = power / (ndimage.median_filter(power, _AROUND, mode="wrap") + _ROUNDING)
-    y, x = np.meshgrid(*(fft.fftshift(fft.fftfreq(_WINDOW)),) * 2, indexing="ij")
+    power = np.fft.fftshift(power)
+    height = power / (_median_around(power) + _ROUNDING)
+    y, x = np.meshgrid(*(np.fft.fftshift(np.fft.fftfreq(_WINDOW)),) * 2, indexing="ij")
     height[np.hypot(y, x) < _SLOWEST] = 0
 
     # The line through the origin and the highest peak, and the highest peak beside it.
@@ -40,10 +40,30 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     return float(np.log10(max(second, 1e-3) / _highest_of_noise(number)))
 
 
+def _median_around(power: NDArray) -> NDArray:
+    """The median of the square around each frequency. The spectrum is periodic."""
+    padded = np.pad(power, _AROUND // 2, mode="wrap")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, (_AROUND,) * 2), (2, 3))
+
+
 def _highest_of_noise(windows: int) -> float:
     """The height that the spectrum of noise, a mean over so many windows, exceeds in
     `_FALSE_ALARMS` of the cases.
     """
     frequencies = _WINDOW**2 // 2  # a real image has each twice
-    highest = special.gammainccinv(windows, _FALSE_ALARMS / frequencies)
-    return float(highest / special.gammaincinv(windows, 0.5))
+    return _exceeded(windows, _FALSE_ALARMS / frequencies) / _exceeded(windows, 0.5)
+
+
+def _exceeded(windows: int, share: float) -> float:
+    """What the sum of so many exponentially distributed numbers of mean 1 exceeds in that share of
+    the cases: a quantile of the Gamma distribution, by bisection.
+    """
+    shape = torch.tensor(float(windows), dtype=torch.float64)
+    low, high = 0.0, 2.0 * windows + 100.0
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        if torch.special.gammaincc(shape, shape.new_tensor(middle)) > share:
+            low = middle
+        else:
+            high = middle
+    return high

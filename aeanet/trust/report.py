@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.registration import RegisteredPair
 from aeanet.imaging.upsampling import middle
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
@@ -19,6 +18,9 @@ from aeanet.trust.noise import Noise, share_shown
 from aeanet.trust.reference import Reference
 from aeanet.trust.residual import LEAST_NOISE, Residual, residual, smoothness
 from aeanet.trust.statistics import SMALLEST, describe
+
+if TYPE_CHECKING:
+    from aeanet.data.registration import RegisteredPair
 
 REFERENCE_FILE = Path(__file__).parents[1] / "models" / "sem.trust.json"
 """What the images have on which the shipped model was trained."""
@@ -159,7 +161,7 @@ def assess(
 
 
 def assess_pair(
-    model: Network, lr: NDArray, pair: RegisteredPair, restored: NDArray
+    model: Network, lr: NDArray, pair: "RegisteredPair", restored: NDArray
 ) -> TrustReport:
     """As `assess`, for a pair, over the field that both images share.
 

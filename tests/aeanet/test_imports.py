@@ -1,11 +1,16 @@
 """What is imported when and from where, and that setup.py declares every package that is."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "scipy")
@@ -33,6 +38,52 @@ def test_a_network_needs_pytorch_alone() -> None:
     build = "import sys; from aeanet import build_model; build_model('aeanet')"
     code = f"{build}; print({{*{HEAVY}}} & {{*sys.modules}})"
     assert python(code).stdout == "set()\n"
+
+
+THEN_IMPORTED = """
+import sys
+from aeanet.__main__ import main
+try:
+    main()
+finally:
+    print("", *sys.modules, file=sys.stderr)
+"""
+"""Runs the command; the last line on standard error has all modules."""
+NEVER_TO_RESTORE = (
+    *("torch._dynamo", "torch._inductor", "sympy", "triton", "scipy", "skimage", "matplotlib"),
+    *("tensorboard", "zarr", "rsciio", "markdown_it"),
+    *("aeanet.data", "aeanet.scoring", "aeanet.figures", "aeanet.training.run"),
+)
+"""Modules that take long to import, or belong to other commands."""
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        ("restore a.png --flips 1", NEVER_TO_RESTORE),
+        ("predict sem a.tif --magnification 1 --out out", NEVER_TO_RESTORE),
+        ("info sem", ("torch._dynamo", "sympy", "triton", "scipy", "zarr", "aeanet.data")),
+        ("info a.tif", ("torch", "scipy", "zarr", "rsciio", "aeanet.data")),
+        ("--help", ("torch", "numpy.fft", *HEAVY)),
+    ],
+)
+def test_a_command_imports_what_it_uses(
+    command: str, absent: tuple[str, ...], tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 96), np.uint8)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    result = subprocess.run(
+        [sys.executable, "-c", THEN_IMPORTED, *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    imported = result.stderr.splitlines()[-1].split()
+    assert [name for name in absent if name in imported] == []
 
 
 def test_the_names_of_a_script_are_all_there() -> None:

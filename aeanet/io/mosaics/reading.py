@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 from numpy.typing import NDArray
 
 from aeanet.io.images.bars import is_drawn
@@ -172,6 +171,8 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
             return np.array(mapped[rows, columns], page.dtype)
 
         return read
+    import zarr
+
     array = zarr.open_array(page.aszarr(), mode="r")
     return lambda rows, columns: np.asarray(array[rows, columns])
 
@@ -180,6 +181,8 @@ def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
     """The array, its pixel size, and the number of bits that its values use, if the file states
     them.
     """
+    import zarr
+
     node: Any = zarr.open(path, mode="r")
     pixel_size, stated = None, node.attrs.get(ZARR_BITS)
     bits = stated if isinstance(stated, int) and 1 <= stated <= 64 else None

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
-import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -211,6 +210,8 @@ def _create_zarr(
     path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
+    import zarr
+
     unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
     scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
     image: Any = {
@@ -233,6 +234,8 @@ def _create_zarr(
 @contextmanager
 def _open_zarr(path: Path) -> Iterator[WriteValues]:
     """Each process writes the chunks of its tiles, which are files."""
+    import zarr
+
     array: Any = zarr.open_array(path / "0", mode="r+")
 
     def write(top: int, left: int, values: NDArray) -> None:

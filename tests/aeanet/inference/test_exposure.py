@@ -98,9 +98,16 @@ def test_corners_lines_and_dots_of_the_specimen_are_no_outliers() -> None:
         assert find_exposure(reader(this), this.shape).rows.size == 0
 
 
-def test_an_image_of_one_value_keeps_the_range_of_its_file() -> None:
-    found = find_exposure(lambda r, c: np.full((9, 7), 0.25, np.float32)[r, c], (9, 7))
-    assert (found.low, found.high) == (0, 1)
+@pytest.mark.parametrize("value", [0.0, 3.5e-4, -2.0, 1e9, 200.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint16", "int8"])
+def test_an_image_of_one_value_has_a_result_of_that_value(
+    sem: Network, tmp_path: Path, dtype: str, value: float
+) -> None:
+    if np.dtype(dtype).kind != "f":
+        value = np.clip(value, np.iinfo(dtype).min, np.iinfo(dtype).max)
+    image = np.full((40, 30), value).astype(dtype)
+    result, _ = restored(sem, tmp_path, image)
+    np.testing.assert_allclose(result, image, rtol=1e-6, atol=1e-6 * (value == 0))
 
 
 def test_an_image_clipped_at_both_ends_is_shown_as_it_is() -> None:
@@ -127,16 +134,58 @@ def test_scaling_and_shifting_an_image_does_so_to_its_result(
     assert np.abs(other / scale - shift * 100 - first).max() < 1e-3 * np.ptp(noisy)
 
 
-@settings(max_examples=5)
-@given(offset=st.integers(0, 90), dtype=st.sampled_from(["uint8", "uint16", "int16", "int32"]))
-def test_types_agree_to_their_rounding(
-    offset: int, dtype: str, tmp_path_factory: pytest.TempPathFactory, sem: Network
+def disturbed(image: NDArray, how: str) -> NDArray:
+    """An image in [0, 1] with what detectors add."""
+    image = image.copy()
+    if how == "outlier":
+        image[10, 10] = 0.99
+    if how == "outliers":
+        image[np.random.default_rng(1).random(image.shape) < 0.004] = 0.99
+    if how == "saturated":
+        image = image.clip(None, 0.6)
+    if how == "two values":
+        image = np.where(image > 0.45, 0.6, 0.3)
+    return image
+
+
+@settings(max_examples=12)
+@given(
+    dtype=st.sampled_from(
+        [*(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32)), "f4", "f8"]
+    ),
+    how=st.sampled_from(["nothing", "outlier", "outliers", "saturated", "two values"]),
+    data=st.data(),
+)
+def test_every_type_and_range_gives_the_result_of_the_image_in_zero_to_one(
+    dtype: str,
+    how: str,
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+    sem: Network,
 ) -> None:
+    """To the rounding of the file's values; a result beyond those of the image is not compared, as
+    types without a range of their own have that of the image.
+    """
     folder = tmp_path_factory.mktemp("types")
-    levels = np.rint(square_wave(64)[1]) + offset
-    exact, _ = restored(sem, folder, levels)
-    rounded, _ = restored(sem, folder, levels.astype(dtype))
-    assert np.abs(rounded - exact).max() < 0.51
+    _, noisy = square_wave(64)
+    image = disturbed((noisy / 200).clip(0.01, 0.95), how)
+
+    # A range somewhere in that of the type, at least 100 levels wide.
+    kind = np.dtype(dtype).kind
+    least, most = (-1e6, 1e6) if kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    width = data.draw(st.floats(1e-3 if kind == "f" else 100.0, (most - least) / 2))
+    offset = data.draw(st.floats(least, most - width))
+    levels = offset + width * image
+    raw = levels.astype(dtype) if kind == "f" else np.rint(levels).astype(dtype)
+
+    # What rounding leaves of the image is what both are restored from.
+    exact = (raw.astype(np.float64) - offset) / width
+    want, _ = restored(sem, folder, exact)
+    got, _ = restored(sem, folder, raw)
+    assert got.dtype == dtype
+    got, want = (one.clip(exact.min(), exact.max()) for one in ((got - offset) / width, want))
+    step = 0.51 / width if kind in "iu" else 1e-6 * (1 + abs(offset) / width)
+    assert np.abs(got - want).max() < step + 1e-3
 
 
 @settings(max_examples=5)
