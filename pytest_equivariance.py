@@ -1,5 +1,5 @@
-"""The pytest plugin of `aea_kernels.testing`: the fixture and the marker `equivariance`, and their
-options.
+"""The pytest plugin of `aea_kernels.testing`: the fixture and the marker `equivariance`, their
+options, and tests of a network that is named on the command line.
 
 It is a module of its own, because importing anything from `aea_kernels` imports PyTorch, which a
 test session that asks for no symmetry should not wait for.
@@ -7,6 +7,7 @@ test session that asks for no symmetry should not wait for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--equivariance-dtype", choices=DTYPES, help=place)
     group.addoption("--equivariance-device", metavar="DEVICE", help=place)
 
+    named = "a test for each group and layer of this network, and no files if none are named: "
+    kinds = "MODULE:FACTORY[(ARGS)], timm:NAME, monai:NAME, torchvision:NAME, hf:NAME, "
+    model = f"{named}{kinds}FILE.pt2 or FILE.onnx"
+    group.addoption("--equivariance-model", metavar="MODEL", help=model)
+    shape = "of its input, 1,3,64,64 by default"
+    group.addoption("--equivariance-input", default="1,3,64,64", metavar="SHAPE", help=shape)
+    groups = "as d4,translations(4); d4 by default"
+    group.addoption("--equivariance-groups", default="d4", metavar="GROUPS", help=groups)
+    acts = "how its output transforms, as vector or regular(d4); what is not said is tried"
+    group.addoption("--equivariance-acts", metavar="ACTS", help=acts)
+    group.addoption("--equivariance-json", metavar="FILE", help="write there what was found")
 
+    baseline = "errors on record: a larger one fails, a broken symmetry as large as before does not"
+    group.addoption("--equivariance-baseline", metavar="FILE", help=baseline)
+    update = "write the baseline"
+    group.addoption("--equivariance-update", action="store_true", help=update)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -40,6 +59,17 @@ def pytest_configure(config: pytest.Config) -> None:
         "overrides the options of these names; every test with the fixture `equivariance` has it, "
         "so that `-m equivariance` selects them",
     )
+    if not any(config.getoption(f"equivariance_{name}") for name in ("model", "baseline")):
+        if config.getoption("equivariance_update"):
+            raise pytest.UsageError("--equivariance-update needs --equivariance-baseline=FILE")
+        return
+    from aea_kernels.testing.items import Session
+
+    config.pluginmanager.register(Session(config), "equivariance-session")
+    config.addinivalue_line("markers", "xdist_group(name): tests that share a process")
+    nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if config.getoption("equivariance_model") and nothing_named:
+        config.args = []
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -64,7 +94,7 @@ def equivariance(request: pytest.FixtureRequest) -> Equivariance:
                 f"the marker equivariance takes tolerance, dtype and device by name, got {unknown}"
             )
         options |= marker.kwargs
-    return Equivariance(request.node.user_properties, **options)
+    return Equivariance(request.node, **options)
 
 
 class Equivariance:
@@ -77,14 +107,14 @@ class Equivariance:
 
     def __init__(
         self,
-        properties: list[tuple[str, object]],
+        item: pytest.Item,
         *,
         tolerance: float | None,
         dtype: str | None,
         device: str | None,
     ) -> None:
         self.tolerance, self.dtype, self.device = tolerance, dtype, device
-        self._properties = properties
+        self._item = item
 
     def assert_equivariant(
         self,
@@ -152,8 +182,28 @@ class Equivariance:
 
         tolerance = self.tolerance if tolerance is None else tolerance
         what = "invariant" if invariant else "equivariant"
-        assertions.require(errors, fn, x, group, what, tolerance)
+        if not self._as_before(errors):
+            assertions.require(errors, fn, x, group, what, tolerance, options.get("acts"))
         return errors
+
+    def _as_before(self, errors: Errors) -> bool:
+        """Whether the session has a baseline, and the errors are no larger than those in it, or
+        recorded now.
+        """
+        config = self._item.config
+        numbers = [e.error for e in errors.elements if math.isfinite(e.error)]
+        if not config.getoption("equivariance_baseline") or not errors.verdict.fails or not numbers:
+            return False
+        from aea_kernels.testing.items import BASELINE, RECORD
+
+        baseline, name = config.stash[BASELINE], f"{self._item.nodeid} [{errors.group}]"
+        if baseline.update:
+            self._item.stash.setdefault(RECORD, {})[name] = numbers
+            return True
+        complaint = baseline.complaint(name, max(numbers))
+        if complaint:
+            pytest.fail(f"{errors.group}: {complaint}", pytrace=False)
+        return True
 
     def _placed(self, fn: Any, x: Tensor) -> tuple[Any, Tensor]:
         """fn, a copy where it is a module that has to move, and x, of the wanted dtype and on the
@@ -170,4 +220,4 @@ class Equivariance:
         return fn, x.to(device, dtype)
 
     def _record(self, name: str, value: str) -> None:
-        self._properties.append((f"equivariance: {name}", value))
+        self._item.user_properties.append((f"equivariance: {name}", value))

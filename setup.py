@@ -38,6 +38,8 @@ TEST = [
 # non-local blocks are tested where it is installed, is left out: it wants opencv-python, which
 # clashes with opencv-python-headless.
 FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
+# Stacks as dask's arrays, and from them.
+DASK = ["dask>=2024.8"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 # For benches.denoising. It is not for commercial use, so nothing else imports it.
 COMPARE = ["bm3d>=4.0.3"]
@@ -76,6 +78,7 @@ setup(
         "bench": BENCH,
         "compare": COMPARE,
         "export": EXPORT,
+        "dask": DASK,
     },
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],

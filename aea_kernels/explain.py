@@ -24,6 +24,7 @@ from .block.function import AttentionBlock
 from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
 from .block.spec import BlockSpec
+from .core.checks import DTYPES
 from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
@@ -153,7 +154,7 @@ def explain(
 
     Raises:
         ValueError: a shape that does not fit, an unknown device, or another operator.
-        TypeError: neither a block nor a shape, or a dtype that is none.
+        TypeError: neither a block nor a shape, or a dtype that no block takes.
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
     if device is not None and device.lower() not in DEVICES:
@@ -163,6 +164,8 @@ def explain(
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype is {dtype!r}, expected a torch.dtype")
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype is {dtype}, expected one of {', '.join(map(str, DTYPES))}")
     if isinstance(shape, Tensor):
         raise TypeError("shape is a Tensor, expected the shape (N, C, *spatial) of one")
     _check_sizes(module_or_shape)

@@ -67,7 +67,8 @@ def rows(dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, bool]]
     name = str(dtype).removeprefix("torch.")
     for sample in samples(dtype, device):
         wrong = selfcheck.fault(sample, mode)
-        where = f"{sample.operator:<32}{sample.kind:<8}{name:<10}{mode:<8}"
+        width = "wide" if sample.wide else ""
+        where = f"{sample.operator:<32}{sample.kind:<8}{width:<6}{name:<10}{mode:<8}"
         yield f"{where}{wrong or 'right'}", bool(wrong)
 
 

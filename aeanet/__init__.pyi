@@ -1,6 +1,11 @@
+from .data.frames import align_frames as align_frames
+from .data.frames import fuse_frames as fuse_frames
 from .data.registration import register_pair as register_pair
 from .inference.files import restore_file as restore_file
+from .inference.frames import restore_frames as restore_frames
 from .inference.prediction import super_resolve as super_resolve
+from .inference.stacks import restore_stack as restore_stack
+from .io.stacks import open_stack as open_stack
 from .networks.registry import build_model as build_model
 from .networks.registry import load_model as load_model
 from .networks.registry import save_model as save_model

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -78,6 +79,15 @@ def mean_over_processes(values: list[float], device: torch.device) -> list[float
     joint = torch.tensor(values, dtype=torch.float64, device=device)
     average_over_processes([joint])
     return joint.tolist()
+
+
+def gathered(value: Any, group: ProcessGroup | None) -> list[Any]:
+    """What each process of a group has; of one process, what it has itself."""
+    if group is None:
+        return [value]
+    values: list[Any] = [None] * group.size()
+    dist.all_gather_object(values, value, group)
+    return values
 
 
 @contextmanager

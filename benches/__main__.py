@@ -13,14 +13,9 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import pytest
@@ -29,11 +24,11 @@ import torch
 from aeanet.io.text import write_json
 
 from .figures import figures
+from .record import RESULTS, header, result_of
 from .report import tables
 
 HERE = Path(__file__).parent
 SUITES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py"))
-KEPT = ("backend", "bytes", "status", "error", "side", "attention_share")
 
 
 def main() -> int:
@@ -68,7 +63,7 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--suite", help="one of " + ", ".join(SUITES), choices=SUITES, metavar="SUITE"
     )
-    parser.add_argument("--out", type=Path, help="folder of the results", default=HERE / "results")
+    parser.add_argument("--out", type=Path, help="folder of the results", default=RESULTS)
     chosen = parser.parse_args()
 
     if chosen.device != "cpu" and not torch.cuda.is_available():
@@ -95,58 +90,15 @@ def run_suites(raw: Path, chosen: argparse.Namespace) -> int:
 
 
 def condense(raw: dict[str, Any], device: str) -> dict[str, Any]:
-    """The record of a run, from what pytest-benchmark wrote.
-
-    Returns:
-        Device, versions, commit and date, and under "groups" for each group and contender what was
-        measured (times in ms), or under "status" why nothing was.
+    """The record of a run, from what pytest-benchmark wrote: `header`, and under "groups" for each
+    group and contender its `result_of`.
     """
     groups: dict[str, dict[str, Any]] = {}
     for entry in raw["benchmarks"]:
         name = entry["extra_info"]["name"]
-        groups.setdefault(entry["group"], {})[name] = _result(entry)
-
-    cuda = device != "cpu"
-    if cuda:
-        machine = torch.cuda.get_device_name()
-    else:
-        machine = raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
-    return {
-        "name": machine.replace(" ", "-") if cuda else "cpu",
-        "device": machine,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "triton": version("triton") if find_spec("triton") else None,
-        "cuda": torch.version.cuda if cuda else None,
-        "python": platform.python_version(),
-        "commit": commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "groups": groups,
-    }
-
-
-def _result(entry: dict[str, Any]) -> dict[str, Any]:
-    """One contender of one group."""
-    stats, extra = entry["stats"], entry["extra_info"]
-    result = {key: extra[key] for key in KEPT if key in extra}
-    if result.keys() & {"status", "error", "side"} or entry["group"].endswith("memory"):
-        return result  # no time was measured
-
-    # repeated times of another process stand in the place of pytest-benchmark's own
-    if "seconds" in extra:
-        low, middle, high = quantiles(extra["seconds"], n=4)
-        stats = {"median": middle, "iqr": high - low, "min": min(extra["seconds"])}
-        stats["rounds"] = len(extra["seconds"])
-    result |= {key: 1e3 * stats[key] for key in ("median", "iqr", "min")}
-    return result | {"rounds": stats["rounds"]}
-
-
-def commit() -> str:
-    """The revision that is measured, short; empty outside a repository."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(
-        command, cwd=HERE, capture_output=True, text=True, check=False
-    ).stdout.strip()
+        groups.setdefault(entry["group"], {})[name] = result_of(entry)
+    cpu = raw["machine_info"]["cpu"].get("brand_raw", platform.processor())
+    return header(device, cpu) | {"groups": groups}
 
 
 if __name__ == "__main__":

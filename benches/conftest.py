@@ -1,24 +1,14 @@
-"""How a contender is run: checked first, timed over rotating inputs, its memory measured; a failure
-is a result too.
-"""
+"""Which cases of the suites run, and how much time each has."""
 
 from __future__ import annotations
 
-import gc
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from .contenders import BACKENDS, Unavailable, backend_of
-from .watching import named, watched
-
-LARGE = 1 << 28
-"""Bytes beyond which an input alone is larger than any cache."""
+from .racing import Race
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,122 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on(device): measured there alone, cpu or cuda")
     # float32 in convolutions too: every contender computes with the digits that it is checked for
     torch.backends.cudnn.allow_tf32 = False
-
-
-class Wrong(Exception):
-    """The result is not the oracle's."""
-
-
-class Race:
-    """Runs one contender of one group."""
-
-    def __init__(self, benchmark: Any, device: str, seconds: float) -> None:
-        self.benchmark, self.device, self.seconds = benchmark, torch.device(device), seconds
-
-    def run(
-        self,
-        group: str,
-        name: str,
-        prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]],
-        captured: bool = False,
-    ) -> None:
-        """`prepare` checks the contender and returns its function and a list of arguments to rotate
-        over.
-
-        `captured`: it runs as a CUDA graph, without Python's part of the time.
-        """
-        self.benchmark.group = group
-        self.benchmark.extra_info["name"] = name
-
-        # whatever stops a contender is its result, and the others go on
-        try:
-            with backend_of(name, self.device):
-                function, inputs = prepare()
-                with watched() as seen:
-                    if captured:
-                        function, inputs = capture(function, inputs)
-                    once = self._in_turn(function, inputs)
-                    rounds = self._warm_up(once)
-                self._note(name, named(seen))
-                self._measure(once, rounds)
-        except Unavailable as reason:
-            self._give_up(str(reason))
-        except Wrong as reason:
-            self._give_up(f"wrong: {reason}")
-        except (MemoryError, torch.OutOfMemoryError):
-            self._give_up("out of memory")
-        except RuntimeError as error:
-            self._give_up(f"failed: {str(error).splitlines()[0][:80]}")
-        finally:
-            gc.collect()
-
-    def record(self, group: str, name: str, backend: str = "", **values: Any) -> None:
-        """Numbers that were measured elsewhere, and who computed; a list under "seconds" is of
-        repeated times.
-        """
-        numbers: list[float] = []
-        for value in values.values():
-            numbers += value if isinstance(value, list) else [value]
-        try:
-            if not all(map(math.isfinite, numbers)):
-                raise Wrong("not finite")
-            self._note(name, backend)
-        except Wrong as reason:
-            self.give_up(group, name, f"wrong: {reason}")
-            return
-        self.benchmark.group = group
-        self.benchmark.extra_info.update(name=name, **values)
-        self.benchmark.pedantic(lambda: None, rounds=1)
-
-    def give_up(self, group: str, name: str, status: str) -> None:
-        """There is no number, and why."""
-        self.benchmark.group = group
-        self.benchmark.extra_info["name"] = name
-        self._give_up(status)
-
-    def _note(self, name: str, backend: str) -> None:
-        """Record who computed. Raises Wrong where it is not the backend that the name states."""
-        if backend != BACKENDS.get(name, backend):
-            raise Wrong(f"computed by {backend or 'no backend'}")
-        if backend:
-            self.benchmark.extra_info["backend"] = backend
-
-    def _in_turn(self, function: Callable[..., Any], inputs: Sequence[Any]) -> Callable[[], None]:
-        """A call of the function, on the next of the inputs each time."""
-        turn = 0
-
-        def once() -> None:
-            nonlocal turn
-            turn += 1
-            function(*inputs[turn % len(inputs)])
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-
-        return once
-
-    def _warm_up(self, once: Callable[[], None]) -> int:
-        """Returns how many rounds to time."""
-        for _ in range(2):  # the first call may compile, unless it is slow anyway
-            start = time.perf_counter()
-            once()
-            elapsed = time.perf_counter() - start
-            if elapsed > 5 * self.seconds:
-                break
-        return min(25, max(2, int(self.seconds / elapsed)))
-
-    def _measure(self, once: Callable[[], None], rounds: int) -> None:
-        # on a CPU memory is measured in processes of their own (`memory.py`)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            once()
-            peak = torch.cuda.max_memory_allocated(self.device)
-            self.benchmark.extra_info["bytes"] = peak - before
-        self.benchmark.pedantic(once, rounds=rounds)
-
-    def _give_up(self, status: str) -> None:
-        self.benchmark.extra_info["status"] = status
-        self.benchmark.pedantic(lambda: None, rounds=1)
 
 
 @pytest.fixture
@@ -181,43 +55,3 @@ def in_types(sizes: Sequence[Any]) -> list[Any]:
             name = f"{size.id}-{str(dtype).removeprefix('torch.')}"
             cases.append(pytest.param(*size.values, dtype, id=name, marks=[*size.marks, *marks]))
     return cases
-
-
-def normal(*shape: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator).to(device, dtype)
-
-
-def capture(
-    function: Callable[..., Any], inputs: Sequence[Any]
-) -> tuple[Callable[..., Any], Sequence[Any]]:
-    """The same calls as CUDA graphs: a function that replays one, and the graphs, one for each
-    input.
-    """
-    graphs = []
-    for arguments in inputs:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        # whatever compiles or chooses an algorithm does so before the capture
-        with torch.cuda.stream(stream):
-            function(*arguments)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            function(*arguments)
-        graphs.append((graph,))
-    return lambda graph: graph.replay(), graphs
-
-
-def copies(nbytes: int) -> int:
-    """How many inputs to rotate over, so that none is still in the cache when its turn comes."""
-    return 1 if nbytes >= LARGE else min(64, -(-LARGE // max(1, nbytes)))
-
-
-def check(got: Tensor, exact: Tensor) -> None:
-    """Raises Wrong where the relative error in the root mean square is beyond a few roundings of
-    got's dtype.
-    """
-    error = float((got.double() - exact).norm() / exact.norm())
-    if not error < 30 * torch.finfo(got.dtype).eps:
-        raise Wrong(f"error {error:.1e}")

@@ -37,10 +37,10 @@ from aeanet.training.recipe import Recipe
 from aeanet.training.sources import MAGNIFICATION, Batch, SimulatedSource
 from aeanet.training.step import TrainingStep, WeightAverage
 
-from .__main__ import HERE, commit
 from .denoising.scores import gain
+from .record import RESULTS, commit
 
-RECORD = HERE / "results" / "networks.json"
+RECORD = RESULTS / "networks.json"
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "residual": True},
     "gvtnet": {"name": "gvtnet", "residual": True},

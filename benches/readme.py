@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from .record import RESULTS
 from .sections import SECTIONS
-from .sections.records import RESULTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md"]

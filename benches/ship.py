@@ -38,10 +38,11 @@ from .card import shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
+from .precision import bfloat16_cost
+from .record import RESULTS
 from .trust.card import RECORD as TRUST_RECORD
 from .trust.card import card_section
 
-RESULTS = Path(__file__).parent / "results"
 CURVE = RESULTS / "noise-curve.json"
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
 _CHILD = """
@@ -83,11 +84,14 @@ def main() -> None:
     )
     model = load_model(file)
     images = held_back_images(arguments.images)
+    model.bfloat16_cost = bfloat16_cost(model, images)
+    save_model(model, file, half=True)
     record.pop("command", None)  # it names folders of the machine
 
     # what the card says of the training, then of the results
     record["name"] = arguments.name
     record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
+    record["bfloat16_cost"] = model.bfloat16_cost
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     record["scores"] = {
         "simulated": _on_simulated_images(model, images),

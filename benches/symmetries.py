@@ -17,12 +17,12 @@ from aea_kernels.testing import batch_order, d4, equivariance_report, permutatio
 from aeanet import build_model
 from aeanet.io.text import write_json
 
-from .__main__ import HERE, commit
 from .known_networks.diffusion import LinearAttention
 from .known_networks.efficientvit import LiteMLA
 from .known_networks.restormer import Attention
+from .record import RESULTS, commit
 
-RECORD = HERE / "results" / "symmetries.json"
+RECORD = RESULTS / "symmetries.json"
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "`AugmentedAttention`": (lambda: aea.AugmentedAttention(64).eval(), 64),
     "the same in training": (lambda: aea.AugmentedAttention(64), 64),

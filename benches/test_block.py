@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from .conftest import Race, check, copies, in_types, normal
-from .contenders import (
-    BLOCKS,
-    EAGER,
-    OTHER_FUNCTIONS,
-    PlainBlock,
-    backend_of,
-    make_block,
-    runner,
-)
+from .cases import block_case, block_group
+from .conftest import in_types
+from .contenders import BLOCKS, EAGER, backend_of, make_block, runner
 from .memory import measure, resident_peak
+from .racing import Race, normal
 from .watching import named, watched
 
 thorough = pytest.mark.thorough
@@ -36,25 +30,6 @@ SHAPES = [
 ]
 
 
-def prepared(
-    race: Race, name: str, shape: tuple[int, ...], dtype: torch.dtype, backward: bool
-) -> tuple[Any, list[Any]]:
-    """The contender, checked against float64, and the inputs it rotates over."""
-    module = BLOCKS[name](make_block(shape[1])).to(race.device, dtype)
-    if name not in OTHER_FUNCTIONS:
-        small = normal(shape[0], shape[1], 12, 10, dtype=dtype, device=race.device)
-        exact = PlainBlock(make_block(shape[1]).to(race.device, dtype)).double()
-        with torch.no_grad():
-            check(module(small), exact(small.double()))
-    nbytes = torch.Size(shape).numel() * dtype.itemsize
-    inputs = [
-        normal(*shape, dtype=dtype, device=race.device, seed=i).requires_grad_(backward)
-        for i in range(copies(nbytes))
-    ]
-    dy = normal(*shape, dtype=dtype, device=race.device, seed=99)
-    return runner(module, backward), [(x, dy) for x in inputs]
-
-
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward + backward"])
 @pytest.mark.parametrize(("shape", "dtype"), in_types(SHAPES))
@@ -62,9 +37,8 @@ def test_block(
     race: Race, request: Any, shape: tuple[int, ...], dtype: torch.dtype, backward: bool, name: str
 ) -> None:
     case = request.node.callspec.id.split("-")[0]
-    direction = "forward + backward" if backward else "forward"
-    group = f"block | {case} | {str(dtype).removeprefix('torch.')} | {direction}"
-    race.run(group, name, lambda: prepared(race, name, shape, dtype, backward))
+    group = block_group(case, dtype, backward)
+    race.run(group, name, lambda: block_case(race.device, name, shape, dtype, backward))
 
 
 @pytest.mark.on("cuda")
@@ -76,9 +50,10 @@ def test_captured(
 ) -> None:
     """As a CUDA graph: the time of the GPU alone."""
     case = request.node.callspec.id.split("-")[0]
-    direction = "forward + backward" if backward else "forward"
-    group = f"block | {case} | {str(dtype).removeprefix('torch.')} | CUDA graph | {direction}"
-    race.run(group, name, lambda: prepared(race, name, shape, dtype, backward), captured=True)
+    group = block_group(case, dtype, backward, captured=True)
+    race.run(
+        group, name, lambda: block_case(race.device, name, shape, dtype, backward), captured=True
+    )
 
 
 @pytest.mark.on("cpu")  # on a GPU the peak of memory is in every group of the other cases

@@ -18,11 +18,11 @@ from torch import nn
 
 import aea_kernels as aea
 
-from .conftest import Race, Wrong, check, normal
 from .contenders import BEFORE, OURS, Unavailable, fits_in_memory
 from .known_networks import CASES, Case, build
 from .known_networks.blocks import BLOCKS, Block
 from .memory import measure, resident_peak, side_within
+from .racing import Race, Wrong, check, normal
 from .watching import named, watched
 
 thorough = pytest.mark.thorough

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .conftest import Race, normal
 from .contenders import BLOCKS, EAGER, TRITON, PlainBlock, Unavailable, backend_of, make_block
+from .racing import Race, normal
 from .watching import named, watched
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from .conftest import Race, copies, normal
 from .contenders import BLOCKS, COPY, EAGER, TRITON, Unavailable, backend_of, make_block
 from .memory import measure, resident_peak
+from .racing import Race, copies, normal
 
 thorough = pytest.mark.thorough
 CHANNELS = 32

@@ -36,7 +36,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import build_model, load_model
 from aeanet.reproduce.run import MARGIN
 
-from .__main__ import HERE, commit
+from .record import RESULTS, commit
 
 TILE = 1024
 SIDES = (4096, 8192)
@@ -53,7 +53,7 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, help="run folder of a trained model")
     parser.add_argument("--pairs", type=Path, help="folder of pairs")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     record = {"commit": commit(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     record |= {"times": times(), "mosaics": mosaics(), "projection": projection()}

@@ -31,7 +31,7 @@ from aea_kernels.backends.triton import tiles
 from aea_kernels.core.precision import PRECISIONS
 from aeanet.io.text import write_json
 
-from .conftest import capture, copies
+from .racing import capture, copies
 
 Row = tuple[int, int, int, int]
 """block_s, warps, stages, programs_per_sm of `tiles.Tiles`."""
@@ -251,12 +251,12 @@ def microseconds(case: Case, row: Row) -> float:
         return math.inf
     plan_with(case, row)
     several = calls(case, SIZES[case.channels])
-    replay, graphs = capture(lambda: [call() for call in several], [()])
+    (graph,) = capture(lambda: [call() for call in several], [()])
     times = []
     for _ in range(8):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        replay(*graphs[0])
+        graph.replay()
         end.record()
         torch.cuda.synchronize()
         times.append(1e3 * begin.elapsed_time(end) / len(several))

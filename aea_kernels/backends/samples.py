@@ -11,8 +11,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..block.norms import AFFINE
+
 IMAGES, CHANNELS, HEADS, REFERENCES = 3, 20, 2, 5
 SPACE = 7, 11
+WIDE_CHANNELS = 132
+"""Of maps that kernels read in slices of channels."""
+SLICED = (
+    "statistics",
+    "apply_to_features",
+    "moments",
+    "attend_to_moments",
+    "attend_to_moments_backward",
+    "features_backward",
+)
+"""The operators that get such maps."""
 
 
 class Sample(NamedTuple):
@@ -25,6 +38,15 @@ class Sample(NamedTuple):
     def kind(self) -> str:
         """Of norm or of phi; empty where the operator has none."""
         return kind_of(self.arguments)
+
+    @property
+    def wide(self) -> bool:
+        return is_wide(self.operator, self.arguments)
+
+
+def is_wide(operator: str, arguments: Sequence[Any]) -> bool:
+    """Whether kernels read the maps in slices: of more than 128 channels."""
+    return operator in SLICED and arguments[0].shape[1] > 128
 
 
 def kind_of(arguments: Sequence[Any]) -> str:
@@ -49,45 +71,48 @@ class _Numbers:
 
 
 def samples(dtype: torch.dtype, device: torch.device) -> Iterator[Sample]:
-    """One for each operator and kind, feature maps in `dtype`."""
-    yield from _of_blocks(_Numbers(dtype, device))
+    """One for each operator, kind and width, feature maps in `dtype`."""
+    yield from _of_blocks(_Numbers(dtype, device), CHANNELS, ("batch", "none", *AFFINE))
+    # norms over channels are computed apart from wider maps
+    wide = _of_blocks(_Numbers(dtype, device), WIDE_CHANNELS, ("batch", "none", "group"))
+    yield from (sample for sample in wide if sample.wide)
     yield from _of_operators(_Numbers(dtype, device))
     yield from _of_families(_Numbers(dtype, device))
 
 
-def _of_blocks(draw: _Numbers) -> Iterator[Sample]:
-    x, dy = (draw.map(IMAGES, CHANNELS, *SPACE) for _ in range(2))
-    width = CHANNELS + 1
+def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[Sample]:
+    x, dy = (draw.map(IMAGES, channels, *SPACE) for _ in range(2))
+    width = channels + 1
     yield Sample("statistics", (x,))
     yield Sample("pivot", (x,))
-    yield Sample("apply_to_features", (x, draw.wide(1, CHANNELS, width)))
+    yield Sample("apply_to_features", (x, draw.wide(1, channels, width)))
 
     # the first image is in the reference branch, the two others share their keys
-    groups, square = 2, (CHANNELS, CHANNELS)
-    references = draw.wide(REFERENCES, CHANNELS)
-    projections = [0.3 * draw.wide(*s) for _ in range(4) for s in (square, (CHANNELS,))]
+    groups, square = 2, (channels, channels)
+    references = draw.wide(REFERENCES, channels)
+    projections = [0.3 * draw.wide(*s) for _ in range(4) for s in (square, (channels,))]
     rest = projections, HEADS, 0.5
     rows = draw.wide(groups, 50, width)
     gram = rows.mT @ rows
     gram[:, -1, -1] = 50
-    matrix = draw.wide(groups, CHANNELS, width)
-    affine = draw.wide(IMAGES, 2, CHANNELS)
+    matrix = draw.wide(groups, channels, width)
+    affine = draw.wide(IMAGES, 2, channels)
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 
-    batch_norm = [draw.wide(CHANNELS) for _ in range(4)]
+    batch_norm = [draw.wide(channels) for _ in range(4)]
     batch_norm[3] = batch_norm[3].square()
-    parameters = {"batch": batch_norm, "group": [0.1 * draw.wide(IMAGES, CHANNELS)]}
-    for kind in ("batch", "none", "group", "layer", "rms"):
+    parameters = {"batch": batch_norm, "group": [0.1 * draw.wide(IMAGES, channels)]}
+    for kind in kinds:
         prologue = kind, parameters.get(kind, []), 0.1
-        has_affine = kind in ("group", "layer", "rms")
+        has_affine = kind in AFFINE
         given, grams = (affine, per_image) if has_affine else (None, gram)
         images = IMAGES if has_affine else 1
         yield Sample("moments", (x, *prologue, None if has_affine else references, images))
         yield Sample("attend_to_moments", (x, *prologue, given, gram, *rest))
         keys = given, gram, matrix, references, 1
         yield Sample("attend_to_moments_backward", (dy, x, *prologue, *keys, *rest))
-        composed = draw.wide(len(grams), CHANNELS, width)
+        composed = draw.wide(len(grams), channels, width)
         yield Sample("features_backward", (dy, x, *prologue, False, composed, grams))
     batch = "batch", batch_norm, 0.1
     yield Sample("features_backward", (dy, x, *batch, True, matrix, gram))

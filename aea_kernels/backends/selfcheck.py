@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..core.precision import multiplication
 from . import eager
-from .samples import Sample, kind_of, samples
+from .samples import Sample, is_wide, kind_of, samples
 
 BUDGET, DIGITS = 3, 2
 """An error may be so many times that of PyTorch in the same dtype, and so many of the unit in which
@@ -43,6 +43,8 @@ class Use(NamedTuple):
     dtype: torch.dtype
     mode: str
     """Of `core.precision.multiplication`."""
+    wide: bool = False
+    """Whether it reads maps in slices of channels."""
 
 
 _verdicts: dict[Use, str] = {}
@@ -69,7 +71,8 @@ def call(operator: str, inputs: Sequence[Any]) -> Any:
 
 def use_of(operator: str, inputs: Sequence[Any]) -> Use:
     dtype = map_dtype(inputs)
-    return Use(operator, kind_of(inputs), inputs[0].device, dtype, multiplication(dtype))
+    products, wide = multiplication(dtype), is_wide(operator, inputs)
+    return Use(operator, kind_of(inputs), inputs[0].device, dtype, products, wide)
 
 
 def map_dtype(arguments: Sequence[Any]) -> torch.dtype:
@@ -116,7 +119,7 @@ def _warn(use: Use) -> None:
 def verdict(use: Use) -> str:
     """Empty where the kernels of a use agree with float64, else what is wrong."""
     for sample in samples(use.dtype, use.device):
-        if (sample.operator, sample.kind) == (use.operator, use.kind):
+        if (sample.operator, sample.kind, sample.wide) == (use.operator, use.kind, use.wide):
             wrong = fault(sample, use.mode)
             if wrong:
                 return wrong
@@ -168,7 +171,8 @@ def _recall(use: Use) -> str:
     if use.device.type != "cuda":
         return verdict(use)
     machine = machine_key(use.device)
-    name = " ".join(map(str, (use.operator, use.kind, use.dtype, use.mode)))
+    width = ["wide"] if use.wide else []
+    name = " ".join(map(str, (use.operator, use.kind, use.dtype, use.mode, *width)))
     known = _read().get(machine, {})
     if name not in known:
         found = verdict(use)

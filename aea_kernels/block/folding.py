@@ -101,8 +101,12 @@ class _Homogeneous(NamedTuple):
 
 def _homogeneous_projections(projections: Sequence[Tensor], dtype: torch.dtype) -> _Homogeneous:
     *inner, output, _ = projections
-    pairs = zip(inner[::2], inner[1::2], strict=True)
-    query, key, value = (torch.cat([weight, bias[:, None]], 1).to(dtype) for weight, bias in pairs)
+    columns = [t if t.dim() == 2 else t[:, None] for t in inner]
+    if known_equal(columns[0].shape[0], columns[4].shape[0]):
+        query, key, value = torch.cat(columns, 1).to(dtype).chunk(3, 1)
+    else:
+        query, key = torch.cat(columns[:4], 1).to(dtype).chunk(2, 1)
+        value = torch.cat(columns[4:], 1).to(dtype)
     return _Homogeneous(query, key, value, output.to(dtype))
 
 
@@ -163,9 +167,10 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = _sum(dvalues @ gram.mT)
     dgram = wide.value.mT @ dvalues
-    inner = (
-        part for d in (dquery, dkey, dvalue) for part in (d[:, :-1].contiguous(), d[:, -1].clone())
-    )
+    inner = []
+    for grad in (dquery, dkey, dvalue):
+        weight, bias = torch.split_with_sizes_copy(grad, [grad.shape[1] - 1, 1], 1)
+        inner += [weight, bias[:, 0]]
     gram_grad = dgram + dgram.mT
     return [
         gram_grad,

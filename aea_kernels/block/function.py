@@ -114,9 +114,11 @@ class AttentionBlock(torch.autograd.Function):
         norm = Norm(kind, weight, bias, mean, variance, eps, groups)
         pivot = ops.pivot(x, backend) if kind == "group" else None
         prologue = kind, norms.parameters(norm, pivot), eps
+        statistics = None
         if kind in norms.AFFINE:
             gram = ops.moments(x, *prologue, None, x.shape[0], backend)
-            affine = norms.affine(norm, gram, pivot)
+            statistics = norms.statistics(norm, gram, pivot)
+            affine = norms.affine(norm, gram, statistics)
             keys = ops.keys(gram, affine, references, reference_images, backend)
         else:
             gram = affine = None
@@ -128,7 +130,9 @@ class AttentionBlock(torch.autograd.Function):
             x, *prologue, affine, keys, projections, heads, scale, backend
         )
         tensors = x, weight, bias, mean, variance, references, *projections
-        ctx.save_for_backward(*tensors, pivot, gram, affine, keys, matrix)
+        ctx.save_for_backward(
+            *tensors, pivot, gram, affine, keys, matrix, *statistics or (None, None)
+        )
         ctx.spec = spec
         ctx.set_materialize_grads(False)
         if not batch_statistics:
@@ -142,7 +146,7 @@ class AttentionBlock(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if grad_output is None:
             return (None,) * 15
-        *inputs, pivot, gram, affine, keys, matrix = ctx.saved_tensors
+        *inputs, pivot, gram, affine, keys, matrix, offset, inverse = ctx.saved_tensors
         x, weight, bias, mean, variance, references, *projections = inputs
         heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = (
             ctx.spec
@@ -165,8 +169,9 @@ class AttentionBlock(torch.autograd.Function):
         weight_grad = bias_grad = None
         if affine is not None:
             gram_grad = folding.expand_groups(gram_grad, x.shape[0])
+            statistics = None if pivot is None else norms.GroupStatistics(offset, inverse)
             gram_grad, weight_grad, bias_grad = norms.affine_backward(
-                norm, gram, pivot, affine, gram_grad, affine_grad
+                norm, gram, statistics, affine, gram_grad, affine_grad
             )
 
         # the other: what x gets, of itself and through the moments

@@ -53,7 +53,7 @@ def attend_to_keys(
             pivot = mean.to(dtype)
             gram = norms.shift(exact, -pivot.double())
         gram = gram.to(dtype)
-        affine = norms.affine(norm, gram, pivot)
+        affine = norms.affine(norm, gram, norms.statistics(norm, gram, pivot))
         if pivot is not None and affine is not None:
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))

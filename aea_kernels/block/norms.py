@@ -24,6 +24,7 @@ is in the accumulation dtype.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,9 +133,8 @@ def times_transposed(matrix: Tensor, affine: Tensor) -> Tensor:
 
 def compose(matrix: Tensor, affine: Tensor) -> Tensor:
     """M A, (B, O, C+1): a matrix that applies to zh as one that applies to uh."""
-    linear = matrix[..., :-1]
-    last = matrix[..., -1:] + (linear * affine[:, None, 1]).sum(-1, keepdim=True)
-    return torch.cat([linear * affine[:, None, 0], last], -1)
+    linear, shifts = (matrix[:, None, :, :-1] * affine[:, :, None]).unbind(1)
+    return torch.cat([linear, matrix[..., -1:] + shifts.sum(-1, keepdim=True)], -1)
 
 
 def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
@@ -149,9 +149,8 @@ def compose_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C)."""
     linear = matrix[..., :-1]
-    scale_grad = (linear * composed_grad[..., :-1]).sum(1)
-    constant_grad = (linear * composed_grad[..., -1:]).sum(1)
-    return times_transposed(composed_grad, affine), torch.stack([scale_grad, constant_grad], 1)
+    both = torch.stack([linear * composed_grad[..., :-1], linear * composed_grad[..., -1:]], 1)
+    return times_transposed(composed_grad, affine), both.sum(2)
 
 
 def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
@@ -162,32 +161,59 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
     return folding.add_references(per_group, references, reference_images)
 
 
-def affine(norm: Norm, gram: Tensor, pivot: Tensor | None) -> Tensor | None:
-    """a and t, (B, 2, C), of images whose moments of u are `gram`; None where z = u.
+class GroupStatistics(NamedTuple):
+    """GroupNorm's, of each image, in float64."""
+
+    offset: Tensor
+    """The pivot less the mean of the group of channels, (B, C)."""
+    inverse: Tensor
+    """One over the deviation, (B, groups, 1)."""
+
+
+def statistics(norm: Norm, gram: Tensor, pivot: Tensor | None) -> GroupStatistics | None:
+    """Of images whose moments of u are `gram` (B, C+1, C+1), with GroupNorm's pivot (B, C); None
+    where there is no pivot.
+    """
+    if pivot is None:
+        return None
+    # float64 from here on, by the promotion of dtypes
+    count = gram[:, -1:, -1].double().clamp(min=1)
+    means = gram[:, :-1, -1] / count  # of u
+    squares = gram.diagonal(dim1=1, dim2=2)[:, :-1] / count
+    of_x = _by_group(means + pivot, norm.groups).mean(-1, keepdim=True)
+    offset = (_by_group(pivot, norm.groups) - of_x).flatten(1)
+
+    # the mean of (u + offset)^2
+    spread = torch.addcmul(squares, offset, torch.add(offset, means, alpha=2))
+    variance = _by_group(spread, norm.groups).mean(-1, keepdim=True).clamp(min=0)
+    return GroupStatistics(offset, (variance + norm.eps).rsqrt())
+
+
+def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tensor | None:
+    """a and t, (B, 2, C), of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
 
     Args:
         norm: any.
-        gram: (B, C+1, C+1), used with GroupNorm only.
-        pivot: (B, C) with GroupNorm.
+        gram: gives the number of images and the dtype.
+        statistics: of the images, with GroupNorm.
     """
     if norm.kind not in AFFINE:
         return None
     channels = gram.shape[-1] - 1
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
-    if pivot is None:
+    if statistics is None:
         return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
 
-    offset, variance = statistics(gram, pivot, norm.groups)
-    inverse = (variance + norm.eps).rsqrt().repeat_interleave(channels // norm.groups, 1)
-    scale = weight * inverse
-    return torch.stack([scale, bias + scale * offset], 1).to(gram.dtype)
+    offset, inverse = statistics
+    scale = (torch.unflatten(weight, 0, (norm.groups, -1)) * inverse).flatten(1)
+    return torch.stack([scale, torch.addcmul(bias, scale, offset)], 1).to(gram.dtype)
 
 
 def affine_backward(
     norm: Norm,
     gram: Tensor,
-    pivot: Tensor | None,
+    statistics: GroupStatistics | None,
     affine: Tensor,
     moments_grad: Tensor,
     affine_grad: Tensor,
@@ -195,7 +221,7 @@ def affine_backward(
     """The adjoint of `transform` and `affine`, the pivot a constant.
 
     Args:
-        norm, gram, pivot: as `affine` had them.
+        norm, gram, statistics: as `affine` had them.
         affine: its result.
         moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
         affine_grad: what a and t are given by `compose`, (B, 2, C).
@@ -206,42 +232,28 @@ def affine_backward(
     # through A G A^T
     half = compose(moments_grad, affine)
     gram_grad = compose(half.mT, affine)
-    scale_grad = affine_grad[:, 0] + (half * gram).sum(-1)[:, :-1]
-    constant_grad = affine_grad[:, 1] + (half * gram[:, -1:]).sum(-1)[:, :-1]
-    if pivot is None:
+    of_rows = torch.stack([half * gram, half * gram[:, -1:]], 1)[:, :, :-1]
+    scale_grad, constant_grad = (affine_grad + of_rows.sum(-1)).unbind(1)
+    if statistics is None:
         return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
 
-    # through the variance and the mean of each group of channels, in float64
-    channels = gram.shape[-1] - 1
-    per_group = channels // norm.groups
-    offset, variance = statistics(gram, pivot, norm.groups)
-    inverse = (variance + norm.eps).rsqrt()  # (B, groups)
-    both = scale_grad + constant_grad * offset
+    # through the deviation and the mean of each group of channels, (B, groups, 1), in float64
+    offset, inverse = statistics
+    both = torch.addcmul(scale_grad, constant_grad, offset)
     weighted = both if norm.weight is None else both * norm.weight
-    number = gram[:, -1, -1].double().clamp(min=1)[:, None] * per_group
-    variance_grad = -0.5 * inverse**3 * _by_group(weighted, norm.groups).sum(-1) / number
-    mean_grad = -_by_group((constant_grad * affine[:, 0]).double(), norm.groups).sum(-1) / number
+    number = gram[:, -1:, -1:].clamp(min=1)
+    of_variance = _by_group(weighted, norm.groups).mean(-1, keepdim=True) * inverse**3 / number
+    shifted = _by_group(constant_grad * affine[:, 0], norm.groups)
+    of_mean = shifted.mean(-1, keepdim=True, dtype=torch.float64) / number
 
     # both are sums over entries of the moments
-    variance_grad = variance_grad.repeat_interleave(per_group, 1)  # (B, C)
-    mean_grad = mean_grad.repeat_interleave(per_group, 1)
-    gram_grad.diagonal(dim1=1, dim2=2)[:, :-1].add_(2 * variance_grad)
-    sums_grad = (mean_grad + 2 * variance_grad * offset).to(gram.dtype)
-    gram_grad[:, :-1, -1].add_(sums_grad)
-    gram_grad[:, -1, :-1].add_(sums_grad)
-    weight_grad = (both * inverse.repeat_interleave(per_group, 1)).sum(0)
+    diagonal = gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]
+    _by_group(diagonal, norm.groups).sub_(of_variance)
+    sums_grad = torch.addcmul(of_mean, of_variance, _by_group(offset, norm.groups)).flatten(1)
+    gram_grad[:, :-1, -1].sub_(sums_grad)
+    gram_grad[:, -1, :-1].sub_(sums_grad)
+    weight_grad = (_by_group(both, norm.groups) * inverse).sum(0).flatten()
     return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
-
-
-def statistics(gram: Tensor, pivot: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """GroupNorm's: pivot less mean of x (B, C), and biased variance (B, groups); float64."""
-    count = gram[:, -1, -1].double().clamp(min=1)[:, None]  # (B, 1)
-    means = gram[:, :-1, -1].double() / count  # of u
-    squares = gram.diagonal(dim1=1, dim2=2)[:, :-1].double() / count
-    of_x = _by_group(means + pivot.double(), groups).mean(-1, keepdim=True)
-    offset = (_by_group(pivot.double(), groups) - of_x).flatten(1)
-    spread = squares + 2 * offset * means + offset**2
-    return offset, _by_group(spread, groups).mean(-1).clamp(min=0)
 
 
 def _by_group(t: Tensor, groups: int) -> Tensor:

@@ -11,6 +11,7 @@ file; hypothesis strategies for feature maps, group elements and attention are i
 `aea_kernels.testing.strategies`.
 """
 
+from .acts import channels, image, invariant, points, regular, vector
 from .assertions import (
     assert_equivariant,
     assert_invariant,
@@ -26,6 +27,7 @@ from .groups import (
     permutations,
     permutations_of_patches,
     rotations,
+    rotations_by,
     scale,
     translations,
 )
@@ -57,14 +59,21 @@ __all__ = [
     "averaged_kernels",
     "batch_order",
     "batch_order_of",
+    "channels",
     "d4",
     "equivariance_error",
     "equivariance_report",
     "flips",
+    "image",
+    "invariant",
     "legal_sizes",
     "permutations",
     "permutations_of_patches",
+    "points",
+    "regular",
     "rotations",
+    "rotations_by",
     "scale",
     "translations",
+    "vector",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .symmetry import Element, Group, Strides
+from .symmetry import Element, Group, Strides, turned
 
 IN_TWO_DIMENSIONS = {
     ((0, 1), (0,)): "flip of axis 2",
@@ -57,6 +57,14 @@ class AxisElement(Element):
     def act(self, x: Tensor, strides: Strides) -> Tensor:
         return x.permute(0, 1, *(2 + a for a in self.axes)).flip([2 + a for a in self.flipped])
 
+    def matrix(self, axes: int) -> Tensor:
+        found = torch.eye(axes, dtype=torch.float64, device="cpu")[list(self.axes)]
+        found[list(self.flipped)] *= -1
+        return found
+
+    def move(self, points: Tensor, spatial: Sequence[int]) -> Tensor:
+        return turned(points, self.matrix(points.shape[-1]), spatial)
+
 
 @dataclass(frozen=True)
 class AxisGroup(Group):
@@ -79,6 +87,19 @@ class AxisGroup(Group):
                 f"{self.name} need more axes of positions than an input of shape {tuple(shape)} has"
             )
         return found
+
+    def matrices(self, axes: int) -> list[Tensor]:
+        """In two dimensions the rotations by 0, 90, 180 and 270 degrees, then each of them after a
+        flip of the last axis, as in e2cnn and escnn.
+        """
+        identity = torch.eye(axes, dtype=torch.float64, device="cpu")
+        if axes != 2 or not self.rotations:
+            found = self.elements((1, 1, *[1] * axes), torch.Generator())
+            return [identity, *(e.matrix(axes) for e in found if isinstance(e, AxisElement))]
+        quarter = AxisElement((1, 0), (0,)).matrix(2)
+        turns = [torch.linalg.matrix_power(quarter, k) for k in range(4)]
+        mirror = AxisElement((0, 1), (1,)).matrix(2)
+        return turns + [turn @ mirror for turn in turns] if self.flips else turns
 
     def _has(self, element: AxisElement) -> bool:
         """Whether it is one of the group's elements, and not the identity."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .axis_groups import AxisElement
-from .errors import Verdict
+from .errors import Verdict, dtype_name
 from .groups import Translation
-from .results import ElementError, Errors, dtype_name
+from .layouts import MapLayout
+from .results import ElementError, Errors
 from .symmetry import Element
 
 Convolution = nn.modules.conv._ConvNd
@@ -21,10 +22,21 @@ POOLINGS = (
 )
 
 
-def likely_cause(module: nn.Module, errors: Errors, element: Element) -> str:
-    """One clause on the layer's own errors; `element` is the one that gives the worst."""
+def likely_cause(
+    module: nn.Module, errors: Errors, element: Element, given: MapLayout | None
+) -> str:
+    """One clause on the layer's own errors.
+
+    Args:
+        module: the layer.
+        errors: its own.
+        element: the one that gives the worst.
+        given: the layout of its input, where it is known.
+    """
     cause = ""
-    if errors.verdict is Verdict.BROKEN:
+    if errors.verdict is Verdict.BROKEN and given is not None and given.fibre is not None:
+        cause = f"it does not take along how its input transforms, as {given.name}"
+    elif errors.verdict is Verdict.BROKEN:
         cause = _cause_in_geometry(module, element, at_border(errors.worst))
     has_layers = any(True for _ in module.children())
     between = "between the layers that it calls, " if has_layers else ""

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.float64 import to_float64
+
 EPS64 = torch.finfo(torch.float64).eps
 TF32_EPS = 2.0**-10
 DIGITS_OF_DOUBT = 1e3
@@ -31,7 +33,7 @@ rounding.
 
 ONLY_WORKING = 100
 """Without float64: the largest relative error that is taken to be rounding, in rounding errors of
-the dtype.
+the dtype; more for a network that is deep or wide.
 """
 
 SMALLEST_OUTPUT = 1e-6
@@ -51,6 +53,7 @@ class Verdict(StrEnum):
 
     EXACT = "exact"
     ROUNDING = "rounding"
+    INTERPOLATION = "interpolation"
     BROKEN = "broken"
     UNDEFINED = "no action"
     PRECISION = "broken by precision"
@@ -61,7 +64,7 @@ class Verdict(StrEnum):
     @property
     def holds(self) -> bool:
         """Whether the symmetry holds as far as numbers can tell."""
-        return self in (Verdict.EXACT, Verdict.ROUNDING)
+        return self in (Verdict.EXACT, Verdict.ROUNDING, Verdict.INTERPOLATION)
 
     @property
     def fails(self) -> bool:
@@ -80,15 +83,28 @@ class Difference:
         decibels: root mean square of the expected over that of the difference, in dB: 20 dB are one
             digit.
         at_border: all of the difference is near the border of the map.
+        floor: what interpolation adds, already taken off; None where nothing interpolates. Then
+            both are root mean squares.
     """
 
     relative: float
     decibels: float
     at_border: bool = False
+    floor: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """The root mean square of the difference over that of the expected."""
+        return math.nan if math.isnan(self.decibels) else 10 ** (-self.decibels / 20)
 
 
 def difference(
-    got: Tensor, expected: Tensor, largest_input: float = 0.0, positions: Sequence[int] = ()
+    got: Tensor,
+    expected: Tensor,
+    largest_input: float = 0.0,
+    positions: Sequence[int] = (),
+    *,
+    contrast: bool = False,
 ) -> Difference:
     """Compare in float64. `relative` is not a number where `got` or `expected` is not finite.
 
@@ -96,8 +112,10 @@ def difference(
         got, expected: of one shape.
         largest_input: of the function whose output is compared.
         positions: the axes of positions, to say whether the difference is at the border.
+        contrast: decibels of the expected map (N, C, *spatial) without the mean of each channel,
+            which any smooth function of a smooth image shares with its neighbours.
     """
-    expected = expected.detach().to(torch.float64)
+    expected = to_float64(expected.detach())
     off = got.detach() - expected
     most = finite_maximum([off])
     if most == 0:
@@ -107,6 +125,8 @@ def difference(
 
     largest = max(finite_maximum([expected]), SMALLEST_OUTPUT * largest_input)
     relative = most / largest if largest else math.inf
+    if contrast:
+        expected = expected - expected.mean(dim=tuple(range(2, expected.dim())), keepdim=True)
     norm = float(expected.norm())
     decibels = 20 * math.log10(norm / float(off.norm())) if norm else -math.inf
     return Difference(relative, decibels, _at_border(off, most, positions))
@@ -135,12 +155,14 @@ def rounding_error(x: Tensor) -> float:
     return TF32_EPS if tf32 else torch.finfo(x.dtype).eps
 
 
-def judge(working: float | None, double: float | None, eps: float) -> Verdict:
+def judge(
+    working: float | None, double: float | None, eps: float, allowed: float = ONLY_WORKING
+) -> Verdict:
     """What the relative errors in the working precision, whose rounding error is `eps`, and in
     float64 are.
 
     None stands for a precision that was not measured, not a number for a result that was not
-    finite.
+    finite. `allowed` are the rounding errors that the working precision alone may have.
     """
     if double is not None and not math.isfinite(double):
         return Verdict.NOT_FINITE
@@ -153,7 +175,7 @@ def judge(working: float | None, double: float | None, eps: float) -> Verdict:
 
     # one precision alone: the size of the error has to decide
     if double is None:
-        return Verdict.ROUNDING if (working or 0) <= ONLY_WORKING * eps else Verdict.BROKEN
+        return Verdict.ROUNDING if (working or 0) <= allowed * eps else Verdict.BROKEN
     if working is None:
         return Verdict.ROUNDING if double <= ONLY_FLOAT64 else Verdict.BROKEN
 
@@ -170,6 +192,8 @@ def finite_maximum(tensors: Sequence[Tensor]) -> float:
     """The largest magnitude in the tensors; not a number where a value is not finite."""
     largest = 0.0
     for tensor in tensors:
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor)
         if tensor.numel():
             # aminmax, and abs before amax, take ten times as long on channels-last maps
             lowest, highest = float(tensor.detach().amin()), float(tensor.detach().amax())
@@ -177,3 +201,8 @@ def finite_maximum(tensors: Sequence[Tensor]) -> float:
                 return math.nan
             largest = max(largest, -lowest, highest)
     return largest
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Without the prefix of the module."""
+    return str(dtype).removeprefix("torch.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .angles import RotationsBy, SmallTranslations
 from .axis_groups import AxisGroup
 from .symmetry import Element, Group, Strides, UndefinedActionError
 
@@ -116,6 +117,10 @@ class Translation(Element):
                     "shift by its multiples"
                 )
         return x.roll(self._shifts(strides), dims=list(range(2, x.dim())))
+
+    def move(self, points: Tensor, spatial: Sequence[int]) -> Tensor:
+        moved = points + torch.tensor(self.shift).to(points)
+        return moved % torch.tensor(spatial).to(points) if self.circular else moved
 
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
         if any(shift % stride for shift, stride in zip(self.shift, strides, strict=True)):
@@ -249,15 +254,25 @@ def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
     return Permutations(size, trials)
 
 
-def translations(step: int, *, circular: bool = False) -> Group:
+def rotations_by(degrees: float) -> Group:
+    """Rotations by any angle and its multiples, on smoothed images in two dimensions."""
+    return RotationsBy(degrees)
+
+
+def translations(step: float, *, circular: bool = False) -> Group:
     """Shifts by `step` positions of the input, a multiple of the network's stride.
 
     Args:
-        step: how far.
+        step: how far; by part of a position, where it is no whole number, in two dimensions and on
+            smoothed images.
         circular: compare every position, as a network with circular padding allows; otherwise only
             those in the interior, which the border does not reach.
     """
-    return Translations(step, circular)
+    if step != int(step):
+        if circular:
+            raise ValueError(f"circular shifts are by whole positions, got {step}")
+        return SmallTranslations(step)
+    return Translations(int(step), circular)
 
 
 def batch_order_of(*images: int) -> Group:

@@ -8,22 +8,24 @@ output in a run of the whole network on the transformed image.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from ..core.float64 import everything_in_float64, tensors_in
+from ..core.float64 import everything_in_float64, named_tensors, tensors_in
+from .acts import Act, Said, act_of, input_frame, said, to_try
 from .causes import likely_cause
-from .errors import UnmeasurableError, finite_maximum
+from .errors import UnmeasurableError, Verdict, finite_maximum
 from .interior import with_nan
-from .isolated import own_error
-from .layouts import Frame, input_layout, possible_layouts
-from .measure import compare, reach_in, require_change
-from .precision import call, call_in_float64, copied, require_determinism
-from .results import Errors, NotMeasured, Outcome, judged
+from .isolated import NO_MAP, Known, own_errors
+from .layouts import Frame, MapLayout, possible_layouts
+from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
+from .precision import call, call_in_float64, copied, narrower, require_determinism
+from .results import Errors, NotMeasured, Outcome, fits, judged, taken_off
 from .symmetry import Element, Group
 from .tracing import Call, traced
 
@@ -54,21 +56,23 @@ class Layer:
         return f"{self.name!r} ({self.kind})" if self.name else f"the network itself ({self.kind})"
 
 
-Found = dict[tuple[str, str, int], Outcome]
-"""Outcomes in one precision, by their kind, "own" or "accumulated", the name of a call and the `id`
-of an element.
+Found = dict[tuple[str, str], dict[str, list[Outcome]]]
+"""Outcomes in one precision, by their kind, "own" or "accumulated", and the name of a call; then by
+the place of a tensor, for each element of all groups.
 """
 
 
 def layer_errors(
-    model: nn.Module, x: Tensor, groups: Sequence[Group], *, seed: int = 0
+    model: nn.Module, x: Tensor, groups: Sequence[Group], *, acts: Said = None, seed: int = 0
 ) -> list[list[Layer]]:
     """For each group, what every layer does, in the order in which the layers are called.
 
     Args:
-        model: any network that maps x to a tensor, in the mode it is in; it is measured on copies.
+        model: any network that maps x to tensors, in the mode it is in; it is measured on copies.
         x: (N, C, *spatial), floating point.
         groups: see `groups`; of each, its `generators` are applied.
+        acts: how input and output transform, see `equivariance_error`. What is not said is tried,
+            as that of the tensors within is.
         seed: of the elements drawn at random.
 
     Raises:
@@ -76,50 +80,34 @@ def layer_errors(
             and no element changes x, which shows nothing.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
-    input_layout(x)
-    drawn = [group.generators(x.shape, torch.Generator().manual_seed(seed)) for group in groups]
-    elements = [element for several in drawn for element in several]
+    inputs, outputs = said(acts)
+    given, frame = input_frame(x, inputs.get(""))
+    shape = (*given.map(x)[0].shape[:2], *frame.spatial)
+    drawn = {
+        place: group.generators(shape, torch.Generator().manual_seed(seed))
+        for place, group in enumerate(groups)
+    }
+
+    # a group that interpolates sees a smooth image
+    together = [place for place, group in enumerate(groups) if group.prepared(x) is x]
+    alone = [[place] for place in drawn if place not in together]
+    found: dict[int, list[Layer]] = {}
     devices = range(torch.cuda.device_count()) if x.is_cuda else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        calls, *passes = _passes(model, x, elements)
-
-    found = []
-    for group, several in zip(groups, drawn, strict=True):
-        layers = []
-        for seen in calls:
-            if seen.shape is None:
-                continue
-            own, accumulated = (
-                judged(group, several, x, *_chosen(passes, kind, seen.name, several))
-                for kind in ("own", "accumulated")
-            )
-            cause = ""
-            if own.worst.verdict.fails:
-                worst = next(e for e in several if e.name == own.worst.element)
-                cause = likely_cause(seen.module, own, worst)
-            layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
-        if not any(layer.own.verdict.fails for layer in layers):
-            require_change(input_layout(x), x, several, group)
-        found.append(layers)
-    return found
+        for places in [*([together] if together else []), *alone]:
+            those = [(groups[place], drawn[place]) for place in places]
+            image = groups[places[0]].prepared(x)
+            network = _Network(model, image, given, frame, outputs, those)
+            found |= dict(zip(places, network.layers(), strict=True))
+    return [found[place] for place in range(len(groups))]
 
 
-def _chosen(
-    passes: Sequence[Found | None], kind: str, name: str, elements: Sequence[Element]
-) -> list[list[Outcome] | None]:
-    """The outcomes of one call for the elements of one group, in each precision."""
-    return [
-        None if found is None else [found[kind, name, id(element)] for element in elements]
-        for found in passes
-    ]
-
-
-def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
+def first_fault(model: nn.Module, x: Tensor, group: Group, acts: Said = None) -> str:
     """The first layer that breaks the symmetry by itself and why, in words; "" where none does or
     none can be found.
     """
     try:
-        layers = layer_errors(model, x, [group])[0]
+        layers = layer_errors(model, x, [group], acts=acts)[0]
     except (UnmeasurableError, ValueError):
         return ""
     for layer in layers:
@@ -128,93 +116,246 @@ def first_fault(model: nn.Module, x: Tensor, group: Group) -> str:
     return ""
 
 
-def _passes(
-    model: nn.Module, x: Tensor, elements: list[Element]
-) -> tuple[list[Call], Found | None, Found | None]:
-    """The calls of the layers, and what is found in the dtype of x, None where that is float64, and
-    in float64, None where the model does not take it.
+@dataclass
+class _Network:
+    """A network under some groups that see the same image.
+
+    Attributes:
+        model: it is measured on copies.
+        x: the image.
+        given, frame: the layout of x, and what the groups act on.
+        said: how outputs transform, by their places.
+        groups: and the elements of each.
+        known: of each call, by its name; what float64 finds holds for both precisions.
+        reached: how far the first tensor of each call sees, or each that the network returns.
     """
-    reached: dict[str, tuple[int, ...] | None] = {}
-    calls: list[Call] = []
-    working, double = None, None
-    twin = copied(model, torch.float64)
-    if call_in_float64(twin, x.double()) is not None:
-        calls, double = _measure(twin, x.double(), elements, reached)
-    if x.dtype != torch.float64:
-        narrow_calls, working = _measure(copied(model), x, elements, reached)
-        calls = calls or narrow_calls
-    if x.dtype != torch.float64 or double is None:
-        require_determinism(copied(model), x)
-    return calls, working, double
 
+    model: nn.Module
+    x: Tensor
+    given: MapLayout
+    frame: Frame
+    said: dict[str, Act]
+    groups: list[tuple[Group, list[Element]]]
+    known: dict[str, Known] = field(default_factory=lambda: defaultdict(Known))
+    reached: dict[tuple[str, str], tuple[int, ...] | None] = field(default_factory=dict)
 
-def _measure(
-    model: nn.Module,
-    x: Tensor,
-    elements: list[Element],
-    reached: dict[str, tuple[int, ...] | None],
-) -> tuple[list[Call], Found]:
-    """Run the model on x and on the transformed images.
+    def __post_init__(self) -> None:
+        self.elements = [element for _, several in self.groups for element in several]
+        self.acts = to_try([group for group, _ in self.groups], len(self.frame.spatial))
 
-    `reached` is how far each call sees, by its name: the pass in float64 finds it for both.
-    """
-    frame = Frame(x.shape[0], tuple(x.shape[2:]))
-    in_float64 = x.dtype == torch.float64
-    found: Found = {}
+    def layers(self) -> list[list[Layer]]:
+        """For each group, what every layer does."""
+        calls, *passes = self._passes()
+        found, start = [], 0
+        for group, elements in self.groups:
+            here = slice(start, start + len(elements))
+            start += len(elements)
+            layers = []
+            for seen in calls:
+                if seen.shape is None:
+                    continue
+                acts = {
+                    place: layout.name
+                    for place, layout in zip(seen.places, seen.layouts, strict=False)
+                    if layout is not None
+                }
+                own, accumulated = (
+                    judged(
+                        group,
+                        seen.module if kind == "own" else self.model,
+                        self.x,
+                        *(_named(found, kind, seen.name, elements, here) for found in passes),
+                        acts,
+                    )
+                    for kind in ("own", "accumulated")
+                )
+                cause = ""
+                if own.worst.verdict.fails:
+                    worst = next(e for e in elements if own.worst.element.endswith(e.name))
+                    cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
+                    if own.verdict is Verdict.PRECISION:
+                        cause = narrower(self.model, self.x) or cause
+                layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
+            if not any(layer.own.verdict.fails for layer in layers):
+                require_change(self.given, self.frame, self.x, elements, group)
+            found.append(layers)
+        return found
 
-    def run(image: Tensor, measure: Callable[[Call], None], *, keep: bool = False) -> list[Call]:
+    def _passes(self) -> tuple[list[Call], Found | None, Found | None]:
+        """The calls of the layers, and what is found in the dtype of x, None where that is float64,
+        and in float64, None where the model does not take it.
+        """
+        calls: list[Call] = []
+        working, double = None, None
+        twin = copied(self.model, torch.float64)
+        if call_in_float64(twin, self.x.double()) is not None:
+            calls, double = self._measure(twin, self.x.double())
+        if self.x.dtype != torch.float64:
+            narrow_calls, working = self._measure(copied(self.model), self.x)
+            calls = calls or narrow_calls
+        if self.x.dtype != torch.float64 or double is None:
+            require_determinism(copied(self.model), self.x)
+        return calls, working, double
+
+    def _measure(self, model: nn.Module, x: Tensor) -> tuple[list[Call], Found]:
+        """Run the model on x and on the transformed images."""
+        if not self.known:
+            self._look_ahead(model, x)
+        found: Found = {}
+
+        def measure_own(seen: Call) -> None:
+            seen.largest = finite_maximum(tensors_in(seen.inputs))
+            known = self.known[seen.name]
+            found["own", seen.name] = own_errors(seen, self.elements, self.frame, self.acts, known)
+            if not seen.layouts and seen.shape is not None:
+                usable = possible_layouts(seen.shape, self.frame, seen.module)
+                others = len(tensors_in(seen.output)) - 1
+                seen.layouts = [next(iter(usable), None), *[None] * others]
+
+        calls = self._run(model, x, measure_own, keep=True)
+        originals = {seen.name: seen for seen in calls}
+
+        def measure_reach(seen: Call) -> None:
+            original = originals.get(seen.name)
+            tensors = _compared(seen)
+            for (place, t), layout in zip(
+                tensors.items(), original.layouts if original else [], strict=False
+            ):
+                if layout is not None:
+                    self.reached[seen.name, place] = reach_in(t, layout, self.frame)
+
+        if any(any(e.spill) for e in self.elements) and not self.reached:
+            self._run(model, with_nan(x, self.given.positions), measure_reach)
+
+        accumulated = [self._accumulated(model, x, e, originals) for e in self.elements]
+        for seen in calls:
+            kept = found["accumulated", seen.name] = {}
+            for place in _compared(seen):
+                kept[place] = [
+                    several.get((seen.name, place), NOT_CALLED) for several in accumulated
+                ]
+            seen.output = None
+        return calls, found
+
+    def _run(
+        self, model: nn.Module, x: Tensor, measure: Callable[[Call], None], *, keep: bool = False
+    ) -> list[Call]:
+        """The calls of the layers; what each returns goes to `measure`."""
+        in_float64 = x.dtype == torch.float64
         precision = everything_in_float64() if in_float64 else nullcontext()
         with precision, traced(model, measure, keep=keep) as calls:
-            call(model, image)
+            call(model, x)
         return calls
 
-    def measure_own(seen: Call) -> None:
-        seen.largest = finite_maximum(tensors_in(seen.inputs))
-        for element in elements:
-            found["own", seen.name, id(element)] = own_error(seen, element, frame)
-        if seen.layout is None and seen.shape is not None:
-            seen.layout = next(iter(possible_layouts(seen.shape, frame, seen.module)), None)
+    def _accumulated(
+        self, model: nn.Module, x: Tensor, element: Element, originals: dict[str, Call]
+    ) -> dict[tuple[str, str], Outcome]:
+        """By call and place: the outputs in a run on the transformed image against those of the
+        original calls.
+        """
+        runs: list[dict[tuple[str, str], Outcome]] = []
+        for each in with_round_trips([element]):
+            outcomes: dict[tuple[str, str], Outcome] = {}
 
-    calls = run(x, measure_own, keep=True)
-    originals = {seen.name: seen for seen in calls}
+            def compared(
+                seen: Call,
+                each: Element = each,
+                outcomes: dict[tuple[str, str], Outcome] = outcomes,
+            ) -> None:
+                if seen.name not in originals:
+                    return
+                original = originals[seen.name]
+                after = _compared(seen)
+                for (place, t), layout in zip(
+                    _compared(original).items(), original.layouts, strict=False
+                ):
+                    outcome: Outcome = NO_MAP
+                    if layout is not None and place in after:
+                        reached = self.reached.get((seen.name, place))
+                        given = (layout, each, self.frame, reached, original.largest)
+                        try:
+                            outcome = compare(after[place], t, *given)
+                        except UnmeasurableError as error:
+                            outcome = str(error)
+                    outcomes[seen.name, place] = outcome
 
-    def measure_reach(seen: Call) -> None:
-        original, output = originals.get(seen.name), seen.first_output()
-        if original is not None and original.layout is not None and output is not None:
-            reached[seen.name] = reach_in(output, original.layout, frame)
+            self._run(model, self.given.act(x, each, self.frame), compared)
+            runs.append(outcomes)
+        first, *trips = runs
+        for trip in trips:
+            first = {key: taken_off(o, trip.get(key, NOT_CALLED)) for key, o in first.items()}
+        return first
 
-    if in_float64 and any(any(element.spill) for element in elements):
-        run(with_nan(x, range(2, x.dim())), measure_reach)
+    def _look_ahead(self, model: nn.Module, x: Tensor) -> None:
+        """What is known before the layers are measured one by one.
 
-    for element in elements:
+        Channels that transform are told by what a layer is given in runs on transformed images:
+        before the first fault, one act fits. And what was said of the network's outputs holds for
+        the calls that return them.
+        """
+        if self.said:
+            self._look_at_outputs(model, x)
+        turning = [e for e in self.elements if e.matrix(len(self.frame.spatial)) is not None]
+        if len(self.acts) == 1 or not turning:
+            return
 
-        def measure_accumulated(seen: Call, element: Element = element) -> None:
-            if seen.name in originals:
-                original, far = originals[seen.name], reached.get(seen.name)
-                outcome = _accumulated(seen, original, element, frame, far)
-                found["accumulated", seen.name, id(element)] = outcome
+        given: dict[str, list[Tensor]] = defaultdict(list)
+        elements = with_round_trips(turning)
+        for image in [x, *(self.given.act(x, e, self.frame) for e in elements)]:
 
-        for seen in calls:
-            missing = NotMeasured("it is not called for the transformed image")
-            found["accumulated", seen.name, id(element)] = missing
-        run(input_layout(x).act(x, element, frame), measure_accumulated)
-    for seen in calls:
-        seen.output = None
-    return calls, found
+            def keep_input(seen: Call) -> None:
+                inputs = tensors_in(seen.inputs)
+                if inputs:
+                    given[seen.name].append(max(inputs, key=Tensor.numel))
+
+            self._run(model, image, keep_input, keep=True)
+        for name, (original, *moved) in given.items():
+            if len(moved) < len(elements):
+                continue
+            best: list[Outcome] = []
+            for act in self.acts:
+                for layout in act.layouts(original.shape, self.frame):
+                    pairs = list(zip(elements, moved, strict=True))
+                    with suppress(UnmeasurableError):
+                        outcomes = outcomes_of(pairs, original, layout, self.frame, None, 1.0)
+                        if fits(outcomes) and not best:
+                            best = outcomes
+                            self.known[name].fibre = layout.fibre
+                            self.known[name].is_sure = True
+
+    def _look_at_outputs(self, model: nn.Module, x: Tensor) -> None:
+        returned: list[tuple[str, int, Tensor]] = []
+        final: dict[str, Tensor] = {}
+
+        def keep_output(seen: Call) -> None:
+            returned.extend((seen.name, i, t) for i, t in enumerate(tensors_in(seen.output)))
+            final.update({} if seen.name else named_tensors(seen.output))
+
+        self._run(model, x, keep_output)
+        for place, t in final.items():
+            act = act_of(place, self.said)
+            for name, number, other in returned if act is not None else []:
+                if other is t:
+                    self.known[name].said[number] = act
 
 
-def _accumulated(
-    seen: Call,
-    original: Call,
-    element: Element,
-    frame: Frame,
-    reached: tuple[int, ...] | None,
-) -> Outcome:
-    """The output of a call in a run on the transformed image against that of the original call."""
-    before, after = original.first_output(), seen.first_output()
-    if original.layout is None or before is None or after is None:
-        return NotMeasured("its output is no feature map of the input")
-    try:
-        return compare(after, before, original.layout, element, frame, reached, original.largest)
-    except UnmeasurableError as error:
-        return str(error)
+NOT_CALLED = NotMeasured("it is not called for the transformed image")
+
+
+def _compared(seen: Call) -> dict[str, Tensor]:
+    """The tensors whose errors accumulate: all that the network returns, the first of a layer."""
+    tensors = named_tensors(seen.output)
+    return tensors if not seen.name else dict(zip([""], tensors.values(), strict=False))
+
+
+def _named(
+    found: Found | None, kind: str, name: str, elements: Sequence[Element], here: slice
+) -> dict[str, Outcome] | None:
+    """The outcomes of one call for the elements of one group, by element and tensor."""
+    if found is None:
+        return None
+    named = {}
+    for place, outcomes in found.get((kind, name), {}).items():
+        for element, outcome in zip(elements, outcomes[here], strict=True):
+            named[f"{place}: {element.name}" if place else element.name] = outcome
+    return named

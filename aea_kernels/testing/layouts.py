@@ -8,6 +8,7 @@ Known forms: (N, C, *spatial); channels last, (N, *spatial, C); tokens, (N, L, C
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -38,6 +39,22 @@ class Frame:
     spatial: tuple[int, ...]
 
 
+class Fibre(ABC):
+    """What the channels at a position do, besides going where the position goes."""
+
+    @abstractmethod
+    def fits(self, channels: int, axes: int) -> bool:
+        """Whether it acts on that many channels of maps with that many axes of positions."""
+
+    @abstractmethod
+    def act(self, channels: Tensor, element: Element, frame: Frame) -> Tensor:
+        """(N, C, *spatial) -> the same with changed channels, positions where they were.
+
+        Raises:
+            UndefinedActionError: the element has no action on these channels.
+        """
+
+
 @dataclass(frozen=True)
 class MapLayout:
     """Which axes of a tensor hold a feature map.
@@ -46,6 +63,8 @@ class MapLayout:
         images, channels, positions: its axes; `images` is None where a tensor has no such axis.
         grid: the sizes of the map where `positions` is one axis of tokens.
         extra: tokens in front that stand at no position.
+        fibre: what its channels do; None: nothing.
+        label: the name of the act that it was made for.
     """
 
     images: int | None
@@ -53,6 +72,13 @@ class MapLayout:
     positions: tuple[int, ...]
     grid: tuple[int, ...] | None = None
     extra: int = 0
+    fibre: Fibre | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the tensor transforms."""
+        return self.label or ("image" if self.positions else "invariant")
 
     def spatial(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Sizes of the map in a tensor of this shape."""
@@ -76,11 +102,12 @@ class MapLayout:
 
     def act(self, t: Tensor, element: Element, frame: Frame) -> Tensor:
         """The element's action on t. Raises UndefinedActionError."""
-        image_map, extra = self.map(t)
-        spatial = image_map.shape[2:]
-        if element.moves == "positions" and all(n == 1 for n in spatial):
-            return t
-        moved = element.act(image_map, strides_of(frame, spatial) if spatial else ())
+        moved, extra = self.map(t)
+        spatial = moved.shape[2:]
+        if self.fibre is not None:
+            moved = self.fibre.act(moved, element, frame)
+        if element.moves != "positions" or any(n != 1 for n in spatial):
+            moved = element.act(moved, strides_of(frame, spatial) if spatial else ())
         if self.grid is not None:
             moved = moved.flatten(2)
         if extra is not None:
@@ -125,14 +152,19 @@ def by_axes(dim: int, positions: Sequence[int]) -> MapLayout:
 
 def input_layout(x: Tensor, positions: Sequence[int] | None = None) -> MapLayout:
     """The layout of an input. Raises ValueError where x is no feature map."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"x is {got}, expected a floating-point tensor (N, C, *spatial)")
+    require_floating(x)
     if positions is None and not 3 <= x.dim() <= 5:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, expected (N, C, *spatial) with 1, 2 or 3 spatial axes"
         )
     return by_axes(x.dim(), range(2, x.dim()) if positions is None else positions)
+
+
+def require_floating(x: Tensor) -> None:
+    """Raise ValueError where x is no tensor of floating-point numbers."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"x is {got}, expected a floating-point tensor (N, C, *spatial)")
 
 
 def possible_layouts(

@@ -5,22 +5,18 @@ in float64.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from .errors import (
-    ONLY_FLOAT64,
-    ONLY_WORKING,
-    UnmeasurableError,
-    difference,
-    finite_maximum,
-)
+from ..core.float64 import to_float64
+from .acts import Act, Said, act_of, image, input_frame, said, to_try
+from .errors import ONLY_FLOAT64, ONLY_WORKING, UnmeasurableError, difference, finite_maximum
 from .interior import interior, reach, with_nan
-from .layouts import Frame, MapLayout, by_axes, input_layout, possible_layouts, strides_of
+from .layouts import Frame, MapLayout, by_axes, strides_of
 from .precision import Function, call, call_in_float64, copied, require_determinism
-from .results import Errors, NotMeasured, Outcome, judged
+from .results import Errors, NotMeasured, Outcome, better, fits, judged, taken_off
 from .symmetry import Element, Group, UndefinedActionError
 
 NO_INTERIOR = NotMeasured(
@@ -34,6 +30,7 @@ def equivariance_error(
     x: Tensor,
     group: Group,
     *,
+    acts: Said = None,
     invariant: bool = False,
     positions: Sequence[int] | None = None,
     margin: int | None = None,
@@ -49,10 +46,15 @@ def equivariance_error(
     transformed and compared in float64.
 
     Args:
-        fn: a module or function that maps x to one tensor.
+        fn: a module or function that maps x to a tensor, or to a tuple, list, dictionary or
+            dataclass of tensors, of which each is compared by itself. Numbers may be complex.
         x: a feature map (N, C, *spatial) of floating point, one to three spatial axes, or anything
-            else with `positions` named.
+            else with `positions` or `acts`.
         group: see `groups`.
+        acts: how the output transforms, or a pair, how input and output do: `image`, `invariant`,
+            `vector()`, `points()`, `regular(group)`, `channels(order)`, a function of tensor and
+            element, or a nest of these as the output is one. Where it is not said, the input is an
+            image, and of the output the acts `image`, `regular` and `vector` are tried.
         invariant: compare with fn(x) as it is.
         positions: the axes of positions, of x and of fn(x), negative where these differ in their
             number of axes; all from the third on by default.
@@ -63,31 +65,34 @@ def equivariance_error(
         double: measure in float64 too.
 
     Raises:
-        UnmeasurableError: fn is not deterministic, fails, returns something else than one tensor,
-            gives the transformed input another shape, or has no positions that the group could act
-            on. Or the symmetry holds and this shows nothing: no element changes x, or the output
-            is empty or the same everywhere.
-        ValueError: x is no feature map, or the group has no element but the identity for its shape.
+        UnmeasurableError: fn is not deterministic, fails, returns no tensor, gives the transformed
+            input another shape, or has no positions that the group could act on, and `acts` does
+            not say how it transforms. Or the symmetry holds and this shows nothing: no element
+            changes x, or the output is empty or the same everywhere.
+        ValueError: x or an output has not the shape that its act needs, or the group has no element
+            but the identity for the shape of x.
     """
-    given = input_layout(x, positions)
-    image_map, _ = given.map(x)
-    frame = Frame(image_map.shape[0], tuple(image_map.shape[2:]))
-    elements = group.elements(image_map.shape, torch.Generator().manual_seed(seed))
-    measured = _Measurement(given, frame, elements, invariant, positions, margin)
+    inputs, outputs = said(acts)
+    given, frame = input_frame(x, inputs.get(""), positions)
+    shape = (*given.map(x)[0].shape[:2], *frame.spatial)
+    elements = group.elements(shape, torch.Generator().manual_seed(seed))
+    x = group.prepared(x)
+    tried = to_try([group], len(frame.spatial))
+    measured = _Measurement(given, frame, elements, invariant, positions, margin, outputs, tried)
 
+    working, doubled = None, None
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if x.is_cuda else []):
-        if x.dtype == torch.float64:
-            working, doubled = None, measured.run(copied(fn), x, call)
-        else:
-            working, doubled = measured.run(copied(fn), x, call), None
-            if double:
-                twin = copied(fn, torch.float64)
-                doubled = measured.run(twin, x.to(torch.float64), call_in_float64)
-        errors = judged(group, elements, x, working, doubled)
+        # float64 first: there a layout fits or does not
+        if double or x.dtype == torch.float64:
+            exact = call if x.dtype == torch.float64 else call_in_float64
+            doubled = measured.run(copied(fn, torch.float64), x.to(torch.float64), exact)
+        if x.dtype != torch.float64:
+            working = measured.run(copied(fn), x, call)
+        errors = judged(group, fn, x, working, doubled, measured.acts)
         if any(e.verdict.fails for e in errors.elements):
             require_determinism(copied(fn), x)
     if all(e.verdict.holds for e in errors.elements):
-        require_change(given, x, elements, group)
+        require_change(given, frame, x, elements, group)
         if not measured.output_varies:
             raise UnmeasurableError(
                 "the output of fn is empty or the same everywhere, which shows no symmetry: take "
@@ -96,10 +101,10 @@ def equivariance_error(
     return errors
 
 
-def require_change(layout: MapLayout, x: Tensor, elements: Sequence[Element], group: Group) -> None:
+def require_change(
+    layout: MapLayout, frame: Frame, x: Tensor, elements: Sequence[Element], group: Group
+) -> None:
     """Raise UnmeasurableError where no element changes x: every function passes on such an x."""
-    image_map, _ = layout.map(x)
-    frame = Frame(image_map.shape[0], tuple(image_map.shape[2:]))
     if all(torch.equal(layout.act(x, element, frame), x) for element in elements):
         raise UnmeasurableError(
             f"no element of the group {group.name!r} changes x, of shape {tuple(x.shape)}, so "
@@ -115,54 +120,146 @@ class _Measurement:
     invariant: bool
     positions: Sequence[int] | None
     margin: int | None
+    said: dict[str, Act]
+    tried: list[Act]
     output_varies: bool = False
     """Whether an output had more than one value, or a single element."""
+    layouts: dict[str, MapLayout | None] = field(default_factory=dict)
+    """Of each output, once known; None: it is compared as it is."""
+
+    @property
+    def acts(self) -> dict[str, str]:
+        """How each output transforms."""
+        return {
+            place: "invariant" if layout is None else layout.name
+            for place, layout in self.layouts.items()
+        }
 
     def run(
-        self, fn: Function, x: Tensor, evaluate: Callable[[Function, Tensor], Tensor | None]
-    ) -> list[Outcome] | None:
-        """The outcome of every element in the dtype of x; None where `evaluate` says that fn does
-        not take it.
+        self, fn: Function, x: Tensor, evaluate: Callable[[Function, Tensor], Outputs | None]
+    ) -> dict[str, Outcome] | None:
+        """The outcome of every element and output in the dtype of x, by their names; None where
+        `evaluate` says that fn does not take it.
         """
-        original = evaluate(fn, x)
-        if original is None:
+        originals = evaluate(fn, x)
+        if originals is None:
             return None
-        layout = None if self.invariant else self._output_layout(original, fn)
-        if original.numel():
-            same = original.amin() == original.amax()
-            self.output_varies |= original.numel() == 1 or not bool(same)
-        reached = None
-        if self.margin is not None:
-            reached = (self.margin,) * len(self.frame.spatial)
-        elif layout is not None and any(any(e.spill) for e in self.elements):
-            marked = evaluate(fn, with_nan(x, self.given.positions))
-            reached = None if marked is None else reach_in(marked, layout, self.frame)
+        for t in originals.values():
+            values = t.flatten()
+            self.output_varies |= len(values) == 1 or bool((values[1:] != values[:-1]).any())
 
-        largest = finite_maximum([x])
-        outcomes: list[Outcome] = []
-        for element in self.elements:
-            moved = self.given.act(x.to(torch.float64), element, self.frame).to(x.dtype)
-            got = evaluate(fn, moved)
+        marked = None
+        if self.margin is None and any(any(e.spill) for e in self.elements):
+            marked = evaluate(fn, with_nan(x, self.given.positions))
+        moved: list[tuple[Element, Outputs]] = []
+        for element in with_round_trips(self.elements):
+            image = self.given.act(x.to(torch.float64), element, self.frame).to(x.dtype)
+            got = evaluate(fn, image)
             if got is None:
                 return None
-            outcomes.append(compare(got, original, layout, element, self.frame, reached, largest))
-        return outcomes
+            moved.append((element, got))
 
-    def _output_layout(self, output: Tensor, fn: Function) -> MapLayout:
-        if self.positions is not None:
-            return by_axes(output.dim(), self.positions)
-        if output.dim() == 2 + len(self.frame.spatial):
-            return by_axes(output.dim(), range(2, output.dim()))
+        found = {}
+        largest = finite_maximum([x])
+        for place, original in originals.items():
+            if place not in self.layouts:
+                choices = self._choices(place, original, fn)
+            else:
+                choices = [self.layouts[place]]
+            best: list[Outcome] = []
+            for layout in choices:
+                reached = self._reached(layout, None if marked is None else marked.get(place))
+                given = (original, layout, self.frame, reached, largest)
+                pairs = [(e, got.get(place, "fn does not return it")) for e, got in moved]
+                outcomes = outcomes_of(pairs, *given)
+                if not best or better(outcomes, best, layout):
+                    best, self.layouts[place] = outcomes, layout
+                if fits(best):
+                    break
+            for element, outcome in zip(self.elements, best, strict=True):
+                found[f"{place}: {element.name}" if place else element.name] = outcome
+        return found
 
+    def _reached(self, layout: MapLayout | None, marked: Tensor | None) -> tuple[int, ...] | None:
+        """How far fn reaches, see `interior.reach`."""
+        if self.margin is not None:
+            return (self.margin,) * len(self.frame.spatial)
+        if layout is None or marked is None:
+            return None
+        return reach_in(marked, layout, self.frame)
+
+    def _choices(self, place: str, t: Tensor, fn: Function) -> list[MapLayout | None]:
+        """The layouts that an output may have, the likeliest first."""
+        if self.invariant:
+            return [None]
+        name = f"the output {place!r} of fn" if place else "the output of fn"
+        act = act_of(place, self.said)
         module = fn if isinstance(fn, nn.Module) else None
-        found = possible_layouts(output.shape, self.frame, module)
+        if act is not None:
+            found = act.layouts(t.shape, self.frame, module)
+            if not found:
+                raise ValueError(f"{name}, of shape {tuple(t.shape)}, cannot be {act.name}")
+            return [*found[:1]]
+        if self.positions is not None:
+            return [by_axes(t.dim(), self.positions)]
+
+        found = image.layouts(t.shape, self.frame, module)[:1]
+        if t.dim() == 2 + len(self.frame.spatial):
+            found = [by_axes(t.dim(), range(2, t.dim()))]
+        for act in self.tried[1:]:
+            found += act.layouts(t.shape, self.frame, module)[:1]
         moves_positions = any(e.moves == "positions" for e in self.elements)
-        if not found or (moves_positions and not found[0].positions):
+        if moves_positions:
+            found = [layout for layout in found if layout.positions]
+        if not found:
             raise UnmeasurableError(
-                f"the output of fn, of shape {tuple(output.shape)}, has no known axes of "
-                "positions: ask whether fn is invariant, or name the axes"
+                f"{name}, of shape {tuple(t.shape)}, has no known axes of positions: ask whether "
+                "fn is invariant, name the axes, or say how it transforms, as acts=invariant"
             )
-        return found[0]
+        return [*found]
+
+
+Outputs = dict[str, Tensor]
+
+
+def with_round_trips(elements: Sequence[Element]) -> list[Element]:
+    """The elements, and behind each that interpolates the round trip that shows by how much."""
+    found = []
+    for element in elements:
+        found += [element] if element.round_trip is None else [element, element.round_trip]
+    return found
+
+
+def outcomes_of(
+    moved: Sequence[tuple[Element, Tensor | str]],
+    original: Tensor,
+    layout: MapLayout | None,
+    frame: Frame,
+    reached: tuple[int, ...] | None,
+    largest_input: float,
+) -> list[Outcome]:
+    """The outcome of each element; that of its round trip, which comes behind it, is taken off.
+
+    Args:
+        moved: each element, and what became of the input that it transformed, or why there is
+            nothing.
+        original, layout, frame, reached, largest_input: see `compare`.
+
+    Raises:
+        UnmeasurableError: as `compare`.
+    """
+    found: list[Outcome] = []
+    last: Element | None = None
+    for element, got in moved:
+        outcome: Outcome = got if isinstance(got, str) else ""
+        if isinstance(got, Tensor):
+            outcome = compare(got, original, layout, element, frame, reached, largest_input)
+        if last is not None and last.round_trip == element:
+            found[-1] = taken_off(found[-1], outcome)
+        else:
+            found.append(outcome)
+        last = element
+    return found
 
 
 def reach_in(marked: Tensor, layout: MapLayout, frame: Frame) -> tuple[int, ...] | None:
@@ -195,7 +292,7 @@ def compare(
     Raises:
         UnmeasurableError: the two differ in shape.
     """
-    expected = original.to(torch.float64)
+    expected = to_float64(original)
     try:
         expected = expected if layout is None else layout.act(expected, element, frame)
     except UndefinedActionError as error:
@@ -214,10 +311,14 @@ def compare(
         positions = layout.positions if layout.grid is None else ()
         return difference(got, expected, largest_input, positions)
 
+    if element.interpolates:
+        # what the border adds is part of the error: smooth inputs have faded there
+        reached = reached or (0,) * len(spatial)
     got_map, expected_map = layout.map(got)[0], layout.map(expected)[0]
     index = interior(expected_map.shape, element, reached, strides_of(frame, spatial))
     if index is not None:
-        return difference(got_map[index], expected_map[index], largest_input)
+        contrast = element.interpolates
+        return difference(got_map[index], expected_map[index], largest_input, contrast=contrast)
     whole = difference(got, expected, largest_input)
     bound = max(ONLY_FLOAT64, ONLY_WORKING * torch.finfo(got.dtype).eps)
     return whole if whole.relative <= bound else NO_INTERIOR

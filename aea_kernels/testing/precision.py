@@ -8,13 +8,22 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ..core.float64 import everything_in_float64
-from .errors import ONLY_WORKING, UnmeasurableError, difference, finite_maximum, rounding_error
+from ..core.float64 import everything_in_float64, named_tensors
+from .errors import (
+    ONLY_WORKING,
+    UnmeasurableError,
+    difference,
+    dtype_name,
+    finite_maximum,
+    rounding_error,
+)
 
 Function = Callable[..., Any]
 
@@ -53,11 +62,12 @@ def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
     return getattr(twin, fn.__name__) if inspect.ismethod(fn) else twin
 
 
-def call(fn: Function, x: Tensor) -> Tensor:
-    """The tensor that `fn` makes of x, detached. Random numbers are drawn as they come.
+def call(fn: Function, x: Tensor) -> dict[str, Tensor]:
+    """The tensors that `fn` makes of x, detached, by their places (see `named_tensors`). Random
+    numbers are drawn as they come.
 
     Raises:
-        UnmeasurableError: fn raises an error, or returns something else.
+        UnmeasurableError: fn raises an error, or returns no tensor.
     """
     recording = torch.is_grad_enabled() and module_of(fn) is None
     try:
@@ -67,28 +77,91 @@ def call(fn: Function, x: Tensor) -> Tensor:
         raise UnmeasurableError(
             f"fn fails on an input of shape {tuple(x.shape)}, {x.dtype}: {one_line(error)}"
         ) from error
-
-    # whatever else it is could not be compared in float64
-    if isinstance(output, Tensor) and output.is_complex():
+    found = named_tensors(output)
+    if not found:
         raise UnmeasurableError(
-            f"fn returns {output.dtype}, expected real numbers: measure torch.view_as_real of it"
+            f"fn returns {type(output).__name__}, expected a tensor of floating-point or complex "
+            "numbers, or a tuple, dictionary or dataclass of them"
         )
-    if not isinstance(output, Tensor):
-        raise UnmeasurableError(
-            f"fn returns {type(output).__name__}, expected one tensor: pick it in a function of "
-            "your own"
-        )
-    return output.detach()
+    return {place: t.detach() for place, t in found.items()}
 
 
-def call_in_float64(fn: Function, x: Tensor) -> Tensor | None:
+def call_in_float64(fn: Function, x: Tensor) -> dict[str, Tensor] | None:
     """As `call`, in float64; None where fn does not take it or returns another dtype."""
     try:
         with everything_in_float64():
             output = call(fn, x)
     except UnmeasurableError:
         return None
-    return output if output.dtype == torch.float64 else None
+    wide = all(t.dtype in (torch.float64, torch.complex128) for t in output.values())
+    return output if wide else None
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a network can round.
+
+    Attributes:
+        layers: those with weights.
+        terms: the numbers that the widest of them adds up for one output.
+    """
+
+    layers: int = 0
+    terms: int = 0
+
+    @property
+    def roundings(self) -> float:
+        """The rounding errors that an output may have. Those of a sum, and of layers one after the
+        other, add up as random steps do; ten deviations are allowed.
+        """
+        return max(ONLY_WORKING, 10 * math.sqrt(self.layers * self.terms))
+
+    def __str__(self) -> str:
+        if not self.layers:
+            return ""
+        return f" of {self.layers} layers that add up to {self.terms:,} numbers"
+
+
+def size_of(fn: Function) -> Size:
+    """The size of the module that `fn` is or belongs to; none of another function."""
+    module = module_of(fn)
+    terms = []
+    for part in module.modules() if module is not None else []:
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        sums = [t[0].numel() for t in own if t.dim() > 1 and len(t)]
+        terms += [max(sums)] if sums else []
+    return Size(len(terms), max(terms, default=0))
+
+
+class _Autocast(TorchFunctionMode):
+    """Notices whether anything is called under autocast."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+        self.dtype: torch.dtype | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.is_autocast_enabled(self.device):
+            self.dtype = torch.get_autocast_dtype(self.device)
+        return func(*args, **(kwargs or {}))
+
+
+def narrower(fn: Function, x: Tensor) -> str:
+    """What makes `fn` compute in less than the dtype of x, by name; "" where nothing known does."""
+    try:
+        with _Autocast(x.device.type) as autocast:
+            call(copied(fn), x)
+    except UnmeasurableError:
+        return ""
+    if autocast.dtype is not None and x.dtype == torch.float32:
+        return f"autocast, which computes parts in {dtype_name(autocast.dtype)}"
+    if rounding_error(x) > torch.finfo(x.dtype).eps:
+        return (
+            "TF32, which keeps 10 of 23 bits of a product's factors (see "
+            "torch.backends.cuda.matmul.fp32_precision and torch.backends.cudnn.conv)"
+        )
+    return ""
 
 
 def one_line(error: Exception) -> str:
@@ -102,12 +175,17 @@ def require_determinism(fn: Function, x: Tensor) -> None:
     first = call(fn, x)
     after = _random_state(x)
     second = call(fn, x)
-    if first.shape != second.shape:
-        raise UnmeasurableError(
-            "fn changes its shape from call to call on one input: "
-            f"{tuple(first.shape)}, then {tuple(second.shape)}"
-        )
-    apart = difference(second, first, finite_maximum([x])).relative
+    apart = 0.0
+    for place, t in first.items():
+        again = second.get(place)
+        if again is None or again.shape != t.shape:
+            shape = None if again is None else tuple(again.shape)
+            raise UnmeasurableError(
+                "fn changes its shape from call to call on one input: "
+                f"{tuple(t.shape)}, then {shape}"
+            )
+        error = difference(again, t, finite_maximum([x])).relative
+        apart = error if math.isnan(error) else max(apart, error)
     if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
         return
 

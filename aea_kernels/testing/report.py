@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..core.tables import table
-from .errors import Difference, Verdict
+from .acts import Said, image, invariant
+from .errors import Difference, Verdict, dtype_name
 from .layers import Layer, layer_errors
-from .results import ElementError, Errors, dtype_name, show
+from .results import ElementError, Errors, show
 from .sizes import Sizes, legal_sizes
 from .symmetry import Group
 
@@ -187,6 +188,7 @@ def equivariance_report(
     x: Tensor,
     groups: Group | Sequence[Group],
     *,
+    acts: Said = None,
     sizes: Iterable[int] = (),
     seed: int = 0,
 ) -> Report:
@@ -199,22 +201,24 @@ def equivariance_report(
     from before: ``print(after.against(before))``.
 
     Args:
-        model: any network that maps x to a tensor; it is measured on copies.
+        model: any network that maps x to a tensor, or to a tuple, list, dictionary or dataclass of
+            tensors; it is measured on copies.
         x: (N, C, *spatial), floating point.
         groups: see `groups`; of each, its `generators` are applied: one shift, one permutation, or
             the rotations and flips that make up all others.
+        acts: how input and output transform, see `equivariance_error`; what is not said is tried.
         sizes: sides of images to search for those at which the geometry allows the symmetry, see
             `legal_sizes`.
         seed: of the elements drawn at random.
 
     Raises:
-        UnmeasurableError: the model is not deterministic, fails, or returns something else than one
-            tensor; or no element of a group changes x, and no layer breaks its symmetry.
+        UnmeasurableError: the model is not deterministic, fails, or returns no tensor; or no
+            element of a group changes x, and no layer breaks its symmetry.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
     groups = [groups] if isinstance(groups, Group) else list(groups)
     sizes = list(sizes)
-    measured = layer_errors(model, x, groups, seed=seed)
+    measured = layer_errors(model, x, groups, acts=acts, seed=seed)
     layers = {group.name: found for group, found in zip(groups, measured, strict=True)}
     searched = (
         {group.name: legal_sizes(model, x, group, sizes) for group in groups} if sizes else {}
@@ -228,7 +232,7 @@ def _row(layer: Layer) -> list[str]:
     return [
         layer.name or "(network)",
         layer.kind,
-        "x".join(map(str, layer.shape)),
+        "x".join(map(str, layer.shape)) + _transforming(layer),
         show(own.working),
         show(own.double),
         own.verdict,
@@ -237,6 +241,18 @@ def _row(layer: Layer) -> list[str]:
         "" if math.isinf(decibels) else f"{decibels:.0f}",
         accumulated.verdict,
     ]
+
+
+def _transforming(layer: Layer) -> str:
+    """How its output transforms, where it is neither an image nor invariant, or there are
+    several.
+    """
+    acts = layer.own.acts
+    if len(acts) < 2:
+        named = [act for act in acts.values() if act not in (image.name, invariant.name)]
+    else:
+        named = [f"{place}: {act}" for place, act in acts.items()]
+    return " " + ", ".join(named) if named else ""
 
 
 def _decisive(errors: Errors | None) -> str:
@@ -257,6 +273,7 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
         "shape": list(layer.shape),
         "cause": layer.cause,
         "eps": layer.own.eps,
+        "acts": layer.own.acts,
         "own": [_error_to_dict(e) for e in layer.own.elements],
         "accumulated": [_error_to_dict(e) for e in layer.accumulated.elements],
     }
@@ -264,7 +281,13 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
 
 def _layer_from_dict(saved: dict[str, Any], group: str, dtype: torch.dtype) -> Layer:
     own, accumulated = (
-        Errors(group, dtype, saved["eps"], tuple(_error_from_dict(e) for e in saved[kind]))
+        Errors(
+            group,
+            dtype,
+            saved["eps"],
+            tuple(_error_from_dict(e) for e in saved[kind]),
+            saved.get("acts", {}),
+        )
         for kind in ("own", "accumulated")
     )
     shape = tuple(saved["shape"])
@@ -290,7 +313,8 @@ def _error_from_dict(saved: dict[str, Any]) -> ElementError:
 def _difference_to_dict(d: Difference | None) -> dict[str, Any] | None:
     if d is None:
         return None
-    return {name: v if math.isfinite(v) else None for name, v in asdict(d).items()}
+    values = asdict(d).items()
+    return {name: None if v is None or not math.isfinite(v) else v for name, v in values}
 
 
 def _difference_from_dict(saved: dict[str, Any] | None) -> Difference | None:
@@ -299,4 +323,5 @@ def _difference_from_dict(saved: dict[str, Any] | None) -> Difference | None:
     relative, decibels = saved["relative"], saved["decibels"]
     if decibels is None:
         decibels = math.inf if relative == 0 else math.nan
-    return Difference(math.nan if relative is None else relative, decibels, saved["at_border"])
+    relative = math.nan if relative is None else relative
+    return Difference(relative, decibels, saved["at_border"], saved.get("floor"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,13 +13,29 @@ from .errors import (
     DIGITS_OF_DOUBT,
     EPS64,
     ONLY_FLOAT64,
-    ONLY_WORKING,
     Difference,
     Verdict,
+    dtype_name,
     judge,
     rounding_error,
 )
-from .symmetry import Element, Group
+from .layouts import MapLayout
+from .precision import Function, Size, size_of
+from .symmetry import Group
+
+GOOD_ENOUGH = 1e-4
+"""Of several layouts that a tensor may have, the first whose relative error is below this is taken
+to be its layout.
+"""
+
+GOOD_ENOUGH_INTERPOLATED = 0.1
+"""The same where the element interpolates."""
+
+INTERPOLATED = 3
+"""So many times what interpolation adds is still taken to be interpolation."""
+
+WITHIN = 0.02
+"""And so is an error below this."""
 
 Outcome = Difference | str
 """A comparison, or why there is none."""
@@ -66,13 +82,17 @@ class Errors:
         group: its name.
         dtype: of x, the working precision.
         eps: the rounding error of that precision.
-        elements: one entry for each element.
+        elements: one entry for each element, and for each output where there are several.
+        acts: how each output transforms, by its place.
+        size: of the network, on which the bound depends where float64 is missing.
     """
 
     group: str
     dtype: torch.dtype
     eps: float
     elements: tuple[ElementError, ...]
+    acts: dict[str, str] = field(default_factory=dict)
+    size: Size = field(default_factory=Size)
 
     @property
     def worst(self) -> ElementError:
@@ -95,12 +115,32 @@ class Errors:
         return self.worst.verdict
 
     def bound(self, error: ElementError) -> float:
-        """The largest decisive error of that element that counts as rounding."""
+        """The largest decisive error of that element that counts as rounding, or as
+        interpolation.
+        """
+        return self._bound(error)[0]
+
+    def why(self, error: ElementError) -> str:
+        """Where that bound comes from, in words."""
+        return self._bound(error)[1]
+
+    def _bound(self, error: ElementError) -> tuple[float, str]:
+        decisive, dtype = error.decisive, dtype_name(self.dtype)
+        if decisive is not None and decisive.floor is not None:
+            bound = max(INTERPOLATED * decisive.floor, WITHIN)
+            return bound, f"interpolation adds {decisive.floor:.1%}"
         if error.double is None:
-            return ONLY_WORKING * self.eps
+            number = self.size.roundings
+            return number * self.eps, (
+                f"{number:,.0f} rounding errors of {dtype}, without a result in float64{self.size}"
+            )
         if error.working is None:
-            return ONLY_FLOAT64
-        return DIGITS_OF_DOUBT * EPS64 * max(error.working.relative / self.eps, 1.0)
+            return ONLY_FLOAT64, "x is float64, so no second precision tells what rounding is"
+        seen = max(error.working.relative / self.eps, 1.0)
+        return DIGITS_OF_DOUBT * EPS64 * seen, (
+            f"{dtype} is off by {seen:,.0f} of its rounding errors, so float64 may be by "
+            f"{DIGITS_OF_DOUBT:,.0f} times as many of its own"
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.group}: {self.verdict}"]
@@ -110,43 +150,99 @@ class Errors:
                 parts.append(f"{show(e.working)} in {dtype_name(self.dtype)}")
             if e.double:
                 parts.append(f"{show(e.double)} in float64, {e.double.decibels:.0f} dB")
+            if e.decisive and e.decisive.floor is not None:
+                parts.append(f"beside {e.decisive.floor:.1e} of interpolation")
             lines.append(f"  {e.element}: {', '.join(parts) or e.reason} ({e.verdict})")
         return "\n".join(lines)
 
 
 def judged(
     group: Group,
-    elements: Sequence[Element],
+    fn: Function,
     x: Tensor,
-    working: Sequence[Outcome] | None,
-    double: Sequence[Outcome] | None,
+    working: Mapping[str, Outcome] | None,
+    double: Mapping[str, Outcome] | None,
+    acts: Mapping[str, str] | None = None,
 ) -> Errors:
     """The errors of a group from the outcomes of its elements.
 
     Args:
-        x: the input.
-        working, double: an outcome for each element in the dtype of x and in float64; None for a
-            precision that was not measured.
+        fn, x: the function and its input.
+        working, double: an outcome for each element, and each output, in the dtype of x and in
+            float64; None for a precision that was not measured.
+        acts: see `Errors`.
     """
     eps = rounding_error(x)
-    missing = [None] * len(elements)
-    outcomes = zip(elements, working or missing, double or missing, strict=True)
-    rows = tuple(_element_error(element, a, b, eps) for element, a, b in outcomes)
-    return Errors(group.name, x.dtype, eps, rows)
+    working, double = working or {}, double or {}
+    size = size_of(fn)
+    rows = tuple(
+        _element_error(name, working.get(name), double.get(name), eps, size)
+        for name in dict.fromkeys([*double, *working])
+    )
+    return Errors(group.name, x.dtype, eps, rows, dict(acts or {}), size)
 
 
 def _element_error(
-    element: Element, working: Outcome | None, double: Outcome | None, eps: float
+    name: str, working: Outcome | None, double: Outcome | None, eps: float, size: Size
 ) -> ElementError:
     a = working if isinstance(working, Difference) else None
     b = double if isinstance(double, Difference) else None
-    if a is None and b is None:
+    decisive = b or a
+    if decisive is None:
         reason = double or working or ""
         verdict = Verdict.UNMEASURED if isinstance(reason, NotMeasured) else Verdict.UNDEFINED
-        return ElementError(element.name, None, None, verdict, str(reason))
+        return ElementError(name, None, None, verdict, str(reason))
+
     narrow, wide = (None if d is None else d.relative for d in (a, b))
-    verdict = judge(narrow, wide, eps)
-    return ElementError(element.name, a, b, verdict)
+    verdict = judge(narrow, wide, eps, size.roundings)
+    if decisive.floor is not None:
+        allowed = max(INTERPOLATED * decisive.floor, WITHIN)
+        within = decisive.relative <= allowed
+        verdict = Verdict.INTERPOLATION if within else Verdict.BROKEN
+    return ElementError(name, a, b, verdict)
+
+
+# ---- which of several layouts a tensor has -------------------------------------------------------
+
+
+def fits(outcomes: Sequence[Outcome]) -> bool:
+    """Whether every element was measured and none gives more than rounding or interpolation."""
+    return _misfit(outcomes)[:2] == (0, 0)
+
+
+def better(outcomes: Sequence[Outcome], best: Sequence[Outcome], layout: MapLayout | None) -> bool:
+    """Whether this layout explains the outcomes better than the best one before it.
+
+    Channels that transform count only where more elements fit by them: an error that is merely
+    smaller says nothing.
+    """
+    new, old = _misfit(outcomes), _misfit(best)
+    return new < old if layout is None or layout.fibre is None else new[:2] < old[:2]
+
+
+def _misfit(outcomes: Sequence[Outcome]) -> tuple[int, int, float]:
+    """How many elements do not fit, how many are not measured, and the largest error."""
+    misfits, missing, worst = 0, 0, 0.0
+    for outcome in outcomes:
+        if isinstance(outcome, NotMeasured):
+            missing += 1
+            continue
+        error, enough = math.inf, GOOD_ENOUGH
+        if isinstance(outcome, Difference) and not math.isnan(outcome.relative):
+            error = outcome.relative
+            enough = GOOD_ENOUGH if outcome.floor is None else GOOD_ENOUGH_INTERPOLATED
+        misfits += error > enough
+        worst = max(worst, error)
+    return misfits, missing, worst
+
+
+def taken_off(outcome: Outcome, back: Outcome) -> Outcome:
+    """The outcome of an element that interpolates, without half the error of its round trip."""
+    if not (isinstance(outcome, Difference) and isinstance(back, Difference)):
+        return outcome
+    floor = back.mean / 2
+    error = math.sqrt(max(0.0, outcome.mean**2 - floor**2))
+    return replace(outcome, relative=error, floor=floor)
 
 
 def show(d: Difference | None) -> str:
@@ -154,8 +250,3 @@ def show(d: Difference | None) -> str:
     if d is None:
         return ""
     return f"{d.relative:.1e}" if d.relative else "0"
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Without the prefix of the module."""
-    return str(dtype).removeprefix("torch.")

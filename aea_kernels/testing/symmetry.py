@@ -35,11 +35,16 @@ class Element(ABC):
             positions, such as the (N, C) behind a global pooling, stays as it is under the first.
         spill: by axis, how many positions at each border of the input hold something else than the
             moved image.
+        interpolates: whether it computes values between positions.
+        round_trip: then, the element and its inverse one after the other: nothing but
+            interpolation, twice.
     """
 
     name: str
     moves: str = "positions"
     spill: tuple[int, ...] = ()
+    interpolates: bool = False
+    round_trip: Element | None = None
 
     @abstractmethod
     def act(self, x: Tensor, strides: Strides) -> Tensor:
@@ -49,6 +54,20 @@ class Element(ABC):
         Raises:
             UndefinedActionError: the element does not act on a map of this size.
         """
+
+    def matrix(self, axes: int) -> Tensor | None:
+        """What becomes of directions, (axes, axes) float64 by axis of positions; None: nothing."""
+        return None
+
+    def move(self, points: Tensor, spatial: Sequence[int]) -> Tensor:
+        """Points (..., axes) of an image of these sizes, coordinates by axis -> where they go.
+
+        Raises:
+            UndefinedActionError: the element moves positions, and no points between them.
+        """
+        if self.moves == "positions":
+            raise UndefinedActionError(f"a {self.name} does not act on coordinates")
+        return points
 
     def local(self, spatial: tuple[int, ...], strides: Strides) -> Element | None:
         """The element to test a single layer with whose input has these sizes and strides; None
@@ -71,8 +90,27 @@ class Group(ABC):
             ValueError: no element but the identity acts on this shape.
         """
 
+    def prepared(self, x: Tensor) -> Tensor:
+        """The input on which it is measured: x, smoothed where elements interpolate."""
+        return x
+
+    def matrices(self, axes: int) -> list[Tensor]:
+        """What each element, the identity first, does to directions; empty where channels cannot
+        permute under the group.
+        """
+        return []
+
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         """A few elements that show a broken symmetry; for rotations and flips, those that make up
         all others.
         """
         return self.elements(shape, generator)
+
+
+def turned(points: Tensor, matrix: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Points (..., axes) turned about the centre of an image of these sizes, which its axes take
+    along.
+    """
+    matrix = matrix.to(points)
+    centre = (torch.tensor(spatial).to(points) - 1) / 2
+    return (points - centre) @ matrix.mT + matrix.abs() @ centre

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..core.float64 import map_tensors, tensors_in
+from ..core.float64 import map_tensors, named_tensors, tensors_in
 from .layouts import MapLayout
 
 OTHER_CALLS = "it calls its layers otherwise"
@@ -35,7 +35,7 @@ class Call:
         shape: of the first tensor in `output`.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
-        layout: of the first tensor in `output`, once known.
+        places, layouts: of the tensors in `output`, the layouts once they are known.
         hints: layouts of tensors in `inputs`, by their place among them, where they are what an
             earlier call returned, unchanged.
     """
@@ -47,7 +47,8 @@ class Call:
     shape: tuple[int, ...] | None = None
     largest: float = 0.0
     children: list[Call] = field(default_factory=list)
-    layout: MapLayout | None = None
+    places: tuple[str, ...] = ()
+    layouts: list[MapLayout | None] = field(default_factory=list)
     hints: dict[int, MapLayout] = field(default_factory=dict)
 
     @property
@@ -55,9 +56,10 @@ class Call:
         """The module's class."""
         return type(self.module).__name__
 
-    def first_output(self) -> Tensor | None:
-        """The first floating-point tensor that it returned."""
-        return next(iter(tensors_in(self.output)), None)
+    @property
+    def layout(self) -> MapLayout | None:
+        """Of the first tensor that it returned, once known."""
+        return self.layouts[0] if self.layouts else None
 
 
 @contextmanager
@@ -108,8 +110,9 @@ def traced(
             return
         call = open_calls.pop()
         call.output = map_tensors(torch.clone, output) if keep else output
-        first = call.first_output()
-        call.shape = None if first is None else tuple(first.shape)
+        call.places = tuple(named_tensors(output))
+        returned = tensors_in(output)
+        call.shape = tuple(returned[0].shape) if returned else None
 
         # calls that `seen` makes are none of the network's
         watching = False
@@ -121,8 +124,9 @@ def traced(
         # keep what later calls need, and no maps beyond that
         if not keep:
             call.output = None
-        for t in tensors_in(output)[:1]:
-            layouts[t] = call.layout, _version(t)
+        for place, t in enumerate(returned):
+            layout = call.layouts[place] if place < len(call.layouts) else None
+            layouts[t] = layout, _version(t)
         for child in call.children:
             child.inputs = ((), {})
 

@@ -14,6 +14,7 @@ from aeanet.cli import (
     demo,
     evaluate,
     export,
+    frames,
     heatmaps,
     info,
     predict,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 _COMMANDS = (
     restore,
+    frames,
     demo,
     register,
     train,

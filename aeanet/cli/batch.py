@@ -4,8 +4,7 @@ restored.
 The commands import this module when they run, since it imports PyTorch.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,16 +14,22 @@ from rich.progress import Progress
 from torch.distributed import ProcessGroup
 
 from aeanet.cli.places import TargetError, check_place
-from aeanet.cli.shared import fail, leading, note, progress_bar, say, show, warn
+from aeanet.cli.report import Report, note_change, note_trust, residual_file
+from aeanet.cli.shared import fail, leading, note, progress_bar, show, warn
 from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
-from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.flips import Flips
-from aeanet.inference.files import Restored, restore_file
-from aeanet.inference.prediction import compile_parts, known_magnification
+from aeanet.inference.files import Loaded, load_file, restore_loaded
+from aeanet.inference.overlap import overlapped
+from aeanet.inference.prediction import (
+    chosen_precision,
+    compile_parts,
+    known_magnification,
+)
 from aeanet.inference.reach import reach_of
+from aeanet.inference.restored import Restored
 from aeanet.inference.tiling import check_side
-from aeanet.io.atomic import LONGEST_NAME, make_folder
+from aeanet.io.atomic import make_folder
 from aeanet.io.images import result_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
@@ -61,10 +66,12 @@ def restore_images(
     with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))
         options["magnification"] = known_magnification(model, options.get("magnification"))
+        options["precision"] = chosen_precision(model, options["precision"])
         if options["tile"] is not None:
             check_side(options["tile"], reach_of(model))
         if compiled:
             compile_parts(model)
+        note(f"The network computes in {options['precision']}.")
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
 
 
@@ -81,10 +88,11 @@ def restore_all(
 ) -> None:
     """Restore images into a folder, and end the command with exit code 1 unless all are restored.
 
-    The path of each result goes to standard output once it is written. An image that cannot be
-    restored is named on standard error with the reason, and again in the last sentence. A result
-    that is already there is kept, and its image counts as not restored, unless `overwrite`. An
-    input is never replaced, and no result replaces that of another image.
+    While the network works on one image, the next one is read, and the last one is judged and
+    written. The path of each result goes to standard output once it is written. An image that
+    cannot be restored is named on standard error with the reason, and again in the last sentence. A
+    result that is already there is kept, and its image counts as not restored, unless `overwrite`.
+    An input is never replaced, and no result replaces that of another image.
 
     Args:
         model: any network, on its device.
@@ -100,27 +108,50 @@ def restore_all(
         Exception: a defect of aeanet is raised again after the last image.
     """
     images = list(dict.fromkeys(images))
+    magnification = known_magnification(model, options.pop("magnification", None))
+    reading = {name: options.pop(name) for name in ("keep_bar", "chosen") if name in options}
+    leads = group is None or group.rank() == 0
     taken: dict[Path, Path] = {}
     outcome = Outcome()
     make_folder(folder)
 
-    # What one process alone does lies within `agreeing`, so that all go on with the next image.
+    def read(image: Path) -> tuple[Path, Loaded]:
+        target = _target(image, folder, taken)
+        _check_target(image, target, images, overwrite)
+        return target, load_file(model, image, magnification, **reading)
+
+    def work(image: Path, read: tuple[Path, Loaded]) -> Restored:
+        target, loaded = read
+        index = images.index(image)
+        show(bar, f"Restoring {image.name}", index / len(images))
+        progress = partial(_show_tile, bar, image.name, index, len(images))
+        return restore_loaded(
+            model, loaded, target, magnification, group=group, progress=progress, **options
+        )
+
+    def finish(image: Path, restored: Restored) -> Report:
+        report = Report(restored.target)
+        if not leads:
+            return report
+        if restored.result is not None:
+            # A file may have come there since the image was read.
+            _check_target(image, restored.target, images, overwrite)
+            restored.write()
+        note_change(report, restored, options.get("outliers", "keep"))
+        if trust or residual:
+            with report.keeping_error():
+                picture = residual_file(report, images, overwrite) if residual else None
+                note_trust(report, model, restored, picture)
+        return report
+
+    def tell(image: Path, finished: Callable[[], Report]) -> None:
+        with outcome.of(image, alone=group is None):
+            report = finished()
+            with agreeing(group):
+                report.say()
+
     with progress_bar() as bar:
-        for index, image in enumerate(images):
-            show(bar, f"Restoring {image.name}", index / len(images))
-            progress = partial(_show_tile, bar, image.name, index, len(images))
-            with outcome.of(image, alone=group is None):
-                with agreeing(group):
-                    target = _target(image, folder, images, taken, overwrite)
-                restored = restore_file(
-                    model, image, target, group=group, progress=progress, **options
-                )
-                with agreeing(group):
-                    say_change(restored, options.get("outliers", "keep"))
-                    if (trust or residual) and (group is None or group.rank() == 0):
-                        picture = _residual_file(target, images, overwrite) if residual else None
-                        say_trust(model, restored, picture)
-                say(str(target))
+        overlapped(images, read, work, finish, tell, group=group)
         show(bar, "Restored", 1.0)
     outcome.end(len(images), "restored")
 
@@ -128,61 +159,6 @@ def restore_all(
 def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, total: int) -> None:
     """Show how many tiles of the image number `index` are done."""
     show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
-
-
-def say_change(restored: Restored, outliers: Outliers = "keep") -> None:
-    """Say what of a file does not enter the result, and what became of its outliers."""
-    name, source = restored.image.name, restored.source
-    if source and source.bar:
-        note(
-            f"{name}: The information bar, {source.bar} rows at the bottom, is left out; "
-            "--keep-bar keeps it."
-        )
-    if source and source.which:
-        note(f"{name}: It holds several images; {source.which} is taken, the only raw one.")
-    if number := restored.exposure.rows.size:
-        what = "1 outlier" if number == 1 else f"{number:,} outliers"
-        done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
-        note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
-    if source and source.colour:
-        note(f"{name}: The colours become grey.")
-
-
-def say_trust(model: Network, restored: Restored, picture: Path | None) -> None:
-    """Say how noisy an image is, warn of what is unusual, and write what was taken away to
-    `picture`.
-    """
-    from aeanet.trust import assess, write_residual
-    from aeanet.trust.residual import residual
-
-    image, result, width = restored.judged()
-    found = assess(model, image, result)
-    name, used = restored.image.name, restored.exposure.used / width
-    note(f"{name}: {found.summary(used, width * restored.unit)}")
-    for sentence in found.warnings:
-        warn(f"{name}: {sentence}")
-    if picture is not None and found.taken is None:
-        note(f"{picture} is not written: what was taken away cannot be told.")
-    if picture is not None and found.taken is not None:
-        half = write_residual(picture, residual(image, result, found.noise))
-        white = f"{half / used:.2%} of the range used"
-        note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
-
-
-def _residual_file(target: Path, images: Iterable[Path], overwrite: bool) -> Path | None:
-    """Where the residual of a result goes; None, with a warning, if a file is there that is to be
-    kept.
-    """
-    ending = ".png" if target.suffix == ".png" else ".tif"
-    file = target.with_name(f"{target.stem}-residual{ending}")
-    try:
-        if len(os.fsencode(file.name)) > LONGEST_NAME:
-            raise TargetError("the name of the image is too long to add -residual.")
-        check_place(file, overwrite=overwrite, inputs=images)
-    except TargetError as error:
-        warn(f"What was taken away is not written: {error}")
-        return None
-    return file
 
 
 class Outcome:
@@ -223,11 +199,11 @@ class Outcome:
         fail(sentence)
 
 
-def _target(
-    image: Path, folder: Path, images: list[Path], taken: dict[Path, Path], overwrite: bool
-) -> Path:
-    """Where the result of an image goes; `taken` has the results before it. Raises TargetError,
-    OSError.
+def _target(image: Path, folder: Path, taken: dict[Path, Path]) -> Path:
+    """Where the result of an image goes; `taken` has the results before it.
+
+    Raises:
+        TargetError: it is the place of another result.
     """
     target = folder / result_name(image)
     first = taken.setdefault(target, image)
@@ -235,8 +211,12 @@ def _target(
         raise TargetError(
             f"{image} would be written to {target}, as {first} is: restore it into another folder."
         )
+    return target
+
+
+def _check_target(image: Path, target: Path, images: list[Path], overwrite: bool) -> None:
+    """Raise TargetError, OSError if a file is there that is to be kept."""
     try:
         check_place(target, overwrite=overwrite, inputs=images)
     except TargetError as error:
         raise TargetError(f"{image} is not restored: {error}") from None
-    return target

@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Run, Tile, option, path
-from aeanet.imaging.precision import Precision
+from aeanet.cli.shared import (
+    Chosen,
+    Flips,
+    Images,
+    KeepBar,
+    Overwrite,
+    Precision,
+    Run,
+    Tile,
+    option,
+    path,
+)
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 
@@ -19,7 +27,7 @@ def main(
     magnification: Annotated[
         float | None, option("Result px per image px, 0.9 to 16 (as in the training).")
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     compiled: Annotated[
         bool,

@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
-from aeanet.cli.shared import Chosen, Flips, Images, KeepBar, Overwrite, Tile, fail, path
+from aeanet.cli.shared import (
+    Chosen,
+    Flips,
+    Images,
+    KeepBar,
+    Overwrite,
+    Precision,
+    Tile,
+    fail,
+    path,
+)
 from aeanet.imaging.exposure import Outliers
-from aeanet.imaging.precision import Precision
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -25,7 +34,7 @@ def main(
         ),
     ] = 2.0,
     tile: Tile = "auto",
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     residual: Annotated[
         bool,
@@ -60,12 +69,7 @@ def main(
     """
     from aeanet.cli.batch import restore_images
 
-    low, high = MAGNIFICATIONS
-    if not low <= magnification <= high:
-        fail(
-            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
-            "model was trained."
-        )
+    check_magnification(magnification)
     restore_images(
         "sem",
         images,
@@ -81,3 +85,13 @@ def main(
         trust=True,
         residual=residual,
     )
+
+
+def check_magnification(magnification: float) -> None:
+    """End the command for a magnification for which the shipped model was not trained."""
+    low, high = MAGNIFICATIONS
+    if not low <= magnification <= high:
+        fail(
+            f"--magnification is {magnification:g}, wanted {low:g} to {high:g}, for which the "
+            "model was trained."
+        )

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from aeanet.errors import sentence_or_raise
+from aeanet.imaging.precision import PrecisionChoice
 from aeanet.io.text import visible
 
 if TYPE_CHECKING:
@@ -91,6 +92,14 @@ Flips = Annotated[
     option(
         "Flips of the image whose results are averaged, 1, 2 or 4: more take more time and err "
         "less (sem and runs that began from it 4, others 1)."
+    ),
+]
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option(
+        help="Of what the network adds to the image. bfloat16 takes half the memory. auto: "
+        "bfloat16 where the processor or GPU multiplies it and the model loses at most 0.01 dB, "
+        "else float32."
     ),
 ]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]

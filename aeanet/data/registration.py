@@ -17,6 +17,7 @@ from aeanet.data.alignment import (
     magnification_of,
     warp,
 )
+from aeanet.imaging.given import as_array
 from aeanet.imaging.metrics import psnr
 
 # A pair beyond these limits is refused; true pairs have correlations of 0.95 and more.
@@ -122,7 +123,10 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
 
 def _checked(label: str, image: NDArray) -> Image:
     """The image as float32. Raises RegistrationError if it is no such image, or too small."""
-    image = np.ascontiguousarray(image, dtype=np.float32)
+    try:
+        image = np.ascontiguousarray(as_array(image, label), dtype=np.float32)
+    except ValueError as error:
+        raise RegistrationError(str(error)) from error
     if image.ndim != 2 or image.size == 0:
         raise RegistrationError(f"{label} must be one grey image (H, W), got shape {image.shape}.")
     if not np.isfinite(image).all():

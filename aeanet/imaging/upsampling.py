@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.imaging.given import as_array
+
 SHARPNESS = -0.75  # the cubic kernel's free parameter, OpenCV's, so that of registered pairs
 
 
@@ -25,7 +27,7 @@ def upsample(lr: NDArray, magnification: float) -> NDArray[np.float32]:
     Raises:
         ValueError: for any other image or magnification.
     """
-    lr = np.asarray(lr)
+    lr = as_array(lr)
     if lr.ndim != 2 or lr.size == 0 or not np.isfinite(lr).all():
         raise ValueError(f"a finite grey image (H, W) is wanted, got shape {lr.shape}.")
     rows, columns = (slice(0, length) for length in upsampled_shape(lr.shape, magnification))
@@ -66,11 +68,21 @@ def upsample_region(
     top, left = int(row_taps.min()), int(column_taps.min())
     region = read(slice(top, int(row_taps.max()) + 1), slice(left, int(column_taps.max()) + 1))
     source = np.asarray(region, np.float32)
-    tall = sum(w[:, None] * source[i] for i, w in zip(row_taps - top, row_weights, strict=True))
-    return np.asarray(
-        sum(w * tall[:, i] for i, w in zip(column_taps - left, column_weights, strict=True)),
-        np.float32,
-    )
+    tall = _weighted(source, row_taps - top, row_weights[:, :, None], axis=0)
+    return _weighted(tall, column_taps - left, column_weights[:, None, :], axis=1)
+
+
+def _weighted(source: NDArray, taps: NDArray, weights: NDArray, axis: int) -> NDArray[np.float32]:
+    """The sum of rows or columns of an image, those of each tap times its weights, in place: a new
+    array costs as much as the sum.
+    """
+    total = np.take(source, taps[0], axis)
+    total *= weights[0]
+    for indices, weight in zip(taps[1:], weights[1:], strict=True):
+        part = np.take(source, indices, axis)
+        part *= weight
+        total += part
+    return total
 
 
 def middle(

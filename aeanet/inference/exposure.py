@@ -47,21 +47,34 @@ def find_exposure(read: Read, shape: Sequence[int]) -> Exposure:
     Returns:
         The exposure. An image of one value has a range so narrow that its result has that value.
     """
+    found, sample = find_outliers(read, shape)
+    return fit_range(sample, found)
+
+
+def find_outliers(read: Read, shape: Sequence[int]) -> tuple[Exposure, NDArray[np.float32]]:
+    """The outliers of an image, and a sample of its pixels in which their medians stand for them.
+
+    Arguments are those of `find_exposure`. The range of the exposure is not yet the one to show.
+    """
     sample, step = _sample(read, shape)
-    value = float(sample[0, 0])
-    if (sample == value).all():
-        return Exposure(value, value + _NARROWEST * (abs(value) or 1.0), used=0.0)
     low, high = _quantiles(sample, _FIRST_TAIL)
     if not low < high:
         low, high = _quantiles(sample, _TAIL)
     if not low < high:
-        return Exposure()
+        return Exposure(), sample
     found = _find_outliers(read, shape, Exposure(low, high, high - low))
 
-    # The same for the image without them.
     in_sample = (found.rows % step == 0) & (found.columns % step == 0)
     at = found.rows[in_sample] // step, found.columns[in_sample] // step
     sample[at] = found.usual[in_sample]
+    return found, sample
+
+
+def fit_range(sample: NDArray, found: Exposure) -> Exposure:
+    """`found` with the range that a sample of pixels without outliers uses."""
+    value = float(sample.flat[0])
+    if (sample == value).all():
+        return Exposure(value, value + _NARROWEST * (abs(value) or 1.0), used=0.0)
     dark, bright = _quantiles(sample, _TAIL)
     used = bright - dark
     low = max(dark - _BELOW * used, _clipped_at(sample))

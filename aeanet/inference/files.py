@@ -1,9 +1,12 @@
-"""Restoration from file to file: at once where the memory allows it, else in exact tiles."""
+"""Restoration from file to file: at once where the memory allows it, else in exact tiles.
+
+It has three steps: `load_file`, `restore_loaded`, which the network does, and `Restored.write`. The
+first and the last may run beside the second of other images.
+"""
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -12,94 +15,45 @@ from numpy.typing import NDArray
 
 from aeanet.distributed import agreeing
 from aeanet.imaging.exposure import Exposure, Outliers, whole
-from aeanet.imaging.flips import Region
-from aeanet.imaging.upsampling import middle, upsample_region, upsampled_shape
+from aeanet.imaging.upsampling import upsample, upsample_region, upsampled_shape
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.prediction import (
     RunOptions,
+    chosen_precision,
     exposure_for,
     known_magnification,
     reader,
     run_exposed,
-    super_resolve_exposed,
+    super_resolve_enlarged,
 )
 from aeanet.inference.reach import reach_of
+from aeanet.inference.restored import Restored
 from aeanet.inference.tiling import check_side
-from aeanet.io.images import Micrograph, read_image, write_image
+from aeanet.io.images import Micrograph, read_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
-_MIDDLE = 1024  # px
-_NARROW = 0.1  # of the file's range: images of the training use more of theirs
-
 
 @dataclass(frozen=True)
-class Restored:
-    """An image that was restored from file to file.
+class Loaded:
+    """An LR micrograph, read and made ready for the network.
 
     Attributes:
-        image: the file of the LR micrograph.
-        target: the file of the result.
-        source: the LR micrograph; None for an image that was read by regions.
-        result: (H, W) in [0, 1]; None for an image that was read by regions.
+        image: its file.
+        shape: (H, W) of it.
         chosen: which of several images in the file it is, if the user said so.
-        exposure: what the model was shown of the image.
-        magnification: of the result.
-        unit: the range from black to white in the values of the file.
+        source: the micrograph; None for an image that is to be read by regions.
+        exposure: what the model is shown of it; of an image read by regions not known yet.
+        enlarged: the image on the grid of the result, in the units of the network; None likewise.
     """
 
     image: Path
-    target: Path
-    source: Micrograph | None = None
-    result: NDArray | None = None
+    shape: tuple[int, int]
     chosen: str | None = None
-    exposure: Exposure = field(default_factory=Exposure)
-    magnification: float = 1.0
-    unit: float = 1.0
-
-    def pixels(self) -> tuple[NDArray, NDArray]:
-        """The image and its result, (H, W) each, in [0, 1].
-
-        Of an image that was read by regions it is the middle, at most 1024 px a side, read anew.
-
-        Raises:
-            ImageError: if that fails.
-        """
-        image, result, _, _ = self._parts()
-        return image, result
-
-    def judged(self) -> tuple[NDArray, NDArray, float]:
-        """`pixels` as they are to be judged: outliers are replaced by the median around them in
-        both, and the range is the one that the model was shown if the image uses little of its own.
-
-        Returns:
-            The image and its result, in [0, 1], and the width of their range in shares of the
-            file's.
-
-        Raises:
-            ImageError: as `pixels`.
-        """
-        exposure = self.exposure
-        image, result, small, large = self._parts()
-        image = exposure.put(exposure.usual, image, small, 1.0)
-        result = exposure.put(exposure.usual, result, large, self.magnification)
-        if exposure.used >= _NARROW:
-            return image, result, 1.0
-        width = exposure.high - exposure.low
-        return exposure.scale(image).clip(0, 1), exposure.scale(result).clip(0, 1), width
-
-    def _parts(self) -> tuple[NDArray, NDArray, Region, Region]:
-        """The image and its result, or their middles, and where these lie."""
-        if self.source is not None and self.result is not None:
-            image, result = self.source.pixels, self.result
-            return image, result, whole(image.shape), whole(result.shape)
-        with (
-            open_mosaic(self.image, self.chosen) as source,
-            open_mosaic(self.target) as target,
-        ):
-            small, large = middle(source.shape, target.shape, _MIDDLE)
-            return source.read(*small), target.read(*large), small, large
+    source: Micrograph | None = None
+    exposure: Exposure = Exposure()  # noqa: RUF009 (frozen)
+    enlarged: NDArray | None = None
 
 
 def restore_file(
@@ -137,7 +91,7 @@ def restore_file(
 
     Raises:
         ImageError: for files that cannot be read or written.
-        PredictionError: if the magnification is not known.
+        PredictionError: if the magnification is not known, or for an unknown precision.
         TilingError: for a tile that is too small.
         MemoryError: if not even the smallest tile fits into the memory.
         ModelError: for an unknown name.
@@ -146,39 +100,91 @@ def restore_file(
     model = load_model(model) if isinstance(model, str) else model
     image, target = Path(image), Path(target)
     magnification = known_magnification(model, magnification)
+    options["precision"] = chosen_precision(model, options.get("precision", "auto"))
     group = options.get("group")
-
     with agreeing(group):
-        shape: Sequence[int] | None = shape_by_regions(image, chosen)
-        source = None
-        if shape is None:
-            source = read_image(image, keep_bar=keep_bar, image=chosen)
-            shape = source.pixels.shape
+        loaded = load_file(model, image, magnification, keep_bar=keep_bar, chosen=chosen)
+    restored = restore_loaded(model, loaded, target, magnification, outliers, **options)
+    with agreeing(group):
+        if group is None or group.rank() == 0:
+            restored.write()
+    return restored
 
+
+def load_file(
+    model: Network,
+    image: Path,
+    magnification: float,
+    *,
+    keep_bar: bool = False,
+    chosen: str | None = None,
+) -> Loaded:
+    """The first step of `restore_file`, with its arguments. It runs no network.
+
+    Raises:
+        ImageError: for a file that cannot be read.
+    """
+    by_regions = shape_by_regions(image, chosen)
+    if by_regions is not None:
+        return Loaded(image, by_regions, chosen)
+    source = read_image(image, keep_bar=keep_bar, image=chosen)
+    shape = source.pixels.shape
+    exposure = exposure_for(model, reader(source.pixels), shape)
+    shown = exposure.scaled_region(reader(source.pixels), *whole(shape))
+    return Loaded(image, shape, chosen, source, exposure, upsample(shown, magnification))
+
+
+def restore_loaded(
+    model: Network,
+    loaded: Loaded,
+    target: Path,
+    magnification: float,
+    outliers: Outliers = "keep",
+    **options: Unpack[RunOptions],
+) -> Restored:
+    """The second step of `restore_file`, with its arguments and errors. An image that is read by
+    regions is written too; any other is left to `Restored.write`.
+    """
+    options["precision"] = precision = chosen_precision(model, options.get("precision", "auto"))
     if options.get("tile") is None:
-        enlarged = upsampled_shape(shape, magnification)
-        precision = options.get("precision", "float32")
-        options["tile"] = largest_tile(model, enlarged, precision, group)
-    if source is None:
+        enlarged = upsampled_shape(loaded.shape, magnification)
+        options["tile"] = largest_tile(model, enlarged, precision, options.get("group"))
+    source, exposure = loaded.source, loaded.exposure
+    if source is None or loaded.enlarged is None:
         return super_resolve_mosaic(
             model,
-            image,
+            loaded.image,
             target,
             magnification=magnification,
-            chosen=chosen,
+            chosen=loaded.chosen,
             outliers=outliers,
             **options,
         )
 
-    exposure = exposure_for(model, reader(source.pixels), shape)
-    result = super_resolve_exposed(
-        model, source.pixels, exposure, magnification, outliers, **options
+    result = super_resolve_enlarged(
+        model, loaded.enlarged, exposure, magnification, outliers, **options
     )
-    with agreeing(group):
-        if group is None or group.rank() == 0:
-            write_image(target, result, like=source, magnification=magnification)
-    unit = source.high - source.low
-    return Restored(image, target, source, result, chosen, exposure, magnification, unit)
+    return Restored(
+        loaded.image,
+        target,
+        source,
+        result,
+        loaded.chosen,
+        exposure,
+        magnification,
+        source.high - source.low,
+        precision,
+        _description(model, magnification, options),
+    )
+
+
+def _description(model: Network, magnification: float, options: RunOptions) -> str:
+    """What stands in the file of a result."""
+    flips = options.get("flips") or model.flips
+    return (
+        f"Restored by aeanet: network {model.config['name']}, magnification {magnification:g}, "
+        f"{flips} {'flip' if flips == 1 else 'flips'}, computed in {options['precision']}."
+    )
 
 
 def super_resolve_mosaic(
@@ -197,6 +203,8 @@ def super_resolve_mosaic(
     Otherwise arguments and errors are those of `restore_file`.
     """
     magnification = known_magnification(model, magnification)
+    options["precision"] = precision = chosen_precision(model, options.get("precision", "auto"))
+    description = _description(model, magnification, options)
     group = options.get("group")
     with ExitStack() as stack:
         with agreeing(group):
@@ -219,8 +227,27 @@ def super_resolve_mosaic(
             return upsample_region(small, source.shape, magnification, rows, columns)
 
         write = stack.enter_context(
-            create_mosaic(target, shape, like=source, pixel_size=pixel_size, tile=tile, group=group)
+            create_mosaic(
+                target,
+                shape,
+                like=source,
+                pixel_size=pixel_size,
+                tile=tile,
+                description=description,
+                group=group,
+            )
         )
         run_exposed(model, read, write, shape, exposure, magnification, outliers, **options)
     unit = source.high - source.low
-    return Restored(image, target, None, None, chosen, exposure, magnification, unit)
+    return Restored(
+        image,
+        target,
+        None,
+        None,
+        chosen,
+        exposure,
+        magnification,
+        unit,
+        precision,
+        description,
+    )

@@ -66,11 +66,23 @@ class _Live(TorchDispatchMode):
         self.peak = max(self.peak, self.bytes)
 
 
+_measured: weakref.WeakKeyDictionary[nn.Module, dict[Any, float]] = weakref.WeakKeyDictionary()
+"""What `bytes_per_pixel` found for a network, by precision, type and device."""
+
+
 def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float:
-    """Peak bytes of the tensors that a network makes, per pixel of its image, measured on a small
-    image.
+    """Peak bytes of the tensors that a network makes, per pixel of its image, measured once, on a
+    small image.
     """
     parameter = next(model.parameters())
+    key = precision, parameter.dtype, parameter.device
+    known = _measured.setdefault(model, {})
+    if key not in known:
+        known[key] = _measure(model, precision, parameter)
+    return known[key]
+
+
+def _measure(model: nn.Module, precision: Precision, parameter: Tensor) -> float:
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     live = _Live()
     with torch.inference_mode(), _uncompiled(), computing_in(precision, parameter.device), live:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-_METRES = {
+METRES = {
     "km": 1e3,
     "m": 1.0,
     "cm": 1e-2,
@@ -14,6 +14,8 @@ _METRES = {
     "pm": 1e-12,
     "in": 0.0254,
 }
+LENGTHS = frozenset(METRES)
+TIMES = frozenset(("ns", "µs", "ms", "s", "min", "h", "d"))
 _LEAST, _MOST = 1e-15, 0.1  # metres; other values are mistakes or belong to diffraction patterns
 _READABLE = ("mm", "µm", "nm")
 _SPELLINGS = {
@@ -25,20 +27,27 @@ _SPELLINGS = {
     "cm": "centimeter centimetre",
     "m": "meter metre",
     "in": "inch inches",
+    "ns": "nanosecond nanoseconds",
+    "µs": r"microsecond microseconds us μs \u00b5s",
+    "ms": "millisecond milliseconds msec",
+    "s": "second seconds sec",
+    "min": "minute minutes",
+    "h": "hour hours",
+    "d": "day days",
 }
 _ALIASES = {
     spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()
 }
 
 
-def _name(unit: Any) -> str:
-    """A unit as OME writes it, where it is a length."""
+def short_unit(unit: Any) -> str:
+    """A unit as OME writes it, where it is a length or a time."""
     text = str(unit).strip("\0 ")
     return _ALIASES.get(text.lower(), text)
 
 
 def _is_length(side: float, unit: str) -> bool:
-    return unit in _METRES and _LEAST < side * _METRES[unit] < _MOST
+    return unit in METRES and _LEAST < side * METRES[unit] < _MOST
 
 
 @dataclass(frozen=True)
@@ -72,15 +81,15 @@ class PixelSize:
         except (TypeError, ValueError):
             return None
 
-        unit, unit_y = _name(unit), _name(unit_y)
+        unit, unit_y = short_unit(unit), short_unit(unit_y)
         if not all(_is_length(*side) for side in ((x, unit), (y, unit_y))):
             return None
         if unit != unit_y:
-            y = float(f"{y * _METRES[unit_y] / _METRES[unit]:.12g}")
+            y = float(f"{y * METRES[unit_y] / METRES[unit]:.12g}")
         if unit == "m":
-            unit = next((name for name in _READABLE if max(x, y) >= _METRES[name]), _READABLE[-1])
+            unit = next((name for name in _READABLE if max(x, y) >= METRES[name]), _READABLE[-1])
             # 1.6, not 1.5999999999999999
-            x, y = (float(f"{side / _METRES[unit]:.12g}") for side in (x, y))
+            x, y = (float(f"{side / METRES[unit]:.12g}") for side in (x, y))
         return cls(x, y, unit)
 
     def magnified(self, magnification: float) -> "PixelSize":
@@ -92,13 +101,18 @@ class PixelSize:
         return f"{width} {self.unit}" if width == height else f"{width} x {height} {self.unit}"
 
 
-def ome_metadata(pixel_size: PixelSize | None, bits: int | None = None) -> dict[str, Any]:
+def ome_metadata(
+    pixel_size: PixelSize | None, bits: int | None = None, description: str = ""
+) -> dict[str, Any]:
     """The `metadata` of `tifffile.imwrite(..., ome=True)` for one (H, W) image with pixels of that
     size.
 
-    `bits`, if given, states how many bits of an integer the values use.
+    `bits`, if given, states how many bits of an integer the values use; `description` says what the
+    image is.
     """
     metadata: dict[str, Any] = {"axes": "YX"}
+    if description:
+        metadata["Description"] = description
     if bits is not None:
         metadata["SignificantBits"] = bits
     if pixel_size is not None:
@@ -115,5 +129,5 @@ def tiff_resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
     """
     if pixel_size is None:
         return {}
-    x, y = (0.01 / (side * _METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
+    x, y = (0.01 / (side * METRES[pixel_size.unit]) for side in (pixel_size.x, pixel_size.y))
     return {"resolution": (x, y), "resolutionunit": "CENTIMETER"} if max(x, y) < 2**32 - 1 else {}

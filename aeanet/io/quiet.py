@@ -3,7 +3,15 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+_lock = Lock()
+_within = 0
+"""How many threads are within `quietly`. Warnings and loggers belong to the process, so the first
+silences them and the last restores them.
+"""
+_restoring = ExitStack()
 
 
 @contextmanager
@@ -11,14 +19,20 @@ def quietly(*names: str) -> Iterator[None]:
     """Within it, Python warnings are off, and the loggers of these names pass only critical
     messages.
     """
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
+    global _within, _restoring
+    with _lock:
+        if not _within:
+            _restoring = ExitStack()
+            _restoring.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            yield
+        for logger in map(logging.getLogger, names):
+            _restoring.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+        _within += 1
+    try:
+        yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        with _lock:
+            _within -= 1
+            if not _within:
+                _restoring.close()

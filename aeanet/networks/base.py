@@ -21,6 +21,9 @@ class Network(nn.Module):
             it is not known.
         flips: of an image, whose results are averaged unless one asks otherwise
             (`imaging.flips.Flips`).
+        residual: it computes what is to be added to the image, which itself passes unrounded.
+        bfloat16_cost: what predicting in bfloat16 costs on the images that it was scored on, dB of
+            PSNR; None if it was not scored so.
         fits_range: show it the range that an image uses, without outliers, since it was trained on
             images of every exposure.
         told_noise: whether it is told the noise.
@@ -34,6 +37,8 @@ class Network(nn.Module):
     fits_range: bool = False
     told_noise: bool = False
     noise: Tensor | None = None
+    residual: bool = False
+    bfloat16_cost: float | None = None
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()

@@ -101,8 +101,8 @@ def short_options(name: str) -> dict[str, Any]:
 
 
 def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
-    """Write a model to a safetensors file, its configuration and magnification in the file's
-    metadata.
+    """Write a model to a safetensors file; its configuration, magnification and `bfloat16_cost` are
+    in the file's metadata.
 
     The file appears whole or not at all: an earlier model of that name survives a full disk or a
     killed process.
@@ -126,6 +126,8 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
         if half and tensor.is_floating_point():
             tensors[name] = tensor.half()
     settings = {"config": model.config, "magnification": model.magnification}
+    if model.bfloat16_cost is not None:
+        settings["bfloat16_cost"] = model.bfloat16_cost
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     write_tensors(path, tensors, metadata)
     return path
@@ -161,6 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     try:
         settings = json.loads(metadata["settings"])
         config, magnification = settings["config"], settings["magnification"]
+        cost = settings.get("bfloat16_cost")
         with WithoutDrawing():
             # At first without memory: a damaged number may ask for more than there is.
             with torch.device("meta"):
@@ -178,7 +181,10 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
                 f"{file} is damaged: its magnification is {magnification!r}, wanted {least:g} to "
                 f"{most:g}."
             )
+    if type(cost) not in (int, float, type(None)):
+        raise ModelError(f"{file} is damaged: its bfloat16_cost is {cost!r}, wanted a number.")
     model.magnification = magnification
+    model.bfloat16_cost = cost
     model.fits_range = file.parent == SHIPPED_FOLDER
     return model.eval()
 

@@ -77,6 +77,7 @@ class ShuffledUNet(Network):
     """
 
     flips = 4
+    residual = True
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import rank
+from aeanet.imaging.precision import Precision, multiplies_bfloat16
 from aeanet.inference.prediction import restore
 from aeanet.io.atomic import write_atomically
 from aeanet.networks.base import Network
@@ -157,6 +158,7 @@ class Bookkeeping:
             return
         if self.held_back and self._scores_are_due(now):
             self._score(now)
+            self.model.train()
         if now.ended or now.step % LOG_EVERY == 0:
             values = {"loss": now.loss, "rate": self.step.rate, "seconds": now.seconds}
             self.log(now.step, values)
@@ -196,12 +198,17 @@ class Bookkeeping:
         return early or every.due(now.step, since) or (now.ended and not now.interrupted)
 
     def _score(self, now: TrainingProgress) -> None:
+        """Score the model, which is left in evaluation mode; at the end also in bfloat16."""
         self.scored = now.seconds
         scores = score_held_back(self.model, self.held_back, self.folder, self.on_trouble)
-        self.model.train()
-        if scores:
-            self.scores = scores
-            self.log(now.step, {f"validation/{name}": value for name, value in scores.items()})
+        if not scores:
+            return
+        self.scores = scores
+        self.log(now.step, {f"validation/{name}": value for name, value in scores.items()})
+        if now.ended and multiplies_bfloat16(next(self.model.parameters()).device):
+            rounded = score_held_back(self.model, self.held_back, None, None, "bfloat16")
+            if rounded:
+                self.model.bfloat16_cost = round(scores["psnr"] - rounded["psnr"], 5)
 
 
 def score_held_back(
@@ -209,6 +216,7 @@ def score_held_back(
     pairs: Sequence[RegisteredPair],
     folder: Path | None,
     on_trouble: OnTrouble,
+    precision: Precision = "float32",
 ) -> dict[str, float] | None:
     """Mean PSNR (dB) and SSIM of whole pairs and their gains over bicubic interpolation; None if
     none has a score.
@@ -218,7 +226,8 @@ def score_held_back(
     """
     scores: list[Score] = []
     for pair in pairs:
-        restored = restore(model, pair.lr, flips=1)  # scores of one training are compared, often
+        # without flips, since scores of one training are compared, often
+        restored = restore(model, pair.lr, flips=1, precision=precision)
         score = score_region(pair.name, pair, restored)
         if score is None:
             continue

@@ -109,6 +109,7 @@ def train(
         model = build_model(**start.config) if start is not None else build_model(name, **options)
         if start is not None:
             model.load_state_dict(start.state_dict())
+            model.bfloat16_cost = start.bfloat16_cost
         model.magnification = source.magnification
 
         # The pixels of all pairs are read for this, so it is done only for a run that is kept.

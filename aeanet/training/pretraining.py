@@ -14,6 +14,7 @@ import torch
 from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.distributed import process_count
 from aeanet.imaging.metrics import psnr, ssim
+from aeanet.imaging.precision import Precision
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.atomic import write_atomically
@@ -128,14 +129,18 @@ def held_back_images(number: int) -> list[WholeImage]:
     ]
 
 
-def score_simulated(model: Network, images: Sequence[WholeImage]) -> list[dict[str, Any]]:
+def score_simulated(
+    model: Network, images: Sequence[WholeImage], precision: Precision = "float32"
+) -> list[dict[str, Any]]:
     """PSNR (dB) and SSIM of each image and those of bicubic interpolation, with its kind,
     magnification and noise, and whether this is smooth.
     """
     scores = []
     for image in images:
         bicubic = upsample(image.lr, image.magnification).clip(0, 1)
-        restored = super_resolve(model, image.lr, magnification=image.magnification)
+        restored = super_resolve(
+            model, image.lr, magnification=image.magnification, precision=precision
+        )
         everywhere = np.ones(image.hr.shape, bool)
         scores.append(
             {

@@ -42,8 +42,11 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
 
 def _median_around(power: NDArray) -> NDArray:
     """The median of the square around each frequency. The spectrum is periodic."""
-    padded = np.pad(power, _AROUND // 2, mode="wrap")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, (_AROUND,) * 2), (2, 3))
+    padded = np.pad(power.astype(np.float32), _AROUND // 2, mode="wrap")
+    squares = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND,) * 2)
+    values = squares.reshape(*power.shape, _AROUND**2)
+    middle = _AROUND**2 // 2
+    return np.partition(values, middle, axis=-1)[..., middle]
 
 
 def _highest_of_noise(windows: int) -> float:

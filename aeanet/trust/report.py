@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.imaging.given import as_array
 from aeanet.imaging.upsampling import middle
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
@@ -121,7 +122,8 @@ def assess(
             1024 px a side the middle is assessed.
         reference: statistics of the training images; by default those of the shipped model.
     """
-    image, restored = np.asarray(image, np.float32), np.asarray(restored, np.float32)
+    image = np.asarray(as_array(image), np.float32)
+    restored = np.asarray(as_array(restored, "restored"), np.float32)
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
         size = " x ".join(map(str, image.shape[::-1]))
         return _unknown(

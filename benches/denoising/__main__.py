@@ -20,14 +20,13 @@ from pathlib import Path
 from aeanet.data.pairs import load_pairs
 from aeanet.networks.registry import MODEL_FILE, model_path
 
-from ..__main__ import commit
+from ..record import RESULTS, commit
 from .curve import draw, measure
 from .methods import METHODS
 from .networks import FEWER_FLIPS, SHIPPED, score_network, train_each
 from .scores import Scores, raw_images, score_method
 from .table import table
 
-RESULTS = Path(__file__).parents[1] / "results"
 RECORD = RESULTS / "denoising.json"
 
 

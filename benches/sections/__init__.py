@@ -25,6 +25,7 @@ from .kernels import (
     supported_table,
     symmetries_table,
 )
+from .qualified import qualified_section
 
 SECTIONS: dict[str, Callable[[], str]] = {
     # README.md
@@ -42,6 +43,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     # benches/README.md
     "block": block_section,
     "h200": h200_section,
+    "qualified": qualified_section,
     "networks": networks_section,
     "denoising": denoising_section,
     "reproduce": reproduce_section,

@@ -12,8 +12,8 @@ from aeanet.training import Recipe
 from ..denoising.networks import FEWER_FLIPS, SHIPPED
 from ..denoising.scores import Scores
 from ..denoising.table import section, short_table, unseen
+from ..record import RESULTS, read
 from ..report import markdown
-from .records import RESULTS, read
 
 # ---- README.md and aeanet/README.md --------------------------------------------------------------
 

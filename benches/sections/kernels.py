@@ -7,7 +7,7 @@ from typing import Any
 from aea_kernels.conversion.table import RECOGNISERS
 
 from .. import report
-from .records import read
+from ..record import read
 
 BOTTOM = "236 x 320 positions, 128 channels, 2 heads, 64 references, float32"
 """The feature map at the bottom of the network, for a 1280x944 image."""

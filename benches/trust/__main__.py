@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.pairs import find_pairs
+from aeanet.imaging.precision import PrecisionChoice
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.images import read_image
@@ -123,13 +124,21 @@ def _pictures(rng: np.random.Generator) -> Iterator[Case]:
                 yield Case("pictures never seen", kind, part, 1.0)
 
 
-def measure(model: Network, reference: Reference, each: int, pairs: Path | None) -> dict[str, Any]:
+def measure(
+    model: Network,
+    reference: Reference,
+    each: int,
+    pairs: Path | None,
+    precision: PrecisionChoice = "auto",
+) -> dict[str, Any]:
     """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts
     those that are warned of for a lost pattern alone, and rightly.
     """
     kinds: dict[str, dict[str, Any]] = {}
     for case in cases(each, pairs):
-        restored = super_resolve(model, case.image, magnification=case.magnification)
+        restored = super_resolve(
+            model, case.image, magnification=case.magnification, precision=precision
+        )
         report = assess(model, case.image, restored, reference=reference)
         unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
 
@@ -179,6 +188,7 @@ def main() -> None:
     )
     parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, help="where it is kept")
     parser.add_argument("--each", type=int, default=12, help="images of each kind")
+    parser.add_argument("--precision", choices=get_args(PrecisionChoice), default="float32")
     parser.add_argument("--out", type=Path, default=RECORD)
     chosen = parser.parse_args()
 
@@ -190,7 +200,8 @@ def main() -> None:
         write_reference(chosen.reference, learned)
 
     reference = Reference.read(chosen.reference)
-    record = {"model": str(chosen.model), **measure(model, reference, chosen.each, chosen.pairs)}
+    found = measure(model, reference, chosen.each, chosen.pairs, chosen.precision)
+    record = {"model": str(chosen.model), "precision": chosen.precision, **found}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, record, 1)
     print(card_section(record))

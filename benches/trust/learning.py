@@ -9,11 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.synthetic import WholeImage, simulate_image
+from aeanet.imaging.precision import Precision
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.text import json_text, write_json
 from aeanet.networks.base import Network
@@ -80,10 +82,14 @@ def reference_statistics(
         names = list(found.values)
         usual.append(found.vector())
         if residuals is None or index < residuals:
-            restored = super_resolve(model, example.image, magnification=example.magnification)
-            taken = residual(example.image, restored, found.noise).numbers
-            number_names = list(taken)
-            numbers.append(list(taken.values()))
+            # In both precisions, so that the limits hold for either.
+            for precision in get_args(Precision):
+                restored = super_resolve(
+                    model, example.image, magnification=example.magnification, precision=precision
+                )
+                taken = residual(example.image, restored, found.noise).numbers
+                number_names = list(taken)
+                numbers.append(list(taken.values()))
 
         # images with faults, or photographs, stand for what lies outside
         for turn in range(_FAULTS):

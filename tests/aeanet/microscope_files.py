@@ -13,9 +13,15 @@ import rsciio.emd
 from numpy.typing import NDArray
 
 
-def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str, version: int = 3) -> bytes:
-    """A DigitalMicrograph 3 file of one uint16 image: a tree of big-endian tags with little-endian
-    data.
+def dm3(
+    image: NDArray[np.uint16],
+    size: tuple[float, float],
+    unit: str,
+    version: int = 3,
+    further: tuple[float, str] = (1.0, ""),
+) -> bytes:
+    """A DigitalMicrograph 3 file of one uint16 image, or a stack of them whose first axis has the
+    calibration `further`: a tree of big-endian tags with little-endian data.
 
     Version 4 has lengths of 8 bytes instead of 4, and states how long each tag is.
     """
@@ -48,16 +54,17 @@ def dm3(image: NDArray[np.uint16], size: tuple[float, float], unit: str, version
         units = array("Units", 4, unit.encode("utf-16-le"), len(unit))
         return [number("Origin", 6, "f", 0), number("Scale", 6, "f", scale), units]
 
+    calibrations = [(size[0], unit), (size[1], unit), further][: image.ndim]
     data = group(
         "ImageData",
         group(
             "Calibrations",
             group("Brightness", *axis(1, "")),
-            group("Dimension", group("", *axis(size[0], unit)), group("", *axis(size[1], unit))),
+            group("Dimension", *(group("", *axis(*one)) for one in calibrations)),
         ),
         array("Data", 4, image.astype("<u2").tobytes(), image.size),
         number("DataType", 5, "I", 10),
-        group("Dimensions", number("", 5, "I", image.shape[1]), number("", 5, "I", image.shape[0])),
+        group("Dimensions", *(number("", 5, "I", length) for length in image.shape[::-1])),
         number("PixelDepth", 5, "I", 2),
     )
     title = array("Name", 4, "grains".encode("utf-16-le"), 6)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from benches import figures, report
-from benches.conftest import Race, Wrong, check, copies
 from benches.contenders import (
     BLOCKS,
     COMPILED,
@@ -22,6 +21,7 @@ from benches.contenders import (
     make_block,
 )
 from benches.memory import side_within
+from benches.racing import Race, Wrong, check, copies
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import aea_kernels as aea
 from aea_kernels import backends
 from aea_kernels.backends import eager, selfcheck
 from benches.__main__ import condense, parsed_arguments
-from benches.conftest import Race
 from benches.contenders import BLOCKS, EAGER, OPERATORS, OURS, TRITON, make_block, runner
+from benches.racing import Race
 from benches.watching import named, watched
 
 

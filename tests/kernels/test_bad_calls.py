@@ -212,6 +212,10 @@ CASES = {
         lambda: aea.explain((1, 1, 3, 4), dtype="half"),
         "dtype is 'half', expected a torch.dtype",
     ),
+    "a dtype of integers": (
+        lambda: aea.explain((1, 1, 3, 4), dtype=torch.int8),
+        "dtype is torch.int8, expected one of torch.float32",
+    ),
     "neither block nor shape": (
         lambda: aea.explain(torch.nn.ReLU(), (1, 4, 3)),
         "expected an AugmentedAttention or a",

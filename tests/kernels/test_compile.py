@@ -199,7 +199,7 @@ def test_opcheck_of_every_operator(backend, dtype):
     """Schema, fake results against real ones, functionalisation with dynamic shapes."""
     if backend == "triton" and dtype == torch.float32:
         pytest.skip("in the interpreter the dtype that sums are not in")
-    calls = list(samples(dtype, strategies.HERE))
+    calls = [call for call in samples(dtype, strategies.HERE) if not call.wide]
     defined = (op for module in (primitives, families) for op in vars(module).values())
     registered = {op.name() for op in defined if isinstance(op, torch._ops.OpOverload)}
     assert {f"aea::{sample.operator}" for sample in calls} == registered

@@ -212,7 +212,8 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
 
 def some(dtype, device):
     """Few samples, as the interpreter is slow."""
-    return [s for s in samples(dtype, device) if s.operator in ("outer_sum", "apply_to_features")]
+    few = ("outer_sum", "apply_to_features")
+    return [s for s in samples(dtype, device) if s.operator in few and not s.wide]
 
 
 def test_verify_prints_a_table_and_exits_with_1_on_a_fault(monkeypatch, capsys):
@@ -225,6 +226,18 @@ def test_verify_prints_a_table_and_exits_with_1_on_a_fault(monkeypatch, capsys):
     monkeypatch.setattr(kernels.outer, "matmul", _product_that_is_no_number)
     assert verify.main() == 1
     assert capsys.readouterr().out.splitlines()[-1] == "5 faults"
+
+
+def test_a_fault_between_slices_shows_on_wide_maps_alone(monkeypatch):
+    monkeypatch.setattr(kernels.apply, "matmul", _product_that_forgets)
+    uses = [
+        selfcheck.Use("apply_to_features", "", torch.device("cpu"), torch.bfloat16, "16-bit", wide)
+        for wide in (False, True)
+    ]
+    assert [bool(selfcheck.verdict(use)) for use in uses] == [False, True]
+    assert selfcheck.use_of(
+        "apply_to_features", [torch.empty(1, 129, 2, dtype=torch.bfloat16)]
+    ).wide
 
 
 def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):

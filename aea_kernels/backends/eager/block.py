@@ -11,7 +11,7 @@ from torch import Tensor
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features
 from .prologue import BatchNorm, Identity, prologue
-from .walking import Walk, add_product, stays_in_cache, sum_of_products
+from .walking import Walk, add_product, sum_of_products
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
     walk = Walk(x)
-    if len(walk) == 1 and not stays_in_cache(x.device):
+    if len(walk) == 1 and not walk.in_cache:
         variance, mean = torch.var_mean(walk.read(0, 0), (0, 2), correction=0)
         return mean.double(), variance.double()
     mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
@@ -113,28 +113,37 @@ def features_backward(
     """What the batch statistics send back is added to grad_x at the end, which is written twice and
     read once. No product is computed twice.
     """
-    grad_x = torch.empty_like(x)
-    walk = Walk(grad_output, x, grad_x)
-    of_tile = prologue(kind, parameters, eps, walk.dtype)
+    of_tile = prologue(kind, parameters, eps, acc_dtype(x.dtype))
     matrix, gram_grad = (folding.expand_groups(m, len(x)) for m in (matrix, gram_grad))
-    linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
-    constant = gram_grad[:, :-1, -1:]
-    for chunk in walk:
-        above = walk.read(0, chunk)
-        u = of_tile.features(walk, 1, chunk)
-        here = [walk.groups(m, chunk) for m in (constant, through_moments, linear)]
-        du = torch.baddbmm(here[0], here[1], u, out=walk.workspace(-1, u)).baddbmm_(here[2], above)
-        out = walk.result(2, chunk)
-        of_tile.backward(walk, 1, chunk, u, du, above, out)
-        walk.store(2, chunk, out)
-
+    grad_x = _through_tiles(grad_output, x, of_tile, matrix, gram_grad)
     if not isinstance(of_tile, BatchNorm):
-        return grad_x, grad_x.new_empty(2, 0, dtype=walk.dtype)
+        return grad_x, grad_x.new_empty(2, 0, dtype=matrix.dtype)
     parameter_grads = of_tile.parameter_grads()
     if batch_statistics:
         number = max(1, x.numel() // x.shape[1])
         _add_affine(grad_x, x, *of_tile.through_statistics(parameter_grads, number))
     return grad_x, parameter_grads
+
+
+def _through_tiles(
+    grad_output: Tensor, x: Tensor, of_tile: Identity, matrix: Tensor, gram_grad: Tensor
+) -> Tensor:
+    """The gradient of x where the prologue's parameters are constants, for matrices (B, ...)."""
+    grad_x = torch.empty_like(x)
+    walk = Walk(grad_output, x, grad_x)
+    linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
+    constant = gram_grad[:, :-1, -1:]
+    for chunk in walk:
+        here = [walk.groups(m, chunk) for m in (constant, through_moments, linear)]
+        above = walk.read(0, chunk)
+        du = torch.baddbmm(here[0], here[2], above, out=walk.workspace(-1, above))
+        above = walk.after_product(0, chunk, above)
+        u = of_tile.features(walk, 1, chunk)
+        du.baddbmm_(here[1], u)
+        out = walk.destination(2, chunk)
+        of_tile.backward(walk, 1, chunk, u, du, above, out)
+        walk.store(2, chunk, out)
+    return grad_x
 
 
 def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> None:
@@ -191,7 +200,7 @@ def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> T
     for chunk in walk:
         out = walk.result(1, chunk)
         if residual:
-            torch.add(walk.read(0, chunk), walk.groups(constant, chunk), out=out)
+            torch.add(walk.any_dtype(0, chunk), walk.groups(constant, chunk), out=out)
         else:
             out.copy_(walk.groups(constant, chunk).expand_as(out))
         out.baddbmm_(walk.groups(linear, chunk), of_tile.features(walk, 0, chunk))

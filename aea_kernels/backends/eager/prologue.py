@@ -28,7 +28,7 @@ class Identity:
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
     ) -> None:
         """out = above + du through the prologue, all (G, C, N) of a chunk, after `features` of the
-        same chunk. du is written over.
+        same chunk. du is written over; above and out may have the dtype of their map.
         """
         torch.add(above, du, out=out)
 
@@ -38,9 +38,10 @@ class BatchNorm(Identity):
 
     def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
         super().__init__(parameters, eps, dtype)
-        weight, bias, mean, variance = torch.stack(list(parameters)).double().unbind()
-        self._exact = mean, (variance + eps).rsqrt()
-        scale = weight * self._exact[1]
+        weight, bias, mean, variance = parameters
+        inverse = (variance.double() + eps).rsqrt()
+        self._exact = mean, inverse
+        scale = weight * inverse
         shift = torch.addcmul(bias, mean, scale, value=-1)
         self.scale, self.shift = torch.stack([scale, shift]).to(dtype).unbind()
         self.sums: Tensor | None = None
@@ -57,7 +58,7 @@ class BatchNorm(Identity):
         return self._exact[1].to(self.scale.dtype)
 
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
-        x = walk.read(i, chunk)
+        x = walk.any_dtype(i, chunk)
         out = walk.workspace(i, x)
         return torch.addcmul(self.shift[:, None], x, self.scale[:, None], out=out).clamp_(0, 6)
 
@@ -66,7 +67,7 @@ class BatchNorm(Identity):
     ) -> None:
         # u sits on the bounds exactly where ReLU6 has no slope
         torch.ops.aten.hardtanh_backward.grad_input(du, u, 0, 6, grad_input=du)
-        away = torch.sub(walk.read(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
+        away = torch.sub(walk.any_dtype(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
         sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))]).double()
         self.sums = sums if self.sums is None else self.sums.add_(sums)
         torch.addcmul(above, du, self.scale[:, None], out=out)
@@ -95,7 +96,7 @@ class Pivot(Identity):
         self.pivot = parameters[0][..., None]  # (B, C, 1), or (1, C, 1) for all images
 
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
-        x = walk.read(i, chunk)
+        x = walk.any_dtype(i, chunk)
         pivot = walk.groups(self.pivot.expand(walk.maps[i].shape[0], -1, 1), chunk)
         return torch.sub(x, pivot, out=walk.workspace(i, x))
 
@@ -108,11 +109,16 @@ class RMSNorm(Identity):
 
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
         x = walk.read(i, chunk)
-        return self._divided(x, out=walk.workspace(i, x))
+        if walk.in_cache:
+            squares = sum_of_squares(x, 1).div_(x.shape[1])
+        else:  # in one pass over x
+            variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+            squares = variance.addcmul_(mean, mean)
+        return self._divided(x, squares, out=walk.workspace(i, x))
 
-    def _divided(self, x: Tensor, out: Tensor) -> Tensor:
-        squares = sum_of_squares(x, 1)
-        self.inverse = squares.div_(x.shape[1]).add_(self.eps).rsqrt_()
+    def _divided(self, x: Tensor, squares: Tensor, out: Tensor) -> Tensor:
+        """By the root of the mean squares, (G, 1, N), which are written over."""
+        self.inverse = squares.add_(self.eps).rsqrt_()
         return torch.mul(x, self.inverse, out=out)
 
     def backward(
@@ -127,10 +133,16 @@ class LayerNorm(RMSNorm):
 
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
         x = walk.read(i, chunk)
-        centred = torch.sub(x, x.mean(1, keepdim=True), out=walk.workspace(i, x))
-        # what rounding left in the mean, which all channels share
-        centred -= centred.mean(1, keepdim=True)
-        return self._divided(centred, out=centred)
+        out = walk.workspace(i, x)
+        if walk.in_cache:
+            centred = torch.sub(x, x.mean(1, keepdim=True), out=out)
+            # what rounding left in the mean, which all channels share
+            centred -= centred.mean(1, keepdim=True)
+            variance = sum_of_squares(centred, 1).div_(x.shape[1])
+        else:  # in one pass over x
+            variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+            centred = torch.sub(x, mean, out=out)
+        return self._divided(centred, variance, out=centred)
 
     def backward(
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor

@@ -117,7 +117,8 @@ class Walk:
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         positions = math.prod(extents)
-        if stays_in_cache(maps[0].device):
+        self.in_cache = stays_in_cache(maps[0].device)
+        if self.in_cache:
             channels = max(1, *(x.shape[batch_axes] for x in maps))
             positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
@@ -210,6 +211,27 @@ class Walk:
         flat = self._flat(part)
         in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()
         return flat if in_place else self.workspace(i, flat)
+
+    def any_dtype(self, i: int, chunk: int) -> Tensor:
+        """As `read`, for operations that read any dtype: only a CPU is faster with a copy."""
+        if self.in_cache:
+            return self.read(i, chunk)
+        return self._flat(self._part(i, chunk))
+
+    def after_product(self, i: int, chunk: int, values: Tensor) -> Tensor:
+        """As `any_dtype`, where `read` gave `values` before: outside of a CPU that makes room."""
+        if self.in_cache:
+            return values
+        self._workspaces.pop(i, None)
+        return self._flat(self._part(i, chunk))
+
+    def destination(self, i: int, chunk: int) -> Tensor:
+        """As `result`, for an operation that writes any dtype: outside of a CPU in place."""
+        part = self._part(i, chunk)
+        flat = self._flat(part)
+        if self.in_cache or flat.data_ptr() != part.data_ptr():
+            return self.result(i, chunk)
+        return flat
 
     def store(self, i: int, chunk: int, values: Tensor) -> None:
         part = self._part(i, chunk)

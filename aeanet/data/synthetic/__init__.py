@@ -10,6 +10,7 @@ from aeanet.data.synthetic.examples import (
     simulate_example,
     simulate_image,
 )
+from aeanet.data.synthetic.frames import SimulatedFrames, simulate_frames
 from aeanet.data.synthetic.pair import SimulatedPair, simulate_pair
 from aeanet.data.synthetic.scenes import KINDS, Scene, draw_scene
 
@@ -26,11 +27,13 @@ __all__ = [
     "Acquisition",
     "Example",
     "Scene",
+    "SimulatedFrames",
     "SimulatedPair",
     "WholeImage",
     "draw_scene",
     "scan_image",
     "simulate_example",
+    "simulate_frames",
     "simulate_image",
     "simulate_pair",
 ]

@@ -3,6 +3,7 @@ records.
 """
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -11,6 +12,11 @@ from aeanet.data.synthetic.acquisition import Acquisition, cubic_response
 from aeanet.data.synthetic.fourier import PeriodicPart
 from aeanet.data.synthetic.scenes import Scene
 from aeanet.imaging.upsampling import upsample_region
+
+Drift = Callable[[np.ndarray], np.ndarray]
+"""Displacements (y, x), HR px, of the lines at rows `y` of an image, HR px: (len(y),) -> (2,
+len(y)).
+"""
 
 _CUBIC = 2  # px on either side that the cubic kernel needs
 _MARGIN = 1 + _CUBIC  # LR px around a part, for the jitter and the cubic kernel; beside filters
@@ -29,8 +35,10 @@ class Scan:
         origin: row and column of the part in the scene, HR px.
         shape: rows and columns of the part, HR px.
         aligned: the part is the whole image, rather than a crop from a random place of it.
+        reach: how far `drift` may displace a line, HR px.
 
     Attributes:
+        drift: displaces the lines of the next image and target, if it is set; within `reach`.
         corner: row and column of the part in the whole image, a fraction of a pixel for a
             registered image.
         scale: HR px per LR px along y and x.
@@ -45,8 +53,10 @@ class Scan:
         shape: tuple[int, int],
         *,
         aligned: bool = False,
+        reach: float = 0.0,
     ) -> None:
         a = acquisition
+        self.drift: Drift | None = None
         self.acquisition, self.rng, self.shape = a, rng, shape
         start = np.zeros(2) if aligned else rng.integers(64, 4096, 2)
         phase = rng.uniform(0, 1, 2) if a.registered else np.zeros(2)
@@ -73,7 +83,7 @@ class Scan:
         self._filtered = max(len(along) + len(a.band_kernel) - 1, len(across), 3) // 2
         around = self._filtered if a.zoom == 1 else (self._filtered + _CUBIC) * a.zoom
         margin = (_MARGIN + max(around, _LEAST)) * a.magnification + 3 * a.spot_axes()[0]
-        margin += 3 * a.vibration * a.magnification
+        margin += 3 * a.vibration * a.magnification + reach
         self._part = PeriodicPart(scene.signal, a.turn, origin, shape, margin, gain)
         if a.charging:
             # Behind a bright body the line stays dark for a while: minus a decaying exponential,
@@ -159,7 +169,7 @@ class Scan:
         for amplitude, frequency, phase, axis in self._waves:
             time = frequency * y / self.scale[0] + phase
             moved[axis] += amplitude * np.sin(2 * np.pi * time)
-        return moved
+        return moved if self.drift is None else moved + self.drift(y)
 
     def _displayed(self, grey: np.ndarray) -> np.ndarray:
         """From grey levels above black to the recorded scale, 1 for white."""

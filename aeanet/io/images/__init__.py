@@ -7,7 +7,7 @@ it was made of.
 
 from aeanet.io.images.micrograph import ImageError, Micrograph
 from aeanet.io.images.reading import SUFFIXES, read_image
-from aeanet.io.images.writing import result_name, write_image
+from aeanet.io.images.writing import check_format, result_name, write_image
 from aeanet.io.pixel_size import PixelSize
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ImageError",
     "Micrograph",
     "PixelSize",
+    "check_format",
     "read_image",
     "result_name",
     "write_image",

@@ -90,9 +90,17 @@ class GreyScale:
         """Pixels, clipped to [0, 1], as values."""
         half = _halved(self.low, self.high)
         low, high = self.low * half, self.high * half
-        values = np.clip(pixels.astype(np.float64), 0, 1) * (high - low) + low
-        values = values.clip(low, high) / half
-        return (values if self.dtype.kind == "f" else np.rint(values)).astype(self.dtype)
+        # in place: a new array costs more than the arithmetic
+        values = np.array(pixels, np.float64)
+        np.clip(values, 0, 1, out=values)
+        values *= high - low
+        values += low
+        np.clip(values, low, high, out=values)
+        if half != 1:
+            values /= half
+        if self.dtype.kind != "f":
+            np.rint(values, out=values)
+        return values.astype(self.dtype)
 
 
 @dataclass(frozen=True)

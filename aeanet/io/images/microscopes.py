@@ -44,10 +44,10 @@ def decode(path: Path, image: str | None = None) -> tuple[NDArray, PixelSize | N
         Exception: for a damaged file whatever rosettasciio raises.
     """
     module, kind = _READERS[path.suffix.lower()]
-    signals = _load(module, path)
+    signals = load_signals(path)
     images = [signal for signal in signals if _is_image(signal)]
     real = [signal for signal in images if signal["data"].dtype.kind != "c"] or images
-    candidates = [Candidate(signal, _title(signal), _is_raw(signal, kind)) for signal in real]
+    candidates = [Candidate(signal, title_of(signal), _is_raw(signal, kind)) for signal in real]
     held = ", ".join(map(_describe, real or signals)) or "none"
     signal, which = choose(candidates, image, f"one 2-D image is wanted, it holds {held}")
     raw = np.squeeze(np.asarray(signal["data"]))
@@ -56,10 +56,11 @@ def decode(path: Path, image: str | None = None) -> tuple[NDArray, PixelSize | N
     return _colours(raw), _pixel_size(signal), kind, which
 
 
-def _load(module: str, path: Path) -> list[dict[str, Any]]:
+def load_signals(path: Path) -> list[dict[str, Any]]:
     """All signals of a file, of a Bruker or Velox file all images. Data are read only when needed,
     unless they are in colour.
     """
+    module, _ = _READERS[path.suffix.lower()]
     read = import_module(module).file_reader
     options: dict[str, Any] = {}
     if module == "rsciio.bruker":
@@ -91,13 +92,13 @@ def _is_raw(signal: dict[str, Any], kind: str) -> bool:
     return dtype.names is None and (kind != "EMD" or dtype.kind in "ui")
 
 
-def _title(signal: dict[str, Any]) -> str:
+def title_of(signal: dict[str, Any]) -> str:
     return signal["metadata"].get("General", {}).get("title") or ""
 
 
 def _describe(signal: dict[str, Any]) -> str:
     data = signal["data"]
-    name = _title(signal) or "unnamed"
+    name = title_of(signal) or "unnamed"
     return f"{name} ({' x '.join(map(str, data.shape))} {data.dtype})"
 
 

@@ -15,10 +15,12 @@ from aeanet.io.images.micrograph import NotOneImageError
 Order = Literal["<", ">"]
 
 _ORDERS: tuple[Order, Order] = ("<", ">")
-_HEADER = 1024  # bytes
+HEADER = 1024  # bytes
 _STAMPS = {0x44: "<", 0x11: ">"}  # first byte of the machine stamp
 _IMOD = 1146047817  # the stamp of files that IMOD wrote
 _SIGNED = 1  # the bit of IMOD's flags
+UNSIGNED = (_IMOD, 0)
+"""IMOD's stamp and flags, by which bytes are not signed."""
 _BYTES = 0  # the mode
 _GREATEST_MODE = 200  # those in use go to 101
 _NOT_READ = {3: "complex integers", 5: "bytes of IMOD's old kind", 16: "RGB", 101: "4 bits a pixel"}
@@ -52,14 +54,19 @@ def as_stored(raw: NDArray, path: Path) -> NDArray:
     order = byte_order(path)
     if _mode(head, order) != _BYTES:
         return raw.view(raw.dtype.newbyteorder(order))
-    stamp, flags = struct.unpack_from(f"{order}2I", head, 152)
-    signed = stamp != _IMOD or flags & _SIGNED
-    return raw.view(np.int8 if signed else np.uint8)
+    return raw.view(np.int8 if bytes_are_signed(path) else np.uint8)
+
+
+def bytes_are_signed(path: Path) -> bool:
+    """Whether those of mode 0 are: unless IMOD's stamp says that they are not."""
+    head = _head(path)
+    stamp, flags = struct.unpack_from(f"{byte_order(path)}2I", head, 152)
+    return stamp != _IMOD or bool(flags & _SIGNED)
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_HEADER).ljust(_HEADER, b"\0")
+        return file.read(HEADER).ljust(HEADER, b"\0")
 
 
 def _mode(head: bytes, order: Order) -> int:

@@ -51,7 +51,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     """Values (H, W) or (H, W, 3), the format, what the file states about them, and which of its
     images was chosen.
     """
@@ -97,7 +97,7 @@ def read_image(
 
     check_file(path)
     with decoding(path):
-        decoded = _decode(path, image)
+        decoded = decode(path, image)
     raw = decoded.raw
     raw = raw.astype(WIDER.get(raw.dtype.name, raw.dtype.newbyteorder("=")), copy=False)
     if raw.dtype.kind not in "buif" or raw.size == 0:
@@ -107,7 +107,7 @@ def read_image(
     if not np.isfinite(raw).all():
         raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
 
-    grey = _grey(raw)
+    grey = grey_of(raw)
     stated = decoded.stated
     bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
@@ -161,20 +161,23 @@ def check_file(path: Path) -> None:
     raise ImageError(f"{path} is not what its name says but a {kind}: {advice}.")
 
 
-def _decode(path: Path, image: str | None) -> _Decoded:
+def decode(path: Path, image: str | None = None) -> Decoded:
+    """The values of an image as they are in its file, and what is stated about them. Arguments and
+    errors are those of `read_image`, but a decoder's own errors are not ImageErrors yet.
+    """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return _decode_tiff(path, image)
     if suffix in microscopes.SUFFIXES:
         raw, pixel_size, kind, which = microscopes.decode(path, image)
-        return _Decoded(raw, kind, Stated(pixel_size), which)
+        return Decoded(raw, kind, Stated(pixel_size), which)
 
     content = path.read_bytes()
     raw = _decode_raster(content)
     choose([Candidate(raw, "", True)], image, "it holds one image")
     header = Header(raw.shape[1], raw.shape[0], path, content=content)
     kind, stated = stated_by_maker(header, suffix[1:].upper())
-    return _Decoded(raw, kind, stated)
+    return Decoded(raw, kind, stated)
 
 
 def _decode_raster(content: bytes) -> NDArray:
@@ -198,14 +201,15 @@ def _decode_raster(content: bytes) -> NDArray:
     return raw if raw.ndim == 2 else raw[..., 2::-1]
 
 
-def _decode_tiff(path: Path, image: str | None) -> _Decoded:
+def _decode_tiff(path: Path, image: str | None) -> Decoded:
     with tifffile.TiffFile(path) as file:
         page, which = one_page(file, image)
         kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-        return _Decoded(values_of(page), kind, stated, which)
+        return Decoded(values_of(page), kind, stated, which)
 
 
-def _grey(raw: NDArray) -> NDArray[np.float64]:
+def grey_of(raw: NDArray) -> NDArray[np.float64]:
+    """Grey (H, W) or colours (H, W, 3) -> grey, in the units of the file."""
     values = raw.astype(np.float64)
     if raw.ndim == 2:
         return values

@@ -12,7 +12,7 @@ from aeanet.io.images.micrograph import NotOneImageError
 
 MOST_PIXELS_PER_BYTE = 2**14  # no compression reaches that; a damaged header can state any size
 THUMBNAIL = 256  # px, the greatest side of one
-_GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.LINEAR_RAW)
+GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.LINEAR_RAW)
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _JPEG = (6, 7, 34892)  # compressions, from whose YCbCr tifffile makes RGB
 
@@ -43,14 +43,14 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     ]
     if pages:
         largest = max(pages, key=lambda page: page.size)
-        pages = [page for page in pages if page is largest or not _is_thumbnail(page, largest)]
+        pages = [page for page in pages if page is largest or not is_thumbnail(page, largest)]
     # ImageJ describes a large stack once.
     described = (file.imagej_metadata or {}).get("images", 1) if pages else 0
     images = max(len(pages), described)
     sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]]
     listed = ", ".join([*sizes, "..."] if len(pages) > 4 else sizes)
     candidates = [
-        Candidate(page, str(page.tags.valueof(_PAGE_NAME, "")), page.photometric in _GREY)
+        Candidate(page, str(page.tags.valueof(_PAGE_NAME, "")), page.photometric in GREY)
         for page in pages
     ]
     held = f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
@@ -59,7 +59,7 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     return page, which
 
 
-def _is_thumbnail(page: Any, of: Any) -> bool:
+def is_thumbnail(page: Any, of: Any) -> bool:
     """Whether a page is a small copy of another: of its shape, at most half as wide."""
     width, height = page.imagewidth, page.imagelength
     if max(width, height) > THUMBNAIL or 2 * width > of.imagewidth:
@@ -83,7 +83,7 @@ def _check(page: Any) -> None:
 
 def _check_colours(page: Any) -> None:
     photometric = page.photometric
-    if photometric not in (*_GREY, *_COLOURS):
+    if photometric not in (*GREY, *_COLOURS):
         name = getattr(photometric, "name", photometric)
         raise NotOneImageError(f"its colours are {name}: save it as grey or RGB first")
 
@@ -115,7 +115,11 @@ def values_of(page: Any) -> NDArray:
     Raises:
         NotOneImageError: if the page holds an array of another shape.
     """
-    raw = page.asarray()
+    return as_seen(page.asarray(), page)
+
+
+def as_seen(raw: NDArray, page: Any) -> NDArray:
+    """`values_of` a page that is as `page` but has other values."""
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         # Some microscopes write grey images with a colour table. The entries of a table have 16
         # bits.

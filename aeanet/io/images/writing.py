@@ -1,6 +1,8 @@
 """From a micrograph to a file."""
 
 import os
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def write_image(
     *,
     like: Micrograph | None = None,
     magnification: float = 1.0,
+    description: str = "",
 ) -> Path:
     """Write an image in the type and range of another one.
 
@@ -46,6 +49,7 @@ def write_image(
         pixels: (H, W), finite; they are clipped to [0, 1].
         like: the image whose type, range and pixel size it has; by default 8 bits.
         magnification: pixels of the result per pixel of `like`, by which the pixel size is divided.
+        description: of the image, in ASCII, for TIFF and PNG; BMP and JPEG hold none.
 
     Returns:
         The path.
@@ -62,23 +66,45 @@ def write_image(
         )
     like = like or _EIGHT_BIT
     size = None if like.pixel_size is None else like.pixel_size.magnified(magnification)
-    content = _encode(path, like.to_raw(pixels), size, like.bits)
+    content = encode(path, like.to_raw(pixels), size, like.bits, description)
     with encoding(path):
         write_atomically(path, content)
     return path
 
 
-def _encode(path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None) -> bytes:
+def check_format(path: Path, dtype: np.dtype) -> None:
+    """Raise ImageError unless the format of that name holds values of that type."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return
+    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
+    if suffix not in RASTER_SUFFIXES or dtype.name not in wanted:
+        raise ImageError(
+            f"{path} is not written: {suffix or 'no ending'} cannot hold {dtype} pixels; use .tif."
+        )
+
+
+def encode(
+    path: Path, raw: NDArray, pixel_size: PixelSize | None, bits: int | None, description: str = ""
+) -> bytes:
+    """The bytes of an image file, by the ending of its name. Raises ImageError for a type that it
+    cannot hold.
+    """
+    check_format(path, raw.dtype)
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
-        size = {"metadata": ome_metadata(pixel_size, bits)} | tiff_resolution(pixel_size)
+        size = {"metadata": ome_metadata(pixel_size, bits, description)} | tiff_resolution(
+            pixel_size
+        )
         tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
-    wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
-    if suffix not in RASTER_SUFFIXES or raw.dtype.name not in wanted:
-        raise ImageError(
-            f"{path} is not written: {suffix or 'no ending'} cannot hold {raw.dtype} pixels; use "
-            ".tif."
-        )
-    return cv2.imencode(suffix, raw)[1].tobytes()
+    content = cv2.imencode(suffix, raw)[1].tobytes()
+    return _described(content, description) if suffix == ".png" and description else content
+
+
+def _described(png: bytes, description: str) -> bytes:
+    """A PNG with a chunk of text behind its header, which has 33 bytes."""
+    chunk = b"tEXtDescription\0" + description.encode("ascii")
+    length, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    return png[:33] + length + chunk + check + png[33:]

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import tifffile
 
 from aeanet.io.pixel_size import PixelSize
 
+_VIEWS = 16  # pages, at most, that show one field in several ways
 _LONGEST = 2**20  # bytes of metadata; those of makers have some thousand
 
 
@@ -68,13 +70,13 @@ class Header:
 
     def _tags(self, codes: tuple[int, ...]) -> Iterator[Any]:
         """Tags of the page, and of others of its size: of several views some makers describe only
-        one.
+        one. Of a stack of many pages the first are looked at.
         """
         if self.page is None:
             return
         others = (
             page
-            for page in self.file.pages
+            for page in islice(self.file.pages, _VIEWS)
             if isinstance(page, tifffile.TiffPage)
             and (page.imagewidth, page.imagelength) == (self.width, self.height)
         )

@@ -22,14 +22,12 @@ from aeanet.io.images.micrograph import (
     value_range,
 )
 from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX, check_file
-from aeanet.io.images.tiff import MOST_PIXELS_PER_BYTE, one_page
+from aeanet.io.images.tiff import one_page
 from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.ome_zarr import ZarrImage, check_folder, check_stored, open_zarr
 from aeanet.io.pixel_size import PixelSize
 
 LARGE = 2**25  # pixels beyond which a TIFF is read by regions
-# An attribute of aeanet: OME-Zarr, unlike OME-TIFF, has none for the bits of the values.
-ZARR_BITS = "significant_bits"
-_ZARR_METADATA = {"zarr.json", ".zgroup", ".zarray"}
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ def shape_by_regions(path: Path, image: str | None = None) -> tuple[int, int] | 
         ImageError: for an OME-Zarr image or a TIFF that cannot be read.
     """
     if path.suffix.lower() == ZARR_SUFFIX:
-        _check_folder(path)
+        check_folder(path)
         with decoding(path):
             choose([Candidate(path, "", True)], image, "it holds one image")
-            return _open_zarr(path)[0].shape[-2:]
+            return _open_zarr(path).array.shape[-2:]
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None
     check_file(path)
@@ -94,14 +92,15 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
         ImageError: if there is no such image, it is cut short, or it holds NaN or infinity.
     """
     if path.suffix.lower() == ZARR_SUFFIX:
-        _check_folder(path)
+        check_folder(path)
         with decoding(path):
-            array, pixel_size, bits = _open_zarr(path)
+            opened = _open_zarr(path)
+            array = opened.array
 
         def plane(rows: slice, columns: slice) -> NDArray:
             return array[(*[0] * (array.ndim - 2), rows, columns)]
 
-        yield _mosaic(path, array.shape, array.dtype, pixel_size, plane, bits)
+        yield _mosaic(path, array.shape, array.dtype, opened.pixel_size, plane, opened.bits)
         return
 
     check_file(path)
@@ -124,21 +123,6 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
                 strip = raw(slice(height - stated.bar, height), slice(0, width))
             specimen = height - stated.bar if is_drawn(strip) else None
         yield _mosaic(path, page.shape, page.dtype, stated.pixel_size, raw, stated.bits, specimen)
-
-
-def _check_folder(path: Path) -> None:
-    """Raise ImageError unless `path` is a folder that holds Zarr's metadata."""
-    try:
-        here = {entry.name for entry in path.iterdir()}
-    except OSError as error:
-        raise ImageError(
-            f"{path} cannot be read as a Zarr folder: {error.strerror or error}."
-        ) from error
-    if not here & _ZARR_METADATA:
-        raise ImageError(
-            f"{path} holds no Zarr image: none of the files {', '.join(sorted(_ZARR_METADATA))} is "
-            "in it."
-        )
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile, image: str | None) -> Any:
@@ -177,51 +161,17 @@ def _open_tiff(path: Path, page: Any) -> Callable[[slice, slice], NDArray]:
     return lambda rows, columns: np.asarray(array[rows, columns])
 
 
-def _open_zarr(path: Path) -> tuple[Any, PixelSize | None, int | None]:
-    """The array, its pixel size, and the number of bits that its values use, if the file states
-    them.
-    """
-    import zarr
-
-    node: Any = zarr.open(path, mode="r")
-    pixel_size, stated = None, node.attrs.get(ZARR_BITS)
-    bits = stated if isinstance(stated, int) and 1 <= stated <= 64 else None
-
-    # Of an image of several levels the first is the finest.
-    if isinstance(node, zarr.Group):
-        ome: Any = node.attrs.get("ome", node.attrs)
-        if "multiscales" not in ome:
-            raise ImageError(f"{path} holds no OME-Zarr image: its metadata name no multiscales.")
-        image = ome["multiscales"][0]
-        level = image["datasets"][0]
-        pixel_size = _pixel_size_of_zarr(image, level)
-        node = zarr.open_array(path / level["path"], mode="r")
-
-    is_plane = node.ndim >= 2 and all(length == 1 for length in node.shape[:-2])
-    if not is_plane or node.dtype.kind not in "uif":
+def _open_zarr(path: Path) -> ZarrImage:
+    """An image of one plane."""
+    image = open_zarr(path)
+    array = image.array
+    is_plane = array.ndim >= 2 and all(length == 1 for length in array.shape[:-2])
+    if not is_plane or array.dtype.kind not in "uif":
         raise ImageError(
-            f"{path} holds {node.dtype} values of shape {node.shape}; one grey image is wanted."
+            f"{path} holds {array.dtype} values of shape {array.shape}; one grey image is wanted."
         )
-    pixels = math.prod(node.shape)
-    if pixels > LARGE and pixels > MOST_PIXELS_PER_BYTE * (stored := node.nbytes_stored()):
-        raise ImageError(
-            f"{path} is damaged: {stored:,} bytes cannot hold the {pixels:,} pixels it states."
-        )
-    return node, pixel_size, bits
-
-
-def _pixel_size_of_zarr(image: Any, level: Any) -> PixelSize | None:
-    transformations = (
-        *level.get("coordinateTransformations", ()),
-        *image.get("coordinateTransformations", ()),
-    )
-    scales = [t["scale"] for t in transformations if t["type"] == "scale"]
-    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", ())]
-    if not scales or len(units) < 2:
-        return None
-    width, height = (math.prod(scale[axis] for scale in scales) for axis in (-1, -2))
-    # Where only one axis has a unit, it is that of both.
-    return PixelSize.of(width, height, units[-1] or units[-2], units[-2])
+    check_stored(path, array)
+    return image
 
 
 def _mosaic(

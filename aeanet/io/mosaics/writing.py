@@ -4,10 +4,8 @@ An image appears under its name only when it is complete. Until then it is a hid
 the same folder, into which each process of a run writes its own regions.
 """
 
-import errno
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,32 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from aeanet.io.atomic import hidden
 from aeanet.io.images.micrograph import encoding
 from aeanet.io.images.reading import ZARR_SUFFIX
-from aeanet.io.mosaics.reading import ZARR_BITS, Mosaic
+from aeanet.io.large import check_folder_of, check_room, locked, put_in_place, remove, write_at
+from aeanet.io.mosaics.reading import Mosaic
+from aeanet.io.ome_zarr import ZARR_METADATA, create_zarr
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 FILE_TILE = 256  # side of the tiles within a TIFF, px: a multiple of 16
-OME_ZARR_VERSION = "0.5"  # of https://ngff.openmicroscopy.org
-_OME_UNITS = {
-    "pm": "picometer",
-    "Å": "angstrom",
-    "nm": "nanometer",
-    "µm": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "km": "kilometer",
-    "in": "inch",
-}
-
 WriteValues = Callable[[int, int, NDArray], None]
 """Row and column of the upper left corner, and the values of a region."""
 
@@ -53,6 +39,7 @@ def create_mosaic(
     like: Mosaic,
     pixel_size: PixelSize | None = None,
     tile: int = 1024,
+    description: str = "",
     group: "ProcessGroup | None" = None,
 ) -> Iterator[Callable[[slice, slice, NDArray], None]]:
     """Create an image. The function that it yields writes a region: rows, columns, and pixels,
@@ -68,6 +55,7 @@ def create_mosaic(
         pixel_size: to be stated in the metadata.
         tile: side of the regions in px, which becomes that of the chunks of an OME-Zarr image, so
             that no two regions share one.
+        description: of the image, for BigTIFF.
         group: processes that write one image together, on one file system.
 
     Raises:
@@ -87,11 +75,11 @@ def create_mosaic(
         with agreeing(group), encoding(path):
             if leads:
                 _check_target(path)
-                stack.enter_context(_locked(path))
-                stack.callback(_remove, partial)
-                _remove(partial)
-                _check_room(path, math.prod(shape) * like.dtype.itemsize)
-                create(partial, shape, like, pixel_size, tile)
+                stack.enter_context(locked(path))
+                stack.callback(remove, partial)
+                remove(partial)
+                check_room(path, math.prod(shape) * like.dtype.itemsize)
+                create(partial, shape, like, pixel_size, tile, description)
         file = stack.enter_context(ExitStack())
         with agreeing(group), encoding(path):
             write_values = file.enter_context(opened(partial))
@@ -105,63 +93,28 @@ def create_mosaic(
             file.close()
         with agreeing(group), encoding(path):
             if leads:
-                _put_in_place(partial, path)
+                put_in_place(partial, path)
 
 
 def _check_target(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    is_image = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    check_folder_of(path)
+    is_image = any((path / name).exists() for name in ZARR_METADATA)
     if path.is_dir() and not (path.suffix.lower() == ZARR_SUFFIX and is_image):
         raise OSError("it is a folder, and not that of an image")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Within it, no other run writes this image. The lock ends with its process."""
-    name = hidden(path, ".lock")
-    try:
-        lock = FileLock(name).acquire(timeout=0)
-    except Timeout:
-        raise OSError("another run is writing it") from None
-    with lock:
-        try:
-            yield
-        finally:
-            name.unlink(missing_ok=True)
-
-
-def _check_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OSError(f"it needs {needed / 1e9:,.1f} GB, the disk has {free / 1e9:,.1f} GB")
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    """Move the complete image to its place.
-
-    A folder cannot replace another in one step: the old one is moved aside until the new one is in
-    place.
-    """
-    old = hidden(path, ".old")
-    if path.is_dir():
-        os.replace(path, old)
-    os.replace(partial, path)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)  # another process may still write into it
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _create_tiff(
-    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, _tile: int
+    path: Path,
+    shape: tuple[int, int],
+    like: Mosaic,
+    pixel_size: PixelSize | None,
+    _tile: int,
+    description: str,
 ) -> None:
     """A BigTIFF in uncompressed tiles."""
-    metadata = {"metadata": ome_metadata(pixel_size, like.bits)} | tiff_resolution(pixel_size)
+    metadata = {"metadata": ome_metadata(pixel_size, like.bits, description)} | tiff_resolution(
+        pixel_size
+    )
     tifffile.imwrite(
         path,
         bigtiff=True,
@@ -195,8 +148,7 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
                 offset = offsets[down * tiles_across + across]
                 offset += (y * FILE_TILE + x) * values.itemsize
                 part = values[row, start - left : stop - left]
-                if os.pwrite(descriptor, part.data, offset) != part.nbytes:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                write_at(descriptor, part.data, offset)
                 start = stop
 
     try:
@@ -207,28 +159,19 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
 
 
 def _create_zarr(
-    path: Path, shape: tuple[int, int], like: Mosaic, pixel_size: PixelSize | None, tile: int
+    path: Path,
+    shape: tuple[int, int],
+    like: Mosaic,
+    pixel_size: PixelSize | None,
+    tile: int,
+    _description: str,
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
-    import zarr
-
-    unit = {} if pixel_size is None else {"unit": _OME_UNITS[pixel_size.unit]}
-    scale = [1.0, 1.0] if pixel_size is None else [pixel_size.y, pixel_size.x]
-    image: Any = {
-        "axes": [{"name": name, "type": "space"} | unit for name in "yx"],
-        "datasets": [
-            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        ],
-    }
-
-    group = zarr.open_group(path, mode="w", zarr_format=3)
-    group.attrs["ome"] = {"version": OME_ZARR_VERSION, "multiscales": [image]}
-    if bits := like.bits:
-        group.attrs[ZARR_BITS] = bits
     chunk = min(tile, max(shape))
-    group.create_array(
-        "0", shape=shape, dtype=like.dtype, chunks=(chunk, chunk), dimension_names=("y", "x")
-    )
+    steps = {}
+    if pixel_size is not None:
+        steps = {"Y": (pixel_size.y, pixel_size.unit), "X": (pixel_size.x, pixel_size.unit)}
+    create_zarr(path, "YX", shape, like.dtype, (chunk, chunk), steps, bits=like.bits)
 
 
 @contextmanager

@@ -64,6 +64,8 @@ class VDSR(_Layers):
     2016. Initialised as theirs (He et al. 2015).
     """
 
+    residual = True
+
     def __init__(self) -> None:
         layers: list[nn.Module] = []
         for channels in (*[WIDTH] * 18, 1):

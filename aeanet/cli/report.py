@@ -1,0 +1,113 @@
+"""What is to be said of an image that was restored. It is put together beside the restoration of
+the next image, and printed when its turn comes.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aeanet.cli.places import TargetError, check_place
+from aeanet.cli.shared import note, say, warn
+from aeanet.imaging.exposure import Outliers
+from aeanet.inference.restored import Restored
+from aeanet.io.atomic import LONGEST_NAME
+from aeanet.networks.base import Network
+
+
+@dataclass
+class Report:
+    """Sentences about one image.
+
+    Attributes:
+        target: the file of its result.
+        sentences: in their order, each with the function that prints it.
+        error: with which they ended, though the result was written.
+    """
+
+    target: Path
+    sentences: list[tuple[Callable[[str], None], str]] = field(default_factory=list)
+    error: Exception | None = None
+
+    def note(self, sentence: str) -> None:
+        self.sentences.append((note, sentence))
+
+    def warn(self, sentence: str) -> None:
+        self.sentences.append((warn, sentence))
+
+    @contextmanager
+    def keeping_error(self) -> Iterator[None]:
+        """Within it, an error is kept until all is said."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+
+    def say(self) -> None:
+        """Print all, at last the path of the result.
+
+        Raises:
+            Exception: the error that was kept.
+        """
+        for print_it, sentence in self.sentences:
+            print_it(sentence)
+        if self.error is not None:
+            raise self.error
+        say(str(self.target))
+
+
+def note_change(report: Report, restored: Restored, outliers: Outliers = "keep") -> None:
+    """Say what of a file does not enter the result, and what became of its outliers."""
+    name, source = restored.image.name, restored.source
+    if source and source.bar:
+        report.note(
+            f"{name}: The information bar, {source.bar} rows at the bottom, is left out; "
+            "--keep-bar keeps it."
+        )
+    if source and source.which:
+        report.note(f"{name}: It holds several images; {source.which} is taken, the only raw one.")
+    if number := restored.exposure.rows.size:
+        what = "1 outlier" if number == 1 else f"{number:,} outliers"
+        done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
+        report.note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
+    if source and source.colour:
+        report.note(f"{name}: The colours become grey.")
+
+
+def note_trust(report: Report, model: Network, restored: Restored, picture: Path | None) -> None:
+    """Say how noisy an image is, warn of what is unusual, and write what was taken away to
+    `picture`.
+    """
+    from aeanet.trust import assess, write_residual
+    from aeanet.trust.residual import residual
+
+    image, result, width = restored.judged()
+    found = assess(model, image, result)
+    name, used = restored.image.name, restored.exposure.used / width
+    report.note(f"{name}: {found.summary(used, width * restored.unit)}")
+    for sentence in found.warnings:
+        report.warn(f"{name}: {sentence}")
+    if picture is not None and found.taken is None:
+        report.note(f"{picture} is not written: what was taken away cannot be told.")
+    if picture is not None and found.taken is not None:
+        half = write_residual(picture, residual(image, result, found.noise))
+        white = f"{half / used:.2%} of the range used"
+        report.note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
+
+
+def residual_file(report: Report, images: Iterable[Path], overwrite: bool) -> Path | None:
+    """Where the residual of a result goes; None, with a warning, if a file is there that is to be
+    kept.
+    """
+    target = report.target
+    ending = ".png" if target.suffix == ".png" else ".tif"
+    file = target.with_name(f"{target.stem}-residual{ending}")
+    try:
+        if len(os.fsencode(file.name)) > LONGEST_NAME:
+            raise TargetError("the name of the image is too long to add -residual.")
+        check_place(file, overwrite=overwrite, inputs=images)
+    except TargetError as error:
+        report.warn(f"What was taken away is not written: {error}")
+        return None
+    return file

@@ -1,0 +1,104 @@
+"""What a restoration from file to file read and made."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from aeanet.imaging.exposure import Exposure, whole
+from aeanet.imaging.flips import Region
+from aeanet.imaging.precision import Precision
+from aeanet.imaging.upsampling import middle
+from aeanet.io.images import Micrograph, write_image
+from aeanet.io.mosaics import open_mosaic
+
+_MIDDLE = 1024  # px
+_NARROW = 0.1  # of the file's range: images of the training use more of theirs
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An image that was restored from file to file.
+
+    Attributes:
+        image: the file of the LR micrograph.
+        target: the file of the result.
+        source: the LR micrograph; None for an image that was read by regions.
+        result: (H, W) in [0, 1]; None for an image that was read by regions.
+        chosen: which of several images in the file it is, if the user said so.
+        exposure: what the model was shown of the image.
+        magnification: of the result.
+        unit: the range from black to white in the values of the file.
+        precision: in which the network computed.
+        description: of the result, which stands in its file.
+    """
+
+    image: Path
+    target: Path
+    source: Micrograph | None = None
+    result: NDArray | None = None
+    chosen: str | None = None
+    exposure: Exposure = field(default_factory=Exposure)
+    magnification: float = 1.0
+    unit: float = 1.0
+    precision: Precision = "float32"
+    description: str = ""
+
+    def write(self) -> None:
+        """Write the result, in the type and range of the image. One that was written by regions is
+        there already.
+
+        Raises:
+            ImageError: if that fails.
+        """
+        if self.source is not None and self.result is not None:
+            write_image(
+                self.target,
+                self.result,
+                like=self.source,
+                magnification=self.magnification,
+                description=self.description,
+            )
+
+    def pixels(self) -> tuple[NDArray, NDArray]:
+        """The image and its result, (H, W) each, in [0, 1].
+
+        Of an image that was read by regions it is the middle, at most 1024 px a side, read anew.
+
+        Raises:
+            ImageError: if that fails.
+        """
+        image, result, _, _ = self._parts()
+        return image, result
+
+    def judged(self) -> tuple[NDArray, NDArray, float]:
+        """`pixels` as they are to be judged: outliers are replaced by the median around them in
+        both, and the range is the one that the model was shown if the image uses little of its own.
+
+        Returns:
+            The image and its result, in [0, 1], and the width of their range in shares of the
+            file's.
+
+        Raises:
+            ImageError: as `pixels`.
+        """
+        exposure = self.exposure
+        image, result, small, large = self._parts()
+        image = exposure.put(exposure.usual, image, small, 1.0)
+        result = exposure.put(exposure.usual, result, large, self.magnification)
+        if exposure.used >= _NARROW:
+            return image, result, 1.0
+        width = exposure.high - exposure.low
+        return exposure.scale(image).clip(0, 1), exposure.scale(result).clip(0, 1), width
+
+    def _parts(self) -> tuple[NDArray, NDArray, Region, Region]:
+        """The image and its result, or their middles, and where these lie."""
+        if self.source is not None and self.result is not None:
+            image, result = self.source.pixels, self.result
+            return image, result, whole(image.shape), whole(result.shape)
+        with (
+            open_mosaic(self.image, self.chosen) as source,
+            open_mosaic(self.target) as target,
+        ):
+            small, large = middle(source.shape, target.shape, _MIDDLE)
+            return source.read(*small), target.read(*large), small, large

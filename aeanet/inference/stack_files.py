@@ -1,0 +1,277 @@
+"""Restoration of stacks from file to file: shared out among processes, and resumed after a kill."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch.distributed import ProcessGroup
+
+from aeanet.distributed import agreeing, gathered
+from aeanet.imaging.exposure import Outliers
+from aeanet.imaging.upsampling import upsampled_shape
+from aeanet.inference.brightness import Survey, survey
+from aeanet.inference.files import Restored
+from aeanet.inference.memory import largest_tile
+from aeanet.inference.prediction import RunOptions, known_magnification
+from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
+from aeanet.io.images.micrograph import ImageError
+from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
+from aeanet.networks.base import Network
+
+Judge = Callable[[Restored], Any]
+"""What is to be known of a restored plane, for JSON."""
+_VERSION = (
+    1  # of the bytes that a request leads to; raise it when a change of the code changes them
+)
+
+
+@dataclass(frozen=True)
+class RestoredStack:
+    """A stack that was restored from file to file.
+
+    Attributes:
+        stack: its file or folder.
+        target: the result.
+        contents: of the result.
+        bar: rows of an information bar that were left out at the bottom of each plane.
+        records: what the judge said of each plane; None for those that were left empty.
+        damaged: what is wrong with planes that were left empty, by their number.
+    """
+
+    stack: Path
+    target: Path
+    contents: Contents
+    bar: int
+    records: list[Any]
+    damaged: dict[int, str] = field(default_factory=dict)
+
+
+def restore_stack_file(
+    model: Network,
+    stack: Stack,
+    target: Path,
+    *,
+    magnification: float | None = None,
+    per_plane: bool = False,
+    keep_bar: bool = False,
+    skip_damaged: bool = False,
+    outliers: Outliers = "keep",
+    judge: Judge | None = None,
+    on_plane: Callable[[int, int], None] | None = None,
+    **options: Unpack[RunOptions],
+) -> RestoredStack:
+    """Restore a stack plane by plane into a file of its kind, in the memory of one plane.
+
+    The result appears when it is complete. After a kill, the same call goes on after the last plane
+    that is complete, and ends with the same bytes. Processes of a group share out the planes; those
+    that are left over, and are taken in tiles, are shared out by tiles.
+
+    Args:
+        model: any network, on its device.
+        stack: from a file or folder.
+        target: the result. Its kind is that of the stack where others than its maker write it, else
+            OME-TIFF.
+        magnification, per_plane, outliers: as in `stacks.restore_stack`.
+        keep_bar: keep an information bar as part of each plane.
+        skip_damaged: leave planes empty that cannot be read. Otherwise they are an error, and
+            nothing is written.
+        judge: is given each plane that is restored; what it returns is kept with the plane.
+        on_plane: called with (done, total) before the first plane and after each.
+        options: of `RunOptions`.
+
+    Raises:
+        ImageError: for planes that cannot be read, or a result that cannot be written.
+        PredictionError, TilingError, MemoryError, AgreedError: as `files.restore_file`.
+    """
+    group = options.pop("group", None)
+    options.pop("progress", None)
+    magnification = known_magnification(model, magnification)
+    with agreeing(group):
+        rows = stack.contents.plane_shape[0]
+        specimen = rows if keep_bar else specimen_rows(stack)
+        request = _request(
+            model,
+            stack,
+            magnification=magnification,
+            specimen=specimen,
+            per_plane=per_plane,
+            skip_damaged=skip_damaged,
+            outliers=outliers,
+            judged=judge is not None,
+            options=dict(options),
+        )
+    stack = stack if specimen == rows else stack.cropped(specimen)
+
+    leads = group is None or group.rank() == 0
+    with unfinished(target, request, group) as work:
+        found = work.note("survey")
+        if found is None:
+            found = survey(stack, fits_range=model.fits_range, group=group).record()
+        known = Survey.of_record(found)
+        with agreeing(group):
+            if known.damaged and not skip_damaged:
+                raise ImageError(_damage(known))
+            if len(known.damaged) == stack.planes:
+                raise ImageError(f"No plane of {stack.path} can be read.")
+
+        plan = work.note("plan") or {"tile": _tile(model, stack, magnification, group, options)}
+        options["tile"] = plan["tile"]
+        restorer = StackRestorer(
+            model,
+            stack,
+            magnification=magnification,
+            per_plane=per_plane,
+            outliers=outliers,
+            found=known,
+            **options,
+        )
+        contents = replace(restorer.contents(), bits=_bits(restorer.contents(), known))
+        with agreeing(group):
+            if leads:
+                work.put("survey", found)
+                work.put("plan", plan)
+                begin(work, contents)
+
+        run = _Run(restorer, work, contents, judge, on_plane, group)
+        run.planes()
+        with agreeing(group):
+            if leads:
+                finish(work)
+
+    damaged = known.damaged
+    records = [run.records.get(number) for number in range(stack.planes)]
+    source = stack.path or target
+    return RestoredStack(source, target, contents, rows - specimen, records, damaged)
+
+
+@dataclass
+class _Run:
+    """The planes of a stack that are not yet restored.
+
+    Attributes:
+        records: what is known of each plane, when all are done.
+    """
+
+    restorer: StackRestorer
+    work: Unfinished
+    contents: Contents
+    judge: Judge | None
+    on_plane: Callable[[int, int], None] | None
+    group: ProcessGroup | None
+    records: dict[int, Any] = field(default_factory=dict)
+
+    def planes(self) -> None:
+        """Restore them all."""
+        group, work, total = self.group, self.work, self.contents.planes
+        missing = [number for number in range(total) if number not in work.done]
+        size = 1 if group is None else group.size()
+
+        # Planes of one tile cannot be shared, so some processes are idle while the last are done.
+        tiled = self.restorer.options.get("tile") is not None
+        together = len(missing) % size if tiled else 0
+        shared_out, left = missing[: len(missing) - together], missing[len(missing) - together :]
+        mine = shared_out if group is None else shared_out[group.rank() :: size]
+
+        finished = total - len(missing)
+        with agreeing(group), work.planes_of(self.contents):
+            self._show(finished)
+            for count, number in enumerate(mine, 1):
+                self._plane(number, None)
+                self._show(min(finished + count * size, total))
+        for count, number in enumerate(left, 1):
+            with work.planes_of(self.contents):
+                self._plane(number, group)
+            self._show(finished + len(shared_out) + count)
+        for part in gathered(work.done, group):
+            self.records |= part
+
+    def _plane(self, number: int, group: ProcessGroup | None) -> None:
+        """Restore a plane and write it; of several processes that share it, the first writes it."""
+        leads = group is None or group.rank() == 0
+        values, record = np.zeros(self.contents.plane_shape, self.contents.dtype), None
+        if number not in self.restorer.found.damaged:
+            restored = self.restorer.restore(number, group=group)
+            values = values_of(restored)
+            if self.judge is not None and leads:
+                record = self.judge(restored)
+        with agreeing(group):
+            if leads:
+                self.work.add(number, values, record)
+
+    def _show(self, done: int) -> None:
+        if self.on_plane is not None:
+            self.on_plane(done, self.contents.planes)
+
+
+def _damage(found: Survey) -> str:
+    """The sentence on planes that cannot be read."""
+    first, *others = found.damaged.values()
+    more = f" So are {len(others)} more planes." if others else ""
+    return f"{first}{more} --skip-damaged leaves such planes empty."
+
+
+def _bits(contents: Contents, found: Survey) -> int | None:
+    """What the greatest white of the channels needs, for unsigned types."""
+    if contents.dtype.kind != "u":
+        return None
+    return max(int(channel.high).bit_length() for channel in found.channels)
+
+
+def _tile(
+    model: Network,
+    stack: Stack,
+    magnification: float,
+    group: ProcessGroup | None,
+    options: RunOptions,
+) -> int | None:
+    """The side of the tiles: that given, else None if each process can take a whole plane at once,
+    else the largest that fits.
+    """
+    if options.get("tile") is not None:
+        return options["tile"]
+    height, width = upsampled_shape(stack.contents.plane_shape, magnification)
+    precision = options.get("precision", "float32")
+    beside = 1  # processes that share the memory
+    if group is not None and next(model.parameters()).device.type == "cpu":
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))
+    whole = largest_tile(model, (height * beside, width), precision) is None
+    if all(gathered(whole, group)):
+        return None
+    return largest_tile(model, (height, width), precision, group)
+
+
+def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
+    """All that the bytes of a result depend on."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return {
+        "version": _VERSION,
+        "torch": torch.__version__,
+        "model": {"config": model.config, "weights": weights.hexdigest()},
+        "stack": {
+            "files": [list(one) for one in _files_of(stack)],
+            "axes": stack.axes,
+            "shape": list(stack.shape),
+        },
+        **settings,
+    }
+
+
+def _files_of(stack: Stack) -> Iterator[tuple[str, int, int]]:
+    """The name, the size and the time of the last change of each file of a stack."""
+    path = stack.path
+    if path is None:
+        return
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in files:
+        stated = file.stat()
+        yield file.name, stated.st_size, stated.st_mtime_ns

@@ -1,0 +1,175 @@
+"""Restoration of volumes, time series and other stacks, plane by plane."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Unpack
+
+from numpy.typing import NDArray
+
+from aeanet.imaging.exposure import Outliers
+from aeanet.inference.brightness import (
+    Survey,
+    channel_of,
+    exposure_of,
+    micrograph_of,
+    result_type,
+    survey,
+)
+from aeanet.inference.files import Restored
+from aeanet.inference.prediction import RunOptions, known_magnification, super_resolve_exposed
+from aeanet.io.images.bars import find_bar
+from aeanet.io.images.micrograph import ImageError
+from aeanet.io.images.reading import grey_of
+from aeanet.io.stacks import Contents, Stack, Step
+from aeanet.networks.base import Network
+from aeanet.networks.registry import load_model
+
+
+class StackRestorer:
+    """Restores the planes of a stack one by one.
+
+    Args:
+        model: any network, on any device.
+        stack: the planes.
+        magnification: of the result; by default the model's.
+        per_plane: take black and white of each plane for itself, as for an image in a file of its
+            own. Otherwise they are taken once for all planes of a channel.
+        outliers: as in `prediction.super_resolve`.
+        found: the survey of the stack; it is made when it is first needed.
+        options: of `RunOptions`.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        stack: Stack,
+        *,
+        magnification: float | None = None,
+        per_plane: bool = False,
+        outliers: Outliers = "keep",
+        found: Survey | None = None,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        self.model = model
+        self.stack = stack
+        self.magnification = known_magnification(model, magnification)
+        self.per_plane = per_plane
+        self.outliers: Outliers = outliers
+        self.options = options
+        self._found = found
+
+    @cached_property
+    def found(self) -> Survey:
+        """The survey of the stack."""
+        return self._found or survey(self.stack, fits_range=self.model.fits_range)
+
+    def contents(self) -> Contents:
+        """Of the result: grey, with smaller pixels; all else as in the stack."""
+        contents = self.stack.contents.restored(self.magnification)
+        return replace(contents, dtype=result_type(self.stack))
+
+    def restore(self, number: int, **options: Unpack[RunOptions]) -> Restored:
+        """Restore a plane.
+
+        Args:
+            number: of the plane, from 0.
+            options: of `RunOptions`, in place of those given before.
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
+        brightness = None if self.per_plane else self.found.channels[channel_of(self.stack, number)]
+        image = micrograph_of(self.stack, number, brightness)
+        if brightness is None:
+            exposure = exposure_of(image.pixels, fits_range=self.model.fits_range)
+        else:
+            exposure = brightness.exposure(image.pixels)
+        result = super_resolve_exposed(
+            self.model,
+            image.pixels,
+            exposure,
+            self.magnification,
+            self.outliers,
+            **(self.options | options),
+        )
+        name, unit = Path(self.stack.name_of(number)), image.high - image.low
+        return Restored(name, name, image, result, None, exposure, self.magnification, unit)
+
+    def values(self, number: int) -> NDArray:
+        """A restored plane in the type and range of the file, (H, W)."""
+        return values_of(self.restore(number))
+
+
+def values_of(restored: Restored) -> NDArray:
+    """The result in the type and range of the image."""
+    assert restored.source is not None
+    assert restored.result is not None
+    return restored.source.to_raw(restored.result)
+
+
+def restore_stack(
+    model: Network | str,
+    stack: Any,
+    *,
+    axes: str | None = None,
+    steps: Mapping[str, Step] | None = None,
+    magnification: float | None = None,
+    per_plane: bool = False,
+    outliers: Outliers = "keep",
+    **options: Unpack[RunOptions],
+) -> Any:
+    """Restore a volume, a time series or another stack lazily: a plane when it is asked for.
+
+    Before the first plane all planes are read once for the brightness that they share, unless
+    `per_plane`.
+
+    Args:
+        model: any network, on any device, or the name of a shipped model, such as "sem".
+        stack: what `open_stack` gives, or an array in memory, of Zarr or of dask.
+        axes: of an array: a letter each, such as "ZYX".
+        steps: of an array: from one position to the next, such as {"Z": Step(30.0, "nm")}.
+        magnification: result pixels per pixel along Y and X; by default that of the pairs the model
+            was trained on.
+        per_plane: take black and white of each plane for itself.
+        outliers: as in `super_resolve`.
+        options: tile, flips, precision, as in `super_resolve`.
+
+    Returns:
+        A `Stack` of the same axes, grey, in the type and range of `stack`; for dask's arrays one of
+        dask with a chunk for each plane.
+
+    Raises:
+        AxesError: if the axes of an array are not given or do not fit.
+        PredictionError: if the magnification is neither given nor known.
+        ModelError: for an unknown name.
+        ImageError: when a plane is asked for that cannot be read.
+    """
+    model = load_model(model) if isinstance(model, str) else model
+    given = stack if isinstance(stack, Stack) else Stack.of_array(stack, axes or "", steps)
+    restorer = StackRestorer(
+        model,
+        given,
+        magnification=magnification,
+        per_plane=per_plane,
+        outliers=outliers,
+        **options,
+    )
+    result = Stack(restorer.contents(), restorer.values, given.path)
+    is_dask = type(stack).__module__.partition(".")[0] == "dask"
+    return result.to_dask() if is_dask else result
+
+
+def specimen_rows(stack: Stack) -> int:
+    """The rows of each plane above an information bar: the bar counts if the first plane, the
+    middle one and the last one have it alike.
+    """
+    height = stack.contents.plane_shape[0]
+    bars = set()
+    for number in {0, stack.planes // 2, stack.planes - 1}:
+        try:
+            bars.add(find_bar(grey_of(stack.plane(number))))
+        except ImageError:
+            continue
+    return height - bars.pop() if len(bars) == 1 else height

@@ -1,0 +1,79 @@
+"""A folder of numbered slices as one stack."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.io.atomic import write_atomically
+from aeanet.io.images.micrograph import ImageError, decoding
+from aeanet.io.images.reading import SUFFIXES, check_file, decode
+from aeanet.io.images.writing import encode, result_name
+from aeanet.io.stacks.contents import UNKNOWN, Contents, steps_of
+from aeanet.io.stacks.stack import Stack
+
+SLICES = "slices"
+_NUMBER = re.compile(r"(\d+)")
+
+
+def open_folder(path: Path) -> Stack:
+    """The images of a folder in the order of the numbers in their names.
+
+    Raises:
+        ImageError: if there are none, or several kinds of files.
+    """
+    files = sorted(
+        (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()),
+        key=_order,
+    )
+    kinds = sorted({file.suffix.lower() for file in files})
+    if len(kinds) != 1:
+        found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no images"
+        raise ImageError(f"{path} holds {found}; slices of one kind are wanted.")
+
+    def read(plane: int) -> NDArray:
+        check_file(files[plane])
+        return decode(files[plane]).raw
+
+    with decoding(files[0]):
+        check_file(files[0])
+        first = decode(files[0])
+    steps = steps_of(first.stated.pixel_size)
+    colours = "S" * (first.raw.ndim - 2)
+    contents = Contents(
+        f"{UNKNOWN}YX{colours}",
+        (len(files), *first.raw.shape),
+        np.dtype(first.raw.dtype).newbyteorder("="),
+        steps,
+        bits=first.stated.bits,
+        kind=SLICES,
+        metadata={"names": [file.name for file in files]},
+    )
+    return Stack(contents, read, path)
+
+
+def _order(file: Path) -> list[tuple[int, str]]:
+    """Names are sorted with their numbers as numbers: 2 comes before 10."""
+    parts = _NUMBER.split(file.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def create(path: Path, _contents: Contents) -> None:
+    """Make the folder."""
+    path.mkdir()
+
+
+@contextmanager
+def opened(path: Path, contents: Contents) -> Iterator[Any]:
+    """Writes each plane as an image of the name of its slice."""
+    names = [result_name(name) for name in contents.metadata["names"]]
+
+    def write(number: int, values: NDArray) -> None:
+        file = path / names[number]
+        write_atomically(file, encode(file, values, contents.pixel_size, contents.bits))
+
+    yield write
