@@ -34,7 +34,9 @@ across them, as after a digital zoom or a filter.
 """
 SMOOTH_LEVELS = (2, 4, 8, 16, 32)
 STRENGTHS = (1.0, 1.4)
-"""Sigma of BM3D over that of the noise; the noise is correlated, so more than 1 can be better."""
+"""Sigma of BM3D over that of the noise; the noise is correlated, so more than 1 can be better. The
+first tells it the noise as it is.
+"""
 SMOOTH_STRENGTHS = (*STRENGTHS, 2.0, 2.8)
 """The same for smooth noise."""
 SHAPE = (128, 128)
@@ -64,12 +66,15 @@ def measure(model: str, path: Path) -> dict[str, Any]:
     for curve, scan in SCANS.items():
         entries = found.setdefault(curve, {})
         for level in LEVELS if curve == "levels" else SMOOTH_LEVELS:
-            gains = entries.setdefault(str(level), {"bm3d": []}) | {"shipped": []}
+            known = entries.setdefault(str(level), {"bm3d": [], "bm3d at the noise": []})
+            gains = known | {"shipped": []}
             entries[str(level)] = gains
             for index, kind in enumerate(KINDS):
                 image = simulate_image(SEED + index, SHAPE, kind=kind, acquisition=_at(level, scan))
                 if index >= len(gains["bm3d"]):
-                    gains["bm3d"].append(max(_gain(image, result) for result in _by_bm3d(image)))
+                    by_strength = [_gain(image, result) for result in _by_bm3d(image)]
+                    gains["bm3d"].append(max(by_strength))
+                    gains["bm3d at the noise"].append(by_strength[0])
                 restored = super_resolve(network, image.lr, magnification=1.0)
                 gains["shipped"].append(_gain(image, restored))
 
