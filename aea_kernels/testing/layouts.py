@@ -122,6 +122,17 @@ class MapLayout:
         return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
 
 
+@dataclass(frozen=True)
+class PairLayout(MapLayout):
+    """Attention scores (N, heads, L, L): tokens along both last axes."""
+
+    def act(self, t: Tensor, element: Element, frame: Frame) -> Tensor:
+        for axis in (2, 3):
+            tokens = MapLayout(0, (1, 5 - axis), (axis,), self.grid, self.extra)
+            t = tokens.act(t, element, frame)
+        return t
+
+
 def stride(source: int, size: int) -> Fraction:
     """Positions of an axis of `source` per position of one of `size`, to the nearest whole number
     or its inverse.
@@ -190,12 +201,32 @@ def possible_layouts(
             found.reverse()
         elif isinstance(module, CHANNELS_FIRST):
             found = [first]
+    if dim == 4 and axes > 1 and shape[0] == frame.images:
+        found = _heads(shape, frame, found, module)
     if dim == 3 and axes > 1:
         for images, channels, tokens in ((0, 2, 1), (1, 2, 0), (0, 1, 2)):
             if shape[images] == frame.images:
                 for grid, extra in _grids(shape[tokens], frame.spatial):
                     found.append(MapLayout(images, (channels,), (tokens,), grid, extra))
     return found
+
+
+def _heads(
+    shape: Sequence[int], frame: Frame, maps: list[MapLayout], module: nn.Module | None
+) -> list[MapLayout]:
+    """With those of attention by heads: tokens (N, heads, L, channels), which come first where no
+    map would have one stride, and scores (N, heads, L, L).
+    """
+    tokens: list[MapLayout] = []
+    pairs: list[MapLayout] = []
+    for grid, extra in _grids(shape[2], frame.spatial):
+        tokens.append(MapLayout(0, (1, 3), (2,), grid, extra))
+        if shape[2] == shape[3]:
+            pairs.append(PairLayout(0, (1, 3), (2,), grid, extra, label="pairs of tokens"))
+    is_map = any(_even(frame.spatial, layout.spatial(shape)) for layout in maps)
+    if is_map or isinstance(module, CHANNELS_FIRST):
+        return maps + pairs
+    return tokens + maps + pairs
 
 
 def _even(source: tuple[int, ...], spatial: tuple[int, ...]) -> bool:

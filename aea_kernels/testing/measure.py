@@ -14,7 +14,7 @@ from ..core.float64 import to_float64
 from .acts import Act, Said, act_of, image, input_frame, said, to_try
 from .errors import ONLY_FLOAT64, ONLY_WORKING, UnmeasurableError, difference, finite_maximum
 from .interior import interior, reach, with_nan
-from .layouts import Frame, MapLayout, by_axes, strides_of
+from .layouts import Frame, MapLayout, PairLayout, by_axes, strides_of
 from .precision import Function, call, call_in_float64, copied, require_determinism
 from .results import Errors, NotMeasured, Outcome, better, fits, judged, taken_off
 from .symmetry import Element, Group, UndefinedActionError
@@ -315,6 +315,8 @@ def compare(
         # what the border adds is part of the error: smooth inputs have faded there
         reached = reached or (0,) * len(spatial)
     got_map, expected_map = layout.map(got)[0], layout.map(expected)[0]
+    if isinstance(layout, PairLayout):
+        return NO_INTERIOR
     index = interior(expected_map.shape, element, reached, strides_of(frame, spatial))
     if index is not None:
         contrast = element.interpolates

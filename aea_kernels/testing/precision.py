@@ -51,8 +51,14 @@ def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
     module = module_of(fn)
     if module is None:
         return fn
+    # computed tensors, as of weight norms and of steerable kernels, are copied by their values
+    tensors = [t for part in module.modules() for t in vars(part).values()]
+    tensors += [*module.buffers()]
+    computed = {
+        id(t): t.detach().clone() for t in tensors if isinstance(t, Tensor) and not t.is_leaf
+    }
     try:
-        twin = copy.deepcopy(module)
+        twin = copy.deepcopy(module, computed)
     except (RuntimeError, TypeError) as error:
         raise UnmeasurableError(
             f"{type(module).__name__} cannot be copied to be measured: {one_line(error)}"

@@ -213,11 +213,11 @@ def fits(outcomes: Sequence[Outcome]) -> bool:
 def better(outcomes: Sequence[Outcome], best: Sequence[Outcome], layout: MapLayout | None) -> bool:
     """Whether this layout explains the outcomes better than the best one before it.
 
-    Channels that transform count only where more elements fit by them: an error that is merely
-    smaller says nothing.
+    Channels that transform, and pairs of tokens, count only where more elements fit by them: an
+    error that is merely smaller says nothing.
     """
     new, old = _misfit(outcomes), _misfit(best)
-    return new < old if layout is None or layout.fibre is None else new[:2] < old[:2]
+    return new[:2] < old[:2] if layout is not None and layout.label else new < old
 
 
 def _misfit(outcomes: Sequence[Outcome]) -> tuple[int, int, float]:

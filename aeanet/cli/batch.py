@@ -59,8 +59,7 @@ def restore_images(
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
-    if options.get("flips") not in (None, *get_args(Flips)):
-        fail(f"--flips is {options['flips']}, wanted 1, 2 or 4.")
+    options["flips"] = known_flips(options.get("flips"))
 
     # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:
@@ -73,6 +72,13 @@ def restore_images(
             compile_parts(model)
         note(f"The network computes in {options['precision']}.")
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
+
+
+def known_flips(asked: int | None) -> Flips | None:
+    """What --flips asks for; a number that cannot be ends the command."""
+    if asked not in (None, *get_args(Flips)):
+        fail(f"--flips is {asked}, wanted 1, 2 or 4.")
+    return asked  # type: ignore[return-value]
 
 
 def restore_all(

@@ -5,7 +5,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from aeanet.cli.places import check_place
@@ -87,15 +86,17 @@ def main(
     for file in (target, table, plot, *([mean] if fused else [])):
         check_place(file, overwrite=overwrite, inputs=images)
 
+    from aeanet.cli.batch import known_flips
     from aeanet.figures.drift import draw_drift
     from aeanet.io.images import check_format, write_image
     from aeanet.networks.registry import load_model, to_device
 
+    options: Any = {"precision": precision, "flips": known_flips(flips)}
     with progress_bar() as bar:
         frames = read_frames(images, bar, keep_bar=keep_bar, image=chosen)
         check_format(target, next(iter(frames.values())).dtype)
         model = to_device(load_model("sem"))
-        restored = restore(model, frames, bar, magnification, precision, flips)
+        restored = restore(model, frames, bar, magnification, **options)
 
         show(bar, "Writing", 0.0)
         like = list(frames.values())[restored.fused.aligned.reference]
@@ -155,8 +156,7 @@ def restore(
     frames: "dict[Path, Micrograph]",
     bar: "Progress",
     magnification: float,
-    precision: Precision,
-    flips: int | None,
+    **options: Any,
 ) -> "RestoredFrames":
     """The frames fused and restored, in tiles if the memory asks for it."""
     from aeanet.imaging.upsampling import upsampled_shape
@@ -174,10 +174,9 @@ def restore(
         model,
         pixels,
         magnification=magnification,
-        tile=largest_tile(model, shape, precision),
-        precision=precision,
-        flips=flips,
+        tile=largest_tile(model, shape, options["precision"]),
         progress=progress,
+        **options,
     )
 
 
@@ -213,7 +212,7 @@ def say_frames(
     for n, reason in sorted(aligned.left_out.items()):
         warn(f"{images[n]} is left out: {reason}.")
     reference, used = images[aligned.reference], len(aligned.used)
-    farthest = float(np.abs(aligned.displacement[aligned.used]).max())
+    farthest = float(abs(aligned.displacement[aligned.used]).max())
     before = estimate_noise(frames[reference].pixels).sd / restored.used
     left = fused.noise()[0] / restored.used
     note(

@@ -30,7 +30,7 @@ class Restored:
         magnification: of the result.
         unit: the range from black to white in the values of the file.
         precision: in which the network computed.
-        description: of the result, which stands in its file.
+        description: of the result, which stands in its file if that is a TIFF or PNG.
     """
 
     image: Path

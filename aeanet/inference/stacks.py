@@ -8,7 +8,8 @@ from typing import Any, Unpack
 
 from numpy.typing import NDArray
 
-from aeanet.imaging.exposure import Outliers
+from aeanet.imaging.exposure import Outliers, whole
+from aeanet.imaging.upsampling import upsample
 from aeanet.inference.brightness import (
     Survey,
     channel_of,
@@ -18,7 +19,12 @@ from aeanet.inference.brightness import (
     survey,
 )
 from aeanet.inference.files import Restored
-from aeanet.inference.prediction import RunOptions, known_magnification, super_resolve_exposed
+from aeanet.inference.prediction import (
+    RunOptions,
+    known_magnification,
+    reader,
+    super_resolve_enlarged,
+)
 from aeanet.io.images.bars import find_bar
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.images.reading import grey_of
@@ -86,9 +92,10 @@ class StackRestorer:
             exposure = exposure_of(image.pixels, fits_range=self.model.fits_range)
         else:
             exposure = brightness.exposure(image.pixels)
-        result = super_resolve_exposed(
+        shown = exposure.scaled_region(reader(image.pixels), *whole(image.pixels.shape))
+        result = super_resolve_enlarged(
             self.model,
-            image.pixels,
+            upsample(shown, self.magnification),
             exposure,
             self.magnification,
             self.outliers,

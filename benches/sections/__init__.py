@@ -10,6 +10,7 @@ from .images import (
     demo_sentence,
     denoising_section,
     flips_sentence,
+    frames_table,
     reproduce_section,
     restoring_table,
     sem_sentence,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     # aeanet/README.md
     "flips": flips_sentence,
     "demo": demo_sentence,
+    "frames": frames_table,
     # benches/README.md
     "block": block_section,
     "h200": h200_section,

@@ -104,7 +104,7 @@ options = st.fixed_dictionaries(
         "--magnification": st.one_of(
             st.floats(0.5, 20).map(str), st.sampled_from(("2", "1.5", "nan"))
         ),
-        "--precision": st.sampled_from(("float32", "bfloat16")),
+        "--precision": st.sampled_from(("auto", "float32", "bfloat16")),
         "--keep-bar": st.none(),
         "--overwrite": st.none(),
     },

@@ -94,11 +94,9 @@ def plan_over_positions(
 
 
 def launch_over_positions(
-    kernel: Any, plan: LaunchPlan, like: Tensor, written: Tensor | None, **arguments: Any
+    kernel: Any, plan: LaunchPlan, like: Tensor, workspace: int, **arguments: Any
 ) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
-    that it fills.
-    """
+    """Launch a kernel as planned for feature maps like `like`; `workspace` as in `launch`."""
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
@@ -108,7 +106,6 @@ def launch_over_positions(
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
     }
-    workspace = sum(t.nbytes for t in (written, arguments.get("maxima")) if t is not None)
     launch(
         kernel,
         plan.programs,

@@ -42,7 +42,7 @@ def outer(
     heads: int | None = None,
 ) -> Tensor:
     """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where
-    there are `heads`.
+    there are `heads`. With `gram` nothing is written below the diagonal.
     """
     rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
@@ -54,11 +54,14 @@ def outer(
     )
     needs_all = prologue is not None and prologue.over_channels.value
     partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
+    written = partial.numel()
+    if gram:
+        written = images * plan.splits * rows * (rows + 1 + 2 * homogeneous) // 2
     launch_over_positions(
         kernels.outer_kernel,
         plan,
         x,
-        partial,
+        written * partial.element_size(),
         a=a_map,
         x=x_map,
         norm=prologue,
@@ -81,7 +84,8 @@ def reduce_splits(
     """Partial sums (images, splits, A, W) joined over the splits and the images of each group,
     (groups, A, W).
 
-    With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all.
+    With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all,
+    and not read below the diagonal.
     """
     images, splits, rows, width = partial.shape
     moments = positions is not None
@@ -161,7 +165,7 @@ def apply(
         kernels.apply_kernel,
         plan,
         x,
-        None,
+        0,
         x=x_map,
         norm=prologue,
         matrix=Matrix(matrix, *matrix.stride()),

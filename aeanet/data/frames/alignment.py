@@ -1,5 +1,6 @@
 """How the lines of each frame lie on a common grid, and which frames cannot be used."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from aeanet.errors import UserError
 MIN_SIDE = 64  # px
 _MEDIAN_SQUARE = 0.4549  # of numbers with a normal distribution of variance 1
 _ROUNDS = 6  # of the fit, at most
+_LIKELY = 5.0  # by which the contrast changes at most, in a round
 _SETTLED = 0.02  # px: change of a spline below which there is no further round
 
 
@@ -87,26 +89,30 @@ def align_frames(frames: Sequence[NDArray]) -> AlignedFrames:
 class _Alignment:
     """An alignment in the making.
 
+    Inside, the frames have a mean of 0 and a contrast of 1, that of what is coarser than the noise.
+
     Args:
         images: all frames, (H, W) float32 each.
         used: those that are aligned.
     """
 
     def __init__(self, images: list[NDArray[np.float32]], used: list[int]) -> None:
-        self.images, self.used = images, used
-        number = len(images)
-        self.blurred = [_blur(image, SIGMA) for image in images]
+        self.used, number = used, len(images)
+        coarse = [_blur(image, 4 * SIGMA) for image in images]
+        self.means = np.array([image.mean() for image in coarse], np.float64)
+        self.contrasts = np.array([image.std() or 1.0 for image in coarse], np.float64)
+        self.images = [
+            ((image - mean) / contrast).astype(np.float32)
+            for image, mean, contrast in zip(images, self.means, self.contrasts, strict=True)
+        ]
+        self.blurred = [_blur(image, SIGMA) for image in self.images]
+        self.gain, self.offset = np.ones(number), np.zeros(number)
+
         self.basis = spline_basis(images[0].shape[0])
         places = np.zeros((number, 2))
         places[used] = find_places([images[n] for n in used])
         self.splines = np.repeat(places[:, :, None], self.basis.shape[1], axis=2)
         self._choose_reference()
-
-        # For the first round: the contrast of what is coarser than the noise.
-        coarse = [_blur(image, 4 * SIGMA) for image in images]
-        self.gain = np.array([1 / max(float(image.std()), 1e-6) for image in coarse])
-        self.offset = -self.gain * np.array([float(image.mean()) for image in coarse])
-        self._count_from_reference()
 
     def improve(self) -> None:
         """Fit the displacements, gains and offsets of all frames that are used."""
@@ -121,10 +127,12 @@ class _Alignment:
                     frame - others, others, shared, self.basis, self.splines[n]
                 )
                 slope, level = _line(others[shared], frame[shared])
-                if slope > 0:
-                    self.gain[n] /= slope
-                    self.offset[n] = (self.offset[n] - level) / slope
-            self._count_from_reference()
+                slope = min(max(slope, 1 / _LIKELY), _LIKELY)
+                self.gain[n] /= slope
+                self.offset[n] = (self.offset[n] - level) / slope
+            self.splines = self.splines - self.splines[self.reference]
+            usual = np.median(self.gain[self.used])
+            self.gain, self.offset = self.gain / usual, self.offset / usual
             if np.abs(self.splines - before)[self.used].max() < _SETTLED:
                 break
 
@@ -138,7 +146,6 @@ class _Alignment:
         """Go on without some frames."""
         self.used = [n for n in self.used if n not in set(bad)]
         self._choose_reference()
-        self._count_from_reference()
 
     def result(self, left_out: dict[int, str]) -> AlignedFrames:
         """What was found."""
@@ -149,19 +156,28 @@ class _Alignment:
             squares.append(np.median((frame - others)[shared] ** 2) / _MEDIAN_SQUARE)
         noise[self.used] = _own_noise(np.array(squares))
         displacement = np.stack([self.basis @ spline.T for spline in self.splines])
-        return AlignedFrames(self.reference, displacement, self.gain, self.offset, noise, left_out)
+
+        # From the units of each frame to those of the reference.
+        gain = self.gain / self.contrasts
+        offset = self.offset - gain * self.means
+        unit, level = gain[self.reference], offset[self.reference]
+        return AlignedFrames(
+            self.reference,
+            displacement,
+            gain / unit,
+            (offset - level) / unit,
+            noise / unit,
+            left_out,
+        )
 
     def _choose_reference(self) -> None:
-        """The frame nearest to the median of all places, so that most of its field is common."""
+        """The frame nearest to the median of all places, so that most of its field is common; the
+        displacements are counted from it.
+        """
         places = self.splines[self.used].mean(2)
         distance = np.linalg.norm(places - np.median(places, axis=0), axis=1)
         self.reference = self.used[int(distance.argmin())]
-
-    def _count_from_reference(self) -> None:
-        """Count displacements, gains and offsets from those of the reference."""
         self.splines = self.splines - self.splines[self.reference]
-        gain, offset = self.gain[self.reference], self.offset[self.reference]
-        self.gain, self.offset = self.gain / gain, (self.offset - offset) / gain
 
     def _on_one_grid(
         self, images: list[NDArray[np.float32]]
@@ -222,12 +238,13 @@ def _checked(frames: Sequence[NDArray]) -> list[NDArray[np.float32]]:
 def _useless(images: list[NDArray[np.float32]]) -> dict[int, str]:
     """Frames without content of their own, with the reason."""
     left_out: dict[int, str] = {}
+    known: dict[bytes, int] = {}
     for n, image in enumerate(images):
+        first = known.setdefault(hashlib.sha256(image.tobytes()).digest(), n)
         if image.min() == image.max():
             left_out[n] = "it has one value throughout"
-        for first in range(n):
-            if first not in left_out and np.array_equal(image, images[first]):
-                left_out[n] = f"it is a copy of frame {first + 1}"
+        elif first != n:
+            left_out[n] = f"it is a copy of frame {first + 1}"
     return left_out
 
 

@@ -78,7 +78,7 @@ def bad_frames(
         known = blocks[n][np.isfinite(blocks[n])]
         changed = float(np.mean(known > _TIMES)) if known.size else 0.0
         if each.common < MIN_COMMON:
-            reasons[n] = f"only {each.common:.0%} of its field is common to most of the others"
+            reasons[n] = f"no more than {each.common:.0%} of its field is common to the others"
         elif each.correlation < max(MIN_CORRELATION * usual_correlation, UNRELATED):
             reasons[n] = "it does not show what the others show"
         elif sharpness[n] < MIN_SHARPNESS:
@@ -117,7 +117,7 @@ def _own_share(products: NDArray[np.float64]) -> NDArray[np.float64]:
     factors = np.sqrt(products)
     for _ in range(20):
         # The root of two steps, since each alone may swing about the solution.
-        better = products * others / (factors.sum() - factors)
+        better = products * others / np.maximum(factors.sum() - factors, 1e-12)
         factors = np.sqrt(factors * better)
     return factors / np.median(factors)
 

@@ -22,7 +22,11 @@ def beside_others(
         frames: (N, H, W), N at least 2, on one grid and equally bright.
         inside: (N, H, W), where each lies within its field.
     """
-    total, count = (frames * inside).sum(0), inside.sum(0, dtype=np.float32)
+    count = inside.sum(0, dtype=np.float32)
+    total = np.zeros(frames.shape[1:], np.float32)
+    for frame, within in zip(frames, inside, strict=True):
+        total += frame * within
+
     for frame, within in zip(frames, inside, strict=True):
         others = count - within
         mean = (total - frame * within) / np.maximum(others, 1)

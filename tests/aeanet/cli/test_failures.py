@@ -6,14 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
-from toys import BRIEF, aeanet, assert_one_sentence
+from toys import BRIEF, aeanet, assert_one_sentence, uneven_noise
 
 from aeanet import cli
-from aeanet.networks.registry import load_model
+from aeanet.io.images import write_image
+from aeanet.networks.registry import build_model, load_model, save_model
 
 
 def test_a_full_disk_after_the_training_does_not_lose_the_model(
@@ -49,6 +55,92 @@ def test_a_full_disk_in_prediction(
     assert_one_sentence(result, "1 of 1 images could not be restored")
     assert "No space left on device" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images, and the run of a network that restores each in milliseconds."""
+    folder = tmp_path_factory.mktemp("many")
+    model = build_model("shuffled", widths=(4,), blocks=(1,))
+    model.magnification = 2.0
+    save_model(model, folder / "run" / "model.safetensors")
+    for number in range(6):
+        write_image(folder / f"{number}.png", uneven_noise(60, 70 + number))
+    return folder
+
+
+def test_a_disk_that_is_full_for_one_image_costs_that_image(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network is on the next one; what is said keeps its order."""
+    sync, calls = os.fsync, count(1)
+
+    def full(descriptor: int) -> None:
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    images = [folder / f"{number}.png" for number in range(6)]
+    result = aeanet("predict", folder / "run", *images, folder / "7.png", "--out", tmp_path)
+    assert_one_sentence(result, "2 of 7 images could not be restored", f"{folder / '2.png'}, ")
+    written = [str(tmp_path / f"{number}.png") for number in (0, 1, 3, 4, 5)]
+    assert result.stdout.split() == written
+    said = result.stderr.index
+    assert said("No space left on device") < said("7.png cannot be read")
+    assert sorted(map(str, tmp_path.iterdir())) == written
+
+
+def test_ctrl_c_at_any_moment_leaves_whole_results_and_a_second_call_does_the_rest(
+    folder: Path, tmp_path: Path
+) -> None:
+    command = "predict", folder / "run", *(folder / f"{number}.png" for number in range(6))
+    start = time.perf_counter()
+    assert aeanet(*command, "--out", tmp_path / "whole").exit_code == 0
+    seconds = time.perf_counter() - start
+    whole = contents(tmp_path / "whole")
+    assert len(whole) == 6
+
+    moments = np.random.default_rng(0).uniform(0.1, 1, 20)
+    for number, moment in enumerate(moments):
+        out = tmp_path / str(number)
+        with interrupted_after(moment * seconds):
+            first = aeanet(*command, "--out", out)
+        assert "Traceback" not in first.output
+        assert first.exit_code in (0, 1, cli.shared.INTERRUPTED)
+        kept = contents(out)
+        assert kept.items() <= whole.items(), "a result is not whole"
+        assert {Path(line).name for line in first.stdout.split()} <= kept.keys()
+
+        second = aeanet(*command, "--out", out)
+        assert second.stderr.count("is already there") == len(kept)
+        assert contents(out) == whole
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, once nothing is being written."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    return {file.name: file.read_bytes() for file in folder.glob("*")}
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Within it, Ctrl-C comes after so long."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    except KeyboardInterrupt:
+        raise AssertionError("the command ended before") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from aeanet import restore_file, super_resolve
 from aeanet.imaging.exposure import Exposure, Outliers
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.files import Restored
-from aeanet.inference.prediction import reader
+from aeanet.inference.prediction import RunOptions, reader
 from aeanet.networks.base import Network
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model
 
@@ -41,7 +41,12 @@ def restored(
 ) -> tuple[NDArray, Restored]:
     tifffile.imwrite(folder / "in.tif", raw)
     done = restore_file(
-        sem, folder / "in.tif", folder / "out.tif", magnification=1, outliers=outliers
+        sem,
+        folder / "in.tif",
+        folder / "out.tif",
+        magnification=1,
+        outliers=outliers,
+        precision="float32",
     )
     return tifffile.imread(folder / "out.tif"), done
 
@@ -211,11 +216,14 @@ def test_tiles_and_regions_give_the_same(sem: Network, tmp_path: Path) -> None:
     noisy[[3, 77, 78], [3, 100, 101]] = 4000
     levels = noisy.astype(np.uint16)
     image = levels / np.float32(4095)
-    at_once = super_resolve(sem, image, magnification=2)
-    tiled = super_resolve(sem, image, magnification=2, tile=128)
+    options: RunOptions = {"precision": "float32"}
+    at_once = super_resolve(sem, image, magnification=2, **options)
+    tiled = super_resolve(sem, image, magnification=2, tile=128, **options)
     np.testing.assert_allclose(tiled, at_once, atol=1e-5)
     zarr.open_array(tmp_path / "a.zarr", mode="w", shape=(160, 160), dtype="uint16")[:] = levels
-    done = restore_file(sem, tmp_path / "a.zarr", tmp_path / "b.zarr", magnification=2, tile=128)
+    done = restore_file(
+        sem, tmp_path / "a.zarr", tmp_path / "b.zarr", magnification=2, tile=128, **options
+    )
     by_regions = done.pixels()[1]
     np.testing.assert_allclose(by_regions, at_once, atol=0.51 / 4095)
     assert done.exposure.rows.size == 3

@@ -2,8 +2,11 @@
 nowhere else.
 """
 
+import os
+
 import pytest
 import torch
+from orientations import Lift, OverOrientations, Regular, ToVector
 from torch import nn
 
 from aea_kernels.testing import (
@@ -14,6 +17,7 @@ from aea_kernels.testing import (
     equivariance_report,
     flips,
     permutations,
+    rotations,
     translations,
 )
 from aea_kernels.testing.strategies import normal
@@ -195,3 +199,69 @@ def test_a_cast_to_float32_within_the_network_is_no_fault():
 
     assert faults(network(Cast()), d4) == []
     assert_equivariant(network(Cast()), X, d4)
+
+
+class PositionDependent(nn.Module):
+    """Times a number for each row."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Parameter(1 + 0.1 * torch.randn(12, 1))
+
+    def forward(self, x):
+        return x * self.rows
+
+
+class Rough(nn.Module):
+    """Sums along a row, in float32 alone."""
+
+    def forward(self, x):
+        return x + (1e-2 * x.cumsum(-1) if x.dtype == torch.float32 else 0.0)
+
+
+def oriented(*layers, end=OverOrientations):
+    return nn.Sequential(Lift(1, 2), nn.GELU(), *layers, end()).eval()
+
+
+def asymmetric_kernel():
+    model = network(nn.Conv2d(4, 4, 3, padding=1))
+    nn.init.normal_(model[3].weight)
+    return model
+
+
+KINDS = {
+    "softmax over rows": (lambda: network(SelfAttention(-1, over_positions=False)), d4, "3"),
+    "bias by position": (lambda: network(BiasByPosition()), d4, "3"),
+    "off-by-one crop": (lambda: network(OffByOneCrop(0)), d4, "3"),
+    "asymmetric kernel": (asymmetric_kernel, d4, "3"),
+    "factor by row": (lambda: network(PositionDependent()), d4, "3"),
+    "rough sum": (lambda: network(Rough()), d4, "3"),
+    "pooling of odd shifts": (lambda: network(nn.MaxPool2d(2)), translations(1), "3"),
+    "kernel of one orientation": (
+        lambda: oriented(Regular(2, 3, unturned=1), nn.ReLU(), Regular(3, 2)),
+        rotations,
+        "2",
+    ),
+    "mixed orientations": (
+        lambda: oriented(Regular(2, 3), nn.Conv2d(12, 8, 1), Regular(2, 2)),
+        rotations,
+        "3",
+    ),
+    "stretched vector": (
+        lambda: oriented(Regular(2, 2), nn.ReLU(), end=lambda: ToVector(2, stretched=1.5)),
+        rotations,
+        "4",
+    ),
+}
+"""Ten kinds of faults: a network with one, the group that it breaks, and its layer."""
+
+
+@pytest.mark.parametrize("seed", range(10 if os.environ.get("AEANET_THOROUGH") else 1))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_of_each_kind_is_found_at_its_layer(kind, seed):
+    build, group, layer = KINDS[kind]
+    torch.manual_seed(seed)
+    model = build()
+    size = 48 if kind == "pooling of odd shifts" else 12
+    x = normal(1, 1, size, size, dtype=torch.float32, seed=seed)
+    assert faults(model, group, x) == [layer]

@@ -7,6 +7,7 @@ import os
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from orientations import Lift, OverOrientations, Regular, ToVector
 from torch import nn
 
 import aea_kernels as aea
@@ -17,12 +18,18 @@ from aea_kernels.testing import (
     d4,
     equivariance_report,
     permutations,
+    rotations,
     translations,
 )
 from aea_kernels.testing.strategies import normal
 
 NETWORKS = 1000 if os.environ.get("AEANET_THOROUGH") else 60
-GROUPS = {"permutations": permutations, "d4": d4, "translations": translations(4, circular=True)}
+GROUPS = {
+    "permutations": permutations,
+    "d4": d4,
+    "translations": translations(4, circular=True),
+    "rotations": rotations,
+}
 
 
 class Residual(nn.Module):
@@ -99,6 +106,24 @@ LOCAL = {
 }
 
 
+def oriented(draw):
+    """Layers whose channels permute with rotations, and end in an image, a vector or as they
+    are.
+    """
+    fields = draw(st.integers(1, 3))
+    layers = [Lift(CHANNELS, fields)]
+    for name in draw(st.lists(st.sampled_from(["relu", "gelu", "tanh", "regular"]), max_size=4)):
+        if name == "regular":
+            after = draw(st.integers(1, 3))
+            layers.append(Regular(fields, after))
+            fields = after
+        else:
+            layers.append(POINTWISE[name]())
+    end = draw(st.sampled_from(["image", "vector", "as they are"]))
+    layers += {"image": [OverOrientations()], "vector": [ToVector(fields)]}.get(end, [])
+    return layers
+
+
 @st.composite
 def networks(draw, group):
     """A network, equivariant to the group, and an input for it. Pooling and upsampling keep a
@@ -106,6 +131,9 @@ def networks(draw, group):
     """
     stride, layers = 1, []
     names = [*POINTWISE, *([] if group == "permutations" else LOCAL)]
+    if group == "rotations":
+        layers = oriented(draw)
+        names = ["tanh"]
     for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=6)):
         if name in POINTWISE:
             layer = POINTWISE[name]()

@@ -1,0 +1,153 @@
+"""`python -m benches.tool IMAGE`: how long `aeanet restore` takes from file to file, and for what.
+
+Measures the command in a process of its own: with one image, and with twenty copies of it. Of the
+first image it tells apart the import of PyTorch, the network, and the rest; of each further one,
+how much longer it takes than its network alone. Writes `results/tool.json`. On a machine that does
+nothing else: the times are those of a clock, with the processor's beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aeanet.imaging.precision import Precision, multiplies_bfloat16
+from aeanet.inference.files import load_file, restore_loaded
+from aeanet.io.text import write_json
+from aeanet.networks.registry import load_model
+
+from .__main__ import commit
+
+RECORD = Path(__file__).parent / "results" / "tool.json"
+MANY = 20  # further images
+REPEATS = 5
+_CHILD = """
+import json, os, sys, time
+import torch
+imported = time.perf_counter(), time.process_time()
+from aeanet.__main__ import main
+from aeanet.networks import registry
+load, network = registry.load_model, [0.0, 0.0]
+
+def timed(name):
+    model = load(name)
+    def add(sign):
+        network[0] += sign * time.perf_counter()
+        network[1] += sign * time.thread_time()
+    model.register_forward_pre_hook(lambda *_: add(-1))
+    model.register_forward_hook(lambda *_: add(1))
+    return model
+
+registry.load_model = timed
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps({"imported": imported, "network": network, "cpu": time.process_time()}))
+"""
+"""Runs the command; the last line has clock and processor time after the import of PyTorch, within
+the network, and the processor time of all.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("image", type=Path, help="an LR micrograph, at best of 640x472 px")
+    chosen = parser.parse_args()
+
+    record: dict[str, Any] = {
+        "commit": commit(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),  # of the machine, before
+        "rows": [],
+    }
+    native = multiplies_bfloat16(torch.device("cpu"))
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native else ("float32",)
+    for precision in precisions:
+        for flips in (1, 4):
+            row = measure(chosen.image, precision, flips)
+            print(row, flush=True)
+            record["rows"].append(row)
+    write_json(RECORD, record, 1)
+
+
+def measure(image: Path, precision: Precision, flips: int) -> dict[str, Any]:
+    """Seconds of the first image and of each further one, and their ratios."""
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [Path(folder) / f"{number}{image.suffix}" for number in range(MANY + 1)]
+        for copy in copies:
+            shutil.copy(image, copy)
+        options = ["--precision", precision, "--flips", str(flips), "--out", folder + "/out"]
+        first = command([*map(str, copies[:1]), *options])
+        many = command([*map(str, copies), *options, "--overwrite"])
+    alone = network_alone(image, precision, flips)
+    further = (many["seconds"] - first["seconds"]) / MANY
+    return {
+        "precision": precision,
+        "flips": flips,
+        "first": first,
+        "further_seconds": round(further, 3),
+        "network_alone_seconds": round(alone, 3),
+        "further_over_network": round(further / alone, 3),
+    }
+
+
+def command(arguments: list[str]) -> dict[str, float]:
+    """Seconds of `aeanet restore` and its parts: those of the clock, and of the processor."""
+    start = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, "-c", _CHILD, "restore", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - start
+    found = json.loads(ran.stdout.splitlines()[-1])
+    imported = found["imported"][0] - start  # both clocks are the machine's
+    rest = seconds - imported - found["network"][0]
+    rest_cpu = found["cpu"] - found["imported"][1] - found["network"][1]
+    parts = {
+        "seconds": seconds,
+        "import_torch": imported,
+        "network": found["network"][0],
+        "rest": rest,
+        "rest_of_processor": rest_cpu,
+    }
+    return {name: round(value, 3) for name, value in parts.items()}
+
+
+def network_alone(image: Path, precision: Precision, flips: int) -> float:
+    """Seconds in which the network runs over an image that is read, nothing beside it."""
+    model = load_model("sem")
+    loaded = load_file(model, image, 2.0)
+    spans: list[float] = []
+
+    def add(*_: object) -> None:
+        spans.append(time.perf_counter())
+
+    model.register_forward_pre_hook(add)
+    model.register_forward_hook(add)
+    totals = []
+    for _ in range(REPEATS):
+        spans.clear()
+        restore_loaded(model, loaded, image, 2.0, flips=flips, precision=precision, tile=4096)
+        totals.append(sum(spans[1::2]) - sum(spans[::2]))
+    return statistics.median(totals)
+
+
+if __name__ == "__main__":
+    main()
