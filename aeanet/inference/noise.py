@@ -59,9 +59,9 @@ def suited(model: Network, read: Read, shape: Sequence[int], magnification: floa
     """The network for an image that lies on the grid of the result: that of `model.smooth_file` if
     the noise is smooth across lines, else the model itself.
 
-    Smooth noise and fine structure are correlated alike. So where neighbours are, both networks
-    restore the middle of the image, at the pixels of LR: what each of them takes away tells whether
-    there is such noise. The model alone leaves structure as it is, but strong smooth noise too.
+    Smooth noise and fine structure are correlated alike. So where neighbours are, the network for
+    smooth noise first restores the middle of the image, at the pixels of LR: what it takes away
+    tells whether there is such noise.
     """
     if model.smooth_file is None:
         return model
@@ -72,26 +72,20 @@ def suited(model: Network, read: Read, shape: Sequence[int], magnification: floa
         return model
 
     smooth = _loaded(model.smooth_file).to(next(model.parameters()).device)
-    for network in (model, smooth):
-        taken = image - _at_once(network, image)
-        across = of_neighbours((taken - taken.mean(1, keepdims=True)).T)
-        if not noise_is_smooth(noise, taken, across):
-            return model
-    return smooth
+    taken = image - _at_once(smooth, image)
+    across = of_neighbours((taken - taken.mean(1, keepdims=True)).T)
+    return smooth if noise_is_smooth(noise, taken, across) else model
 
 
 def _at_once(model: Network, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """An image without its noise, at its own pixels."""
-    before, model.magnification = model.magnification, 1.0
+    model.magnification = 1.0
     parameter = next(model.parameters())
-    try:
-        with (
-            telling(model, lambda rows, columns: image[rows, columns], image.shape),
-            torch.inference_mode(),
-        ):
-            restored = model.eval()(torch.from_numpy(image)[None, None].to(parameter))
-    finally:
-        model.magnification = before
+    with (
+        telling(model, lambda rows, columns: image[rows, columns], image.shape),
+        torch.inference_mode(),
+    ):
+        restored = model.eval()(torch.from_numpy(image)[None, None].to(parameter))
     return restored[0, 0].float().cpu().numpy()
 
 
