@@ -22,7 +22,7 @@ from aeanet.trust.noise import estimate_noise
 from aeanet.trust.residual import SMOOTH, noise_is_smooth, of_neighbours
 
 _MIDDLE = 512  # LR px: the largest side of the part that is measured
-_TRIED = 256  # LR px: the same of the part that is restored to see what is taken away
+_TRIED = 256  # LR px: of the part that is restored to see what is taken away
 
 
 def measured_noise(read: Read, shape: Sequence[int], magnification: float) -> Tensor:
@@ -59,9 +59,8 @@ def suited(model: Network, read: Read, shape: Sequence[int], magnification: floa
     """The network for an image that lies on the grid of the result: that of `model.smooth_file` if
     the noise is smooth across lines, else the model itself.
 
-    Smooth noise and fine structure are correlated alike. So where neighbours are, the network for
-    smooth noise first restores the middle of the image, at the pixels of LR: what it takes away
-    tells whether there is such noise.
+    Smooth noise and fine structure are correlated alike, so the model first restores the middle of
+    the image, at the pixels of LR: what it takes away is noise.
     """
     if model.smooth_file is None:
         return model
@@ -71,22 +70,18 @@ def suited(model: Network, read: Read, shape: Sequence[int], magnification: floa
     if not noise.across > SMOOTH:  # also true of NaN
         return model
 
-    smooth = _loaded(model.smooth_file).to(next(model.parameters()).device)
-    taken = image - _at_once(smooth, image)
-    across = of_neighbours((taken - taken.mean(1, keepdims=True)).T)
-    return smooth if noise_is_smooth(noise, taken, across) else model
-
-
-def _at_once(model: Network, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """An image without its noise, at its own pixels."""
-    model.magnification = 1.0
     parameter = next(model.parameters())
-    with (
-        telling(model, lambda rows, columns: image[rows, columns], image.shape),
-        torch.inference_mode(),
-    ):
-        restored = model.eval()(torch.from_numpy(image)[None, None].to(parameter))
-    return restored[0, 0].float().cpu().numpy()
+    before, model.magnification = model.magnification, 1.0
+    try:
+        with torch.inference_mode():
+            restored = model.eval()(torch.from_numpy(image)[None, None].to(parameter))
+    finally:
+        model.magnification = before
+    taken = image - restored[0, 0].float().cpu().numpy()
+    across = of_neighbours((taken - taken.mean(1, keepdims=True)).T)
+    if not noise_is_smooth(noise, taken, across):
+        return model
+    return _loaded(model.smooth_file).to(parameter.device)
 
 
 @lru_cache(maxsize=1)

@@ -107,10 +107,10 @@ def _for_smooth_noise(record: Mapping[str, Any]) -> list[str]:
     return [
         "For images whose noise is smooth across lines, as after a filter, a correction of drift "
         "or a digital zoom, another network of the same kind takes its place. The noise is called "
-        "so where neighbours in a column correlate by more than 0.3, in the image and in what that "
-        "network takes away of its middle. It is told the noise that is measured in the image: how "
-        "strong it is, and how far neighbours correlate along the lines and across them. It "
-        f"began with the weights of this one: {course}."
+        "so where neighbours in a column correlate by more than 0.25, in the image and in what the "
+        "model takes away of its middle. That network is told the noise that is measured in the "
+        "image: how strong it is, and how far neighbours correlate along the lines and across "
+        f"them. It began with the weights of this one: {course}."
     ]
 
 

@@ -20,7 +20,7 @@ from aeanet.trust.pattern import lost_pattern
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count
 _FITTED = 50_000  # pixels, at most, to which the filter is fitted
-SMOOTH = 0.3  # correlation across lines from which on noise is called smooth
+SMOOTH = 0.25  # correlation across lines from which on noise is called smooth
 LEAST_NOISE = 0.5 / 255  # a noise below half a grey level of 8 bits is that of the rounding
 
 
@@ -135,7 +135,7 @@ def noise_is_smooth(noise: Noise, taken: NDArray, across: float) -> bool:
         taken: what was taken away, in shares of the range.
         across: its correlation across lines.
     """
-    return smoothness(noise, across) > SMOOTH and float(taken.std()) > 1.5 * LEAST_NOISE
+    return smoothness(noise, across) > SMOOTH and float(taken.std()) > 2 * LEAST_NOISE
 
 
 def of_neighbours(unit: NDArray) -> float:

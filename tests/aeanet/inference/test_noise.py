@@ -1,6 +1,5 @@
 """What a network is told of the noise: measured once, whatever the tiles, regions and precision."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import aeanet.inference.noise as inference_noise
 from aeanet.data.synthetic import Acquisition, simulate_image
-from aeanet.imaging.metrics import psnr
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.noise import at_lr_pixels, measured_noise, suited, telling
 from aeanet.inference.prediction import reader, restore, super_resolve
 from aeanet.inference.reach import TilingError, reach_of
 from aeanet.networks.base import Network
-from aeanet.networks.registry import build_model, load_model
+from aeanet.networks.registry import build_model, save_model
 
 SMALL = {"widths": [4, 6], "blocks": [1, 1], "told_noise": True}
 
@@ -121,58 +118,37 @@ SCANS: dict[str, tuple[dict[str, float], bool]] = {
 """Settings of a scan, and whether its noise is smooth across lines."""
 
 
-@pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray], Network]:
-    """A network that has another one for smooth noise, which makes the image it is given."""
-
-    def choose(restored: NDArray) -> Network:
-        model, other = (build_model("shuffled", **SMALL).eval() for _ in range(2))
-        model.smooth_file = Path("for smooth noise")
-        other.forward = lambda image: torch.from_numpy(restored)[None, None].to(image)
-        monkeypatch.setattr(inference_noise, "_loaded", {model.smooth_file: other}.get)
-        return model
-
-    return choose
+def chooser(folder: Path, restored: NDArray) -> Network:
+    """A network that makes the image `restored`, and has another one for smooth noise."""
+    model = build_model("shuffled", **SMALL).eval()
+    model.smooth_file = save_model(model, folder / "smooth.safetensors")
+    model.forward = lambda image: torch.from_numpy(restored)[None, None].to(image)
+    return model
 
 
 @pytest.mark.parametrize("name", SCANS)
 def test_the_network_for_smooth_noise_is_taken_where_the_noise_is_smooth(
-    name: str, choose: Callable[[NDArray], Network]
+    name: str, tmp_path: Path
 ) -> None:
     scan, smooth = SCANS[name]
     image, clean = noisy((200, 190), **scan), noisy((200, 190), **(scan | {"read": 0.0}))
     for magnification in (1.0, 2.0):
         enlarged = upsample(image, magnification)
         truth = at_lr_pixels(upsample(clean, magnification), magnification)
-        model = choose(truth)
+        model = chooser(tmp_path, truth)
         found = suited(model, reader(enlarged), enlarged.shape, magnification)
         assert (found is not model) == smooth
         assert model.magnification is None
 
 
-def test_only_the_middle_is_looked_at_and_small_images_have_no_choice(
-    choose: Callable[[NDArray], Network],
-) -> None:
+def test_only_the_middle_is_looked_at_and_small_images_have_no_choice(tmp_path: Path) -> None:
     image = noisy((400, 460), **SMOOTH)
     clean = noisy((400, 460), **(SMOOTH | {"read": 0.0}))
     around = np.full((900, 1000), 0.5, np.float32)
     around[250:650, 270:730] = image
-    model = choose(clean[72:328, 102:358])
+    model = chooser(tmp_path, clean[72:328, 102:358])
     assert suited(model, reader(around), around.shape, 1.0) is not model
     small = image[:20, :20]
     assert suited(model, reader(small), small.shape, 1.0) is model
     model.smooth_file = None
     assert suited(model, reader(around), around.shape, 1.0) is model
-
-
-def test_the_shipped_model_takes_smooth_noise_away_by_its_second_network() -> None:
-    sem = load_model("sem")
-    settings = Acquisition(magnification=1.0, **SMOOTH)
-    image = simulate_image(5, (160, 160), kind="particles", acquisition=settings)
-    everywhere, scores = np.ones(image.hr.shape, bool), {}
-    for name in ("with", "without"):
-        restored = super_resolve(sem, image.lr, magnification=1.0, flips=1)
-        scores[name] = psnr(restored, image.hr, everywhere)
-        sem.smooth_file = None
-    assert scores["with"] > scores["without"] + 0.5
-    assert scores["without"] > psnr(image.lr, image.hr, everywhere)
