@@ -74,33 +74,23 @@ def main() -> None:
         default=[],
         help="run folders of the trainings before it, first to last",
     )
-    parser.add_argument(
-        "--smooth",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="run folders of the trainings of the network for smooth noise, first to last",
-    )
     parser.add_argument("--name", default="sem")
     parser.add_argument("--images", type=int, default=240, help="simulated images to score")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory")
     arguments = parser.parse_args()
-    record = _record_of(arguments.run)
+    record = json.loads((arguments.run / RUN_FILE).read_bytes())
     file = save_model(
         load_model(arguments.run), SHIPPED_FOLDER / f"{arguments.name}.safetensors", half=True
     )
-    if arguments.smooth:
-        beside = SHIPPED_FOLDER / f"{arguments.name}-smooth.safetensors"
-        save_model(load_model(arguments.smooth[-1]), beside, half=True)
     model = load_model(file)
     images = held_back_images(arguments.images)
     model.bfloat16_cost = bfloat16_cost(model, images)
     save_model(model, file, half=True)
+    record.pop("command", None)  # it names folders of the machine
 
     # what the card says of the training, then of the results
     record["name"] = arguments.name
-    record["start"] = [_record_of(run) for run in arguments.start]
-    record["smooth"] = [_record_of(run) for run in arguments.smooth]
+    record["start"] = [json.loads((run / RUN_FILE).read_bytes()) for run in arguments.start]
     record["bfloat16_cost"] = model.bfloat16_cost
     record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     record["scores"] = {
@@ -122,12 +112,6 @@ def main() -> None:
         record["cost"] = [_cost(file, *size) for size in SIZES]
     write_json(file.with_suffix(".json"), record, 1)
     file.with_suffix(".md").write_text(shipped_card(record))
-
-
-def _record_of(run: Path) -> dict[str, Any]:
-    record = json.loads((run / RUN_FILE).read_bytes())
-    record.pop("command", None)  # it names folders of the machine
-    return record
 
 
 def _clean(model: Network, image: np.ndarray) -> float:

@@ -55,9 +55,6 @@ def main(
             "those of that model; the blocks added change nothing at first."
         ),
     ] = None,
-    smooth: Annotated[
-        bool, typer.Option("--smooth", help="Only images whose noise software made smooth.")
-    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that simulate.", min=0)] = 1,
     resume: Resume = False,
     overwrite: ReplaceRun = False,
@@ -103,7 +100,6 @@ def main(
             start=network,
             run=opened,
             workers=workers,
-            smooth=smooth,
             on_step=on_step,
             on_trouble=say_trouble,
             **options,

@@ -24,7 +24,7 @@ from aeanet.imaging.precision import (
 )
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.exposure import find_exposure
-from aeanet.inference.noise import suited, telling
+from aeanet.inference.noise import telling
 from aeanet.inference.tiling import Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
@@ -167,9 +167,8 @@ def run_exposed(
         write(rows, columns, result)
 
     options["precision"] = chosen_precision(model, options.get("precision", "auto"))
-    network = suited(model, read, shape, magnification)
-    with at_magnification(network, magnification):
-        run_network(network, read, finish, shape, **options)
+    with at_magnification(model, magnification):
+        run_network(model, read, finish, shape, **options)
 
 
 def restore(

@@ -1,6 +1,5 @@
 """The interface of every network: grey images in, grey images of the same size out."""
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,8 +26,6 @@ class Network(nn.Module):
             PSNR; None if it was not scored so.
         fits_range: show it the range that an image uses, without outliers, since it was trained on
             images of every exposure.
-        smooth_file: of the network that takes the place of this one for images whose noise is
-            smooth; None if there is none.
         told_noise: whether it is told the noise.
         noise: what it is told (`trust.noise.Noise`): standard deviations of the fine and the coarse
             noise in shares of the range, and the correlation of neighbours along and across the
@@ -38,7 +35,6 @@ class Network(nn.Module):
     magnification: float | None = None
     flips: Flips = 1
     fits_range: bool = False
-    smooth_file: Path | None = None
     told_noise: bool = False
     noise: Tensor | None = None
     residual: bool = False

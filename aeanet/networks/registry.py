@@ -186,9 +186,6 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     model.magnification = magnification
     model.bfloat16_cost = cost
     model.fits_range = file.parent == SHIPPED_FOLDER
-    if model.fits_range:
-        beside = file.with_name(f"{file.stem}-smooth{file.suffix}")
-        model.smooth_file = beside if beside.is_file() else None
     return model.eval()
 
 

@@ -32,12 +32,13 @@ _TRAINED_ON = (
     "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens "
     "(particles, porous bodies, fibres, foams, grains, layers, lithography, polished sections, "
     "tissue, dead leaves) and instruments (noise from next to none to strong, correlated along the "
-    "line, in later trainings also smooth across lines, as a slow detector, a filter, a correction "
-    "of drift or a digital zoom makes it; blur, astigmatism, brightness and contrast, charging, "
-    "line jitter, vibration; 1x to 4x; 8 to 16 bits). No real image was used for training. A third "
-    "of the settings lie around statistics of real LR images (grey levels, noise against "
-    "brightness, its correlation), and specimens are as coarse as those of the same images (the "
-    "fall of their spectrum). The simulator is named by the SHA-256 of its source."
+    "line, in a fifth of the images smooth along the lines, across them or both ways, as a slow "
+    "detector, a filter, a correction of drift or a digital zoom makes it; blur, astigmatism, "
+    "brightness and contrast, charging, line jitter, vibration; 1x to 4x; 8 to 16 bits). No real "
+    "image was used for training. A third of the settings lie around statistics of real LR images "
+    "(grey levels, noise against brightness, its correlation), and specimens are as coarse as "
+    "those of the same images (the fall of their spectrum). The simulator is named by the SHA-256 "
+    "of its source."
 )
 NOT_COMPARED = "Whether another network or attention does better at equal budgets is not yet shown."
 _LIMITS = (
@@ -86,7 +87,6 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
         "shipped file.",
         f"Trained by `aeanet pretrain` with Adam: {course}. The record beside this card has all "
         "settings and versions.",
-        *_for_smooth_noise(record),
         "## What it was trained on",
         _TRAINED_ON,
         "## Scores",
@@ -98,29 +98,12 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
     return "\n\n".join(parts) + "\n"
 
 
-def _for_smooth_noise(record: Mapping[str, Any]) -> list[str]:
-    """A paragraph on the network that takes the place of the model where the noise is smooth."""
-    stages = record.get("smooth", [])
-    if not stages:
-        return []
-    course = "; then ".join(_course(stage, stages[-1]["model"]) for stage in stages)
-    return [
-        "For images whose noise is smooth across lines, as after a filter, a correction of drift "
-        "or a digital zoom, another network of the same kind takes its place. The noise is called "
-        "so where neighbours in a column correlate by more than 0.25, in the image and in what the "
-        "model takes away of its middle. That network is told the noise that is measured in the "
-        "image: how strong it is, and how far neighbours correlate along the lines and across "
-        f"them. It began with the weights of this one: {course}."
-    ]
-
-
 def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """A training, in words, with the options of its network where they are not those of `model`."""
     recipe = record["recipe"]
     differing = [
         f", {name} {value}" for name, value in record["model"].items() if model.get(name) != value
     ]
-    smooth = ", smooth noise alone" if record["data"].get("noise") == "smooth" else ""
     losses = {"relative": "relative error", "psnr": "PSNR"}
     loss = losses.get(recipe.get("loss"), "mean absolute error")
     ended = ", ended early," if record["interrupted"] else ""
@@ -129,7 +112,7 @@ def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
         f"in {record['seconds'] / 60:.0f} minutes on {record['device']} with {record['threads']} "
         f"thread(s), {loss}, {recipe['schedule']} learning rate up to {recipe['rate']:g}, products "
         f"in {recipe['precision']}, seed {recipe['seed']}, simulator "
-        f"`{record['data']['sha256'][:12]}`{smooth}{''.join(differing)}"
+        f"`{record['data']['sha256'][:12]}`{''.join(differing)}"
     )
 
 

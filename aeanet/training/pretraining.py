@@ -65,7 +65,6 @@ def pretrain(
     run: RunFolder | None = None,
     workers: int = 1,
     held_back: int = 24,
-    smooth: bool = False,
     **arguments: Any,
 ) -> Pretrained:
     """Train a network on simulated crops made on the fly, then score it on simulated images held
@@ -80,7 +79,6 @@ def pretrain(
         run: of `open_run`: checkpoints, logs, model and record go there.
         workers: processes that simulate; 0: none but this one.
         held_back: number of simulated images for the scores.
-        smooth: train on images with smooth noise alone (`Acquisition.draw`).
         arguments: of `loop.train`, and the options of the network.
 
     Raises:
@@ -93,7 +91,7 @@ def pretrain(
             "Pretraining runs in one process: begin it without torchrun, and give it more workers."
         )
 
-    source = SimulatedSource(recipe, workers, smooth=smooth)
+    source = SimulatedSource(recipe, workers)
     with _cores_beside(workers):
         trained = train(source, recipe, name=name, run=run, **arguments)
         record = run_record(configuration(recipe, trained.model, source.describe()), trained)

@@ -151,19 +151,17 @@ class SimulatedSource(Source):
     Args:
         recipe: of the training.
         workers: processes that make them; 0 makes them in this one, when they are needed.
-        smooth: only scans whose noise software makes smooth.
     """
 
     magnification = MAGNIFICATION
     averages = True
 
-    def __init__(self, recipe: Recipe, workers: int = 1, *, smooth: bool = False) -> None:
-        self.recipe, self.workers, self.smooth = recipe, workers, smooth
+    def __init__(self, recipe: Recipe, workers: int = 1) -> None:
+        self.recipe, self.workers = recipe, workers
 
     def describe(self) -> dict[str, Any]:
         simulator = {"simulator": "aeanet.data.synthetic", "sha256": FINGERPRINT}
-        chosen = {"noise": "smooth"} if self.smooth else {}
-        return {"pairs": [], "held_back": []} | simulator | chosen
+        return {"pairs": [], "held_back": []} | simulator
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         batch, first = self.recipe.batch, step // STEPS
@@ -171,7 +169,7 @@ class SimulatedSource(Source):
         loader: DataLoader[Any] = DataLoader(
             rounds,  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=partial(simulated_round, self.recipe, smooth=self.smooth),
+            collate_fn=partial(simulated_round, self.recipe),
             num_workers=self.workers,
             prefetch_factor=1 if self.workers else None,
             worker_init_fn=_initialise_worker,
@@ -191,9 +189,7 @@ class SimulatedSource(Source):
                     yield lr, hr, magnifications, noises
 
 
-def simulated_round(
-    recipe: Recipe, number: int, *, smooth: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The batches of all steps of a round, one after the other, as one batch."""
     rng = np.random.default_rng((recipe.seed, number))
     total = STEPS * recipe.batch
@@ -205,8 +201,9 @@ def simulated_round(
     lrs, hrs, magnifications, noises = [], [], [], []
     for index in range(-(-scanned // CROPS)):
         place = rng.integers(side - scan_side + 1, size=2).tolist()
-        settings = Acquisition.draw(rng, smooth=smooth)
-        scan = simulate_example(scenes[index % SCENES], settings, rng, origin=place, crop=scan_side)
+        scan = simulate_example(
+            scenes[index % SCENES], Acquisition.draw(rng), rng, origin=place, crop=scan_side
+        )
         lr, hr, noise = _as_in_use(scan, rng)
         for row, column in rng.integers(scan_side - recipe.crop + 1, size=(CROPS, 2)):
             crop = slice(row, row + recipe.crop), slice(column, column + recipe.crop)

@@ -17,7 +17,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.trust.noise import Noise, share_shown
 from aeanet.trust.reference import Reference
-from aeanet.trust.residual import LEAST_NOISE, Residual, noise_is_smooth, residual, smoothness
+from aeanet.trust.residual import LEAST_NOISE, Residual, residual, smoothness
 from aeanet.trust.statistics import SMALLEST, describe
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ PATTERN_LIMIT = math.log10(3)
 noise reaches.
 """
 LARGEST = 1024  # px a side of what is assessed
+_SMOOTH = 0.25  # correlation across lines from which on noise is called so
 _NAMED = 2  # statistics that a warning names
 _RESIDUAL_RANGE = 4.0  # standard deviations from mid-grey to white in the picture of a residual
 
@@ -59,7 +60,11 @@ class TrustReport:
     def smooth(self) -> bool:
         """Whether the noise is smooth across lines, which that of a scan is not by itself."""
         taken = self.taken
-        return taken is not None and noise_is_smooth(self.noise, taken.image, taken.across)
+        return (
+            taken is not None
+            and smoothness(self.noise, taken.across) > _SMOOTH
+            and float(taken.image.std()) > 2 * LEAST_NOISE
+        )
 
     def record(self) -> dict[str, Any]:
         """Plain data that strict JSON takes; None for what is not known."""

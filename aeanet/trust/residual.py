@@ -20,7 +20,6 @@ from aeanet.trust.pattern import lost_pattern
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
 _EDGE = 4  # px at the border that do not count
 _FITTED = 50_000  # pixels, at most, to which the filter is fitted
-SMOOTH = 0.25  # correlation across lines from which on noise is called smooth
 LEAST_NOISE = 0.5 / 255  # a noise below half a grey level of 8 bits is that of the rounding
 
 
@@ -71,7 +70,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     unit = unit - unit.mean(1, keepdims=True)
 
     # The noise was measured by differences across lines, which show less of smooth noise.
-    along, across = (of_neighbours(values) for values in (unit, unit.T))
+    along, across = (_of_neighbours(values) for values in (unit, unit.T))
     shown = share_shown(smoothness(noise, across))
 
     left = estimate_noise(same).sd
@@ -127,18 +126,7 @@ def smoothness(noise: Noise, across: float) -> float:
     return max(min(noise.across, across), 0.0)
 
 
-def noise_is_smooth(noise: Noise, taken: NDArray, across: float) -> bool:
-    """Whether noise is smooth across lines, which that of a scan is not by itself.
-
-    Args:
-        noise: of the image.
-        taken: what was taken away, in shares of the range.
-        across: its correlation across lines.
-    """
-    return smoothness(noise, across) > SMOOTH and float(taken.std()) > 2 * LEAST_NOISE
-
-
-def of_neighbours(unit: NDArray) -> float:
+def _of_neighbours(unit: NDArray) -> float:
     """Correlation of neighbours on a line."""
     variance = float(np.mean(unit * unit)) + 1e-12
     return float(np.mean(unit[:, 1:] * unit[:, :-1])) / variance

@@ -113,28 +113,21 @@ class Acquisition:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {wanted}.")
 
     @classmethod
-    def draw(
-        cls,
-        rng: np.random.Generator,
-        magnification: float | None = None,
-        *,
-        smooth: bool = False,
-    ) -> "Acquisition":
+    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> "Acquisition":
         """Settings drawn over the range of instruments.
 
         A third are near the instrument of the measured micrographs, the others cover everything
         else. A magnification of 1 or 2 is drawn in a third of the cases each, any other up to 4 in
-        the rest. With `smooth`, all are of the others, and software makes their noise smooth.
+        the rest.
         """
         if magnification is None:
             choice = rng.uniform()
             magnification = 1.0 if choice < 0.33 else 2.0
             if choice >= 0.7:
                 magnification = float(rng.uniform(1, 4))
-        if rng.uniform() < 0.35 and not smooth:
+        if rng.uniform() < 0.35:
             return _like_measured(rng, magnification)
-        settings = _of_any_instrument(rng, magnification)
-        return _with_smooth_noise(settings, rng, _BY_SOFTWARE if smooth else _KINDS)
+        return _of_any_instrument(rng, magnification)
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
         """Variance of the random noise of a pixel, grey levels squared, where the beam gives
@@ -279,7 +272,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
     spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
-    return Acquisition(
+    settings = Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.985, 1.015)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.5)),
@@ -307,20 +300,14 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         spikes=sometimes(0.05, rng.uniform(0, 0.001)),
         bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
     )
+    return _with_smooth_noise(settings, rng)
 
 
-_KINDS = (0.67, 0.06, 0.06, 0.09, 0.06, 0.06)
-_BY_SOFTWARE = (0.0, 0.0, 0.22, 0.34, 0.22, 0.22)
-"""Shares of the settings that get none, a slow detector, or software of each kind."""
-
-
-def _with_smooth_noise(
-    settings: Acquisition, rng: np.random.Generator, shares: tuple[float, ...]
-) -> Acquisition:
-    """Some of the settings get a slow detector or software that makes the noise smooth: along the
-    lines, across them, or both.
+def _with_smooth_noise(settings: Acquisition, rng: np.random.Generator) -> Acquisition:
+    """A third of the settings get a slow detector or software that makes the noise smooth: along
+    the lines, across them, or both.
     """
-    kind = rng.choice(len(shares), p=shares)
+    kind = rng.choice(6, p=(0.67, 0.06, 0.06, 0.09, 0.06, 0.06))
     strength = rng.uniform()
     changes: tuple[dict[str, Any], ...] = (
         {},

@@ -1,7 +1,5 @@
 """What a network is told of the noise: measured once, whatever the tiles, regions and precision."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,11 +7,11 @@ from numpy.typing import NDArray
 
 from aeanet.data.synthetic import Acquisition, simulate_image
 from aeanet.imaging.upsampling import upsample
-from aeanet.inference.noise import at_lr_pixels, measured_noise, suited, telling
+from aeanet.inference.noise import measured_noise, telling
 from aeanet.inference.prediction import reader, restore, super_resolve
 from aeanet.inference.reach import TilingError, reach_of
 from aeanet.networks.base import Network
-from aeanet.networks.registry import build_model, save_model
+from aeanet.networks.registry import build_model
 
 SMALL = {"widths": [4, 6], "blocks": [1, 1], "told_noise": True}
 
@@ -103,52 +101,3 @@ def test_a_failure_leaves_the_network_untold(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(TilingError, match="too small"):
         restore(model, noisy().astype(np.float64), tile=3)
     assert model.noise is None
-
-
-SMOOTH = {"smoothing": 0.7, "band": 0.0, "read": 30.0}
-SCANS: dict[str, tuple[dict[str, float], bool]] = {
-    "smooth both ways": (SMOOTH, True),
-    "smooth across": ({"across": 0.8, "band": 0.0, "read": 20.0}, True),
-    "digital zoom": ({"zoom": 1.6, "read": 12.0}, True),
-    "smooth along alone": ({"slow": 0.8}, False),
-    "that of a scan": ({}, False),
-    "weak": ({"contrast": 20.0, "read": 0.5}, False),
-    "none": ({"contrast": 20.0, "read": 0.0}, False),
-}
-"""Settings of a scan, and whether its noise is smooth across lines."""
-
-
-def chooser(folder: Path, restored: NDArray) -> Network:
-    """A network that makes the image `restored`, and has another one for smooth noise."""
-    model = build_model("shuffled", **SMALL).eval()
-    model.smooth_file = save_model(model, folder / "smooth.safetensors")
-    model.forward = lambda image: torch.from_numpy(restored)[None, None].to(image)
-    return model
-
-
-@pytest.mark.parametrize("name", SCANS)
-def test_the_network_for_smooth_noise_is_taken_where_the_noise_is_smooth(
-    name: str, tmp_path: Path
-) -> None:
-    scan, smooth = SCANS[name]
-    image, clean = noisy((200, 190), **scan), noisy((200, 190), **(scan | {"read": 0.0}))
-    for magnification in (1.0, 2.0):
-        enlarged = upsample(image, magnification)
-        truth = at_lr_pixels(upsample(clean, magnification), magnification)
-        model = chooser(tmp_path, truth)
-        found = suited(model, reader(enlarged), enlarged.shape, magnification)
-        assert (found is not model) == smooth
-        assert model.magnification is None
-
-
-def test_only_the_middle_is_looked_at_and_small_images_have_no_choice(tmp_path: Path) -> None:
-    image = noisy((400, 460), **SMOOTH)
-    clean = noisy((400, 460), **(SMOOTH | {"read": 0.0}))
-    around = np.full((900, 1000), 0.5, np.float32)
-    around[250:650, 270:730] = image
-    model = chooser(tmp_path, clean[72:328, 102:358])
-    assert suited(model, reader(around), around.shape, 1.0) is not model
-    small = image[:20, :20]
-    assert suited(model, reader(small), small.shape, 1.0) is model
-    model.smooth_file = None
-    assert suited(model, reader(around), around.shape, 1.0) is model
