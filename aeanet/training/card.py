@@ -32,13 +32,15 @@ _TRAINED_ON = (
     "Simulated micrographs only, none of which repeats: `aeanet.data.synthetic` draws specimens "
     "(particles, porous bodies, fibres, foams, grains, layers, lithography, polished sections, "
     "tissue, dead leaves) and instruments (noise from next to none to strong, correlated along the "
-    "line, in a fifth of the images smooth along the lines, across them or both ways, as a slow "
-    "detector, a filter, a correction of drift or a digital zoom makes it; blur, astigmatism, "
-    "brightness and contrast, charging, line jitter, vibration; 1x to 4x; 8 to 16 bits). No real "
-    "image was used for training. A third of the settings lie around statistics of real LR images "
-    "(grey levels, noise against brightness, its correlation), and specimens are as coarse as "
-    "those of the same images (the fall of their spectrum). The simulator is named by the SHA-256 "
-    "of its source."
+    "line, blur, astigmatism, brightness and contrast, charging, line jitter, vibration; 1x to 4x; "
+    "8 to 16 bits). No real image was used for training. A third of the settings lie around "
+    "statistics of real LR images (grey levels, noise against brightness, its correlation), and "
+    "specimens are as coarse as those of the same images (the fall of their spectrum). The "
+    "simulator is named by the SHA-256 of its source."
+)
+_SMOOTH_TOO = (
+    " In a fifth of the images the noise is smooth along the lines, across them or both ways, as a "
+    "slow detector, a filter, a correction of drift or a digital zoom makes it."
 )
 NOT_COMPARED = "Whether another network or attention does better at equal budgets is not yet shown."
 _LIMITS = (
@@ -88,7 +90,7 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
         f"Trained by `aeanet pretrain` with Adam: {course}. The record beside this card has all "
         "settings and versions.",
         "## What it was trained on",
-        _TRAINED_ON,
+        _TRAINED_ON + (_SMOOTH_TOO if model.get("told_noise") else ""),
         "## Scores",
         *_simulated_scores(record),
         *measured,
