@@ -59,16 +59,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "overrides the options of these names; every test with the fixture `equivariance` has it, "
         "so that `-m equivariance` selects them",
     )
-    if not any(config.getoption(f"equivariance_{name}") for name in ("model", "baseline")):
-        if config.getoption("equivariance_update"):
-            raise pytest.UsageError("--equivariance-update needs --equivariance-baseline=FILE")
+    model, baseline, update = (
+        config.getoption(f"equivariance_{name}") for name in ("model", "baseline", "update")
+    )
+    if update and not baseline:
+        raise pytest.UsageError("--equivariance-update needs --equivariance-baseline=FILE")
+    if not model and not baseline:
         return
     from aea_kernels.testing.items import Session
 
     config.pluginmanager.register(Session(config), "equivariance-session")
     config.addinivalue_line("markers", "xdist_group(name): tests that share a process")
     nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
-    if config.getoption("equivariance_model") and nothing_named:
+    if model and nothing_named:
         config.args = []
 
 

@@ -37,7 +37,7 @@ TEST = [
 # Networks that the tests did not write: einops is what MONAI's attention needs. mmcv-lite, whose
 # non-local blocks are tested where it is installed, is left out: it wants opencv-python, which
 # clashes with opencv-python-headless.
-FOREIGN = ["diffusers>=0.33", "einops>=0.8", "monai>=1.4"]
+FOREIGN = ["diffusers>=0.33", "e2cnn>=0.2.3", "einops>=0.8", "monai>=1.4"]
 # Stacks as dask's arrays, and from them.
 DASK = ["dask>=2024.8"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
@@ -55,8 +55,8 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    # tested: Python 3.11 with torch 2.13.0 and Triton 3.7.1 (constraints.txt); the kernels, as they
-    # are compiled, with Python 3.12, torch 2.14.0 and Triton 3.8.0
+    # tested: everything with Python 3.11, torch 2.13.0 and Triton 3.7.1 (constraints.txt); the
+    # kernels, interpreted and as they are compiled, with Python 3.12, torch 2.14.0 and Triton 3.8.0
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     py_modules=["pytest_equivariance"],

@@ -41,6 +41,7 @@ from .functional import (
     reference_attention,
     summarize,
 )
+from .graphs import graphed
 from .nn import NORM_EPS, NORM_MOMENTUM, AugmentedAttention, update_running_statistics
 from .summary import KeySummary, Moments, sum_over_processes
 
@@ -69,6 +70,7 @@ __all__ = [
     "efficient_attention",
     "explain",
     "from_nonlocal",
+    "graphed",
     "learned_query_attention",
     "linear_attention",
     "moments",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .backends import backend_name, resolved, use_backend
-from .backends.devices import DEVICES, Device
+from .backends.devices import DEVICES, HOST_SECONDS, Device, slowest
 from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
@@ -29,11 +29,6 @@ from .core.dtypes import acc_dtype
 from .families import channel_attention, efficient_attention, relu_linear_attention
 from .functional import linear_attention
 from .nn import AugmentedAttention
-
-HOST_SECONDS = 25e-6
-"""Of the host for each launch of a kernel, with its share of Python and PyTorch: an order of
-magnitude.
-"""
 
 
 @dataclass(frozen=True)
@@ -117,14 +112,15 @@ class Plan:
         if self.host_seconds > self.floor_seconds:
             text += (
                 f"\n  The host needs about {self.host_seconds * 1e3:.2f} ms to launch this, longer "
-                "than the GPU to run it: capture the call in a CUDA graph, or give it more images "
-                "at a time."
+                "than the GPU to run it: capture the call in a CUDA graph (aea.graphed), or give "
+                "it more images at a time."
             )
         return text
 
     def _row(self, launch: Launch) -> str:
         moved = _bytes((launch.reads + launch.writes) * self.tensor_bytes)
-        return f"{moved} of feature maps, {_bytes(launch.workspace)} of sums and matrices"
+        row = f"{moved} of feature maps, {_bytes(launch.workspace)} of sums and matrices"
+        return f"{row}, waits for {launch.waits_for}" if launch.waits_for else row
 
 
 def explain(
@@ -200,6 +196,12 @@ class _Setting(NamedTuple):
         """An input."""
         return torch.empty(shape, dtype=self.dtype, device="meta", requires_grad=self.backward)
 
+    def timed(self, launch: Launch, x: Tensor) -> Launch:
+        """The launch with what it waits for, for feature maps like x."""
+        moved = (launch.reads + launch.writes) * x.nbytes + launch.workspace
+        device = (self.gpu or DEVICES["h100"])._replace(bandwidth=self.bandwidth)
+        return replace(launch, waits_for=slowest(launch, moved, x.dtype.itemsize, device))
+
     def plan(self, what: str, route: str, tensor: Tensor, map_elements: int) -> Plan:
         """Without launches."""
         return Plan(
@@ -249,6 +251,8 @@ class _Setting(NamedTuple):
             if stays_in_cache(device):
                 chunk = min(CHUNK_BYTES, chunk)
             chunks = chunk * (4 if self.backward else 2)
+        else:
+            launches = [self.timed(launch, x) for launch in launches]
         saved = sum(kept.values())
         return replace(plan, launches=tuple(launches), saved_bytes=saved, chunk_bytes=chunks)
 
@@ -284,8 +288,8 @@ def _explain_block(
         y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *projections)
         return y
 
-    whole = backend == "triton" and norm.kind in OVER_CHANNELS
-    taken = route(channels, keys, values, heads, setting.dtype, device, whole)
+    kernels, over_channels = backend == "triton", norm.kind in OVER_CHANNELS
+    taken = route(channels, keys, values, heads, setting.dtype, device, kernels, over_channels)
     entries = positions * (references + positions) * heads * batch
     plan = setting.plan(f"AugmentedAttention on {shape}", taken, x, entries)
     if taken == "fold":

@@ -28,6 +28,14 @@ class Launch:
     flops: int = 0
     workspace: int = 0
     """Bytes of partial sums and C x C matrices that it writes."""
+    products: str = ""
+    """How it multiplies, of `core.precision.multiplication`; empty where it has no large products,
+    and with backend "eager"."""
+    shared: float = 0
+    """Bytes of factors of these products that it reads from shared memory: an estimate."""
+    waits_for: str = ""
+    """"memory", "arithmetic", "shared memory" or "host", whichever takes longest; empty with
+    backend "eager"."""
 
 
 EAGER_WALKS = {
@@ -76,6 +84,7 @@ def launches_of(
     try:
         primitives = import_module(".triton", __package__)
         launching = import_module(".triton.launching", __package__)
+        tiles = import_module(".triton.tiles", __package__)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"kernels cannot be planned: {error}") from error
 
@@ -86,9 +95,12 @@ def launches_of(
         call()
     found = []
     for name, plan, written in recorded:
-        reads, writes, flops = (0, 0, 0) if plan is None else (plan.reads, plan.writes, plan.flops)
-        one = max(elements, 1)
-        found.append(Launch(name, reads / one, writes / one, flops, written))
+        if plan is None:
+            found.append(Launch(name, workspace=written))
+            continue
+        one, shared = max(elements, 1), tiles.shared_bytes(plan, (device or tiles.H100)[0])
+        moved = plan.reads / one, plan.writes / one
+        found.append(Launch(name, *moved, plan.flops, written, plan.precision, shared))
     return found
 
 

@@ -55,7 +55,7 @@ def call(operator: str, inputs: Sequence[Any]) -> Any:
     """The operator by its kernel if that is right here, else by eager."""
     use = use_of(operator, inputs)
     if use not in _verdicts:
-        if _capturing(use.device):  # nothing else may run; a graph is captured after a first call
+        if capturing(use.device):  # nothing else may run; a graph is captured after a first call
             return kernel(operator)(*inputs)
         _verdicts[use] = _recall(use)
         if _verdicts[use]:
@@ -89,17 +89,20 @@ def kernel(operator: str) -> Callable[..., Any]:
 
 @cache
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What Triton raises where a kernel cannot be built or launched."""
+    """What is raised where a kernel cannot be built or launched."""
     from triton.errors import TritonError
 
-    return (TritonError,)
+    from .triton.versions import RefusedError
+
+    return TritonError, RefusedError
 
 
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _capturing(device: torch.device) -> bool:
+def capturing(device: torch.device) -> bool:
+    """Whether launches go to a CUDA graph."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 

@@ -16,7 +16,7 @@ others one group (the batch-aware branch).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -167,9 +167,10 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = _sum(dvalues @ gram.mT)
     dgram = wide.value.mT @ dvalues
+    split: Any = torch.split_with_sizes_copy  # to PyTorch's stub it returns nothing
     inner = []
     for grad in (dquery, dkey, dvalue):
-        weight, bias = torch.split_with_sizes_copy(grad, [grad.shape[1] - 1, 1], 1)
+        weight, bias = split(grad, [grad.shape[1] - 1, 1], 1)
         inner += [weight, bias[:, 0]]
     gram_grad = dgram + dgram.mT
     return [

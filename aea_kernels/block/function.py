@@ -6,12 +6,14 @@ reads x once more forward, and twice more backward. Kept for backward: x and C x
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 
-from ..backends import backend_name, resolved
+from ..backends import backend_name, known_calls, resolved
 from ..core import ops
 from ..core.autograd import differentiable
 from ..core.checks import check_features
@@ -71,16 +73,23 @@ def attention_block(
     if transformed() or block_route(x, norm, projections, spec) == "project":
         with without_autocast(x.device):
             return project_first(x, norm, projections, references, spec)
-    tensors = norm.weight, norm.bias, norm.mean, norm.variance
-    return AttentionBlock.apply(x, *tensors, references, spec, *projections)
+    tensors = x, norm.weight, norm.bias, norm.mean, norm.variance, references
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return AttentionBlock.apply(*tensors, spec, *projections)
+
+    # nothing is kept for a backward pass
+    given = unwrap_dead_wrappers((*tensors, *projections))
+    y, mean, variance, *_ = _call(_forward, given, spec)
+    return (y, mean, variance) if spec.batch_statistics else (y, None, None)
 
 
 def block_route(x: Tensor, norm: Norm, projections: Projections, spec: BlockSpec) -> str:
     """``"fold"`` or ``"project"``."""
     kernels = resolved(spec.backend, x.device) == "triton"
     keys, values = projections.key_bias.shape[0], projections.value_bias.shape[0]
-    whole = kernels and norm.kind in norms.OVER_CHANNELS
-    return route(x.shape[1], keys, values, spec.heads, x.dtype, x.device, whole)
+    over_channels = norm.kind in norms.OVER_CHANNELS
+    sizes = x.shape[1], keys, values, spec.heads
+    return route(*sizes, x.dtype, x.device, kernels, over_channels)
 
 
 class AttentionBlock(torch.autograd.Function):
@@ -103,39 +112,13 @@ class AttentionBlock(torch.autograd.Function):
         spec: BlockSpec,
         *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
-        if reference_images is None:
-            reference_images = x.shape[0]
-        if batch_statistics:
-            mean, variance = ops.statistics(x, backend)
-            mean, variance = pool_statistics(mean, variance, x.numel() // x.shape[1], group)
-
-        # one pass: what the keys are summarised by
-        norm = Norm(kind, weight, bias, mean, variance, eps, groups)
-        pivot = ops.pivot(x, backend) if kind == "group" else None
-        prologue = kind, norms.parameters(norm, pivot), eps
-        statistics = None
-        if kind in norms.AFFINE:
-            gram = ops.moments(x, *prologue, None, x.shape[0], backend)
-            statistics = norms.statistics(norm, gram, pivot)
-            affine = norms.affine(norm, gram, statistics)
-            keys = ops.keys(gram, affine, references, reference_images, backend)
-        else:
-            gram = affine = None
-            keys = ops.moments(x, *prologue, references, reference_images, backend)
-        keys = pool_over_processes(keys, reference_images, group)
-
-        # the other: the matrix that they fold into, at every position
-        y, matrix = ops.attend_to_moments(
-            x, *prologue, affine, keys, projections, heads, scale, backend
-        )
         tensors = x, weight, bias, mean, variance, references, *projections
-        ctx.save_for_backward(
-            *tensors, pivot, gram, affine, keys, matrix, *statistics or (None, None)
-        )
+        y, *kept = _call(_forward, tensors, spec)
+        mean, variance = kept[:2]
+        ctx.save_for_backward(x, weight, bias, references, *projections, *kept)
         ctx.spec = spec
         ctx.set_materialize_grads(False)
-        if not batch_statistics:
+        if not spec.batch_statistics:
             return y, None, None
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
@@ -146,51 +129,109 @@ class AttentionBlock(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if grad_output is None:
             return (None,) * 15
-        *inputs, pivot, gram, affine, keys, matrix, offset, inverse = ctx.saved_tensors
-        x, weight, bias, mean, variance, references, *projections = inputs
-        heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = (
-            ctx.spec
-        )
-        if reference_images is None:
-            reference_images = x.shape[0]
-        norm = Norm(kind, weight, bias, mean, variance, eps, groups)
+        saved = ctx.saved_tensors
         if differentiable(grad_output):
+            x, weight, bias, references, *projections = saved[:12]
+            mean, variance = saved[12:14]
+            kind, eps, groups = ctx.spec.norm
+            norm = Norm(kind, weight, bias, mean, variance, eps, groups)
             return differentiable_backward(
                 grad_output, x, norm, references, projections, ctx.needs_input_grad, ctx.spec
             )
+        x_grad, weight_grad, bias_grad, references_grad, *projections_grad = _call(
+            _backward, (grad_output, *saved), ctx.spec
+        )
+        of_norm = weight_grad, bias_grad, None, None
+        return x_grad, *of_norm, references_grad, None, *projections_grad
 
-        # one pass: what the keys and the projections get
-        prologue = kind, norms.parameters(norm, pivot), eps
-        of_keys = affine, keys, matrix, references, reference_images
-        keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
-            grad_output, x, *prologue, *of_keys, projections, heads, scale, backend
-        )
-        gram_grad = pool_over_processes(keys_grad, reference_images, group)
-        weight_grad = bias_grad = None
-        if affine is not None:
-            gram_grad = folding.expand_groups(gram_grad, x.shape[0])
-            statistics = None if pivot is None else norms.GroupStatistics(offset, inverse)
-            gram_grad, weight_grad, bias_grad = norms.affine_backward(
-                norm, gram, statistics, affine, gram_grad, affine_grad
-            )
 
-        # the other: what x gets, of itself and through the moments
-        composed = norms.compose_groups(matrix, affine, x.shape[0])
-        pooled = batch_statistics and group is not None
-        grad_x, norm_grad = ops.features_backward(
-            grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend
+def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
+    """What the host knows of earlier calls saves it most of the work; other processes it does not
+    know.
+    """
+    traceable = spec.group is None and not torch.compiler.is_compiling()
+    device = tensors[0].device
+    if traceable and resolved(spec.backend, device) == "triton":
+        with without_autocast(device):
+            return known_calls.call(function, tensors, spec)
+    return function(tensors, spec)
+
+
+def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
+    """y, mean and variance of BN, and what the backward pass needs beside: pivot, moments of u,
+    affine map, moments of the keys, the matrix, and the two statistics of GroupNorm.
+    """
+    x, weight, bias, mean, variance, references, *projections = tensors
+    heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
+    if reference_images is None:
+        reference_images = x.shape[0]
+    if batch_statistics:
+        mean, variance = ops.statistics(x, backend)
+        mean, variance = pool_statistics(mean, variance, x.numel() // x.shape[1], group)
+
+    # one pass: what the keys are summarised by
+    norm = Norm(kind, weight, bias, mean, variance, eps, groups)
+    pivot = ops.pivot(x, backend) if kind == "group" else None
+    prologue = kind, norms.parameters(norm, pivot), eps
+    statistics = None
+    if kind in norms.AFFINE:
+        gram = ops.moments(x, *prologue, None, x.shape[0], backend)
+        statistics = norms.statistics(norm, gram, pivot)
+        affine = norms.affine(norm, gram, statistics)
+        keys = ops.keys(gram, affine, references, reference_images, backend)
+    else:
+        gram = affine = None
+        keys = ops.moments(x, *prologue, references, reference_images, backend)
+    keys = pool_over_processes(keys, reference_images, group)
+
+    # the other: the matrix that they fold into, at every position
+    y, matrix = ops.attend_to_moments(
+        x, *prologue, affine, keys, projections, heads, scale, backend
+    )
+    of_group = statistics or (None, None)
+    return y, mean, variance, pivot, gram, affine, keys, matrix, *of_group
+
+
+def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
+    """The gradients of x, of weight and bias of the norm, of references and projections, from that
+    of y, the inputs of the forward pass, and what it kept.
+    """
+    grad_output, x, weight, bias, references, *projections = tensors[:13]
+    mean, variance, pivot, gram, affine, keys, matrix, offset, inverse = tensors[13:]
+    heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
+    if reference_images is None:
+        reference_images = x.shape[0]
+    norm = Norm(kind, weight, bias, mean, variance, eps, groups)
+
+    # one pass: what the keys and the projections get
+    prologue = kind, norms.parameters(norm, pivot), eps
+    of_keys = affine, keys, matrix, references, reference_images
+    keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
+        grad_output, x, *prologue, *of_keys, projections, heads, scale, backend
+    )
+    gram_grad = pool_over_processes(keys_grad, reference_images, group)
+    weight_grad = bias_grad = None
+    if affine is not None:
+        gram_grad = folding.expand_groups(gram_grad, x.shape[0])
+        statistics = None if pivot is None else norms.GroupStatistics(offset, inverse)
+        gram_grad, weight_grad, bias_grad = norms.affine_backward(
+            norm, gram, statistics, affine, gram_grad, affine_grad
         )
-        if pooled:
-            grad_x = statistics_backward(grad_x, x, *prologue[1:], norm_grad, group)
-        if kind == "batch":
-            weight_grad, bias_grad = norm_grad
-        return (
-            grad_x,
-            None if weight is None else weight_grad,
-            None if bias is None else bias_grad,
-            None,
-            None,
-            None if references is None else references_grad,
-            None,
-            *projections_grad,
-        )
+
+    # the other: what x gets, of itself and through the moments
+    composed = norms.compose_groups(matrix, affine, x.shape[0])
+    pooled = batch_statistics and group is not None
+    x_grad, norm_grad = ops.features_backward(
+        grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend
+    )
+    if pooled:
+        x_grad = statistics_backward(x_grad, x, *prologue[1:], norm_grad, group)
+    if kind == "batch":
+        weight_grad, bias_grad = norm_grad
+    return (
+        x_grad,
+        None if weight is None else weight_grad,
+        None if bias is None else bias_grad,
+        None if references is None else references_grad,
+        *projections_grad,
+    )

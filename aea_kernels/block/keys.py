@@ -60,9 +60,8 @@ def attend_to_keys(
 
         prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
         if not (transformed() or torch.is_grad_enabled()):
-            return ops.attend_to_moments(
-                x, *prologue, affine, gram, projections, heads, scale, backend
-            )[0]
+            rest = affine, gram, projections, heads, scale, backend
+            return ops.attend_to_moments(x, *prologue, *rest)[0]
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from ..core.precision import tf32_allowed
+from ..core.precision import PRODUCTS_OF_16_BITS, multiplication, tf32_allowed
 
 NORMED_CHANNELS = 128
 """Up to so many channels a tile of a kernel holds all of them, as LayerNorm and RMSNorm need it."""
 
-BALANCE = {"16-bit": 300.0, "tf32": 150.0, "ieee": 20.0, "cpu": 10.0}
+BALANCE = {"ieee": 20.0, "cpu": 10.0}
+BALANCE |= {name: 300.0 / number for name, number in PRODUCTS_OF_16_BITS.items()}
 """FLOPs that pass while a byte moves: of an H100's data sheet by way of multiplying, and of an
 ordinary CPU.
 """
@@ -53,17 +54,28 @@ def route(
     heads: int,
     dtype: torch.dtype,
     device: torch.device,
-    whole: bool = False,
+    kernels: bool = False,
+    over_channels: bool = False,
 ) -> str:
     """``"fold"`` or ``"project"``, whichever is faster by counted bytes and FLOPs.
 
-    Projecting first can win where keys and values are much narrower than the feature map. `whole`:
-    kernels need all channels in one tile.
+    Args:
+        kernels: the Triton kernels compute.
+        over_channels: the norm is over channels, all of which the kernels need in one tile.
     """
-    if whole and channels > NORMED_CHANNELS:
+    if kernels and over_channels and channels > NORMED_CHANNELS:
         return "project"
-    mode = "cpu" if device.type == "cpu" else "16-bit" if dtype.itemsize == 2 else "ieee"
-    if mode == "ieee" and dtype == torch.float32 and tf32_allowed():
-        mode = "tf32"
+    if keys + values >= channels:  # then projecting takes more of both
+        return "fold"
+    mode = _multiplication(dtype, device, kernels)
     project = project_cost(channels, keys, values, heads).time(dtype, mode)
     return "project" if project < fold_cost(channels).time(dtype, mode) else "fold"
+
+
+def _multiplication(dtype: torch.dtype, device: torch.device, kernels: bool) -> str:
+    """How feature maps are multiplied, as in `BALANCE`."""
+    if device.type == "cpu":
+        return "cpu"
+    if kernels or dtype != torch.float32:
+        return multiplication(dtype)
+    return "tf32" if tf32_allowed() else "ieee"  # PyTorch's own products

@@ -66,7 +66,7 @@ def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(changed)
     if isinstance(value, list | tuple):
-        return type(value)(changed)  # type: ignore[call-arg]
+        return type(value)(changed)
     twin = copy.copy(value)
     if isinstance(value, Mapping):
         for key, part in zip(value, changed, strict=True):
@@ -85,7 +85,7 @@ def leaves(value: Any, name: str = "") -> dict[str, Any]:
     parts = _parts(value)
     if parts is None:
         return {name: value}
-    found = {}
+    found: dict[str, Any] = {}
     for place, part in parts.items():
         found |= leaves(part, f"{name}.{place}" if name else place)
     return found

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from .. import backends
+from ..backends import known_calls
 from ..block.folding import group_count
 from .dtypes import acc_dtype, empty_features, empty_positions
 
@@ -38,9 +38,9 @@ def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
         *inputs, backend = arguments
         device = inputs[0].device.type
         if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device)):
-            return backends.run(name, inputs, backend)
+            return known_calls.primitive(name, inputs, backend)
         with torch.no_grad(), torch.autocast(device, enabled=False):
-            return backends.run(name, inputs, backend)
+            return known_calls.primitive(name, inputs, backend)
 
     schema = library.infer_schema(shapes, mutates_args=())
     _NAMESPACE.define(

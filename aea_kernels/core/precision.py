@@ -17,6 +17,9 @@ float32, the result is infinity or NaN. With two numbers the largest float32 rou
 factor loses what lies below 2^-134, so bits of numbers below 2^-110, and the smallest are zero.
 """
 
+PRODUCTS_OF_16_BITS = {"16-bit": 1, "tf32": 2, "bf16x3": 3, "bf16x6": 6}
+"""How many products of 16 bits take tensor cores as long as one of a value of `PRECISIONS`."""
+
 _ieee_products = False
 
 
@@ -51,11 +54,16 @@ def multiplication(dtype: torch.dtype, architecture: int = 90) -> str:
     # Triton has no tensor cores there for float32, or none for bfloat16
     if torch.version.hip is not None or architecture < 80:
         return "ieee"
-    try:
-        setting = torch.get_float32_matmul_precision()
-    except RuntimeError:  # it refuses to answer once the newer switch was used
-        setting = "medium" if tf32_allowed() else "highest"
+    setting = float32_setting()
     return "ieee" if _ieee_products and setting == "highest" else PRECISIONS[setting]
+
+
+def float32_setting() -> str:
+    """ "highest", "high" or "medium", by whichever of PyTorch's switches it was told so."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # it refuses to answer once the newer switch was used
+        return "medium" if tf32_allowed() else "highest"
 
 
 def tf32_allowed() -> bool:
@@ -66,5 +74,6 @@ def tf32_allowed() -> bool:
 
 
 # as `torch.compiler.assume_constant_result` does, which would import its compiler: it cannot trace
-# this question, but compiles anew where the answer is another
+# these questions, but compiles anew where TF32 is allowed or no longer is
+float32_setting._dynamo_marked_constant = True  # type: ignore[attr-defined]
 tf32_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]

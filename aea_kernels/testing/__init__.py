@@ -31,11 +31,10 @@ from .groups import (
     scale,
     translations,
 )
-from .layers import Layer
 from .measure import equivariance_error
 from .parity import assert_parity, assert_within_error_budget
 from .report import Report, equivariance_report
-from .results import ElementError, Errors
+from .results import ElementError, Errors, Layer
 from .sizes import averaged_kernels, legal_sizes
 from .symmetry import Element, Group, UndefinedActionError
 

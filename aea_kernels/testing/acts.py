@@ -282,7 +282,7 @@ def _by_place(acts: Any, place: str = "") -> dict[str, Act]:
             f"acts has {acts!r}, expected image, invariant, vector(), points(), regular(group), "
             "channels(order) or a function of tensor and element"
         )
-    found = {}
+    found: dict[str, Act] = {}
     for key, act in acts.items() if isinstance(acts, Mapping) else enumerate(acts):
         found |= _by_place(act, f"{place}.{key}" if place else str(key))
     return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from ..core.float64 import map_tensors, named_tensors, tensors_in
+from ..core.float64 import named_tensors, tensors_in
 from .acts import Act, invariant
 from .errors import Difference, UnmeasurableError, finite_maximum
 from .interior import with_nan
@@ -23,7 +23,7 @@ from .measure import outcomes_of, reach_in, with_round_trips
 from .precision import one_line
 from .results import NotMeasured, Outcome, better, fits
 from .symmetry import Element, UndefinedActionError
-from .tracing import OTHER_CALLS, Call, answers
+from .tracing import OTHER_CALLS, Answer, Call, called_with, computed
 
 
 @dataclass
@@ -280,11 +280,11 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
     known = [child for child in seen.children if child.module not in unknown]
     tensors = [_Handed(seen.module, t, []) for t in tensors_in(seen.output)]
     for child in known:
-        handed = _computed(child, tensors_in(child.inputs))
+        handed = computed(child, tensors_in(child.inputs))
         tensors += [_Handed(child.module, t, []) for t in handed]
 
     def called(change: Callable[[Tensor], Tensor], answer: Answer) -> list[Tensor]:
-        results = _called(seen, known, change, answer)
+        results = called_with(seen, known, change, answer)
         if len(results) != len(tensors):
             raise RuntimeError(OTHER_CALLS)
         return results
@@ -321,37 +321,4 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
     return tensors
 
 
-Answer = Callable[[Tensor, MapLayout], Tensor]
 LOST = "the symmetry is lost before it: the element does not act on its input"
-
-
-def _called(
-    seen: Call, known: list[Call], change: Callable[[Tensor], Tensor], answer: Answer
-) -> list[Tensor]:
-    """The layer called on changed inputs: what it returns, then what it hands to each of the calls
-    `known`, which return their changed tensors.
-    """
-    prepared = []
-    for child in known:
-        layouts = {
-            id(t): layout for t, layout in zip(tensors_in(child.output), child.layouts, strict=True)
-        }
-
-        def changed(t: Tensor, layouts: dict[int, MapLayout | None] = layouts) -> Tensor:
-            layout = layouts.get(id(t))
-            return t.clone() if layout is None else answer(t, layout)
-
-        prepared.append((child.module, map_tensors(changed, child.output)))
-    args, kwargs = map_tensors(change, seen.inputs)
-    with answers(prepared) as asked:
-        found = tensors_in(seen.module(*args, **kwargs))
-    for child, given in zip(known, asked, strict=False):
-        found += _computed(child, tensors_in(given))
-    return found
-
-
-def _computed(child: Call, tensors: list[Tensor]) -> list[Tensor]:
-    """Of the tensors that a call takes, those that no earlier call returned, as that was
-    answered.
-    """
-    return [t for place, t in enumerate(tensors) if place not in child.hints]

@@ -20,9 +20,9 @@ from torch import nn
 
 from .baseline import Baseline
 from .errors import UnmeasurableError, Verdict
-from .layers import Layer
 from .named import acts_of, groups_of, input_of, network_of
 from .report import Report, equivariance_report
+from .results import Layer
 from .symmetry import Group
 
 INPUTS = 3

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..core.tables import table
 from .acts import Said, image, invariant
 from .errors import Difference, Verdict, dtype_name
-from .layers import Layer, layer_errors
-from .results import ElementError, Errors, show
+from .layers import layer_errors
+from .results import ElementError, Errors, Layer, show
 from .sizes import Sizes, legal_sizes
 from .symmetry import Group
 

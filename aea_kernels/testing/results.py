@@ -156,6 +156,32 @@ class Errors:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer does to a symmetry.
+
+    Attributes:
+        name: of the module, with ``#2`` for its second call and so on; "" is the network.
+        kind: the module's class.
+        shape: of its output.
+        own: its own contribution.
+        accumulated: the error of its output in the whole network.
+        cause: the likely cause of its own error, or "".
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    own: Errors
+    accumulated: Errors
+    cause: str
+
+    @property
+    def title(self) -> str:
+        """Name and class, for a sentence."""
+        return f"{self.name!r} ({self.kind})" if self.name else f"the network itself ({self.kind})"
+
+
 def judged(
     group: Group,
     fn: Function,

@@ -20,6 +20,8 @@ from ..core.float64 import map_tensors, named_tensors, tensors_in
 from .layouts import MapLayout
 
 OTHER_CALLS = "it calls its layers otherwise"
+Answer = Callable[[Tensor, MapLayout], Tensor]
+"""A tensor, changed as its layout says."""
 
 
 @dataclass
@@ -171,3 +173,35 @@ def answers(prepared: Sequence[tuple[nn.Module, Any]]) -> Iterator[list[Any]]:
         for module in {module for module, _ in prepared}:
             stack.enter_context(patch.object(module, "forward", partial(answer, module)))
         yield asked
+
+
+def called_with(
+    seen: Call, known: list[Call], change: Callable[[Tensor], Tensor], answer: Answer
+) -> list[Tensor]:
+    """The layer called on changed inputs: what it returns, then what it hands to each of the calls
+    `known`, which return their changed tensors.
+    """
+    prepared = []
+    for child in known:
+        layouts = {
+            id(t): layout for t, layout in zip(tensors_in(child.output), child.layouts, strict=True)
+        }
+
+        def changed(t: Tensor, layouts: dict[int, MapLayout | None] = layouts) -> Tensor:
+            layout = layouts.get(id(t))
+            return t.clone() if layout is None else answer(t, layout)
+
+        prepared.append((child.module, map_tensors(changed, child.output)))
+    args, kwargs = map_tensors(change, seen.inputs)
+    with answers(prepared) as asked:
+        found = tensors_in(seen.module(*args, **kwargs))
+    for child, given in zip(known, asked, strict=False):
+        found += computed(child, tensors_in(given))
+    return found
+
+
+def computed(child: Call, tensors: list[Tensor]) -> list[Tensor]:
+    """Of the tensors that a call takes, those that no earlier call returned, as that was
+    answered.
+    """
+    return [t for place, t in enumerate(tensors) if place not in child.hints]

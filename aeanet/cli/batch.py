@@ -16,6 +16,7 @@ from torch.distributed import ProcessGroup
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.report import Report, note_change, note_trust, residual_file
 from aeanet.cli.shared import fail, leading, note, progress_bar, show, warn
+from aeanet.cli.stacks import ANY_STACK, StackOptions, note_stack, restore_stack_at, write_planes
 from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.flips import Flips
@@ -28,9 +29,11 @@ from aeanet.inference.prediction import (
 )
 from aeanet.inference.reach import reach_of
 from aeanet.inference.restored import Restored
+from aeanet.inference.stack_files import RestoredStack
 from aeanet.inference.tiling import check_side
 from aeanet.io.atomic import make_folder
 from aeanet.io.images import result_name
+from aeanet.io.stacks import Stack, find_stack, stack_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
 
@@ -70,7 +73,8 @@ def restore_images(
             check_side(options["tile"], reach_of(model))
         if compiled:
             compile_parts(model)
-        note(f"The network computes in {options['precision']}.")
+        if options.get("trust") or options["precision"] != "float32":
+            note(f"The network computes in {options['precision']}.")
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
 
 
@@ -89,6 +93,7 @@ def restore_all(
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
+    stacks: StackOptions = ANY_STACK,
     group: ProcessGroup | None = None,
     **options: Any,
 ) -> None:
@@ -107,7 +112,9 @@ def restore_all(
         overwrite: replace results that are already there.
         trust: say of each image how noisy it is, and warn of what is unusual (`aeanet.trust`).
         residual: write what was taken away beside each result, as NAME-residual.
-        group: processes that share the tiles of each image; an error of one of them is one of all.
+        stacks: what the user says of files of several planes.
+        group: processes that share the tiles of each image, or the planes of each stack; an error
+            of one of them is one of all.
         options: of `inference.files.restore_file`.
 
     Raises:
@@ -121,23 +128,56 @@ def restore_all(
     outcome = Outcome()
     make_folder(folder)
 
-    def read(image: Path) -> tuple[Path, Loaded]:
-        target = _target(image, folder, taken)
+    def read(image: Path) -> tuple[Path, Loaded | Stack]:
+        stack = None
+        if reading.get("chosen") is None:
+            stack = find_stack(image, stacks.axes, stacks.channel)
+        name = result_name(image) if stack is None else stack_name(image)
+        target = _target(image, folder / name, taken)
         _check_target(image, target, images, overwrite)
+        if stack is not None:
+            return target, stack
         return target, load_file(model, image, magnification, **reading)
 
-    def work(image: Path, read: tuple[Path, Loaded]) -> Restored:
+    def work(image: Path, read: tuple[Path, Loaded | Stack]) -> Restored | RestoredStack:
         target, loaded = read
         index = images.index(image)
         show(bar, f"Restoring {image.name}", index / len(images))
-        progress = partial(_show_tile, bar, image.name, index, len(images))
+        progress = partial(_show_part, bar, image.name, index, len(images))
+        if isinstance(loaded, Stack):
+            return restore_stack_at(
+                model,
+                loaded,
+                target,
+                stacks,
+                trust=trust,
+                on_plane=partial(progress, "plane"),
+                magnification=magnification,
+                keep_bar=reading.get("keep_bar", False),
+                group=group,
+                **options,
+            )
         return restore_loaded(
-            model, loaded, target, magnification, group=group, progress=progress, **options
+            model,
+            loaded,
+            target,
+            magnification,
+            group=group,
+            progress=partial(progress, "tile"),
+            **options,
         )
 
-    def finish(image: Path, restored: Restored) -> Report:
+    def finish(image: Path, restored: Restored | RestoredStack) -> Report:
         report = Report(restored.target)
         if not leads:
+            return report
+        if isinstance(restored, RestoredStack):
+            note_stack(report, restored)
+            if residual:
+                report.warn(f"{image.name}: --residual is for single images.")
+            if trust:
+                with report.keeping_error():
+                    write_planes(report, restored, images, overwrite)
             return report
         if restored.result is not None:
             # A file may have come there since the image was read.
@@ -162,9 +202,11 @@ def restore_all(
     outcome.end(len(images), "restored")
 
 
-def _show_tile(bar: Progress, name: str, index: int, images: int, done: int, total: int) -> None:
-    """Show how many tiles of the image number `index` are done."""
-    show(bar, f"Restoring {name}, tile {done} of {total}", (index + done / total) / images)
+def _show_part(
+    bar: Progress, name: str, index: int, images: int, part: str, done: int, total: int
+) -> None:
+    """Show how many parts, tiles or planes, of the image number `index` are done."""
+    show(bar, f"Restoring {name}, {part} {done} of {total}", (index + done / total) / images)
 
 
 class Outcome:
@@ -205,13 +247,12 @@ class Outcome:
         fail(sentence)
 
 
-def _target(image: Path, folder: Path, taken: dict[Path, Path]) -> Path:
-    """Where the result of an image goes; `taken` has the results before it.
+def _target(image: Path, target: Path, taken: dict[Path, Path]) -> Path:
+    """The place of the result of an image; `taken` has the results before it.
 
     Raises:
         TargetError: it is the place of another result.
     """
-    target = folder / result_name(image)
     first = taken.setdefault(target, image)
     if first != image:
         raise TargetError(

@@ -1,6 +1,7 @@
 """`aeanet frames`."""
 
 import csv
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,10 @@ from aeanet.cli.restore import check_magnification
 from aeanet.cli.shared import (
     Chosen,
     Flips,
-    Images,
     KeepBar,
     Overwrite,
+    Precision,
+    argument,
     fail,
     note,
     option,
@@ -24,8 +26,6 @@ from aeanet.cli.shared import (
     show,
     warn,
 )
-from aeanet.errors import sentence_or_raise
-from aeanet.imaging.precision import Precision
 from aeanet.io.atomic import make_folder, write_atomically
 from aeanet.io.text import visible
 
@@ -42,7 +42,15 @@ COLUMNS = ("frame", "file", "x", "y", "x_first", "y_first", "x_last", "y_last", 
 
 
 def main(
-    images: Images,
+    images: Annotated[
+        list[Path],
+        argument(
+            "Frames in the order of their recording: an image file each, or one stack or folder "
+            "of numbered slices.",
+            metavar="IMAGE",
+            parser=path,
+        ),
+    ],
     target: Annotated[Path, option("File for the result, .tif or .png.", "--out", parser=path)],
     magnification: Annotated[
         float,
@@ -55,13 +63,13 @@ def main(
         bool,
         typer.Option("--fused", help="Also write the mean before its restoration, as NAME-fused."),
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="bfloat16: half the memory.")] = "float32",
+    precision: Precision = "auto",
     flips: Flips = None,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make one image of repeated scans of one field, given in the order of their recording.
+    """Make one image of repeated scans of one field.
 
     The drift from frame to frame, and the slow drift within each of them, is found and undone. Bad
     frames, such as blurred ones or those of another field, are left out and named with the reason.
@@ -75,85 +83,50 @@ def main(
     """
     check_magnification(magnification)
     images = list(dict.fromkeys(images))
-    if len(images) < 2:
-        fail("One frame is given, two or more are wanted; `aeanet restore` takes one.")
-    beside = {
-        what: target.with_name(f"{target.stem}-{what}")
+    table, plot, mean = (
+        target.with_name(f"{target.stem}-{what}")
         for what in ("drift.csv", "drift.png", f"fused{target.suffix}")
-    }
-    table, plot, mean = beside.values()
+    )
+    written = [target, table, plot, *([mean] if fused else [])]
     make_folder(target.parent)
-    for file in (target, table, plot, *([mean] if fused else [])):
+    for file in written:
         check_place(file, overwrite=overwrite, inputs=images)
 
     from aeanet.cli.batch import known_flips
-    from aeanet.figures.drift import draw_drift
-    from aeanet.io.images import check_format, write_image
+    from aeanet.inference.frame_files import read_frames
+    from aeanet.inference.prediction import chosen_precision
+    from aeanet.io.images import check_format
     from aeanet.networks.registry import load_model, to_device
 
-    options: Any = {"precision": precision, "flips": known_flips(flips)}
+    asked = known_flips(flips)
     with progress_bar() as bar:
-        frames = read_frames(images, bar, keep_bar=keep_bar, image=chosen)
+
+        def on_frame(name: str, share: float) -> None:
+            show(bar, f"Reading {name}", share)
+
+        found = read_frames(images, keep_bar=keep_bar, chosen=chosen, on_frame=on_frame)
+        for sentence in found.unread.values():
+            warn(sentence)
+        frames = found.images
         check_format(target, next(iter(frames.values())).dtype)
         model = to_device(load_model("sem"))
-        restored = restore(model, frames, bar, magnification, **options)
-
+        known = chosen_precision(model, precision)
+        restored = restore(model, frames, bar, magnification, precision=known, flips=asked)
         show(bar, "Writing", 0.0)
-        like = list(frames.values())[restored.fused.aligned.reference]
-        aligned = restored.fused.aligned
-        write_image(target, restored.result, like=like, magnification=magnification)
-        write_atomically(table, drift_table(list(frames), restored).encode())
-        draw_drift(plot, aligned)
-        if fused:
-            write_image(mean, restored.fused.pixels, like=like, magnification=magnification)
+        write(written, frames, restored, f"computed in {known}")
         show(bar, "Written", 1.0)
 
+    note(f"The network computes in {known}.")
     say_frames(model, frames, restored)
-    say("\n".join(map(str, (target, table, plot, *([mean] if fused else [])))))
-    if unread := [str(image) for image in images if image not in frames]:
-        fail(f"{len(unread)} of {len(images)} frames could not be read: {', '.join(unread)}.")
-
-
-def read_frames(images: list[Path], bar: "Progress", **options: Any) -> "dict[Path, Micrograph]":
-    """The frames by file. One that cannot be read is named with the reason and not among them.
-
-    Raises:
-        FrameError: they differ in size, or fewer than two can be read.
-    """
-    from aeanet.data.frames import FrameError
-    from aeanet.io.images import read_image
-
-    frames: dict[Path, Micrograph] = {}
-    for done, file in enumerate(images):
-        show(bar, f"Reading {file.name}", done / len(images))
-        try:
-            frames[file] = read_image(file, **options)
-        except Exception as error:
-            warn(sentence_or_raise(error))
-    if len(frames) < 2:
-        raise FrameError(
-            f"{len(frames)} of {len(images)} frames could be read, two or more are wanted."
-        )
-    first = next(iter(frames))
-    for image, frame in frames.items():
-        if frame.pixels.shape != frames[first].pixels.shape:
-            sizes = [f"{f} has {size(frames[f])}" for f in (first, image)]
-            raise FrameError(f"Frames of one size are wanted, but {' and '.join(sizes)}.")
-    if any(frame.colour for frame in frames.values()):
-        note("The colours of the frames become grey.")
-    return frames
-
-
-def size(frame: "Micrograph") -> str:
-    """Width and height, and what was cut off."""
-    height, width = frame.pixels.shape
-    without = f" without its bar of {frame.bar} rows" if frame.bar else ""
-    return f"{width} x {height} px{without}"
+    say("\n".join(map(str, written)))
+    if found.unread:
+        number, unread = len(frames) + len(found.unread), ", ".join(found.unread)
+        fail(f"{len(found.unread)} of {number} frames could not be read: {unread}.")
 
 
 def restore(
     model: "Network",
-    frames: "dict[Path, Micrograph]",
+    frames: "dict[str, Micrograph]",
     bar: "Progress",
     magnification: float,
     **options: Any,
@@ -180,13 +153,32 @@ def restore(
     )
 
 
-def drift_table(images: list[Path], restored: "RestoredFrames") -> str:
+def write(
+    files: list[Path], frames: "dict[str, Micrograph]", restored: "RestoredFrames", how: str
+) -> None:
+    """Write the result, the table, the plot and, if it is asked for, the mean."""
+    from aeanet.figures.drift import draw_drift
+    from aeanet.io.images import write_image
+
+    target, table, plot, *mean = files
+    fused = restored.fused
+    like = list(frames.values())[fused.aligned.reference]
+    settings: Any = {"like": like, "magnification": fused.magnification}
+    about = f"{len(fused.aligned.used)} frames fused and restored by aeanet, {how}."
+    write_image(target, restored.result, **settings, description=about)
+    write_atomically(table, drift_table(list(frames), restored).encode())
+    draw_drift(plot, fused.aligned)
+    for file in mean:
+        write_image(file, fused.pixels, **settings)
+
+
+def drift_table(names: list[str], restored: "RestoredFrames") -> str:
     """The drift of each frame as CSV (`COLUMNS`), in px."""
     fused = restored.fused
     aligned, text = fused.aligned, StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "left_out"])
-    for n, image in enumerate(images):
+    for n, name in enumerate(names):
         if n in aligned.left_out:
             numbers = [""] * (len(COLUMNS) - 2)
         else:
@@ -194,29 +186,32 @@ def drift_table(images: list[Path], restored: "RestoredFrames") -> str:
             moved = [*lines.mean(0), *lines[0], *lines[-1]]
             numbers = [f"{x:.3f}" for x in moved]
             numbers += [f"{aligned.gain[n]:.4f}", f"{fused.weight[n]:.4f}"]
-        writer.writerow([n + 1, visible(image.name), *numbers, aligned.left_out.get(n, "")])
+        writer.writerow([n + 1, visible(Path(name).name), *numbers, aligned.left_out.get(n, "")])
     return text.getvalue()
 
 
 def say_frames(
-    model: "Network", frames: "dict[Path, Micrograph]", restored: "RestoredFrames"
+    model: "Network", frames: "dict[str, Micrograph]", restored: "RestoredFrames"
 ) -> None:
     """Name the frames that are left out, and say the drift, the noise before and after, and what is
     unusual.
     """
     from aeanet.data.frames import fuse_aligned
+    from aeanet.inference.restored import Restored
     from aeanet.trust import assess, estimate_noise
 
-    fused, images = restored.fused, list(frames)
+    fused, names = restored.fused, list(frames)
     aligned = fused.aligned
     for n, reason in sorted(aligned.left_out.items()):
-        warn(f"{images[n]} is left out: {reason}.")
-    reference, used = images[aligned.reference], len(aligned.used)
+        warn(f"{names[n]} is left out: {reason}.")
+    reference, used = names[aligned.reference], len(aligned.used)
     farthest = float(abs(aligned.displacement[aligned.used]).max())
-    before = estimate_noise(frames[reference].pixels).sd / restored.used
-    left = fused.noise()[0] / restored.used
+    before = estimate_noise(frames[reference].pixels).sd / restored.exposure.used
+    left = fused.noise()[0] / restored.exposure.used
+    if any(frame.colour for frame in frames.values()):
+        note("The colours of the frames become grey.")
     note(
-        f"{used} of {len(images)} frames are fused on the field of {reference.name}, from which "
+        f"{used} of {len(names)} frames are fused on the field of {reference}, from which "
         f"they lie up to {farthest:.1f} px apart. Noise {before:.1%} of the range used in that "
         f"frame, {left:.1%} in the mean."
     )
@@ -225,5 +220,9 @@ def say_frames(
     mean = fused
     if fused.magnification != 1:
         mean = fuse_aligned([frame.pixels for frame in frames.values()], aligned)
-    for sentence in assess(model, mean.pixels.clip(0, 1), restored.result).warnings:
+    source = replace(frames[reference], pixels=mean.pixels.clip(0, 1))
+    image, result, _ = Restored(
+        Path(reference), Path(), source, restored.result, exposure=restored.exposure
+    ).judged()
+    for sentence in assess(model, image, result).warnings:
         warn(sentence)

@@ -3,11 +3,14 @@
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from aeanet.cli.shared import Chosen, argument, fail, option, say
 from aeanet.cli.shared import path as as_path
 from aeanet.io.text import json_text, read_json
+
+if TYPE_CHECKING:
+    from aeanet.io.stacks import Stack
 
 EXAMPLE = "aeanet info runs/first"
 _LISTED = 16  # numbers
@@ -24,8 +27,8 @@ def main(
     chosen: Chosen = None,
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
-    """Show what a model is and how it was trained, or what an image is and the size of its
-    pixels.
+    """Show what a model is and how it was trained, or what an image or a stack is and the
+    size of its pixels.
     """
     from aeanet.io.images.reading import ZARR_SUFFIX
     from aeanet.networks.registry import model_path
@@ -69,7 +72,12 @@ def _image(path: Path, chosen: str | None) -> dict[str, Any]:
 
     from aeanet.io.images import Micrograph, read_image
     from aeanet.io.mosaics import Mosaic, open_mosaic, shape_by_regions
+    from aeanet.io.stacks import find_stack
 
+    stack = find_stack(path) if chosen is None else None
+    if stack is not None:
+        with stack:
+            return _stack(path, stack)
     image: Mosaic | Micrograph
     in_memory: dict[str, Any] = {}
     if shape_by_regions(path, chosen):
@@ -89,6 +97,19 @@ def _image(path: Path, chosen: str | None) -> dict[str, Any]:
         "dtype": str(image.dtype),
         "black_and_white": [image.low, image.high],
         "pixel_size": image.pixel_size and asdict(image.pixel_size),
+    }
+
+
+def _stack(path: Path, stack: "Stack") -> dict[str, Any]:
+    contents = stack.contents
+    return {
+        "file": str(path),
+        "kind": contents.kind,
+        "axes": contents.axes,
+        "shape": list(contents.shape),
+        "dtype": str(contents.dtype),
+        "steps": {axis: f"{step.size:.6g} {step.unit}" for axis, step in contents.steps.items()},
+        "channels": list(contents.channels),
     }
 
 

@@ -1,16 +1,20 @@
 """`aeanet predict`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aeanet.cli.shared import (
+    Channel,
     Chosen,
     Flips,
     Images,
     KeepBar,
     Overwrite,
+    PerPlane,
     Precision,
     Run,
+    SkipDamaged,
+    StackAxes,
     Tile,
     option,
     path,
@@ -35,6 +39,18 @@ def main(
     ] = False,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
+    axes: StackAxes = None,
+    channel: Channel = None,
+    per_plane: PerPlane = False,
+    skip_damaged: SkipDamaged = False,
+    keys: Annotated[
+        Literal["plane", "stack"],
+        option(
+            "What attention is over in a stack, for networks that have it: plane, each of them, or "
+            "stack, all of them.",
+            "--keys",
+        ),
+    ] = "plane",
     overwrite: Overwrite = False,
 ) -> None:
     """Restore raw LR micrographs at the magnification of the pairs that the run was trained on.
@@ -44,13 +60,17 @@ def main(
     else becomes OME-TIFF. An image that cannot be restored is named with the reason, and the others
     are restored. A result that is already there is kept unless you give --overwrite.
 
+    A volume or a time series is restored plane by plane with one brightness, into the same kind of
+    file with the same axes. After a break the same command goes on where it was.
+
     OME-Zarr and large TIFF images are read and written tile by tile. Their information bar is
     restored too, unless the file states the height of the specimen.
 
-    `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image between two
-    processes or GPUs.
+    `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image, or the
+    planes of each stack, between two processes or GPUs.
     """
     from aeanet.cli.batch import restore_images
+    from aeanet.cli.stacks import StackOptions
 
     options: Any = {
         "magnification": magnification,
@@ -58,6 +78,7 @@ def main(
         "flips": flips,
         "keep_bar": keep_bar,
         "chosen": chosen,
+        "stacks": StackOptions(axes, channel, per_plane, skip_damaged, keys),
     }
     restore_images(
         run, images, folder, tile=tile, compiled=compiled, overwrite=overwrite, **options

@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 from aeanet.cli.shared import (
+    Channel,
     Chosen,
     Flips,
     Images,
     KeepBar,
     Overwrite,
+    PerPlane,
     Precision,
+    SkipDamaged,
+    StackAxes,
     Tile,
     fail,
     path,
@@ -48,6 +52,10 @@ def main(
         Outliers,
         typer.Option(help="Hot, dead and burnt-in pixels: keep them as they are, or replace them."),
     ] = "keep",
+    axes: StackAxes = None,
+    channel: Channel = None,
+    per_plane: PerPlane = False,
+    skip_damaged: SkipDamaged = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Restore micrographs at once, by the model that comes with aeanet: no pairs, no training.
@@ -66,8 +74,13 @@ def main(
     the image does. Colour becomes grey. PNG, BMP and JPEG become PNG, OME-Zarr stays so, everything
     else becomes OME-TIFF. An image that cannot be restored is named with the reason, and the others
     are restored. A result that is already there is kept unless you give --overwrite.
+
+    A volume or a time series is restored plane by plane with one brightness, into the same kind of
+    file with the same axes. After a break the same command goes on where it was. NAME-planes.csv
+    and NAME-planes.png have the noise and the warnings of each plane.
     """
     from aeanet.cli.batch import restore_images
+    from aeanet.cli.stacks import StackOptions
 
     check_magnification(magnification)
     restore_images(
@@ -84,6 +97,7 @@ def main(
         overwrite=overwrite,
         trust=True,
         residual=residual,
+        stacks=StackOptions(axes, channel, per_plane, skip_damaged),
     )
 
 

@@ -75,7 +75,8 @@ Run = Annotated[
 Images = Annotated[
     list[Path],
     argument(
-        "Micrographs: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, OME-Zarr.",
+        "Micrographs and stacks: PNG, BMP, JPEG, TIFF, dm3 and other formats of microscopes, "
+        "OME-Zarr.",
         metavar="IMAGE",
         parser=path,
     ),
@@ -113,6 +114,29 @@ Chosen = Annotated[
         "Which image to take from a file that holds several: its name (SE), or its number from 1.",
         "--image",
     ),
+]
+StackAxes = Annotated[
+    str | None,
+    option(
+        "What the axes of a stack are where its file does not say it: ZYX for a volume, TYX for a "
+        "time series, CYX for channels. A folder of numbered slices is taken as one stack.",
+        "--axes",
+    ),
+]
+Channel = Annotated[
+    str | None, option("The one channel of a stack to take: its name, or its number from 1.")
+]
+PerPlane = Annotated[
+    bool,
+    option(
+        "Take black and white of each plane of a stack for itself; by default once for all planes, "
+        "so that the stack does not flicker.",
+        "--per-plane",
+    ),
+]
+SkipDamaged = Annotated[
+    bool,
+    option("Leave planes of a stack empty that cannot be read.", "--skip-damaged"),
 ]
 Minutes = Annotated[
     float | None,

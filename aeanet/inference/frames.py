@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.frames import FusedFrames, fuse_frames
+from aeanet.imaging.exposure import Exposure
 from aeanet.imaging.given import check_range
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.prediction import (
@@ -28,12 +29,12 @@ class RestoredFrames:
     Attributes:
         result: (round(H * magnification), round(W * magnification)) float32 in [0, 1].
         fused: the image from which it was restored, and how that was made.
-        used: the width of the range that this image uses.
+        exposure: what the model was shown of this image.
     """
 
     result: NDArray[np.float32]
     fused: FusedFrames
-    used: float
+    exposure: Exposure
 
 
 def restore_frames(
@@ -78,12 +79,13 @@ def restore_fused(
 ) -> RestoredFrames:
     """`restore_frames` for frames that are fused already, in intensities of [0, 1]."""
     # The frames were brought onto the grid of the result at once. No outlier is left to be kept.
-    exposure = exposure_for(model, reader(fused.pixels), fused.pixels.shape)
+    found = exposure_for(model, reader(fused.pixels), fused.pixels.shape)
+    exposure = Exposure(found.low, found.high, found.used)
     shown = exposure.scale(fused.pixels)
     result = super_resolve_enlarged(
         model, shown, exposure, fused.magnification, "replace", **options
     )
-    return RestoredFrames(result, fused, exposure.used)
+    return RestoredFrames(result, fused, exposure)
 
 
 def _without_outliers(frame: NDArray) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from aeanet.imaging.precision import (
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.noise import telling
-from aeanet.inference.tiling import Read, TileProgress, Write, run_tiles
+from aeanet.inference.tiling import Keys, Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
 
@@ -46,6 +46,7 @@ class RunOptions(TypedDict, total=False):
             times the time; by default `model.flips`.
         precision: of the convolutions: "float32"; "bfloat16", which halves the memory and costs
             about three digits of what is added to the image; or "auto" (`chosen_precision`).
+        keys: what the attention blocks attend to (`tiling.run_tiles`); by default this image.
         group: processes that share the tiles; each gets the whole result.
         progress: called with (done, total) after every tile.
     """
@@ -53,6 +54,7 @@ class RunOptions(TypedDict, total=False):
     tile: int | None
     flips: Flips | None
     precision: PrecisionChoice
+    keys: Keys | None
     group: ProcessGroup | None
     progress: TileProgress | None
 
@@ -103,8 +105,7 @@ def super_resolve(
     check_range(image)
     magnification = known_magnification(model, magnification)
     exposure = exposure_for(model, reader(image), image.shape)
-    shown = exposure.scaled_region(reader(image), *whole(image.shape))
-    enlarged = upsample(shown, magnification)
+    enlarged = enlarged_as_shown(image, exposure, magnification)
     return super_resolve_enlarged(model, enlarged, exposure, magnification, outliers, **options)
 
 
@@ -129,6 +130,14 @@ def super_resolve_enlarged(
         model, reader(enlarged), write, enlarged.shape, exposure, magnification, outliers, **options
     )
     return _joined(result, model, options.get("group"))
+
+
+def enlarged_as_shown(
+    image: NDArray, exposure: Exposure, magnification: float
+) -> NDArray[np.float32]:
+    """An image on the grid of the result, in the units of the network, its outliers replaced."""
+    shown = exposure.scaled_region(reader(image), *whole(image.shape))
+    return upsample(shown, magnification)
 
 
 def run_exposed(
@@ -231,6 +240,7 @@ def run_network(
     tile: int | None = None,
     flips: Flips | None = None,
     precision: PrecisionChoice = "float32",
+    keys: Keys | None = None,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
@@ -248,6 +258,7 @@ def run_network(
             halo=halo,
             exact=exact,
             flips=model.flips if flips is None else flips,
+            keys=keys,
             group=group,
             progress=progress,
         )

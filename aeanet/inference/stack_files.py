@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from aeanet.distributed import agreeing, gathered
 from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.upsampling import upsampled_shape
 from aeanet.inference.brightness import Survey, survey
-from aeanet.inference.files import Restored
 from aeanet.inference.memory import largest_tile
-from aeanet.inference.prediction import RunOptions, known_magnification
+from aeanet.inference.prediction import RunOptions, chosen_precision, known_magnification
+from aeanet.inference.restored import Restored
 from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
@@ -60,6 +60,7 @@ def restore_stack_file(
     per_plane: bool = False,
     keep_bar: bool = False,
     skip_damaged: bool = False,
+    attend_to: Literal["plane", "stack"] = "plane",
     outliers: Outliers = "keep",
     judge: Judge | None = None,
     on_plane: Callable[[int, int], None] | None = None,
@@ -78,6 +79,8 @@ def restore_stack_file(
             OME-TIFF.
         magnification, per_plane, outliers: as in `stacks.restore_stack`.
         keep_bar: keep an information bar as part of each plane.
+        attend_to: what attention is over, for networks that have it: each plane, or all planes,
+            exactly.
         skip_damaged: leave planes empty that cannot be read. Otherwise they are an error, and
             nothing is written.
         judge: is given each plane that is restored; what it returns is kept with the plane.
@@ -91,6 +94,7 @@ def restore_stack_file(
     group = options.pop("group", None)
     options.pop("progress", None)
     magnification = known_magnification(model, magnification)
+    options["precision"] = chosen_precision(model, options.get("precision", "auto"))
     with agreeing(group):
         rows = stack.contents.plane_shape[0]
         specimen = rows if keep_bar else specimen_rows(stack)
@@ -101,6 +105,7 @@ def restore_stack_file(
             specimen=specimen,
             per_plane=per_plane,
             skip_damaged=skip_damaged,
+            attend_to=attend_to,
             outliers=outliers,
             judged=judge is not None,
             options=dict(options),
@@ -137,6 +142,8 @@ def restore_stack_file(
                 work.put("plan", plan)
                 begin(work, contents)
 
+        if attend_to == "stack":
+            restorer.attend_to_all_planes(group)
         run = _Run(restorer, work, contents, judge, on_plane, group)
         run.planes()
         with agreeing(group):
@@ -235,7 +242,7 @@ def _tile(
     if options.get("tile") is not None:
         return options["tile"]
     height, width = upsampled_shape(stack.contents.plane_shape, magnification)
-    precision = options.get("precision", "float32")
+    precision = chosen_precision(model, options.get("precision", "auto"))
     beside = 1  # processes that share the memory
     if group is not None and next(model.parameters()).device.type == "cpu":
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))
@@ -250,7 +257,7 @@ def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "version": _VERSION,
         "torch": torch.__version__,

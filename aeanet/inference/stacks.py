@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from numpy.typing import NDArray
+from torch.distributed import ProcessGroup
 
-from aeanet.imaging.exposure import Outliers, whole
-from aeanet.imaging.upsampling import upsample
+from aeanet.imaging.exposure import Exposure, Outliers, within
+from aeanet.imaging.precision import computing_in
 from aeanet.inference.brightness import (
     Survey,
     channel_of,
@@ -18,15 +19,20 @@ from aeanet.inference.brightness import (
     result_type,
     survey,
 )
-from aeanet.inference.files import Restored
 from aeanet.inference.prediction import (
     RunOptions,
+    at_magnification,
+    chosen_precision,
+    enlarged_as_shown,
     known_magnification,
     reader,
     super_resolve_enlarged,
 )
+from aeanet.inference.restored import Restored
+from aeanet.inference.stack_keys import sum_over_images
+from aeanet.inference.tiling import Read
 from aeanet.io.images.bars import find_bar
-from aeanet.io.images.micrograph import ImageError
+from aeanet.io.images.micrograph import ImageError, Micrograph
 from aeanet.io.images.reading import grey_of
 from aeanet.io.stacks import Contents, Stack, Step
 from aeanet.networks.base import Network
@@ -86,16 +92,11 @@ class StackRestorer:
         Raises:
             ImageError: if it cannot be read.
         """
-        brightness = None if self.per_plane else self.found.channels[channel_of(self.stack, number)]
-        image = micrograph_of(self.stack, number, brightness)
-        if brightness is None:
-            exposure = exposure_of(image.pixels, fits_range=self.model.fits_range)
-        else:
-            exposure = brightness.exposure(image.pixels)
-        shown = exposure.scaled_region(reader(image.pixels), *whole(image.pixels.shape))
+        image, exposure = self._exposed(number)
+        enlarged = enlarged_as_shown(image.pixels, exposure, self.magnification)
         result = super_resolve_enlarged(
             self.model,
-            upsample(shown, self.magnification),
+            enlarged,
             exposure,
             self.magnification,
             self.outliers,
@@ -103,6 +104,51 @@ class StackRestorer:
         )
         name, unit = Path(self.stack.name_of(number)), image.high - image.low
         return Restored(name, name, image, result, None, exposure, self.magnification, unit)
+
+    def attend_to_all_planes(self, group: ProcessGroup | None = None) -> None:
+        """From now on the attention of each plane is over all planes that can be read, exactly.
+
+        They are read once for each attention block and flip. A network without attention gives the
+        same as before.
+
+        Args:
+            group: processes that share the planes.
+
+        Raises:
+            TilingError: as `tiling.run_tiles`.
+        """
+        planes = [
+            partial(self._region_reader, number)
+            for number in range(self.stack.planes)
+            if number not in self.found.damaged
+        ]
+        flips = self.options.get("flips")
+        precision = chosen_precision(self.model, self.options.get("precision", "auto"))
+        device = next(self.model.parameters()).device
+        with computing_in(precision, device), at_magnification(self.model, self.magnification):
+            self.options["keys"] = sum_over_images(
+                self.model,
+                planes,
+                self.contents().plane_shape,
+                side=self.options.get("tile"),
+                flips=self.model.flips if flips is None else flips,
+                group=group,
+            )
+
+    def _exposed(self, number: int) -> tuple[Micrograph, Exposure]:
+        """A plane, and what the network is shown of it."""
+        if self.per_plane:
+            image = micrograph_of(self.stack, number)
+            return image, exposure_of(image.pixels, fits_range=self.model.fits_range)
+        brightness = self.found.channels[channel_of(self.stack, number)]
+        image = micrograph_of(self.stack, number, brightness)
+        return image, brightness.exposure(image.pixels)
+
+    def _region_reader(self, number: int) -> Read:
+        """Gives any region of a plane on the grid of the result, as the network is shown it."""
+        image, exposure = self._exposed(number)
+        shown = within(enlarged_as_shown(image.pixels, exposure, self.magnification))
+        return reader(shown)
 
     def values(self, number: int) -> NDArray:
         """A restored plane in the type and range of the file, (H, W)."""

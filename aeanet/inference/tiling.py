@@ -32,6 +32,10 @@ TileProgress = Callable[[int, int], None]
 """The number of tiles done and of all tiles, over all passes."""
 
 
+Keys = Sequence[Sequence[Any]]
+"""For each flip, the sum of each attention block that stands for all positions it attends to."""
+
+
 class ResultError(UserError):
     """A result that is no image."""
 
@@ -107,6 +111,7 @@ def run_tiles(
     exact: bool = True,
     halo: int | None = None,
     flips: Flips = 1,
+    keys: Keys | None = None,
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
@@ -125,6 +130,8 @@ def run_tiles(
             dropped; by default as many as exactness needs.
         flips: the result is the mean of those for so many flips of the image (`flips.Flips`). It
             takes as many times the time, and the memory of one.
+        keys: what the attention blocks attend to, such as the sums over all planes of a stack
+            (`stack_keys.sum_over_images`); by default the sums over this image.
         group: the processes that share the tiles; each writes the results of its tiles.
         progress: called with (done, total) after every tile.
 
@@ -136,22 +143,24 @@ def run_tiles(
     images = flips_of(flips)
     height, width = shape
     whole = side is None or side >= max(shape)
-    reach = Reach(0, 1, ()) if whole else reach_of(model)
+    reach = Reach(0, 1, ()) if whole and keys is None else reach_of(model)
     padded = round_up(height, reach.stride), round_up(width, reach.stride)
     side = max(padded) if side is None or whole else check_side(side, reach)
     _agree(group, side, height, width)
 
     tiles = tiles_of(padded, side, 0)
-    blocks = reach.blocks if exact and len(tiles) > 1 else ()
-    run = _TiledRun(model, read, (height, width), padded, side, blocks, group)
+    blocks = reach.blocks if keys is not None or (exact and len(tiles) > 1) else ()
+    run = TiledRun(model, read, (height, width), padded, side, blocks, group)
     mine = run.share_of(tiles)
-    step = _counting((len(images) * len(blocks) + 1) * len(mine), progress)
+    passes = 1 if keys is not None else len(images) * len(blocks) + 1
+    step = _counting(passes * len(mine), progress)
     halo = reach.halo if halo is None else round_up(halo, reach.stride)
 
     model.eval()
     try:
         with torch.inference_mode():
-            keys = [run.sum_keys(flip, step) for flip in images]
+            if keys is None:
+                keys = [run.sum_keys(flip, step) for flip in images]
             with agreeing(group):
                 for tile in mine:
                     core = _within(tile.core, shape)
@@ -178,7 +187,7 @@ def _counting(total: int, progress: TileProgress | None) -> Callable[[], None]:
 
 
 @dataclass(frozen=True)
-class _TiledRun:
+class TiledRun:
     """A network and the image over which it runs tile by tile.
 
     Attributes:
@@ -218,22 +227,28 @@ class _TiledRun:
         self.attend_to([None] * len(self.blocks))
         for attention in self.blocks:
             with agreeing(self.group):
-                keys = self._sum_of_share(attention, flip, step)
+                keys = self.sum_of_share(attention, flip, step)
             attention.block.keys = keys if self.group is None else keys.all_reduce(self.group)
         return [attention.block.keys for attention in self.blocks]
 
-    def _sum_of_share(self, attention: Attention, flip: Flip, step: Callable[[], None]) -> Any:
+    def sum_of_share(
+        self, attention: Attention, flip: Flip, step: Callable[[], None] | None = None
+    ) -> Any:
         """The sum of one block over the tiles of this process."""
         tiles = tiles_of(self.padded, self.side, attention.halo)
         keys = None
         for tile in self.share_of(tiles):
             summary = self._summary(attention, tile, flip, tile.core_of(attention.stride))
             keys = summary if keys is None else keys + summary
-            step()
-        if keys is None:
-            # A process without tiles takes part in the exchange with a sum over no positions.
-            keys = self._summary(attention, tiles[0], flip, (slice(0), slice(0)))
-        return keys
+            if step is not None:
+                step()
+        # A process without tiles takes part in the exchange with a sum over no positions.
+        return self.no_sum(attention, flip) if keys is None else keys
+
+    def no_sum(self, attention: Attention, flip: Flip) -> Any:
+        """The sum of a block over no positions."""
+        tile = tiles_of(self.padded, self.side, attention.halo)[0]
+        return self._summary(attention, tile, flip, (slice(0), slice(0)))
 
     def _summary(
         self, attention: Attention, tile: Tile, flip: Flip, positions: tuple[slice, slice]

@@ -182,6 +182,7 @@ class Bookkeeping:
                     model=self.model.state_dict(),
                     optimizer=self.step.optimizer.state_dict()["state"],
                     random=random_state(),
+                    bfloat16_cost=self.model.bfloat16_cost,
                 ).write(self.folder / CHECKPOINT_FILE)
                 if now.step:
                     published = self.average.network() if self.average else self.model

@@ -54,6 +54,7 @@ class Checkpoint:
         model: the network's state_dict.
         optimizer: Adam's state by parameter index: "step", "exp_avg", "exp_avg_sq".
         random: the random state of Python, NumPy and PyTorch, see `randomness.random_state`.
+        bfloat16_cost: of the network, see `networks.base.Network`.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[int, dict[str, Tensor]]
     random: dict[str, Any]
+    bfloat16_cost: float | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -93,6 +95,7 @@ class Checkpoint:
             "loss": self.loss,
             "steps_per_second": self.steps_per_second,
             "scores": self.scores,
+            "bfloat16_cost": self.bfloat16_cost,
             "random": {name: self.random[name] for name in ("python", "numpy")},
         }
         metadata = {
@@ -143,6 +146,7 @@ class Checkpoint:
 
         state = json.loads(metadata["state"])
         random = state["random"] | {"torch": [generators[i] for i in sorted(generators)]}
+        cost = state.get("bfloat16_cost")
         scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
         return cls(
             step=int(state["step"]),
@@ -154,6 +158,7 @@ class Checkpoint:
             model=model,
             optimizer=optimizer,
             random=random,
+            bfloat16_cost=cost and float(cost),
         )
 
     def check(self, wanted: Mapping[str, Any]) -> None:

@@ -129,6 +129,7 @@ def train(
         if checkpoint:
             with fitting():
                 model.load_state_dict(checkpoint.model)
+            model.bfloat16_cost = checkpoint.bfloat16_cost
         if folder and not rank():
             begun = _result(model, replace(now, interrupted=True), scores)
             write_json(folder / RUN_FILE, run_record(configured, begun))

@@ -72,9 +72,10 @@ def frames_table() -> str:
     """What several frames bring, and what the alignment errs by."""
     record = read("frames")
     numbers = list(record["scenes"][0]["psnr"])
+    magnifications = sorted({scene["magnification"] for scene in record["scenes"]})
     ways = {"plain": "plain mean", "aligned": "aligned mean", "restored": "aligned and restored"}
     rows = []
-    for magnification in (1.0, 2.0):
+    for magnification in magnifications:
         for way, title in ways.items():
             gains = [_frames_gain(record, magnification, number, way) for number in numbers]
             rows.append([f"{title}, {magnification:g}x", *(f"{gain:+.1f}" for gain in gains)])

@@ -30,7 +30,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import launching
+from aea_kernels.backends.traces import Recorder
+from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.block.route import NORMED_CHANNELS
 
 ARCHITECTURES: dict[str, tuple[str, Any]] = {
@@ -70,6 +71,30 @@ class _NoDevice:
 
     def get_current_stream(self, device: Any) -> int:
         return 0
+
+
+class _NotingDevice(_NoDevice):
+    """Loads every kernel, and notes with what it is launched."""
+
+    class utils:
+        @staticmethod
+        def load_binary(*_: Any) -> tuple[int, ...]:
+            return 1, 1, 0, 0, 1024
+
+        @staticmethod
+        def unload_module(module: Any) -> None:
+            pass
+
+        @staticmethod
+        def get_device_properties(device: Any) -> dict[str, int]:
+            return {"max_shared_mem": 232448, "multiprocessor_count": 132, "warpSize": 32}
+
+    def __init__(self) -> None:
+        super().__init__("cuda", 90)
+        self.launches: list[tuple[Any, ...]] = []
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Any:
+        return lambda *arguments: self.launches.append(arguments)
 
 
 def feature_map(case: str, channels: int, dtype: torch.dtype) -> Tensor:
@@ -125,7 +150,7 @@ def compiled(
     yield from found.values()
 
 
-def kernels_over_sizes(number: int) -> dict[str, int]:
+def kernels_over_sizes(number: int) -> dict[str, Any]:
     """How many kernels are compiled over so many image sizes, of a block of 128 channels in
     bfloat16.
     """
@@ -164,6 +189,31 @@ def kernels_over_sizes(number: int) -> dict[str, int]:
         return len(keys)
 
     return {"inference": compiled_for(1, False), "training": compiled_for(8, True)}
+
+
+def launched_again() -> bool:
+    """Whether the trace of a primitive launches its kernels as Triton does, for other numbers."""
+    device = _NotingDevice()
+    driver.set_active(device)
+    first, second = torch.zeros(2, 1, 16, 8, 8)
+    recorder = Recorder([first])
+    results = recorder.record(lambda tensors: primitives.statistics(tensors[0]))
+    number = len(device.launches)
+    recorder.trace(results, first.device)([second])
+
+    def form(value: Any) -> Any:
+        """Alike for tensors of one shape, but for the two feature maps in their places."""
+        if isinstance(value, tuple):
+            return [form(part) for part in value]
+        if isinstance(value, Tensor):
+            return "x" if value is first or value is second else (value.shape, value.dtype)
+        return value
+
+    # the seventh is for profilers: a new object every time
+    forms = [form((*launch[:6], *launch[7:])) for launch in device.launches]
+    again = [part for launch in device.launches[number:] for part in launch]
+    read = [part[0] for part in again if isinstance(part, tuple) and isinstance(part[0], Tensor)]
+    return number == 2 and forms[:2] == forms[2:] and read == [second]
 
 
 def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str, Any]:
@@ -287,11 +337,14 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
-        "--sizes", type=int, help="only count the kernels that so many image sizes compile"
+        "--sizes",
+        type=int,
+        help="only count the kernels that so many image sizes compile, and launch some twice",
     )
     chosen = parser.parse_args()
     if chosen.sizes:
-        print(json.dumps(kernels_over_sizes(chosen.sizes)))
+        found = kernels_over_sizes(chosen.sizes)
+        print(json.dumps(found | {"launched again": launched_again()}))
         return
     norms = ["families"] if chosen.families else chosen.norm
     for architecture in chosen.architecture:

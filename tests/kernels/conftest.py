@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import aea_kernels as aea
+from aea_kernels.backends import known_calls
 
 if find_spec("triton") is None:  # Triton exists for Linux only: there are no kernels to test
     collect_ignore_glob = [f"test_{what}*.py" for what in ("compiled", "gpu", "planning")]
@@ -33,6 +34,12 @@ def backend(request):
             patch.setattr("aea_kernels.backends.triton.tiles.H100", (90, 2))
         with aea.use_backend(request.param):
             yield request.param
+
+
+@pytest.fixture(autouse=True)
+def first_calls():
+    """No test sees the traces of another, which may have put something in place of a function."""
+    known_calls.forget()
 
 
 def replace_language_once(interpreter, patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels import backends, testing
+from aea_kernels.backends.devices import DEVICES, HOST_SECONDS
 from aea_kernels.backends.triton import tiles
+from aea_kernels.block.route import route
 from aea_kernels.core.precision import multiplication
 from aea_kernels.explain import OPERATORS
 
@@ -134,6 +136,32 @@ def test_the_route_is_the_cheaper_of_the_two(channels, keys, dtype, expected):
 
 
 @pytest.mark.parametrize(
+    ("kernels", "setting", "expected"),
+    [
+        (True, "highest", "fold"),
+        (True, "medium", "fold"),
+        (False, "highest", "project"),  # PyTorch multiplies on ordinary units there
+        (False, "medium", "fold"),
+    ],
+)
+def test_the_route_knows_how_float32_is_multiplied(kernels, setting, expected):
+    """Keys and values of 16 channels beside 256: projecting moves four times as much, and folding
+    multiplies 16 times as much, which takes tensor cores less time than the memory.
+    """
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(setting)
+        sizes = 256, 16, 16, 1
+        assert route(*sizes, torch.float32, torch.device("cuda"), kernels) == expected
+        aea.set_ieee_products(True)
+        taken = route(*sizes, torch.float32, torch.device("cuda"), kernels)
+        assert taken == ("project" if setting == "highest" else "fold")
+    finally:
+        aea.set_ieee_products(False)
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
     ("setting", "products"), [("highest", "bf16x6"), ("high", "bf16x3"), ("medium", "tf32")]
 )
 def test_float32_is_multiplied_as_pytorch_is_told(setting, products, monkeypatch):
@@ -235,6 +263,59 @@ def test_a_plan_for_a_gpu_that_is_not_there():
     assert "CUDA graph" not in str(large)
     with pytest.raises(ValueError, match="device is 'h300', expected one of a10, a100, "):
         aea.explain((1, 2, 100, 64), device="h300")
+
+
+@pytest.mark.parametrize(
+    ("positions", "dtype", "products", "expected"),
+    [
+        (16, torch.bfloat16, 1, "host"),
+        (1024, torch.bfloat16, 1, "memory"),
+        (1024, torch.float32, 6, "arithmetic"),
+    ],
+)
+def test_what_the_sums_wait_for(positions, dtype, products, expected):
+    """Of a square map of 128 channels, against the data sheet of an H200 by hand."""
+    plan = aea.explain(
+        aea.AugmentedAttention(128), (1, 128, positions, positions), dtype=dtype, device="h200"
+    )
+    outer = plan.launches[0]
+    number = 128 * positions**2
+    assert outer.flops == 2 * 128 * number
+    seconds = {
+        "host": HOST_SECONDS,
+        "memory": outer.reads * number * dtype.itemsize / 4.8e12,
+        "arithmetic": outer.flops * products / 989e12,
+    }
+    assert max(seconds, key=seconds.__getitem__) == expected
+    assert outer.waits_for == expected
+    assert f"waits for {expected}" in str(plan)
+    with aea.use_backend("eager"):
+        plan = aea.explain(aea.AugmentedAttention(4), (1, 4, 3))
+    assert "waits for" not in str(plan)
+
+
+def test_what_is_read_from_shared_memory():
+    """Of a tile of 128 x 64 over 32 numbers, on 8 warps."""
+    tile = tiles.Tiles(128, 32, 64, 8, 2, 1)
+    plan = tiles.LaunchPlan("apply", 1, 1, 1, tile, "16-bit", True, 0, 0, 2 * 128 * 32 * 64)
+    rows, columns = 128 * 32 * 2, 32 * 64 * 2  # bytes of the two factors
+    assert tiles.shared_bytes(plan, 80) == 2 * rows + 4 * columns
+    assert tiles.shared_bytes(plan, 90) == rows + 2 * columns
+    assert tiles.shared_bytes(plan, 100) == rows + columns
+    in_parts = plan._replace(precision="bf16x6")
+    assert tiles.shared_bytes(in_parts, 90) == 6 * tiles.shared_bytes(plan, 90)
+
+
+def test_ordinary_units_multiply_as_fast_as_the_data_sheets_say():
+    for name, flops in {
+        "a100": 19.5e12,
+        "h100": 67e12,
+        "l40s": 91.6e12,
+        "rtx3090": 35.6e12,
+    }.items():
+        assert DEVICES[name].flops("ieee", 4) == pytest.approx(flops, rel=0.01)
+    assert DEVICES["a100"].flops("ieee", 8) == pytest.approx(9.7e12, rel=0.01)
+    assert DEVICES["h100"].flops("bf16x6", 4) == pytest.approx(165e12, rel=0.01)
 
 
 def test_a_training_step_is_12_launches():

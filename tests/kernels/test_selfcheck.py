@@ -17,6 +17,7 @@ from aea_kernels import backends, verify
 from aea_kernels.backends import selfcheck
 from aea_kernels.backends.samples import samples
 from aea_kernels.backends.triton import kernels, launching, primitives
+from aea_kernels.backends.triton.versions import RefusedError
 
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
@@ -142,16 +143,25 @@ def test_right_kernels_are_used_without_a_word(monkeypatch, kernels_here):
     assert len(launched) > 2
 
 
-def test_a_kernel_that_cannot_be_built_gives_its_result_by_eager(monkeypatch, kernels_here):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OutOfResources(240_000, 232_448, "shared memory"), "out of resource"),
+        (RefusedError("ptxas 12.8.93: set TRITON_PTXAS_PATH"), "ptxas 12.8.93: set TRITON_PTXAS"),
+    ],
+)
+def test_a_kernel_that_cannot_be_built_gives_its_result_by_eager(
+    error, reason, monkeypatch, kernels_here
+):
     def fail(*arguments, **options):
-        raise OutOfResources(240_000, 232_448, "shared memory")
+        raise error
 
     monkeypatch.setattr(launching, "launch", fail)
     q = normal(1, 2, 30, 4, dtype=torch.float32)
-    with pytest.warns(RuntimeWarning, match="cannot be built or launched: out of resource"):
+    with pytest.warns(RuntimeWarning, match=f"cannot be built or launched: {reason}"):
         ours = aea.linear_attention(q, q, q)
     torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
-    with aea.use_backend("triton"), pytest.raises(OutOfResources):
+    with aea.use_backend("triton"), pytest.raises(type(error)):
         primitives.outer_sum(q, q)
 
 
@@ -168,7 +178,7 @@ def test_a_launch_that_fails_later_turns_to_eager_too(monkeypatch, kernels_here)
 
 
 def test_nothing_is_checked_while_a_graph_is_captured(monkeypatch, kernels_here):
-    monkeypatch.setattr(selfcheck, "_capturing", lambda device: True)
+    monkeypatch.setattr(selfcheck, "capturing", lambda device: True)
     q = normal(1, 2, 30, 4, dtype=torch.float32)
     aea.linear_attention(q, q, q)
     assert selfcheck._verdicts == {}

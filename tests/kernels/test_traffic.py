@@ -86,14 +86,6 @@ class Traffic:
         unique = [np.unique(np.concatenate(parts)) for parts in self._seen[launch, kind].values()]
         return sum(int((numbers % np.uint64(8) + np.uint64(1)).sum()) for numbers in unique)
 
-    def read_at(self, launch: int, step: int) -> np.ndarray:
-        """What all programs read of feature maps at their first (0) or last (-1) load of them."""
-        programs = self._seen[launch, "read"].values()
-        return np.unique(np.concatenate([[x for x in p if len(x)][step] for p in programs]))
-
-    def programs(self, launch: int) -> int:
-        return len(self._seen[launch, "written workspace"])
-
     def rows(self) -> list[tuple[int, int, int]]:
         kinds = ("read", "written", "written workspace")
         return [tuple(self.bytes(i, kind) for kind in kinds) for i in range(len(self.launches))]
@@ -183,32 +175,6 @@ def test_the_other_families_move_as_much(monkeypatch, family):
     assert moved[:forward].sum() == 4
     assert moved.sum() == 11
     assert sorted(traffic.rows()) == sorted(expected(plan))
-
-
-def test_half_of_a_symmetric_sum_is_stored_and_read(monkeypatch):
-    channels = 20
-    x = torch.randn(2, channels, 15, 17)
-    traffic = Traffic(monkeypatch, x)
-    gram = aea.moments(x).gram
-    assert torch.equal(gram, gram.mT)
-    half = channels * (channels + 1) // 2 + channels
-    stored = traffic.programs(0) * half * 4
-    assert traffic.launches == ["outer_kernel", "reduce_splits_kernel"]
-    assert traffic.bytes(0, "written workspace") == stored
-    assert traffic.bytes(1, "read workspace") == stored
-
-
-def test_the_second_pass_begins_with_what_the_first_read_last(monkeypatch):
-    """And what all programs read at a time lies side by side."""
-    block = aea.AugmentedAttention(20, references=3).eval()
-    x = torch.randn(1, 20, 30, 40)
-    traffic = Traffic(monkeypatch, x)
-    block(x)
-    last, first = traffic.read_at(0, -1), traffic.read_at(traffic.launches.index("apply_kernel"), 0)
-    assert 0 < min(len(last), len(first)) == len(np.intersect1d(last, first)) < x.numel() / 2
-    for together in (last, first):
-        # one row of positions for each channel: 8 * address + 3 of neighbours differs by 32
-        assert np.count_nonzero(np.diff(together) != 32) == 19
 
 
 def test_the_count_notices_a_read_too_many(monkeypatch):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import PARTS, multiplication
+from .. import traces
 from . import tiles, versions
 from .kernels import tile
 from .tiles import LaunchPlan
@@ -68,12 +69,18 @@ def launch(
     if _recorded is not None:
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
-        grid = kernel[(programs,)]
-        if device.type == "cuda" and device.index != torch.cuda.current_device():
-            with torch.cuda.device(device):
-                grid(num_warps=warps, num_stages=stages, **arguments)
-        else:
-            grid(num_warps=warps, num_stages=stages, **arguments)
+        run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
+        elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+        recorder = traces.recorder()
+        with torch.cuda.device(device) if elsewhere else nullcontext():
+            if recorder is None:
+                run(**arguments)
+                return
+            with recorder.paused():
+                compiled = run(**arguments)
+            # a compiled kernel is launched again without Triton's search for it
+            again = run if compiled is None else compiled[(programs, 1, 1)]
+            recorder.add_launch(again, kernel.fn, arguments)
 
 
 def plan_over_positions(
@@ -94,9 +101,11 @@ def plan_over_positions(
 
 
 def launch_over_positions(
-    kernel: Any, plan: LaunchPlan, like: Tensor, workspace: int, **arguments: Any
+    kernel: Any, plan: LaunchPlan, like: Tensor, written: Tensor | None, **arguments: Any
 ) -> None:
-    """Launch a kernel as planned for feature maps like `like`; `workspace` as in `launch`."""
+    """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
+    that it fills.
+    """
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
@@ -106,6 +115,7 @@ def launch_over_positions(
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
     }
+    workspace = sum(t.nbytes for t in (written, arguments.get("maxima")) if t is not None)
     launch(
         kernel,
         plan.programs,
@@ -122,9 +132,7 @@ def launch_over_positions(
 def recording(
     device: tuple[int, int] | None = None,
 ) -> Iterator[list[tuple[str, LaunchPlan | None, int]]]:
-    """(name, plan, workspace) of every launch inside, as on `device`; nothing runs, and tensors may
-    hold nothing.
-    """
+    """(name, plan, workspace) of every launch inside, as on `device`; nothing runs."""
     global _recorded, _planned_for
     before, _recorded, _planned_for = (_recorded, _planned_for), [], device
     try:

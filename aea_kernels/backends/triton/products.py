@@ -42,7 +42,7 @@ def outer(
     heads: int | None = None,
 ) -> Tensor:
     """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where
-    there are `heads`. With `gram` nothing is written below the diagonal.
+    there are `heads`.
     """
     rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
@@ -54,14 +54,11 @@ def outer(
     )
     needs_all = prologue is not None and prologue.over_channels.value
     partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
-    written = partial.numel()
-    if gram:
-        written = images * plan.splits * rows * (rows + 1 + 2 * homogeneous) // 2
     launch_over_positions(
         kernels.outer_kernel,
         plan,
         x,
-        written * partial.element_size(),
+        partial,
         a=a_map,
         x=x_map,
         norm=prologue,
@@ -84,8 +81,7 @@ def reduce_splits(
     """Partial sums (images, splits, A, W) joined over the splits and the images of each group,
     (groups, A, W).
 
-    With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all,
-    and not read below the diagonal.
+    With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all.
     """
     images, splits, rows, width = partial.shape
     moments = positions is not None
@@ -165,7 +161,7 @@ def apply(
         kernels.apply_kernel,
         plan,
         x,
-        0,
+        None,
         x=x_map,
         norm=prologue,
         matrix=Matrix(matrix, *matrix.stride()),

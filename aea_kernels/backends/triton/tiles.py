@@ -226,3 +226,24 @@ def plan_launch(
     return LaunchPlan(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops
     )
+
+
+BYTES_OF_PRODUCTS = {"16-bit": 2, "tf32": 4, "ieee": 4, "bf16x3": 3 * 2, "bf16x6": 6 * 2}
+"""Of a factor that is read for a product; with parts, for each product of these."""
+
+
+def shared_bytes(plan: LaunchPlan, architecture: int) -> float:
+    """Bytes of factors that the products of a launch read from shared memory: an estimate.
+
+    Warps share the rows and columns of a tile of the result, about as many each way, and each reads
+    the factors of its part. On tensor cores four warps of sm_90 read as one, and all of a program
+    from sm_100 on. Banks that are asked for twice at a time are not counted.
+    """
+    tiles = plan.tiles
+    columns = tiles.block_k if plan.name.removeprefix("phi_") == "outer" else tiles.block_s
+    readers = tiles.warps
+    if plan.precision != "ieee" and architecture >= 90:
+        readers = max(1, readers // 4) if architecture < 100 else 1
+    over_rows = 1 << (readers.bit_length() // 2)
+    factors = (readers // over_rows) / columns + over_rows / tiles.block_a
+    return plan.flops / 2 * factors * BYTES_OF_PRODUCTS[plan.precision]

@@ -46,11 +46,15 @@ FAULTS = (
 )
 
 
+class RefusedError(RuntimeError):
+    """Kernels are not run with the versions at hand."""
+
+
 def check(architecture: int) -> None:
     """Warn of known faults of the ptxas that builds kernels for an architecture, 90 for sm_90.
 
     Raises:
-        RuntimeError: its version is refused.
+        RefusedError: its version is refused.
     """
     for fault in FAULTS:
         version = assembler(architecture) if architecture in fault.architectures else None
@@ -63,7 +67,7 @@ def check(architecture: int) -> None:
             "brings one, triton/backends/nvidia/bin/ptxas-blackwell"
         )
         if fault.refused:
-            raise RuntimeError(message)
+            raise RefusedError(message)
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 

@@ -59,7 +59,8 @@ def align_frames(frames: Sequence[NDArray]) -> AlignedFrames:
 
     The shifts of whole frames come from the phase correlation of pairs (`shifts`), the slow
     displacement of their lines from a least-squares fit to the mean of the other frames (`lines`).
-    What the drifts of all frames have in common cannot be seen.
+    They are counted from one of the frames, so a distortion of its own is not seen. Frames must
+    overlap by half or more, or a shift may be taken for another one.
 
     Args:
         frames: two or more of one shape (H, W), finite, in any units.

@@ -16,13 +16,13 @@ class FusedFrames:
 
     Attributes:
         pixels: (round(H * magnification), round(W * magnification)) float32, on the grid of
-            `upsample` of the reference, in the units of the frames.
+            `upsample` of the reference, and in its units.
         aligned: how the frames lie to one another, and which ones are left out.
         weight: (N,), the share of each frame; 0 for those that are left out.
         magnification: pixels of the image per pixel of a frame.
         residue: of the shape of `pixels`: a sample of the noise that is left, with its strength
-            and its correlation. It is half the difference of two halves of the frames, so the
-            specimen is not in it. 0 where only one frame has pixels.
+            and its correlation. It is the difference of the means of every second frame and of the
+            others, scaled, so the specimen is not in it. 0 where only one of them has pixels.
     """
 
     pixels: NDArray[np.float32]
@@ -32,7 +32,7 @@ class FusedFrames:
     residue: NDArray[np.float32]
 
     def noise(self) -> tuple[float, float, float]:
-        """The noise that is left: its standard deviation, in the units of the frames, and the
+        """The noise that is left: its standard deviation, in the units of `pixels`, and the
         correlation of neighbours on a line and in a column.
         """
         known = self.residue[self.residue != 0]

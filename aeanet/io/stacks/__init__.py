@@ -1,7 +1,7 @@
 """Volumes, time series and other files of several planes, read and written plane by plane."""
 
 from aeanet.io.stacks.contents import AxesError, Contents, Step
-from aeanet.io.stacks.opening import open_stack
+from aeanet.io.stacks.opening import find_stack, open_stack
 from aeanet.io.stacks.stack import Stack
 from aeanet.io.stacks.unfinished import Unfinished, begin, finish, unfinished
 from aeanet.io.stacks.writing import stack_name
@@ -13,6 +13,7 @@ __all__ = [
     "Step",
     "Unfinished",
     "begin",
+    "find_stack",
     "finish",
     "open_stack",
     "stack_name",

@@ -58,6 +58,35 @@ def open_stack(path: str | os.PathLike[str], *, axes: str | None = None) -> Stac
         raise
 
 
+def find_stack(path: Path, axes: str | None = None, channel: str | None = None) -> Stack | None:
+    """The stack in a file or folder; None for an image alone, and for what cannot be opened as a
+    stack: reading it as an image says what is wrong with it.
+
+    Args:
+        path: of the file; of a folder if `axes` are given.
+        axes: as in `open_stack`.
+        channel: the one to take, by name or number from 1.
+
+    Raises:
+        AxesError: if it holds several planes, and its axes are not known.
+        ImageError: if axes were given, and it is no stack.
+    """
+    if path.suffix.lower() not in STACK_SUFFIXES and not (axes is not None and path.is_dir()):
+        return None
+    try:
+        stack = open_stack(path, axes=axes)
+    except ImageError:
+        if axes is not None:
+            raise
+        return None
+    if channel is not None:
+        stack = stack.channel(channel)
+    if stack.planes > 1:
+        return stack
+    stack.close()
+    return None
+
+
 def _opened(path: Path) -> Stack:
     suffix = path.suffix.lower()
     if path.is_dir() and suffix != ZARR_SUFFIX:

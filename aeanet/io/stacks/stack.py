@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aeanet.io.images.micrograph import ImageError, decoding
 from aeanet.io.pixel_size import PixelSize
-from aeanet.io.stacks.contents import Contents, Step, checked_axes
+from aeanet.io.stacks.contents import AxesError, Contents, Step, checked_axes
 
 PlaneReader = Callable[[int], NDArray]
 """The number of a plane, from 0 in the order of the axes -> its values, (Y, X) or (Y, X, S)."""
@@ -126,6 +126,33 @@ class Stack:
         shape = *self.shape[:at], rows, *self.shape[at + 1 :]
         contents = replace(self.contents, shape=shape)
         return Stack(contents, lambda number: self.plane(number)[:rows], self.path, self._resources)
+
+    def channel(self, wanted: str) -> "Stack":
+        """One channel, by its name or its number from 1.
+
+        Raises:
+            AxesError: if there is none or several of that name.
+        """
+        names = [name.casefold() for name in self.contents.channels]
+        numbers = [index for index, name in enumerate(names) if name == wanted.casefold()]
+        count = self.contents.sizes.get("C", 0)
+        if not numbers and wanted.isdecimal() and 1 <= int(wanted) <= count:
+            numbers = [int(wanted) - 1]
+        if len(numbers) != 1:
+            listed = ", ".join(self.contents.channels)
+            held = f"{count} channels" + (f" ({listed})" if listed else "")
+            raise AxesError(f"{self.path} holds {held}; none or several are called {wanted!r}.")
+
+        at = self.axes.index("C")
+        axes, shape = self.axes.replace("C", ""), self.shape[:at] + self.shape[at + 1 :]
+        contents = replace(self.contents, axes=axes, shape=shape, channels=())
+        every = np.arange(self.planes).reshape(self.contents.leading)
+        planes = every.take(numbers[0], at).ravel()
+
+        def read(number: int) -> NDArray:
+            return self.plane(int(planes[number]))
+
+        return Stack(contents, read, self.path, self._resources)
 
     # as NumPy's arrays
 

@@ -18,6 +18,7 @@ from aeanet.io.stacks.tiff import IMAGEJ
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 _IMAGEJ_ORDER = "TZCYX"
 _KEPT = ("fps", "loop", "max", "min", "mode", "Info", "Labels", "LUTs", "Ranges")  # of ImageJ
+_ASCII = {"µm": "micron", "Å": "angstrom"}  # ImageJ's description has no other letters
 _CLASSIC = 2**32 - 2**25  # bytes of values, beyond which a file is a BigTIFF
 
 
@@ -72,7 +73,7 @@ def _imagej(contents: Contents) -> dict[str, Any]:
     size = contents.pixel_size
     options: dict[str, Any] = {}
     if size is not None:
-        metadata["unit"] = "micron" if size.unit == "µm" else size.unit
+        metadata["unit"] = _ASCII.get(size.unit, size.unit)
         options = {"resolution": (1 / size.x, 1 / size.y), "resolutionunit": "NONE"}
     elif "unit" in stated:
         metadata["unit"] = stated["unit"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _REQUEST, _RESULT, _DONE = "request.json", "result", "planes-{}.jsonl"
+_BEGUN = "begun"  # a file that says that the file of the result is made
 
 
 class Unfinished:
@@ -126,10 +127,17 @@ def unfinished(
                     remove(folder)
                     folder.mkdir()
                     write_json(folder / _REQUEST, asked)
+                stack.callback(_remove_unless_begun, folder)
         with agreeing(group), encoding(path):
             work = Unfinished(path, folder, 0 if group is None else group.rank())
             stack.callback(work.close)
         yield work
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Leave nothing of a run that ended before its first plane."""
+    if not (folder / _BEGUN).exists():
+        remove(folder)
 
 
 def _is_of(folder: Path, asked: str) -> bool:
@@ -145,7 +153,7 @@ def begin(work: Unfinished, contents: Contents) -> None:
     Raises:
         ImageError: if the disk has no room for it.
     """
-    begun = work.folder / "begun"
+    begun = work.folder / _BEGUN
     with encoding(work.path):
         check_target(work.path, contents)
         if begun.exists():

@@ -21,6 +21,8 @@ from aeanet import cli
 from aeanet.io.images import write_image
 from aeanet.networks.registry import build_model, load_model, save_model
 
+INTERRUPTIONS = 20 if os.environ.get("AEANET_THOROUGH") else 5
+
 
 def test_a_full_disk_after_the_training_does_not_lose_the_model(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,7 +103,7 @@ def test_ctrl_c_at_any_moment_leaves_whole_results_and_a_second_call_does_the_re
     whole = contents(tmp_path / "whole")
     assert len(whole) == 6
 
-    moments = np.random.default_rng(0).uniform(0.1, 1, 20)
+    moments = np.random.default_rng(0).uniform(0.1, 1, INTERRUPTIONS)
     for number, moment in enumerate(moments):
         out = tmp_path / str(number)
         with interrupted_after(moment * seconds):

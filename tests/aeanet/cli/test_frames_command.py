@@ -14,6 +14,7 @@ from aeanet.inference.frames import restore_frames
 from aeanet.io.images import read_image
 
 SHAPE = (96, 128)
+FAST = ("--flips", 1, "--precision", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +30,23 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def drift_of(table: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+
+
 def test_result_table_and_plot(scans: Path, tmp_path: Path) -> None:
     images = sorted(scans.glob("s*.tif"))
     target = tmp_path / "new" / "result.tif"
-    asked = ("frames", *images, "--out", target, "--flips", 1, "--fused", "--magnification", 2)
+    asked = ("frames", *images, "--out", target, "--fused", "--magnification", 2, *FAST)
     done = aeanet(*asked)
     assert done.exit_code == 0, done.output
     names = ("result.tif", "result-drift.csv", "result-drift.png", "result-fused.tif")
     assert done.stdout.split() == [str(target.with_name(name)) for name in names]
     assert f"{images[2]} is left out: it does not show what the others show.\n" in done.stderr
-    assert "3 of 4 frames are fused on the field of s" in done.stderr
+    assert f"3 of 4 frames are fused on the field of {scans}/s" in done.stderr
 
     frames = [read_image(image).pixels for image in images]
-    expected = restore_frames("sem", frames, magnification=2, flips=1)
+    expected = restore_frames("sem", frames, magnification=2, flips=1, precision="float32")
     result = read_image(target)
     assert str(result.pixel_size) == "2.5 nm"
     assert result.dtype == np.uint8
@@ -51,7 +56,7 @@ def test_result_table_and_plot(scans: Path, tmp_path: Path) -> None:
     with Image.open(target.with_name("result-drift.png")) as picture:
         assert picture.width > 600
 
-    rows = list(csv.DictReader(target.with_name("result-drift.csv").open()))
+    rows = drift_of(target.with_name("result-drift.csv"))
     assert [row["file"] for row in rows] == [image.name for image in images]
     assert rows[2]["left_out"] == "it does not show what the others show"
     assert rows[2]["x"] == rows[2]["weight"] == ""
@@ -73,12 +78,34 @@ def test_a_frame_that_cannot_be_read_is_named_and_the_others_are_used(
     colours[0, 0] = 0, 10, 0
     Image.fromarray(colours).save(tmp_path / "colours.png")
     images = [scans / "s1.tif", tmp_path / "bad.tif", tmp_path / "colours.png"]
-    done = aeanet("frames", *images, "--out", tmp_path / "result.png", "--flips", 1)
+    done = aeanet("frames", *images, "--out", tmp_path / "result.png", *FAST)
     assert done.exit_code == 1
     assert "The colours of the frames become grey.\n" in done.stderr
+    assert "2 of 2 frames are fused" in done.stderr
     assert f"{tmp_path / 'bad.tif'} cannot be read as an image" in done.stderr
     assert done.stderr.endswith(f"1 of 3 frames could not be read: {tmp_path / 'bad.tif'}.\n")
     assert read_image(tmp_path / "result.png").pixels.shape == SHAPE
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX", ""])
+def test_the_frames_may_be_the_planes_of_one_stack(
+    axes: str, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the result of the same frames in files of their own, whatever their axis is called."""
+    monkeypatch.chdir(tmp_path)
+    planes = np.stack([tifffile.imread(image) for image in sorted(scans.glob("s*.tif"))])
+    kind = {"ome": True, "metadata": {"axes": axes}} if axes else {"metadata": None}
+    tifffile.imwrite("stack.tif", planes, photometric="minisblack", **kind)
+    done = aeanet("frames", "stack.tif", "--out", "result.tif", *FAST)
+    assert done.exit_code == 0, done.output
+    assert "of stack.tif is left out: it does not show what the others show.\n" in done.stderr
+
+    frames = list(planes.astype(np.float32) / 255)
+    expected = restore_frames("sem", frames, flips=1, precision="float32")
+    result = read_image("result.tif").pixels
+    assert np.abs(result - expected.result).max() < 0.51 / 255
+    rows = drift_of(Path("result-drift.csv"))
+    assert len({row["file"] for row in rows}) == 4
 
 
 @pytest.mark.parametrize(
@@ -87,7 +114,8 @@ def test_a_frame_that_cannot_be_read_is_named_and_the_others_are_used(
         (("s1.tif",), "One frame is given, two or more are wanted; `aeanet restore` takes one."),
         (("s1.tif", "s1.tif"), "One frame is given"),
         (("s1.tif", "small.tif"), "s1.tif has 128 x 96 px and small.tif has 64 x 96 px."),
-        (("s1.tif", "none.tif"), "1 of 2 frames could be read, two or more are wanted."),
+        (("s1.tif", "none.tif"), "1 of 2 frames could be read, two or more are wanted: none.tif"),
+        (("channels.tif",), "channels.tif holds 3 channels"),
         (("s1.tif", "s3.tif"), "Fewer than two of 2 frames can be used"),
         (("s1.tif", "s2.tif", "--magnification", "5"), "--magnification is 5, wanted 1 to 4"),
         (("s1.tif", "s2.tif", "--flips", "3"), "--flips is 3, wanted 1, 2 or 4."),
@@ -109,6 +137,8 @@ def test_bad_input(
         Path(image.name).write_bytes(image.read_bytes())
     tifffile.imwrite("small.tif", np.asarray(Image.open("s1.tif"))[:, :64])
     Path("earlier.tif").write_bytes(b"an earlier result")
+    metadata = {"axes": "CYX"}
+    tifffile.imwrite("channels.tif", np.zeros((3, 96, 128), np.uint8), ome=True, metadata=metadata)
     before = {file.name: file.read_bytes() for file in Path().iterdir()}
     out = () if "--out" in arguments else ("--out", "result.tif")
     done = aeanet("frames", *arguments, *out)

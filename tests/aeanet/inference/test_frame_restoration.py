@@ -42,8 +42,8 @@ def test_a_hot_pixel_leaves_no_trace() -> None:
     clean = aeanet.restore_frames("sem", list(hot), flips=1)
     hot[:, 80, 90] = 1.0
     found = aeanet.restore_frames("sem", list(hot), flips=1)
-    assert np.abs(found.result - clean.result).max() < 0.1 * clean.used
-    assert found.used == pytest.approx(clean.used, rel=0.02)
+    assert np.abs(found.result - clean.result).max() < 0.1 * clean.exposure.used
+    assert found.exposure.used == pytest.approx(clean.exposure.used, rel=0.02)
 
 
 def test_what_cannot_be_restored_is_refused() -> None:

@@ -34,6 +34,16 @@ def test_it_is_what_the_system_sees() -> None:
     assert bytes_per_pixel(build_model("unet")) == pytest.approx(float(out.stdout), rel=0.1)
 
 
+def test_it_is_measured_once_for_each_precision() -> None:
+    model = build_model("shuffled", widths=(4,), blocks=(1,))
+    passes: list[None] = []
+    model.register_forward_hook(lambda *_: passes.append(None))
+    found = [bytes_per_pixel(model, p) for p in ("float32", "bfloat16", "float32", "bfloat16")]
+    assert len(passes) == 2
+    assert found[:2] == found[2:]
+    assert found[0] > found[1] > 0
+
+
 def test_the_largest_tile_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model("unet")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10**9)

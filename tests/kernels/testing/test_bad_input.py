@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from aea_kernels.testing import (
+    Difference,
+    ElementError,
+    Errors,
     UnmeasurableError,
+    Verdict,
     assert_equivariant,
     assert_invariant,
     batch_order,
@@ -21,6 +25,7 @@ from aea_kernels.testing import (
     permutations,
     permutations_of_patches,
 )
+from aea_kernels.testing.precision import size_of
 
 X = torch.rand(2, 4, 6, 6)
 
@@ -56,7 +61,7 @@ CASES = {
         lambda x: x.mean((2, 3)),
         "has no known axes of positions: ask whether fn is invariant",
     ),
-    "no tensor": (lambda x: (x, x), "fn returns tuple, expected one tensor"),
+    "no tensor": (lambda x: (len(x), None), "fn returns tuple, expected a tensor of floating"),
     "failure": (nn.Linear(5, 5), r"fn fails on an input of shape \(2, 4, 6, 6\), torch.float32"),
 }
 
@@ -193,6 +198,54 @@ def test_one_value_an_image_is_enough_for_an_invariant():
     assert_invariant(lambda x: x.sum(), X, d4)
 
 
-def test_complex_results_are_told():
-    with pytest.raises(UnmeasurableError, match=r"fn returns torch\.complex64, expected real"):
-        assert_equivariant(torch.fft.fft2, X, d4)
+def test_bounds_say_where_they_come_from():
+    weight = torch.randn(4, 4)
+
+    def in_float32_alone(x):
+        return torch.einsum("ij,njhw->nihw", weight, x).cumsum(3)
+
+    for fn, x, why in (
+        (
+            asymmetric(),
+            X,
+            "float32 is off by .* of its rounding errors, so float64 may be by 1,000",
+        ),
+        (asymmetric().double(), X.double(), "x is float64, so no second precision tells"),
+        (in_float32_alone, X, "100 rounding errors of float32, without a result in float64"),
+    ):
+        with pytest.raises(AssertionError, match=rf"exceeds the bound of .* \({why}"):
+            assert_equivariant(fn, x, flips)
+
+
+def test_a_deep_network_may_round_more():
+    layers = [nn.Conv2d(64, 64, 3) for _ in range(8)]
+    small, large = (
+        Errors("", torch.float32, 1e-7, (), {}, size_of(module))
+        for module in (layers[0], nn.Sequential(*layers))
+    )
+    one = ElementError("", Difference(1.0, 0.0), None, Verdict.BROKEN)
+    assert large.bound(one) == pytest.approx(small.bound(one) * 8**0.5)
+    assert "of 8 layers that add up to 576 numbers" in large.why(one)
+
+
+class SumsOfRows(nn.Module):
+    """A product that autocast computes in bfloat16, then sums whose order rotations change."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inner, self.inside = nn.Conv2d(4, 4, 1), inside
+
+    def forward(self, x):
+        enabled = self.inside or torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            z = self.inner(x)
+        return z + z.sum(2, keepdim=True).sum(3, keepdim=True)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_autocast_is_named(inside):
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=not inside),
+        pytest.raises(AssertionError, match="cause: autocast, which computes parts in bfloat16"),
+    ):
+        assert_equivariant(SumsOfRows(inside), X, d4)

@@ -1,5 +1,6 @@
 """The pytest plugin as a user has it: through its entry point, in a session of its own."""
 
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -54,7 +55,7 @@ def session(tmp_path, monkeypatch, capsys):
         ]
         sys.modules.pop("test_user", None)  # of an earlier session
         pytest.main([*own, *options])
-        return capsys.readouterr().out
+        return "".join(capsys.readouterr())
 
     return run
 
@@ -123,3 +124,107 @@ def test_a_session_without_symmetries_loads_no_torch(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 test collected" in ran.stdout, ran.stdout + ran.stderr
+
+
+NETWORK = """
+from torch import nn
+
+def network(faulty=True, gain=1.0):
+    local = nn.Conv2d(2, 2, 3, padding=1)
+    layers = [nn.Conv2d(1, 2, 1), nn.ReLU(), local if faulty else nn.Tanh(), nn.Conv2d(2, 1, 1)]
+    nn.init.normal_(local.weight, std=0.1 * gain)
+    return nn.Sequential(*layers)
+"""
+NAME = "network_of_a_user:network"
+
+
+@pytest.fixture
+def named(session, tmp_path):
+    """A session with a network named on its command line; without files, unless one is named."""
+    (tmp_path / "network_of_a_user.py").write_text(NETWORK, encoding="utf-8")
+    sys.modules.pop("network_of_a_user", None)
+
+    def run(model, *options):
+        shape = "--equivariance-input=1,1,8,8"
+        return session(f"--equivariance-model={model}", shape, *options)
+
+    return run
+
+
+def test_a_named_network_is_tested_layer_by_layer(named, tmp_path):
+    ran = named(NAME, "--equivariance-groups=flips", "--equivariance-json=found.json")
+    assert "2 failed" in ran
+    assert "no network" not in ran
+    assert f"{NAME} [flips] (network)" in ran
+    assert "The first layer that breaks it: '2' (Conv2d): its kernel is not symmetric" in ran
+
+    found = {row["layer"]: row for row in json.loads((tmp_path / "found.json").read_text())}
+    assert {name for name, row in found.items() if "complaint" in row} == {"", "2"}
+    assert found["0"]["verdict"] in ("exact", "rounding")
+    cases = properties(tmp_path)
+    assert cases[f"{NAME} [flips] 2"]["equivariance: verdict"] == "broken"
+
+
+def test_a_named_network_that_holds_and_files_beside_it(named):
+    ran = named(f"{NAME}(faulty=False)", "-m", "equivariance", "test_user.py")
+    assert "1 failed, 7 passed, 1 deselected" in ran
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("network_of_a_user:nothing", [], "has no attribute 'nothing'"),
+        ("nothing", [], "expected MODULE:FACTORY"),
+        (f"{NAME}(x)", [], "are no Python literals"),
+        (NAME, ["--equivariance-groups=d5"], "d5 is unknown"),
+        (NAME, ["--equivariance-groups=translations"], "one needs arguments"),
+        (NAME, ["--equivariance-acts=d4()"], "an act is 'd4()'"),
+        (NAME, ["--equivariance-input=1x1"], "expected its shape, as 1,3,64,64"),
+        (NAME, ["--equivariance-update"], "needs --equivariance-baseline=FILE"),
+    ],
+)
+def test_what_names_nothing_is_told(named, model, options, message):
+    assert message in named(model, *options)
+
+
+def test_errors_on_record(named, tmp_path, monkeypatch):
+    """They may not grow beyond their spread, and what holds passes."""
+    options = ["--equivariance-groups=flips", "--equivariance-baseline=errors.json"]
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert "has no record of it: --equivariance-update writes one" in named(NAME, *options)
+    assert "4 passed" in named(NAME, *options, "--equivariance-update")
+    recorded = json.loads((tmp_path / "errors.json").read_text())["errors"]
+    assert len(recorded[f"{NAME} [flips] 2"]) == 3
+    assert "4 passed" in named(NAME, *options)
+
+    # a larger error than on record, of the same names
+    larger = {name: [error / 2 for error in errors] for name, errors in recorded.items()}
+    text = json.dumps({"format": 1, "errors": larger})
+    (tmp_path / "errors.json").write_text(text, encoding="utf-8")
+    ran = named(NAME, *options)
+    assert "2 failed, 2 passed" in ran
+    assert "the relative error has grown to" in ran
+    assert "::error title=symmetry::the relative error has grown" in ran
+    assert f"| {NAME} | flips | 2 |" in summary.read_text(encoding="utf-8")
+    (tmp_path / "errors.json").write_text("[]", encoding="utf-8")
+    assert "is no baseline of errors" in named(NAME, *options)
+
+
+SEEDED = """
+torch.manual_seed(0)
+CONV = nn.Conv2d(2, 2, 3, padding=1)
+
+"""
+
+
+def test_an_assertion_on_record(session, tmp_path):
+    options = ["-k", "test_fails", "--equivariance-baseline=errors.json"]
+    tests = TESTS.replace("nn.Conv2d(2, 2, 3, padding=1), torch.rand(1", "CONV, torch.rand(1")
+    tests = tests.replace("def test_holds", f"{SEEDED}def test_holds")
+    assert "1 failed" in session(*options, tests=tests)
+    assert "1 passed" in session(*options, "--equivariance-update", tests=tests)
+    assert "1 passed" in session(*options, tests=tests)
+    text = (tmp_path / "errors.json").read_text()
+    assert "test_user.py::test_fails [rotations and flips]" in text

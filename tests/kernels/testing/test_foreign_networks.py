@@ -1,4 +1,4 @@
-"""Networks from elsewhere: MONAI's, torch's transformer, and blocks in the style of timm."""
+"""Networks from elsewhere: MONAI's, e2cnn's, timm's, torch's transformer."""
 
 import pytest
 import torch
@@ -12,8 +12,10 @@ from aea_kernels.testing import (
     equivariance_report,
     legal_sizes,
     permutations_of_patches,
+    rotations,
     translations,
 )
+from aea_kernels.testing.named import network_of
 
 
 class TestMonai:
@@ -124,3 +126,100 @@ class TestTimmStyle:
         assert [layer.name for layer in report.culprits(group)] == ([""] if encoding else [])
         assert report.layer(group, "blocks.1.self_attn").own.verdict.holds
         assert report.layer(group, "head").accumulated.verdict.holds is not encoding
+
+
+class TestE2cnn:
+    """Group convolutions of a library: regular channels, then vectors."""
+
+    @pytest.fixture
+    def build(self, monkeypatch):
+        basis = pytest.importorskip(
+            "e2cnn.kernels.irreps_basis",
+            reason="e2cnn is not installed: pip install -e '.[foreign]' adds it",
+        )
+        from e2cnn import gspaces
+        from e2cnn import nn as layers
+
+        def hashed(self):
+            return hash((type(self), self.in_irrep, self.out_irrep, self.mu.tobytes()))
+
+        # its own calls a method that NumPy 2.3 has no longer
+        for kind in vars(basis).values():
+            if isinstance(kind, type) and "__hash__" in vars(kind):
+                monkeypatch.setattr(kind, "__hash__", hashed)
+
+        space = gspaces.Rot2dOnR2(N=4)
+        given = layers.FieldType(space, [space.trivial_repr])
+        hidden = layers.FieldType(space, 2 * [space.regular_repr])
+        vectors = layers.FieldType(space, [space.irrep(1)])
+
+        class Network(nn.Module):
+            def __init__(self, wrong=None):
+                super().__init__()
+                self.layers = nn.Sequential(
+                    layers.R2Conv(given, hidden, 3, padding=1),
+                    layers.ReLU(hidden),
+                    layers.R2Conv(hidden, hidden, 3, padding=1),
+                    layers.R2Conv(hidden, vectors, 3, padding=1),
+                )
+                self.eval()
+                if wrong is not None:
+                    kernel = self.layers[wrong].filter
+                    kernel += torch.randn(kernel.shape)
+
+            def forward(self, x):
+                return self.layers(layers.GeometricTensor(x, given))
+
+        return Network
+
+    def test_its_channels_are_found_out(self, build):
+        report = equivariance_report(build(), torch.randn(1, 1, 9, 9), rotations)
+        assert not report.culprits(rotations), str(report)
+        assert report.layer(rotations, "").own.acts == {"tensor": "vector(right, up)"}
+        assert report.layer(rotations, "layers.1").own.acts[""] == "regular(rotations)"
+
+    @pytest.mark.parametrize("wrong", [0, 2, 3])
+    def test_one_wrong_layer_is_found(self, build, wrong):
+        report = equivariance_report(build(wrong), torch.randn(1, 1, 9, 9), rotations)
+        assert [layer.name for layer in report.culprits(rotations)] == [f"layers.{wrong}"]
+
+
+TIMM = {
+    "resnet18": (32, d4, {"conv1", "maxpool", "layer1.0.conv1", "layer4.1.conv2"}),
+    "convnext_atto(depths=(1, 1), dims=(8, 16))": (32, d4, {"stem.0", "stages.0.blocks.0.conv_dw"}),
+    "vit_tiny_patch16_224(img_size=32, depth=1, embed_dim=48)": (
+        32,
+        permutations_of_patches(16),
+        {""},
+    ),
+    "swin_tiny_patch4_window7_224(img_size=28, depths=(1, 1), num_heads=(2, 2), embed_dim=16)": (
+        28,
+        d4,
+        {"patch_embed.proj", "layers.0.blocks.0.attn", "layers.1.downsample"},
+    ),
+}
+"""By name: the side of an image, a group, and layers that break it. These are a ResNet's kernels, a
+ConvNeXt's, a ViT's code of positions, a Swin's bias of positions and its merging of patches.
+"""
+EVERYWHERE_THE_SAME = (nn.Linear, nn.LayerNorm, nn.BatchNorm2d, nn.GELU, nn.ReLU)
+
+
+class TestByName:
+    def test_monai(self):
+        pytest.importorskip("monai", reason="MONAI is not installed")
+        arguments = "spatial_dims=2, in_channels=1, out_channels=1, channels=(2, 4), strides=(2,)"
+        network = network_of(f"monai:UNet({arguments})")
+        report = equivariance_report(network, torch.randn(1, 1, 16, 16), d4)
+        kernels = {n for n, m in network.named_modules() if hasattr(m, "kernel_size")}
+        assert {layer.name for layer in report.culprits(d4)} == kernels
+
+    @pytest.mark.parametrize("name", TIMM)
+    def test_timm(self, name):
+        pytest.importorskip("timm", reason="timm is not installed: it needs torchvision")
+        size, group, culprits = TIMM[name]
+        network = network_of(f"timm:{name}")
+        report = equivariance_report(network, torch.randn(1, 3, size, size), group)
+        found = {layer.name for layer in report.culprits(group)}
+        assert found >= culprits
+        blamed = [part for name, part in network.named_modules() if name in found]
+        assert not any(isinstance(part, EVERYWHERE_THE_SAME) for part in blamed)

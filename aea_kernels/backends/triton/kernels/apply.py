@@ -61,17 +61,15 @@ def apply_kernel(
 
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
-    s = tile_positions(x, split, BLOCK_S)
     if PREFETCH:
-        following = load_tile(x, x_pointer, k, s)
+        following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
     for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
-                following = load_following_tile(
-                    x, x_pointer, k, s + splits * BLOCK_S, step + 1 < steps
-                )
+                following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
             here = over_channels(raw, affine, k, x.channels, norm, MATH)
@@ -91,4 +89,3 @@ def apply_kernel(
         if RESIDUAL:
             result += raw.to(MATH.ACC)
         store_tile(y, y_pointer, result + constant[:, None], rows, s)
-        s += splits * BLOCK_S

@@ -107,10 +107,10 @@ def features_backward_kernel(
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
-        s = tile_positions(x, split * steps, BLOCK_S)
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_dy = load_tile(grad_output, dy_pointer, rows, s)
     for step in range(steps):
-        s = tile_positions(x, split * steps + step, BLOCK_S)
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         dz = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if not ONE_TILE:
             if OVER_CHANNELS:
@@ -129,9 +129,7 @@ def features_backward_kernel(
                 dz = matmul(g, activate(raw, part, norm, MATH), dz, MATH)
         if PREFETCH:
             dy = next_dy
-            next_dy = load_following_tile(
-                grad_output, dy_pointer, rows, s + BLOCK_S, step + 1 < steps
-            )
+            next_dy = load_following_tile(grad_output, dy_pointer, rows, s, step, steps)
         else:
             dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(x, x_pointer, rows, s).to(MATH.ACC)

@@ -35,7 +35,7 @@ def matrix_backward_kernel(
     m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     for step in range(steps):
-        s = tile_positions(a, split * steps + step, BLOCK_S)
+        s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
         product = matmul(dy, tl.trans(load_tile(a, a_pointer, columns, s)), product, MATH)
         da = matmul(m, dy, tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC), MATH)

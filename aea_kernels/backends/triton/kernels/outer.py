@@ -36,9 +36,8 @@ def outer_kernel(
 ):
     """partial = the sum over each split of a z^T, and with HOMOGENEOUS that of a in a last column.
 
-    GRAM: a is x, z stands on both sides, and nothing below the diagonal is stored. ONE_TILE: a
-    single tile holds all channels and serves both sides. A norm over channels needs BLOCK_ALL
-    channels of x, all of them; else it is BLOCK_K.
+    GRAM: a is x, and z stands on both sides. ONE_TILE: a single tile holds all channels and serves
+    both sides. A norm over channels needs BLOCK_ALL channels of x, all of them; else it is BLOCK_K.
     """
     pid = tl.program_id(0)
     tiles_a, tiles_c = tl.cdiv(a.channels, BLOCK_A), tl.cdiv(x.channels, BLOCK_K)
@@ -56,19 +55,18 @@ def outer_kernel(
     BOTH_SIDES: tl.constexpr = GRAM and ONE_TILE
     PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
-        s = tile_positions(x, split + (steps - 1) * splits, BLOCK_S)
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
     total = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
-    for step in range(steps - 1, -1, -1):
-        s = tile_positions(x, split + step * splits, BLOCK_S)
+    for step in range(steps):
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         if PREFETCH:
             raw, raw_a = next_x, next_a
-            following = s - splits * BLOCK_S
-            next_x = load_following_tile(x, x_pointer, columns, following, step > 0)
+            next_x = load_following_tile(x, x_pointer, columns, s, step, steps)
             if not BOTH_SIDES:
-                next_a = load_following_tile(a, a_pointer, rows, following, step > 0)
+                next_a = load_following_tile(a, a_pointer, rows, s, step, steps)
         else:
             raw = load_tile(x, x_pointer, columns, s)
             if not BOTH_SIDES:
@@ -92,8 +90,6 @@ def outer_kernel(
     width = x.channels + 1 if HOMOGENEOUS else x.channels
     partial += (image.to(tl.int64) * splits + split) * a.channels * width
     inside = (rows < a.channels)[:, None] & (columns < x.channels)[None, :]
-    if GRAM:
-        inside &= rows[:, None] <= columns[None, :]
     tl.store(partial + rows[:, None] * width + columns[None, :], product, mask=inside)
     if HOMOGENEOUS:
         last = (rows < a.channels) & (tile_c == 0)

@@ -54,14 +54,14 @@ def phi_apply_kernel(
 
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
-        following = load_tile(x, x_pointer, k, tile_positions(x, split * steps, BLOCK_S))
+        following = load_tile(x, x_pointer, k, tile_positions(x, split, steps, 0, BLOCK_S))
     for step in range(steps):
-        s = tile_positions(x, split * steps + step, BLOCK_S)
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         result = tl.zeros((BLOCK_A, BLOCK_S), MATH.ACC)
         if ONE_TILE:
             if PREFETCH:
                 raw = following
-                following = load_following_tile(x, x_pointer, k, s + BLOCK_S, step + 1 < steps)
+                following = load_following_tile(x, x_pointer, k, s, step, steps)
             else:
                 raw = load_tile(x, x_pointer, k, s)
             phi = phi_of_queries(raw.to(MATH.ACC), None, k, x.channels, PHI)
@@ -129,7 +129,7 @@ def phi_matrix_backward_kernel(
     if PHI == "relu":
         sums = tl.zeros((BLOCK_K, BLOCK_S), MATH.ACC)
     for step in range(steps):
-        s = tile_positions(a, split * steps + step, BLOCK_S)
+        s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)
         raw = load_tile(a, a_pointer, columns, s).to(MATH.ACC)
         phi = phi_of_queries(raw, None, columns, a.channels, PHI)

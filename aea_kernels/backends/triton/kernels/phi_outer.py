@@ -52,7 +52,7 @@ def phi_outer_kernel(
 
     PREFETCH: tl.constexpr = MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
-        s = tile_positions(x, split * steps, BLOCK_S)
+        s = tile_positions(x, split, steps, 0, BLOCK_S)
         next_x, next_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
     # added up over lanes at the end: no exchange between threads in the loop
@@ -62,11 +62,11 @@ def phi_outer_kernel(
     if PHI == "exp":
         highest = tl.full((BLOCK_A,), float("-inf"), MATH.ACC)
     for step in range(steps):
-        s = tile_positions(x, split * steps + step, BLOCK_S)
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         if PREFETCH:
             raw, raw_a = next_x, next_a
-            next_x = load_following_tile(x, x_pointer, columns, s + BLOCK_S, step + 1 < steps)
-            next_a = load_following_tile(a, a_pointer, rows, s + BLOCK_S, step + 1 < steps)
+            next_x = load_following_tile(x, x_pointer, columns, s, step, steps)
+            next_a = load_following_tile(a, a_pointer, rows, s, step, steps)
         else:
             raw, raw_a = load_tile(x, x_pointer, columns, s), load_tile(a, a_pointer, rows, s)
         right, left = raw.to(MATH.ACC), raw_a.to(MATH.ACC)
@@ -150,7 +150,7 @@ def phi_outer_backward_kernel(
         centre = tl.where(centre == float("-inf"), 0.0, centre)
 
     for step in range(steps):
-        s = tile_positions(a, split * steps + step, BLOCK_S)
+        s = tile_positions(a, split, steps, step, BLOCK_S)
         raw = load_tile(b, b_pointer, columns, s)
         phi = load_tile(a, a_pointer, rows, s).to(MATH.ACC)
         if PHI == "relu":

@@ -36,10 +36,9 @@ def reduce_splits_kernel(
     """result[group] = the sum of partial over the images of the group and their splits.
 
     The first `reference_images` images are groups of one, the others one group. `moments`: partial
-    holds the first C rows of moments (C, C + 1), which are symmetric and not read below the
-    diagonal; the last row and the moments of the references are added, these to every group of one.
-    `maxima`: row r of a part is relative to exp(maxima[part, r]), that of the result to
-    exp(maximum[group, r]).
+    holds the first C rows of moments (C, C + 1); the last row and the moments of the references are
+    added, these to every group of one. `maxima`: row r of a part is relative to exp(maxima[part,
+    r]), that of the result to exp(maximum[group, r]).
     """
     tiles_w = tl.cdiv(W, BLOCK)
     tiles = tl.cdiv(A, BLOCK) * tiles_w
@@ -48,9 +47,6 @@ def reduce_splits_kernel(
     rows = tile // tiles_w * BLOCK + tl.arange(0, BLOCK)
     columns = tile % tiles_w * BLOCK + tl.arange(0, BLOCK)
     inside = (rows < A)[:, None] & (columns < W)[None, :]
-    above = rows[:, None] < columns[None, :]
-    if moments:
-        inside &= above | (rows[:, None] == columns[None, :])
     members = tl.where(group < reference_images, 1, images - reference_images)
     parts = members * splits
     area = tl.cast(A, tl.int64) * W  # A is no tensor where it is 1
@@ -102,7 +98,7 @@ def reduce_splits_kernel(
     result += group * (A + moments) * W
     tl.store(result + rows[:, None] * W + columns[None, :], total, mask=inside)
     if moments:
-        mirrored = result + columns[None, :] * W + rows[:, None]
-        tl.store(mirrored, total, mask=inside & above)
+        last = result + A * W + rows[:, None] + 0 * columns[None, :]
+        tl.store(last, total, mask=inside & (columns == A)[None, :])
         if tile == 0:
             tl.store(result + W * W - 1, (members.to(MATH.ACC) * positions + joined).to(MATH.ACC))

@@ -34,7 +34,7 @@ def statistics_kernel(
     squares = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
     count = tl.zeros((BLOCK_S,), MATH.ACC)
     for step in tl.range(0, steps, num_stages=STAGES):
-        s = tile_positions(x, split + step * splits, BLOCK_S)
+        s = tile_positions(x, split, steps, step, BLOCK_S)
         inside = s < positions_of(x)
         count += tl.where(inside, 1.0, 0.0)
         share = 1.0 / tl.maximum(count, 1.0)
@@ -51,7 +51,7 @@ def statistics_kernel(
     tl.store(partial + x.channels + channels, squares, mask=channels < x.channels)
 
 
-@triton.jit(do_not_specialize=["positions", "total", "parts", "splits", "block"])
+@triton.jit(do_not_specialize=["positions", "total", "parts", "splits", "span"])
 def join_statistics_kernel(
     partial,  # (parts, 2, C), parts = images * splits
     mean,  # (C,)
@@ -61,7 +61,7 @@ def join_statistics_kernel(
     total,  # positions of all images
     parts,
     splits,
-    block,  # positions of a tile
+    span,  # positions of a split; the last of an image may have fewer
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -73,14 +73,11 @@ def join_statistics_kernel(
     channels = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     known = channels < C
     pivot = tl.load(partial + channels, mask=known, other=0.0).to(tl.float64)
-    together = splits * block
-    rounds, rest = positions // together, positions % together
     first = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
     second = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
     for start in range(0, parts, BLOCK_P):
         part = start + tl.arange(0, BLOCK_P)
-        last = tl.minimum(tl.maximum(rest - part % splits * block, 0), block)
-        number = (rounds * block + last).to(tl.float64)
+        number = tl.minimum(tl.maximum(positions - part % splits * span, 0), span).to(tl.float64)
         pointers = partial + part[:, None].to(tl.int64) * 2 * C + channels[None, :]
         inside = (part < parts)[:, None] & known[None, :]
         delta = tl.load(pointers, mask=inside, other=0.0).to(tl.float64) - pivot[None, :]

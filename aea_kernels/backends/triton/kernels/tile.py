@@ -4,11 +4,7 @@ before a product.
 A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`:
 pointer, strides, sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and
 expanded gradients are read and written where they lie. A program belongs to one image (and head)
-and to one of the `splits` of its positions, which it walks over tile by tile, in `steps` steps.
-
-`statistics`, `outer` and `apply`, which wait for memory, take the tiles of an image in turn: what
-all programs read at a time lies side by side. `outer` goes from the last tile to the first, so that
-`apply` begins with what the cache still holds. Elsewhere a split is contiguous.
+and to one split of its positions, which it walks over tile by tile, in `steps` steps.
 
 `MATH` is the `Math` of `launching.py`: the dtypes of sums and factors, and how products are
 computed.
@@ -50,9 +46,9 @@ def image_pointer(x, image, heads):
 
 
 @triton.jit
-def tile_positions(x, tile, BLOCK_S: tl.constexpr):
-    """The positions (BLOCK_S,) of a tile, some of them perhaps past the last."""
-    return to_int64(tile, x.layout.WIDE) * BLOCK_S + tl.arange(0, BLOCK_S)
+def tile_positions(x, split, steps, step, BLOCK_S: tl.constexpr):
+    """The positions (BLOCK_S,) of one step through a split, some of them perhaps past the last."""
+    return (to_int64(split, x.layout.WIDE) * steps + step) * BLOCK_S + tl.arange(0, BLOCK_S)
 
 
 @triton.jit
@@ -97,13 +93,15 @@ def load_tile(x, pointer, channels, s):
 
 
 @triton.jit
-def load_following_tile(x, pointer, channels, s, exists):
-    """The tile of the next step, at the positions s; zero where none exists.
+def load_following_tile(x, pointer, channels, s, step, steps):
+    """The tile after that at the positions s, zero after the last step.
 
     Where a kernel cannot copy asynchronously, because single numbers of 16 bits are too short for
     it, it asks for the next tile before it works on this one.
     """
-    return load_tile(x, pointer, channels, tl.where(exists, s, positions_of(x)))
+    return load_tile(
+        x, pointer, channels, tl.where(step + 1 < steps, s + s.shape[0], positions_of(x))
+    )
 
 
 @triton.jit

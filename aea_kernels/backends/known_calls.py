@@ -1,0 +1,169 @@
+"""Calls that were made before, made again without working out what they do.
+
+Working out what a call does takes the host longer than its launches. So the second call for
+tensors of the same shapes, strides and dtypes is written down as a `Trace`, and from the third on
+the steps of that are taken.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..core.precision import multiplication
+from . import resolved, run, selfcheck
+from .traces import Recorder, Tensors, Trace, Untraceable
+
+Function = Callable[..., Tensors]
+"""f(tensors, *constants) -> tensors; constants are hashable. Values of tensors decide nothing."""
+
+LIMIT = 1024
+"""So many calls are remembered; then all are forgotten."""
+
+
+class _Threads(threading.local):
+    """What a thread does now."""
+
+    inside = False
+    """Of a call whose trace will be written next time."""
+
+
+_threads = _Threads()
+_known: dict[tuple[Any, ...], Trace | Callable[[Tensors], Tensors] | None] = {}
+"""By `_key`: what to call in place of the function; None where there was one call so far."""
+
+
+def call(function: Function, tensors: Tensors, *constants: Any) -> Tensors:
+    """function(tensors, *constants), by its trace where there is one.
+
+    The first tensor says on which device.
+    """
+    key = _key(function, tensors, constants)
+    if key is None:
+        return function(tensors, *constants)
+    known = _known.get(key)
+    if known is not None:
+        return known(tensors)
+    if key in _known:
+        return _second(key, function, tensors, constants)
+    if len(_known) >= LIMIT:
+        forget()
+    _known[key] = None
+    with _inside():
+        return function(tensors, *constants)
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    """Calls inside of another that will be traced need no traces of their own."""
+    _threads.inside = True
+    try:
+        yield
+    finally:
+        _threads.inside = False
+
+
+def _second(
+    key: tuple[Any, ...], function: Function, tensors: Tensors, constants: tuple[Any, ...]
+) -> Tensors:
+    """The call, which is written down for the next one."""
+    device = key[2]
+    given = [id(t) for t in tensors if t is not None]
+    twice = len(given) > len(set(given))  # which of the two is read could not be told
+    if twice or selfcheck.capturing(device):  # nothing is checked while capturing
+        return function(tensors, *constants)
+    checked, recorder = dict(selfcheck._verdicts), Recorder(tensors)
+    results = recorder.record(function, *constants)
+    if selfcheck._verdicts != checked:  # the check was written down too
+        return results
+    try:
+        _known[key] = recorder.trace(results, device)
+    except Untraceable:
+        _known[key] = lambda tensors: function(tensors, *constants)
+    return results
+
+
+def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
+    """A primitive of `core/ops.py` or `families/ops.py` by `backend`; by its trace where kernels
+    compute.
+    """
+    if resolved(backend, inputs[0].device) != "triton":
+        return run(name, inputs, backend)
+    tensors: list[Tensor | None] = []
+    counts: list[int | None] = []
+    constants = []
+    for given in inputs:
+        if given is None or isinstance(given, Tensor):
+            tensors.append(given)
+            counts.append(-1)
+        elif isinstance(given, list | tuple):
+            tensors += given
+            counts.append(len(given))
+        else:
+            constants.append(given)
+            counts.append(None)
+    results = call(_run, tensors, name, backend, tuple(counts), tuple(constants))
+    return results[0] if len(results) == 1 else results
+
+
+def _run(
+    tensors: Tensors,
+    name: str,
+    backend: str,
+    counts: Sequence[int | None],
+    constants: Sequence[Any],
+) -> Tensors:
+    """A primitive; `counts` has for each input how many of the tensors are a list of it, -1 for one
+    that is no list, and None for one of the constants.
+    """
+    of_tensors, of_constants = iter(tensors), iter(constants)
+    inputs: list[Any] = []
+    for count in counts:
+        if count is None:
+            inputs.append(next(of_constants))
+        elif count < 0:
+            inputs.append(next(of_tensors))
+        else:
+            inputs.append([next(of_tensors) for _ in range(count)])
+    results = run(name, inputs, backend)
+    return (results,) if isinstance(results, Tensor) else results
+
+
+def forget() -> None:
+    """Let every call be its first."""
+    _known.clear()
+
+
+def _key(function: Function, tensors: Tensors, constants: tuple[Any, ...]) -> Any:
+    """All that a trace depends on; None where there is to be none."""
+    x = tensors[0]
+    if x is None or _threads.inside or torch._C._len_torch_dispatch_stack() or _interpreted():
+        return None
+    key = [function, constants, x.device, multiplication(torch.float32)]
+    for t in tensors:
+        if t is None:
+            key.append(None)
+            continue
+        # a subclass may stand for something else than memory at an address
+        if type(t) not in (Tensor, Parameter) or t.is_neg():
+            return None
+        pointer = t.data_ptr()
+        if not pointer:  # without numbers another way may be taken
+            return None
+        # Triton compiles kernels apart for pointers that 16 divides
+        key += t.shape, t.stride(), t.dtype, pointer & 15
+    return tuple(key)
+
+
+@cache
+def _interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels, beside which no host is slow."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,278 @@
+"""A network under some groups: its runs on an image and on its transformed versions, and what they
+say of each of its layers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..core.float64 import everything_in_float64, named_tensors, tensors_in
+from .acts import Act, act_of, to_try
+from .causes import likely_cause
+from .errors import UnmeasurableError, Verdict, finite_maximum
+from .interior import with_nan
+from .isolated import NO_MAP, Known, own_errors
+from .layouts import Frame, MapLayout, possible_layouts
+from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
+from .precision import call, call_in_float64, copied, narrower, require_determinism
+from .results import Layer, NotMeasured, Outcome, fits, judged, taken_off
+from .symmetry import Element, Group
+from .tracing import Call, traced
+
+Found = dict[tuple[str, str], dict[str, list[Outcome]]]
+"""Outcomes in one precision, by their kind, "own" or "accumulated", and the name of a call; then by
+the place of a tensor, for each element of all groups.
+"""
+
+
+@dataclass
+class Network:
+    """A network under some groups that see the same image.
+
+    Attributes:
+        model: it is measured on copies.
+        x: the image.
+        given, frame: the layout of x, and what the groups act on.
+        named: acts that someone named, of the input or outputs; tried on the tensors within too.
+        said: how outputs transform, by their places.
+        groups: and the elements of each.
+        known: of each call, by its name; what float64 finds holds for both precisions.
+        reached: how far the first tensor of each call sees, or each that the network returns.
+    """
+
+    model: nn.Module
+    x: Tensor
+    given: MapLayout
+    frame: Frame
+    named: list[Act]
+    said: dict[str, Act]
+    groups: list[tuple[Group, list[Element]]]
+    known: dict[str, Known] = field(default_factory=lambda: defaultdict(Known))
+    reached: dict[tuple[str, str], tuple[int, ...] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.elements = [element for _, several in self.groups for element in several]
+        self.acts = to_try([group for group, _ in self.groups], len(self.frame.spatial))
+        self.acts += [a for a in self.named if a.fibre is not None and a not in self.acts]
+
+    def layers(self) -> list[list[Layer]]:
+        """For each group, what every layer does."""
+        calls, *passes = self._passes()
+        found, start = [], 0
+        for group, elements in self.groups:
+            here = slice(start, start + len(elements))
+            start += len(elements)
+            layers = []
+            for seen in calls:
+                if seen.shape is None:
+                    continue
+                acts = {
+                    place: layout.name
+                    for place, layout in zip(seen.places, seen.layouts, strict=False)
+                    if layout is not None
+                }
+                judgements = []
+                for kind, function in (("own", seen.module), ("accumulated", self.model)):
+                    working, double = (
+                        _named(found, kind, seen.name, elements, here) for found in passes
+                    )
+                    judgements.append(judged(group, function, self.x, working, double, acts))
+                own, accumulated = judgements
+                cause = ""
+                if own.worst.verdict.fails:
+                    worst = next(e for e in elements if own.worst.element.endswith(e.name))
+                    cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
+                    if own.verdict is Verdict.PRECISION:
+                        cause = narrower(self.model, self.x) or cause
+                layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
+            if not any(layer.own.verdict.fails for layer in layers):
+                require_change(self.given, self.frame, self.x, elements, group)
+            found.append(layers)
+        return found
+
+    def _passes(self) -> tuple[list[Call], Found | None, Found | None]:
+        """The calls of the layers, and what is found in the dtype of x, None where that is float64,
+        and in float64, None where the model does not take it.
+        """
+        calls: list[Call] = []
+        working, double = None, None
+        twin = copied(self.model, torch.float64)
+        if call_in_float64(twin, self.x.double()) is not None:
+            calls, double = self._measure(twin, self.x.double())
+        if self.x.dtype != torch.float64:
+            narrow_calls, working = self._measure(copied(self.model), self.x)
+            calls = calls or narrow_calls
+        if self.x.dtype != torch.float64 or double is None:
+            require_determinism(copied(self.model), self.x)
+        return calls, working, double
+
+    def _measure(self, model: nn.Module, x: Tensor) -> tuple[list[Call], Found]:
+        """Run the model on x and on the transformed images."""
+        if not self.known:
+            self._look_ahead(model, x)
+        found: Found = {}
+
+        def measure_own(seen: Call) -> None:
+            seen.largest = finite_maximum(tensors_in(seen.inputs))
+            known = self.known[seen.name]
+            found["own", seen.name] = own_errors(seen, self.elements, self.frame, self.acts, known)
+            if not seen.layouts and seen.shape is not None:
+                usable = possible_layouts(seen.shape, self.frame, seen.module)
+                others = len(tensors_in(seen.output)) - 1
+                seen.layouts = [next(iter(usable), None), *[None] * others]
+
+        calls = self._run(model, x, measure_own, keep=True)
+        originals = {seen.name: seen for seen in calls}
+
+        def measure_reach(seen: Call) -> None:
+            original = originals.get(seen.name)
+            tensors = _compared(seen)
+            for (place, t), layout in zip(
+                tensors.items(), original.layouts if original else [], strict=False
+            ):
+                if layout is not None:
+                    self.reached[seen.name, place] = reach_in(t, layout, self.frame)
+
+        if any(any(e.spill) for e in self.elements) and not self.reached:
+            self._run(model, with_nan(x, self.given.positions), measure_reach)
+
+        accumulated = [self._accumulated(model, x, e, originals) for e in self.elements]
+        for seen in calls:
+            kept = found["accumulated", seen.name] = {}
+            for place in _compared(seen):
+                kept[place] = [
+                    several.get((seen.name, place), NOT_CALLED) for several in accumulated
+                ]
+            seen.output = None
+        return calls, found
+
+    def _run(
+        self, model: nn.Module, x: Tensor, measure: Callable[[Call], None], *, keep: bool = False
+    ) -> list[Call]:
+        """The calls of the layers; what each returns goes to `measure`."""
+        in_float64 = x.dtype == torch.float64
+        precision = everything_in_float64() if in_float64 else nullcontext()
+        with precision, traced(model, measure, keep=keep) as calls:
+            call(model, x)
+        return calls
+
+    def _accumulated(
+        self, model: nn.Module, x: Tensor, element: Element, originals: dict[str, Call]
+    ) -> dict[tuple[str, str], Outcome]:
+        """By call and place: the outputs in a run on the transformed image against those of the
+        original calls.
+        """
+        runs: list[dict[tuple[str, str], Outcome]] = []
+        for each in with_round_trips([element]):
+            outcomes: dict[tuple[str, str], Outcome] = {}
+
+            def compared(
+                seen: Call,
+                each: Element = each,
+                outcomes: dict[tuple[str, str], Outcome] = outcomes,
+            ) -> None:
+                if seen.name not in originals:
+                    return
+                original = originals[seen.name]
+                after = _compared(seen)
+                for (place, t), layout in zip(
+                    _compared(original).items(), original.layouts, strict=False
+                ):
+                    outcome: Outcome = NO_MAP
+                    if layout is not None and place in after:
+                        reached = self.reached.get((seen.name, place))
+                        given = (layout, each, self.frame, reached, original.largest)
+                        try:
+                            outcome = compare(after[place], t, *given)
+                        except UnmeasurableError as error:
+                            outcome = str(error)
+                    outcomes[seen.name, place] = outcome
+
+            self._run(model, self.given.act(x, each, self.frame), compared)
+            runs.append(outcomes)
+        first, *trips = runs
+        for trip in trips:
+            first = {key: taken_off(o, trip.get(key, NOT_CALLED)) for key, o in first.items()}
+        return first
+
+    def _look_ahead(self, model: nn.Module, x: Tensor) -> None:
+        """What is known before the layers are measured one by one.
+
+        Channels that transform are told by what a layer is given in runs on transformed images:
+        before the first fault, one act fits. And what was said of the network's outputs holds for
+        the calls that return them.
+        """
+        if self.said:
+            self._look_at_outputs(model, x)
+        turning = [e for e in self.elements if e.matrix(len(self.frame.spatial)) is not None]
+        if len(self.acts) == 1 or not turning:
+            return
+
+        given: dict[str, list[Tensor]] = defaultdict(list)
+        elements = with_round_trips(turning)
+        for image in [x, *(self.given.act(x, e, self.frame) for e in elements)]:
+
+            def keep_input(seen: Call) -> None:
+                inputs = tensors_in(seen.inputs)
+                if inputs:
+                    given[seen.name].append(max(inputs, key=Tensor.numel))
+
+            self._run(model, image, keep_input, keep=True)
+        for name, (original, *moved) in given.items():
+            if len(moved) < len(elements):
+                continue
+            best: list[Outcome] = []
+            for act in self.acts:
+                for layout in act.layouts(original.shape, self.frame):
+                    pairs = list(zip(elements, moved, strict=True))
+                    with suppress(UnmeasurableError):
+                        outcomes = outcomes_of(pairs, original, layout, self.frame, None, 1.0)
+                        if fits(outcomes) and not best:
+                            best = outcomes
+                            self.known[name].fibre = layout.fibre
+                            self.known[name].is_sure = True
+
+    def _look_at_outputs(self, model: nn.Module, x: Tensor) -> None:
+        returned: list[tuple[str, int, Tensor]] = []
+        final: dict[str, Tensor] = {}
+
+        def keep_output(seen: Call) -> None:
+            returned.extend((seen.name, i, t) for i, t in enumerate(tensors_in(seen.output)))
+            final.update({} if seen.name else named_tensors(seen.output))
+
+        self._run(model, x, keep_output)
+        for place, t in final.items():
+            act = act_of(place, self.said)
+            if act is None:
+                continue
+            for name, number, other in returned:
+                if other is t:
+                    self.known[name].said[number] = act
+
+
+NOT_CALLED = NotMeasured("it is not called for the transformed image")
+
+
+def _compared(seen: Call) -> dict[str, Tensor]:
+    """The tensors whose errors accumulate: all that the network returns, the first of a layer."""
+    tensors = named_tensors(seen.output)
+    return tensors if not seen.name else dict(zip([""], tensors.values(), strict=False))
+
+
+def _named(
+    found: Found | None, kind: str, name: str, elements: Sequence[Element], here: slice
+) -> dict[str, Outcome] | None:
+    """The outcomes of one call for the elements of one group, by element and tensor."""
+    if found is None:
+        return None
+    named = {}
+    for place, outcomes in found.get((kind, name), {}).items():
+        for element, outcome in zip(elements, outcomes[here], strict=True):
+            named[f"{place}: {element.name}" if place else element.name] = outcome
+    return named

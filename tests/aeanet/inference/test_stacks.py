@@ -1,0 +1,292 @@
+"""Stacks that are restored: one brightness, runs that are killed or shared, damaged planes."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import zarr
+from numpy.typing import NDArray
+from PIL import Image
+from toy_stacks import Identity, restored, volume
+from toys import lively_network
+
+import aeanet as package
+from aeanet.data.synthetic import simulate_image
+from aeanet.inference.files import restore_file
+from aeanet.io.images import ImageError
+from aeanet.io.ome_zarr import create_zarr
+from aeanet.io.stacks import Stack, Step, open_stack
+from aeanet.networks.base import Network
+
+
+def test_one_brightness_or_one_for_each_plane(tmp_path: Path) -> None:
+    """With one for each plane, each is what it would be in a file of its own. With one for all, the
+    network is shown the same grey of each plane as the same grey.
+    """
+    values, model = volume(planes=3), Identity(0.01, fits_range=True)
+    tifffile.imwrite(tmp_path / "a.tif", values, metadata={"axes": "ZYX"}, photometric="minisblack")
+    options: Any = {"magnification": 2.0}
+    restored(model, tmp_path / "a.tif", tmp_path / "each.tif", per_plane=True, **options)
+    for number, plane in enumerate(values):
+        tifffile.imwrite(tmp_path / "one.tif", plane)
+        restore_file(model, tmp_path / "one.tif", tmp_path / "alone.tif", **options)
+        each = tifffile.imread(tmp_path / "each.tif")[number]
+        np.testing.assert_array_equal(each, tifffile.imread(tmp_path / "alone.tif"))
+
+    shown = []
+
+    class Seen(Identity):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.shape[2:] == values.shape[1:]:  # not what the memory is measured on
+                shown.append(images[0, 0].numpy().astype(np.float64))
+            return super().forward(images)
+
+    for per_plane in (False, True):
+        shown.clear()
+        out = tmp_path / f"{per_plane}.tif"
+        restored(Seen(fits_range=True), tmp_path / "a.tif", out, per_plane=per_plane)
+        lines = [
+            np.polyfit(plane.ravel().astype(float), seen.ravel(), 1)
+            for plane, seen in zip(values, shown, strict=True)
+        ]
+        spread = np.ptp(lines, axis=0) / np.abs(np.mean(lines, axis=0))
+        assert (spread.max() < 1e-3) != per_plane, spread
+
+
+def test_channels_have_a_brightness_each(tmp_path: Path) -> None:
+    values = np.stack([volume(1), volume(2) // 50], 1)
+    metadata = {"axes": "ZCYX", "Channel": {"Name": ["SE", "BSE"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", values, metadata=metadata, photometric="minisblack")
+    options: Any = {"magnification": 1.0}
+    with open_stack(tmp_path / "a.ome.tif") as stack:
+        both = package.restore_stack(Identity(fits_range=True), stack, **options)
+        for index, name in enumerate(("SE", "bse")):
+            alone = package.restore_stack(Identity(fits_range=True), stack.channel(name), **options)
+            assert (alone.axes, both.axes) == ("ZYX", "ZCYX")
+            np.testing.assert_array_equal(alone[2], both[2, index])
+        with pytest.raises(ValueError, match="holds 2 channels"):
+            stack.channel("TE")
+
+
+def test_restoring_is_lazy_and_takes_dask() -> None:
+    array = pytest.importorskip("dask.array")
+    values = volume()
+    stack = Stack.of_array(values, "ZYX", {"Z": Step(30.0, "nm"), "X": Step(2.0, "nm")})
+    read = []
+    reader = stack._read
+    stack._read = lambda plane: read.append(plane) or reader(plane)
+    result = package.restore_stack(Identity(0.25), stack, magnification=2)
+    assert (result.axes, result.shape, result.dtype) == ("ZYX", (5, 80, 96), np.uint16)
+    assert result.steps == {"Z": Step(30.0, "nm"), "X": Step(1.0, "nm")}
+    assert read == []
+    one = result[1]
+    assert sorted(read) == [0, 1, 1, 2, 3, 4]  # all once for the brightness
+
+    lazy = package.restore_stack(
+        Identity(0.25), array.from_array(values), axes="ZYX", magnification=2
+    )
+    assert isinstance(lazy, array.Array)
+    np.testing.assert_array_equal(lazy[1].compute(), one)
+    with pytest.raises(ValueError, match="wanted letters of T, Z and C"):
+        package.restore_stack(Identity(), values)
+
+
+def write_volume(folder: Path, name: str, values: NDArray) -> Path:
+    """A volume in a file of the kind that its name says."""
+    path = folder / name
+    if name.endswith(".zarr"):
+        chunks = (1, *values.shape[1:])
+        create_zarr(path, "ZYX", values.shape, values.dtype, chunks, {"Z": (30.0, "nm")})
+        zarr.open_array(path / "0", mode="r+")[:] = values
+    elif name.endswith(".mrc"):
+        path.write_bytes(mrc_of(values))
+    elif name.endswith(".tif"):
+        metadata = {"axes": "ZYX", "spacing": 30.0, "unit": "nm"}
+        tifffile.imwrite(path, values, imagej=True, metadata=metadata)
+    else:
+        path.mkdir()
+        for number, plane in enumerate(values):
+            Image.fromarray(plane).save(path / f"{number}.png")
+    return path
+
+
+def mrc_of(values: NDArray[np.uint16]) -> bytes:
+    depth, height, width = values.shape
+    size = np.array([width, height, depth, 6, 0, 0, 0, width, height, depth], "<i4").tobytes()
+    cell = np.array([2.0 * width, 2.0 * height, 30.0 * depth, 90, 90, 90], "<f4").tobytes()
+    head = (size + cell + np.array([1, 2, 3], "<i4").tobytes()).ljust(1024, b"\0")
+    return head + values.astype("<u2").tobytes()
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """All bytes of a file or folder."""
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+
+
+KINDS = ("a.tif", "a.ome.zarr", "a.mrc", "slices")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, name: str) -> None:
+    """Killed when a plane is written, when one is listed, and in the middle of a line of the list.
+    A run that asks for something else begins anew.
+    """
+    source = write_volume(tmp_path, name, volume(3))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    model = Identity(0.1)
+    axes = "ZYX" if name == "slices" else None
+    whole, target = tmp_path / "whole" / name, tmp_path / "parts" / name
+    counts: list[int] = []
+    restored(model, source, whole, axes=axes, on_plane=lambda done, _: counts.append(done))
+    assert counts == [0, 1, 2, 3, 4, 5]
+
+    for stop in (1, 2, 4):
+        process = multiprocessing.get_context("fork").Process(
+            target=stopped_main, args=(model, source, target, axes, stop)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not target.exists()
+    listed = next((tmp_path / "parts" / f".{name}.unfinished").glob("planes-*"))
+    listed.write_bytes(listed.read_bytes()[:-7])  # as if it were cut
+
+    counts.clear()
+    records = restored(
+        model, source, target, axes=axes, on_plane=lambda done, _: counts.append(done)
+    ).records
+    assert counts == [3, 4, 5]
+    assert len(records) == 5
+    assert content(target) == content(whole)
+    assert [entry.name for entry in (tmp_path / "parts").iterdir()] == [name]
+
+    process = multiprocessing.get_context("fork").Process(
+        target=stopped_main, args=(Identity(0.2), source, target, axes, 3)
+    )
+    process.start()
+    process.join()
+    counts.clear()
+    restored(model, source, target, axes=axes, on_plane=lambda done, _: counts.append(done))
+    assert counts[0] == 0
+    assert content(target) == content(whole)
+
+
+def stopped_main(model: Network, source: Path, target: Path, axes: str | None, stop: int) -> None:
+    """A run that is killed after some planes."""
+
+    def kill(done: int, _total: int) -> None:
+        if done >= stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    restored(model, source, target, axes=axes, on_plane=kill)
+
+
+def restore_all(folder: Path, group: Any = None) -> None:
+    """Two files, by whole planes and by tiles."""
+    for tile in (None, 44):
+        for name in ("a.tif", "a.ome.zarr"):
+            target = folder / ("one" if group is None else "two") / f"{tile}-{name}"
+            options: Any = {"magnification": 1.0, "tile": tile, "group": group}
+            restored(lively_network(), folder / name, target, **options)
+
+
+def shared_main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    restore_all(folder, dist.group.WORLD)
+    dist.destroy_process_group()
+
+
+def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
+    """Five planes: two for each, and one that both share, by its tiles if there are any."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    for name in ("a.tif", "a.ome.zarr"):
+        write_volume(tmp_path, name, volume(4, side=64))
+    restore_all(tmp_path)
+    mp.spawn(shared_main, (tmp_path,), nprocs=2)
+    one, two = content(tmp_path / "one"), content(tmp_path / "two")
+    assert len(one) == 16  # two TIFFs, and two Zarrs of two files of metadata and five planes
+    assert [one[name] for name in sorted(one)] == [two[name] for name in sorted(two)]
+
+
+def test_attention_over_all_planes(tmp_path: Path) -> None:
+    """It is the same by whole planes and by tiles, and another than that over each plane."""
+    path = tmp_path / "a.tif"
+    values = volume(6, planes=2, side=64)
+    tifffile.imwrite(path, values, metadata={"axes": "ZYX"}, photometric="minisblack")
+    results = {}
+    for keys, tile in (("plane", None), ("stack", None), ("stack", 44)):
+        target = tmp_path / f"{keys}-{tile}.tif"
+        options: Any = {"attend_to": keys, "tile": tile, "magnification": 1.0}
+        restored(lively_network(), path, target, **options)
+        results[keys, tile] = tifffile.imread(target).astype(float)
+    rounding = np.abs(results["stack", 44] - results["stack", None]).mean()
+    change = np.abs(results["stack", None] - results["plane", None]).mean()
+    assert rounding < 0.01  # of 65,535 grey levels
+    assert change > 30 * rounding + 0.1
+
+
+def test_damaged_planes(tmp_path: Path) -> None:
+    """One is named and nothing is written, or it is left empty and the others are as without it."""
+    values = volume(5).astype(np.float32)
+    values[3, 5, 6] = np.nan
+    source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+    tifffile.imwrite(source, values, metadata={"axes": "ZYX"}, photometric="minisblack")
+    target.write_bytes(b"before")
+    with pytest.raises(ImageError) as error:
+        restored(Identity(), source, target)
+    assert str(error.value) == (
+        f"plane 4 of {source} holds NaN, infinite or complex values; all pixels must be finite. "
+        "--skip-damaged leaves such planes empty."
+    )
+    assert target.read_bytes() == b"before"
+    done = restored(Identity(), source, target, skip_damaged=True)
+    assert list(done.damaged) == [3]
+    result = tifffile.imread(target)
+    assert not result[3].any()
+    np.testing.assert_allclose(result[[0, 1, 2, 4]], values[[0, 1, 2, 4]], rtol=1e-5)
+
+    mrc = write_volume(tmp_path, "a.mrc", volume(5))
+    mrc.write_bytes(mrc.read_bytes()[:-9])
+    with pytest.raises(ImageError, match=r"plane 5 of .* the file ends before it"):
+        restored(Identity(), mrc, tmp_path / "b.mrc")
+
+
+def test_an_information_bar_is_left_out(tmp_path: Path) -> None:
+    import cv2
+
+    bar = np.zeros((24, 160), np.uint8)
+    bar = cv2.putText(bar, "20.0 kV  x 500", (8, 17), cv2.FONT_HERSHEY_PLAIN, 1, 255)
+    slices = [simulate_image(seed, (104, 160)).lr * 200 for seed in (7, 8)]
+    values = np.stack([np.vstack([one, bar]).astype(np.uint8) for one in slices])
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, values, metadata={"axes": "ZYX"}, photometric="minisblack")
+    assert restored(Identity(), path, tmp_path / "b.tif").bar == 24
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), values[:, :104])
+    assert restored(Identity(), path, tmp_path / "b.tif", keep_bar=True).bar == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), values)
+
+
+def test_a_folder_that_is_no_result_is_kept(tmp_path: Path) -> None:
+    source = write_volume(tmp_path, "slices", volume())
+    target = tmp_path / "out" / "slices"
+    target.mkdir(parents=True)
+    (target / "thesis.txt").write_text("all my work")
+    with pytest.raises(ImageError, match="it is a folder, and not that of an image"):
+        restored(Identity(), source, target, axes="ZYX")
+    assert (target / "thesis.txt").read_text() == "all my work"
+    (target / "thesis.txt").rename(target / "2.png")
+    restored(Identity(), source, target, axes="ZYX")
+    assert len(list(target.iterdir())) == 5

@@ -1,0 +1,210 @@
+"""`aea.graphed`, with a CUDA graph that writes down what is asked of it: there is no GPU here."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+import aea_kernels as aea
+from aea_kernels import graphs
+
+pytestmark = pytest.mark.parametrize("backend", ["eager"], indirect=True, scope="module")
+
+
+class Cuda:
+    """Stands where the functions of `torch.cuda` stand. A replay runs what was captured again."""
+
+    def __init__(self, network, monkeypatch):
+        self.events: list[str] = []
+        self.network = network
+        cuda = self
+
+        class Stream:
+            def __init__(self, name="side"):
+                self.name = name
+
+            def wait_stream(self, other):
+                cuda.events.append(f"{self.name} waits for {other.name}")
+
+        class CUDAGraph:
+            def replay(self):
+                cuda.events.append("replay")
+                cuda.result.copy_(cuda.network(*cuda.inputs))
+
+        @contextmanager
+        def stream(given):
+            cuda.events.append(f"on {given.name}")
+            yield
+            cuda.events.append(f"off {given.name}")
+
+        @contextmanager
+        def graph(given):
+            cuda.events.append("capture")
+            with monkeypatch.context() as patch:
+                patch.setattr(type(network), "forward", cuda.captured(type(network).forward))
+                yield
+            cuda.events.append("captured")
+
+        for name, given in {
+            "Stream": Stream,
+            "current_stream": lambda: Stream("current"),
+            "CUDAGraph": CUDAGraph,
+            "stream": stream,
+            "graph": graph,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, given)
+        monkeypatch.setattr(graphs, "_on_gpu", lambda tensor: True)
+        network.register_forward_hook(lambda *_: self.events.append("call"))
+
+    def captured(self, forward):
+        def run(module, *inputs):
+            self.inputs = inputs
+            self.result = forward(module, *inputs)
+            return self.result
+
+        return run
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return aea.AugmentedAttention(4, references=2).eval()
+
+
+def test_on_a_cpu_it_is_the_network_itself(block):
+    assert aea.graphed(block, torch.randn(1, 4, 3, 3)) is block
+
+
+def test_calls_before_the_capture_run_on_a_stream_of_their_own(block, monkeypatch):
+    cuda = Cuda(block, monkeypatch)
+    aea.graphed(block, torch.randn(1, 4, 3, 3))
+    assert cuda.events == [
+        "side waits for current",
+        "on side",
+        *["call"] * graphs.WARM_UP,
+        "off side",
+        "current waits for side",
+        "capture",
+        "call",
+        "captured",
+    ]
+
+
+def test_every_replay_reads_its_own_input_and_returns_its_own_result(block, monkeypatch):
+    cuda = Cuda(block, monkeypatch)
+    example, *inputs = torch.randn(3, 1, 4, 3, 3)
+    step = aea.graphed(block, example)
+    results = [step(x) for x in inputs]
+    assert cuda.events.count("replay") == 2
+    for x, y in zip(inputs, results, strict=True):
+        assert torch.equal(y, block(x).detach())
+        assert not y.requires_grad
+
+
+def test_the_example_stays_what_it_was(block, monkeypatch):
+    Cuda(block, monkeypatch)
+    example = torch.randn(1, 4, 3, 3)
+    kept = example.clone()
+    aea.graphed(block, example)(torch.randn(1, 4, 3, 3))
+    assert torch.equal(example, kept)
+
+
+REASONS = {
+    "another shape": lambda block, x: (x[..., :2], r"the input is \(1, 4, 3, 2\).*example was"),
+    "another dtype": lambda block, x: (x.double(), "the input is .*float64"),
+    "training": lambda block, x: (block.train() and x, "captured for prediction, .* other mode"),
+    "a gradient": lambda block, x: (x.requires_grad_(), "a gradient is asked for"),
+    "moved weights": lambda block, x: (block.double().float() and x, "weights .* were moved"),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_what_the_graph_was_not_captured_for_takes_the_ordinary_call(block, monkeypatch, reason):
+    cuda = Cuda(block, monkeypatch)
+    step = aea.graphed(block, torch.randn(1, 4, 3, 3))
+    x, message = REASONS[reason](block, torch.randn(1, 4, 3, 3))
+    with pytest.warns(RuntimeWarning, match=f"The CUDA graph is not used: .*{message}"):
+        y = step(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = step(x)  # said once
+    assert "replay" not in cuda.events
+    assert y.shape == again.shape == x.shape
+    assert y.requires_grad == (reason != "another dtype") or x.dtype == torch.float64
+
+
+def test_a_changed_weight_is_read_where_it_lies(block, monkeypatch):
+    Cuda(block, monkeypatch)
+    x = torch.randn(1, 4, 3, 3)
+    step = aea.graphed(block, x)
+    before = step(x)
+    with torch.no_grad():
+        block.output.bias.add_(1)
+    torch.testing.assert_close(step(x), before + 1)
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(block, monkeypatch):
+    """A graphed step of a block in training, whose forward and backward pass PyTorch captures."""
+    asked = []
+
+    def make_graphed_callables(module, inputs, num_warmup_iters, allow_unused_input):
+        for _ in range(num_warmup_iters):
+            module(*inputs)
+        asked.append((module, inputs))
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
+    monkeypatch.setattr(graphs, "_on_gpu", lambda tensor: True)
+    return block.train(), asked
+
+
+def test_a_training_step_is_captured_without_a_trace_in_running_statistics(training):
+    block, asked = training
+    before = {name: value.clone() for name, value in block.named_buffers()}
+    x = torch.randn(2, 4, 3, 3, requires_grad=True)
+    step = aea.graphed(block, x)
+    for name, value in block.named_buffers():
+        assert torch.equal(value, before[name])
+    assert asked[0][1][0].requires_grad
+    step(x).sum().backward()
+    assert block.norm.num_batches_tracked == 1
+    assert x.grad.abs().sum() > 0
+
+
+def test_gradients_that_were_not_dropped_are_added_to(training):
+    """A graph writes every gradient to the same memory, which autograd takes for `.grad`."""
+    block, _ = training
+    x = torch.randn(2, 4, 3, 3)
+    step = aea.graphed(block, x)
+    step(x).sum().backward()
+    held = block.key.weight.grad
+    step(x)
+    assert torch.equal(block.key.weight.grad, held)
+    assert block.key.weight.grad.data_ptr() != held.data_ptr()
+
+
+def test_an_input_whose_gradient_the_example_did_not_ask_for_takes_the_ordinary_call(training):
+    block, _ = training
+    x = torch.randn(2, 4, 3, 3)
+    step = aea.graphed(block, x)
+    with pytest.warns(RuntimeWarning, match="with a gradient, and the example was"):
+        step(x.clone().requires_grad_()).sum().backward()
+    block.eval()
+    with pytest.warns(RuntimeWarning, match="captured for training"):
+        step(x)
+
+
+def test_bad_arguments_are_named(block):
+    with pytest.raises(TypeError, match="network is a function, expected a"):
+        aea.graphed(lambda x: x, torch.randn(1))
+    with pytest.raises(TypeError, match="example is a list, expected a"):
+        aea.graphed(block, [torch.randn(1)])
+    with pytest.raises(TypeError, match=r"example\[1\] is a int, expected a torch.Tensor"):
+        aea.graphed(block, (torch.randn(1), 3))

@@ -1,0 +1,121 @@
+"""Networks by their names and in files, and the command without pytest."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from aea_kernels.testing import Report, acts, d4, equivariance_report, flips
+from aea_kernels.testing.__main__ import main
+from aea_kernels.testing.named import acts_of, groups_of, input_of, network_of
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 1)
+        self.local = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+
+    def forward(self, x):
+        return self.local(self.first(x))
+
+
+@pytest.fixture
+def module(monkeypatch):
+    module = ModuleType("some_networks")
+    module.Network, module.made = Network, Network()
+    monkeypatch.setitem(sys.modules, "some_networks", module)
+
+
+@pytest.mark.usefixtures("module")
+def test_a_class_a_network_and_a_module_within(monkeypatch):
+    assert isinstance(network_of("some_networks:Network"), Network)
+    assert network_of("some_networks:made") is sys.modules["some_networks"].made
+    assert not network_of("torch.nn:Conv2d(1, 2, kernel_size=3)").training
+    weights = [network_of("torch.nn:Conv2d(1, 2, 3)").weight for _ in range(2)]
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "package", "factory"),
+    [
+        ("timm:resnet18(in_chans=1)", "timm", "create_model"),
+        ("torchvision:resnet18(in_chans=1)", "torchvision.models", "get_model"),
+        ("hf:some/where(in_chans=1)", "transformers", "AutoModel"),
+    ],
+)
+def test_libraries_are_asked_for_their_networks(monkeypatch, text, package, factory):
+    """Of packages that need not be there: what they are asked for."""
+
+    def asked(name, **options):
+        assert (name, options) == (text.partition(":")[2].partition("(")[0], {"in_chans": 1})
+        return nn.Identity()
+
+    library = ModuleType(package)
+    library.CONFIG_MAPPING = {}
+    setattr(
+        library,
+        factory,
+        asked if package != "transformers" else SimpleNamespace(from_pretrained=asked),
+    )
+    monkeypatch.setitem(sys.modules, package.partition(".")[0], library)
+    monkeypatch.setitem(sys.modules, package, library)
+    assert isinstance(network_of(text), nn.Identity)
+
+
+def test_a_library_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match="no network 'timm:resnet18': "):
+        network_of("timm:resnet18")
+
+
+def test_groups_and_acts_as_one_writes_them():
+    names = [
+        group.name for group in groups_of("d4, translations(4), translations(2, circular=True)")
+    ]
+    assert names == ["rotations and flips", "translations by 4", "circular translations by 2"]
+    assert acts_of("vector") == acts.vector()
+    assert acts_of("vector(right, up)") == acts.vector("right", "up")
+    assert acts_of("{'a': regular(d4), 'b': invariant}") == {
+        "a": acts.regular(d4),
+        "b": acts.invariant,
+    }
+    assert acts_of("(points, image)") == (acts.points(), acts.image)
+    assert input_of("2,1,4,5").shape == (2, 1, 4, 5)
+
+
+def culprits(network):
+    report = equivariance_report(network, input_of("1,1,10,10"), flips)
+    return [layer.name for layer in report.culprits(flips)]
+
+
+def test_an_exported_program_names_its_layers(tmp_path):
+    program = torch.export.export(Network().eval(), (torch.rand(1, 1, 10, 10),))
+    torch.export.save(program, tmp_path / "network.pt2")
+    assert culprits(network_of(str(tmp_path / "network.pt2"))) == ["local.0"]
+
+
+def test_an_onnx_file_names_its_nodes(tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: the extra export has it")
+    path = tmp_path / "network.onnx"
+    torch.onnx.export(Network().eval(), (torch.rand(1, 1, 10, 10),), path, verbose=False)
+    network = network_of(str(path))
+    x = torch.rand(1, 1, 10, 10)
+    (name,) = culprits(network)
+    assert type(network.get_submodule(name)).__name__ == "Conv"
+    assert name == [step for step, *_ in network.steps][1]
+    assert network(x).shape == (1, 4, 10, 10)
+
+
+@pytest.mark.usefixtures("module")
+def test_the_command(capsys, tmp_path):
+    shape = ["--input", "1,1,8,8", "--groups", "flips"]
+    assert main(["some_networks:Network", *shape, "--json", str(tmp_path / "found.json")]) == 1
+    assert "'local.0' (Conv2d): its kernel is not symmetric" in capsys.readouterr().out
+    assert [c.name for c in Report.load(tmp_path / "found.json").culprits(flips)] == ["local.0"]
+    assert main(["torch.nn:ReLU", *shape]) == 0
+    assert main(["torch.nn:Nothing", *shape]) == 2
+    assert "no network 'torch.nn:Nothing'" in capsys.readouterr().err
