@@ -7,14 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.trust.noise import (
-    BLOCK,
-    Noise,
-    block_means,
-    estimate_noise,
-    share_shown,
-    squared_gradient,
-)
+from aeanet.trust.noise import BLOCK, Noise, block_means, estimate_noise, squared_gradient
 from aeanet.trust.pattern import lost_pattern
 
 _KERNEL = 5  # px: side of the filter that makes the result as blurred as the image
@@ -69,13 +62,10 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     unit = taken[inner] / expected
     unit = unit - unit.mean(1, keepdims=True)
 
-    # The noise was measured by differences across lines, which show less of smooth noise.
     along, across = (_of_neighbours(values) for values in (unit, unit.T))
-    shown = share_shown(smoothness(noise, across))
-
     left = estimate_noise(same).sd
     numbers = {
-        "strength": math.log10(math.sqrt(shown * float(np.mean(unit * unit))) + 0.03),
+        "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
         "low": _slow(unit),
         "structure": _structure(unit, brightness[inner]),
         "left": math.log10(1 + left / max(noise.sd, LEAST_NOISE)),
