@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from aeanet.data.crops import RandomCrops
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
-from aeanet.data.synthetic import FINGERPRINT, Acquisition, Example, draw_scene, simulate_example
+from aeanet.data.synthetic import Acquisition, Example, draw_scene, simulate_example
 from aeanet.distributed import process_count, rank
 from aeanet.imaging.exposure import within
 from aeanet.inference.exposure import find_exposure
@@ -125,6 +125,10 @@ def crop_indices(step: int, batch: int, *, rank: int = 0, processes: int = 1) ->
     return indices
 
 
+ROUNDS = "fd227388d6d942f2f61763bd99a7ff25fbc5c21cba283f0a7963f6914c6e080e"
+"""Names what the steps of a training see, as `synthetic.FINGERPRINT` names simulated images: other
+crops need another one.
+"""
 SCENES = 8  # of a round
 STEPS = 64  # of a round: a scene of 512 px gives 64 crops, which take as long as the scene itself
 SIDE = 512  # px of a scene
@@ -160,7 +164,7 @@ class SimulatedSource(Source):
         self.recipe, self.workers = recipe, workers
 
     def describe(self) -> dict[str, Any]:
-        simulator = {"simulator": "aeanet.data.synthetic", "sha256": FINGERPRINT}
+        simulator = {"simulator": "aeanet.data.synthetic", "sha256": ROUNDS}
         return {"pairs": [], "held_back": []} | simulator
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
@@ -201,9 +205,8 @@ def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor
     lrs, hrs, magnifications, noises = [], [], [], []
     for index in range(-(-scanned // CROPS)):
         place = rng.integers(side - scan_side + 1, size=2).tolist()
-        scan = simulate_example(
-            scenes[index % SCENES], Acquisition.draw(rng), rng, origin=place, crop=scan_side
-        )
+        settings = Acquisition.draw(rng, smooth_noise=True)
+        scan = simulate_example(scenes[index % SCENES], settings, rng, origin=place, crop=scan_side)
         lr, hr, noise = _as_in_use(scan, rng)
         for row, column in rng.integers(scan_side - recipe.crop + 1, size=(CROPS, 2)):
             crop = slice(row, row + recipe.crop), slice(column, column + recipe.crop)

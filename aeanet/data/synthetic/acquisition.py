@@ -113,12 +113,19 @@ class Acquisition:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {wanted}.")
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> "Acquisition":
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        magnification: float | None = None,
+        *,
+        smooth_noise: bool = False,
+    ) -> "Acquisition":
         """Settings drawn over the range of instruments.
 
         A third are near the instrument of the measured micrographs, the others cover everything
         else. A magnification of 1 or 2 is drawn in a third of the cases each, any other up to 4 in
-        the rest.
+        the rest. With `smooth_noise`, a third of the others have a slow detector or software that
+        makes the noise smooth along the lines, across them, or both.
         """
         if magnification is None:
             choice = rng.uniform()
@@ -127,7 +134,10 @@ class Acquisition:
                 magnification = float(rng.uniform(1, 4))
         if rng.uniform() < 0.35:
             return _like_measured(rng, magnification)
-        return _of_any_instrument(rng, magnification)
+        settings = _of_any_instrument(rng, magnification)
+        if smooth_noise and rng.uniform() < 0.33:
+            settings = _with_smooth_noise(settings, rng)
+        return settings
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
         """Variance of the random noise of a pixel, grey levels squared, where the beam gives
@@ -213,8 +223,8 @@ def cubic_response() -> np.ndarray:
 
 
 def smoothing_kernel(sigma: float) -> np.ndarray:
-    """Gaussian weights up to three standard deviations, five or more, float32, sum 1."""
-    reach = max(2, math.ceil(3 * sigma))
+    """Gaussian weights up to 2.8 standard deviations, five or more, float32, sum 1."""
+    reach = max(2, math.ceil(2.8 * sigma))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)
 
@@ -272,7 +282,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
     spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
-    settings = Acquisition(
+    return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.985, 1.015)),
         registered=bool(rng.uniform() < (0.15 if magnification == 1 else 0.5)),
@@ -283,6 +293,7 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         dwell=sometimes(0.5, rng.uniform()),
         binning=sometimes(0.25, rng.uniform()),
         band=sometimes(0.75, rng.uniform(0, 0.3)),
+        smoothing=sometimes(0.12, rng.uniform(0.3, 0.7)),
         brightness=brightness,
         contrast=contrast,
         background=background,
@@ -300,17 +311,13 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         spikes=sometimes(0.05, rng.uniform(0, 0.001)),
         bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
     )
-    return _with_smooth_noise(settings, rng)
 
 
 def _with_smooth_noise(settings: Acquisition, rng: np.random.Generator) -> Acquisition:
-    """A third of the settings get a slow detector or software that makes the noise smooth: along
-    the lines, across them, or both.
-    """
-    kind = rng.choice(6, p=(0.67, 0.06, 0.06, 0.09, 0.06, 0.06))
+    """The same with a slow detector or software that makes the noise smooth."""
+    kind = rng.choice(5, p=(0.18, 0.18, 0.28, 0.18, 0.18))
     strength = rng.uniform()
     changes: tuple[dict[str, Any], ...] = (
-        {},
         {"slow": 0.3 + strength},
         {"across": 0.3 + strength},
         {"smoothing": 0.3 + strength},

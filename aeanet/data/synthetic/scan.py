@@ -80,7 +80,7 @@ class Scan:
 
         # What filters and the cubic kernel of a digital zoom need around a part.
         along, across = a.software_kernels()
-        self._filtered = max(len(along) + len(a.band_kernel) - 1, len(across), 3) // 2
+        self._filtered = max(len(a.band_kernel), 3) // 2 + max(len(along), len(across)) // 2
         around = self._filtered if a.zoom == 1 else (self._filtered + _CUBIC) * a.zoom
         margin = (_MARGIN + max(around, _LEAST)) * a.magnification + 3 * a.spot_axes()[0]
         margin += 3 * a.vibration * a.magnification + reach

@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
 
 def test_the_settings_drawn_cover_the_stated_ranges() -> None:
     rng = np.random.default_rng(0)
-    drawn = [Acquisition.draw(rng) for _ in range(3000)]
+    drawn = [Acquisition.draw(rng, smooth_noise=True) for _ in range(3000)]
     ranges = {
         "magnification": (1, 4),
         "stretch": (0.985, 1.015),
@@ -121,15 +121,15 @@ def test_examples_of_all_kinds_and_settings_are_finite_images() -> None:
 
 
 PIXELS = {
-    "particles": (0.6219, 0.0957, 0.6219, 0.0957),
+    "particles": (0.6218, 0.0985, 0.6218, 0.0985),
     "porous": (0.2287, 0.0529, 0.2296, 0.0504),
-    "mixed": (0.5915, 0.1146, 0.5920, 0.0763),
+    "mixed": (0.5955, 0.1127, 0.5947, 0.0756),
     "fibres": (0.2527, 0.0674, 0.2526, 0.0655),
-    "foams": (0.2724, 0.1153, 0.2725, 0.1204),
-    "grains": (0.4325, 0.0386, 0.4326, 0.0385),
-    "layers": (0.4814, 0.1065, 0.4824, 0.1043),
+    "foams": (0.2773, 0.1174, 0.2776, 0.1213),
+    "grains": (0.4305, 0.0470, 0.4304, 0.0469),
+    "layers": (0.5026, 0.0987, 0.5025, 0.0972),
     "lithography": (0.4427, 0.0749, 0.4422, 0.0664),
-    "polished": (0.6907, 0.0950, 0.6907, 0.0939),
+    "polished": (0.7013, 0.0939, 0.7011, 0.0925),
     "tissue": (0.2810, 0.0722, 0.2813, 0.0741),
     "leaves": (0.3472, 0.0658, 0.3477, 0.0675),
 }
@@ -138,7 +138,7 @@ PIXELS = {
 
 def test_the_pixels_are_those_that_the_fingerprint_names() -> None:
     """Trainings go on and records are compared under it: other pixels need another fingerprint."""
-    assert FINGERPRINT == "fd227388d6d942f2f61763bd99a7ff25fbc5c21cba283f0a7963f6914c6e080e"
+    assert FINGERPRINT == "6a46296569f46cc7e6242746735c5bf64c0d3865c58c3cecaaf3586dde246caf"
     assert tuple(PIXELS) == KINDS
     for seed, (kind, expected) in enumerate(PIXELS.items()):
         rng = np.random.default_rng(seed)

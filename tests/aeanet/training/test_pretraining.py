@@ -60,7 +60,7 @@ def test_scans_are_shown_the_range_that_they_use_and_told_their_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pale = Acquisition(magnification=1.0, contrast=4.0, spot=1.3, band=0.0, shot=0.0, read=2.0)
-    monkeypatch.setattr(Acquisition, "draw", lambda rng: pale)
+    monkeypatch.setattr(Acquisition, "draw", lambda rng, smooth_noise: pale)
     for name, value in (("AS_RECORDED", 0), ("UNTOLD", 0.5), ("SCAN", 96), ("SIDE", 96)):
         monkeypatch.setattr(sources, name, value)
     recipe = pretraining_recipe(steps=4, batch=12, crop=64)
