@@ -128,7 +128,9 @@ def own_errors(
         if found is None:
             continue
         outcomes, layouts = found
-        if not best or better(_flat(outcomes), _flat(best), layout):
+        # where the elements do not act at all, nothing speaks for the layout
+        acts_on_input = any(outcome != LOST for outcome in _flat(outcomes))
+        if not best or (acts_on_input and better(_flat(outcomes), _flat(best), layout)):
             best, seen.layouts = outcomes, layouts[: len(returned)]
             chosen = layout, layouts
         if fits(_flat(best)):
