@@ -5,6 +5,7 @@ Properties are tried on the same examples in every session; `--hypothesis-profil
 others each time.
 """
 
+import gc
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -49,3 +50,9 @@ def pytest_configure(config):
         torch.set_default_device(device)
         # float32 means float32, as in PyTorch's matrix products
         torch.backends.cudnn.allow_tf32 = False
+
+
+def pytest_collection_finish():
+    """What the imports left stays: no later collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()

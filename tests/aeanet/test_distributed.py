@@ -13,8 +13,8 @@ import pytest
 import tifffile
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import zarr
+from processes import run_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from toys import lively_network, tiles_alone, uneven_noise
@@ -92,7 +92,7 @@ def rank_main(rank: int, ranks: int, name: str, folder: str) -> None:
 
 @pytest.mark.parametrize(("name", "ranks"), [("aeanet", 2), ("aeanet", 4), ("unet", 2)])
 def test_ranks_train_as_one(name: str, ranks: int, tmp_path: Path) -> None:
-    mp.spawn(rank_main, (ranks, name, str(tmp_path)), nprocs=ranks)
+    run_ranks(rank_main, (ranks, name, str(tmp_path)), ranks)
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(ranks)]
     model = network(name)
     lr, hr = images(4 * ranks)
@@ -135,7 +135,7 @@ def predict_main(rank: int, ranks: int, flips: Flips, folder: Path) -> None:
 def test_ranks_predict_as_one(ranks: int, flips: Flips, tmp_path: Path) -> None:
     image = uneven_noise(101, 130)
     tifffile.imwrite(tmp_path / "image.tif", image)
-    mp.spawn(predict_main, (ranks, flips, tmp_path), nprocs=ranks)
+    run_ranks(predict_main, (ranks, flips, tmp_path), ranks)
     whole = restore(lively_network(), image, flips=flips)
     assert np.abs(tiles_alone(lively_network(), image, 44) - whole).max() > 1e-3
     for rank in range(ranks):
@@ -162,7 +162,7 @@ def auto_main(rank: int, folder: Path) -> None:
 
 
 def test_ranks_agree_on_the_tile(tmp_path: Path) -> None:
-    mp.spawn(auto_main, (tmp_path,), nprocs=2)
+    run_ranks(auto_main, (tmp_path,), 2)
     sides = [int((tmp_path / f"{rank}.txt").read_text()) for rank in range(2)]
     assert sides[0] == sides[1]
     assert (300 // sides[0] + 1) * (

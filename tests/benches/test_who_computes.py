@@ -5,7 +5,7 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels import backends
-from aea_kernels.backends import eager, selfcheck
+from aea_kernels.backends import eager, known_calls, selfcheck
 from benches.__main__ import condense, parsed_arguments
 from benches.contenders import BLOCKS, EAGER, OPERATORS, OURS, TRITON, make_block, runner
 from benches.racing import Race
@@ -63,12 +63,12 @@ def test_triton_that_is_computed_by_anything_else_is_wrong(race, monkeypatch, ba
 
 
 def test_one_primitive_of_another_backend_is_enough_to_be_wrong(race, monkeypatch):
-    run = backends.run
+    run = known_calls.run
 
     def sometimes_eager(operator, inputs, name):
         return run(operator, inputs, "eager" if operator == "moments" else name)
 
-    monkeypatch.setattr(backends, "run", sometimes_eager)
+    monkeypatch.setattr(known_calls, "run", sometimes_eager)
     race.run("block | small", TRITON, block_of(TRITON, False))
     assert race.benchmark.extra_info["status"] == "wrong: computed by eager and triton"
 

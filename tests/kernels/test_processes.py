@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import run_ranks
 from strategies import HERE, normal
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -107,7 +107,7 @@ def test_a_copy_of_a_block_has_its_process_group():
 
 def test_two_ranks_are_one(backend):
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(rank_main, (folder, backend, HERE), nprocs=2)
+        run_ranks(rank_main, (folder, backend, HERE), 2)
         ranks = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
     tensors = inputs()
     y = aea.batch_attention(*tensors)

@@ -11,10 +11,10 @@ import pytest
 import tifffile
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import zarr
 from numpy.typing import NDArray
 from PIL import Image
+from processes import run_ranks
 from toy_stacks import Identity, restored, volume
 from toys import lively_network
 
@@ -200,8 +200,8 @@ def restore_all(folder: Path, group: Any = None) -> None:
             restored(lively_network(), folder / name, target, **options)
 
 
-def shared_main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
+def shared_main(rank: int, folder: Path, threads: int) -> None:
+    torch.set_num_threads(threads)  # another number may round otherwise
     rendezvous = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     restore_all(folder, dist.group.WORLD)
@@ -215,7 +215,7 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     for name in ("a.tif", "a.ome.zarr"):
         write_volume(tmp_path, name, volume(4, side=64))
     restore_all(tmp_path)
-    mp.spawn(shared_main, (tmp_path,), nprocs=2)
+    run_ranks(shared_main, (tmp_path, torch.get_num_threads()), 2)
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert len(one) == 16  # two TIFFs, and two Zarrs of two files of metadata and five planes
     assert [one[name] for name in sorted(one)] == [two[name] for name in sorted(two)]

@@ -1,10 +1,8 @@
 """Several processes train as one; one that dies ends the others."""
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import end, start_ranks
 from toys import toy_pair
 
 from aeanet.data.pairs import PairSet
@@ -36,43 +35,14 @@ PAIRS = [toy_pair(0), toy_pair(1)]
 RECIPE = Recipe(steps=3, batch=4, crop=16, seed=2)
 
 
-def start(target: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
-    """Two ranks of `target`, in the environment that torchrun gives them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aeanet.training", "toys"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = [
-        context.Process(target=_rank, args=(number, port, target, *arguments))
-        for number in range(2)
-    ]
-    for process in ranks:
-        process.start()
-    return ranks
-
-
-def _rank(number: int, port: int, target: Callable[..., None], *arguments: Any) -> None:
+def as_rank(target: Callable[..., None], *arguments: Any) -> None:
     torch.set_num_threads(1)
-    where = {
-        "RANK": number,
-        "LOCAL_RANK": number,
-        "WORLD_SIZE": 2,
-        "LOCAL_WORLD_SIZE": 2,
-        "MASTER_PORT": port,
-    }
-    os.environ |= {name: str(value) for name, value in where.items()} | {"MASTER_ADDR": "127.0.0.1"}
     with all_processes():
         target(*arguments)
 
 
-def end(ranks: list[BaseProcess], seconds: float = 120) -> list[int | None]:
-    for process in ranks:
-        process.join(seconds)
-    codes = [process.exitcode for process in ranks]
-    for process in ranks:
-        process.kill()
-    return codes
+def start(target: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
+    return start_ranks(as_rank, (target, *arguments))
 
 
 def train_and_save(folder: Path, name: str) -> None:

@@ -4,7 +4,6 @@ alone.
 
 import csv
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from plain import plain_training
+from processes import forking
 from toys import toy_pair
 
 from aeanet.data.pairs import PairSet
@@ -106,15 +106,11 @@ def victim(folder: Path, kind: str = "any", last: int = -1) -> None:
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
     """SIGKILL at the start, in a step, while a checkpoint, a log or a figure is written."""
-    context = multiprocessing.get_context(
-        "forkserver"
-    )  # its processes need not import PyTorch again
-    context.set_forkserver_preload(["aeanet.training", "toys"])
     moments = random.Random(0)
 
     def live(run: Path, *moment: Any) -> bool:
         """Whether a process came to the end of its run before it was killed."""
-        process = context.Process(target=victim, args=(run, *moment))
+        process = forking().Process(target=victim, args=(run, *moment))
         process.start()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)

@@ -241,7 +241,7 @@ class TestPositionalEncoding:
 
 def test_every_layer_of_aeanet_is_named():
     network = pytest.importorskip("aeanet").build_model("aeanet").eval()
-    x = torch.rand(1, 1, 64, 64)
+    x = torch.rand(1, 1, 32, 32)
     report = equivariance_report(network, x, [d4, permutations, translations(4)])
 
     # every convolution, and those with a neighbourhood break rotations and permutations
