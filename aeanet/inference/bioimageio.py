@@ -7,6 +7,8 @@ weights, an example and a card. The description is written as JSON, which is YAM
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -99,7 +101,7 @@ def export_bioimageio(
     """
     check_exportable(model)
     factor = simple_magnification(model, magnification)
-    with at_magnification(model, float(factor)):
+    with at_magnification(model, float(factor)), _told_nothing(model):
         flips = model.flips if flips is None else flips
         module = Standalone(model.eval(), flips).eval()
         image, restored = _example(module, factor, flips)
@@ -140,6 +142,16 @@ def simple_magnification(model: Network, given: float | None) -> Fraction:
         f"{MOST_PARTS} is near the magnification {magnification:g}: give --magnification 1, 2, or "
         "another."
     )
+
+
+@contextmanager
+def _told_nothing(model: Network) -> Iterator[None]:
+    """Within it, a network is not told the noise, which a file cannot measure."""
+    before, model.told_noise = model.told_noise, False
+    try:
+        yield
+    finally:
+        model.told_noise = before
 
 
 def _example(module: Standalone, factor: Fraction, flips: Flips) -> tuple[NDArray, NDArray]:
@@ -250,6 +262,8 @@ def _card(about: About, model: Network, factor: Fraction, flips: int) -> str:
             "The network is shown the range that the image uses; hot and dead pixels, which\n"
             "`aeanet restore` keeps apart, are not looked for."
         )
+    if model.told_noise:
+        range_shown += " It is not told the noise, which\n`aeanet predict` measures."
     mean = f"The result is the mean over {flips} flip{'s' if flips > 1 else ''} of the image."
     return f"""{about.card.rstrip()}
 

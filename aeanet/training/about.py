@@ -58,7 +58,7 @@ def _card(name: str, info: ModelInfo, trained_on: str) -> str:
         "Restores electron micrographs that are like those of its training.",
         "## What it is",
         f"The network `{info.model['name']}` ({options or 'its usual options'}), "
-        f"{sum(info.parts.values()):,} parameters.",
+        f"{info.parameters:,} parameters.",
         "## What it was trained on",
         trained_on,
     ]

@@ -33,6 +33,11 @@ class ModelInfo:
     magnification: float | None
     training: dict[str, Any] | None
 
+    @property
+    def parameters(self) -> int:
+        """Of all parts together."""
+        return sum(self.parts.values())
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -40,7 +45,7 @@ class ModelInfo:
             "kind": "model",
             "format_version": FORMAT_VERSION,
             "model": self.model,
-            "parameters": sum(self.parts.values()),
+            "parameters": self.parameters,
             "magnification": self.magnification,
             "training": self.training,
         }
@@ -63,7 +68,7 @@ class ModelInfo:
         from aea_kernels.core.figures import bars
 
         names, numbers = list(self.parts), list(self.parts.values())
-        title = f"{self.model['name']}: {sum(numbers):,} parameters"
+        title = f"{self.model['name']}: {self.parameters:,} parameters"
         return bars(names, numbers, title=title, label="parameters")
 
 

@@ -35,12 +35,11 @@ with_the_extra = pytest.mark.skipif(
 )
 
 
-def network(magnification: float = 2.0) -> Network:
+def network(magnification: float = 2.0, *, told_noise: bool = False) -> Network:
     """A small one with attention, whose result differs from the image by percents."""
     torch.manual_seed(0)
-    model = build_model(
-        "shuffled", widths=(4,), blocks=(1,), attention="bottom", references=3
-    ).eval()
+    options = {"attention": "bottom", "references": 3, "told_noise": told_noise}
+    model = build_model("shuffled", widths=(4,), blocks=(1,), **options).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -107,6 +106,17 @@ def test_the_magnification_in_a_file_is_a_simple_fraction(
 def test_a_magnification_that_is_no_simple_fraction_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"^programs enlarge by simple fractions.*or another\.$"):
         bioimageio.simple_magnification(network(1.05), None)
+
+
+def test_a_network_is_not_told_the_noise_in_a_file() -> None:
+    model = network(told_noise=True)
+    module = Standalone(model, 1)
+    with pytest.raises(ExportError, match="differs from super_resolve by"):
+        bioimageio._example(module, Fraction(2), 1)
+    with bioimageio._told_nothing(model):
+        image, restored = bioimageio._example(module, Fraction(2), 1)
+    assert restored.shape[2:] == tuple(2 * side for side in image.shape[2:])
+    assert model.told_noise
 
 
 @pytest.fixture(scope="module")
