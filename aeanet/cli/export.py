@@ -41,8 +41,8 @@ def main(
     """Write a model for other programs: Fiji, napari, C++, web browsers.
 
     --bioimageio writes a zip that takes LR images as they are in their files and gives what
-    `aeanet predict` does, with weights for ONNX and TorchScript, an example and a card. Its
-    magnification is fixed.
+    `aeanet predict` does, except that hot pixels are restored like others. It has weights for ONNX
+    and TorchScript, an example and a card. Its magnification is fixed.
 
     --onnx writes the network alone. Its input is an LR image in 0 to 1, already enlarged to the
     size of the result; what else must be known of it is in the file's metadata under `aeanet`. It

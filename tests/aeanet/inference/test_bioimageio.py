@@ -186,7 +186,9 @@ def test_both_weights_give_the_result_of_super_resolve(
     turned = torch.from_numpy(np.asfortranarray(given))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, that it has something newer
-        by_torch = torch.jit.load(io.BytesIO(script))(turned).numpy()
+        module = torch.jit.load(io.BytesIO(script))
+        by_torch = module(turned).numpy()
+    assert "cpu" not in str(module.inlined_graph)  # it computes where its weights are
     for restored in (session.run(None, {"image": given})[0], by_torch):
         assert np.abs(restored[0, 0] / 255 - expected).max() <= TOLERANCE
 
