@@ -62,7 +62,7 @@ setup(
     py_modules=["pytest_equivariance"],
     package_data={
         "aea_kernels": ["py.typed", "backends/triton/tiles.json"],
-        "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2", "models/*"],
+        "aeanet": ["py.typed", "**/*.pyi", "page/page.*", "reproduce/*.j2", "models/*"],
     },
     install_requires=[
         "lazy-loader>=0.4",

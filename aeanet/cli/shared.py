@@ -103,6 +103,14 @@ Precision = Annotated[
         "else float32."
     ),
 ]
+ReportPage = Annotated[
+    bool,
+    option(
+        "Also write one HTML page to look at: before and after, what was taken away, noise and "
+        "warnings. NAME-report.html, or report.html for several images.",
+        "--report",
+    ),
+]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[
     bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "scipy")
 LAYERS = (
     ("__main__", "cli", "reproduce", "demo"),
-    ("training", "scoring", "figures"),
+    ("training", "scoring", "figures", "page"),
     ("inference",),
     ("trust",),
     ("networks",),
