@@ -95,20 +95,19 @@ def compared(
         most: bytes of all pictures of the field.
         extent: of `before` in shares of `after`.
     """
-    one = "Both have the same grey scale."
     return [
         Layer(
             "before",
             fitting(grey(before, limits), int(_SHARES["before"] * most)),
             f"{name} as it was recorded",
-            f"The image as it was recorded. {one}",
+            "The image as it was recorded.",
             extent,
         ),
         Layer(
             "restored",
             fitting(grey(after, limits), int(_SHARES["restored"] * most)),
             f"{name} restored",
-            f"The result. {one}",
+            "The result, in the grey scale of the image before.",
         ),
     ]
 
