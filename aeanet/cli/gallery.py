@@ -4,29 +4,19 @@ The commands import this module when it is asked for.
 """
 
 import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+from aeanet.cli.pages import how_it_was_made, save_page
 from aeanet.cli.report import Judged, Report
-from aeanet.cli.shared import note, warn
 from aeanet.cli.stacks import StackOptions
-from aeanet.errors import sentence_or_raise
 from aeanet.inference.restored import Restored
 from aeanet.inference.stack_files import RestoredStack
 from aeanet.io.atomic import LONGEST_NAME
 from aeanet.io.images import result_name
-from aeanet.page import Cell, Facts, Page, Part, Section, Table, Text, View, thumbnail, write_page
-from aeanet.page.views import MOST, views_of
-
-TOTAL = 36_000_000  # bytes of the pictures of a page with many images
-LEAST = 60_000  # bytes of those of an image, however many there are
-_FOR_LOOKING = (
-    "The pictures have 8 bits, and may have lost some detail: they are for looking. Measure in the "
-    "files of the results."
-)
+from aeanet.page import Cell, Facts, Page, Part, Section, Table, Text, View, thumbnail
+from aeanet.page.views import most_of_each, views_of
 
 
 def page_file(folder: Path, images: Sequence[Path]) -> Path:
@@ -38,15 +28,6 @@ def page_file(folder: Path, images: Sequence[Path]) -> Path:
         if len(os.fsencode(file.name)) <= LONGEST_NAME:
             return file
     return folder / "report.html"
-
-
-def versions() -> str:
-    """What computed."""
-    import torch
-
-    return (
-        f"aeanet {version('aeanet')}, torch {torch.__version__}, Python {platform.python_version()}"
-    )
 
 
 class Gallery:
@@ -64,7 +45,7 @@ class Gallery:
         self.file = file
         self.images = images
         self.settings = settings
-        self.most = min(MOST, max(TOTAL // max(images, 1), LEAST))
+        self.most = most_of_each(images)
         self.sections: list[Section] = []
         self.rows: list[list[Cell]] = []
 
@@ -122,20 +103,10 @@ class Gallery:
         """
         if not self.sections:
             return True
-        try:
-            write_page(self.file, self._page(failed))
-        except OSError as error:
-            warn(f"The page is not written, the results are: {sentence_or_raise(error)}")
-            return False
-        note(f"{self.file}: a page to look at, with each image before and after.")
-        return True
+        return save_page(self.file, self._page(failed))
 
     def _page(self, failed: Mapping[str, str]) -> Page:
-        how: list[Part] = [
-            Text([_FOR_LOOKING], look="soft"),
-            Facts([*self.settings, ("versions", versions())]),
-        ]
-        made = Section("How this was made", how, "made")
+        made = how_it_was_made(self.settings)
         if self.images == 1:
             only = self.sections[0]
             return Page(f"{only.title}, restored", only.parts, [made], contents=False)

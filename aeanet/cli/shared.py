@@ -106,8 +106,8 @@ Precision = Annotated[
 ReportPage = Annotated[
     bool,
     option(
-        "Also write one HTML page to look at: before and after, what was taken away, noise and "
-        "warnings. NAME-report.html, or report.html for several images.",
+        "Also write one HTML page beside the results, report.html or NAME-report.html: pictures to "
+        "compare, plots, warnings and settings.",
         "--report",
     ),
 ]

@@ -14,10 +14,17 @@ from aeanet.trust.residual import residual
 from aeanet.trust.statistics import SMALLEST
 
 MOST = 4_350_000  # bytes of the pictures of an image; in HTML they take a third more
+_TOTAL = 36_000_000  # bytes of the pictures of a page with many images
+_LEAST = 60_000  # bytes of those of an image, however many there are
 _DETAIL = 1024  # px a side of the middle that is shown of larger images
 _TAKEN = 4.0  # standard deviations from mid-grey to white in the picture of what was taken away
 _RATIO = 3.0  # times the expected noise that is the brightest colour
 _SHARES = {"before": 0.27, "restored": 0.55, "taken": 0.14, "ratio": 0.04}  # of the bytes
+
+
+def most_of_each(images: int) -> int:
+    """The bytes that the pictures of each of so many images may have on one page."""
+    return min(MOST, max(_TOTAL // max(images, 1), _LEAST))
 
 
 def views_of(
