@@ -39,7 +39,7 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
 
 if TYPE_CHECKING:
-    from aeanet.cli.gallery import Gallery
+    from aeanet.cli.pages.gallery import Gallery
 
 NAMED = 20  # images that the last sentence names
 
@@ -96,7 +96,7 @@ def _gallery(
     options: dict[str, Any],
 ) -> "Gallery":
     """The page to be; TargetError if its place is taken."""
-    from aeanet.cli.gallery import Gallery, page_file
+    from aeanet.cli.pages.gallery import Gallery, page_file
 
     file = page_file(folder, images)
     check_place(file, overwrite=overwrite, inputs=images)

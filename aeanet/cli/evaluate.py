@@ -117,8 +117,8 @@ def main(
 
     written = True
     if page and results:
-        from aeanet.cli.evaluation_page import evaluation_page
-        from aeanet.cli.pages import save_page
+        from aeanet.cli.pages.evaluation import evaluation_page
+        from aeanet.cli.pages.shared import save_page
 
         found = evaluation_page(
             runs, folder, [*sentences, *where], scores, views, warnings, data.refused

@@ -128,8 +128,8 @@ def main(
     say("\n".join(map(str, written)))
     shows = True
     if page:
-        from aeanet.cli.frames_page import frames_page
-        from aeanet.cli.pages import save_page
+        from aeanet.cli.pages.frames import frames_page
+        from aeanet.cli.pages.shared import save_page
 
         shows = save_page(shown, frames_page(report, frames, restored, judged, known))
     if found.unread:

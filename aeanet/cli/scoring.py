@@ -88,7 +88,7 @@ def score_all(
                 if results:
                     draw_comparison(results / f"{pair.name}.png", pair, restored, score)
                 if shown is not None:
-                    from aeanet.cli.evaluation_page import pair_view
+                    from aeanet.cli.pages.evaluation import pair_view
 
                     shown[pair.name] = pair_view(pair, restored, len(pairs))
             share = next(restored_pairs) / (len(runs) * len(pairs))

@@ -169,8 +169,8 @@ def main(
             keep_run(run, last, recipe, data, held_back)
         written = True
         if page and not rank():
-            from aeanet.cli.pages import save_page
-            from aeanet.cli.training_page import training_page
+            from aeanet.cli.pages.shared import save_page
+            from aeanet.cli.pages.training import training_page
 
             written = save_page(page_place, training_page(run, done, recipe, data, held_back))
         if last.interrupted:

@@ -75,7 +75,7 @@ def test_a_page_that_cannot_be_written_loses_no_result(
     def full(path: Path, _page: Page) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("aeanet.cli.pages.write_page", full)
+    monkeypatch.setattr("aeanet.cli.pages.shared.write_page", full)
     done = aeanet("restore", *images[:2], *QUICK)
     assert done.exit_code == 1
     assert done.stdout.split() == ["restored/0.png", "restored/1.png"]

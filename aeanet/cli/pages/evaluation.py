@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.cli.pages import cell_of, how_it_was_made
+from aeanet.cli.pages.shared import cell_of, how_it_was_made
 from aeanet.data.registration import RegisteredPair
 from aeanet.page import (
     Cell,

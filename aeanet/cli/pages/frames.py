@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from aeanet.cli.frames import drift_table
-from aeanet.cli.pages import how_it_was_made, table_of
+from aeanet.cli.pages.shared import how_it_was_made, table_of
 from aeanet.cli.report import Judged, Report
 from aeanet.figures.drift import draw_drift
 from aeanet.inference.frames import RestoredFrames

@@ -1,7 +1,4 @@
-"""What the pages of all commands share.
-
-The commands import this module when a page is asked for.
-"""
+"""What the pages of all commands share."""
 
 import csv
 import platform

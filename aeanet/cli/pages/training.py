@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from aeanet.cli.evaluation_page import pair_view
-from aeanet.cli.pages import how_it_was_made
+from aeanet.cli.pages.evaluation import pair_view
+from aeanet.cli.pages.shared import how_it_was_made
 from aeanet.cli.request import what_was_trained
 from aeanet.cli.runs import steps_done
 from aeanet.data.pairs import PairSet

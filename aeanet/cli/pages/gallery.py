@@ -1,14 +1,11 @@
-"""The page that `--report` writes: what a command restored, to look at.
-
-The commands import this module when it is asked for.
-"""
+"""The page that `--report` writes: what a command restored, to look at."""
 
 import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from aeanet.cli.pages import how_it_was_made, save_page
+from aeanet.cli.pages.shared import how_it_was_made, save_page
 from aeanet.cli.report import Judged, Report
 from aeanet.cli.stacks import StackOptions
 from aeanet.inference.restored import Restored
@@ -68,7 +65,7 @@ class Gallery:
         Raises:
             ImageError: if a plane cannot be read again.
         """
-        from aeanet.cli.stack_gallery import planes_plot, planes_view
+        from aeanet.cli.pages.stacks import planes_plot, planes_view
 
         view = planes_view(restored, options, self.most)
         noise = [one["noise"] for one in restored.records if one and one["noise"] is not None]
