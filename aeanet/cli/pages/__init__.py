@@ -1,1 +1,1 @@
-"""What the pages of `--report` show: a module for each command, imported when a page is asked for."""
+"""The pages of `--report`: a module for each command, imported when a page is asked for."""
