@@ -166,9 +166,9 @@ def train(
 
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
-                lr, hr, magnifications = next(batches)
+                lr, hr, magnifications, noises = next(batches)
                 if isinstance(model, ShuffledUNet):
-                    model.scales = magnifications
+                    model.scales, model.noise = magnifications, noises
                 now = meter.after_step(step(lr, hr, now))
                 if on_step:
                     on_step(now)
