@@ -101,7 +101,7 @@ class Judged:
     @property
     def noise(self) -> float | None:
         """In shares of the range that the image uses; None where it cannot be told."""
-        sd = self.found.noise.sd
+        sd = self.found.sd
         return sd / self.used if math.isfinite(sd) and self.used > 0 else None
 
 

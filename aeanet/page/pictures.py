@@ -59,8 +59,8 @@ def limits_of(image: NDArray) -> tuple[float, float]:
 def grey(image: NDArray, limits: tuple[float, float]) -> NDArray[np.uint8]:
     """An image (H, W) between black and white, in 8 bits."""
     low, high = limits
-    shares = (np.nan_to_num(image, nan=low) - low) / (high - low)
-    return np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    shares = (np.asarray(image, np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.rint(255 * np.nan_to_num(shares).clip(0, 1)).astype(np.uint8)
 
 
 def coloured(values: NDArray, limits: tuple[float, float]) -> NDArray[np.uint8]:

@@ -49,8 +49,9 @@ def views_of(
     name = restored.image.name
     with restored.regions() as (source, target):
         height, width = target.shape
+        extent = extent_of(source.shape, target.shape, restored.magnification)
         if restored.result is not None and height * width <= LARGEST:
-            limits, extent = limits_of(restored.result), extent_of(restored)
+            limits = limits_of(restored.result)
             assert restored.source is not None
             before, after = restored.source.pixels, restored.result
             layers = compared(name, before, after, limits, most, extent)
@@ -59,30 +60,30 @@ def views_of(
             return [View(name, [frame], width, height, note=_smaller(layers[1], target.shape))]
 
         # What was taken away is told at full resolution, so only of the middle.
-        part, size = _halves(most), (height, width)
         before = reduced(source.read, source.shape, LARGEST // 4)
         after = reduced(target.read, target.shape, LARGEST // 4)
         limits = limits_of(after)
-        layers = compared(name, before, after, limits, part[0], extent_of(restored))
-        note = f"{_smaller(layers[1], size)} The middle follows at full resolution."
+        layers = compared(name, before, after, limits, most // 2, extent)
+        note = f"{_smaller(layers[1], target.shape)} The middle follows at full resolution."
         whole = View(name, [Frame(layers)], width, height, note=note)
 
     small, large = middle(image.shape, result.shape, _DETAIL)
     image, result = image[small], result[large]
     title = f"{name}, its middle"
-    layers = compared(title, image, result, limits_of(result), part[1])
-    found, marks = explained(title, image, result, noise, part[1])
+    layers = compared(title, image, result, limits_of(result), most // 2)
+    found, marks = explained(title, image, result, noise, most // 2)
     frame = Frame([*layers, *found], marks=marks)
     height, width = result.shape
-    note = f"The middle, {_smaller(layers[1], result.shape) or 'at full resolution.'}"
+    note = _smaller(layers[1], result.shape) or "The middle at full resolution."
     return [whole, View(title, [frame], width, height, note=note)]
 
 
-def extent_of(restored: Restored) -> tuple[float, float]:
-    """Width and height of the image in shares of its result's, whose sides are whole pixels."""
-    with restored.regions() as (source, target):
-        (height, width), (tall, wide) = source.shape, target.shape
-        return width * restored.magnification / wide, height * restored.magnification / tall
+def extent_of(
+    shape: Sequence[int], enlarged: Sequence[int], magnification: float
+) -> tuple[float, float]:
+    """Width and height of an image in shares of its result's, whose sides are whole pixels."""
+    (height, width), (tall, wide) = shape, enlarged
+    return width * magnification / wide, height * magnification / tall
 
 
 def compared(
@@ -138,7 +139,7 @@ def explained(
     taken = found.image
     half = max(_TAKEN * float(taken.std()), 1e-4)
     low, high = limits_of(image)
-    ratio = taken_over_noise(image, taken, noise)
+    ratio = taken_over_noise(image, found, noise)
     places = [*pattern_places(found), *odd_places(ratio, image.shape)]
     layers = [
         Layer(
@@ -163,11 +164,6 @@ def _mark(place: Place, shape: Sequence[int]) -> Mark:
     height, width = shape
     left, top = place.left / width, place.top / height
     return Mark(place.sentence, left, top, place.width / width, place.height / height)
-
-
-def _halves(most: int) -> tuple[int, int]:
-    """The bytes of a whole image and of its middle."""
-    return most // 2, most - most // 2
 
 
 def _smaller(layer: Layer, shape: Sequence[int]) -> str:

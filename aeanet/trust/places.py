@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.trust.noise import Noise
+from aeanet.trust.noise import Noise, share_shown
 from aeanet.trust.pattern import pattern_amplitude
 from aeanet.trust.report import PATTERN_LIMIT
-from aeanet.trust.residual import LEAST_NOISE, Residual
+from aeanet.trust.residual import LEAST_NOISE, Residual, smoothness
 
 ODD = 1.8  # times the expected noise; noise alone stays below 1.3 over a window
 _WINDOW = 15  # px a side over which what was taken away is averaged
+_LEAST_SHARE = 0.1  # of the variance of smooth noise that is taken to show
 _STEP = 4  # px of the image a side that share a value
 _LEAST = 3 * _STEP  # px: the smallest side of a place
 _PATTERN = 0.5  # of the highest amplitude: the border of a pattern
@@ -32,12 +33,12 @@ class Place:
     sentence: str
 
 
-def taken_over_noise(image: NDArray, taken: NDArray, noise: Noise) -> NDArray[np.float32]:
+def taken_over_noise(image: NDArray, taken: Residual, noise: Noise) -> NDArray[np.float32]:
     """What was taken away over the noise that is expected at each brightness.
 
     Args:
         image: (H, W) in [0, 1].
-        taken: (H, W), `Residual.image`.
+        taken: what was taken away from it.
         noise: of the image.
 
     Returns:
@@ -48,13 +49,13 @@ def taken_over_noise(image: NDArray, taken: NDArray, noise: Noise) -> NDArray[np
     shape = math.ceil(height / _STEP), math.ceil(width / _STEP)
     if not math.isfinite(noise.sd):
         return np.full(shape, np.nan, np.float32)
-    taken = np.ascontiguousarray(taken, np.float32)
-    result = np.ascontiguousarray(image, np.float32) - taken
+    result = np.ascontiguousarray(image, np.float32) - taken.image
     brightness = cv2.GaussianBlur(result, (0, 0), _SHARPEST)
-    expected = np.sqrt(np.maximum(noise.variance(brightness), LEAST_NOISE**2))
+    share = max(share_shown(smoothness(noise, taken.across)), _LEAST_SHARE)
+    expected = np.sqrt(np.maximum(noise.variance(brightness) / share, LEAST_NOISE**2))
 
     # Offsets of whole lines are errors of the scan, and rightly removed.
-    unit = (taken / expected).astype(np.float32)
+    unit = (taken.image / expected).astype(np.float32)
     unit -= np.median(unit, axis=1, keepdims=True)
     ratio = np.sqrt(cv2.blur(unit * unit, (_WINDOW, _WINDOW)))
     return np.asarray(cv2.resize(ratio, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
