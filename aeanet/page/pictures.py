@@ -17,6 +17,7 @@ _LONGEST = 16_383  # px a side that WebP takes
 _STRIP = 4_000_000  # pixels that are read at once
 _LOSSLESS = {"lossless": True, "quality": 0, "method": 0}
 _LOSSY = ({"quality": 95, "method": 2}, {"quality": 85, "method": 2}, {"quality": 70, "method": 4})
+_SAMPLE = 256  # px a side of the part that tells how well a picture can be compressed
 _BYTES = 0.06  # bytes a pixel of a noisy micrograph at the lowest quality
 
 
@@ -97,8 +98,9 @@ def reduced(
         part = slice(top, min(top + strip, height))
         values = np.asarray(read(part, slice(0, width)), np.float32)
         narrow = cv2.resize(values, (columns, len(values)), interpolation=cv2.INTER_AREA)
-        for place, share in ((upper, above), (lower, below)):
-            np.add.at(result, place[part], narrow * share[part, None].astype(np.float32))
+        for row, values in enumerate(narrow, top):
+            result[upper[row]] += above[row] * values
+            result[lower[row]] += below[row] * values
     return result
 
 
@@ -109,14 +111,21 @@ def fitting(pixels: NDArray[np.uint8], most: int) -> Picture:
     height, width = pixels.shape[:2]
     scale = min(1.0, math.sqrt(most / (_BYTES * height * width)))
     shown = pixels if scale == 1.0 else _smaller(pixels, scale)
-    settings = [_LOSSLESS, *_LOSSY] if 2 * most > shown.size else [*_LOSSY]
+    settings = [one for one in (_LOSSLESS, *_LOSSY[:-1]) if _likely_bytes(shown, one) < 1.1 * most]
     while True:
-        for setting in settings:
+        for setting in (*settings, _LOSSY[-1]):
             content = _webp(shown, setting)
             if len(content) <= most or max(shown.shape[:2]) <= 16:
                 return Picture(content, shown.shape[1], shown.shape[0])
         scale *= 0.8 * min(1.0, math.sqrt(most / len(content)))
-        shown, settings = _smaller(pixels, scale), [_LOSSY[-1]]
+        shown, settings = _smaller(pixels, scale), []
+
+
+def _likely_bytes(pixels: NDArray[np.uint8], setting: dict[str, Any]) -> float:
+    """The size of a picture, as its middle lets expect."""
+    starts = [max(0, (length - _SAMPLE) // 2) for length in pixels.shape[:2]]
+    middle = pixels[starts[0] : starts[0] + _SAMPLE, starts[1] : starts[1] + _SAMPLE]
+    return len(_webp(middle, setting)) * pixels.size / middle.size
 
 
 def thumbnail(picture: Picture, side: int = 192) -> Picture:

@@ -62,7 +62,8 @@ def taken_over_noise(image: NDArray, taken: Residual, noise: Noise) -> NDArray[n
 
 
 def odd_places(ratio: NDArray, shape: Sequence[int], most: int = 5) -> list[Place]:
-    """The places where far more was taken away than the noise, the largest first.
+    """The places where far more was taken away than the noise, and than elsewhere, the largest
+    first.
 
     Args:
         ratio: of `taken_over_noise`.
@@ -73,7 +74,9 @@ def odd_places(ratio: NDArray, shape: Sequence[int], most: int = 5) -> list[Plac
     def sentence(highest: float) -> str:
         return f"{highest:.1f} times the expected noise was taken away: structure may be among it."
 
-    return _places(np.nan_to_num(ratio), ODD, shape, sentence)[:most]
+    ratio = np.nan_to_num(ratio)
+    limit = ODD * max(1.0, float(np.median(ratio)))
+    return _places(ratio, limit, shape, sentence)[:most]
 
 
 def pattern_places(taken: Residual, most: int = 5) -> list[Place]:
