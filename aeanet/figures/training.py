@@ -40,7 +40,7 @@ def draw_courses(courses: Mapping[str, Course]) -> Figure:
             axis.plot(course.scored, course.gain, "o-", color=colour, ms=3, lw=1.2)
     loss.set(xlabel="step", ylabel="loss (MAE), smoothed", yscale="log")
     for numbers in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
-        numbers("{x:.2g}")
+        numbers("{x:.3g}")
     for axis in beside:
         axis.set(xlabel="step", ylabel="Δ PSNR on pairs held back (dB)")
     for axis in (loss, *beside):

@@ -27,12 +27,10 @@ class Facts:
 
     Attributes:
         entries: name and value; a name may come several times.
-        folded: shown only when the reader opens it, under this heading.
     """
 
     kind: ClassVar = "facts"
     entries: Sequence[tuple[str, str]]
-    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,14 +127,12 @@ class Frame:
         layers: two or more.
         name: such as "plane 7"; empty where a view has one frame.
         marks: places to look at.
-        sentences: said below it.
-        warnings: said before it.
+        warnings: said below it.
     """
 
     layers: Sequence[Layer]
     name: str = ""
     marks: Sequence[Mark] = ()
-    sentences: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
 
