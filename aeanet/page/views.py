@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from numpy.typing import NDArray
 
+from aeanet.imaging.exposure import whole
 from aeanet.imaging.upsampling import middle
 from aeanet.inference.restored import Restored
 from aeanet.page.content import Frame, Layer, Mark, View
@@ -16,6 +17,7 @@ from aeanet.trust.statistics import SMALLEST
 MOST = 4_350_000  # bytes of the pictures of an image; in HTML they take a third more
 _TOTAL = 36_000_000  # bytes of the pictures of a page with many images
 _LEAST = 60_000  # bytes of those of an image, however many there are
+_OVERVIEW = LARGEST // 4  # pixels of the whole of an image that is larger
 _DETAIL = 1024  # px a side of the middle that is shown of larger images
 _TAKEN = 4.0  # standard deviations from mid-grey to white in the picture of what was taken away
 _RATIO = 3.0  # times the expected noise that is the brightest colour
@@ -51,31 +53,29 @@ def views_of(
         height, width = target.shape
         extent = extent_of(source.shape, target.shape, restored.magnification)
         if restored.result is not None and height * width <= LARGEST:
-            limits = limits_of(restored.result)
-            assert restored.source is not None
-            before, after = restored.source.pixels, restored.result
-            layers = compared(name, before, after, limits, most, extent)
+            before, after = (part.read(*whole(part.shape)) for part in (source, target))
+            layers = compared(name, before, after, limits_of(after), most, extent)
             found, marks = explained(name, image, result, noise, most)
-            frame = Frame([*layers, *found], marks=marks)
-            return [View(name, [frame], width, height, note=_smaller(layers[1], target.shape))]
+            note = _smaller(layers[1], target.shape)
+            return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note)]
 
-        # What was taken away is told at full resolution, so only of the middle.
-        before = reduced(source.read, source.shape, LARGEST // 4)
-        after = reduced(target.read, target.shape, LARGEST // 4)
-        limits = limits_of(after)
-        layers = compared(name, before, after, limits, most // 2, extent)
+        before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
+        layers = compared(name, before, after, limits_of(after), most // 2, extent)
         note = f"{_smaller(layers[1], target.shape)} The middle follows at full resolution."
-        whole = View(name, [Frame(layers)], width, height, note=note)
+        overview = View(name, [Frame(layers)], width, height, note)
+    return [overview, _middle_view(name, image, result, noise, most // 2)]
 
+
+def _middle_view(name: str, image: NDArray, result: NDArray, noise: Noise, most: int) -> View:
+    """The middle of an image at full resolution, which alone tells what was taken away."""
     small, large = middle(image.shape, result.shape, _DETAIL)
     image, result = image[small], result[large]
-    title = f"{name}, its middle"
-    layers = compared(title, image, result, limits_of(result), most // 2)
-    found, marks = explained(title, image, result, noise, most // 2)
-    frame = Frame([*layers, *found], marks=marks)
     height, width = result.shape
+    title = f"{name}, its middle"
+    layers = compared(title, image, result, limits_of(result), most)
+    found, marks = explained(title, image, result, noise, most)
     note = _smaller(layers[1], result.shape) or "The middle at full resolution."
-    return [whole, View(title, [frame], width, height, note=note)]
+    return View(title, [Frame([*layers, *found], marks=marks)], width, height, note)
 
 
 def extent_of(

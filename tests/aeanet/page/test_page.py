@@ -111,6 +111,7 @@ def test_a_large_image_is_shown_reduced_with_its_middle_at_full_resolution(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("aeanet.page.views.LARGEST", 20_000)
+    monkeypatch.setattr("aeanet.page.views._OVERVIEW", 5_000)
     monkeypatch.setattr("aeanet.page.views._DETAIL", 70)
     image, result = micrograph((100, 120))
     whole, detail = views_of(restored_of(image, result), image, result, estimate_noise(image))
