@@ -237,10 +237,17 @@ def restore_all(
             with agreeing(group):
                 report.say()
 
-    with progress_bar() as bar:
-        overlapped(images, read, work, finish, tell, group=group)
-        show(bar, "Restored", 1.0)
-    written = not leads or gallery is None or gallery.write(outcome.failed)
+    def write_page() -> bool:
+        return not leads or gallery is None or gallery.write(outcome.failed)
+
+    try:
+        with progress_bar() as bar:
+            overlapped(images, read, work, finish, tell, group=group)
+            show(bar, "Restored", 1.0)
+    except KeyboardInterrupt:
+        write_page()  # of the images until then
+        raise
+    written = write_page()
     outcome.end(len(images), "restored")
     if not written:
         raise typer.Exit(1)

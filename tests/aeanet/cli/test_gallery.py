@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ import tifffile
 from PIL import Image
 from toys import aeanet, assert_one_sentence
 
+from aeanet.cli import batch
+from aeanet.inference.files import Loaded
 from aeanet.page import Page
 
 QUICK = ("--flips", 1, "--magnification", 1, "--report")
@@ -83,6 +85,23 @@ def test_a_page_that_cannot_be_written_loses_no_result(
     assert last.startswith("The page is not written, the results are: ")
     assert "No space left on device" in last
     assert Path("restored/1.png").is_file()
+
+
+def test_after_ctrl_c_the_page_shows_what_was_restored(
+    images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = batch.restore_loaded
+
+    def until_the_second(model: object, loaded: Loaded, *arguments: Any, **options: Any) -> Any:
+        if loaded.image.name == "1.png":
+            raise KeyboardInterrupt
+        return restore(model, loaded, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch, "restore_loaded", until_the_second)
+    assert aeanet("restore", *images[:2], *QUICK).exit_code == 130
+    text = Path("restored/report.html").read_text()
+    assert "1 of 2 images restored" in text
+    assert text.count('<section id="image-') == 1
 
 
 def test_predict_shows_an_image_that_it_read_by_regions(

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pages import micrograph, restored_of
 from PIL import Image
 
-from aeanet.page import Cell, Frame, Mark, Page, Section, Table, Text, View, write_page
+from aeanet.page import Cell, Facts, Frame, Mark, Page, Section, Table, Text, View, write_page
+from aeanet.page.plots import plotted
 from aeanet.page.views import compared, views_of
 from aeanet.trust import estimate_noise
 
@@ -186,14 +188,29 @@ def test_a_table_is_sorted_by_numbers_and_by_names(opened: Open, page: Page) -> 
             assert order() == wanted
 
 
+@pytest.fixture(scope="module")
+def everything(page: Page) -> Page:
+    """A page with each kind of part."""
+    facts, listed = Facts([("width", "5 px")]), Text(["one", "two"], look="list")
+    plot = plotted("A line", "It is straight.", _line)
+    more = Section("blocks", [Text(["It is so."], look="soft"), listed, blocks(), plot, facts], "b")
+    return Page(page.title, page.lead, [*page.sections, more])
+
+
+def _line() -> Figure:
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    return figure
+
+
 @pytest.mark.parametrize("width", [375, 900, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_by_everyone_at_every_width(
-    opened: Open, page: Page, width: int, scheme: str
+    opened: Open, everything: Page, width: int, scheme: str
 ) -> None:
     """The rules of axe-core: contrast, labels, roles. And nothing is wider than the screen."""
     rules = pytest.importorskip("axe_playwright_python", reason="the rules of axe-core are absent")
-    tab = opened(page, width=width, color_scheme=scheme)
+    tab = opened(everything, width=width, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.evaluate((files(rules) / "axe.min.js").read_text(encoding="utf-8"))
     found = tab.evaluate("axe.run()")
