@@ -216,7 +216,7 @@ def restore_all(
                 with report.keeping_error():
                     write_planes(report, restored, images, overwrite)
                     if gallery is not None:
-                        gallery.add_stack(report, restored, stacks)
+                        gallery.add_stack(report, restored, stacks, magnification)
             return report
         if restored.result is not None:
             # A file may have come there since the image was read.

@@ -56,12 +56,12 @@ def views_of(
             before, after = (part.read(*whole(part.shape)) for part in (source, target))
             layers = compared(name, before, after, limits_of(after), most, extent)
             found, marks = explained(name, image, result, noise, most)
-            note = _smaller(layers[1], target.shape)
+            note = smaller(layers[1], target.shape)
             return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note)]
 
         before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
         layers = compared(name, before, after, limits_of(after), most // 2, extent)
-        note = f"{_smaller(layers[1], target.shape)} The middle follows at full resolution."
+        note = f"{smaller(layers[1], target.shape)} The middle follows at full resolution."
         overview = View(name, [Frame(layers)], width, height, note)
     return [overview, _middle_view(name, image, result, noise, most // 2)]
 
@@ -74,7 +74,7 @@ def _middle_view(name: str, image: NDArray, result: NDArray, noise: Noise, most:
     title = f"{name}, its middle"
     layers = compared(title, image, result, limits_of(result), most)
     found, marks = explained(title, image, result, noise, most)
-    note = _smaller(layers[1], result.shape) or "The middle at full resolution."
+    note = smaller(layers[1], result.shape) or "The middle at full resolution."
     return View(title, [Frame([*layers, *found], marks=marks)], width, height, note)
 
 
@@ -166,7 +166,7 @@ def _mark(place: Place, shape: Sequence[int]) -> Mark:
     return Mark(place.sentence, left, top, place.width / width, place.height / height)
 
 
-def _smaller(layer: Layer, shape: Sequence[int]) -> str:
+def smaller(layer: Layer, shape: Sequence[int]) -> str:
     """A sentence if a picture is smaller than what it shows."""
     picture, (height, width) = layer.picture, shape
     if (picture.width, picture.height) == (width, height):

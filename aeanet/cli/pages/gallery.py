@@ -59,7 +59,13 @@ class Gallery:
         facts += [("result", f"{restored.target}, {width} x {height} px")]
         self._add(report, [*views, *_notes(report), Facts(facts)], views[0], judged.noise)
 
-    def add_stack(self, report: Report, restored: RestoredStack, options: StackOptions) -> None:
+    def add_stack(
+        self,
+        report: Report,
+        restored: RestoredStack,
+        options: StackOptions,
+        magnification: float,
+    ) -> None:
         """Take a stack that was restored: some of its planes, and the noise of all.
 
         Raises:
@@ -67,7 +73,7 @@ class Gallery:
         """
         from aeanet.cli.pages.stacks import planes_plot, planes_view
 
-        view = planes_view(restored, options, self.most)
+        view = planes_view(restored, options, magnification, self.most)
         noise = [one["noise"] for one in restored.records if one and one["noise"] is not None]
         shape = " x ".join(map(str, restored.contents.shape))
         facts = [("stack", str(restored.stack))]

@@ -1,6 +1,7 @@
 """What the page of `--report` shows of a stack."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,70 +10,91 @@ from aeanet.cli.stacks import StackOptions, oddness
 from aeanet.figures.planes import draw_planes
 from aeanet.inference.stack_files import RestoredStack
 from aeanet.io.images.reading import grey_of
-from aeanet.io.stacks import find_stack, open_stack
-from aeanet.page import Frame, Plot, View, limits_of
+from aeanet.io.stacks import Contents, Stack, find_stack, open_stack
+from aeanet.page import Frame, Mark, Plot, View, limits_of
+from aeanet.page.pictures import LARGEST
 from aeanet.page.plots import plotted
-from aeanet.page.views import compared, explained
+from aeanet.page.views import compared, explained, extent_of, smaller
 from aeanet.trust import estimate_noise
 
 EVEN = 6  # planes that are shown, evenly spaced
 WORST = 3  # planes that are shown besides, those with the most unusual results
 
 
-def planes_view(restored: RestoredStack, options: StackOptions, most: int) -> View:
+def planes_view(
+    restored: RestoredStack, options: StackOptions, magnification: float, most: int
+) -> View:
     """Some planes before and after, read again from both files.
 
     Args:
         restored: the stack.
         options: with which it was opened.
+        magnification: of the result.
         most: bytes of the pictures.
 
     Raises:
         ImageError: if a plane cannot be read.
     """
     contents, records = restored.contents, restored.records
-    numbers = shown_planes(restored)
+    even = even_planes(restored)
+    numbers = sorted({*even, *unusual_planes(restored)})
+    each = most // len(numbers)
     opened = find_stack(restored.stack, options.axes, options.channel)
     assert opened is not None
     with opened as source, open_stack(restored.target, axes=contents.axes) as target:
-        rows = source.contents.plane_shape[0] - restored.bar
+        height, width = source.contents.plane_shape
+        rows = height - restored.bar
+        extent = extent_of((rows, width), contents.plane_shape, magnification)
+        limits = _limits(target, even)
+
         frames = []
-        limits: dict[int, tuple[float, float]] = {}
         for number in numbers:
             before = grey_of(source.plane(number))[:rows].astype(np.float32)
             after = target.plane(number).astype(np.float32)
-
-            # A channel has one grey scale.
-            channel = contents.place(number).get("C", 0)
-            scale = limits.setdefault(channel, limits_of(after))
             name = contents.name_of(number)
-            layers = compared(
-                f"{restored.stack.name}, {name}", before, after, scale, most // len(numbers)
-            )
-            image, result = _scaled(before, before), _scaled(after, before)
-            noise = estimate_noise(image)
-            found, marks = explained(name, image, result, noise, most // len(numbers))
+            title = f"{restored.stack.name}, {name}"
+            black_and_white = limits.get(_channel(contents, number)) or limits_of(after)
+            layers = compared(title, before, after, black_and_white, each, extent)
+            marks: list[Mark] = []
+            if after.size <= LARGEST:
+                image, result = _scaled(before, before), _scaled(after, before)
+                found, marks = explained(title, image, result, estimate_noise(image), each)
+                layers += found
             said = records[number] or {}
-            frames.append(Frame([*layers, *found], name, marks, warnings=said.get("warnings", ())))
+            frames.append(Frame(layers, name, marks, said.get("warnings", ())))
 
-    height, width = contents.plane_shape
-    note = f"{len(numbers)} of {contents.planes} planes: evenly spaced ones and the most unusual."
-    picture = frames[0].layers[1].picture
-    if picture.width < width:
-        note += (
-            f" They are reduced from {width} x {height} to {picture.width} x {picture.height} px."
-        )
-    return View(restored.stack.name, frames, width, height, note)
+    note = f"{len(numbers)} of {contents.planes} planes: evenly spaced ones and the most unusual. "
+    note += smaller(frames[0].layers[1], contents.plane_shape)
+    return View(restored.stack.name, frames, *contents.plane_shape[::-1], note)
 
 
-def shown_planes(restored: RestoredStack) -> list[int]:
-    """The planes that a page shows: evenly spaced ones, and the most unusual."""
+def even_planes(restored: RestoredStack) -> list[int]:
+    """Some planes that are not left empty, evenly spaced."""
+    planes = [n for n in range(len(restored.records)) if n not in restored.damaged]
+    places = np.linspace(0, len(planes) - 1, min(EVEN, len(planes))).round().astype(int)
+    return [planes[place] for place in places]
+
+
+def unusual_planes(restored: RestoredStack) -> list[int]:
+    """The planes with the most unusual results, the most unusual first."""
     records = restored.records
-    planes = [n for n in range(len(records)) if n not in restored.damaged]
-    even = np.linspace(0, len(planes) - 1, min(EVEN, len(planes))).round().astype(int)
-    judged = [n for n in planes if records[n]]
-    worst = sorted(judged, key=lambda n: -oddness(records[n]))[:WORST]
-    return sorted({planes[place] for place in even} | set(worst))
+    judged = [n for n in range(len(records)) if records[n]]
+    return sorted(judged, key=lambda n: -oddness(records[n]))[:WORST]
+
+
+def _limits(target: Stack, numbers: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Black and white of each channel over some planes, so that a channel does not flicker."""
+    limits: dict[int, tuple[float, float]] = {}
+    for number in numbers:
+        low, high = limits_of(target.plane(number).astype(np.float32))
+        channel = _channel(target.contents, number)
+        known = limits.get(channel, (low, high))
+        limits[channel] = min(low, known[0]), max(high, known[1])
+    return limits
+
+
+def _channel(contents: Contents, number: int) -> int:
+    return contents.place(number).get("C", 0)
 
 
 def planes_plot(restored: RestoredStack) -> Plot:
