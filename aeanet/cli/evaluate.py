@@ -128,12 +128,17 @@ def main(
         say(json_text(record, indent=2))
     else:
         out.print(scores.table())
-        for sentence in sentences:
-            say(sentence)
-        for name, said in warnings.items():
-            for sentence in said:
-                warn(f"{name}: {sentence}")
-        for sentence in where:
-            say(sentence)
+        say_all(sentences, warnings, where)
     if not written:
         raise typer.Exit(1)
+
+
+def say_all(sentences: list[str], warnings: dict[str, list[str]], where: list[str]) -> None:
+    """Say what holds for all pairs, what is to be warned of by pair, and where the errors are."""
+    for sentence in sentences:
+        say(sentence)
+    for name, said in warnings.items():
+        for sentence in said:
+            warn(f"{name}: {sentence}")
+    for sentence in where:
+        say(sentence)
