@@ -121,16 +121,16 @@ def test_a_network_is_not_told_the_noise_in_a_file() -> None:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command writes for a run that was trained on pairs at 2.51."""
+    """What the command writes for a run that was trained on pairs at 1.51."""
     run = tmp_path_factory.mktemp("runs") / "a & <b>"
-    save_model(network(2.51), run / "model.safetensors")
+    save_model(network(1.51), run / "model.safetensors")
     data = {"pairs": ["one", "two"], "held_back": [], "sha256": "0123456789abcdef", "refused": {}}
     record = {"data": data, "steps_done": 7, "seconds": 30.0, "device": "a CPU"}
     (run / "run.json").write_text(json.dumps(record))
     file = run.with_name("made") / "a.zip"
     result = aeanet("export", run, "--bioimageio", file, "--flips", "1")
     assert result.exit_code == 0, result.output
-    assert "for results of 2.5 times the resolution" in result.stdout
+    assert "for results of 1.5 times the resolution" in result.stdout
     assert result.stdout.count("differs from PyTorch by at most") == 2
     assert result.stderr == ""
     return file
@@ -144,7 +144,7 @@ def test_a_file_has_all_that_a_program_needs(package: Path) -> None:
     assert described["name"] == "aeanet a - -b-"
     assert "2 pairs" in described["training_data"]["description"]
     assert described["license"] is None
-    assert described["config"]["aeanet"]["magnification"] == 2.5
+    assert described["config"]["aeanet"]["magnification"] == 1.5
     card = files["README.md"].decode()
     assert "one, two" in card
     assert "mean over 1 flip of" in card
@@ -156,12 +156,12 @@ def test_a_file_has_all_that_a_program_needs(package: Path) -> None:
         assert entry["sha256"] == hashlib.sha256(files[entry["source"]]).hexdigest()
     assert {described["documentation"], *described["covers"]} <= files.keys()
 
-    # A side of 2 n pixels becomes 5 n.
+    # A side of 2 n pixels becomes 3 n.
     assert [axis.get("size", {}).get("step") for axis in image["axes"][2:]] == [2, 2]
-    assert [axis["scale"] for axis in image["axes"][2:]] == [5, 5]
+    assert [axis["scale"] for axis in image["axes"][2:]] == [3, 3]
     assert [axis["scale"] for axis in restored["axes"][2:]] == [2, 2]
     shapes = [np.load(io.BytesIO(files[entry["source"]])).shape for entry in named[:2]]
-    assert [2.5 * side for side in shapes[0][2:]] == list(shapes[1][2:])
+    assert [1.5 * side for side in shapes[0][2:]] == list(shapes[1][2:])
     with Image.open(io.BytesIO(files["cover.png"])) as cover:
         assert cover.width == 2 * cover.height
     assert len(files["cover.png"]) < 500_000
@@ -178,8 +178,8 @@ def test_both_weights_give_the_result_of_super_resolve(
         onnx, script = archive.read("weights.onnx"), archive.read("weights.pt")
     image = scan(7, shape)
     model = load_model(package.parent.with_name("a & <b>"))
-    expected = super_resolve(model, image, magnification=2.5, flips=1, precision="float32")
-    assert np.abs(expected - upsample(image, 2.5)).max() > 0.02
+    expected = super_resolve(model, image, magnification=1.5, flips=1, precision="float32")
+    assert np.abs(expected - upsample(image, 1.5)).max() > 0.02
     given = 255 * image[None, None]
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     # The columns of the tensor lie one after another in memory, as some programs have them.
@@ -212,7 +212,7 @@ def test_it_passes_the_test_of_bioimageio_core_and_runs_there(package: Path) -> 
         result = pipeline.predict_sample_without_blocking(sample)
         restored = result.members["restored"].data.to_numpy()[0, 0]
         model = load_model(package.parent.with_name("a & <b>"))
-        expected = super_resolve(model, image, magnification=2.5, flips=1, precision="float32")
+        expected = super_resolve(model, image, magnification=1.5, flips=1, precision="float32")
         assert np.abs(restored / 255 - expected).max() <= TOLERANCE
 
 
