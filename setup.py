@@ -43,6 +43,8 @@ DASK = ["dask>=2024.8"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 # For benches.denoising. It is not for commercial use, so nothing else imports it.
 COMPARE = ["bm3d>=4.0.3"]
+# For the tests that open pages in Chromium, which is installed apart.
+BROWSER = ["axe-playwright-python>=0.1.4", "playwright>=1.49"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
@@ -62,7 +64,7 @@ setup(
     py_modules=["pytest_equivariance"],
     package_data={
         "aea_kernels": ["py.typed", "backends/triton/tiles.json"],
-        "aeanet": ["py.typed", "**/*.pyi", "reproduce/*.j2", "models/*"],
+        "aeanet": ["py.typed", "**/*.pyi", "page/page.*", "reproduce/*.j2", "models/*"],
     },
     install_requires=[
         "lazy-loader>=0.4",
@@ -79,6 +81,7 @@ setup(
         "compare": COMPARE,
         "export": EXPORT,
         "dask": DASK,
+        "browser": BROWSER,
     },
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],
