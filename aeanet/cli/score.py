@@ -15,9 +15,7 @@ EXAMPLE = "aeanet score scan.tif scan-restored.tif --second scan2.tif scan2-rest
 
 
 def main(
-    image: Annotated[
-        Path, argument("The image as it was recorded.", metavar="IMAGE", parser=path)
-    ],
+    image: Annotated[Path, argument("The image as it was recorded.", metavar="IMAGE", parser=path)],
     result: Annotated[
         Path,
         argument("What aeanet or another program made of it.", metavar="RESULT", parser=path),
