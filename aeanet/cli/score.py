@@ -42,11 +42,11 @@ def main(
     from aeanet.io.images import read_image
     from aeanet.scoring.no_reference import score_without_reference
 
-    recorded, restored, *others = map(read_image, (image, result, *(second or ())))
-    pixels = [micrograph.pixels for micrograph in others] or [None, None]
+    recorded, restored = read_image(image), read_image(result)
+    other, other_result = (read_image(file).pixels for file in second) if second else (None, None)
     try:
         score = score_without_reference(
-            recorded.pixels, restored.pixels, second=pixels[0], second_result=pixels[1]
+            recorded.pixels, restored.pixels, second=other, second_result=other_result
         )
     except ValueError as error:
         fail(f"{image} and {result} cannot be scored: {error}")
