@@ -11,4 +11,5 @@ from .networks.registry import load_model as load_model
 from .networks.registry import save_model as save_model
 from .networks.unet import AEANet as AEANet
 from .scoring.evaluation import evaluate as evaluate
+from .scoring.no_reference import score_without_reference as score_without_reference
 from .training.info import model_info as model_info
