@@ -117,15 +117,16 @@ class Dock(Container):
             try:
                 results.append(work(advance))
             except Cancelled:
-                sentences.append("")
+                return
             except Exception as error:
                 sentences.append(sentence_or_raise(error))
 
         def finish() -> None:
             self._busy(False)
-            self.said.value = "".join(sentences) or "Cancelled."
-            if any(sentences):
-                show_error(self.said.value)
+            self.said.value = "Cancelled." if self.worker.abort_requested else ""
+            for sentence in sentences:
+                self.said.value = sentence
+                show_error(sentence)
             for result in results:
                 then(result)
 
