@@ -27,7 +27,8 @@ def graphed(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Callabl
     Inputs of another shape, dtype or device, another mode of the network, or inputs whose gradient
     is asked for in prediction, take the ordinary call; a warning says so, once for each. The
     network may be trained further and load weights, which the graph reads where they lie. Where
-    they are moved or replaced, as by ``network.to``, the ordinary call is taken too.
+    they are moved, as by ``network.to``, the ordinary call is taken too. A parameter that is set to
+    a new object is not noticed: call `graphed` again.
 
     Args:
         network: an `AugmentedAttention`, or a network that holds some.

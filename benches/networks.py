@@ -70,10 +70,10 @@ class Training:
         """One step, unless the budget is used up."""
         if self.now.ended:
             return
-        lr, hr, magnifications = batch
+        lr, hr, magnifications, noises = batch
         begun = self.clock()
         if isinstance(self.model, ShuffledUNet):
-            self.model.scales = magnifications
+            self.model.scales, self.model.noise = magnifications, noises
         float(self.step(lr, hr, self.now))  # waits for the device
         step, seconds = self.now.step + 1, self.now.seconds + self.clock() - begun
         self.now = TrainingProgress(step, seconds, self.recipe.used(step, seconds))

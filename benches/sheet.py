@@ -53,7 +53,17 @@ def _caption(example: Example) -> str:
         parts.append("astigmatic")
     if settings.vibration > 0.5:
         parts.append("vibration")
-    disturbances = ("stripes", "charging", "streaks", "hum", "spikes", "smoothing")
+    disturbances = (
+        "stripes",
+        "charging",
+        "streaks",
+        "hum",
+        "spikes",
+        "slow",
+        "smoothing",
+        "across",
+        "resampled",
+    )
     return ", ".join([*parts, *(name for name in disturbances if getattr(settings, name) > 0)])
 
 

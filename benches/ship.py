@@ -43,6 +43,7 @@ from .record import RESULTS
 from .trust.card import RECORD as TRUST_RECORD
 from .trust.card import card_section
 
+CURVE = RESULTS / "noise-curve.json"
 SIZES = ((944, 1280, 1.0), (944, 1280, 2.0))  # of LR, and the magnification
 _CHILD = """
 import sys, time
@@ -101,6 +102,8 @@ def main() -> None:
     # what other modules of benches measured
     comparison = RESULTS / "networks.json"
     record["comparison"] = json.loads(comparison.read_text()) if comparison.exists() else []
+    if CURVE.exists():
+        record["curve"] = json.loads(CURVE.read_text()).get("smooth levels", {})
     if TRUST_RECORD.exists():
         record["trust"] = card_section(json.loads(TRUST_RECORD.read_text()))
 

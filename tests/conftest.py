@@ -11,6 +11,7 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     # processes that share the cores wait for each other where each has a thread for every core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import torch
 from compiled_device import CompiledDevice

@@ -61,13 +61,13 @@ def main(
     **changes: Any,
 ) -> None:
     """Train a model on simulated micrographs that never repeat, as the shipped model was, and score
-    it on others.
+    it on others. The network `shuffled` is told how strong and how smooth the noise is.
 
     Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
     the latest checkpoint before a crash, as if nothing had happened.
     """
     from aeanet.networks.registry import load_model, short_options
-    from aeanet.networks.shuffled import deepened
+    from aeanet.networks.shuffled import ShuffledUNet, deepened, telling_noise
     from aeanet.training import open_run
     from aeanet.training.pretraining import pretrain, pretraining_recipe
 
@@ -82,11 +82,15 @@ def main(
         if begun:
             base, options = begun.recipe, begun.configuration["model"]
         else:
-            base, options = pretraining_recipe(), {"name": model} | short_options(model) | special
+            told = {"told_noise": True} if model == "shuffled" else {}
+            options = {"name": model} | short_options(model) | told | special
+            base = pretraining_recipe()
         recipe = replace(base, **changes)
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
+        if isinstance(network, ShuffledUNet):
+            network = telling_noise(network)
 
         def on_step(now: "training.TrainingProgress") -> None:
             show(bar, f"Step {now.step:,}, loss {now.loss:.4f}", now.used)

@@ -91,8 +91,9 @@ Tile = Annotated[
 Flips = Annotated[
     int | None,
     option(
-        "Flips of the image whose results are averaged, 1, 2 or 4: more take more time and err "
-        "less (sem and runs that began from it 4, others 1)."
+        "Flips of the image whose results are averaged, 1, 2 or 4, in as many times the time: "
+        "for sem on real pairs, four gain 0.07 dB more than one, two 0.05 (sem and runs that began "
+        "from it 4, others 1)."
     ),
 ]
 Precision = Annotated[

@@ -73,7 +73,7 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if not 0 <= index < self.length:
             raise IndexError(f"crop {index} of {self.length}")
         random = np.random.default_rng((self.seed, index))
-        pair, places = self._sources[random.integers(len(self._sources))]
+        pair, places = self._source(random)
         row, column = places[int(random.integers(places.count))]
         crop = (slice(row, row + self.size), slice(column, column + self.size))
         lr, hr = (
@@ -81,6 +81,13 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             for image in (pair.lr, pair.hr)
         )
         return lr, hr
+
+    def pair_of(self, index: int) -> "RegisteredPair":
+        """The pair from which a crop is cut."""
+        return self._source(np.random.default_rng((self.seed, index)))[0]
+
+    def _source(self, random: np.random.Generator) -> "tuple[RegisteredPair, _Places]":
+        return self._sources[random.integers(len(self._sources))]
 
 
 class _Places:

@@ -24,6 +24,7 @@ from aeanet.imaging.precision import (
 )
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.exposure import find_exposure
+from aeanet.inference.noise import telling
 from aeanet.inference.tiling import Keys, Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
 from aeanet.networks.registry import load_model
@@ -243,8 +244,11 @@ def run_network(
     group: ProcessGroup | None = None,
     progress: TileProgress | None = None,
 ) -> None:
-    """`tiling.run_tiles` with the flips of the model and in a given precision."""
-    with computing_in(chosen_precision(model, precision), next(model.parameters()).device):
+    """`tiling.run_tiles` with the flips of the model and in a given precision; a network that is
+    told the noise is told that of the image.
+    """
+    device = next(model.parameters()).device
+    with telling(model, read, shape), computing_in(chosen_precision(model, precision), device):
         run_tiles(
             model,
             read,

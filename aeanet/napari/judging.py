@@ -113,4 +113,4 @@ def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:
 def _listed(planes: Sequence[int]) -> str:
     named = ", ".join(map(str, planes[:_NAMED]))
     more = f" and {len(planes) - _NAMED} more" if len(planes) > _NAMED else ""
-    return f"plane {named}{more}"
+    return f"{'plane' if len(planes) == 1 else 'planes'} {named}{more}"

@@ -26,11 +26,17 @@ class Network(nn.Module):
             PSNR; None if it was not scored so.
         fits_range: show it the range that an image uses, without outliers, since it was trained on
             images of every exposure.
+        told_noise: whether it is told the noise.
+        noise: what it is told (`trust.noise.Noise`): standard deviations of the fine and the coarse
+            noise in shares of the range, and the correlation of neighbours along and across the
+            lines of LR; (N, 4), or (1, 4) for all images. NaN or None where it is not known.
     """
 
     magnification: float | None = None
     flips: Flips = 1
     fits_range: bool = False
+    told_noise: bool = False
+    noise: Tensor | None = None
     residual: bool = False
     bfloat16_cost: float | None = None
 

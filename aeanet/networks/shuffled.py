@@ -8,7 +8,7 @@ Zhang 2018). The network then costs a quarter and sees twice as far. Without a n
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class PlainBlock(nn.Module):
 
 KNOTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 """log2 of the magnifications between which scales and shifts are interpolated."""
+_HIDDEN = 32  # features of the noise, from which its scales and shifts follow
+_LEAST_NOISE = 0.001  # of the range: weaker noise counts as none
 
 
 class ShuffledUNet(Network):
@@ -47,6 +49,11 @@ class ShuffledUNet(Network):
     that tells them apart. The channels of each level are scaled and shifted by numbers that are
     linear in log2 of the magnification between `KNOTS`. It is `magnification`, 2 where that is
     None, or, in training, that of each image in `scales`.
+
+    With `told_noise` it is also told how strong and how smooth the noise is, since smooth noise
+    looks like structure: to these scales and shifts are added others, from a network with one
+    hidden layer, that depend on `noise` and the magnification. Where the noise is not known,
+    nothing is added.
 
     Input and output are grey images (N, 1, H, W) of any size. If a side is no multiple of
     `unshuffle` times 2 ** (levels - 1), the last row or column is repeated, and the result is cut
@@ -60,6 +67,7 @@ class ShuffledUNet(Network):
         attention: "bottom" adds an attention block to the lowest level, "all" one to each level, on
             the way up.
         references: number of learnable references of each attention block.
+        told_noise: whether it is told the noise.
 
     Attributes:
         scales: in training, the magnification of each image, (N,).
@@ -78,6 +86,7 @@ class ShuffledUNet(Network):
         unshuffle: int = 2,
         attention: AttentionAt = "none",
         references: int = 0,
+        told_noise: bool = False,
     ) -> None:
         if len(widths) != len(blocks) or not widths:
             raise ModelError(
@@ -91,16 +100,16 @@ class ShuffledUNet(Network):
         if attention not in get_args(AttentionAt):
             wanted = " or ".join(map(repr, get_args(AttentionAt)))
             raise ModelError(f"attention is {attention!r}, wanted {wanted}.")
-        super().__init__(
-            {
-                "name": "shuffled",
-                "widths": list(widths),
-                "blocks": list(blocks),
-                "unshuffle": unshuffle,
-                "attention": attention,
-                "references": references,
-            }
-        )
+        config: dict[str, Any] = {
+            "name": "shuffled",
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "unshuffle": unshuffle,
+            "attention": attention,
+            "references": references,
+        }
+        super().__init__(config | ({"told_noise": True} if told_noise else {}))
+        self.told_noise = told_noise
         self.scales: Tensor | None = None
         self.step = unshuffle * 2 ** (len(widths) - 1)
         self.unshuffle = nn.PixelUnshuffle(unshuffle)
@@ -108,6 +117,10 @@ class ShuffledUNet(Network):
         self.first = nn.Conv2d(unshuffle**2, widths[0], 3, padding=1)
         self.last = nn.Conv2d(widths[0], unshuffle**2, 3, padding=1)
         self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
+        if told_noise:
+            self.noise_weight = nn.Parameter(torch.empty(5, _HIDDEN))
+            self.noise_bias = nn.Parameter(torch.zeros(_HIDDEN))
+            self.noise_tables = nn.ParameterList(torch.zeros(_HIDDEN, 2 * w) for w in widths)
 
         def level(index: int, *, with_attention: bool) -> nn.Sequential:
             width = widths[index]
@@ -148,6 +161,8 @@ class ShuffledUNet(Network):
                 added.append(module.output)
         for layer in added:
             nn.init.zeros_(layer.weight)
+        if self.told_noise:
+            nn.init.kaiming_normal_(self.noise_weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image)
@@ -155,35 +170,62 @@ class ShuffledUNet(Network):
         x = image
         if height % self.step or width % self.step:
             x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
-        weights = self._knot_weights(image)
+        changes = self._scales_and_shifts(image)
         x = self.first(self.unshuffle(x).contiguous(memory_format=torch.channels_last))
-        x = self._modulated(0, x, weights)
+        x = _modulated(x, changes[0])
 
         # Down: each encoder's result is added on the way up.
         skips = []
         for level, encoder in enumerate(self.encoders):
             x = encoder(x)
             skips.append(x)
-            x = self._modulated(level + 1, self.downs[level](x), weights)
+            x = _modulated(self.downs[level](x), changes[level + 1])
         x = self.bottom(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x).add_(skips.pop()))
         return image + self.shuffle(self.last(x))[:, :, :height, :width]
 
-    def _knot_weights(self, image: Tensor) -> Tensor:
-        """The weight of each knot for each image, (N or 1, knots)."""
+    def _scales_and_shifts(self, image: Tensor) -> list[Tensor]:
+        """What each level is scaled and shifted by, (N or 1, 2 C)."""
         if self.training and self.scales is not None:
             given = self.scales.to(image)
         else:
             given = image.new_tensor([self.magnification or 2.0])
         place = given.log2().clamp(KNOTS[0], KNOTS[-1])
         step = KNOTS[1] - KNOTS[0]
-        return (1 - (place[:, None] - image.new_tensor(KNOTS)).abs() / step).clamp(min=0)
+        weights = (1 - (place[:, None] - image.new_tensor(KNOTS)).abs() / step).clamp(min=0)
+        changes = [weights @ table for table in self.tables]
+        if not self.told_noise or self.noise is None:
+            return changes
 
-    def _modulated(self, level: int, x: Tensor, weights: Tensor) -> Tensor:
-        """x (N, C, H, W) of a level, scaled and shifted as the magnification wants it."""
-        scale, shift = (weights @ self.tables[level]).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, x, 1 + scale)
+        # The numbers of the noise, each of about the size of one.
+        fine, coarse, along, across = self.noise.to(image).unbind(1)
+        numbers = [(sd + _LEAST_NOISE).log() + 3.5 for sd in (fine, coarse)]
+        numbers += [4 * along - 1, 4 * across - 1, place - 1]
+        known = torch.stack(torch.broadcast_tensors(*numbers), 1)
+        told = known.isfinite().all(1, keepdim=True)
+        hidden = F.relu(known.nan_to_num() @ self.noise_weight + self.noise_bias) * told
+        return [
+            change + hidden @ table
+            for change, table in zip(changes, self.noise_tables, strict=True)
+        ]
+
+
+def _modulated(x: Tensor, change: Tensor) -> Tensor:
+    """x (N, C, H, W) scaled and shifted by the numbers (N or 1, 2 C)."""
+    scale, shift = change.to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def telling_noise(model: Network) -> ShuffledUNet:
+    """A network that is told the noise and, at first, computes what `model` does.
+
+    Raises:
+        ModelError: another network than shuffled.
+    """
+    if not isinstance(model, ShuffledUNet):
+        raise ModelError("only the network shuffled can be told the noise.")
+    return _extended(model, told_noise=True)
 
 
 def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
@@ -203,8 +245,13 @@ def deepened(model: Network, blocks: Sequence[int]) -> ShuffledUNet:
             f"blocks are {list(blocks)}, wanted {len(before)} numbers, none below those of "
             f"{before}."
         )
+    return _extended(model, blocks=list(blocks))
+
+
+def _extended(model: ShuffledUNet, **changes: Any) -> ShuffledUNet:
+    """A network with other options that has the weights of `model` where it has them."""
     options = {name: value for name, value in model.config.items() if name != "name"}
-    deeper = ShuffledUNet(**options | {"blocks": blocks})
-    deeper.load_state_dict(deeper.state_dict() | model.state_dict())
-    deeper.magnification = model.magnification
-    return deeper
+    extended = ShuffledUNet(**options | changes)
+    extended.load_state_dict(extended.state_dict() | model.state_dict())
+    extended.magnification = model.magnification
+    return extended

@@ -15,6 +15,7 @@ GROUPS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "noise below 0.01": lambda score: score["noise"] < 0.01,
     "noise 0.01 to 0.05": lambda score: 0.01 <= score["noise"] < 0.05,
     "noise 0.05 and more": lambda score: score["noise"] >= 0.05,
+    "smooth noise": lambda score: score.get("smooth", False),
     "all": lambda score: True,
 }
 """Groups of simulated images; noise is the standard deviation in LR as a share of the range from
@@ -36,6 +37,10 @@ _TRAINED_ON = (
     "statistics of real LR images (grey levels, noise against brightness, its correlation), and "
     "specimens are as coarse as those of the same images (the fall of their spectrum). The "
     "simulator is named by the SHA-256 of its source."
+)
+_SMOOTH_TOO = (
+    " In a fifth of the images the noise is smooth along the lines, across them or both ways, as a "
+    "slow detector, a filter, a correction of drift or a digital zoom makes it."
 )
 NOT_COMPARED = "Whether another network or attention does better at equal budgets is not yet shown."
 _LIMITS = (
@@ -65,7 +70,11 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
         measured: paragraphs on what was measured beside the scores on simulated images.
     """
     model, stages = record["model"], [*record.get("start", []), record]
-    options = ", ".join(f"{name} {value}" for name, value in model.items() if name != "name")
+    shown = {name: value for name, value in model.items() if name not in ("name", "told_noise")}
+    options = ", ".join(f"{name} {value}" for name, value in shown.items())
+    told = "the magnification"
+    if model.get("told_noise"):
+        told += " and the noise that is measured in the image: how strong it is, and how smooth"
     course = "; then ".join(_course(stage, model) for stage in stages)
     if measured is None:
         measured = [NOT_COMPARED] if model["name"] == "shuffled" else []
@@ -75,13 +84,13 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
         "Restores electron micrographs: less noise, and up to 4 times the pixels along each side, "
         "at once.",
         "## What it is",
-        f"The network `{model['name']}` ({options or 'its usual options'}). It is told the "
-        "magnification. Its weights are the running average of the latest steps, rounded to "
-        "float16 in the shipped file.",
+        f"The network `{model['name']}` ({options or 'its usual options'}). It is told {told}. "
+        "Its weights are the running average of the latest steps, rounded to float16 in the "
+        "shipped file.",
         f"Trained by `aeanet pretrain` with Adam: {course}. The record beside this card has all "
         "settings and versions.",
         "## What it was trained on",
-        _TRAINED_ON,
+        _TRAINED_ON + (_SMOOTH_TOO if model.get("told_noise") else ""),
         "## Scores",
         *_simulated_scores(record),
         *measured,

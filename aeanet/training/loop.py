@@ -170,9 +170,9 @@ def train(
 
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
-                lr, hr, magnifications = next(batches)
+                lr, hr, magnifications, noises = next(batches)
                 if isinstance(model, ShuffledUNet):
-                    model.scales = magnifications
+                    model.scales, model.noise = magnifications, noises
                 loss = step(lr, hr, now)
                 if stop is not None and stop():
                     signals.append(signal.SIGINT)

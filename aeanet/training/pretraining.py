@@ -133,7 +133,7 @@ def score_simulated(
     model: Network, images: Sequence[WholeImage], precision: Precision = "float32"
 ) -> list[dict[str, Any]]:
     """PSNR (dB) and SSIM of each image and those of bicubic interpolation, with its kind,
-    magnification and noise.
+    magnification and noise, and whether this is smooth.
     """
     scores = []
     for image in images:
@@ -147,6 +147,7 @@ def score_simulated(
                 "kind": image.kind,
                 "magnification": round(image.magnification, 3),
                 "noise": round(float(image.noise), 5),
+                "smooth": image.acquisition.smooths,
                 "psnr": round(psnr(restored, image.hr, everywhere), 3),
                 "ssim": round(ssim(restored, image.hr, everywhere), 4),
                 "psnr_bicubic": round(psnr(bicubic, image.hr, everywhere), 3),

@@ -12,20 +12,26 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from aeanet.data.crops import RandomCrops
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
-from aeanet.data.synthetic import FINGERPRINT, Acquisition, draw_scene, simulate_example
+from aeanet.data.synthetic import Acquisition, Example, draw_scene, simulate_example
 from aeanet.distributed import process_count, rank
+from aeanet.imaging.exposure import within
+from aeanet.inference.exposure import find_exposure
+from aeanet.inference.noise import at_lr_pixels, measured_noise
+from aeanet.inference.prediction import reader
 from aeanet.training.recipe import Recipe, RecipeError
 from aeanet.training.run import describe_pairs
 
-Batch = tuple[Tensor, Tensor, Tensor | None]
+Batch = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """LR on the grid of HR and its target, (N, 1, crop, crop) float32 each, on the CPU; and the
-magnification of each image, (N,), None where the network need not be told.
+magnification, (N,), and the noise, (N, 4), of each image (`Network.noise`), None where the network
+need not be told.
 """
 
 
@@ -64,6 +70,7 @@ class PairSource(Source):
     ) -> None:
         self.data, self.recipe, self.held_back = data, recipe, held_back
         self.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
+        self._noises: dict[str, Tensor] = {}
 
     def describe(self) -> dict[str, Any]:
         return describe_pairs(self.data, self.held_back)
@@ -89,7 +96,15 @@ class PairSource(Source):
         """The crops of this process in a step."""
         indices = crop_indices(step, self.recipe.batch, rank=rank(), processes=process_count())
         lr, hr = zip(*(crops[index] for index in indices), strict=True)
-        return torch.stack(lr), torch.stack(hr), None
+        noises = [self._noise_of(crops.pair_of(index)) for index in indices]
+        return torch.stack(lr), torch.stack(hr), None, torch.cat(noises)
+
+    def _noise_of(self, pair: RegisteredPair) -> Tensor:
+        """That of a pair's LR, (1, 4), measured when it is first asked for."""
+        if pair.name not in self._noises:
+            lr = pair.lr
+            self._noises[pair.name] = measured_noise(reader(lr), lr.shape, self.magnification)
+        return self._noises[pair.name]
 
 
 def crop_indices(step: int, batch: int, *, rank: int = 0, processes: int = 1) -> list[int]:
@@ -110,20 +125,32 @@ def crop_indices(step: int, batch: int, *, rank: int = 0, processes: int = 1) ->
     return indices
 
 
+ROUNDS = "fd227388d6d942f2f61763bd99a7ff25fbc5c21cba283f0a7963f6914c6e080e"
+"""Names what the steps of a training see, as `synthetic.FINGERPRINT` names simulated images: other
+crops need another one.
+"""
 SCENES = 8  # of a round
 STEPS = 64  # of a round: a scene of 512 px gives 64 crops, which take as long as the scene itself
 SIDE = 512  # px of a scene
+SCAN = 240  # px of a scan of a part of it, from which crops are cut
+CROPS = 6  # of a scan
+AS_RECORDED = 0.2  # share of the scans that are shown in the range of the detector
+UNTOLD = 0.1  # share of the scans whose noise is not told
 MAGNIFICATION = 2.0  # of a model for every magnification, where none is given
 
 
 class SimulatedSource(Source):
     """Crops of simulated scans, with their magnifications; they never repeat.
 
-    The steps are made in rounds. A round draws a few scenes, scans crops of them with settings
-    drawn anew for each, and deals these out to its steps: first as they are, then once more in
-    another order and upside down, since simulating a crop takes as long as learning from it. Crops
-    are not turned: noise is correlated along the lines of the scan. A round depends on the seed and
-    its number alone: neither the number of workers nor an interruption changes what a step sees.
+    The steps are made in rounds. A round draws a few scenes, scans parts of them with settings
+    drawn anew for each, and cuts crops from each scan. The crops are dealt out to its steps: first
+    in one order, then once more in another and upside down, since simulating a crop takes as long
+    as learning from it. Crops are not turned: noise is correlated along the lines of the scan. A
+    round depends on the seed and its number alone: neither the number of workers nor an
+    interruption changes what a step sees.
+
+    Scans are shown and told as images are in use: most in the range that they use, with the noise
+    that is measured in them.
 
     Args:
         recipe: of the training.
@@ -137,7 +164,7 @@ class SimulatedSource(Source):
         self.recipe, self.workers = recipe, workers
 
     def describe(self) -> dict[str, Any]:
-        simulator = {"simulator": "aeanet.data.synthetic", "sha256": FINGERPRINT}
+        simulator = {"simulator": "aeanet.data.synthetic", "sha256": ROUNDS}
         return {"pairs": [], "held_back": []} | simulator
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
@@ -158,37 +185,68 @@ class SimulatedSource(Source):
         made = iter(loader)
         cv2.setNumThreads(threads)
 
-        for index, (lr, hr, magnifications) in enumerate(made, start=first):
-            for within in range(STEPS):
-                if step <= index * STEPS + within < self.recipe.steps:
-                    part = slice(within * batch, (within + 1) * batch)
-                    yield lr[part], hr[part], magnifications[part]
+        for index, crops in enumerate(made, start=first):
+            for number in range(STEPS):
+                if step <= index * STEPS + number < self.recipe.steps:
+                    part = slice(number * batch, (number + 1) * batch)
+                    lr, hr, magnifications, noises = (of_all[part] for of_all in crops)
+                    yield lr, hr, magnifications, noises
 
 
-def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor]:
+def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The batches of all steps of a round, one after the other, as one batch."""
     rng = np.random.default_rng((recipe.seed, number))
-    crop, total = recipe.crop, STEPS * recipe.batch
-    side = max(SIDE, 2 * crop)
+    total = STEPS * recipe.batch
+    scanned, scan_side = -(-total // 2), max(SCAN, recipe.crop)
+    side = max(SIDE, scan_side)
     scenes = [draw_scene(rng, (side, side)) for _ in range(SCENES)]
 
     # Half of the crops are scanned.
-    examples = []
-    for index in range(-(-total // 2)):
-        row, column = rng.integers(side - crop + 1, size=2).tolist()
-        settings = Acquisition.draw(rng)
-        scene = scenes[index % SCENES]
-        examples.append(simulate_example(scene, settings, rng, origin=(row, column), crop=crop))
-    lr = np.stack([example.lr for example in examples])[:, None]
-    hr = np.stack([example.hr for example in examples])[:, None]
-    magnifications = np.array([example.magnification for example in examples], np.float32)
+    lrs, hrs, magnifications, noises = [], [], [], []
+    for index in range(-(-scanned // CROPS)):
+        place = rng.integers(side - scan_side + 1, size=2).tolist()
+        settings = Acquisition.draw(rng, smooth_noise=True)
+        scan = simulate_example(scenes[index % SCENES], settings, rng, origin=place, crop=scan_side)
+        lr, hr, noise = _as_in_use(scan, rng)
+        for row, column in rng.integers(scan_side - recipe.crop + 1, size=(CROPS, 2)):
+            crop = slice(row, row + recipe.crop), slice(column, column + recipe.crop)
+            lrs.append(lr[crop])
+            hrs.append(hr[crop])
+        magnifications += CROPS * [scan.magnification]
+        noises += CROPS * [noise]
 
-    # The other half are the same, upside down and in another order.
-    again = rng.permutation(len(lr))[: total - len(lr)]
-    lr = np.concatenate([lr, lr[again, :, ::-1]])
-    hr = np.concatenate([hr, hr[again, :, ::-1]])
-    magnifications = np.concatenate([magnifications, magnifications[again]])
-    return torch.from_numpy(lr), torch.from_numpy(hr), torch.from_numpy(magnifications)
+    # In a random order, so that a step sees many scans; the other half are the same, upside down
+    # and in another order.
+    first, again = rng.permutation(len(lrs))[:scanned], rng.permutation(len(lrs))[: total - scanned]
+    lr, hr = (
+        np.concatenate([np.stack([crops[i] for i in first]), np.stack([crops[i] for i in again])])
+        for crops in (lrs, hrs)
+    )
+    lr[scanned:], hr[scanned:] = lr[scanned:, ::-1].copy(), hr[scanned:, ::-1].copy()
+    order = np.concatenate([first, again])
+    return (
+        torch.from_numpy(lr)[:, None],
+        torch.from_numpy(hr)[:, None],
+        torch.tensor(magnifications, dtype=torch.float32)[order],
+        torch.stack(noises)[order],
+    )
+
+
+def _as_in_use(
+    scan: Example, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Tensor]:
+    """LR and HR of a scan in the range that LR uses, and the noise, (4,), as a network is shown and
+    told them in use; some as recorded, and some without the noise.
+    """
+    lr, hr = scan.lr, scan.hr
+    if rng.uniform() >= AS_RECORDED:
+        recorded = at_lr_pixels(lr, scan.magnification)
+        exposure = find_exposure(reader(recorded), recorded.shape)
+        lr, hr = within(exposure.scale(lr)).astype(np.float32), exposure.scale(hr)
+    noise = measured_noise(reader(lr), lr.shape, scan.magnification)[0]
+    if rng.uniform() < UNTOLD:
+        noise = torch.full_like(noise, torch.nan)
+    return lr, hr, noise
 
 
 def _initialise_worker(_worker: int) -> None:

@@ -224,5 +224,5 @@ class WeightAverage:
         for copied, parameter in zip(averaged.parameters(), self.model.parameters(), strict=True):
             copied.copy_(self.optimizer.state.get(parameter, {}).get("average", parameter))
         if isinstance(averaged, ShuffledUNet):
-            averaged.scales = None
+            averaged.scales = averaged.noise = None
         return averaged.cpu().eval()

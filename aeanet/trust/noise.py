@@ -33,6 +33,8 @@ class Noise:
         offset: variance at black. The variance at the brightness g is about offset + slope * g.
         along: correlation of neighbours on a line. across: of neighbours in a column; where the
             noise is weak, changes of the specimen count too.
+        coarse: standard deviation by differences of pixels that are three apart, which smooth noise
+            does not escape, as it does those of neighbours; but changes of the specimen count more.
     """
 
     sd: float
@@ -40,6 +42,7 @@ class Noise:
     offset: float
     along: float
     across: float
+    coarse: float = math.nan
 
     def variance(self, brightness: NDArray) -> NDArray:
         """The variance at each brightness, at least a tenth of the mean variance."""
@@ -61,20 +64,30 @@ def estimate_noise(image: NDArray) -> Noise:
     # Away from the border, in the blocks with the least structure, differences across lines are
     # noise.
     inner = slice(3, -3), slice(3, -3)
-    across = cv2.filter2D(image, cv2.CV_32F, _ACROSS[:, None])[inner]
+    differences = cv2.filter2D(image, cv2.CV_32F, _ACROSS[:, None])[inner]
     flat, level = _flat_blocks(smooth[inner])
-    across = across - _line_means(across, flat)
-    along = _correlation(across, flat, 1)
-    variances = block_means(across * across) / _median_share(along)
+    differences = differences - _line_means(differences, flat)
+    along, _ = _correlation(differences, flat)
+    variances = block_means(differences * differences) / _median_share(along)
     slope, offset = _line_fit(*_by_brightness(level[flat], variances[flat]))
     variance = float(np.mean(np.maximum(offset + slope * level, 0)))
-    return Noise(math.sqrt(variance), slope, offset, along, _correlation_across(image, flat))
+    across, coarse = _far_apart(image, flat)
+    return Noise(math.sqrt(variance), slope, offset, along, across, coarse)
 
 
 def _median_share(along: float) -> float:
     """The median over the mean of the variances of blocks of noise, a chi-squared distribution."""
     freedom = BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
     return (1 - 2 / (9 * freedom)) ** 3
+
+
+def share_shown(across: float) -> float:
+    """The share of the variance of noise that differences across lines show, where neighbours in a
+    column correlate by `across`, 0 to 1, as Gaussian smoothing correlates them.
+    """
+    lags = np.arange(1, len(_ACROSS))
+    own = np.correlate(_ACROSS, _ACROSS, "full")[len(_ACROSS) :]
+    return float(1 + 2 * np.sum(own * across ** (lags**2.0)))
 
 
 def squared_gradient(image: NDArray) -> NDArray:
@@ -146,20 +159,23 @@ def _line_fit(x: NDArray, y: NDArray) -> tuple[float, float]:
     return float(slope), float(offset)
 
 
-def _correlation(values: NDArray, flat: NDArray, lag: int) -> float:
-    """Of neighbours on a line, over the flat blocks."""
-    left, right = values[:, :-lag], values[:, lag:]
+def _correlation(values: NDArray, flat: NDArray) -> tuple[float, float]:
+    """Of neighbours on a line, over the flat blocks, and the variance there."""
+    left, right = values[:, :-1], values[:, 1:]
     products = block_means(left * right)
     squares = block_means(0.5 * (left * left + right * right))
     inside = flat[: products.shape[0], : products.shape[1]]
     total = float(squares[inside].sum())
-    return float(products[inside].sum()) / total if total > 0 else 0.0
+    if not total > 0:
+        return 0.0, 0.0
+    return float(products[inside].sum()) / total, total / np.count_nonzero(inside)
 
 
-def _correlation_across(image: NDArray, flat: NDArray) -> float:
-    """Of neighbours in a column: differences along lines, between pixels too far apart to be
-    correlated.
+def _far_apart(image: NDArray, flat: NDArray) -> tuple[float, float]:
+    """The correlation of neighbours in a column, and the standard deviation, by differences along
+    lines between pixels too far apart to be correlated.
     """
     wide = image[:, 3:-3] - 0.5 * (image[:, :-6] + image[:, 6:])
     wide = np.ascontiguousarray(wide[3:-3].T)
-    return _correlation(wide, np.ascontiguousarray(flat.T), 1)
+    correlation, variance = _correlation(wide, np.ascontiguousarray(flat.T))
+    return correlation, math.sqrt(variance / 1.5)  # 1 + 1/4 + 1/4 of independent pixels

@@ -15,9 +15,9 @@ from aeanet.imaging.upsampling import middle
 from aeanet.io.images import Micrograph, write_image
 from aeanet.networks.base import Network
 from aeanet.networks.shuffled import ShuffledUNet
-from aeanet.trust.noise import Noise
+from aeanet.trust.noise import Noise, share_shown
 from aeanet.trust.reference import Reference
-from aeanet.trust.residual import LEAST_NOISE, Residual, residual
+from aeanet.trust.residual import LEAST_NOISE, Residual, residual, smoothness
 from aeanet.trust.statistics import SMALLEST, describe
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ PATTERN_LIMIT = math.log10(3)
 noise reaches.
 """
 LARGEST = 1024  # px a side of what is assessed
+_SMOOTH = 0.25  # correlation across lines from which on noise is called so
 _NAMED = 2  # statistics that a warning names
 _RESIDUAL_RANGE = 4.0  # standard deviations from mid-grey to white in the picture of a residual
 
@@ -55,6 +56,16 @@ class TrustReport:
     taken: Residual | None = None
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def smooth(self) -> bool:
+        """Whether the noise is smooth across lines, which that of a scan is not by itself."""
+        taken = self.taken
+        return (
+            taken is not None
+            and smoothness(self.noise, taken.across) > _SMOOTH
+            and float(taken.image.std()) > 2 * LEAST_NOISE
+        )
+
     def record(self) -> dict[str, Any]:
         """Plain data that strict JSON takes; None for what is not known."""
         numbers = {} if self.taken is None else self.taken.numbers
@@ -62,6 +73,7 @@ class TrustReport:
             "noise": {name: _finite(value) for name, value in vars(self.noise).items()},
             "distance": _finite(self.distance),
             "residual_distance": _finite(self.residual_distance),
+            "smooth": self.smooth,
             "unusual": self.unusual,
             "residual": {name: _finite(value) for name, value in numbers.items()},
             "pattern": None if self.taken is None else _finite(self.taken.pattern),
@@ -78,12 +90,20 @@ class TrustReport:
         sd = self.noise.sd
         if not math.isfinite(sd):
             return "The noise cannot be told."
+        if self.smooth and self.taken is not None:
+            sd /= math.sqrt(share_shown(smoothness(self.noise, self.taken.across)))
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
         text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"
         if unit is not None:
             text += f" used ({sd * unit:.3g} in the values of the file)"
-        if not below and abs(self.noise.along) > 0.1:
+        if self.smooth and self.taken is not None:
+            along, across = self.taken.along, self.taken.across
+            text += (
+                f". It is smooth, as after a digital zoom or a filter: neighbours correlate by "
+                f"{along:.2f} along lines and by {across:.2f} across them"
+            )
+        elif not below and abs(self.noise.along) > 0.1:
             text += f", correlated by {self.noise.along:.2f} along lines"
         return f"{text}.{usual}"
 

@@ -30,11 +30,14 @@ class Residual:
             structure of the result, after the dependence of noise on brightness is taken out; and
             the logarithm of one plus the noise left in the result over that of the image.
         pattern: of `pattern.lost_pattern`: whether it repeats regularly in two directions.
+        along, across: correlation of neighbours on a line and in a column.
     """
 
     image: NDArray[np.float32]
     numbers: dict[str, float]
     pattern: float
+    along: float = 0.0
+    across: float = 0.0
 
 
 def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
@@ -59,6 +62,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     unit = taken[inner] / expected
     unit = unit - unit.mean(1, keepdims=True)
 
+    along, across = (_of_neighbours(values) for values in (unit, unit.T))
     left = estimate_noise(same).sd
     numbers = {
         "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
@@ -66,7 +70,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
         "structure": _structure(unit, brightness[inner]),
         "left": math.log10(1 + left / max(noise.sd, LEAST_NOISE)),
     }
-    return Residual(taken, numbers, lost_pattern(taken))
+    return Residual(taken, numbers, lost_pattern(taken), along, across)
 
 
 def _blurred_alike(
@@ -103,6 +107,19 @@ def _slow(unit: NDArray) -> float:
     along = [float(np.mean(unit[:, lag:] * unit[:, :-lag])) / variance for lag in (1, 2)]
     expected = variance / BLOCK**2 * max(1 + 2 * sum(along), 0.2)
     return math.log10(float(np.var(block_means(unit))) / expected + 0.1)
+
+
+def smoothness(noise: Noise, across: float) -> float:
+    """The correlation across lines, 0 or more, that the noise and what was taken away both have.
+    That of an image with weak noise is the specimen's, and a lost structure has its own.
+    """
+    return max(min(noise.across, across), 0.0)
+
+
+def _of_neighbours(unit: NDArray) -> float:
+    """Correlation of neighbours on a line."""
+    variance = float(np.mean(unit * unit)) + 1e-12
+    return float(np.mean(unit[:, 1:] * unit[:, :-1])) / variance
 
 
 def _structure(unit: NDArray, brightness: NDArray) -> float:

@@ -23,7 +23,7 @@ from aeanet.networks.registry import MODEL_FILE, model_path
 from ..record import RESULTS, commit
 from .curve import draw, measure
 from .methods import METHODS
-from .networks import SHIPPED, score_network, train_each
+from .networks import FEWER_FLIPS, SHIPPED, score_network, train_each
 from .scores import Scores, raw_images, score_method
 from .table import table
 
@@ -39,7 +39,7 @@ def forget_other_model(scores: Scores, model: str) -> None:
     fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if scores.about.get("model") != fingerprint:
         for title in list(scores.models):
-            if title.startswith("shipped") or title == SHIPPED:
+            if title.startswith("shipped") or title in (SHIPPED, *FEWER_FLIPS):
                 del scores.models[title]
     scores.about["model"] = fingerprint
 
@@ -74,6 +74,8 @@ def compare(chosen: argparse.Namespace) -> Scores:
     if chosen.model:
         forget_other_model(scores, chosen.model)
         score_network(scores, SHIPPED, chosen.model, pairs)
+        for title, flips in FEWER_FLIPS.items():
+            score_network(scores, title, chosen.model, pairs, flips)
 
     for name in chosen.methods:
         if name == "bm3d" and find_spec("bm3d") is None:

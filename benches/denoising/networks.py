@@ -4,12 +4,14 @@ every third pair.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
+from aeanet.imaging.flips import Flips
 from aeanet.inference.prediction import restore
 from aeanet.networks.registry import load_model, short_options, to_device
 from aeanet.training import Recipe, open_run, save_run, train
@@ -19,6 +21,11 @@ from .scores import Scores, gain
 
 TRAINED_ON = 3  # every third pair
 SHIPPED = "the shipped model"
+FEWER_FLIPS: dict[str, Flips] = {
+    "the shipped model, two flips": 2,
+    "the shipped model, one flip": 1,
+}
+"""The shipped model with fewer flips than it has by default."""
 
 
 class Training(NamedTuple):
@@ -66,17 +73,27 @@ def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> d
 
 
 def score_network(
-    scores: Scores, title: str, path: str | Path, pairs: Sequence[RegisteredPair]
+    scores: Scores,
+    title: str,
+    path: str | Path,
+    pairs: Sequence[RegisteredPair],
+    flips: Flips | None = None,
 ) -> None:
     """Whole images; `path` is a name, a run folder or a file. Pairs that the record has already are
-    left out.
+    left out. The record also says the time of the processor for an image.
     """
     missing = [pair for pair in pairs if pair.name not in scores.models.get(title, {})]
     if not missing:
         return
     model = to_device(load_model(path))
+    seconds = 0.0
     for pair in missing:
-        score, found = gain(pair, restore(model, pair.lr))
+        start = time.process_time()
+        restored = restore(model, pair.lr, flips=flips)
+        seconds += time.process_time() - start
+        score, found = gain(pair, restored)
         scores.models.setdefault(title, {})[pair.name] = found
         scores.bicubic[pair.name] = [score.psnr_bicubic, score.ssim_bicubic]
         scores.write()
+    scores.about.setdefault("seconds", {})[title] = round(seconds / len(missing), 2)
+    scores.write()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .images import (
     demo_sentence,
     denoising_section,
+    flips_sentence,
     frames_table,
     reproduce_section,
     restoring_table,
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     # aea_kernels/README.md
     "supported": supported_table,
     # aeanet/README.md
+    "flips": flips_sentence,
     "demo": demo_sentence,
     "frames": frames_table,
     # benches/README.md

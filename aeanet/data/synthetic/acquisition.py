@@ -3,9 +3,13 @@ drawn.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+
+from aeanet.imaging.upsampling import upsample
 
 HR_SPOT = 0.75
 """HR px: standard deviation of the spot of a good scan at high magnification.
@@ -34,18 +38,24 @@ class Acquisition:
         band: share of a pixel's signal that each neighbour on the line gets by the limited
             bandwidth of the detector, relative to what the pixel keeps, 0 to 0.3. It makes a
             correlation of 2 b / (1 + 2 b^2) along the line.
-        smoothing: standard deviation of a filter of the recording software, LR px, 0 to 0.7; mostly
+        slow: standard deviation of a slower response of the detector, along the line, LR px, 0 to
+            1.3; mostly 0.
+        smoothing: standard deviation of a filter of the recording software, LR px, 0 to 1.3; mostly
             0.
+        across: the same across lines, in addition, as where lines are averaged; 0 to 1.3.
+        resampled: share of a pixel that its neighbours on either side get together, along and then
+            across the lines, where software moves an image by fractions of a pixel, as for the
+            correction of drift; 0 to 0.5, mostly 0.
+        zoom: LR px per px that was scanned, 1 to 2: the software enlarged the image; mostly 1.
         brightness, contrast: mean and standard deviation of the grey levels of the whole specimen,
             before clipping.
         background: grey levels of signal below the darkest point that the black level hides; they
             only add noise.
         gamma: exponent of the display curve, 0.55 to 1.82; mostly 1.
-        shot: noise variance per grey level of signal (Poisson); over `frames`, 0 to 60 grey levels,
-            mostly below 2.
+        shot: noise variance per grey level of signal (Poisson); over `frames` and after software
+            took its share, 0 to 60 grey levels, mostly below 2.
         read: standard deviation of the noise that does not depend on the signal; over the root of
-            `frames`,
-            0 to 45 grey levels, mostly below 5.
+            `frames` and after software took its share, 0 to 45 grey levels, mostly below 5.
         frames: number of frames averaged; `shot`, `read`, `stripes` and `jitter` are those of one
             frame.
         stripes: standard deviation of the offset of lines; over the root of `frames`, 0 to 6 grey
@@ -73,7 +83,11 @@ class Acquisition:
     dwell: float = 0.0
     binning: float = 0.0
     band: float = 0.15
+    slow: float = 0.0
     smoothing: float = 0.0
+    across: float = 0.0
+    resampled: float = 0.0
+    zoom: float = 1.0
     brightness: float = 80.0
     contrast: float = 18.0
     background: float = 0.0
@@ -99,12 +113,19 @@ class Acquisition:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {wanted}.")
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, magnification: float | None = None) -> "Acquisition":
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        magnification: float | None = None,
+        *,
+        smooth_noise: bool = False,
+    ) -> "Acquisition":
         """Settings drawn over the range of instruments.
 
         A third are near the instrument of the measured micrographs, the others cover everything
         else. A magnification of 1 or 2 is drawn in a third of the cases each, any other up to 4 in
-        the rest.
+        the rest. With `smooth_noise`, a third of the others have a slow detector or software that
+        makes the noise smooth along the lines, across them, or both.
         """
         if magnification is None:
             choice = rng.uniform()
@@ -113,7 +134,10 @@ class Acquisition:
                 magnification = float(rng.uniform(1, 4))
         if rng.uniform() < 0.35:
             return _like_measured(rng, magnification)
-        return _of_any_instrument(rng, magnification)
+        settings = _of_any_instrument(rng, magnification)
+        if smooth_noise and rng.uniform() < 0.33:
+            settings = _with_smooth_noise(settings, rng)
+        return settings
 
     def noise_variance(self, signal: np.ndarray | float) -> np.ndarray | float:
         """Variance of the random noise of a pixel, grey levels squared, where the beam gives
@@ -122,22 +146,53 @@ class Acquisition:
         `signal` is counted from zero emission: it includes `background` and is before gamma and
         clipping. Stripes, hum, streaks, spikes and quantisation are not counted.
         """
-        lost = 1.0
-        if self.smoothing:
-            weights = smoothing_kernel(self.smoothing)
-            lost = float((weights**2).sum()) ** 2 * self._smoothed_band(weights)
-        return (self.shot * np.maximum(signal, 0) + self.read**2) * (lost / self.frames)
+        variance = self.shot * np.maximum(signal, 0) + self.read**2
+        return variance * (self.noise_kept / self.frames)
 
-    def _smoothed_band(self, weights: np.ndarray) -> float:
-        """What the band's correlation adds to the variance that a filter along the line leaves."""
+    @property
+    def smooths(self) -> bool:
+        """Whether a slow detector or software makes the noise smooth."""
+        return bool(self.slow or self.software_smooths)
+
+    @property
+    def software_smooths(self) -> bool:
+        """Whether software makes the noise smooth, so across lines too."""
+        return bool(self.smoothing or self.across or self.resampled or self.zoom > 1)
+
+    @property
+    def noise_kept(self) -> float:
+        """The share of the noise's variance that software leaves, 1 where it does nothing."""
+        along, across = self.software_kernels()
         band = self.band_kernel
-        both = np.convolve(band, weights)
-        return float((both**2).sum() / ((band**2).sum() * (weights**2).sum()))
+        kept = float((np.convolve(band, along) ** 2).sum() / (band**2).sum())
+        kept *= float((across**2).sum())
+        if self.zoom > 1:
+            # White noise between its pixels, the mean over the places there, in both directions.
+            kept *= float((cubic_response() ** 2).mean() * 4) ** 2
+        return kept
 
     @property
     def band_kernel(self) -> np.ndarray:
-        """The detector's response along the line, (3,) float32, sum 1."""
-        return np.array([self.band, 1, self.band], np.float32) / np.float32(1 + 2 * self.band)
+        """The detector's response along the line, float32, sum 1."""
+        if not self.band and not self.slow:
+            return np.ones(1, np.float32)
+        kernel = np.array([self.band, 1, self.band], np.float32) / np.float32(1 + 2 * self.band)
+        if self.slow:
+            kernel = np.convolve(kernel, smoothing_kernel(self.slow))
+        return kernel.astype(np.float32)
+
+    def software_kernels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The filters of the recording software along and across the lines, float32, sum 1."""
+        moved = np.array([self.resampled / 2, 1 - self.resampled, self.resampled / 2])
+        kernels = []
+        for sigma in (self.smoothing, math.hypot(self.smoothing, self.across)):
+            kernel = np.ones(1)
+            if sigma:
+                kernel = smoothing_kernel(sigma)
+            if self.resampled:
+                kernel = np.convolve(kernel, moved)
+            kernels.append(kernel.astype(np.float32))
+        return kernels[0], kernels[1]
 
     def spot_axes(self) -> tuple[float, float]:
         """Standard deviations of the beam along its long and its short axis, HR px."""
@@ -158,9 +213,19 @@ class Acquisition:
         return long, short
 
 
+@lru_cache(maxsize=1)
+def cubic_response() -> np.ndarray:
+    """What `upsample` makes of one bright pixel, from -2 to 2 px around it, 64 values per px."""
+    impulse = np.zeros((5, 1), np.float32)
+    impulse[2] = 1
+    response = upsample(impulse, 64.0)[32:-32, 0]
+    return response.astype(np.float64)
+
+
 def smoothing_kernel(sigma: float) -> np.ndarray:
-    """Gaussian weights, (5,) float32, sum 1."""
-    weights = np.exp(-0.5 * (np.arange(-2, 3) / sigma) ** 2)
+    """Gaussian weights up to 2.8 standard deviations, five or more, float32, sum 1."""
+    reach = max(2, math.ceil(2.8 * sigma))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)
 
 
@@ -246,6 +311,24 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
         spikes=sometimes(0.05, rng.uniform(0, 0.001)),
         bits=int(rng.choice([8, 10, 12, 16], p=(0.7, 0.06, 0.12, 0.12))),
     )
+
+
+def _with_smooth_noise(settings: Acquisition, rng: np.random.Generator) -> Acquisition:
+    """The same with a slow detector or software that makes the noise smooth."""
+    kind = rng.choice(5, p=(0.18, 0.18, 0.28, 0.18, 0.18))
+    strength = rng.uniform()
+    changes: tuple[dict[str, Any], ...] = (
+        {"slow": 0.3 + strength},
+        {"across": 0.3 + strength},
+        {"smoothing": 0.3 + strength},
+        {"resampled": 0.1 + 0.4 * strength},
+        {"zoom": 1.1 + 0.9 * strength, "spot": min(settings.spot * (1.1 + 0.9 * strength), 1.3)},
+    )
+    smooth = replace(settings, **changes[kind])
+
+    # Software takes much of the noise; stronger noise is as usual after it.
+    stronger = smooth.noise_kept ** -rng.uniform()
+    return replace(smooth, shot=smooth.shot * stronger, read=smooth.read * math.sqrt(stronger))
 
 
 def _grey_scale(rng: np.random.Generator) -> tuple[float, float]:

@@ -8,16 +8,20 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from aeanet.data.synthetic.acquisition import Acquisition, smoothing_kernel
+from aeanet.data.synthetic.acquisition import Acquisition, cubic_response
 from aeanet.data.synthetic.fourier import PeriodicPart
 from aeanet.data.synthetic.scenes import Scene
+from aeanet.imaging.upsampling import upsample_region
 
 Drift = Callable[[np.ndarray], np.ndarray]
 """Displacements (y, x), HR px, of the lines at rows `y` of an image, HR px: (len(y),) -> (2,
 len(y)).
 """
 
-_MARGIN = 6  # LR px around a part: two for the cubic kernel, three for filters, one for the jitter
+_CUBIC = 2  # px on either side that the cubic kernel needs
+_MARGIN = 1 + _CUBIC  # LR px around a part, for the jitter and the cubic kernel; beside filters
+_LEAST = 3  # LR px for filters
+_FAR = 1 << 20  # px: an image so large that no part of it touches its far edges
 
 
 class Scan:
@@ -74,7 +78,11 @@ class Scan:
             if a.vibration
         ]
 
-        margin = _MARGIN * a.magnification + 3 * a.spot_axes()[0]
+        # What filters and the cubic kernel of a digital zoom need around a part.
+        along, across = a.software_kernels()
+        self._filtered = max(len(a.band_kernel), 3) // 2 + max(len(along), len(across)) // 2
+        around = self._filtered if a.zoom == 1 else (self._filtered + _CUBIC) * a.zoom
+        margin = (_MARGIN + max(around, _LEAST)) * a.magnification + 3 * a.spot_axes()[0]
         margin += 3 * a.vibration * a.magnification + reach
         self._part = PeriodicPart(scene.signal, a.turn, origin, shape, margin, gain)
         if a.charging:
@@ -98,11 +106,19 @@ class Scan:
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """These pixels of the noisy LR image, (H, W) float32 in [0, 1]."""
-        a = self.acquisition
-        extra = 1 + (2 if a.smoothing else 0)
+        zoom, white = self.acquisition.zoom, np.float32(2**self.acquisition.bits - 1)
+        if zoom == 1:
+            level = self._scanned(rows, columns)
+        else:
+            level = upsample_region(self._scanned, (_FAR, _FAR), zoom, rows, columns)
+        return (np.rint(np.clip(level, 0, 1) * white) / white).astype(np.float32)
+
+    def _scanned(self, rows: slice, columns: slice) -> np.ndarray:
+        """These pixels of the scan before a digital zoom, which makes LR of it; 1 for white."""
+        a, extra = self.acquisition, self._filtered
         i = np.arange(rows.start - extra, rows.stop + extra)
         j = np.arange(columns.start - extra, columns.stop + extra)
-        hr_y, hr_x = (m * (k + 0.5) - 0.5 for m, k in zip(self.scale, (i, j), strict=True))
+        hr_y, hr_x = (m * a.zoom * (k + 0.5) - 0.5 for m, k in zip(self.scale, (i, j), strict=True))
         moved_y, start = self._displacements(hr_y)
         jitter = a.jitter / math.sqrt(a.frames) * a.magnification
         if jitter:
@@ -115,9 +131,7 @@ class Scan:
         detected = detect(signal, a, self.rng)
         self._variance = float(np.mean(a.noise_variance(signal + a.background)))
 
-        level = self._displayed(detected)[extra:-extra, extra:-extra]
-        white = np.float32(2**a.bits - 1)
-        return (np.rint(np.clip(level, 0, 1) * white) / white).astype(np.float32)
+        return self._displayed(detected)[extra:-extra, extra:-extra]
 
     def lr_span(self, axis: int, crop: int) -> slice:
         """The LR pixels that a cubic kernel needs for a crop of `crop` HR px."""
@@ -133,17 +147,20 @@ class Scan:
         return slope * math.sqrt(self._variance) / 255
 
     def _filters(self) -> np.ndarray:
-        """Transfer function of the detector's band and of the software's smoothing for a scan at
+        """Transfer function of the detector's band and of the software's filters for a scan at
         HR's pixels.
         """
         a, fx, fy = self.acquisition, self._part.fx, self._part.fy
-        transfer = (1 + 2 * a.band * np.cos(2 * np.pi * fx)) / (1 + 2 * a.band)
-        if a.smoothing:
-            weights = smoothing_kernel(a.smoothing)
-            for frequency in (fx, fy):
-                transfer = transfer * sum(
-                    w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, -2)
-                )
+        along, across = a.software_kernels()
+        kernels = (a.band_kernel, fx), (along, fx), (across, fy)
+        transfer = np.ones((1, 1))
+        for weights, frequency in kernels:
+            first = -(len(weights) // 2)
+            transfer = transfer * sum(
+                w * np.cos(2 * np.pi * k * frequency) for k, w in enumerate(weights, first)
+            )
+        if a.zoom > 1:
+            transfer = transfer * _zoomed(fx, a.zoom) * _zoomed(fy, a.zoom)
         return transfer.astype(np.float32)
 
     def _displacements(self, y: np.ndarray) -> np.ndarray:
@@ -159,6 +176,14 @@ class Scan:
         level = (grey + np.float32(self._black)) * np.float32(1 / 255)
         gamma = self.acquisition.gamma
         return level if gamma == 1 else np.maximum(level, 0) ** np.float32(gamma)
+
+
+def _zoomed(frequency: np.ndarray, zoom: float) -> np.ndarray:
+    """Transfer function of a digital zoom at frequencies in cycles per enlarged px."""
+    response = cubic_response()
+    at = (np.arange(len(response)) + 0.5) * (4 / len(response)) - 2
+    waves = np.cos(2 * np.pi * zoom * frequency[..., None] * at)
+    return waves @ (response / response.sum())
 
 
 def detect(signal: np.ndarray, settings: Acquisition, rng: np.random.Generator) -> np.ndarray:
@@ -180,13 +205,13 @@ def detect(signal: np.ndarray, settings: Acquisition, rng: np.random.Generator) 
         noisy = noisy + struck * rng.exponential(100, signal.shape)
     noisy = noisy.astype(np.float32, copy=False)
 
-    if settings.band:
+    if len(band) > 1:
         noisy = cv2.filter2D(noisy, cv2.CV_32F, band[None], borderType=cv2.BORDER_REFLECT_101)
     noisy = noisy + _line_errors(signal.shape, settings, rng)
-    if settings.smoothing:
-        weights = smoothing_kernel(settings.smoothing)
+    along, across = settings.software_kernels()
+    if len(along) * len(across) > 1:
         edges = cv2.BORDER_REFLECT_101
-        noisy = cv2.sepFilter2D(noisy, cv2.CV_32F, weights, weights, borderType=edges)
+        noisy = cv2.sepFilter2D(noisy, cv2.CV_32F, along, across, borderType=edges)
     return noisy
 
 

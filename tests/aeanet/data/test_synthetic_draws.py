@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
 
 def test_the_settings_drawn_cover_the_stated_ranges() -> None:
     rng = np.random.default_rng(0)
-    drawn = [Acquisition.draw(rng) for _ in range(3000)]
+    drawn = [Acquisition.draw(rng, smooth_noise=True) for _ in range(3000)]
     ranges = {
         "magnification": (1, 4),
         "stretch": (0.985, 1.015),
@@ -65,7 +65,11 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
         "dwell": (0, 1),
         "binning": (0, 1),
         "band": (0, 0.3),
-        "smoothing": (0, 0.7),
+        "slow": (0, 1.3),
+        "smoothing": (0, 1.3),
+        "across": (0, 1.3),
+        "resampled": (0, 0.5),
+        "zoom": (1, 2),
         "brightness": (10, 235),
         "contrast": (4, 60),
         "gamma": (0.55, 1.82),
@@ -82,8 +86,9 @@ def test_the_settings_drawn_cover_the_stated_ranges() -> None:
         assert low <= values.min() <= low + 0.05 * (high - low), name
         assert high - 0.05 * (high - low) <= values.max() <= high, name
     for settings in drawn:
-        assert 0 <= settings.shot / settings.frames <= 60
-        assert 0 <= settings.read / math.sqrt(settings.frames) <= 45
+        kept = settings.noise_kept
+        assert 0 <= settings.shot * kept / settings.frames <= 60
+        assert 0 <= settings.read * math.sqrt(kept / settings.frames) <= 45
         assert 0 <= settings.stripes / math.sqrt(settings.frames) <= 6
     magnifications = np.array([settings.magnification for settings in drawn])
     assert np.mean(magnifications == 1) == pytest.approx(0.33, abs=0.04)

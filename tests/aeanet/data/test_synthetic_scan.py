@@ -93,6 +93,31 @@ def test_noise_has_the_variance_and_the_correlation_of_the_settings(
     assert example.noise * 255 == pytest.approx(math.sqrt(np.mean(expected_mean)), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("settings", "along", "across"),
+    [
+        # Gaussian filters of a standard deviation s correlate neighbours by exp(-1 / (4 s^2)),
+        # if they are wide enough for their weights to be sampled.
+        ({"slow": 0.9}, 0.734, 0),
+        ({"across": 0.9}, 0, 0.734),
+        ({"smoothing": 0.9, "across": 0.8}, 0.734, 0.842),
+        # Weights 0.15, 0.7, 0.15: twice 0.105 over 0.535.
+        ({"resampled": 0.3}, 0.393, 0.393),
+        ({"zoom": 2.0}, 0.67, 0.67),
+    ],
+)
+def test_smooth_noise_has_the_variance_and_the_correlation_of_the_settings(
+    settings: dict[str, float], along: float, across: float
+) -> None:
+    side = 400
+    scene = _scene(np.tile([99.0, 101.0], (side, side // 2)))
+    acquisition = dataclasses.replace(NOISELESS, read=12.0, contrast=1e-3, **settings)
+    noise = _scan(scene, acquisition, side).lr[10:-10, 10:-10] * 255 - 120
+    assert noise.var() == pytest.approx(acquisition.noise_variance(0.0), rel=0.05)
+    found = [(v[:, 1:] * v[:, :-1]).mean() / noise.var() for v in (noise, noise.T)]
+    assert found == pytest.approx([along, across], abs=0.03)
+
+
 def test_the_noise_of_the_default_settings_is_that_of_measured_micrographs() -> None:
     # 0.66 to 1.0 grey levels per grey level, a correlation of 0.25 to 0.31 along the line.
     settings = Acquisition()
@@ -213,11 +238,26 @@ def test_a_clean_image_at_1x_is_its_own_target() -> None:
         {"band": 0.3},
         {"spot": 1.3, "dwell": 1.0},
         {"spot": 0.4, "smoothing": 0.5},
+        {"slow": 0.9, "across": 0.7, "resampled": 0.4},
         {"gamma": 0.6},
     ):
         setting = dataclasses.replace(NOISELESS, **changes)  # type: ignore[arg-type]
         example = _scan(scene, setting, 96, (30, 30))
         assert -10 * math.log10(float(((example.lr - example.hr) ** 2).mean())) > 60
+
+
+@pytest.mark.parametrize("zoom", [1.3, 2.0])
+def test_the_target_of_a_digital_zoom_has_the_contrast_that_the_zoom_leaves(zoom: float) -> None:
+    for frequency in (0.04, 0.1):
+        scene = _scene(_wave(240, (0.0, frequency)))
+        settings = _as_drawn(scene, spot=0.75, zoom=zoom)
+        image = scan_image(scene, settings, np.random.default_rng(0), (240, 240))
+        wave = np.exp(2j * np.pi * frequency * np.arange(40, 190))
+        lr, hr = (
+            2 * ((values[100, 40:190] - 120 / 255) * wave).mean() for values in (image.lr, image.hr)
+        )
+        assert abs(lr) * 255 == pytest.approx(abs(hr) * 255, rel=2e-3)
+        assert np.angle(lr / hr) == pytest.approx(0, abs=1e-3)
 
 
 def test_defocus_at_2x_is_undone_in_the_target_up_to_a_limit() -> None:

@@ -13,6 +13,7 @@ from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import restore, super_resolve
 from aeanet.inference.reach import reach_of
 from aeanet.networks.registry import build_model
+from aeanet.networks.shuffled import telling_noise
 
 SMALL = {"widths": [4, 6], "blocks": [1, 1]}
 
@@ -74,6 +75,42 @@ def test_it_is_what_its_layers_say() -> None:
         torch.testing.assert_close(
             model(image), written_out(state, image, [1.2, 5]), rtol=1e-6, atol=1e-6
         )
+
+
+def test_the_noise_adds_to_the_scales_and_shifts_where_it_is_known() -> None:
+    model = shaken(told_noise=True)
+    state, image = model.state_dict(), torch.rand(2, 1, 20, 28, dtype=torch.float64)
+    numbers = torch.tensor([[0.03, 0.04, 0.3, 0.1], [torch.nan] * 4])
+    model.train().scales, model.noise = torch.tensor([2.0, 2.0]), numbers
+    fine, coarse, along, across = numbers[0].double().tolist()
+    told = [np.log(fine + 0.001) + 3.5, np.log(coarse + 0.001) + 3.5]
+    told += [4 * along - 1, 4 * across - 1, 0]
+    hidden = (torch.tensor(told) @ state["noise_weight"] + state["noise_bias"]).relu()
+
+    # As if the table of magnifications had it at every knot; the second image is not told.
+    with_noise = dict(state)
+    for level in (0, 1):
+        with_noise[f"tables.{level}"] = (
+            state[f"tables.{level}"] + hidden @ state[f"noise_tables.{level}"]
+        )
+    with torch.no_grad():
+        restored = model(image)
+    for index, weights in enumerate((with_noise, state)):
+        expected = written_out(weights, image[index : index + 1], [2])
+        torch.testing.assert_close(restored[index : index + 1], expected, rtol=1e-6, atol=1e-6)
+    assert (restored[0] - written_out(state, image[:1], [2])[0]).abs().max() > 1e-3
+
+
+def test_a_network_that_is_told_the_noise_begins_as_one_that_is_not() -> None:
+    model, image = shaken().float(), torch.rand(1, 1, 12, 16)
+    telling = telling_noise(model).eval()
+    assert "told_noise" not in model.config
+    assert telling.config == model.config | {"told_noise": True}
+    telling.noise = torch.tensor([[0.03, 0.04, 0.3, 0.1]])
+    with torch.no_grad():
+        assert torch.equal(telling(image), model(image))
+    with pytest.raises(ModelError, match="only the network shuffled"):
+        telling_noise(build_model("unet"))
 
 
 def test_prediction_tells_the_magnification_that_it_is_given() -> None:

@@ -3,24 +3,27 @@ and card.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from toys import aeanet
+from toys import aeanet, toy_pair
 
 import aeanet.training.sources as sources
+from aeanet.data.pairs import PairSet
+from aeanet.data.synthetic import Acquisition
 from aeanet.errors import ModelError
 from aeanet.imaging.metrics import psnr
 from aeanet.networks.registry import build_model, load_model
 from aeanet.networks.shuffled import deepened
-from aeanet.training import CHECKPOINT_FILE, Interval, open_run, pretraining
+from aeanet.training import CHECKPOINT_FILE, Interval, Recipe, open_run, pretraining
 from aeanet.training.card import model_card
 from aeanet.training.checkpoint import Checkpoint
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
-from aeanet.training.sources import SimulatedSource
+from aeanet.training.sources import PairSource, SimulatedSource
 from aeanet.training.step import DECAY, FLOOR, WeightAverage, psnr_loss, relative_loss
 
 RECIPE = pretraining_recipe(steps=6, batch=2, crop=16, precision="float32")
@@ -29,7 +32,7 @@ TINY = {"widths": [4], "blocks": [1]}
 
 @pytest.fixture(autouse=True)
 def _small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64)):
+    for name, value in (("SCENES", 2), ("STEPS", 4), ("SIDE", 64), ("SCAN", 48)):
         monkeypatch.setattr(sources, name, value)
 
 
@@ -37,7 +40,8 @@ def batches(step: int, steps: int, workers: int = 0) -> list[torch.Tensor]:
     recipe = pretraining_recipe(steps=steps, batch=3, crop=24, seed=1)
     made = SimulatedSource(recipe, workers).batches(step)
     return [
-        torch.cat([lr.flatten(), hr.flatten(), magnifications]) for lr, hr, magnifications in made
+        torch.cat([lr.flatten(), hr.flatten(), magnifications, noises.nan_to_num().flatten()])
+        for lr, hr, magnifications, noises in made
     ]
 
 
@@ -50,6 +54,39 @@ def test_a_step_sees_the_same_whenever_the_training_began_and_whoever_simulates(
     assert len({batch.sum().item() for batch in whole}) == 6
     for ours, theirs in zip(whole[3:], batches(3, 6, workers=1), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_scans_are_shown_the_range_that_they_use_and_told_their_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pale = Acquisition(magnification=1.0, contrast=4.0, spot=1.3, band=0.0, shot=0.0, read=2.0)
+    monkeypatch.setattr(Acquisition, "draw", lambda rng, smooth_noise: pale)
+    for name, value in (("AS_RECORDED", 0), ("UNTOLD", 0.5), ("SCAN", 96), ("SIDE", 96)):
+        monkeypatch.setattr(sources, name, value)
+    recipe = pretraining_recipe(steps=4, batch=12, crop=64)
+    lr, hr, magnifications, noises = sources.simulated_round(recipe, 0)
+    assert (magnifications == 1).all()
+
+    # As recorded a crop would span a seventh of the range.
+    spans = lr.amax((1, 2, 3)) - lr.amin((1, 2, 3))
+    assert 0.25 < spans.median() < 0.6
+    told = ~noises.isnan().any(1)
+    assert 0 < told.sum() < len(told)
+    found = (lr - hr)[told].std((1, 2, 3))
+    torch.testing.assert_close(noises[told, 0], found, rtol=0.2, atol=0)
+    assert noises[told, 2].abs().max() < 0.15
+
+
+def test_a_crop_of_a_pair_is_told_the_noise_of_its_lr() -> None:
+    """At 2x, a pixel of LR is the mean of four here."""
+    pairs, rng = [], np.random.default_rng(0)
+    for seed, sd in enumerate((0.02, 0.08)):
+        lr = (0.5 + rng.normal(0, sd, (192, 256))).astype(np.float32)
+        pairs.append(replace(toy_pair(seed, lr.shape), lr=lr))
+    recipe = Recipe.short(steps=2, batch=8, crop=16)
+    for lr, _, _, noises in PairSource(PairSet(pairs, {}), recipe).batches(0):
+        expected = torch.where(lr.std((1, 2, 3)) < 0.04, 0.01, 0.04)
+        torch.testing.assert_close(noises[:, 0], expected, rtol=0.15, atol=0)
 
 
 def run(folder: Path, *, resume: bool = False, stop_after: int | None = None) -> Pretrained:
@@ -100,7 +137,7 @@ def test_a_pretraining_of_the_first_version_goes_on(tmp_path: Path) -> None:
         "pairs": [],
         "held_back": [],
         "simulator": "aeanet.data.synthetic",
-        "sha256": "6a46296569f46cc7e6242746735c5bf64c0d3865c58c3cecaaf3586dde246caf",
+        "sha256": "fd227388d6d942f2f61763bd99a7ff25fbc5c21cba283f0a7963f6914c6e080e",
     }
     checkpoint.write(tmp_path / CHECKPOINT_FILE)
     assert run(tmp_path, resume=True).steps == 6

@@ -79,7 +79,7 @@ def steps(
     step.cuda_graph = captured
     losses = []
     batches = PairSource(PairSet(PAIRS, {}), recipe).batches(0)
-    for number, (lr, hr, _) in enumerate(batches):
+    for number, (lr, hr, _, _) in enumerate(batches):
         now = TrainingProgress(step=number, used=number / recipe.steps)
         losses.append(float(step(lr, hr, now)))
     assert len(losses) == recipe.steps

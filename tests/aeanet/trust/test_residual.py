@@ -9,11 +9,14 @@ from noisy import noise_along_lines, smooth
 
 from aeanet.data.synthetic import WholeImage
 from aeanet.io.images import read_image
+from aeanet.networks.registry import build_model
 from aeanet.trust import (
     Noise,
+    assess,
     estimate_noise,
     write_residual,
 )
+from aeanet.trust.noise import share_shown
 from aeanet.trust.pattern import lost_pattern
 from aeanet.trust.residual import residual
 
@@ -38,8 +41,34 @@ def test_shot_noise_grows_with_the_brightness() -> None:
     assert noise.variance(np.array([0.5]))[0] == pytest.approx(0.002, rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("sigmas", "sd"),
+    [((0.0, 0.0), 0.05), ((0.7, 0.0), 0.05), ((0.0, 0.7), 0.03), ((0.6, 0.8), 0.02)],
+)
+def test_smooth_noise_is_found_whole_by_coarse_differences(
+    sigmas: tuple[float, float], sd: float
+) -> None:
+    """White noise after Gaussian filters along and across, (sigma, sigma), which correlate
+    neighbours by what each filter shares with itself one pixel on.
+    """
+    clean = smooth(shape=(300, 300))
+    white, expected = np.random.default_rng(2).standard_normal(clean.shape), []
+    for axis, sigma in enumerate(sigmas):
+        kernel = np.exp(-0.5 * (np.arange(-5, 6) / max(sigma, 0.01)) ** 2)
+        kernel /= np.sqrt((kernel**2).sum())
+        white = cv2.filter2D(white, -1, kernel[None] if axis == 0 else kernel[:, None])
+        expected.append(float(kernel[1:] @ kernel[:-1]))
+
+    found = estimate_noise(clean + sd * white)
+    assert found.coarse == pytest.approx(sd, rel=0.12)
+    assert (found.along, found.across) == pytest.approx(tuple(expected), abs=0.07)
+    assert found.sd == pytest.approx(sd * np.sqrt(share_shown(expected[1])), rel=0.15)
+
+
 def test_the_noise_of_simulated_images_is_found(images: list[WholeImage]) -> None:
-    strong = [image for image in images if image.noise > 0.015 and not image.acquisition.smoothing]
+    strong = [
+        image for image in images if image.noise > 0.015 and not image.acquisition.software_smooths
+    ]
     ratios = np.array([estimate_noise(image.lr).sd / image.noise for image in strong])
     assert len(ratios) >= 10
     assert np.median(ratios) == pytest.approx(1, abs=0.1)
@@ -51,6 +80,26 @@ def test_noise_alone_that_was_taken_away_looks_like_noise() -> None:
     noise = Noise(sd=0.05, slope=0.0, offset=0.0025, along=0.37, across=0.0)
     found = residual(clean + 0.05 * noise_along_lines(clean.shape, 3), clean, noise)
     assert np.abs(list(found.numbers.values())).max() < 0.15, found.numbers
+
+
+def test_the_report_names_smooth_noise_and_its_strength() -> None:
+    clean = smooth(shape=(300, 300))
+    white = np.random.default_rng(4).standard_normal(clean.shape)
+    filtered = cv2.GaussianBlur(white, (0, 0), 0.8)
+    for noise, named in (
+        (filtered / filtered.std(), True),
+        (noise_along_lines(white.shape, 4), False),
+    ):
+        report = assess(build_model("unet"), clean + 0.03 * noise, clean)
+        assert report.smooth == named
+        assert report.record()["smooth"] == named
+        line = report.summary()
+        assert ("It is smooth" in line) == named
+        assert float(line.split()[1].rstrip("%")) == pytest.approx(3, rel=0.2)
+
+    # Differences of a fine texture are correlated like smooth noise, but it was not taken away.
+    texture = 0.45 + 0.03 * filtered / filtered.std()
+    assert not assess(build_model("unet"), texture + 0.002 * white, texture).smooth
 
 
 def test_structure_that_was_taken_away_shows() -> None:
