@@ -41,7 +41,7 @@ FOREIGN = ["diffusers>=0.33", "e2cnn>=0.2.3", "einops>=0.8", "monai>=1.4"]
 # Stacks as dask's arrays, and from them.
 DASK = ["dask>=2024.8"]
 # A Qt binding is left to napari, as it asks of its plugins.
-NAPARI = ["magicgui>=0.10", "napari>=0.9", "superqt>=0.6.7"]
+NAPARI = ["magicgui>=0.10", "napari>=0.9", "qtpy>=2.4", "superqt>=0.6.7"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 # For benches.denoising. It is not for commercial use, so nothing else imports it.
 COMPARE = ["bm3d>=4.0.3"]

@@ -15,6 +15,7 @@ from napari.layers import Image
 from napari.qt.threading import create_worker
 from napari.utils import progress
 from napari.utils.notifications import show_error
+from qtpy.QtWidgets import QSizePolicy
 from superqt.utils import ensure_main_thread
 
 from aeanet.errors import sentence_or_raise
@@ -82,9 +83,9 @@ class Dock(Container):
 
     def __init__(self, fields: Sequence[Widget], start: str) -> None:
         super().__init__(labels=False)
-        widest = max(fields, key=lambda one: len(one.label))
-        widest.label += "\u2003"  # napari's letters are wider than those that magicgui measures
         self.fields = Container(widgets=fields)
+        # magicgui measures the widths of labels with letters that are narrower than napari's
+        self.fields.native.setStyleSheet("QLabel { min-width: 8em; }")
         self.fields.margins = (0, 0, 0, 0)
         self.start = PushButton(text=start)
         self.cancel = PushButton(text="Cancel", enabled=False)
@@ -94,6 +95,7 @@ class Dock(Container):
         buttons = Container(widgets=[self.start, self.cancel], layout="horizontal", labels=False)
         self.extend([self.fields, buttons, self.bar, self.said])
         self.said.native.setWordWrap(True)
+        self.said.native.setSizePolicy(QSizePolicy.Ignored, QSizePolicy.Preferred)
         self.native.layout().addStretch()
         self.worker: Any = None
         self.start.changed.connect(self.begin)

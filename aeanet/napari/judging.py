@@ -1,5 +1,7 @@
 """What is said of a restored layer, and where its restoration is to be looked at."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,12 +35,14 @@ class Verdict:
 
     Attributes:
         noise: a line on its noise.
+        share: the noise in shares of the range that the plane uses; NaN if it is not known.
         outliers: how many pixels the model was not shown.
         warnings: a sentence for each thing that is unusual.
         boxes: where.
     """
 
     noise: str
+    share: float = math.nan
     outliers: int = 0
     warnings: Sequence[str] = ()
     boxes: Sequence[Box] = field(default_factory=list)
@@ -51,14 +55,12 @@ def judge(model: Network, restored: Restored) -> Verdict:
     """
     image, result, width = restored.judged()
     found = assess(model, image, result)
-    noise = found.summary(restored.exposure.used / width, width * restored.unit)
-    outliers = int(restored.exposure.rows.size)
-
+    used, outliers = restored.exposure.used / width, int(restored.exposure.rows.size)
+    noise, share = found.summary(used, width * restored.unit), found.noise.sd / used
     if not found.warnings:
-        return Verdict(noise, outliers)
-
+        return Verdict(noise, share, outliers)
     whole = Box(_corners(0, 0, *image.shape), " ".join(found.warnings))
-    return Verdict(noise, outliers, found.warnings, [whole])
+    return Verdict(noise, share, outliers, found.warnings, [whole])
 
 
 def _corners(top: int, left: int, height: int, width: int) -> NDArray:
@@ -88,9 +90,7 @@ def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:
         verdicts: of each plane.
         bar: rows of an information bar that were left out.
     """
-    lines = [verdicts[0].noise]
-    if len(verdicts) > 1:
-        lines = [f"Plane {number}: {one.noise}" for number, one in enumerate(verdicts, start=1)]
+    lines = [_noise(verdicts)]
     if bar:
         lines.append(f"The information bar, {bar} rows at the bottom, is left out.")
     if outliers := sum(one.outliers for one in verdicts):
@@ -108,6 +108,18 @@ def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:
     if places := sum(len(one.boxes) for one in verdicts):
         lines.append(f"Look at {'the box' if places == 1 else f'the {places} boxes'}.")
     return "\n".join(lines)
+
+
+def _noise(verdicts: Sequence[Verdict]) -> str:
+    if len(verdicts) == 1:
+        return verdicts[0].noise
+    shares = [one.share for one in verdicts if math.isfinite(one.share)]
+    if not shares:
+        return f"{len(verdicts)} planes. The noise cannot be told."
+    return (
+        f"{len(verdicts)} planes. The noise is {min(shares):.1%} to {max(shares):.1%} of the range "
+        f"used, median {statistics.median(shares):.1%}."
+    )
 
 
 def _listed(planes: Sequence[int]) -> str:

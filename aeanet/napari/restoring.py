@@ -26,6 +26,7 @@ _RUN = "a run folder"
 _SHIPPED_MOST = 4.0  # the greatest magnification that the shipped model was trained for
 _TILE = 1024  # px of the result: progress is shown after each tile
 _COLOUR = "#ffb000"  # of boxes: visible on any grey, also for the colour-blind
+_EDGES = 250  # that fit into a side of the image
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class RestoreDock(Dock):
                 shape_type="polygon",
                 edge_color=_COLOUR,
                 face_color="transparent",
-                edge_width=2,
+                edge_width=max(result.contents.plane_shape) / _EDGES,
                 features={"reason": reasons},
                 **same_place(layer),
             )
