@@ -125,23 +125,29 @@ class Dock(Container):
 
         def finish() -> None:
             self._busy(False)
-            self.said.value = "Cancelled." if self.worker.abort_requested else ""
+            self.say("Cancelled." if self.worker.abort_requested else "")
             for sentence in sentences:
-                self.said.value = sentence
+                self.say(sentence)
                 show_error(sentence)
             for result in results:
                 then(result)
 
         self._busy(True)
-        self.said.value = ""
+        self.say("")
         self.worker = create_worker(carry_out, _start_thread=False)
         self.worker.finished.connect(finish)
         self.worker.start()
 
+    def say(self, text: str) -> None:
+        """Tell the user something, in as many lines as it takes."""
+        self.said.value = text
+        label = self.said.native
+        label.setMinimumHeight(label.heightForWidth(label.width()))
+
     def stop(self) -> None:
         """Ask the work in hand to end."""
         self.cancel.enabled = False
-        self.said.value = "Cancelling."
+        self.say("Cancelling.")
         self.worker.quit()
 
     def _busy(self, busy: bool) -> None:
@@ -163,6 +169,13 @@ class Dock(Container):
 def layer_choice(name: str, label: str) -> ComboBox:
     """A choice of one of the viewer's image layers."""
     return create(annotation=Image, name=name, label=label)
+
+
+def folder_choice(name: str, label: str, tooltip: str = "") -> FileEdit:
+    """A folder that may be typed or chosen."""
+    field = FileEdit(name=name, label=label, mode="d", tooltip=tooltip)
+    field.choose_btn.text = "Choose"
+    return field
 
 
 def chosen_folder(field: FileEdit) -> Path | None:

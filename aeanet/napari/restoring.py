@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox
 from napari.layers import Image
 from napari.viewer import Viewer
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from aeanet.inference.memory import largest_tile
 from aeanet.inference.reach import TilingError, reach_of
 from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
 from aeanet.io.stacks import Contents, Stack
-from aeanet.napari.dock import Advance, Dock, chosen_folder, layer_choice
+from aeanet.napari.dock import Advance, Dock, chosen_folder, folder_choice, layer_choice
 from aeanet.napari.judging import Verdict, boxes_in_layer, judge, text_of
 from aeanet.napari.layers import place_of_result, same_place, stack_of
 from aeanet.networks.base import MAGNIFICATIONS, Network
@@ -108,7 +108,7 @@ class RestoreDock(Dock):
             choices=[*SHIPPED, _RUN],
             tooltip="sem comes with aeanet; a run folder is what a training leaves.",
         )
-        run = FileEdit(name="folder", label="Run folder", mode="d", visible=False)
+        run = folder_choice("folder", "Run folder")
         magnification = FloatSpinBox(
             name="magnification",
             label="Magnification",
@@ -128,6 +128,7 @@ class RestoreDock(Dock):
         super().__init__([layer, model, run, magnification, bar], "Restore")
         self.viewer = viewer
         self.fields.model.changed.connect(self._on_model)
+        self._on_model(self.fields.model.value)
         self.fields.folder.changed.connect(self._on_folder)
         viewer.layers.selection.events.active.connect(self._on_active)
         self.native_parent_changed.connect(self._on_active)
@@ -171,7 +172,7 @@ class RestoreDock(Dock):
         self, layer: Image, name: str | Path | None, magnification: float, result: Result
     ) -> None:
         """Add the result above its layer, and boxes where it is to be looked at."""
-        self.said.value = text_of(result.verdicts, result.bar)
+        self.say(text_of(result.verdicts, result.bar))
         title = f"{layer.name} restored {magnification:g}x"
         record = {"model": str(name), "magnification": magnification, "trust": self.said.value}
         self.viewer.add_image(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, FileEdit, FloatSpinBox
+from magicgui.widgets import ComboBox, FloatSpinBox
 from matplotlib import rc_context
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ from aeanet.data.pairs import PairSet, load_pairs, register_all
 from aeanet.errors import PairError
 from aeanet.figures.style import COLOURS
 from aeanet.inference.brightness import micrograph_of
-from aeanet.napari.dock import Advance, Dock, chosen_folder, layer_choice
+from aeanet.napari.dock import Advance, Dock, chosen_folder, folder_choice, layer_choice
 from aeanet.napari.layers import stack_of
 from aeanet.networks.registry import MODEL_FILE, SHIPPED, load_model, short_options
 from aeanet.training import (
@@ -175,21 +175,15 @@ class TrainDock(Dock):
             ComboBox(name="source", label="Pairs", choices=[_LAYERS, _FOLDERS]),
             layer_choice("lr", "LR image"),
             layer_choice("hr", "HR image"),
-            FileEdit(name="lr_folder", label="LR folder", mode="d"),
-            FileEdit(
-                name="hr_folder",
-                label="HR folder",
-                mode="d",
-                tooltip="With the same names; empty if the first folder holds lr and hr.",
+            folder_choice("lr_folder", "LR folder"),
+            folder_choice(
+                "hr_folder",
+                "HR folder",
+                "With the same names; empty if the first folder holds lr and hr.",
             ),
             ComboBox(name="begin_with", label="Begin with", choices=[*SHIPPED, _SHORT]),
             FloatSpinBox(name="minutes", label="Minutes", value=5.0, min=0.1, max=1e4, step=1.0),
-            FileEdit(
-                name="run_folder",
-                label="Run folder",
-                mode="d",
-                tooltip="A new or empty folder for the model.",
-            ),
+            folder_choice("run_folder", "Run folder", "A new or empty folder for the model."),
         ]
         super().__init__(fields, "Train")
         self.steps: list[int] = []
@@ -234,7 +228,7 @@ class TrainDock(Dock):
             self._draw()
 
     def _on_result(self, summary: str) -> None:
-        self.said.value = summary
+        self.say(summary)
         self._draw()
 
     def _draw(self) -> None:
