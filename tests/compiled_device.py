@@ -149,7 +149,9 @@ class CompiledDevice:
         def counted(kernel: Any, *args: Any, grid: Any, warmup: bool, **arguments: Any) -> Any:
             result = run(kernel, *args, grid=grid, warmup=warmup, **arguments)
             if not warmup:
-                self.kinds[kind_of(kernel.fn.__name__, grid[0], arguments)] += 1
+                # a known call gives all arguments by their places
+                named = dict(zip(kernel.arg_names, args, strict=False)) | arguments
+                self.kinds[kind_of(kernel.fn.__name__, grid[0], named)] += 1
             return result
 
         jit.run = counted
