@@ -178,8 +178,8 @@ class RestoreDock(Dock):
         self.viewer.add_image(
             result.values,
             name=title,
-            colormap=layer.colormap.name if not layer.rgb else "gray",
-            contrast_limits=None if layer.rgb else layer.contrast_limits,
+            colormap=layer.colormap,
+            contrast_limits=layer.contrast_limits,
             gamma=layer.gamma,
             metadata=layer.metadata | {"aeanet": record},
             **place_of_result(layer, magnification),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from maker_files import zeiss
 from microscope_files import dm3, mrc, ser
 from PIL import Image
@@ -71,6 +72,30 @@ def test_a_volume_is_read_when_it_is_shown(tmp_path: Path, monkeypatch: pytest.M
     assert properties["scale"] == [30.0, 4.0, 4.0]
     assert properties["units"] == ["nm", "nm", "nm"]
     assert properties["axis_labels"] == ["Z", "Y", "X"]
+
+
+def test_an_ome_zarr_is_opened_by_the_viewer(tmp_path: Path, viewer: Any) -> None:
+    """By the manifest: the viewer finds the reader by the ending of the name."""
+    path = tmp_path / "a.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("fine", shape=(3, 24, 32), dtype="u2", chunks=(1, 8, 8))[:] = np.stack(
+        [GREY] * 3
+    )
+    scale = [{"type": "scale", "scale": [30.0, 4.0, 3.0]}]
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
+    datasets = [{"path": "fine", "coordinateTransformations": scale}]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": datasets, "version": "0.4"}]
+
+    (layer,) = viewer.open(path, plugin="aeanet")
+    np.testing.assert_array_equal(layer.data[1], GREY)
+    np.testing.assert_array_equal(layer.scale, [30, 4, 3])
+    assert [str(one) for one in layer.units] == ["nanometer"] * 3
+
+
+def test_the_sample_is_a_pair_on_one_field(viewer: Any) -> None:
+    truth, lr = viewer.open_sample("aeanet", "simulated")
+    edges = [one.extent.world + np.outer([-0.5, 0.5], one.scale) for one in (truth, lr)]
+    np.testing.assert_allclose(*edges)
 
 
 def test_a_layer_for_each_channel(tmp_path: Path) -> None:

@@ -101,6 +101,20 @@ def test_a_turned_layer_keeps_its_corners(
         np.testing.assert_allclose(result.data_to_world(2 * corner - 0.5), at, atol=1e-9)
 
 
+def test_a_stack_in_colour_of_several_resolutions_becomes_grey(
+    viewer: Any, dock: Any, run: Path, wait_for: Wait
+) -> None:
+    fine = np.random.default_rng(0).integers(0, 255, (2, 72, 96, 3), np.uint8)
+    levels = [fine, fine[:, ::2, ::2]]
+    viewer.add_image(levels, name="rgb", rgb=True, multiscale=True, scale=(1, 4, 4))
+    choose(dock, run)
+    restored_by(dock, wait_for)
+    result = viewer.layers["rgb restored 2x"]
+    expected = aeanet.restore_stack(aeanet.load_model(run), fine, axes="ZYXS")
+    np.testing.assert_array_equal(result.data, np.asarray(expected))
+    np.testing.assert_array_equal(result.scale, [1, 2, 2])
+
+
 def test_a_stack_is_restored_by_plane_with_one_brightness(
     viewer: Any, dock: Any, run: Path, wait_for: Wait
 ) -> None:
