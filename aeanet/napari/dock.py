@@ -142,7 +142,7 @@ class Dock(Container):
         """Tell the user something, in as many lines as it takes."""
         self.said.value = text
         label = self.said.native
-        label.setMinimumHeight(label.heightForWidth(label.width()))
+        label.setMinimumHeight(max(label.heightForWidth(label.width()), 0))
 
     def stop(self) -> None:
         """Ask the work in hand to end."""
