@@ -45,6 +45,8 @@ NAPARI = ["magicgui>=0.10", "napari>=0.9", "qtpy>=2.4", "superqt>=0.6.7"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 # For benches.denoising. It is not for commercial use, so nothing else imports it.
 COMPARE = ["bm3d>=4.0.3"]
+# For the tests that open pages in Chromium, which is installed apart.
+BROWSER = ["axe-playwright-python>=0.1.4", "playwright>=1.49"]
 BENCH = ["matplotlib>=3.8", "psutil>=5.9", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.5"]
 
 setup(
@@ -64,7 +66,14 @@ setup(
     py_modules=["pytest_equivariance"],
     package_data={
         "aea_kernels": ["py.typed", "backends/triton/tiles.json"],
-        "aeanet": ["py.typed", "**/*.pyi", "napari/napari.yaml", "reproduce/*.j2", "models/*"],
+        "aeanet": [
+            "py.typed",
+            "**/*.pyi",
+            "napari/napari.yaml",
+            "page/page.*",
+            "reproduce/*.j2",
+            "models/*",
+        ],
     },
     install_requires=[
         "lazy-loader>=0.4",
@@ -81,6 +90,7 @@ setup(
         "compare": COMPARE,
         "export": EXPORT,
         "dask": DASK,
+        "browser": BROWSER,
         "napari": NAPARI,
     },
     entry_points={

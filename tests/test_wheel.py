@@ -22,6 +22,9 @@ import aeanet
 
 site = Path(sys.argv[1])
 aeanet.restore_file("sem", "lr.png", "restored.png", magnification=2)
+from aeanet.page import Cell, Page, Table, page_html
+
+assert "<script>" in page_html(Page("a", [Table(["a"], [[Cell("1")]], sortable=True)]))
 for name, module in sys.modules.items():
     if name.partition(".")[0] in ("aeanet", "aea_kernels") and module.__file__:
         assert site in Path(module.__file__).parents, module.__file__

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+import typer
 from rich.progress import Progress
 from torch.distributed import ProcessGroup
 
@@ -37,6 +38,9 @@ from aeanet.io.stacks import Stack, find_stack, stack_name
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, to_device
 
+if TYPE_CHECKING:
+    from aeanet.cli.pages.gallery import Gallery
+
 NAMED = 20  # images that the last sentence names
 
 
@@ -48,6 +52,7 @@ def restore_images(
     tile: str = "auto",
     compiled: bool = False,
     overwrite: bool = False,
+    page: bool = False,
     **options: Any,
 ) -> None:
     """Restore images by a model in as many processes as there are.
@@ -57,12 +62,14 @@ def restore_images(
         images, folder, overwrite: as in `restore_all`.
         tile: side in px, or "auto".
         compiled: compile the network by `torch.compile`.
+        page: write a page to look at, too.
         options: of `restore_all`.
     """
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
     options["flips"] = known_flips(options.get("flips"))
+    images = list(dict.fromkeys(images))
 
     # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:
@@ -75,7 +82,35 @@ def restore_images(
             compile_parts(model)
         if options.get("trust") or options["precision"] != "float32":
             note(f"The network computes in {options['precision']}.")
+        if page:
+            options["gallery"] = _gallery(name, model, images, folder, overwrite, options)
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
+
+
+def _gallery(
+    name: str | Path,
+    model: Network,
+    images: list[Path],
+    folder: Path,
+    overwrite: bool,
+    options: dict[str, Any],
+) -> "Gallery":
+    """The page to be; TargetError if its place is taken."""
+    from aeanet.cli.pages.gallery import Gallery, page_file
+
+    file = page_file(folder, images)
+    check_place(file, overwrite=overwrite, inputs=images)
+    flips = options["flips"] or model.flips
+    tile = options["tile"]
+    settings = [
+        ("model", f"{name}, network {model.config['name']}"),
+        ("magnification", f"{options['magnification']:g}"),
+        ("computed in", options["precision"]),
+        ("flips", f"mean over {flips}" if flips > 1 else "none"),
+        ("tiles", "as the memory needs" if tile is None else f"{tile} px"),
+        ("outliers", options.get("outliers", "keep")),
+    ]
+    return Gallery(file, len(images), settings)
 
 
 def known_flips(asked: int | None) -> Flips | None:
@@ -93,6 +128,7 @@ def restore_all(
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
+    gallery: "Gallery | None" = None,
     stacks: StackOptions = ANY_STACK,
     group: ProcessGroup | None = None,
     **options: Any,
@@ -112,6 +148,7 @@ def restore_all(
         overwrite: replace results that are already there.
         trust: say of each image how noisy it is, and warn of what is unusual (`aeanet.trust`).
         residual: write what was taken away beside each result, as NAME-residual.
+        gallery: the page on which the images are shown; it needs `trust`.
         stacks: what the user says of files of several planes.
         group: processes that share the tiles of each image, or the planes of each stack; an error
             of one of them is one of all.
@@ -168,7 +205,7 @@ def restore_all(
         )
 
     def finish(image: Path, restored: Restored | RestoredStack) -> Report:
-        report = Report(restored.target)
+        report = Report(image.name, restored.target)
         if not leads:
             return report
         if isinstance(restored, RestoredStack):
@@ -178,6 +215,8 @@ def restore_all(
             if trust:
                 with report.keeping_error():
                     write_planes(report, restored, images, overwrite)
+                    if gallery is not None:
+                        gallery.add_stack(report, restored, stacks, magnification)
             return report
         if restored.result is not None:
             # A file may have come there since the image was read.
@@ -187,7 +226,9 @@ def restore_all(
         if trust or residual:
             with report.keeping_error():
                 picture = residual_file(report, images, overwrite) if residual else None
-                note_trust(report, model, restored, picture)
+                judged = note_trust(report, model, restored, picture)
+                if gallery is not None:
+                    gallery.add(report, restored, judged)
         return report
 
     def tell(image: Path, finished: Callable[[], Report]) -> None:
@@ -196,10 +237,20 @@ def restore_all(
             with agreeing(group):
                 report.say()
 
-    with progress_bar() as bar:
-        overlapped(images, read, work, finish, tell, group=group)
-        show(bar, "Restored", 1.0)
+    def write_page() -> bool:
+        return not leads or gallery is None or gallery.write(outcome.failed)
+
+    try:
+        with progress_bar() as bar:
+            overlapped(images, read, work, finish, tell, group=group)
+            show(bar, "Restored", 1.0)
+    except KeyboardInterrupt:
+        write_page()  # of the images until then
+        raise
+    written = write_page()
     outcome.end(len(images), "restored")
+    if not written:
+        raise typer.Exit(1)
 
 
 def _show_part(
@@ -210,10 +261,10 @@ def _show_part(
 
 
 class Outcome:
-    """Which items of a batch failed, and the first defect among the reasons."""
+    """Which items of a batch failed and why, and the first defect among the reasons."""
 
     def __init__(self) -> None:
-        self.failed: list[str] = []
+        self.failed: dict[str, str] = {}
         self.defect: Exception | None = None
 
     @contextmanager
@@ -227,18 +278,19 @@ class Outcome:
         except Exception as error:
             if not alone and not isinstance(error, AgreedError):
                 raise
-            self.failed.append(str(image))
             try:
-                warn(sentence_or_raise(error))
+                sentence = sentence_or_raise(error)
             except Exception as defect:
-                warn(f"{image} fails by a defect of aeanet: {type(defect).__name__}: {defect}")
+                sentence = f"{image} fails by a defect of aeanet: {type(defect).__name__}: {defect}"
                 self.defect = self.defect or defect
+            warn(sentence)
+            self.failed[str(image)] = sentence
 
     def end(self, total: int, done: str) -> None:
         """Say which items failed, if any, and end the command."""
         if not self.failed:
             return
-        names = ", ".join(self.failed[:NAMED])
+        names = ", ".join(list(self.failed)[:NAMED])
         more = f" and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
         sentence = f"{len(self.failed)} of {total} images could not be {done}: {names}{more}."
         if self.defect is not None:

@@ -1,12 +1,15 @@
 """`aeanet evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from aeanet.cli.places import check_place
 from aeanet.cli.shared import (
     Overwrite,
     Pairs,
+    ReportPage,
     argument,
     fail,
     keep_apart,
@@ -20,6 +23,9 @@ from aeanet.cli.shared import (
 from aeanet.io.atomic import make_folder
 from aeanet.io.text import json_text, write_json
 
+if TYPE_CHECKING:
+    from aeanet.page import View
+
 Samples = Annotated[
     Path | None,
     option(
@@ -29,6 +35,7 @@ Samples = Annotated[
     ),
 ]
 RECORD = "evaluation.json"
+PAGE = "report.html"
 EXAMPLE = "aeanet evaluate runs/first pairs/ --out scores"
 
 
@@ -48,6 +55,7 @@ def main(
         option("Folder for evaluation.json and a picture of each pair.", "--out", parser=path),
     ] = None,
     as_json: Annotated[bool, option("Print evaluation.json instead of a table.", "--json")] = False,
+    page: ReportPage = False,
     samples: Samples = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -68,17 +76,22 @@ def main(
 
     if swapped := [run for run in runs if (run / "lr").is_dir()]:
         fail(f"{swapped[0]} is a folder of pairs, not a run: the runs come first, the pairs last.")
+    if page and results is None:
+        fail("--report writes its page into a folder: give one with --out.")
     models = single_models(runs)
     if results:
         keep_apart(results, folder)
-        for name in (RECORD, *(f"{pair.name}.png" for pair in find_pairs(folder))):
+        pictures = [f"{pair.name}.png" for pair in find_pairs(folder)]
+        for name in (RECORD, *pictures, *([PAGE] if page else [])):
             check_place(results / name, overwrite=overwrite)
         make_folder(results)
 
     data = register_pairs(folder)
     names = {pair.name for pair in data.pairs} | data.refused.keys()
     sample_of = read_samples(samples, names) if samples else {}
-    evaluations, warnings = score_all(runs, models, folder, data.pairs, results)
+    views: dict[str, View] = {}
+    shown = views if page else None
+    evaluations, warnings = score_all(runs, models, folder, data.pairs, results, shown)
     scores = evaluation.Evaluation.average(evaluations)
     if not scores.subimages:
         fail("No pair was scored by all runs: there is nothing to report.")
@@ -92,18 +105,40 @@ def main(
     }
     if results:
         write_json(results / RECORD, record)
-    if as_json:
-        say(json_text(record, indent=2))
-        return
 
-    out.print(scores.table())
+    sentences = []
     gain = evaluation.improvement(evaluations, "delta_psnr", samples=sample_of)
     ssim = evaluation.improvement(evaluations, "delta_ssim", samples=sample_of)
     if gain and ssim:
         explanation = of_what(len(runs), gain, samples)
-        say(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)}{explanation}.")
-    for name, sentences in warnings.items():
-        for sentence in sentences:
+        sentences.append(f"Mean Δ PSNR {gain.text(2)} dB, Δ SSIM {ssim.text(4)}{explanation}.")
+    warned = {name for name, said in warnings.items() if said}
+    where = [where_the_errors_are(scores, warned)] if warned else []
+
+    written = True
+    if page and results:
+        from aeanet.cli.pages.evaluation import evaluation_page
+        from aeanet.cli.pages.shared import save_page
+
+        found = evaluation_page(
+            runs, folder, [*sentences, *where], scores, views, warnings, data.refused
+        )
+        written = save_page(results / PAGE, found)
+    if as_json:
+        say(json_text(record, indent=2))
+    else:
+        out.print(scores.table())
+        say_all(sentences, warnings, where)
+    if not written:
+        raise typer.Exit(1)
+
+
+def say_all(sentences: list[str], warnings: dict[str, list[str]], where: list[str]) -> None:
+    """Say what holds for all pairs, what is to be warned of by pair, and where the errors are."""
+    for sentence in sentences:
+        say(sentence)
+    for name, said in warnings.items():
+        for sentence in said:
             warn(f"{name}: {sentence}")
-    if warned := {name for name, sentences in warnings.items() if sentences}:
-        say(where_the_errors_are(scores, warned))
+    for sentence in where:
+        say(sentence)

@@ -16,6 +16,7 @@ from aeanet.cli.shared import (
     KeepBar,
     Overwrite,
     Precision,
+    ReportPage,
     argument,
     fail,
     note,
@@ -32,6 +33,7 @@ from aeanet.io.text import visible
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from aeanet.cli.report import Judged, Report
     from aeanet.inference.frames import RestoredFrames
     from aeanet.io.images import Micrograph
     from aeanet.networks.base import Network
@@ -63,6 +65,7 @@ def main(
         bool,
         typer.Option("--fused", help="Also write the mean before its restoration, as NAME-fused."),
     ] = False,
+    page: ReportPage = False,
     precision: Precision = "auto",
     flips: Flips = None,
     keep_bar: KeepBar = False,
@@ -83,16 +86,17 @@ def main(
     """
     check_magnification(magnification)
     images = list(dict.fromkeys(images))
-    table, plot, mean = (
+    table, plot, mean, shown = (
         target.with_name(f"{target.stem}-{what}")
-        for what in ("drift.csv", "drift.png", f"fused{target.suffix}")
+        for what in ("drift.csv", "drift.png", f"fused{target.suffix}", "report.html")
     )
     written = [target, table, plot, *([mean] if fused else [])]
     make_folder(target.parent)
-    for file in written:
+    for file in [*written, *([shown] if page else [])]:
         check_place(file, overwrite=overwrite, inputs=images)
 
     from aeanet.cli.batch import known_flips
+    from aeanet.cli.report import Report
     from aeanet.inference.frame_files import read_frames
     from aeanet.inference.prediction import chosen_precision
     from aeanet.io.images import check_format
@@ -117,11 +121,22 @@ def main(
         show(bar, "Written", 1.0)
 
     note(f"The network computes in {known}.")
-    say_frames(model, frames, restored)
+    report = Report(target.name, target)
+    judged = note_frames(report, model, frames, restored)
+    for print_it, sentence in report.sentences:
+        print_it(sentence)
     say("\n".join(map(str, written)))
+    shows = True
+    if page:
+        from aeanet.cli.pages.frames import frames_page
+        from aeanet.cli.pages.shared import save_page
+
+        shows = save_page(shown, frames_page(report, frames, restored, judged, known))
     if found.unread:
         number, unread = len(frames) + len(found.unread), ", ".join(found.unread)
         fail(f"{len(found.unread)} of {number} frames could not be read: {unread}.")
+    if not shows:
+        raise typer.Exit(1)
 
 
 def restore(
@@ -158,6 +173,7 @@ def write(
 ) -> None:
     """Write the result, the table, the plot and, if it is asked for, the mean."""
     from aeanet.figures.drift import draw_drift
+    from aeanet.figures.style import render
     from aeanet.io.images import write_image
 
     target, table, plot, *mean = files
@@ -167,7 +183,7 @@ def write(
     about = f"{len(fused.aligned.used)} frames fused and restored by aeanet, {how}."
     write_image(target, restored.result, **settings, description=about)
     write_atomically(table, drift_table(list(frames), restored).encode())
-    draw_drift(plot, fused.aligned)
+    write_atomically(plot, render(lambda: draw_drift(fused.aligned)))
     for file in mean:
         write_image(file, fused.pixels, **settings)
 
@@ -190,12 +206,16 @@ def drift_table(names: list[str], restored: "RestoredFrames") -> str:
     return text.getvalue()
 
 
-def say_frames(
-    model: "Network", frames: "dict[str, Micrograph]", restored: "RestoredFrames"
-) -> None:
+def note_frames(
+    report: "Report",
+    model: "Network",
+    frames: "dict[str, Micrograph]",
+    restored: "RestoredFrames",
+) -> "Judged":
     """Name the frames that are left out, and say the drift, the noise before and after, and what is
     unusual.
     """
+    from aeanet.cli.report import Judged
     from aeanet.data.frames import fuse_aligned
     from aeanet.inference.restored import Restored
     from aeanet.trust import assess, estimate_noise
@@ -203,14 +223,14 @@ def say_frames(
     fused, names = restored.fused, list(frames)
     aligned = fused.aligned
     for n, reason in sorted(aligned.left_out.items()):
-        warn(f"{names[n]} is left out: {reason}.")
+        report.warn(f"{names[n]} is left out: {reason}.")
     reference, used = names[aligned.reference], len(aligned.used)
     farthest = float(abs(aligned.displacement[aligned.used]).max())
     before = estimate_noise(frames[reference].pixels).sd / restored.exposure.used
     left = fused.noise()[0] / restored.exposure.used
     if any(frame.colour for frame in frames.values()):
-        note("The colours of the frames become grey.")
-    note(
+        report.note("The colours of the frames become grey.")
+    report.note(
         f"{used} of {len(names)} frames are fused on the field of {reference}, from which "
         f"they lie up to {farthest:.1f} px apart. Noise {before:.1%} of the range used in that "
         f"frame, {left:.1%} in the mean."
@@ -221,8 +241,10 @@ def say_frames(
     if fused.magnification != 1:
         mean = fuse_aligned([frame.pixels for frame in frames.values()], aligned)
     source = replace(frames[reference], pixels=mean.pixels.clip(0, 1))
-    image, result, _ = Restored(
+    image, result, width = Restored(
         Path(reference), Path(), source, restored.result, exposure=restored.exposure
     ).judged()
-    for sentence in assess(model, image, result).warnings:
-        warn(sentence)
+    found = assess(model, image, result)
+    for sentence in found.warnings:
+        report.warn(sentence)
+    return Judged(image, result, found, restored.exposure.used / width)

@@ -12,6 +12,7 @@ from aeanet.cli.shared import (
     Overwrite,
     PerPlane,
     Precision,
+    ReportPage,
     Run,
     SkipDamaged,
     StackAxes,
@@ -37,6 +38,7 @@ def main(
         bool,
         option("Compile the network first: takes a minute, then is faster on a GPU.", "--compile"),
     ] = False,
+    page: ReportPage = False,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
     axes: StackAxes = None,
@@ -78,6 +80,8 @@ def main(
         "flips": flips,
         "keep_bar": keep_bar,
         "chosen": chosen,
+        "page": page,
+        "trust": page,
         "stacks": StackOptions(axes, channel, per_plane, skip_damaged, keys),
     }
     restore_images(

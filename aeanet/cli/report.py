@@ -2,11 +2,15 @@
 the next image, and printed when its turn comes.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import note, say, warn
@@ -15,17 +19,22 @@ from aeanet.inference.restored import Restored
 from aeanet.io.atomic import LONGEST_NAME
 from aeanet.networks.base import Network
 
+if TYPE_CHECKING:
+    from aeanet.trust import TrustReport
+
 
 @dataclass
 class Report:
     """Sentences about one image.
 
     Attributes:
+        name: of its file.
         target: the file of its result.
         sentences: in their order, each with the function that prints it.
         error: with which they ended, though the result was written.
     """
 
+    name: str
     target: Path
     sentences: list[tuple[Callable[[str], None], str]] = field(default_factory=list)
     error: Exception | None = None
@@ -35,6 +44,11 @@ class Report:
 
     def warn(self, sentence: str) -> None:
         self.sentences.append((warn, sentence))
+
+    def said(self, *, warnings: bool) -> list[str]:
+        """The warnings, or all else that is said, without the name of the image."""
+        chosen = [text for print_it, text in self.sentences if (print_it is warn) is warnings]
+        return [text.removeprefix(f"{self.name}: ") for text in chosen]
 
     @contextmanager
     def keeping_error(self) -> Iterator[None]:
@@ -75,7 +89,23 @@ def note_change(report: Report, restored: Restored, outliers: Outliers = "keep")
         report.note(f"{name}: The colours become grey.")
 
 
-def note_trust(report: Report, model: Network, restored: Restored, picture: Path | None) -> None:
+@dataclass(frozen=True)
+class Judged:
+    """An image and its result as they were judged, (H, W) each, in [0, 1], and what was found."""
+
+    image: NDArray
+    result: NDArray
+    found: "TrustReport"
+    used: float
+
+    @property
+    def noise(self) -> float | None:
+        """In shares of the range that the image uses; None where it cannot be told."""
+        sd = self.found.sd
+        return sd / self.used if math.isfinite(sd) and self.used > 0 else None
+
+
+def note_trust(report: Report, model: Network, restored: Restored, picture: Path | None) -> Judged:
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to
     `picture`.
     """
@@ -94,6 +124,7 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
         half = write_residual(picture, residual(image, result, found.noise))
         white = f"{half / used:.2%} of the range used"
         report.note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
+    return Judged(image, result, found, used)
 
 
 def residual_file(report: Report, images: Iterable[Path], overwrite: bool) -> Path | None:

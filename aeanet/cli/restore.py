@@ -14,6 +14,7 @@ from aeanet.cli.shared import (
     Overwrite,
     PerPlane,
     Precision,
+    ReportPage,
     SkipDamaged,
     StackAxes,
     Tile,
@@ -46,6 +47,7 @@ def main(
             "--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0."
         ),
     ] = False,
+    page: ReportPage = False,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
     outliers: Annotated[
@@ -95,6 +97,7 @@ def main(
         chosen=chosen,
         outliers=outliers,
         overwrite=overwrite,
+        page=page,
         trust=True,
         residual=residual,
         stacks=StackOptions(axes, channel, per_plane, skip_damaged),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from numpy.typing import NDArray
 
@@ -23,6 +24,9 @@ from aeanet.scoring.confidence import Estimate
 from aeanet.scoring.evaluation import Evaluation, EvaluationError, Score, evaluate
 from aeanet.training import listed_models
 from aeanet.trust import assess_pair
+
+if TYPE_CHECKING:
+    from aeanet.page import View
 
 OnPair = Callable[[RegisteredPair, NDArray, Score | None], None]
 
@@ -49,6 +53,7 @@ def score_all(
     folder: Path,
     pairs: list[RegisteredPair],
     results: Path | None,
+    shown: "dict[str, View] | None" = None,
 ) -> tuple[list[Evaluation], dict[str, list[str]]]:
     """Score all runs, and draw and assess the pairs by the first of them.
 
@@ -58,6 +63,7 @@ def score_all(
         folder: of the pairs.
         pairs: registered.
         results: the folder for the pictures; None for no pictures.
+        shown: is given what a page shows of each pair, by its name.
 
     Returns:
         An evaluation of each run, and what is to be warned of, by pair.
@@ -81,6 +87,10 @@ def score_all(
                     warnings[pair.name] = assess_pair(model, lr, pair, restored).warnings
                 if results:
                     draw_comparison(results / f"{pair.name}.png", pair, restored, score)
+                if shown is not None:
+                    from aeanet.cli.pages.evaluation import pair_view
+
+                    shown[pair.name] = pair_view(pair, restored, len(pairs))
             share = next(restored_pairs) / (len(runs) * len(pairs))
             show(bar, f"Restored {pair.name}", share)
 

@@ -104,6 +104,14 @@ Precision = Annotated[
         "else float32."
     ),
 ]
+ReportPage = Annotated[
+    bool,
+    option(
+        "Also write one HTML page beside the results, report.html or NAME-report.html: pictures to "
+        "compare, plots, warnings and settings.",
+        "--report",
+    ),
+]
 Overwrite = Annotated[bool, option("Replace results that are already there.", "--overwrite")]
 KeepBar = Annotated[
     bool, option("Keep the information bar of the microscope as part of the image.", "--keep-bar")

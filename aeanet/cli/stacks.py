@@ -146,9 +146,10 @@ def warnings_of(restored: RestoredStack) -> list[str]:
 
     sentences = []
     for sentence, planes in planes_of.items():
-        worst = sorted(planes, key=lambda number: -_oddness(records[number]))[:_NAMED]
+        worst = sorted(planes, key=lambda number: -oddness(records[number]))[:_NAMED]
         listed = ", ".join(str(number + 1) for number in worst)
-        count = "all planes" if len(planes) == contents.planes else f"{len(planes)} planes"
+        some = "1 plane" if len(planes) == 1 else f"{len(planes)} planes"
+        count = "all planes" if len(planes) == contents.planes else some
         which = f"the worst are {listed}" if len(planes) > _NAMED else f"number {listed}"
         sentences.append(f"{sentence} So in {count}, {which}.")
     return sentences + [
@@ -176,7 +177,8 @@ def odd_channels(restored: RestoredStack) -> list[str]:
     return odd if len(odd) < channels else []
 
 
-def _oddness(record: dict[str, Any]) -> float:
+def oddness(record: dict[str, Any]) -> float:
+    """How unusual a plane is: above 1 there is a warning."""
     return max(record["distance"] or 0.0, record["residual_distance"] or 0.0)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from aeanet.cli.options import options_of
+from aeanet.cli.places import check_place
 from aeanet.cli.runs import (
     NewRun,
     ReplaceRun,
@@ -18,6 +19,7 @@ from aeanet.cli.runs import (
 from aeanet.cli.shared import (
     Minutes,
     Pairs,
+    ReportPage,
     fail,
     keep_apart,
     leading,
@@ -90,6 +92,7 @@ def main(
         bool,
         option("Record the step once as a CUDA graph and replay it, on one GPU.", "--cuda-graph"),
     ] = False,
+    page: ReportPage = False,
     resume: Resume = False,
     overwrite: ReplaceRun = False,
     **changes: Any,
@@ -120,6 +123,9 @@ def main(
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
     keep_apart(run, folder)
+    page_place = run / "report.html"
+    if page:
+        check_place(page_place, overwrite=overwrite or resume)
     settings: dict[str, Any] = {
         "checkpoint_every": training.Interval.parse(checkpoint_every),
         "validate_every": training.Interval.parse(validate_every),
@@ -152,6 +158,7 @@ def main(
                 last = list(done.values())[-1]
             else:
                 last = training.train(data, recipe, run=opened, held_back=held_back, **settings)
+                done = {".": last}
 
         # Models by pair are saved one by one, as they are trained.
         steps = steps_done(last.steps, recipe.steps)
@@ -160,6 +167,12 @@ def main(
             what = f"the models of {len(done)} pairs are"
         elif not rank():
             keep_run(run, last, recipe, data, held_back)
+        written = True
+        if page and not rank():
+            from aeanet.cli.pages.shared import save_page
+            from aeanet.cli.pages.training import training_page
+
+            written = save_page(page_place, training_page(run, done, recipe, data, held_back))
         if last.interrupted:
             end_interrupted(run, steps)
         if one_per_pair:
@@ -173,3 +186,5 @@ def main(
                 "Gain over bicubic interpolation on the pairs held back: "
                 f"{psnr:+.2f} dB PSNR and {ssim:+.4f} SSIM."
             )
+        if not written:
+            raise typer.Exit(1)

@@ -1,7 +1,10 @@
 """What a restoration from file to file read and made."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from numpy.typing import NDArray
 
@@ -14,6 +17,23 @@ from aeanet.io.mosaics import open_mosaic
 
 _MIDDLE = 1024  # px
 _NARROW = 0.1  # of the file's range: images of the training use more of theirs
+
+
+class Regions(NamedTuple):
+    """An image of which any rows and columns can be read.
+
+    Attributes:
+        shape: (H, W).
+        read: gives rows and columns.
+    """
+
+    shape: tuple[int, int]
+    read: Callable[[slice, slice], NDArray]
+
+    @classmethod
+    def of(cls, image: NDArray) -> "Regions":
+        """An image (H, W) in memory."""
+        return cls((image.shape[0], image.shape[1]), lambda rows, columns: image[rows, columns])
 
 
 @dataclass(frozen=True)
@@ -91,14 +111,27 @@ class Restored:
         width = exposure.high - exposure.low
         return exposure.scale(image).clip(0, 1), exposure.scale(result).clip(0, 1), width
 
+    @contextmanager
+    def regions(self) -> Iterator[tuple[Regions, Regions]]:
+        """Within it, any rows and columns of the image and of its result can be read, in [0, 1].
+
+        Raises:
+            ImageError: if that fails.
+        """
+        if self.source is not None and self.result is not None:
+            yield Regions.of(self.source.pixels), Regions.of(self.result)
+            return
+        with (
+            open_mosaic(self.image, self.chosen) as source,
+            open_mosaic(self.target) as target,
+        ):
+            yield Regions(source.shape, source.read), Regions(target.shape, target.read)
+
     def _parts(self) -> tuple[NDArray, NDArray, Region, Region]:
         """The image and its result, or their middles, and where these lie."""
         if self.source is not None and self.result is not None:
             image, result = self.source.pixels, self.result
             return image, result, whole(image.shape), whole(result.shape)
-        with (
-            open_mosaic(self.image, self.chosen) as source,
-            open_mosaic(self.target) as target,
-        ):
+        with self.regions() as (source, target):
             small, large = middle(source.shape, target.shape, _MIDDLE)
             return source.read(*small), target.read(*large), small, large

@@ -12,6 +12,8 @@ from aeanet.inference.restored import Restored
 from aeanet.io.stacks import Contents
 from aeanet.networks.base import Network
 from aeanet.trust import assess
+from aeanet.trust.places import odd_places, pattern_places, taken_over_noise
+from aeanet.trust.residual import residual
 
 _NAMED = 5  # planes that a sentence names
 
@@ -51,16 +53,27 @@ class Verdict:
 def judge(model: Network, restored: Restored) -> Verdict:
     """Judge a restored plane that is in memory.
 
-    Where it warns, the box is the whole plane.
+    Where it warns, the places at which far more was taken away than the noise, or a pattern, have a
+    box each. Without such places the box is the whole plane.
     """
     image, result, width = restored.judged()
     found = assess(model, image, result)
     used, outliers = restored.exposure.used / width, int(restored.exposure.rows.size)
-    noise, share = found.summary(used, width * restored.unit), found.noise.sd / used
+    noise, share = found.summary(used, width * restored.unit), found.sd / used
     if not found.warnings:
         return Verdict(noise, share, outliers)
-    whole = Box(_corners(0, 0, *image.shape), " ".join(found.warnings))
-    return Verdict(noise, share, outliers, found.warnings, [whole])
+
+    # The report is about the middle of a large image, the places are looked for everywhere.
+    boxes = [Box(_corners(0, 0, *image.shape), " ".join(found.warnings))]
+    if found.taken is not None:
+        taken = residual(image, result, found.noise)
+        ratio = taken_over_noise(image, taken, found.noise)
+        places = [*pattern_places(taken), *odd_places(ratio, image.shape)]
+        boxes = [
+            Box(_corners(place.top, place.left, place.height, place.width), place.sentence)
+            for place in places
+        ] or boxes
+    return Verdict(noise, share, outliers, found.warnings, boxes)
 
 
 def _corners(top: int, left: int, height: int, width: int) -> NDArray:

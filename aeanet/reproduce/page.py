@@ -2,9 +2,8 @@
 figures.
 """
 
-import base64
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -14,11 +13,14 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from aeanet import page
 from aeanet.figures import Drawing, draw_crops, draw_curves, render
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.baselines import Library
 from aeanet.networks.registry import network_class
+from aeanet.page import Cell, Facts, Page, Part, Section, Text, write_page
+from aeanet.page.plots import plotted
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import PAGE, RECORD, Results
 from aeanet.reproduce.table import Table
@@ -26,6 +28,7 @@ from aeanet.reproduce.tables import build_tables
 from aeanet.scoring.confidence import EXPLANATION, Estimate
 from aeanet.scoring.evaluation import improvement
 
+TITLE = "AEANet on your pairs"
 LISTS = 2  # tables at the end: the pairs and the trainings
 INTRODUCTION = (
     "The tables and figures of Xie, Ding & Ji, “Augmented Equivariant Attention Networks for "
@@ -50,15 +53,6 @@ class PageFigure:
     caption: str
     draw: Drawing
 
-    def address(self, *, dark: bool) -> str:
-        return data_address(render(self.draw, "webp", dark=dark), "image/webp")
-
-
-def data_address(content: bytes | str, kind: str) -> str:
-    """An address that contains the content itself, so that the page needs no other file."""
-    data = content.encode() if isinstance(content, str) else content
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
 
 def write_report(study: Study, results: Results, folder: Path) -> Path:
     """Write index.html, report.md, results.json, tables/*.csv and figures/*.png.
@@ -81,31 +75,63 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
 
     refused = [("left out", f"pair {name}: {reason}") for name, reason in study.refused.items()]
     failed = [("failed", f"{label}: {reason}") for label, reason in results.failed.items()]
-    content = {
-        "findings": _findings(study, results),
-        "facts": [*facts.items(), *refused, *failed],
-        "introduction": INTRODUCTION,
-        "protocol": PROTOCOL,
-        "parts": [*tables[:-LISTS], *figures, *tables[-LISTS:]],
-    }
-    markdown = _written("markdown.j2", content, escape=False)
-    write_atomically(folder / "report.md", markdown.encode())
-    write_atomically(folder / PAGE, _written("html.j2", content, escape=True).encode())
+    findings = _findings(study, results)
+    entries = [*facts.items(), *refused, *failed]
+    parts: list[Table | PageFigure] = [*tables[:-LISTS], *figures, *tables[-LISTS:]]
+    write_atomically(folder / "report.md", _markdown(findings, entries, parts).encode())
+    write_page(folder / PAGE, _page(findings, entries, parts))
     return folder / PAGE
 
 
-def _written(form: str, content: dict[str, Any], *, escape: bool) -> str:
-    """The report in one form. `report.j2` describes it once, and calls the macros of the form."""
+def _page(
+    findings: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    parts: Sequence[Table | PageFigure],
+) -> Page:
+    """The report as a page."""
+    lead: list[Part] = [
+        Text([INTRODUCTION], look="soft"),
+        Text(findings, look="list"),
+        Facts(facts),
+        Text([PROTOCOL], look="soft"),
+    ]
+    sections = []
+    for part in parts:
+        if isinstance(part, PageFigure):
+            shown: Part = plotted(part.title, part.caption, part.draw)
+        else:
+            shown = _table(part)
+        sections.append(Section(part.title, [shown], part.key))
+    return Page(TITLE, lead, sections)
+
+
+def _table(table: Table) -> page.Table:
+    columns = [column.title for column in table.columns]
+    rows = [[Cell(text, best=best) for text, best in row] for row in table.shown()]
+    files = {f"{table.key}.csv": table.csv(), f"{table.key}.md": table.markdown()}
+    return page.Table(columns, rows, table.note, files=files)
+
+
+def _markdown(
+    findings: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    parts: Sequence[Table | PageFigure],
+) -> str:
+    """The report as Markdown; figures are files beside it."""
     environment = Environment(
         loader=PackageLoader("aeanet.reproduce", "."),
-        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_address"] = data_address
-    macros = environment.get_template(form).module
-    return environment.get_template("report.j2").render(content, form=macros)
+    return environment.get_template("markdown.j2").render(
+        title=TITLE,
+        introduction=INTRODUCTION,
+        protocol=PROTOCOL,
+        findings=findings,
+        facts=facts,
+        parts=parts,
+    )
 
 
 def _figures(results: Results) -> Iterable[PageFigure]:

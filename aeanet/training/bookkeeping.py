@@ -23,7 +23,7 @@ from aeanet.scoring.evaluation import Score, score_region
 from aeanet.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.randomness import random_state
-from aeanet.training.recipe import Interval
+from aeanet.training.recipe import MOST, Interval
 from aeanet.training.step import TrainingStep, WeightAverage
 
 METRICS_FILE = "metrics.csv"
@@ -96,6 +96,12 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
     finally:
         with tolerating(on_trouble):
             board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run folder's metrics.csv (`COLUMNS`); none if there is no such file."""
+    table = folder / METRICS_FILE
+    return _rows_until(table, MOST) if table.is_file() else []
 
 
 def _line(row: Mapping[str, object]) -> bytes:

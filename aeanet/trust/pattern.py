@@ -2,6 +2,7 @@
 noise does not.
 """
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ _AROUND = 11  # frequencies: side of the square whose median a peak is compared 
 _SLOWEST = 0.12  # cycles per px; what repeats more slowly is not taken for noise
 _BESIDE = 0.06  # cycles per px between the second peak and the line through the first
 _FALSE_ALARMS = 0.01  # share of residuals of noise alone whose number is above 0
+_AMPLITUDE = 8.0  # px: the blur that tells one place of a pattern from another
 _ROUNDING = 1 / 12 / 255**2  # variance of rounding to 8 bits: a pattern below it cannot be seen
 
 
@@ -26,6 +28,26 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     along the scan also has peaks, but all in one direction. So the peak that counts is the highest
     one off the line through the origin and the highest of all.
     """
+    height, _, number = _highest(residual)
+    return float(np.log10(max(height, 1e-3) / _highest_of_noise(number)))
+
+
+def pattern_amplitude(residual: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where the pattern of `lost_pattern` is: the amplitude, (H, W), that the frequency of its peak
+    has around each pixel.
+    """
+    _, (down, right), _ = _highest(residual)
+    rows, columns = (np.arange(length, dtype=np.float32) for length in residual.shape)
+    phase = 2 * np.pi * (down * rows[:, None] + right * columns)
+    parts = (residual * wave(phase).astype(np.float32) for wave in (np.cos, np.sin))
+    real, imaginary = (cv2.GaussianBlur(part, (0, 0), _AMPLITUDE) for part in parts)
+    return np.asarray(2 * np.hypot(real, imaginary), np.float32)
+
+
+def _highest(residual: NDArray[np.float32]) -> tuple[float, tuple[float, float], int]:
+    """The peak that counts: its height over the frequencies around it, its frequency down and right
+    in cycles per px, and the number of windows of the spectrum.
+    """
     power, number = mean_power(residual, _WINDOW)
     power = np.fft.fftshift(power)
     height = power / (_median_around(power) + _ROUNDING)
@@ -36,8 +58,9 @@ def lost_pattern(residual: NDArray[np.float32]) -> float:
     highest = np.unravel_index(height.argmax(), height.shape)
     direction = np.array([y[highest], x[highest]])
     direction /= max(float(np.hypot(*direction)), 1e-9)
-    second = height[np.abs(y * direction[1] - x * direction[0]) > _BESIDE].max()
-    return float(np.log10(max(second, 1e-3) / _highest_of_noise(number)))
+    height[np.abs(y * direction[1] - x * direction[0]) <= _BESIDE] = 0
+    second = np.unravel_index(height.argmax(), height.shape)
+    return float(height[second]), (float(y[second]), float(x[second])), number
 
 
 def _median_around(power: NDArray) -> NDArray:

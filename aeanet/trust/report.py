@@ -66,6 +66,15 @@ class TrustReport:
             and float(taken.image.std()) > 2 * LEAST_NOISE
         )
 
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the noise, of smooth noise too, in shares of the image's range; NaN
+        where it cannot be told.
+        """
+        if self.smooth and self.taken is not None:
+            return self.noise.sd / math.sqrt(share_shown(smoothness(self.noise, self.taken.across)))
+        return self.noise.sd
+
     def record(self) -> dict[str, Any]:
         """Plain data that strict JSON takes; None for what is not known."""
         numbers = {} if self.taken is None else self.taken.numbers
@@ -87,11 +96,9 @@ class TrustReport:
             used: the share of the range of `noise` that the image uses.
             unit: that range in the values of the file; None where it is the file's own range.
         """
-        sd = self.noise.sd
+        sd = self.sd
         if not math.isfinite(sd):
             return "The noise cannot be told."
-        if self.smooth and self.taken is not None:
-            sd /= math.sqrt(share_shown(smoothness(self.noise, self.taken.across)))
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
         text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"

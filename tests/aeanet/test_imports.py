@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "scipy")
 LAYERS = (
     ("__main__", "cli", "napari", "reproduce", "demo"),
-    ("training", "scoring", "figures"),
+    ("training", "scoring", "figures", "page"),
     ("inference",),
     ("trust",),
     ("networks",),
@@ -51,8 +51,8 @@ finally:
 """Runs the command; the last line on standard error has all modules."""
 NEVER_TO_RESTORE = (
     *("torch._dynamo", "torch._inductor", "sympy", "triton", "scipy", "skimage", "matplotlib"),
-    *("tensorboard", "zarr", "rsciio", "markdown_it"),
-    *("aeanet.data", "aeanet.scoring", "aeanet.figures", "aeanet.training.run"),
+    *("tensorboard", "zarr", "rsciio", "markdown_it", "jinja2"),
+    *("aeanet.data", "aeanet.scoring", "aeanet.figures", "aeanet.page", "aeanet.training.run"),
     *("aeanet.napari", "napari", "magicgui", "superqt"),
 )
 """Modules that take long to import, or belong to other commands."""

@@ -248,7 +248,13 @@ def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_pa
 
 def test_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert "the models of 3 pairs are in" in trained(pairs, "--out", run, *BRIEF, "--self").stdout
+    done = trained(pairs, "--out", run, *BRIEF, "--self", "--report")
+    assert "the models of 3 pairs are in" in done.stdout
+    page = (run / "report.html").read_text()
+    for name in "012":
+        assert f"<p>{name}: 3 steps in " in page
+    assert page.count("data:image/webp") == 2 + 4  # the course twice, and one pair
+    assert "Its left three quarters were trained on." in page
     assert listed_models(run) == {name: name for name in "012"}
     data = load_pairs(pairs)
     for pair in data.pairs:

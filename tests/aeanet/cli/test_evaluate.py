@@ -1,7 +1,9 @@
 """`aeanet evaluate`: several runs, models by pair, and what cannot be scored."""
 
 import json
+import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,21 @@ def test_evaluate_names_bad_pairs_and_models(run: Path, pairs: Path, tmp_path: P
         (tmp_path / name).mkdir()
         save_file(state, tmp_path / name / "model.safetensors", metadata)
         assert_one_sentence(aeanet("evaluate", tmp_path / name, pairs), words)
+
+
+def test_the_page_has_the_scores_and_each_pair_to_look_at(pairs: Path, tmp_path: Path) -> None:
+    asked = ("evaluate", "sem", pairs, "--report")
+    assert_one_sentence(aeanet(*asked), "give one with --out")
+    done = aeanet(*asked, "--out", tmp_path / "scores")
+    assert done.exit_code == 0, done.output
+    page = unescape((tmp_path / "scores" / "report.html").read_text())
+    (sentence,) = re.findall(r"Mean Δ PSNR .*\.", done.stdout)
+    assert f"<p>{sentence}</p>" in page
+    record = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    for number, score in enumerate(record["pairs"], 1):
+        assert f'<a href="#pair-{number}">{score["name"]}</a>' in page
+        assert f'data-value="{score["delta_psnr"]:.2f}"' in page
+        for name, sentences in record["warnings"].items():
+            assert all(warning in page for warning in sentences), name
+    assert f"Δ PSNR {record['mean']['delta_psnr']:+.2f}" in page
+    assert page.count("data:image/webp") == 4 * 2

@@ -37,7 +37,7 @@ def drift_of(table: Path) -> list[dict[str, str]]:
 def test_result_table_and_plot(scans: Path, tmp_path: Path) -> None:
     images = sorted(scans.glob("s*.tif"))
     target = tmp_path / "new" / "result.tif"
-    asked = ("frames", *images, "--out", target, "--fused", "--magnification", 2, *FAST)
+    asked = ("frames", *images, "--out", target, "--fused", "--report", "--magnification", 2, *FAST)
     done = aeanet(*asked)
     assert done.exit_code == 0, done.output
     names = ("result.tif", "result-drift.csv", "result-drift.png", "result-fused.tif")
@@ -55,6 +55,12 @@ def test_result_table_and_plot(scans: Path, tmp_path: Path) -> None:
     assert np.abs(mean.pixels - expected.fused.pixels.clip(0, 1)).max() < 0.51 / 255
     with Image.open(target.with_name("result-drift.png")) as picture:
         assert picture.width > 600
+
+    page = target.with_name("result-report.html").read_text()
+    assert "<h1>result.tif, 3 frames</h1>" in page
+    assert f"{images[2]} is left out: it does not show what the others show." in page
+    assert page.count("data:image/webp") == 4 + 2  # the view, and the drift twice
+    assert 'download="result-drift.csv"' in page
 
     rows = drift_of(target.with_name("result-drift.csv"))
     assert [row["file"] for row in rows] == [image.name for image in images]

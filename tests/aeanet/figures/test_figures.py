@@ -20,6 +20,7 @@ from aeanet.figures import (
     draw_heatmaps,
     render,
 )
+from aeanet.figures.training import Course, draw_courses
 from aeanet.imaging.metrics import psnr
 from aeanet.scoring.evaluation import Score
 
@@ -120,3 +121,15 @@ def test_the_ground_is_white_or_clear_and_the_ink_fits() -> None:
     assert light[0, 3] == dark[0, 3] == 0
     assert light[light[:, 3] == 255, :3].mean() < 60
     assert dark[dark[:, 3] == 255, :3].mean() > 200
+
+
+def test_the_course_of_a_training_has_an_axis_for_each_thing_that_was_logged() -> None:
+    logged = Course([10, 20, 30], [0.02, 0.011, 0.008])
+    (loss,) = draw_courses({".": logged}).axes
+    np.testing.assert_array_equal(loss.lines[0].get_ydata(), logged.loss)
+    assert loss.yaxis.get_major_formatter()(0.01) == "0.01"
+    scored = Course(logged.steps, logged.loss, [15, 30], [1.0, 1.5])
+    figure = draw_courses({"0": logged, "1": scored})
+    _, gain = figure.axes
+    np.testing.assert_array_equal(gain.lines[1].get_xydata(), [[15, 1.0], [30, 1.5]])
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["0", "1"]
