@@ -47,6 +47,7 @@ def shared_viewer(display: None) -> Iterator[Any]:
     if "aeanet" not in plugins:  # a checkout that was installed without the plugin
         plugins.register(PluginManifest.from_file(MANIFEST))
     viewer = napari.Viewer()
+    viewer.window.resize(600, 400)  # a small one is drawn sooner
     yield viewer
     viewer.close()
 

@@ -175,25 +175,23 @@ def test_cancelled_work_ends_soon_and_adds_nothing(
     assert not dock.cancel.enabled
 
 
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ((4, 4, 4, 4, 24, 24), "6 axes"),
-        (None, "There is no image layer"),
-        ((72, 96), "NaN, infinite"),
-    ],
-)
 def test_an_error_becomes_one_notification_of_one_sentence(
-    viewer: Any, dock: Any, run: Path, wait_for: Wait, shape: tuple[int, ...] | None, words: str
+    viewer: Any, dock: Any, run: Path, wait_for: Wait
 ) -> None:
-    if shape is not None:
-        viewer.add_image(np.full(shape, np.nan, np.float32), contrast_limits=(0, 1))
-    before = len(notification_manager.records)
     choose(dock, run)
-    restored_by(dock, wait_for)
+    cases = [
+        (None, "There is no image layer"),
+        ((2, 2, 2, 2, 24, 24), "6 axes"),
+        ((72, 96), "NaN, infinite"),
+    ]
+    for shape, words in cases:
+        if shape is not None:
+            viewer.add_image(np.full(shape, np.nan, np.float32), contrast_limits=(0, 1))
+        before = len(notification_manager.records)
+        restored_by(dock, wait_for)
 
-    (said,) = list(notification_manager.records)[before:]
-    assert words in said.message
-    assert said.message.endswith(".")
-    assert "\n" not in said.message
-    assert said.message == dock.said.value
+        (said,) = list(notification_manager.records)[before:]
+        assert words in said.message
+        assert said.message.endswith(".")
+        assert "\n" not in said.message
+        assert said.message == dock.said.value

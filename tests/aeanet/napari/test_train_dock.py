@@ -77,30 +77,23 @@ def test_a_training_on_two_folders_takes_pairs_of_the_same_name(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["pairs"] == ["3"]
 
 
-@pytest.mark.parametrize(
-    ("source", "run", "words"),
-    [
-        ("two layers", None, "No run folder is chosen"),
-        ("two layers", "run", "There is no image layer"),
-        ("folders", "run", "No folder of pairs is chosen"),
-    ],
-)
-def test_what_is_missing_is_one_sentence(
-    dock: Any, wait_for: Wait, tmp_path: Path, source: str, run: str | None, words: str
+def test_what_is_missing_or_in_the_way_is_one_sentence(
+    dock: Any, wait_for: Wait, tmp_path: Path
 ) -> None:
-    dock.fields.source.value = source
-    if run:
-        dock.fields.run_folder.value = tmp_path / run
-    dock.start.native.click()
-    wait_for(lambda: dock.start.enabled)
-    assert words in dock.said.value
-    assert dock.said.value.endswith(".")
-
-
-def test_a_run_is_never_replaced(dock: Any, wait_for: Wait, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"mine")
-    dock.fields.run_folder.value = tmp_path
-    dock.start.native.click()
-    wait_for(lambda: dock.start.enabled)
-    assert "already holds a model" in dock.said.value
-    assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
+    held = tmp_path / "held" / "model.safetensors"
+    held.parent.mkdir()
+    held.write_bytes(b"mine")
+    cases = [
+        ("two layers", "", "No run folder is chosen"),
+        ("two layers", tmp_path / "run", "There is no image layer"),
+        ("folders", tmp_path / "run", "No folder of pairs is chosen"),
+        ("folders", held.parent, "already holds a model"),
+    ]
+    for source, run, words in cases:
+        dock.fields.source.value = source
+        dock.fields.run_folder.line_edit.value = str(run)
+        dock.start.native.click()
+        wait_for(lambda: dock.start.enabled)
+        assert words in dock.said.value
+        assert dock.said.value.endswith(".")
+    assert held.read_bytes() == b"mine"
