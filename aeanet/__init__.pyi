@@ -11,3 +11,4 @@ from .networks.registry import load_model as load_model
 from .networks.registry import save_model as save_model
 from .networks.unet import AEANet as AEANet
 from .scoring.evaluation import evaluate as evaluate
+from .scoring.no_reference import score_without_reference as score_without_reference

@@ -22,6 +22,7 @@ from aeanet.cli import (
     register,
     reproduce,
     restore,
+    score,
     train,
 )
 from aeanet.cli.shared import one_sentence, say
@@ -49,6 +50,7 @@ _COMMANDS = (
     train,
     predict,
     evaluate,
+    score,
     heatmaps,
     export,
     reproduce,

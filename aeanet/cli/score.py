@@ -1,0 +1,86 @@
+"""`aeanet score`."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from aeanet.cli.shared import argument, fail, option, path, say
+from aeanet.io.text import json_text
+
+if TYPE_CHECKING:
+    from aeanet.io.images import Micrograph
+
+EXAMPLE = "aeanet score scan.tif scan-restored.tif --second scan2.tif scan2-restored.tif"
+
+
+def main(
+    image: Annotated[Path, argument("The image as it was recorded.", metavar="IMAGE", parser=path)],
+    result: Annotated[
+        Path,
+        argument("What aeanet or another program made of it.", metavar="RESULT", parser=path),
+    ],
+    second: Annotated[
+        tuple[Path, Path] | None,
+        option(
+            "Another scan of the same field, and what the same program made of it alone: the "
+            "resolution before and after is then measured.",
+            "--second",
+            metavar="IMAGE RESULT",
+        ),
+    ] = None,
+    as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
+) -> None:
+    """Score a result without knowing the truth, to choose between programs on your own images.
+
+    It tells the noise before and after; whether what was taken away is as strong as the noise, and
+    whether it follows the structure of the specimen, as noise alone does not; and the resolution
+    by Fourier ring correlation: the period at which two scans no longer show the same (a
+    correlation of 1/7). Without a second scan the resolution of the image is told by its even and
+    odd lines, and that of the result is not known.
+    """
+    from aeanet.io.images import read_image
+    from aeanet.scoring.no_reference import score_without_reference
+
+    recorded, restored = read_image(image), read_image(result)
+    other, other_result = (read_image(file).pixels for file in second) if second else (None, None)
+    try:
+        score = score_without_reference(
+            recorded.pixels, restored.pixels, second=other, second_result=other_result
+        )
+    except ValueError as error:
+        fail(f"{image} and {result} cannot be scored: {error}")
+
+    range_of_file = recorded.high - recorded.low
+    if as_json:
+        size = recorded.pixel_size
+        values = {name: _known(value) for name, value in asdict(score).items()}
+        say(json_text(values | {"range": range_of_file, "pixel_size": size and asdict(size)}))
+        return
+    say(
+        f"Noise: {score.noise * range_of_file:.3g} -> {score.noise_left * range_of_file:.3g} in "
+        "the values of the file (standard deviation)"
+    )
+    say(
+        f"Taken away: {score.taken:.2f} times the noise; it follows the structure by "
+        f"{score.structure:.2f} (correlation, 0 for noise alone)"
+    )
+    before = _length(score.resolution, recorded)
+    if score.resolution_left is None:
+        say(f"Resolution: {before} before; after it by --second")
+    else:
+        say(f"Resolution: {before} -> {_length(score.resolution_left, recorded)}")
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _length(period: float, image: "Micrograph") -> str:
+    """A period in px of the image as a length, where the size of a pixel is known."""
+    if not math.isfinite(period):
+        return "none found"
+    size = image.pixel_size
+    if size is None:
+        return f"{period:.2f} px"
+    return f"{period * size.x:.3g} {size.unit} ({period:.2f} px)"
