@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+os.environ["NAPARI_CONFIG"] = ""  # the user's own settings of napari are neither read nor written
 MANIFEST = Path(__file__).parents[3] / "aeanet" / "napari" / "napari.yaml"
 PATIENCE = 60  # seconds
 
