@@ -40,6 +40,8 @@ TEST = [
 FOREIGN = ["diffusers>=0.33", "e2cnn>=0.2.3", "einops>=0.8", "monai>=1.4"]
 # Stacks as dask's arrays, and from them.
 DASK = ["dask>=2024.8"]
+# A Qt binding is left to napari, as it asks of its plugins.
+NAPARI = ["magicgui>=0.10", "napari>=0.9", "qtpy>=2.4", "superqt>=0.6.7"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"]
 # For benches.denoising. It is not for commercial use, so nothing else imports it.
 COMPARE = ["bm3d>=4.0.3"]
@@ -64,7 +66,14 @@ setup(
     py_modules=["pytest_equivariance"],
     package_data={
         "aea_kernels": ["py.typed", "backends/triton/tiles.json"],
-        "aeanet": ["py.typed", "**/*.pyi", "page/page.*", "reproduce/*.j2", "models/*"],
+        "aeanet": [
+            "py.typed",
+            "**/*.pyi",
+            "napari/napari.yaml",
+            "page/page.*",
+            "reproduce/*.j2",
+            "models/*",
+        ],
     },
     install_requires=[
         "lazy-loader>=0.4",
@@ -82,9 +91,11 @@ setup(
         "export": EXPORT,
         "dask": DASK,
         "browser": BROWSER,
+        "napari": NAPARI,
     },
     entry_points={
         "console_scripts": ["aeanet = aeanet.__main__:main"],
+        "napari.manifest": ["aeanet = aeanet.napari:napari.yaml"],
         "pytest11": ["pytest_equivariance = pytest_equivariance"],
     },
     classifiers=[

@@ -78,6 +78,13 @@ def test_it_holds_every_file_of_the_packages_that_is_not_a_readme(wheel: Path) -
     assert wanted - held == set()
 
 
+def test_napari_finds_the_plugin(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (entries,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+    assert "[napari.manifest]\naeanet = aeanet.napari:napari.yaml" in archive.read(entries).decode()
+    assert "aeanet/napari/napari.yaml" in archive.namelist()
+
+
 def test_it_restores_an_image_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     options = ("--no-deps", "--no-index", "--no-compile", "--target", site)

@@ -49,16 +49,26 @@ def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
     return _scan(Path(folder))[0]
 
 
-def load_pairs(folder: str | os.PathLike[str], *, progress: PairProgress | None = None) -> PairSet:
-    """Read and register all pairs of a folder; `progress(done, total, name)` is called after each.
+def load_pairs(
+    folder: str | os.PathLike[str],
+    hr: str | os.PathLike[str] | None = None,
+    *,
+    progress: PairProgress | None = None,
+) -> PairSet:
+    """Read and register all pairs of a folder, or of two folders with the same names.
 
     A pair that is incomplete, cannot be read or cannot be registered is in `refused` with the
     reason.
 
+    Args:
+        folder: see `find_pairs`; the LR images if `hr` is given.
+        hr: the HR images.
+        progress: called with (done, total, name) after each pair.
+
     Raises:
         PairError: no pair can be used.
     """
-    files, incomplete = _scan(Path(folder))
+    files, incomplete = _scan(Path(folder), None if hr is None else Path(hr))
     found = _register({pair.name: partial(_read, pair) for pair in files}, progress)
     if not found.pairs:
         name, reason = next(iter(found.refused.items()))
@@ -112,15 +122,18 @@ def evenly_spaced(names: Sequence[str], number: int) -> list[str]:
     return [names[(2 * i + 1) * len(names) // (2 * number)] for i in range(number)]
 
 
-def _scan(folder: Path) -> tuple[list[PairFiles], dict[str, str]]:
+def _scan(folder: Path, hr: Path | None = None) -> tuple[list[PairFiles], dict[str, str]]:
     """The complete pairs by name, and the incomplete ones: name -> what is missing.
 
     Raises:
         PairError: the folder is not one, or holds no complete pair.
     """
-    if not folder.is_dir():
-        raise PairError(f"{folder} is not a folder; a folder of pairs is wanted: {_LAYOUTS}.")
-    if (folder / "lr").is_dir() or (folder / "hr").is_dir():
+    for given in (folder, hr or folder):
+        if not given.is_dir():
+            raise PairError(f"{given} is not a folder; a folder of pairs is wanted: {_LAYOUTS}.")
+    if hr is not None:
+        places = {"LR": (folder, ""), "HR": (hr, "")}
+    elif (folder / "lr").is_dir() or (folder / "hr").is_dir():
         places = {"LR": (folder / "lr", ""), "HR": (folder / "hr", "")}
     else:
         places = {"LR": (folder, "10000"), "HR": (folder, "20000")}

@@ -2,9 +2,7 @@
 
 import math
 import os
-import sys
 import weakref
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aeanet.imaging.precision import Precision, computing_in
-from aeanet.inference.reach import reach_of
+from aeanet.inference.reach import reach_of, uncompiled
 
 PROBE = 128  # side of the image on which the need is measured
 SHARE = 0.6  # of the free memory; the rest is for the image and the workspaces of libraries
@@ -85,18 +83,9 @@ def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float
 def _measure(model: nn.Module, precision: Precision, parameter: Tensor) -> float:
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     live = _Live()
-    with torch.inference_mode(), _uncompiled(), computing_in(precision, parameter.device), live:
+    with torch.inference_mode(), uncompiled(), computing_in(precision, parameter.device), live:
         model.eval()(image)
     return live.peak / PROBE**2
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Within it, what was compiled runs uncompiled. To ask for that imports `torch._dynamo`, which
-    takes seconds; where it is not imported, nothing was compiled.
-    """
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
 
 
 def free_bytes(device: torch.device) -> int:

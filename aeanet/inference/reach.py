@@ -6,6 +6,8 @@ network once. Attention blocks are `aea_kernels.AugmentedAttention`, what `aea_k
 replaces in networks of other people, and every other `GlobalBlock`.
 """
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,13 +120,22 @@ def reach_of(model: nn.Module) -> Reach:
     image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
     hooks = _observe(model, meter)
     try:
-        # eager: a compiled network would not run the hooks of its layers
-        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        # a compiled network would not run the hooks of its layers
+        with torch.inference_mode(), uncompiled():
             model.eval()(image)
     finally:
         for hook in hooks:
             hook.remove()
     return Reach(round_up(meter.halo, meter.stride), meter.stride, tuple(meter.blocks))
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Within it, what was compiled runs uncompiled. To ask for that imports `torch._dynamo`, which
+    takes seconds; where it is not imported, nothing was compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:

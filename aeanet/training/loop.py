@@ -1,5 +1,6 @@
 """Training a network: the loop over its steps; and one network for each pair."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -49,6 +50,7 @@ def train(
     checkpoint_every: Interval = Interval(seconds=60),  # noqa: B008 (frozen)
     validate_every: Interval = Interval(steps=1000),  # noqa: B008 (frozen)
     on_step: Callable[[TrainingProgress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
     on_save: Callable[[Network], None] | None = None,
     on_trouble: OnTrouble = None,
     cuda_graph: bool = False,
@@ -80,6 +82,8 @@ def train(
         validate_every: how often the held-back pairs are restored; first after a tenth of that, and
             at the end.
         on_step: called after every step.
+        stop: asked after every step; where it says yes, the training ends as by Ctrl-C. A thread,
+            which signals do not reach, is ended so.
         on_save: called with the model, for a copy that outlives a crash.
         on_trouble: called with the error when a file could not be written, which then does not end
             the training.
@@ -169,7 +173,10 @@ def train(
                 lr, hr, magnifications, noises = next(batches)
                 if isinstance(model, ShuffledUNet):
                     model.scales, model.noise = magnifications, noises
-                now = meter.after_step(step(lr, hr, now))
+                loss = step(lr, hr, now)
+                if stop is not None and stop():
+                    signals.append(signal.SIGINT)
+                now = meter.after_step(loss)
                 if on_step:
                     on_step(now)
                 books.after_step(now)

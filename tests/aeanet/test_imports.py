@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 HEAVY = ("cv2", "skimage", "matplotlib", "tensorboard", "tifffile", "zarr", "scipy")
 LAYERS = (
-    ("__main__", "cli", "reproduce", "demo"),
+    ("__main__", "cli", "napari", "reproduce", "demo"),
     ("training", "scoring", "figures", "page"),
     ("inference",),
     ("trust",),
@@ -53,6 +53,7 @@ NEVER_TO_RESTORE = (
     *("torch._dynamo", "torch._inductor", "sympy", "triton", "scipy", "skimage", "matplotlib"),
     *("tensorboard", "zarr", "rsciio", "markdown_it", "jinja2"),
     *("aeanet.data", "aeanet.scoring", "aeanet.figures", "aeanet.page", "aeanet.training.run"),
+    *("aeanet.napari", "napari", "magicgui", "superqt"),
 )
 """Modules that take long to import, or belong to other commands."""
 
@@ -84,6 +85,17 @@ def test_a_command_imports_what_it_uses(
     assert result.returncode == 0, result.stderr
     imported = result.stderr.splitlines()[-1].split()
     assert [name for name in absent if name in imported] == []
+
+
+def test_only_napari_imports_the_plugin() -> None:
+    importing = [
+        file.name
+        for file in (ROOT / "aeanet").rglob("*.py")
+        if file.parent.name != "napari"
+        for name in imported_modules(ast.parse(file.read_text(encoding="utf-8")))
+        if name.startswith(("aeanet.napari", "napari", "magicgui", "superqt"))
+    ]
+    assert importing == []
 
 
 def test_the_names_of_a_script_are_all_there() -> None:

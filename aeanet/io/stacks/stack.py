@@ -185,7 +185,8 @@ class Stack:
         return np.asarray(self[...], dtype)
 
     def to_dask(self) -> Any:
-        """A dask array with a chunk for each plane, which is read when it is computed.
+        """A dask array with a chunk for each plane, which is read when it is computed; one at a
+        time, since threads would share the file.
 
         Raises:
             ModuleNotFoundError: if dask is not installed.
@@ -195,7 +196,7 @@ class Stack:
         leading = len(self.contents.leading)
         chunks = (1,) * leading + self.shape[leading:]
         nothing = np.empty((0,) * self.ndim, self.dtype)
-        return from_array(self, chunks=chunks, name=False, asarray=True, meta=nothing)
+        return from_array(self, chunks=chunks, name=False, lock=True, asarray=True, meta=nothing)
 
     # as files
 

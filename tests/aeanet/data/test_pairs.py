@@ -70,6 +70,20 @@ def test_both_layouts_are_found(tmp_path: Path) -> None:
     }
 
 
+def test_two_folders_hold_the_pairs_of_their_common_names(
+    tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
+    lr, hr = scene
+    save(tmp_path / "coarse" / "a.png", lr)
+    save(tmp_path / "coarse" / "b.png", lr)
+    save(tmp_path / "fine" / "a.tif", hr)
+    data = load_pairs(tmp_path / "coarse", tmp_path / "fine")
+    assert [pair.name for pair in data.pairs] == ["a"]
+    assert data.refused["b"].startswith("the HR image")
+    with pytest.raises(PairError, match="nowhere is not a folder"):
+        load_pairs(tmp_path / "coarse", tmp_path / "nowhere")
+
+
 def test_folders_without_pairs_are_one_sentence(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(PairError, match=r"lr/NAME.*10000") as error:

@@ -3,6 +3,7 @@ clear.
 """
 
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,24 @@ def test_dask_reads_what_it_computes() -> None:
     assert (lazy.shape, lazy.dtype, lazy.chunksize) == (VALUES.shape, np.uint16, (1, 1, 10, 14))
     np.testing.assert_array_equal(lazy[1, 2].compute(), VALUES[1, 2])
     assert read == [(1, 2)]
+
+
+def test_threads_of_dask_read_one_plane_at_a_time() -> None:
+    """They share the file: compressed TIFF comes out damaged where two read it at once."""
+    dask = pytest.importorskip("dask")
+    reading, most = [], []
+
+    def read(number: int) -> NDArray:
+        reading.append(number)
+        time.sleep(0.002)
+        most.append(len(reading))
+        reading.remove(number)
+        return VOLUME[number]
+
+    lazy = Stack(Stack.of_array(VOLUME, "ZYX").contents, read).to_dask()
+    with dask.config.set(scheduler="threads", num_workers=3):
+        np.testing.assert_array_equal(lazy.compute(), VOLUME)
+    assert most == [1, 1, 1]
 
 
 def mrc(path: Path, values: NDArray, mode: int, order: str = "<", flags: bytes = b"") -> None:

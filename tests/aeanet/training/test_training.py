@@ -54,6 +54,16 @@ def test_training_is_the_plain_loop(name: str, schedule: str, freeze: float) -> 
         torch.testing.assert_close(tensor, other, msg=lambda m, key=key: f"{key}: {m}")
 
 
+def test_whoever_asks_for_it_stops_a_training_after_the_step_in_hand() -> None:
+    """As Ctrl-C does, from any thread."""
+    asked = iter([False, True])
+    trained = train(PAIRS, BRIEF, stop=lambda: next(asked))
+    assert (trained.steps, trained.interrupted) == (2, True)
+    model, _ = plain_training(PAIRS, BRIEF, "aeanet", 2)
+    for key, tensor in trained.model.state_dict().items():
+        torch.testing.assert_close(tensor, model.state_dict()[key])
+
+
 def test_a_seed_repeats_bit_for_bit_and_leaves_the_callers_randomness_alone() -> None:
     torch.manual_seed(1)
     expected = torch.rand(1)

@@ -1,0 +1,141 @@
+"""What is said of a restored layer, and where its restoration is to be looked at."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeanet.inference.restored import Restored
+from aeanet.io.stacks import Contents
+from aeanet.networks.base import Network
+from aeanet.trust import assess
+from aeanet.trust.places import odd_places, pattern_places, taken_over_noise
+from aeanet.trust.residual import residual
+
+_NAMED = 5  # planes that a sentence names
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a plane to be looked at.
+
+    Attributes:
+        corners: (4, 2), rows and columns in px; the centre of the first pixel is (0, 0).
+        reason: why.
+    """
+
+    corners: NDArray
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a restored plane.
+
+    Attributes:
+        noise: a line on its noise.
+        share: the noise in shares of the range that the plane uses; NaN if it is not known.
+        outliers: how many pixels the model was not shown.
+        warnings: a sentence for each thing that is unusual.
+        boxes: where.
+    """
+
+    noise: str
+    share: float = math.nan
+    outliers: int = 0
+    warnings: Sequence[str] = ()
+    boxes: Sequence[Box] = field(default_factory=list)
+
+
+def judge(model: Network, restored: Restored) -> Verdict:
+    """Judge a restored plane that is in memory.
+
+    Where it warns, the places at which far more was taken away than the noise, or a pattern, have a
+    box each. Without such places the box is the whole plane.
+    """
+    image, result, width = restored.judged()
+    found = assess(model, image, result)
+    used, outliers = restored.exposure.used / width, int(restored.exposure.rows.size)
+    noise, share = found.summary(used, width * restored.unit), found.sd / used
+    if not found.warnings:
+        return Verdict(noise, share, outliers)
+
+    # The report is about the middle of a large image, the places are looked for everywhere.
+    boxes = [Box(_corners(0, 0, *image.shape), " ".join(found.warnings))]
+    if found.taken is not None:
+        taken = residual(image, result, found.noise)
+        ratio = taken_over_noise(image, taken, found.noise)
+        places = [*pattern_places(taken), *odd_places(ratio, image.shape)]
+        boxes = [
+            Box(_corners(place.top, place.left, place.height, place.width), place.sentence)
+            for place in places
+        ] or boxes
+    return Verdict(noise, share, outliers, found.warnings, boxes)
+
+
+def _corners(top: int, left: int, height: int, width: int) -> NDArray:
+    """Of the edges of pixels, which lie half a pixel outside their centres."""
+    corners = np.array([[0, 0], [0, width], [height, width], [height, 0]])
+    return corners + np.array([top - 0.5, left - 0.5])
+
+
+def boxes_in_layer(verdicts: Sequence[Verdict], contents: Contents) -> list[NDArray]:
+    """The corners of all boxes, (4, axes) each, in px of the layer.
+
+    Args:
+        verdicts: of each plane.
+        contents: of the stack of these planes.
+    """
+    found = []
+    for number, verdict in enumerate(verdicts):
+        place = np.tile(list(contents.place(number).values()), (4, 1))
+        found += [np.hstack([place, box.corners]) for box in verdict.boxes]
+    return found
+
+
+def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:
+    """What the dock says: the noise, then what is unusual.
+
+    Args:
+        verdicts: of each plane.
+        bar: rows of an information bar that were left out.
+    """
+    lines = [_noise(verdicts)]
+    if bar:
+        lines.append(f"The information bar, {bar} rows at the bottom, is left out.")
+    if outliers := sum(one.outliers for one in verdicts):
+        pixels = "pixel such as a hot one" if outliers == 1 else "pixels such as hot ones"
+        lines.append(f"{outliers:,} {pixels} not shown to the model, and kept.")
+
+    # A warning that many planes have is said once. Names of statistics differ by plane.
+    planes_of: dict[str, list[int]] = {}
+    for number, verdict in enumerate(verdicts, start=1):
+        for sentence in verdict.warnings:
+            planes_of.setdefault(sentence, []).append(number)
+    for sentence, planes in planes_of.items():
+        which = "" if len(verdicts) == 1 else f" So in {_listed(planes)}."
+        lines.append(f"Warning: {sentence}{which}")
+    if places := sum(len(one.boxes) for one in verdicts):
+        lines.append(f"Look at {'the box' if places == 1 else f'the {places} boxes'}.")
+    return "\n".join(lines)
+
+
+def _noise(verdicts: Sequence[Verdict]) -> str:
+    if len(verdicts) == 1:
+        return verdicts[0].noise
+    shares = [one.share for one in verdicts if math.isfinite(one.share)]
+    if not shares:
+        return f"{len(verdicts)} planes. The noise cannot be told."
+    return (
+        f"{len(verdicts)} planes. The noise is {min(shares):.1%} to {max(shares):.1%} of the range "
+        f"used, median {statistics.median(shares):.1%}."
+    )
+
+
+def _listed(planes: Sequence[int]) -> str:
+    named = ", ".join(map(str, planes[:_NAMED]))
+    more = f" and {len(planes) - _NAMED} more" if len(planes) > _NAMED else ""
+    return f"{'plane' if len(planes) == 1 else 'planes'} {named}{more}"
