@@ -221,7 +221,8 @@ def _heads(
     pairs: list[MapLayout] = []
     for grid, extra in _grids(shape[2], frame.spatial):
         tokens.append(MapLayout(0, (1, 3), (2,), grid, extra))
-        if shape[2] == shape[3]:
+        # nothing moves on a single position: it would fit any layer with a map of 2 x 2
+        if shape[2] == shape[3] and math.prod(grid) > 1:
             pairs.append(PairLayout(0, (1, 3), (2,), grid, extra, label="pairs of tokens"))
     is_map = any(_even(frame.spatial, layout.spatial(shape)) for layout in maps)
     if is_map or isinstance(module, CHANNELS_FIRST):

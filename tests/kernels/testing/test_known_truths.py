@@ -239,6 +239,13 @@ class TestPositionalEncoding:
         assert report.layer(self.group, "encoder.layers.0.norm1").accumulated.verdict == "broken"
 
 
+def test_a_map_of_two_by_two_is_a_map():
+    """Of an image of 32 x 32 it is also as large as the scores of one token and a class token."""
+    network = nn.Sequential(nn.AvgPool2d(16), nn.Conv2d(1, 3, 3, padding=1)).eval()
+    report = equivariance_report(network, torch.rand(1, 1, 32, 32), d4)
+    assert [layer.name for layer in report.culprits(d4)] == ["1"]
+
+
 def test_every_layer_of_aeanet_is_named():
     network = pytest.importorskip("aeanet").build_model("aeanet").eval()
     x = torch.rand(1, 1, 32, 32)
