@@ -22,6 +22,7 @@ TABLE = """
     statistics           *         <64       *        *       |   C   C  64      4       2         4
     statistics           *         64        aligned  *       |   C   C  64      8       3         2
     statistics           *         64        *        *       |   C   C  64      8       2         2
+    statistics           *         128*      aligned  sm<90   |   C   C  32      8       2         2
     statistics           *         128*      aligned  *       |   C   C  32      8       3         2
     statistics           *         128*      *        *       |   C   C  32      8       2         2
 
