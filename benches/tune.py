@@ -143,39 +143,41 @@ def write_rows(architecture: int, done: dict[str, Any]) -> None:
 # ---- on a GPU ------------------------------------------------------------------------------------
 
 
+def architecture_here() -> int:
+    """Of the GPU in use: 90 for sm_90."""
+    from aea_kernels.backends.triton import launching
+
+    architecture, _ = launching.device_of(torch.device("cuda", torch.cuda.current_device()))
+    return architecture
+
+
 def plan_with(case: Case, row: Row) -> None:
     """Every launch of the case takes this row from now on."""
-    architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
+    architecture = architecture_here()
     torch.set_float32_matmul_precision(case.precision)
     tiles.measured_rows(architecture)[case.name] = list(row)
     tiles.plan_launch.cache_clear()
 
 
-def _launching() -> Any:
-    from aea_kernels.backends.triton import launching
-
-    return launching
-
-
 @lru_cache(maxsize=1)
 def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Callable[[], Any]]:
     """The case on as many inputs as no cache holds, each in both layouts."""
-    from aea_kernels.backends.triton import primitives, products
+    from aea_kernels.backends.triton import operands, primitives, products
 
-    launching, channels = _launching(), case.channels
+    channels = case.channels
     ones, zeros = torch.ones(channels, device=device), torch.zeros(channels, device=device)
     norm = "batch", [ones, zeros, zeros.double(), ones.double()], 1e-5
     matrix = torch.randn(1, channels, channels + 1, device=device) / channels
     grams = torch.randn(1, channels + 1, channels + 1, device=device) / channels
 
     def outer(x: torch.Tensor) -> None:
-        maps = launching.feature_map(x), launching.feature_map(x)
-        products.outer(x, *maps, launching.prologue_of(x, *norm), gram=True)
-        products.outer(x, *maps, launching.prologue_of(x, *norm))
+        maps = operands.feature_map(x), operands.feature_map(x)
+        products.outer(x, *maps, operands.prologue_of(x, *norm), gram=True)
+        products.outer(x, *maps, operands.prologue_of(x, *norm))
 
     def apply(x: torch.Tensor) -> None:
-        maps = launching.feature_map(x), launching.feature_map(torch.empty_like(x))
-        products.apply(x, *maps, matrix, launching.prologue_of(x, *norm), residual=True)
+        maps = operands.feature_map(x), operands.feature_map(torch.empty_like(x))
+        products.apply(x, *maps, matrix, operands.prologue_of(x, *norm), residual=True)
 
     def matrix_backward(x: torch.Tensor) -> None:
         a = x.flatten(2).mT[:, None]
@@ -300,7 +302,7 @@ def main() -> None:
 
     # all kernels are compiled first, on all cores; only then the GPU is timed
     deadline = time.monotonic() + 60 * chosen.minutes
-    architecture, _ = _launching().device_of(torch.device("cuda", torch.cuda.current_device()))
+    architecture = architecture_here()
     log = chosen.out / f"tune-sm{architecture}.json"
     done = json.loads(log.read_text()) if log.exists() else {}
     with aea.use_backend("triton"):

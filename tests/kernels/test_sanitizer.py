@@ -15,11 +15,11 @@ from strategies import normal
 from test_triton import LAYOUTS
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import launching
+from aea_kernels.backends.triton import operands
 
 pytestmark = [
     pytest.mark.sanitizer,
-    pytest.mark.skipif(launching.INTERPRETED, reason="the other tests run in the interpreter"),
+    pytest.mark.skipif(operands.INTERPRETED, reason="the other tests run in the interpreter"),
     pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module"),
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

@@ -13,7 +13,7 @@ import torch
 from launches import MODULES, launch
 
 import aea_kernels as aea
-from aea_kernels.backends.triton import launching
+from aea_kernels.backends.triton import operands
 from aea_kernels.explain import Plan
 
 # a GPU's loads cannot be counted, and where Triton is missing there are none
@@ -21,7 +21,7 @@ interpreter = pytest.importorskip(
     "triton.runtime.interpreter", reason="counts in Triton's interpreter"
 ).interpreter_builder
 pytestmark = [
-    pytest.mark.skipif(not launching.INTERPRETED, reason="counts in Triton's interpreter"),
+    pytest.mark.skipif(not operands.INTERPRETED, reason="counts in Triton's interpreter"),
     pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module"),
 ]
 
@@ -42,7 +42,7 @@ class Traffic:
 
         def recorded(kernel, programs, device, **arguments):
             self.launches.append(kernel.fn.__name__)
-            tensors = [a.pointer for a in arguments.values() if isinstance(a, launching.FeatureMap)]
+            tensors = [a.pointer for a in arguments.values() if isinstance(a, operands.FeatureMap)]
             self._large = [
                 (
                     t.untyped_storage().data_ptr(),

@@ -13,7 +13,7 @@ from strategies import normal
 
 import aea_kernels as aea
 from aea_kernels import reference, testing
-from aea_kernels.backends.triton import launching, primitives
+from aea_kernels.backends.triton import operands, primitives
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 
@@ -106,13 +106,13 @@ def test_64_bit_offsets_give_the_same(monkeypatch):
     block = aea.AugmentedAttention(6, references=3).eval()
     x = normal(2, 6, 9, 15, dtype=torch.float32)
     narrow = block(x)
-    layout = launching.Layout
-    launching._described.cache_clear()
+    layout = operands.Layout
+    operands._described.cache_clear()
     monkeypatch.setattr(
-        launching, "Layout", lambda inner, flat, wide, unit: layout(inner, flat, True, unit)
+        operands, "Layout", lambda inner, flat, wide, unit: layout(inner, flat, True, unit)
     )
     assert_same_but_for_rounding(block(x), narrow)
-    launching._described.cache_clear()
+    operands._described.cache_clear()
 
 
 def spread(x, strides):
@@ -155,7 +155,7 @@ def test_the_keys_of_one_image_serve_a_batch(references):
     torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.skipif(not launching.INTERPRETED, reason="chooses programs in Triton's interpreter")
+@pytest.mark.skipif(not operands.INTERPRETED, reason="chooses programs in Triton's interpreter")
 def test_workspaces_of_more_than_2_to_31_numbers(monkeypatch):
     """Images times C (C + 1) pass 2^31, where no feature map does. Only the programs of the last
     image run, and pages that nothing touches take no memory.

@@ -1,8 +1,8 @@
 """The primitives as Triton kernels, computed in `kernels/`.
 
 `primitives.py` and `families.py` say what is launched. `products.py` launches the two shapes of
-work, `algebra.py` the C x C algebra between them, and `launching.py` hands tensors over. `tiles.py`
-says how much of a feature map a program holds.
+work, `algebra.py` the C x C algebra between them. `launching.py` launches a kernel, and
+`operands.py` is what it takes. `tiles.py` says how much of a feature map a program holds.
 """
 
 from ...block.norms import keys, pivot

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...block import folding
 from ...block.spec import Projections
 from . import kernels
-from .launching import contiguous, launch, math_of
+from .launching import launch
+from .operands import contiguous, math_of
 from .tiles import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from ...core.dtypes import acc_dtype, empty_positions
 from ...families import plain
 from . import kernels
-from .launching import FeatureMap, Matrix, launch_over_positions, operator_map, plan_over_positions
+from .launching import launch_over_positions, plan_over_positions
+from .operands import FeatureMap, Matrix, operator_map
 from .products import launch_reduction
 from .tiles import LaunchPlan
 

@@ -17,18 +17,8 @@ from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features, empty_positions
 from . import kernels
 from .algebra import fold, fold_backward
-from .launching import (
-    FeatureMap,
-    Matrix,
-    Prologue,
-    feature_map,
-    launch,
-    launch_over_positions,
-    math_of,
-    operator_map,
-    plan_over_positions,
-    prologue_of,
-)
+from .launching import launch, launch_over_positions, plan_over_positions
+from .operands import FeatureMap, Matrix, Prologue, feature_map, math_of, operator_map, prologue_of
 from .products import apply, outer, reduce_splits
 from .tiles import LaunchPlan
 

@@ -11,15 +11,8 @@ from torch import Tensor
 from ...block import folding
 from ...core.dtypes import acc_dtype
 from . import kernels
-from .launching import (
-    FeatureMap,
-    Matrix,
-    Prologue,
-    launch,
-    launch_over_positions,
-    math_of,
-    plan_over_positions,
-)
+from .launching import launch, launch_over_positions, plan_over_positions
+from .operands import FeatureMap, Matrix, Prologue, math_of
 from .tiles import power_of_two
 
 

@@ -1,12 +1,12 @@
 """What all kernels share: a tile of a feature map, (channels, positions), and what is done to it
 before a product.
 
-A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `launching.py`:
+A feature map (images, channels, positions) arrives as one argument, `FeatureMap` of `operands.py`:
 pointer, strides, sizes and, known at compile time, its `Layout`. NCHW, channels_last, slices and
 expanded gradients are read and written where they lie. A program belongs to one image (and head)
 and to one split of its positions, which it walks over tile by tile, in `steps` steps.
 
-`MATH` is the `Math` of `launching.py`: the dtypes of sums and factors, and how products are
+`MATH` is the `Math` of `operands.py`: the dtypes of sums and factors, and how products are
 computed.
 """
 
@@ -24,7 +24,7 @@ def to_int64(index, WIDE: tl.constexpr):
 
 @triton.jit
 def in_elements(units, UNIT: tl.constexpr, WIDE: tl.constexpr):
-    """A stride or a number of positions in elements; `launching.in_units` says why it does not
+    """A stride or a number of positions in elements; `operands.in_units` says why it does not
     arrive like this.
     """
     # units of less than 2^31 arrive as 32 bits, and may stand for more elements than that
