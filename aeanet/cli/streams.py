@@ -78,7 +78,10 @@ def prepare_streams() -> tuple[Stream, Stream]:
             os.open(os.devnull, os.O_RDWR)
 
     for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (for good)
+        stream = getattr(sys, name)
+        if stream is None:
+            # it stays open for good
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="aeanet.plain")
         setattr(sys, name, Stream(stream))

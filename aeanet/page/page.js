@@ -5,7 +5,9 @@
   // A view: the border between two pictures, the zoom, and which of several frames is shown.
   for (const view of document.querySelectorAll(".view")) {
     const all = (selector) => [...view.querySelectorAll(selector)];
-    const [holder, pane, stage] = [".holder", ".window", ".stage"].map((name) => view.querySelector(name));
+    const holder = view.querySelector(".holder");
+    const pane = view.querySelector(".window");
+    const stage = view.querySelector(".stage");
     const place = view.querySelector(".place");
     const plane = view.querySelector(".which-frame");
     const frames = all(".frame");
@@ -47,7 +49,10 @@
       const caption = frames[number].querySelectorAll("figcaption")[layer];
       view.querySelector(".tag.after").textContent = caption.firstElementChild.textContent;
       view.querySelector(".legend").textContent = caption.lastElementChild.textContent;
-      if (plane) plane.setAttribute("aria-valuetext", frames[number].querySelector(".frame-name").textContent);
+      if (plane) {
+        const name = frames[number].querySelector(".frame-name").textContent;
+        plane.setAttribute("aria-valuetext", name);
+      }
     };
 
     const moveTo = (clientX) => {
@@ -56,7 +61,8 @@
       drawBorder();
     };
 
-    // The border follows the pointer. Elsewhere the mouse moves an enlarged picture; touch does so by itself.
+    // The border follows the pointer. Elsewhere the mouse moves an enlarged picture; touch does so
+    // by itself.
     holder.addEventListener("pointerdown", (down) => {
       const onBorder = down.target.classList.contains("border");
       const enlarged = pane.scrollWidth > pane.clientWidth || pane.scrollHeight > pane.clientHeight;

@@ -14,15 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import triton
+from built_kernel import ARCHITECTURES, describe, line
 from every_primitive import every_family_primitive, every_normed_primitive, every_primitive
 from launches import instead_of_launch
 from torch import Tensor
@@ -34,13 +30,8 @@ from aea_kernels.backends.traces import Recorder
 from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.block.route import NORMED_CHANNELS
 
-ARCHITECTURES: dict[str, tuple[str, Any]] = {
-    n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")
-}
-ARCHITECTURES["gfx942"] = "hip", "gfx942"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"bf16x6": "highest", "bf16x3": "high", "tf32": "medium"}
-INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SPACES = {16: (8, 16), 8: (8, 13), 4: (4, 13), 1: (5, 9)}
 """By the number that divides the positions S: 16, else 8, else 4, else 1."""
 CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES] + [
@@ -48,13 +39,6 @@ CASES = [f"{layout}-{s}" for layout in ("nchw", "channels_last") for s in SPACES
     "wide",
 ]
 NORMS = ["batch", "group", "layer", "rms"]
-SHARED_PER_SM = {
-    "80": 164 * 1024,
-    "86": 100 * 1024,
-    "90": 228 * 1024,
-    "100": 228 * 1024,
-    "120": 100 * 1024,
-}
 
 
 class _NoDevice:
@@ -216,74 +200,6 @@ def launched_again() -> bool:
     return number == 2 and forms[:2] == forms[2:] and read == [second]
 
 
-def describe(name: str, wanted: int, kernel: Any, architecture: str) -> dict[str, Any]:
-    """One row of the table."""
-    kind, _ = ARCHITECTURES[architecture]
-    text = kernel.asm["ptx" if kind == "cuda" else "amdgcn"]
-    row = {
-        "kernel": name,
-        "architecture": architecture,
-        "shared": kernel.metadata.shared,
-        "instructions": sorted(set(re.findall(INSTRUCTIONS, text))),
-        "asynchronous": "cp.async" in text,
-        "transposes_a_product": transposes_a_product(kernel.asm["ttir"]),
-        "wanted": wanted,
-        "fit": None,
-    }
-    if kind != "cuda":
-        registers = max(int(n) for n in re.findall(r"\.vgpr_count:\s+(\d+)", text))
-        spilled = int(re.findall(r"\.private_segment_fixed_size:\s+(\d+)", text)[0])
-        return row | {"registers": registers, "spilled": spilled}
-    registers, spilled = _resources(kernel.asm["cubin"])
-    warps = kernel.metadata.num_warps
-    fit = min(
-        65536 // (-(-registers // 8) * 8 * 32 * warps),
-        SHARED_PER_SM[architecture] // (kernel.metadata.shared + 1024),
-        64 // warps,
-    )
-    return row | {"registers": registers, "spilled": spilled, "fit": fit}
-
-
-def transposes_a_product(text: str) -> bool:
-    """Whether Triton's IR of a kernel transposes anything that comes from a product of matrices.
-
-    All results of a loop count as from a product where one is in it.
-    """
-    products: set[str] = set()
-    loops: list[list[str]] = []
-    for statement in map(str.strip, text.splitlines()):
-        found = re.match(r"(%\w+)(?::\d+)? = (\S+) (.*)", statement)
-        result, operation, rest = found.groups() if found else ("", "", statement)
-        used = set(re.findall(r"%\w+", rest))
-        if operation == "tt.trans" and used & products:
-            return True
-        if operation == "tt.dot" or used & products:
-            # what a loop carries comes from a product too
-            products |= {result, *(name for loop in loops for name in loop)}
-        if statement.endswith("{"):
-            carried = re.findall(r"(%\w+) = %", rest) if operation == "scf.for" else []
-            loops.append([result, *carried])
-        elif statement.startswith("}") and loops:
-            loops.pop()
-            if statement.endswith("{"):  # } else {
-                loops.append([])
-    return False
-
-
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """Registers and bytes of stack of a thread."""
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(cubin)
-        report = subprocess.run(
-            [tool, "-res-usage", path], capture_output=True, text=True, check=True
-        ).stdout
-    found = re.search(r"REG:(\d+) STACK:(\d+)", report)
-    assert found is not None, report
-    return int(found[1]), int(found[2])
-
-
 def precisions(architecture: str, dtype: str, wanted: list[str]) -> list[str]:
     """The ways to multiply that there are: only float32 has several, and only NVIDIA's compiler
     knows them all.
@@ -353,16 +269,6 @@ def main() -> None:
                 for precision in precisions(architecture, dtype, chosen.precision):
                     for row in rows(architecture, channels, dtype, precision, chosen.case, norms):
                         print(json.dumps(row) if chosen.json else line(row), flush=True)
-
-
-def line(row: dict[str, Any]) -> str:
-    """One kernel as a line of a table."""
-    where = f"{row['architecture']:>6} {row['channels']:>4} {row['dtype']:<9}{row['case']:<17}"
-    registers = f"{row['registers']:>4} registers {row['spilled']:>5} B spilled"
-    fit = f"{row['shared']:>7} B shared {row['fit'] or '?':>3} fit ({row['wanted'] or '-'} wanted)"
-    copies = " async " if row["asynchronous"] else "       "
-    instructions = ", ".join(row["instructions"])
-    return f"{where}{row['kernel']:<20}{registers} {fit}{copies}{instructions}"
 
 
 if __name__ == "__main__":

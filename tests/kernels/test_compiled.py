@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled import line, transposes_a_product
+from built_kernel import line, transposes_a_product
 
 from benches.sections.kernels import BUILT_FOR
 

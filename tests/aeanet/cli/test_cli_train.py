@@ -1,65 +1,27 @@
-"""`aeanet train` as a user runs it: its options, kills and resumptions, a model per pair, several
-processes.
-"""
+"""`aeanet train` as a user runs it: its options, and a model per pair."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from toys import aeanet, simulated_folder
-from typer.testing import Result
+from toys import simulated_folder
+from train_calls import BRIEF, aeanet_train, assert_same_model, record, refused, trained
 
 from aeanet import cli
-from aeanet.data.pairs import hold_back, load_pairs
+from aeanet.data.pairs import load_pairs
 from aeanet.data.synthetic import simulate_pair
 from aeanet.io.images import write_image
 from aeanet.networks.registry import load_model
 from aeanet.scoring.evaluation import evaluate
 from aeanet.training import Recipe, listed_models, open_run, train
 
-BRIEF = ["--quick", "--steps", 3, "--crop", 16, "--batch", 2]
 RECIPE = Recipe.short(steps=3, crop=16, batch=2)
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated_folder(tmp_path_factory.mktemp("pairs"), range(3))
-
-
-def aeanet_train(*arguments: object) -> Result:
-    return aeanet("train", *arguments)
-
-
-def trained(*arguments: object) -> Result:
-    result = aeanet_train(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def refused(*arguments: object) -> str:
-    """The one sentence that a call ends with."""
-    result = aeanet_train(*arguments)
-    assert result.exit_code == 1, result.output
-    assert "Traceback" not in result.output
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.endswith("."), result.stderr
-    return last
-
-
-def record(run: Path) -> dict[str, Any]:
-    return json.loads((run / "run.json").read_text())
-
-
-def assert_same_model(run: Path, model: torch.nn.Module) -> None:
-    found = load_model(run).state_dict()
-    assert all(torch.equal(found[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_every_number_of_the_recipe_is_an_option(pairs: Path, tmp_path: Path) -> None:
@@ -140,19 +102,6 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     assert "holds no checkpoint" in refused(pairs, "--out", tmp_path, "--resume")
 
 
-def test_ctrl_c_while_a_library_is_drawn(
-    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "aeanet.networks.baselines.Library.fit", lambda *_: os.kill(os.getpid(), signal.SIGINT)
-    )
-    assert (
-        aeanet_train(pairs, "--out", tmp_path, "--model", "srsw").exit_code
-        == cli.shared.INTERRUPTED
-    )
-    assert not (tmp_path / "model.safetensors").exists()
-
-
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -203,47 +152,6 @@ def test_without_options_it_is_the_papers_recipe(
         "120,000 steps take days without a GPU" in begun.stderr
     ) is not torch.cuda.is_available()
     assert "days" not in aeanet_train(pairs, "--out", tmp_path, "--quick").stderr
-
-
-def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    options = [*BRIEF, "--steps", 100, "--validate", 1, "--references", 4]
-    command = [
-        sys.executable,
-        "-m",
-        "aeanet",
-        "train",
-        pairs,
-        "--out",
-        run,
-        "--checkpoint-every",
-        20,
-        *options,
-    ]
-    with subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (run / "model.safetensors").exists():
-            time.sleep(0.02)
-        assert "is in use by another training" in refused(pairs, "--out", run, "--resume")
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert record(run)["interrupted"]
-    assert "begun with references 4, not 8" in refused(
-        pairs, "--out", run, "--resume", "--references", 8
-    )
-    assert "100 steps in" in trained(pairs, "--out", run, "--resume").stdout
-    data, held_back = hold_back(load_pairs(pairs), 1)
-    assert_same_model(
-        run,
-        train(data, Recipe.short(steps=100, crop=16, batch=2), references=4, residual=True).model,
-    )
-    found = record(run)
-    assert found["data"]["held_back"] == [pair.name for pair in held_back] == ["1"]
-    assert found["data"]["pairs"] == ["0", "2"]
-    assert found["validation"]["psnr"] > 0
-    assert found["steps_per_second"] > 0
-    assert not found["interrupted"]
-    assert (run / "validation.png").stat().st_size > 0
-    assert list((run / "tensorboard").glob("events.*"))
 
 
 def test_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
@@ -321,33 +229,3 @@ def test_short_of_memory(
 
     monkeypatch.setattr("aeanet.networks.unet.UShape.forward", fail)
     assert "not enough memory" in refused(pairs, "--out", tmp_path, *BRIEF)
-
-
-def test_torchrun(pairs: Path, tmp_path: Path) -> None:
-    """Two real processes: they speak as one, and end with one sentence each where neither can go
-    on.
-    """
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    command = [
-        *launcher,
-        "-m",
-        "aeanet",
-        "train",
-        str(pairs),
-        "--out",
-        str(tmp_path),
-        *(str(word) for word in BRIEF),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("3 steps in") == 1
-    assert record(tmp_path)["processes"] == 2
-    load_model(tmp_path)
