@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.imaging.arithmetic import straight_line
 from aeanet.imaging.given import as_array
 from aeanet.scoring.ring_correlation import correlate_lines, correlate_rings
 from aeanet.trust.noise import estimate_noise
@@ -76,8 +77,8 @@ def score_without_reference(
         )
 
     same = cv2.resize(result, image.shape[::-1], interpolation=cv2.INTER_AREA)
-    gain, offset = _straight_line(same, image)
-    same, fine = (offset + gain * values for values in (same, result))
+    gain, offset = straight_line(same.ravel(), image.ravel())
+    same, fine = (np.float32(offset) + np.float32(gain) * values for values in (same, result))
     noise = estimate_noise(image)
     taken = residual(image, fine, noise)
 
@@ -108,11 +109,3 @@ def _checked(name: str, given: NDArray) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has pixels that are not finite numbers.")
     return np.ascontiguousarray(values)
-
-
-def _straight_line(values: NDArray, target: NDArray) -> tuple[np.float32, np.float32]:
-    """Gain and offset with which `values` come closest to `target`."""
-    mean, target_mean = float(values.mean()), float(target.mean())
-    variance = float(values.var(dtype=np.float64))
-    gain = float(np.mean((values - mean) * (target - target_mean))) / variance if variance else 1.0
-    return np.float32(gain), np.float32(target_mean - gain * mean)

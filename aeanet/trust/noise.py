@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.imaging.arithmetic import in_blocks
+
 _SMOOTH = 2.0  # px: the blur after which differences show the specimen rather than the noise
 BLOCK = 8  # px: side of the blocks whose variances are compared
 _FLAT = 0.25  # share of the blocks that count, those with the least structure
@@ -96,12 +98,6 @@ def squared_gradient(image: NDArray) -> NDArray:
         np.asarray(cv2.Sobel(image, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)) for dx in (1, 0)
     )
     return along * along + across * across
-
-
-def in_blocks(values: NDArray, side: int) -> NDArray:
-    """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
-    rows, columns = (length // side for length in values.shape)
-    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
 
 
 def block_means(values: NDArray) -> NDArray:

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.trust.noise import Noise, estimate_noise, in_blocks
+from aeanet.imaging.arithmetic import in_blocks
+from aeanet.trust.noise import Noise, estimate_noise
 
 SMALLEST = 64  # px: a smaller side is too short for the spectrum
 _LAGS = (1, 2, 4, 8)  # px

@@ -14,6 +14,7 @@ from aeanet.data.frames.others import beside_others
 from aeanet.data.frames.resampling import resample
 from aeanet.data.frames.shifts import find_places
 from aeanet.errors import UserError
+from aeanet.imaging.arithmetic import straight_line
 
 MIN_SIDE = 64  # px
 _MEDIAN_SQUARE = 0.4549  # of numbers with a normal distribution of variance 1
@@ -127,7 +128,7 @@ class _Alignment:
                 self.splines[n] = better_splines(
                     frame - others, others, shared, self.basis, self.splines[n]
                 )
-                slope, level = _line(others[shared], frame[shared])
+                slope, level = straight_line(others[shared], frame[shared])
                 slope = min(max(slope, 1 / _LIKELY), _LIKELY)
                 self.gain[n] /= slope
                 self.offset[n] = (self.offset[n] - level) / slope
@@ -194,14 +195,6 @@ class _Alignment:
 
 def _blur(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-
-
-def _line(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float]:
-    """Slope and level of the line y = slope * x + level through points, by least squares."""
-    x_mean, y_mean = x.mean(dtype=np.float64), y.mean(dtype=np.float64)
-    centred = x - x_mean
-    slope = float(centred @ (y - y_mean) / max(float(centred @ centred), 1e-12))
-    return slope, float(y_mean - slope * x_mean)
 
 
 def _own_noise(squares: NDArray[np.float64]) -> NDArray[np.float64]:

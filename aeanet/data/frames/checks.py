@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aeanet.data.frames.lines import SIGMA
 from aeanet.data.frames.others import beside_others
+from aeanet.imaging.arithmetic import in_blocks
 
 MIN_COMMON = 0.3  # share of a frame that most of the others show too
 MIN_CORRELATION = 0.5  # of its structure with that of the others, over that of the usual frame
@@ -130,6 +131,5 @@ def _band(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.flo
 
 def _block_means(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """The means of whole blocks, (rows, columns)."""
-    rows, columns = (length // _BLOCK for length in values.shape)
-    whole = values[: rows * _BLOCK, : columns * _BLOCK].astype(np.float64)
-    return whole.reshape(rows, _BLOCK, columns, _BLOCK).mean((1, 3))
+    means: NDArray[np.float64] = in_blocks(values.astype(np.float64), _BLOCK).mean((1, 3))
+    return means

@@ -1,0 +1,18 @@
+"""Small sums over images: a line through their values, and blocks of them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def straight_line(x: NDArray, y: NDArray) -> tuple[float, float]:
+    """Slope and level of the line y = slope * x + level through points (N,), by least squares."""
+    x_mean, y_mean = x.mean(dtype=np.float64), y.mean(dtype=np.float64)
+    centred = x - x_mean
+    slope = float(centred @ (y - y_mean) / max(float(centred @ centred), 1e-12))
+    return slope, float(y_mean - slope * x_mean)
+
+
+def in_blocks(values: NDArray, side: int) -> NDArray:
+    """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
+    rows, columns = (length // side for length in values.shape)
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
