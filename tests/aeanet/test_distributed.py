@@ -87,6 +87,8 @@ def rank_main(rank: int, ranks: int, name: str, folder: str) -> None:
         result | {"gradients": [p.grad for p in model.parameters()]}, Path(folder) / f"{rank}.pt"
     )
     dist.barrier()
+    # where it is the last to hold the group, its end waits for a thread that waits for Python
+    del parallel
     dist.destroy_process_group()
 
 

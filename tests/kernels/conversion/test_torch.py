@@ -126,6 +126,8 @@ def test_in_a_process_group(tmp_path: Path) -> None:
         parallel = nn.parallel.DistributedDataParallel(network)
         weights = normal(*y.shape, dtype=y.dtype, seed=1)
         (parallel(x) * weights).sum().backward()
+        # where it is the last to hold the group, its end waits for a thread that waits for Python
+        del parallel
     finally:
         torch.distributed.destroy_process_group()
     got = {name: parameter.grad for name, parameter in network.named_parameters()}
