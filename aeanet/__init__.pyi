@@ -1,6 +1,7 @@
 from .data.frames import align_frames as align_frames
 from .data.frames import fuse_frames as fuse_frames
 from .data.registration import register_pair as register_pair
+from .inference.error import estimate_error as estimate_error
 from .inference.files import restore_file as restore_file
 from .inference.frames import restore_frames as restore_frames
 from .inference.prediction import super_resolve as super_resolve

@@ -1,5 +1,6 @@
 """The card of a shipped model: that of a pretrained one, and what the benchmarks measured since."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ def shipped_card(record: Mapping[str, Any]) -> str:
         parts.append(NOT_COMPARED)
     if "trust" in record:
         parts += ["## Warnings", record["trust"]]
+    if "errors" in record:
+        parts += ["## The standard error of each pixel", *_errors(record["errors"])]
     return model_card(record, parts)
 
 
@@ -67,6 +70,55 @@ def _more(curve: Mapping[str, Mapping[str, Sequence[float]]], contender: str) ->
     }
     levels = ", ".join(f"{gain:+.2f} at {level}" for level, gain in gains.items())
     return f"{statistics.fmean(gains.values()):+.2f} dB ({levels} grey levels of 8 bits)"
+
+
+def _errors(record: Mapping[str, Any]) -> list[str]:
+    """What `benches.error_bars` found."""
+    wider, images = record["wider"], record["images"]
+    text = (
+        "`aeanet restore --error` writes it: 68 % of the true values are to lie within one "
+        f"standard error, 95 % within {wider:.2f}. So many do, on {images} simulated images held "
+        "back, in all pixels and by the noise (in shares of the range used), the brightness of "
+        "the truth and how much it changes; beside it, what the spread over four flips gives, "
+        "made wide enough to hold 68 % of all (`python -m benches.error_bars`)."
+    )
+    parts = [text, _coverage(record["simulated"]), _reliability(record["simulated"])]
+    if "real" in record:
+        text = (
+            f"On {record['pairs']} real pairs. The truth there has noise of its own: its variance, "
+            "estimated from HR at each brightness, is added to the square of the standard error. "
+            "What else tells both images of a pair apart, in grey levels and in place, counts as "
+            "error."
+        )
+        parts += [text, _coverage(record["real"]), _reliability(record["real"])]
+    return parts
+
+
+def _coverage(found: Mapping[str, Any]) -> str:
+    lines = [
+        "| pixels | within one | within the wider | mean size | by flips: within one | mean size |",
+        "|---|---|---|---|---|---|",
+    ]
+    flips = found["spread over flips"]
+    for title, row in found["standard error"].items():
+        lines.append(
+            f"| {title} | {row['within_one']:.1%} | {row['within_wider']:.1%} | "
+            f"{row['mean_error']:.2%} | {flips[title]['within_one']:.1%} | "
+            f"{flips[title]['mean_error']:.2%} |"
+        )
+    return "\n".join(lines)
+
+
+def _reliability(found: Mapping[str, Any]) -> str:
+    """The reliability diagram in words."""
+    shares = [
+        f"{share:.0%} within {multiple} ({math.erf(float(multiple) / math.sqrt(2)):.0%})"
+        for multiple, share in found["reliability"].items()
+    ]
+    return (
+        "Shares of the true values within multiples of the standard error, in brackets those of a "
+        f"normal distribution: {', '.join(shares)}."
+    )
 
 
 def _cost(entries: Entries) -> str:

@@ -1,9 +1,9 @@
 """`python -m benches.ship RUN`: score a pretrained model, and put it into the package with its card
 and record.
 
-Its scores on real pairs and its warnings are those of `benches.denoising` and `benches.trust`,
-which measure the model in the package: with a new one, first run
-`python -m benches.ship RUN --no-cost`, then both, then this again.
+Its scores on real pairs, its warnings and its standard errors are those of `benches.denoising`,
+`benches.trust` and `benches.error_bars`, which measure the model in the package: with a new one,
+first run `python -m benches.ship RUN --no-cost`, then these, then this again.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from .card import shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
+from .error_bars import RECORD as ERRORS
 from .precision import bfloat16_cost
 from .record import RESULTS
 from .trust.card import RECORD as TRUST_RECORD
@@ -106,6 +107,8 @@ def main() -> None:
         record["curve"] = json.loads(CURVE.read_text()).get("smooth levels", {})
     if TRUST_RECORD.exists():
         record["trust"] = card_section(json.loads(TRUST_RECORD.read_text()))
+    if ERRORS.exists():
+        record["errors"] = json.loads(ERRORS.read_text())
 
     record["example"] = _example(model)
     if not arguments.no_cost:

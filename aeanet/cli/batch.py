@@ -15,12 +15,20 @@ from rich.progress import Progress
 from torch.distributed import ProcessGroup
 
 from aeanet.cli.places import TargetError, check_place
-from aeanet.cli.report import Report, note_change, note_trust, residual_file
+from aeanet.cli.report import (
+    Report,
+    note_change,
+    note_trust,
+    residual_file,
+    without_warned,
+    write_error,
+)
 from aeanet.cli.shared import fail, leading, note, progress_bar, show, warn
 from aeanet.cli.stacks import ANY_STACK, StackOptions, note_stack, restore_stack_at, write_planes
 from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.flips import Flips
+from aeanet.inference.error import with_error
 from aeanet.inference.files import Loaded, load_file, restore_loaded
 from aeanet.inference.overlap import overlapped
 from aeanet.inference.prediction import (
@@ -36,6 +44,7 @@ from aeanet.io.atomic import make_folder
 from aeanet.io.images import result_name
 from aeanet.io.stacks import Stack, find_stack, stack_name
 from aeanet.networks.base import Network
+from aeanet.networks.error import ErrorNetwork, load_error_network
 from aeanet.networks.registry import load_model, to_device
 
 if TYPE_CHECKING:
@@ -53,6 +62,7 @@ def restore_images(
     compiled: bool = False,
     overwrite: bool = False,
     page: bool = False,
+    error: bool = False,
     **options: Any,
 ) -> None:
     """Restore images by a model in as many processes as there are.
@@ -63,6 +73,7 @@ def restore_images(
         tile: side in px, or "auto".
         compiled: compile the network by `torch.compile`.
         page: write a page to look at, too.
+        error: also write the standard error of each pixel.
         options: of `restore_all`.
     """
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
@@ -74,10 +85,14 @@ def restore_images(
     # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:
         model = to_device(load_model(name))
+        if isinstance(model, ErrorNetwork):
+            fail(f"{name} estimates errors and restores nothing: give the model they are of.")
         options["magnification"] = known_magnification(model, options.get("magnification"))
         options["precision"] = chosen_precision(model, options["precision"])
         if options["tile"] is not None:
             check_side(options["tile"], reach_of(model))
+        if error:
+            options["error"] = to_device(load_error_network(name))
         if compiled:
             compile_parts(model)
         if options.get("trust") or options["precision"] != "float32":
@@ -128,6 +143,7 @@ def restore_all(
     overwrite: bool = False,
     trust: bool = False,
     residual: bool = False,
+    error: ErrorNetwork | None = None,
     gallery: "Gallery | None" = None,
     stacks: StackOptions = ANY_STACK,
     group: ProcessGroup | None = None,
@@ -148,6 +164,8 @@ def restore_all(
         overwrite: replace results that are already there.
         trust: say of each image how noisy it is, and warn of what is unusual (`aeanet.trust`).
         residual: write what was taken away beside each result, as NAME-residual.
+        error: write the standard error of each pixel, by this network, beside each result, as
+            NAME-error.tif; it needs `trust`.
         gallery: the page on which the images are shown; it needs `trust`.
         stacks: what the user says of files of several planes.
         group: processes that share the tiles of each image, or the planes of each stack; an error
@@ -194,7 +212,7 @@ def restore_all(
                 group=group,
                 **options,
             )
-        return restore_loaded(
+        restored = restore_loaded(
             model,
             loaded,
             target,
@@ -203,6 +221,7 @@ def restore_all(
             progress=partial(progress, "tile"),
             **options,
         )
+        return restored if error is None else with_error(restored, error, group=group)
 
     def finish(image: Path, restored: Restored | RestoredStack) -> Report:
         report = Report(image.name, restored.target)
@@ -210,8 +229,9 @@ def restore_all(
             return report
         if isinstance(restored, RestoredStack):
             note_stack(report, restored)
-            if residual:
-                report.warn(f"{image.name}: --residual is for single images.")
+            for asked, option in ((residual, "--residual"), (error is not None, "--error")):
+                if asked:
+                    report.warn(f"{image.name}: {option} is for single images.")
             if trust:
                 with report.keeping_error():
                     write_planes(report, restored, images, overwrite)
@@ -227,6 +247,9 @@ def restore_all(
             with report.keeping_error():
                 picture = residual_file(report, images, overwrite) if residual else None
                 judged = note_trust(report, model, restored, picture)
+                if error is not None:
+                    restored = without_warned(restored, judged)
+                    write_error(report, restored, float(error.wider), judged, images, overwrite)
                 if gallery is not None:
                     gallery.add(report, restored, judged)
         return report

@@ -63,9 +63,13 @@ def main(
     """Train a model on simulated micrographs that never repeat, as the shipped model was, and score
     it on others. The network `shuffled` is told how strong and how smooth the noise is.
 
+    With --from and --loss interval it trains a network that estimates the errors of that model,
+    which itself stays as it is.
+
     Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
     the latest checkpoint before a crash, as if nothing had happened.
     """
+    from aeanet.networks.error import error_network_of
     from aeanet.networks.registry import load_model, short_options
     from aeanet.networks.shuffled import ShuffledUNet, deepened, telling_noise
     from aeanet.training import open_run
@@ -89,7 +93,11 @@ def main(
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
-        if isinstance(network, ShuffledUNet):
+        if recipe.loss == "interval" and not begun:
+            if network is None:
+                fail("--loss interval needs --from: the model whose errors are to be estimated.")
+            network = error_network_of(network)
+        elif isinstance(network, ShuffledUNet):
             network = telling_noise(network)
 
         def on_step(now: "training.TrainingProgress") -> None:

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.shared import note, say, warn
 from aeanet.imaging.exposure import Outliers
+from aeanet.inference.error import unknown_at
 from aeanet.inference.restored import Restored
 from aeanet.io.atomic import LONGEST_NAME
+from aeanet.io.images.writing import write_values
 from aeanet.networks.base import Network
+from aeanet.trust.places import warned_places
 
 if TYPE_CHECKING:
     from aeanet.trust import TrustReport
@@ -128,17 +132,64 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
 
 
 def residual_file(report: Report, images: Iterable[Path], overwrite: bool) -> Path | None:
-    """Where the residual of a result goes; None, with a warning, if a file is there that is to be
-    kept.
-    """
-    target = report.target
-    ending = ".png" if target.suffix == ".png" else ".tif"
-    file = target.with_name(f"{target.stem}-residual{ending}")
+    """Where the residual of a result goes; None as `_file_beside`."""
+    ending = "-residual.png" if report.target.suffix == ".png" else "-residual.tif"
+    return _file_beside(report, ending, "What was taken away", images, overwrite)
+
+
+def _file_beside(
+    report: Report, ending: str, what: str, images: Iterable[Path], overwrite: bool
+) -> Path | None:
+    """A file beside a result; None, with a warning, if one is there that is to be kept."""
+    file = report.target.with_name(report.target.stem + ending)
     try:
         if len(os.fsencode(file.name)) > LONGEST_NAME:
-            raise TargetError("the name of the image is too long to add -residual.")
+            raise TargetError(f"the name of the image is too long to add {ending}.")
         check_place(file, overwrite=overwrite, inputs=images)
     except TargetError as error:
-        report.warn(f"What was taken away is not written: {error}")
+        report.warn(f"{what} is not written: {error}")
         return None
     return file
+
+
+def without_warned(restored: Restored, judged: Judged) -> Restored:
+    """With no standard error wherever the image is warned of."""
+    if not judged.found.warnings or judged.found.taken is None:
+        return restored
+    return unknown_at(restored, warned_places(judged.image, judged.result, judged.found.noise))
+
+
+def write_error(
+    report: Report,
+    restored: Restored,
+    wider: float,
+    judged: Judged,
+    images: Iterable[Path],
+    overwrite: bool,
+) -> None:
+    """Write the standard error of each pixel as NAME-error.tif, in the values of the image.
+
+    Args:
+        wider: how many standard errors hold 95 % of the true values.
+    """
+    name, source = restored.image.name, restored.source
+    if restored.error is None or source is None:
+        report.warn(f"{name}: --error is for images that fit into the memory.")
+        return
+    file = _file_beside(report, "-error.tif", "The standard error", images, overwrite)
+    if file is None:
+        return
+    covers = (
+        f"68 % of the true values lie within it, and 95 % within {wider:.1f} times it, for images "
+        "like those of the training."
+    )
+    doubt = " This image is warned of: it may not hold here." if judged.found.warnings else ""
+    size = source.pixel_size and source.pixel_size.magnified(restored.magnification)
+    values = restored.error * restored.unit
+    write_values(file, values, size, f"Standard error of each pixel. {covers}{doubt}")
+
+    unknown = float(np.isnan(values).mean())
+    nowhere = f" It is NaN, not known, in {unknown:.2%} of the pixels." if unknown else ""
+    median = float(np.nanmedian(restored.error)) if unknown < 1 else math.nan
+    typical = f"median {median / restored.exposure.used:.1%} of the range used"
+    report.note(f"{file}: the standard error of each pixel, {typical}. {covers}{nowhere}{doubt}")

@@ -47,6 +47,14 @@ def main(
             "--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0."
         ),
     ] = False,
+    error: Annotated[
+        bool,
+        typer.Option(
+            "--error",
+            help="Also write the standard error of each pixel, as NAME-error.tif, in the values of "
+            "the image: within it lie 68 % of the true values.",
+        ),
+    ] = False,
     page: ReportPage = False,
     keep_bar: KeepBar = False,
     chosen: Chosen = None,
@@ -98,6 +106,7 @@ def main(
         outliers=outliers,
         overwrite=overwrite,
         page=page,
+        error=error,
         trust=True,
         residual=residual,
         stacks=StackOptions(axes, channel, per_plane, skip_damaged),

@@ -129,7 +129,7 @@ def super_resolve_enlarged(
     run_exposed(
         model, reader(enlarged), write, enlarged.shape, exposure, magnification, outliers, **options
     )
-    return _joined(result, model, options.get("group"))
+    return joined(result, model, options.get("group"))
 
 
 def enlarged_as_shown(
@@ -209,7 +209,7 @@ def restore(
     image = as_image(image)
     write, result = _collector(image.shape)
     run_network(model, reader(image), write, image.shape, halo=halo, exact=exact, **options)
-    return _joined(result, model, options.get("group"))
+    return joined(result, model, options.get("group"))
 
 
 def reader(image: NDArray) -> Read:
@@ -324,7 +324,7 @@ def compile_parts(model: nn.Module) -> None:
             part.compile(dynamic=True)
 
 
-def _joined(result: NDArray, model: nn.Module, group: ProcessGroup | None) -> NDArray:
+def joined(result: NDArray, model: nn.Module, group: ProcessGroup | None) -> NDArray:
     """The sum over the processes, each of which has zeros in the tiles of the others."""
     if group is None:
         return result

@@ -50,6 +50,8 @@ class Restored:
         magnification: of the result.
         unit: the range from black to white in the values of the file.
         precision: in which the network computed.
+        error: the standard error of each pixel, (H, W) in the units of `result`, NaN where it is
+            not known; None if it was not asked for.
         description: of the result, which stands in its file if that is a TIFF or PNG.
     """
 
@@ -63,6 +65,7 @@ class Restored:
     unit: float = 1.0
     precision: Precision = "float32"
     description: str = ""
+    error: NDArray | None = None
 
     def write(self) -> None:
         """Write the result, in the type and range of the image. One that was written by regions is

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,9 @@ from aeanet.inference.restored import Restored
 from aeanet.io.stacks import Contents
 from aeanet.networks.base import Network
 from aeanet.trust import assess
-from aeanet.trust.places import odd_places, pattern_places, taken_over_noise
-from aeanet.trust.residual import residual
+from aeanet.trust.places import Place, warned_places
 
 _NAMED = 5  # planes that a sentence names
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of a plane to be looked at.
-
-    Attributes:
-        corners: (4, 2), rows and columns in px; the centre of the first pixel is (0, 0).
-        reason: why.
-    """
-
-    corners: NDArray
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -40,21 +26,31 @@ class Verdict:
         share: the noise in shares of the range that the plane uses; NaN if it is not known.
         outliers: how many pixels the model was not shown.
         warnings: a sentence for each thing that is unusual.
-        boxes: where.
+        places: where, and why, if they are about parts of the plane.
+        shape: (H, W) of the plane.
     """
 
     noise: str
     share: float = math.nan
     outliers: int = 0
     warnings: Sequence[str] = ()
-    boxes: Sequence[Box] = field(default_factory=list)
+    places: Sequence[Place] = ()
+    shape: tuple[int, int] = (0, 0)
+
+    @property
+    def boxes(self) -> Sequence[Place]:
+        """What is to be looked at: the places, or all of a plane that is warned of without any."""
+        if self.places or not self.warnings:
+            return self.places
+        height, width = self.shape
+        return [Place(0, 0, width, height, " ".join(self.warnings))]
 
 
 def judge(model: Network, restored: Restored) -> Verdict:
     """Judge a restored plane that is in memory.
 
-    Where it warns, the places at which far more was taken away than the noise, or a pattern, have a
-    box each. Without such places the box is the whole plane.
+    Where it warns, it looks for the places at which far more was taken away than the noise, or a
+    pattern.
     """
     image, result, width = restored.judged()
     found = assess(model, image, result)
@@ -64,22 +60,17 @@ def judge(model: Network, restored: Restored) -> Verdict:
         return Verdict(noise, share, outliers)
 
     # The report is about the middle of a large image, the places are looked for everywhere.
-    boxes = [Box(_corners(0, 0, *image.shape), " ".join(found.warnings))]
-    if found.taken is not None:
-        taken = residual(image, result, found.noise)
-        ratio = taken_over_noise(image, taken, found.noise)
-        places = [*pattern_places(taken), *odd_places(ratio, image.shape)]
-        boxes = [
-            Box(_corners(place.top, place.left, place.height, place.width), place.sentence)
-            for place in places
-        ] or boxes
-    return Verdict(noise, share, outliers, found.warnings, boxes)
+    places = [] if found.taken is None else warned_places(image, result, found.noise)
+    height, width = image.shape
+    return Verdict(noise, share, outliers, found.warnings, places, (height, width))
 
 
-def _corners(top: int, left: int, height: int, width: int) -> NDArray:
-    """Of the edges of pixels, which lie half a pixel outside their centres."""
-    corners = np.array([[0, 0], [0, width], [height, width], [height, 0]])
-    return corners + np.array([top - 0.5, left - 0.5])
+def corners_of(box: Place) -> NDArray:
+    """(4, 2), rows and columns in px; the centre of the first pixel is (0, 0), and the edges of
+    pixels lie half a pixel outside their centres.
+    """
+    corners = [[0, 0], [0, box.width], [box.height, box.width], [box.height, 0]]
+    return np.array(corners) + np.array([box.top - 0.5, box.left - 0.5])
 
 
 def boxes_in_layer(verdicts: Sequence[Verdict], contents: Contents) -> list[NDArray]:
@@ -92,7 +83,7 @@ def boxes_in_layer(verdicts: Sequence[Verdict], contents: Contents) -> list[NDAr
     found = []
     for number, verdict in enumerate(verdicts):
         place = np.tile(list(contents.place(number).values()), (4, 1))
-        found += [np.hstack([place, box.corners]) for box in verdict.boxes]
+        found += [np.hstack([place, corners_of(box)]) for box in verdict.boxes]
     return found
 
 

@@ -44,6 +44,11 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
 
+    def tell(self, scales: Tensor | None, noise: Tensor | None) -> None:
+        """In training, the magnifications (N,) and the noise (N, 4) of the images of a batch; None
+        where they are not known. A network that depends on neither drops them.
+        """
+
 
 class WithoutDrawing(TorchFunctionMode):
     """Within it, new networks draw no weights, since others will take their place.

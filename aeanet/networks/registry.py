@@ -9,7 +9,7 @@ import json
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aeanet.networks.base import Network
+
+Model = TypeVar("Model", bound="Network")
 
 MODEL_FILE = "model.safetensors"
 SHIPPED = ("sem",)
@@ -46,6 +48,8 @@ NETWORKS = {
     "srsw": "baselines.examples.SparseCombination",
 }
 """The name of each network, and its class within `aeanet.networks`."""
+HEADS = {"error": "error.ErrorNetwork"}
+"""Networks that need another one, and are not for restoration, likewise."""
 
 
 def network_class(name: str) -> "type[Network]":
@@ -54,9 +58,9 @@ def network_class(name: str) -> "type[Network]":
     Raises:
         ModelError: there is none.
     """
-    if name not in NETWORKS:
+    if name not in NETWORKS | HEADS:
         raise ModelError(f"there is no model {name!r}; the models are {', '.join(NETWORKS)}.")
-    module, _, class_name = NETWORKS[name].rpartition(".")
+    module, _, class_name = (NETWORKS | HEADS)[name].rpartition(".")
     return getattr(import_module(f"aeanet.networks.{module}"), class_name)
 
 
@@ -159,7 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
     from aeanet.networks.base import MAGNIFICATIONS, WithoutDrawing
 
     file = _model_file(model_path(path))
-    metadata, tensors = _read(file)
+    metadata, tensors = read_model_file(file)
     try:
         settings = json.loads(metadata["settings"])
         config, magnification = settings["config"], settings["magnification"]
@@ -167,7 +171,7 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
         with WithoutDrawing():
             # At first without memory: a damaged number may ask for more than there is.
             with torch.device("meta"):
-                _check_tensors(tensors, build_model(**config).state_dict())
+                check_tensors(tensors, build_model(**config).state_dict())
             model = build_model(**config)
         model.load_state_dict(tensors)
     except ModelError as error:
@@ -202,7 +206,7 @@ def _model_file(path: Path) -> Path:
     )
 
 
-def _read(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
+def read_model_file(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     """Metadata and tensors of a file of this format and version. Raises ModelError for another."""
     try:
         metadata, tensors = read_tensors(file)
@@ -225,7 +229,7 @@ def _read(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     return metadata, tensors
 
 
-def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
+def check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
     """Raise ModelError unless these are the finite tensors of a network, which `wanted` has too."""
     if differing := sorted(tensors.keys() ^ wanted.keys()):
         kind = "missing" if differing[0] in wanted else "none of its own"
@@ -248,7 +252,7 @@ def _check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor
             raise ModelError(f"the tensor {name} holds negative variances.")
 
 
-def to_device(model: "Network") -> "Network":
+def to_device(model: "Model") -> "Model":
     """The model on the GPU where there is one, else on the CPU."""
     import torch
 

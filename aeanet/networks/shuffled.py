@@ -165,14 +165,17 @@ class ShuffledUNet(Network):
             nn.init.kaiming_normal_(self.noise_weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> Tensor:
-        check_images(image)
         height, width = image.shape[2:]
-        x = image
-        if height % self.step or width % self.step:
-            x = F.pad(x, (0, -width % self.step, 0, -height % self.step), mode="replicate")
+        return image + self.shuffle(self.last(self.features(image)))[:, :, :height, :width]
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer is given, (N, widths[0], H', W'), a position for each square of
+        `unshuffle` pixels of the padded image.
+        """
+        check_images(image)
         changes = self._scales_and_shifts(image)
-        x = self.first(self.unshuffle(x).contiguous(memory_format=torch.channels_last))
-        x = _modulated(x, changes[0])
+        x = self.unshuffle(self.padded(image)).contiguous(memory_format=torch.channels_last)
+        x = _modulated(self.first(x), changes[0])
 
         # Down: each encoder's result is added on the way up.
         skips = []
@@ -183,7 +186,17 @@ class ShuffledUNet(Network):
         x = self.bottom(x)
         for up, decoder in zip(reversed(self.ups), reversed(self.decoders), strict=True):
             x = decoder(up(x).add_(skips.pop()))
-        return image + self.shuffle(self.last(x))[:, :, :height, :width]
+        return x
+
+    def padded(self, image: Tensor) -> Tensor:
+        """The image with the last row and column repeated up to multiples of `step`."""
+        height, width = image.shape[2:]
+        if not height % self.step and not width % self.step:
+            return image
+        return F.pad(image, (0, -width % self.step, 0, -height % self.step), mode="replicate")
+
+    def tell(self, scales: Tensor | None, noise: Tensor | None) -> None:
+        self.scales, self.noise = scales, noise
 
     def _scales_and_shifts(self, image: Tensor) -> list[Tensor]:
         """What each level is scaled and shifted by, (N or 1, 2 C)."""

@@ -137,6 +137,19 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class ScaleBar:
+    """A length in the specimen.
+
+    Attributes:
+        share: of the width of the field.
+        text: the length, such as "2 µm".
+    """
+
+    share: float
+    text: str
+
+
+@dataclass(frozen=True)
 class View:
     """Pictures to compare by a border that moves, with zoom; of several frames one is shown.
 
@@ -145,6 +158,7 @@ class View:
         frames: in their order, all of the same layers.
         width, height: px of the field, to which the zoom refers.
         note: said below it.
+        bar: drawn in a corner; None if the size of the pixels is not known.
     """
 
     kind: ClassVar = "view"
@@ -153,6 +167,7 @@ class View:
     width: int
     height: int
     note: str = ""
+    bar: ScaleBar | None = None
 
 
 Part = Text | Facts | Table | Plot | View

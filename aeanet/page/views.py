@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.imaging.exposure import whole
 from aeanet.imaging.upsampling import middle
 from aeanet.inference.restored import Restored
+from aeanet.io.pixel_size import PixelSize
 from aeanet.page.content import Frame, Layer, Mark, View
 from aeanet.page.pictures import LARGEST, coloured, fitting, grey, limits_of, reduced
+from aeanet.page.scale import scale_bar
 from aeanet.trust import Noise
 from aeanet.trust.places import Place, odd_places, pattern_places, taken_over_noise
 from aeanet.trust.residual import residual
@@ -21,7 +24,10 @@ _OVERVIEW = LARGEST // 4  # pixels of the whole of an image that is larger
 _DETAIL = 1024  # px a side of the middle that is shown of larger images
 _TAKEN = 4.0  # standard deviations from mid-grey to white in the picture of what was taken away
 _RATIO = 3.0  # times the expected noise that is the brightest colour
+_UNKNOWN = 128  # the grey of a pixel whose standard error is not known
+_BRIGHTEST = 0.99  # quantile of the standard errors that is the brightest colour
 _SHARES = {"before": 0.27, "restored": 0.55, "taken": 0.14, "ratio": 0.04}  # of the bytes
+_OF_ERROR = 0.06  # of the bytes, which the others then do not have
 
 
 def most_of_each(images: int) -> int:
@@ -49,6 +55,8 @@ def views_of(
         ImageError: if an image that was read by regions cannot be read again.
     """
     name = restored.image.name
+    if restored.error is not None:
+        most = int(most * (1 - _OF_ERROR))
     with restored.regions() as (source, target):
         height, width = target.shape
         extent = extent_of(source.shape, target.shape, restored.magnification)
@@ -56,26 +64,40 @@ def views_of(
             before, after = (part.read(*whole(part.shape)) for part in (source, target))
             layers = compared(name, before, after, limits_of(after), most, extent)
             found, marks = explained(name, image, result, noise, most)
+            found += error_layers(name, restored.error, after, most)
             note = smaller(layers[1], target.shape)
-            return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note)]
+            bar = scale_bar(_pixel_size(restored), width)
+            return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note, bar)]
 
         before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
         layers = compared(name, before, after, limits_of(after), most // 2, extent)
         note = f"{smaller(layers[1], target.shape)} The middle follows at full resolution."
-        overview = View(name, [Frame(layers)], width, height, note)
-    return [overview, _middle_view(name, image, result, noise, most // 2)]
+        bar = scale_bar(_pixel_size(restored), width)
+        overview = View(name, [Frame(layers)], width, height, note, bar)
+    return [overview, _middle_view(restored, image, result, noise, most // 2)]
 
 
-def _middle_view(name: str, image: NDArray, result: NDArray, noise: Noise, most: int) -> View:
+def _middle_view(
+    restored: Restored, image: NDArray, result: NDArray, noise: Noise, most: int
+) -> View:
     """The middle of an image at full resolution, which alone tells what was taken away."""
     small, large = middle(image.shape, result.shape, _DETAIL)
     image, result = image[small], result[large]
     height, width = result.shape
-    title = f"{name}, its middle"
+    title = f"{restored.image.name}, its middle"
     layers = compared(title, image, result, limits_of(result), most)
     found, marks = explained(title, image, result, noise, most)
+    if restored.error is not None and restored.result is not None:
+        found += error_layers(title, restored.error[large], restored.result[large], most)
     note = smaller(layers[1], result.shape) or "The middle at full resolution."
-    return View(title, [Frame([*layers, *found], marks=marks)], width, height, note)
+    bar = scale_bar(_pixel_size(restored), width)
+    return View(title, [Frame([*layers, *found], marks=marks)], width, height, note, bar)
+
+
+def _pixel_size(restored: Restored) -> PixelSize | None:
+    """Of the result, if its image is in memory and states one."""
+    size = None if restored.source is None else restored.source.pixel_size
+    return size and size.magnified(restored.magnification)
 
 
 def extent_of(
@@ -158,6 +180,35 @@ def explained(
         ),
     ]
     return layers, [_mark(place, image.shape) for place in places]
+
+
+def error_layers(
+    name: str, error: NDArray | None, result: NDArray, most: int = MOST
+) -> list[Layer]:
+    """The standard error of each pixel, if it is known.
+
+    Args:
+        name: of the image.
+        error: (H, W) in the units of the result, NaN where it is not known.
+        result: (H, W).
+        most: bytes of all pictures of the field.
+    """
+    if error is None or np.isnan(error).all():
+        return []
+    low, high = limits_of(result)
+    brightest = max(float(np.nanquantile(error, _BRIGHTEST)), 1e-6)
+    picture = coloured(np.nan_to_num(error), (0.0, brightest))
+    picture[np.isnan(error)] = _UNKNOWN
+    return [
+        Layer(
+            "standard error",
+            fitting(picture, int(_OF_ERROR * most)),
+            f"The standard error of {name} restored",
+            f"The standard error of each pixel: 68 % of the true values lie within it. Black is 0, "
+            f"the brightest is {brightest / (high - low):.1%} of the range used or more; mid-grey "
+            "is not known, where the image is warned of.",
+        )
+    ]
 
 
 def _mark(place: Place, shape: Sequence[int]) -> Mark:

@@ -19,7 +19,6 @@ from aeanet.networks.base import Network
 from aeanet.networks.baselines import Library
 from aeanet.networks.layers import pool_over_processes
 from aeanet.networks.registry import build_model
-from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.bookkeeping import Bookkeeping, OnTrouble, open_logs, score_held_back
 from aeanet.training.checkpoint import CHECKPOINT_FILE, fitting, set_optimizer_state
 from aeanet.training.progress import ProgressMeter, TrainingProgress, noting_signals
@@ -171,8 +170,7 @@ def train(
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
                 lr, hr, magnifications, noises = next(batches)
-                if isinstance(model, ShuffledUNet):
-                    model.scales, model.noise = magnifications, noises
+                model.tell(magnifications, noises)
                 loss = step(lr, hr, now)
                 if stop is not None and stop():
                     signals.append(signal.SIGINT)

@@ -20,6 +20,7 @@ from aeanet.inference.prediction import super_resolve
 from aeanet.io.atomic import write_atomically
 from aeanet.io.text import write_json
 from aeanet.networks.base import Network
+from aeanet.networks.error import ErrorNetwork
 from aeanet.training.card import model_card
 from aeanet.training.loop import train
 from aeanet.training.recipe import Recipe, RecipeError
@@ -96,9 +97,10 @@ def pretrain(
         trained = train(source, recipe, name=name, run=run, **arguments)
         record = run_record(configuration(recipe, trained.model, source.describe()), trained)
 
-    # An interrupted training goes on, so its model is not worth the time of scoring.
+    # An interrupted training goes on, so its model is not worth the time of scoring. What an error
+    # network is worth, `benches.error_bars` measures.
     record["scores"] = {}
-    if not trained.interrupted:
+    if not trained.interrupted and not isinstance(trained.model, ErrorNetwork):
         scores = score_simulated(trained.model, held_back_images(held_back))
         record["scores"] = {"simulated": scores}
     if run:

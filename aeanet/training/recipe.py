@@ -12,7 +12,7 @@ MOST = 2**31  # of anything that is counted
 WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
 
 Schedule = Literal["halving", "one-cycle"]
-Loss = Literal["mae", "relative", "psnr"]
+Loss = Literal["mae", "relative", "psnr", "interval"]
 
 
 class RecipeError(UserError):
@@ -60,7 +60,9 @@ class Recipe:
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
     epsilon: Annotated[float, "Epsilon of Adam"] = 1e-8
     loss: Annotated[
-        Loss, "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE"
+        Loss,
+        "mae; or relative, psnr: mean over crops of the logarithm of each one's MAE, RMSE; or "
+        "interval, for the network error",
     ] = "mae"
     max_seconds: float | None = None
     freeze: Annotated[

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from aeanet.distributed import average_over_processes, process_count
 from aeanet.imaging.precision import computing_in
 from aeanet.networks.base import Network
-from aeanet.networks.shuffled import ShuffledUNet
+from aeanet.networks.error import LEAST_ERROR, ErrorNetwork
 from aeanet.training.progress import TrainingProgress
 from aeanet.training.recipe import Loss, Recipe, RecipeError
 
@@ -35,11 +35,17 @@ class TrainingStep:
             and batches keep their places in memory, so all batches must have one shape.
 
     Raises:
-        RecipeError: a CUDA graph is asked for elsewhere than on one CUDA device.
+        RecipeError: a CUDA graph is asked for elsewhere than on one CUDA device, or the loss does
+            not suit the network.
     """
 
     def __init__(self, model: Network, recipe: Recipe, *, cuda_graph: bool = False) -> None:
         self.model, self.recipe, self.cuda_graph = model, recipe, cuda_graph
+        if (recipe.loss == "interval") != isinstance(model, ErrorNetwork):
+            raise RecipeError(
+                "The loss interval is that of the network error, which has no other: see "
+                "`aeanet pretrain --from sem --loss interval`."
+            )
         self.forward: Callable[[Tensor], Tensor] = (
             torch.compile(model.forward) if recipe.compile else model.forward
         )
@@ -89,7 +95,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
         with computing_in(self.recipe.precision, lr.device):
             restored = self.forward(lr)
-            mae = F.l1_loss(restored, hr)
+            mae = F.l1_loss(restored[:, :1], hr)
             objective = LOSSES[self.recipe.loss](restored, hr)
         objective.backward()
         return mae.detach()
@@ -105,10 +111,27 @@ def psnr_loss(restored: Tensor, hr: Tensor) -> Tensor:
     return (restored - hr).square().mean((1, 2, 3)).add(FLOOR**2).log().mean() / 2
 
 
+SHARE = 0.6827  # of the true values that a standard error holds
+
+
+def interval_loss(output: Tensor, hr: Tensor) -> Tensor:
+    """The least where each pixel's standard error is the quantile of 68 % of its error's size: the
+    check loss of Koenker & Bassett (1978), on logarithms, so that small errors count as large ones.
+
+    Args:
+        output: of a `networks.error.ErrorNetwork` in training, (N, 2, H, W).
+        hr: the truth, (N, 1, H, W).
+    """
+    restored, log_error = output.chunk(2, 1)
+    above = ((restored - hr).abs() + LEAST_ERROR).log() - log_error
+    return torch.maximum(SHARE * above, (SHARE - 1) * above).mean()
+
+
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "mae": F.l1_loss,
     "relative": relative_loss,
     "psnr": psnr_loss,
+    "interval": interval_loss,
 }
 
 
@@ -223,6 +246,5 @@ class WeightAverage:
         averaged = copy.deepcopy(self.model)
         for copied, parameter in zip(averaged.parameters(), self.model.parameters(), strict=True):
             copied.copy_(self.optimizer.state.get(parameter, {}).get("average", parameter))
-        if isinstance(averaged, ShuffledUNet):
-            averaged.scales = averaged.noise = None
+        averaged.tell(None, None)
         return averaged.cpu().eval()

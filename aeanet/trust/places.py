@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aeanet.trust.noise import Noise, share_shown
 from aeanet.trust.pattern import pattern_amplitude
 from aeanet.trust.report import PATTERN_LIMIT
-from aeanet.trust.residual import LEAST_NOISE, Residual, smoothness
+from aeanet.trust.residual import LEAST_NOISE, Residual, residual, smoothness
 
 ODD = 1.8  # times the expected noise; noise alone stays below 1.3 over a window
 _WINDOW = 15  # px a side over which what was taken away is averaged
@@ -31,6 +31,20 @@ class Place:
     width: int
     height: int
     sentence: str
+
+
+def warned_places(image: NDArray, result: NDArray, noise: Noise) -> list[Place]:
+    """The places where more than noise was taken away: regular patterns first, then the others, the
+    largest first.
+
+    Args:
+        image: (H, W) in [0, 1].
+        result: the same field in the same units, on the same or a finer grid.
+        noise: of the image.
+    """
+    taken = residual(image, result, noise)
+    ratio = taken_over_noise(image, taken, noise)
+    return [*pattern_places(taken), *odd_places(ratio, image.shape)]
 
 
 def taken_over_noise(image: NDArray, taken: Residual, noise: Noise) -> NDArray[np.float32]:

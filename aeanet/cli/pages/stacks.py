@@ -14,6 +14,7 @@ from aeanet.io.stacks import Contents, Stack, find_stack, open_stack
 from aeanet.page import Frame, Mark, Plot, View, limits_of
 from aeanet.page.pictures import LARGEST
 from aeanet.page.plots import plotted
+from aeanet.page.scale import scale_bar
 from aeanet.page.views import compared, explained, extent_of, smaller
 from aeanet.trust import estimate_noise
 
@@ -65,7 +66,9 @@ def planes_view(
 
     note = f"{len(numbers)} of {contents.planes} planes: evenly spaced ones and the most unusual. "
     note += smaller(frames[0].layers[1], contents.plane_shape)
-    return View(restored.stack.name, frames, *contents.plane_shape[::-1], note)
+    rows, columns = contents.plane_shape
+    bar = scale_bar(contents.pixel_size, columns)
+    return View(restored.stack.name, frames, columns, rows, note, bar)
 
 
 def even_planes(restored: RestoredStack) -> list[int]:

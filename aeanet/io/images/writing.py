@@ -72,6 +72,25 @@ def write_image(
     return path
 
 
+def write_values(
+    path: Path, values: NDArray, pixel_size: PixelSize | None = None, description: str = ""
+) -> None:
+    """Write values (H, W) as they are, NaN included, as OME-TIFF in float32.
+
+    Args:
+        path: of the file, with the ending .tif.
+        values: of each pixel.
+        pixel_size: of a pixel.
+        description: of the values, in ASCII.
+
+    Raises:
+        ImageError: if the disk refuses.
+    """
+    content = encode(path, np.asarray(values, np.float32), pixel_size, None, description)
+    with encoding(path):
+        write_atomically(path, content)
+
+
 def check_format(path: Path, dtype: np.dtype) -> None:
     """Raise ImageError unless the format of that name holds values of that type."""
     suffix = path.suffix.lower()

@@ -8,7 +8,7 @@ from toy_stacks import Identity
 from aeanet.inference.restored import Restored
 from aeanet.io.images import Micrograph
 from aeanet.io.stacks import Contents
-from aeanet.napari.judging import boxes_in_layer, judge, text_of
+from aeanet.napari.judging import boxes_in_layer, corners_of, judge, text_of
 
 PATCH = np.s_[60:120, 100:180]
 
@@ -28,15 +28,15 @@ def restored(*, pattern: float) -> Restored:
 def test_the_box_is_where_the_pattern_was() -> None:
     verdict = judge(Identity(), restored(pattern=0.2))
     assert any("repeats regularly" in sentence for sentence in verdict.warnings)
-    largest = max(verdict.boxes, key=lambda box: np.ptp(box.corners, 0).prod())
+    largest = max(map(corners_of, verdict.boxes), key=lambda corners: np.ptp(corners, 0).prod())
     # A window of 15 px is averaged, and neighbours within two cells of 4 px are joined.
-    corners = [largest.corners.min(0), largest.corners.max(0)]
+    corners = [largest.min(0), largest.max(0)]
     np.testing.assert_allclose(corners, [[60, 100], [120, 180]], atol=7.5 + 2 * 4)
 
 
 def test_the_text_of_a_stack_names_the_planes_and_counts_the_boxes() -> None:
     verdicts = [judge(Identity(), restored(pattern=pattern)) for pattern in (0.0, 0.2, 0.2)]
-    assert verdicts[0].boxes == []
+    assert verdicts[0].boxes == ()
     text = text_of(verdicts, bar=8)
     assert text.startswith("3 planes. The noise is ")
     assert "So in planes 2, 3." in text

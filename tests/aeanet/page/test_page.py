@@ -1,11 +1,13 @@
 """Pages without a browser: what they hold, their size, and that they need nothing else."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pages import Read, micrograph, restored_of
 
+from aeanet.io.pixel_size import PixelSize
 from aeanet.page import (
     Cell,
     Facts,
@@ -20,6 +22,7 @@ from aeanet.page import (
     reduced,
 )
 from aeanet.page.plots import plotted
+from aeanet.page.scale import scale_bar
 from aeanet.page.views import views_of
 from aeanet.trust import estimate_noise
 
@@ -44,6 +47,31 @@ def test_a_restoration_fits_into_its_size_and_keeps_its_grey_levels() -> None:
         wanted = 255 * ((truth - limits[0]) / (limits[1] - limits[0])).clip(0, 1)
         assert np.sqrt(np.mean((shown - wanted) ** 2)) < error
     assert read.picture(2).size == (1280, 944)
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "share", "text"),
+    [
+        (PixelSize(4.0, 4.0, "nm"), 1000, 0.25, "1 µm"),
+        (PixelSize(4.0, 4.0, "nm"), 999, 500 / 3996, "500 nm"),
+        (PixelSize(0.05, 0.05, "µm"), 1600, 20 / 80, "20 µm"),
+        (PixelSize(1.0, 1.0, "in"), 10, 50 / 254, "50 mm"),
+        (PixelSize(0.2, 0.3, "Å"), 128, 0.5 / 2.56, "500 pm"),
+    ],
+)
+def test_a_scale_bar_is_a_round_length(
+    size: PixelSize, width: int, share: float, text: str
+) -> None:
+    bar = scale_bar(size, width)
+    assert bar is not None
+    assert bar.share == pytest.approx(share)
+    assert bar.text == text
+    image, result = micrograph((80, 96))
+    source = replace(restored_of(image, result).source, pixel_size=PixelSize(20.0, 20.0, "nm"))  # type: ignore[type-var]
+    restored = replace(restored_of(image, result), source=source)
+    page = page_html(Page("a", views_of(restored, image, result, estimate_noise(image))))
+    assert page.count(">200 nm</span>") == 4  # 96 px are 1,920 nm; a bar in each picture
+    assert scale_bar(None, width) is None
 
 
 def test_a_page_needs_nothing_else_and_names_its_controls() -> None:

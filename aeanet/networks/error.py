@@ -1,0 +1,185 @@
+"""How far a restoration may be from the truth, pixel by pixel: a second head on the features of a
+network.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aeanet.errors import ModelError
+from aeanet.io.atomic import write_tensors
+from aeanet.io.text import json_text
+from aeanet.networks.base import Network, WithoutDrawing
+from aeanet.networks.layers import to_channels_last
+from aeanet.networks.registry import (
+    FORMAT,
+    FORMAT_VERSION,
+    SHIPPED,
+    SHIPPED_FOLDER,
+    check_tensors,
+    load_model,
+    read_model_file,
+)
+from aeanet.networks.shuffled import PlainBlock, ShuffledUNet
+
+LEAST_ERROR = 5e-4
+"""Of the range: an eighth of a grey level of 8 bits. Logarithms are taken of errors and this."""
+_WIDTHS = (48, 64)  # channels of the head at the level of the features, and below it
+_AT_FIRST = 0.02  # of the range: the error before training
+_RESTORING = "restoring."  # before the names of its tensors
+_WINDOW = 5  # positions a side over which what was added is averaged
+
+
+class ErrorNetwork(Network):
+    """The standard error of each pixel of a result: 68 % of the true values lie within it.
+
+    It is a head on the last features of the network `shuffled`, whose weights stay as they are. Its
+    input are these features, the image, what the network adds to it, and the logarithm of how
+    strong this is around each position, since errors grow with the noise.
+
+    Input: grey images (N, 1, H, W), as `restoring` takes them. Result: the standard error, in
+    shares of the range, of the same shape; in training (N, 2, H, W), the restoration and the
+    logarithm of the standard error and `LEAST_ERROR`, for `training.step.interval_loss`.
+
+    Args:
+        restoring: the configuration of the network whose errors are estimated.
+
+    Attributes:
+        restoring: that network. It has no gradients.
+        calibration: by which the standard error is multiplied, so that it holds on images that the
+            training did not see.
+        wider: how many standard errors hold 95 % of the true values there.
+
+    Raises:
+        ModelError: `restoring` is another network than `shuffled`.
+    """
+
+    calibration: Tensor
+    wider: Tensor
+
+    def __init__(self, restoring: dict[str, Any] | None = None) -> None:
+        options = {"name": "shuffled"} | (restoring or {})
+        if options.pop("name") != "shuffled":
+            raise ModelError("only the errors of the network shuffled can be estimated.")
+        network = ShuffledUNet(**options)
+        super().__init__({"name": "error", "restoring": network.config})
+        self.restoring = network.requires_grad_(False)
+        self.told_noise = network.told_noise
+        self.register_buffer("calibration", torch.ones(()))
+        self.register_buffer("wider", torch.full((), 2.0))
+
+        fine, coarse = _WIDTHS
+        of_pixels = network.last.out_channels
+        given = network.last.in_channels + 2 * of_pixels + 1
+        self.around = nn.AvgPool2d(_WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
+        self.first = nn.Conv2d(given, fine, 3, padding=1)
+        self.before = nn.Sequential(PlainBlock(fine), nn.ReLU())
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.below = nn.Sequential(PlainBlock(coarse), PlainBlock(coarse))
+        self.up = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+        self.after = nn.Sequential(PlainBlock(fine), nn.ReLU())
+        self.last = nn.Conv2d(fine, of_pixels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
+        nn.init.constant_(self.last.bias, math.log(_AT_FIRST))
+        to_channels_last(self)
+
+    def tell(self, scales: Tensor | None, noise: Tensor | None) -> None:
+        self.restoring.scales, self.noise = scales, noise
+
+    def forward(self, image: Tensor) -> Tensor:
+        restoring = self.restoring
+        restoring.magnification, restoring.noise = self.magnification, self.noise
+        height, width = image.shape[2:]
+        with torch.no_grad():
+            features = restoring.features(image)
+            added = restoring.last(features)
+            pixels = restoring.unshuffle(restoring.padded(image))
+            strength = self.around(added.float().square().mean(1, keepdim=True))
+            log_strength = (strength.sqrt() + LEAST_ERROR).log()
+
+        x = torch.cat([features, added, pixels, log_strength], 1)
+        x = self.before(self.first(x))
+        x = self.after(x + self.up(self.below(self.down(x))))
+        log_error = restoring.shuffle(self.last(x).float())[:, :, :height, :width]
+        if self.training:
+            restored = image + restoring.shuffle(added)[:, :, :height, :width]
+            return torch.cat([restored, log_error], 1)
+        return self.calibration * F.relu(log_error.exp() - LEAST_ERROR)
+
+
+def error_network_of(model: Network) -> ErrorNetwork:
+    """A new one, with random weights, for the errors of `model`, whose weights are copied.
+
+    Raises:
+        ModelError: another network than shuffled.
+    """
+    network = ErrorNetwork(model.config)
+    network.restoring.load_state_dict(model.state_dict())
+    network.magnification, network.fits_range = model.magnification, model.fits_range
+    return network
+
+
+def save_head(network: ErrorNetwork, name: str) -> Path:
+    """Write the head beside the shipped model `name`, whose errors it estimates, as float16.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file, which the error names, cannot be written.
+    """
+    head = {
+        tensor_name: tensor.half() if tensor.dim() else tensor
+        for tensor_name, tensor in network.state_dict().items()
+        if not tensor_name.startswith(_RESTORING)
+    }
+    settings = {"config": network.config, "restoring": _fingerprint(network.restoring)}
+    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
+    path = SHIPPED_FOLDER / f"{name}.error.safetensors"
+    write_tensors(path, head, metadata)
+    return path
+
+
+def load_error_network(name: str | Path) -> ErrorNetwork:
+    """The network that estimates the errors of a shipped model (`registry.SHIPPED`), or the one in
+    a run folder of `aeanet pretrain --loss interval`.
+
+    It is on the CPU and in evaluation mode.
+
+    Raises:
+        ModelError: there is none, or its file is damaged or belongs to another model.
+    """
+    model = load_model(name)
+    if isinstance(model, ErrorNetwork):
+        return model
+    file = SHIPPED_FOLDER / f"{name}.error.safetensors"
+    if str(name) not in SHIPPED or not file.is_file():
+        raise ModelError(
+            f"the errors of the model {name} are not known: only the shipped models "
+            f"({', '.join(SHIPPED)}) have a network for them."
+        )
+    metadata, head = read_model_file(file)
+    with WithoutDrawing():
+        network = error_network_of(model)
+    if json.loads(metadata["settings"])["restoring"] != _fingerprint(network.restoring):
+        raise ModelError(f"{file} belongs to another model than {name}: install aeanet anew.")
+    tensors = network.state_dict()
+    wanted = {key: like for key, like in tensors.items() if not key.startswith(_RESTORING)}
+    check_tensors(head, wanted)
+    network.load_state_dict(tensors | head)
+    return network.eval()
+
+
+def _fingerprint(model: Network) -> str:
+    """Names the weights of a network."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
