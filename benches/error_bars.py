@@ -19,8 +19,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from aeanet.data.pairs import load_pairs
 from aeanet.data.registration import RegisteredPair
@@ -30,13 +32,20 @@ from aeanet.imaging.exposure import Exposure
 from aeanet.imaging.flips import flips_of
 from aeanet.inference.error import error_of_enlarged
 from aeanet.inference.exposure import find_exposure
+from aeanet.inference.noise import measured_noise
 from aeanet.inference.prediction import (
     enlarged_as_shown,
     reader,
     super_resolve_enlarged,
 )
 from aeanet.io.text import write_json
-from aeanet.networks.error import ErrorNetwork, load_error_network, save_head
+from aeanet.networks.error import (
+    NOISES,
+    USUAL_NOISE,
+    ErrorNetwork,
+    load_error_network,
+    save_head,
+)
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model
 from aeanet.training.pretraining import HELD_BACK, held_back_images
 from aeanet.trust.noise import estimate_noise
@@ -109,6 +118,8 @@ def errors_of(
     chosen = rng.choice(rows.size, min(_PIXELS, rows.size), replace=False)
     at = rows[chosen], columns[chosen]
     used = exposure.used
+    told = measured_noise(reader(enlarged), enlarged.shape, magnification)[0, 0].item()
+    same = np.ones(chosen.size)
     return {
         "size": np.abs(result - truth)[at] / used,
         "error": error[at] / used,
@@ -116,6 +127,8 @@ def errors_of(
         "truth": truth[at],
         "brightness": ((truth[at] - low) / max(high - low, 1e-6)).clip(0, 1),
         "slope": np.digitize(slope[at], [flat, edge]),
+        "told": told * same,
+        "magnification": magnification * same,
     }
 
 
@@ -189,11 +202,21 @@ def coverage(errors: dict[str, NDArray], wider: float, by: str = "error") -> dic
 
 
 def calibrate(network: ErrorNetwork, errors: dict[str, NDArray]) -> None:
-    """Set the two numbers of a network with which its standard errors hold for these."""
-    ratio = errors["size"] / errors["error"]
-    one, most = np.quantile(ratio, NORMAL)
-    network.calibration *= float(one)
-    network.wider.fill_(float(most / one))
+    """Set the numbers of a network that is not calibrated with which its standard errors hold for
+    these errors: by regression of the quantile on noise and magnification.
+    """
+    noise = np.nan_to_num(errors["told"], nan=USUAL_NOISE).clip(*NOISES)
+    scale = np.log2(errors["magnification"])
+    known = np.stack([np.ones_like(noise), np.log(noise), scale])
+    missing = np.log(errors["size"] + 1e-9) - np.log(errors["error"] + 1e-9)
+
+    def check_loss(numbers: NDArray) -> float:
+        above = missing - numbers @ known
+        return float(np.maximum(NORMAL[0] * above, (NORMAL[0] - 1) * above).mean())
+
+    found = minimize(check_loss, np.zeros(3), method="Nelder-Mead").x
+    network.calibration.copy_(torch.from_numpy(found))
+    network.wider.fill_(float(np.exp(np.quantile(missing - found @ known, NORMAL[1]))))
 
 
 def measured(errors: dict[str, NDArray], wider: float) -> dict[str, Any]:

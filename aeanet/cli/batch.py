@@ -4,8 +4,7 @@ restored.
 The commands import this module when they run, since it imports PyTorch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,6 +13,7 @@ import typer
 from rich.progress import Progress
 from torch.distributed import ProcessGroup
 
+from aeanet.cli.outcome import Outcome
 from aeanet.cli.places import TargetError, check_place
 from aeanet.cli.report import (
     Report,
@@ -23,10 +23,16 @@ from aeanet.cli.report import (
     without_warned,
     write_error,
 )
-from aeanet.cli.shared import fail, leading, note, progress_bar, show, warn
-from aeanet.cli.stacks import ANY_STACK, StackOptions, note_stack, restore_stack_at, write_planes
-from aeanet.distributed import TILES_PATIENCE, AgreedError, agreeing, all_processes
-from aeanet.errors import sentence_or_raise
+from aeanet.cli.shared import fail, leading, note, progress_bar, show
+from aeanet.cli.stacks import (
+    ANY_STACK,
+    StackOptions,
+    errors_file,
+    note_stack,
+    restore_stack_at,
+    write_planes,
+)
+from aeanet.distributed import TILES_PATIENCE, agreeing, all_processes
 from aeanet.imaging.flips import Flips
 from aeanet.inference.error import with_error
 from aeanet.inference.files import Loaded, load_file, restore_loaded
@@ -49,8 +55,6 @@ from aeanet.networks.registry import load_model, to_device
 
 if TYPE_CHECKING:
     from aeanet.cli.pages.gallery import Gallery
-
-NAMED = 20  # images that the last sentence names
 
 
 def restore_images(
@@ -207,6 +211,8 @@ def restore_all(
                 stacks,
                 trust=trust,
                 on_plane=partial(progress, "plane"),
+                error=error,
+                errors=_errors_file(target, images, overwrite),
                 magnification=magnification,
                 keep_bar=reading.get("keep_bar", False),
                 group=group,
@@ -228,10 +234,9 @@ def restore_all(
         if not leads:
             return report
         if isinstance(restored, RestoredStack):
-            note_stack(report, restored)
-            for asked, option in ((residual, "--residual"), (error is not None, "--error")):
-                if asked:
-                    report.warn(f"{image.name}: {option} is for single images.")
+            note_stack(report, restored, error)
+            if residual:
+                report.warn(f"{image.name}: --residual is for single images.")
             if trust:
                 with report.keeping_error():
                     write_planes(report, restored, images, overwrite)
@@ -283,45 +288,6 @@ def _show_part(
     show(bar, f"Restoring {name}, {part} {done} of {total}", (index + done / total) / images)
 
 
-class Outcome:
-    """Which items of a batch failed and why, and the first defect among the reasons."""
-
-    def __init__(self) -> None:
-        self.failed: dict[str, str] = {}
-        self.defect: Exception | None = None
-
-    @contextmanager
-    def of(self, image: Path, *, alone: bool = True) -> Iterator[None]:
-        """Within it, an error is said and counted, and goes no further.
-
-        Of several processes (not `alone`) only an error on which all agreed is: `agreeing`.
-        """
-        try:
-            yield
-        except Exception as error:
-            if not alone and not isinstance(error, AgreedError):
-                raise
-            try:
-                sentence = sentence_or_raise(error)
-            except Exception as defect:
-                sentence = f"{image} fails by a defect of aeanet: {type(defect).__name__}: {defect}"
-                self.defect = self.defect or defect
-            warn(sentence)
-            self.failed[str(image)] = sentence
-
-    def end(self, total: int, done: str) -> None:
-        """Say which items failed, if any, and end the command."""
-        if not self.failed:
-            return
-        names = ", ".join(list(self.failed)[:NAMED])
-        more = f" and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
-        sentence = f"{len(self.failed)} of {total} images could not be {done}: {names}{more}."
-        if self.defect is not None:
-            warn(sentence)
-            raise self.defect
-        fail(sentence)
-
-
 def _target(image: Path, target: Path, taken: dict[Path, Path]) -> Path:
     """The place of the result of an image; `taken` has the results before it.
 
@@ -334,6 +300,16 @@ def _target(image: Path, target: Path, taken: dict[Path, Path]) -> Path:
             f"{image} would be written to {target}, as {first} is: restore it into another folder."
         )
     return target
+
+
+def _errors_file(target: Path, images: list[Path], overwrite: bool) -> Path | None:
+    """Where the standard errors of a stack go; None if a file is there that is to be kept."""
+    file = errors_file(target)
+    try:
+        check_place(file, overwrite=overwrite, inputs=images)
+    except TargetError:
+        return None
+    return file
 
 
 def _check_target(image: Path, target: Path, images: list[Path], overwrite: bool) -> None:

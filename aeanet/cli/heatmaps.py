@@ -61,7 +61,7 @@ def main(
 
     import numpy as np
 
-    from aeanet.cli.batch import Outcome
+    from aeanet.cli.outcome import Outcome
     from aeanet.figures import draw_heatmaps, render
     from aeanet.imaging.upsampling import upsample
     from aeanet.inference.prediction import known_magnification

@@ -159,6 +159,14 @@ def without_warned(restored: Restored, judged: Judged) -> Restored:
     return unknown_at(restored, warned_places(judged.image, judged.result, judged.found.noise))
 
 
+def what_it_covers(wider: float) -> str:
+    """What a standard error means; `wider` of them hold 95 % of the true values."""
+    return (
+        f"68 % of the true values lie within it, and 95 % within {wider:.1f} times it, for images "
+        "like those of the training."
+    )
+
+
 def write_error(
     report: Report,
     restored: Restored,
@@ -179,10 +187,7 @@ def write_error(
     file = _file_beside(report, "-error.tif", "The standard error", images, overwrite)
     if file is None:
         return
-    covers = (
-        f"68 % of the true values lie within it, and 95 % within {wider:.1f} times it, for images "
-        "like those of the training."
-    )
+    covers = what_it_covers(wider)
     doubt = " This image is warned of: it may not hold here." if judged.found.warnings else ""
     size = source.pixel_size and source.pixel_size.magnified(restored.magnification)
     values = restored.error * restored.unit

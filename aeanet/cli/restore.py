@@ -51,8 +51,8 @@ def main(
         bool,
         typer.Option(
             "--error",
-            help="Also write the standard error of each pixel, as NAME-error.tif, in the values of "
-            "the image: within it lie 68 % of the true values.",
+            help="Also write the standard error of each pixel, as NAME-error, in the values of the "
+            "image: within it lie 68 % of the true values.",
         ),
     ] = False,
     page: ReportPage = False,

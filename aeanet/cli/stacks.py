@@ -7,18 +7,21 @@ import csv
 import math
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
 from aeanet.cli.places import TargetError, check_place
-from aeanet.cli.report import Report
+from aeanet.cli.report import Report, what_it_covers
 from aeanet.inference.restored import Restored
 from aeanet.inference.stack_files import RestoredStack, restore_stack_file
 from aeanet.io.atomic import write_atomically
+from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX
 from aeanet.io.stacks import Stack
+from aeanet.io.stacks.opening import MRC_SUFFIXES
 from aeanet.networks.base import Network
+from aeanet.networks.error import ErrorNetwork
 
 _NAMED = 5  # planes that a sentence names
 
@@ -53,27 +56,48 @@ def restore_stack_at(
     *,
     trust: bool,
     on_plane: Callable[[int, int], None],
+    error: ErrorNetwork | None = None,
+    errors: Path | None = None,
     **settings: Any,
 ) -> RestoredStack:
-    """Restore a stack and close it. Each plane is judged if `trust`. The settings are those of
-    `restore_stack_file`.
+    """Restore a stack and close it.
+
+    Args:
+        model, stack, target: as for `restore_stack_file`.
+        options: what the user says of the stack.
+        trust: whether each plane is judged.
+        on_plane: called with (done, total).
+        error: estimates the standard errors, which are written first: after a break the second call
+            goes on with the restoration.
+        errors: the place for them; None where a file is kept there.
+        settings: of `restore_stack_file`.
     """
 
     def judge(restored: Restored) -> dict[str, Any]:
         return judged(model, restored)
 
+    settings |= {"per_plane": options.per_plane, "skip_damaged": options.skip_damaged}
+    settings["on_plane"] = on_plane
     with stack:
-        return restore_stack_file(
-            model,
-            stack,
-            target,
-            per_plane=options.per_plane,
-            skip_damaged=options.skip_damaged,
-            attend_to=options.keys,
-            judge=judge if trust else None,
-            on_plane=on_plane,
-            **settings,
+        if error is not None and errors is not None:
+            restore_stack_file(error, stack, errors, **settings | {"precision": "float32"})
+        judging = judge if trust else None
+        restored = restore_stack_file(
+            model, stack, target, attend_to=options.keys, judge=judging, **settings
         )
+    return replace(restored, errors=errors)
+
+
+def errors_file(target: Path) -> Path:
+    """Where the standard errors of a stack go: into a file of the same kind, or OME-TIFF where that
+    holds no floating point.
+    """
+    suffix = target.suffix
+    if suffix.lower() not in (*TIFF_SUFFIXES, *MRC_SUFFIXES, ZARR_SUFFIX):
+        return target.with_name(f"{target.name}-error.tif")
+    name = target.name.removesuffix(suffix)
+    plain = name.removesuffix(".ome")
+    return target.with_name(f"{plain}-error{name.removeprefix(plain)}{suffix}")
 
 
 def judged(model: Network, restored: Restored) -> dict[str, Any]:
@@ -96,8 +120,10 @@ def judged(model: Network, restored: Restored) -> dict[str, Any]:
     }
 
 
-def note_stack(report: Report, restored: RestoredStack) -> None:
-    """Say what does not enter a result, how noisy the stack is, and which planes are unusual."""
+def note_stack(report: Report, restored: RestoredStack, error: ErrorNetwork | None = None) -> None:
+    """Say what does not enter a result, how noisy the stack is, which planes are unusual, and what
+    became of the standard errors, if they were asked for.
+    """
     name, contents = restored.stack.name, restored.contents
     if restored.bar:
         report.note(
@@ -113,6 +139,12 @@ def note_stack(report: Report, restored: RestoredStack) -> None:
         report.note(f"{name}: {_noise(restored)}")
     for sentence in warnings_of(restored):
         report.warn(f"{name}: {sentence}")
+    if error is not None and restored.errors is None:
+        kept = errors_file(restored.target)
+        report.warn(f"{kept} is already there; replace it with --overwrite.")
+    elif error is not None:
+        covers = what_it_covers(float(error.wider))
+        report.note(f"{restored.errors}: the standard error of each pixel of each plane. {covers}")
 
 
 def _noise(restored: RestoredStack) -> str:

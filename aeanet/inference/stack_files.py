@@ -18,6 +18,7 @@ from aeanet.inference.brightness import Survey, survey
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.prediction import RunOptions, chosen_precision, known_magnification
 from aeanet.inference.restored import Restored
+from aeanet.inference.stack_errors import planes_by
 from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
@@ -41,6 +42,7 @@ class RestoredStack:
         bar: rows of an information bar that were left out at the bottom of each plane.
         records: what the judge said of each plane; None for those that were left empty.
         damaged: what is wrong with planes that were left empty, by their number.
+        errors: the file of the standard errors, if it was asked for and written.
     """
 
     stack: Path
@@ -49,6 +51,7 @@ class RestoredStack:
     bar: int
     records: list[Any]
     damaged: dict[int, str] = field(default_factory=dict)
+    errors: Path | None = None
 
 
 def restore_stack_file(
@@ -73,7 +76,8 @@ def restore_stack_file(
     that are left over, and are taken in tiles, are shared out by tiles.
 
     Args:
-        model: any network, on its device.
+        model: any network, on its device. A network of errors gives the standard error of each
+            pixel, in the values of the file, float32.
         stack: from a file or folder.
         target: the result. Its kind is that of the stack where others than its maker write it, else
             OME-TIFF.
@@ -126,7 +130,7 @@ def restore_stack_file(
 
         plan = work.note("plan") or {"tile": _tile(model, stack, magnification, group, options)}
         options["tile"] = plan["tile"]
-        restorer = StackRestorer(
+        restorer = planes_by(
             model,
             stack,
             magnification=magnification,

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 from torch.distributed import ProcessGroup
 
@@ -156,9 +157,13 @@ class StackRestorer:
 
 
 def values_of(restored: Restored) -> NDArray:
-    """The result in the type and range of the image."""
+    """The result in the type and range of the image; without one the standard error in its values,
+    float32.
+    """
     assert restored.source is not None
-    assert restored.result is not None
+    if restored.result is None:
+        assert restored.error is not None
+        return (restored.error * restored.unit).astype(np.float32)
     return restored.source.to_raw(restored.result)
 
 

@@ -32,6 +32,8 @@ LEAST_ERROR = 5e-4
 """Of the range: an eighth of a grey level of 8 bits. Logarithms are taken of errors and this."""
 _WIDTHS = (48, 64)  # channels of the head at the level of the features, and below it
 _AT_FIRST = 0.02  # of the range: the error before training
+USUAL_NOISE = 0.015  # of the range: where the noise of an image cannot be told
+NOISES = (0.002, 0.2)  # of the range: the least and the strongest for which errors are calibrated
 _RESTORING = "restoring."  # before the names of its tensors
 _WINDOW = 5  # positions a side over which what was added is averaged
 
@@ -52,8 +54,9 @@ class ErrorNetwork(Network):
 
     Attributes:
         restoring: that network. It has no gradients.
-        calibration: by which the standard error is multiplied, so that it holds on images that the
-            training did not see.
+        calibration: (3,), so that the standard error holds on images that the training did not see:
+            it is multiplied by exp(a + b * log(noise) + c * log2(magnification)), where the noise
+            is the standard deviation of `Network.noise`.
         wider: how many standard errors hold 95 % of the true values there.
 
     Raises:
@@ -70,8 +73,8 @@ class ErrorNetwork(Network):
         network = ShuffledUNet(**options)
         super().__init__({"name": "error", "restoring": network.config})
         self.restoring = network.requires_grad_(False)
-        self.told_noise = network.told_noise
-        self.register_buffer("calibration", torch.ones(()))
+        self.told_noise = True
+        self.register_buffer("calibration", torch.zeros(3))
         self.register_buffer("wider", torch.full((), 2.0))
 
         fine, coarse = _WIDTHS
@@ -111,7 +114,18 @@ class ErrorNetwork(Network):
         if self.training:
             restored = image + restoring.shuffle(added)[:, :, :height, :width]
             return torch.cat([restored, log_error], 1)
-        return self.calibration * F.relu(log_error.exp() - LEAST_ERROR)
+        return self._calibrating() * F.relu(log_error.exp() - LEAST_ERROR)
+
+    def _calibrating(self) -> Tensor:
+        """The factor for each image, (N or 1, 1, 1, 1)."""
+        always, by_noise, by_magnification = self.calibration.unbind()
+        noise = self.calibration.new_full((1,), USUAL_NOISE)
+        if self.noise is not None:
+            noise = self.noise[:, 0].to(noise).nan_to_num(USUAL_NOISE).clamp(*NOISES)
+        scale = math.log2(self.magnification or 2.0)
+        return (always + by_noise * noise.log() + by_magnification * scale).exp()[
+            :, None, None, None
+        ]
 
 
 def error_network_of(model: Network) -> ErrorNetwork:

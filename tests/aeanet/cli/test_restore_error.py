@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from toy_stacks import volume, write_volume
 from toys import aeanet, assert_one_sentence
 
 import aeanet as package
 from aeanet.data.synthetic import simulate_image
+from aeanet.inference.stack_errors import StackErrors
 from aeanet.io.images import read_image
+from aeanet.io.stacks import Stack
 from aeanet.networks.error import load_error_network
 from aeanet.networks.registry import save_model
 
@@ -71,12 +74,41 @@ def test_it_is_on_the_page(image: str) -> None:
     assert "The standard error of each pixel: 68 % of the true values lie within it." in page
 
 
-def test_a_stack_has_none(image: str) -> None:
-    planes = np.random.default_rng(0).integers(0, 255, (2, 32, 40), np.uint8)
-    tifffile.imwrite("s.tif", planes, imagej=True, metadata={"axes": "ZYX"})
-    done = aeanet("restore", "s.tif", "--error", "--flips", 1, "--magnification", 1)
+@pytest.mark.parametrize("name", ["s.tif", "s.ome.zarr", "slices"])
+def test_a_stack_has_a_stack_of_them(tmp_path: Path, image: str, name: str) -> None:
+    """In the values of the file, with the brightness that all planes share."""
+    planes = volume(planes=2, side=48)
+    source = write_volume(tmp_path, name, planes)
+    options = ["--magnification", 1, "--flips", 1, "--error", "--out", "out"]
+    axes = ["--axes", "ZYX"] if name == "slices" else []
+    done = aeanet("restore", source, *options, *axes)
     assert done.exit_code == 0, done.output
-    assert "s.tif: --error is for single images." in done.stderr
+    file = {"s.ome.zarr": "s-error.ome.zarr", "slices": "slices-error.tif"}.get(name, "s-error.tif")
+    assert f"out/{file}: the standard error of each pixel of each plane." in done.stderr
+
+    network = load_error_network("sem")
+    expected = StackErrors(network, Stack.of_array(planes, "ZYX"), magnification=1.0)
+    with package.open_stack(Path("out") / file) as found:
+        assert found.axes == "ZYX"
+        assert found.dtype == np.float32
+        for number in range(2):
+            np.testing.assert_allclose(found.plane(number), expected.values(number), rtol=1e-3)
+        before = np.asarray(found).copy()
+
+    done = aeanet("restore", source, *options, *axes, "--overwrite")
+    assert done.exit_code == 0, done.output
+    with package.open_stack(Path("out") / file) as found:
+        np.testing.assert_array_equal(np.asarray(found), before)
+
+
+def test_standard_errors_of_a_stack_that_are_there_are_kept(tmp_path: Path, image: str) -> None:
+    write_volume(tmp_path, "s.tif", volume(planes=2, side=48))
+    Path("out").mkdir()
+    Path("out/s-error.tif").write_text("mine")
+    done = aeanet("restore", "s.tif", "--axes", "ZYX", "--error", "--flips", 1, "--out", "out")
+    assert "out/s-error.tif is already there" in done.stderr
+    assert Path("out/s-error.tif").read_text() == "mine"
+    assert Path("out/s.tif").exists()
 
 
 def test_a_network_of_errors_restores_nothing(image: str, tmp_path: Path) -> None:

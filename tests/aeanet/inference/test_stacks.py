@@ -11,18 +11,14 @@ import pytest
 import tifffile
 import torch
 import torch.distributed as dist
-import zarr
-from numpy.typing import NDArray
-from PIL import Image
 from processes import run_ranks
-from toy_stacks import Identity, restored, volume
+from toy_stacks import Identity, restored, volume, write_volume
 from toys import lively_network
 
 import aeanet as package
 from aeanet.data.synthetic import simulate_image
 from aeanet.inference.files import restore_file
 from aeanet.io.images import ImageError
-from aeanet.io.ome_zarr import create_zarr
 from aeanet.io.stacks import Stack, Step, open_stack
 from aeanet.networks.base import Network
 
@@ -97,33 +93,6 @@ def test_restoring_is_lazy_and_takes_dask() -> None:
     np.testing.assert_array_equal(lazy[1].compute(), one)
     with pytest.raises(ValueError, match="wanted letters of T, Z and C"):
         package.restore_stack(Identity(), values)
-
-
-def write_volume(folder: Path, name: str, values: NDArray) -> Path:
-    """A volume in a file of the kind that its name says."""
-    path = folder / name
-    if name.endswith(".zarr"):
-        chunks = (1, *values.shape[1:])
-        create_zarr(path, "ZYX", values.shape, values.dtype, chunks, {"Z": (30.0, "nm")})
-        zarr.open_array(path / "0", mode="r+")[:] = values
-    elif name.endswith(".mrc"):
-        path.write_bytes(mrc_of(values))
-    elif name.endswith(".tif"):
-        metadata = {"axes": "ZYX", "spacing": 30.0, "unit": "nm"}
-        tifffile.imwrite(path, values, imagej=True, metadata=metadata)
-    else:
-        path.mkdir()
-        for number, plane in enumerate(values):
-            Image.fromarray(plane).save(path / f"{number}.png")
-    return path
-
-
-def mrc_of(values: NDArray[np.uint16]) -> bytes:
-    depth, height, width = values.shape
-    size = np.array([width, height, depth, 6, 0, 0, 0, width, height, depth], "<i4").tobytes()
-    cell = np.array([2.0 * width, 2.0 * height, 30.0 * depth, 90, 90, 90], "<f4").tobytes()
-    head = (size + cell + np.array([1, 2, 3], "<i4").tobytes()).ljust(1024, b"\0")
-    return head + values.astype("<u2").tobytes()
 
 
 def content(path: Path) -> dict[str, bytes]:

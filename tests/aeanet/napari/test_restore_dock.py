@@ -11,6 +11,7 @@ from toy_stacks import Identity, volume
 from toys import lively_network
 
 import aeanet
+from aeanet.data.synthetic import simulate_image
 from aeanet.networks.registry import MODEL_FILE
 from aeanet.trust import assess
 
@@ -84,6 +85,26 @@ def test_a_layer_becomes_a_larger_one_at_the_same_place(
     edges = [one.extent.world + np.outer([-0.5, 0.5], one.scale) for one in (layer, result)]
     np.testing.assert_allclose(edges[0], edges[1])
     assert dock.fields.layer.value is layer
+
+
+def test_the_standard_error_is_a_layer_beside_the_result(
+    viewer: Any, dock: Any, wait_for: Wait
+) -> None:
+    lr = simulate_image(11, (64, 80), kind="mixed", magnification=1.0).lr
+    image = np.rint(255 * lr).astype(np.uint8)
+    layer = viewer.add_image(image, name="a", scale=(4.0, 4.0))
+    dock.fields.model.value = "sem"
+    dock.fields.magnification.value = 1.5
+    dock.fields.keep_bar.value = dock.fields.error.value = True
+    restored_by(dock, wait_for)
+
+    error = viewer.layers["a restored 1.5x: standard error"]
+    expected = 255 * aeanet.estimate_error("sem", np.float32(image / 255), magnification=1.5)
+    known = np.isfinite(error.data)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(error.data[known], expected[known], rtol=2e-2)
+    np.testing.assert_array_equal(error.scale, layer.scale / 1.5)
+    assert not error.visible
 
 
 def test_a_turned_layer_keeps_its_corners(
