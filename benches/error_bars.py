@@ -32,7 +32,7 @@ from aeanet.imaging.exposure import Exposure
 from aeanet.imaging.flips import flips_of
 from aeanet.inference.error import error_of_enlarged
 from aeanet.inference.exposure import find_exposure
-from aeanet.inference.noise import measured_noise
+from aeanet.inference.noise import at_lr_pixels, measured_noise
 from aeanet.inference.prediction import (
     enlarged_as_shown,
     reader,
@@ -156,7 +156,7 @@ def of_pairs(network: ErrorNetwork, pairs: Sequence[RegisteredPair]) -> dict[str
             network, exposure.scale(pair.lr), pair.hr, exposure, magnification, rng, pair.mask
         )
         variance = estimate_noise(pair.hr).variance(errors["truth"]) / exposure.used**2
-        noise = estimate_noise(pair.lr).sd / exposure.used
+        noise = estimate_noise(at_lr_pixels(pair.lr, magnification)).sd / exposure.used
         for name in ("error", "spread"):
             errors[name] = np.sqrt(errors[name] ** 2 + np.nan_to_num(variance))
         found.append(errors | {"noise": np.full(errors["size"].shape, noise)})
