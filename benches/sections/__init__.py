@@ -9,6 +9,7 @@ from collections.abc import Callable
 from .images import (
     demo_sentence,
     denoising_section,
+    errors_sentence,
     flips_sentence,
     frames_table,
     reproduce_section,
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     # aea_kernels/README.md
     "supported": supported_table,
     # aeanet/README.md
+    "errors": errors_sentence,
     "flips": flips_sentence,
     "demo": demo_sentence,
     "frames": frames_table,

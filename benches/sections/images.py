@@ -56,6 +56,23 @@ def flips_sentence() -> str:
     )
 
 
+def errors_sentence() -> str:
+    """How many true values lie within the standard errors."""
+    record = json.loads((RESULTS / "error-bars.json").read_text())
+    shares = [
+        " and ".join(
+            f"{record[images]['standard error']['all'][within]:.1%}"
+            for within in ("within_one", "within_wider")
+        )
+        for images in ("simulated", "real")
+    ]
+    return (
+        f"On {record['images']} simulated images held back {shares[0]} of the true values lie "
+        f"within one and {record['wider']:.2f}\nstandard errors, on {record['pairs']} real pairs "
+        f"{shares[1]}."
+    )
+
+
 def demo_sentence() -> str:
     """What the demonstration reached."""
     demo = read("demo")
