@@ -74,6 +74,7 @@ def main(
     from aeanet.networks.shuffled import ShuffledUNet, deepened, telling_noise
     from aeanet.training import open_run
     from aeanet.training.pretraining import pretrain, pretraining_recipe
+    from aeanet.training.randomness import seeded_randomness
 
     special = given({"attention": attention, "blocks": None if blocks is None else list(blocks)})
     for name in special:
@@ -93,12 +94,13 @@ def main(
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
-        if recipe.loss == "interval" and not begun:
-            if network is None:
-                fail("--loss interval needs --from: the model whose errors are to be estimated.")
-            network = error_network_of(network)
-        elif isinstance(network, ShuffledUNet):
-            network = telling_noise(network)
+        with seeded_randomness(recipe.seed):  # of the weights that are added
+            if recipe.loss == "interval" and not begun:
+                if network is None:
+                    fail("--loss interval needs --from: the model whose errors are to be learned.")
+                network = error_network_of(network)
+            elif isinstance(network, ShuffledUNet):
+                network = telling_noise(network)
 
         def on_step(now: "training.TrainingProgress") -> None:
             show(bar, f"Step {now.step:,}, loss {now.loss:.4f}", now.used)

@@ -123,9 +123,8 @@ class ErrorNetwork(Network):
         if self.noise is not None:
             noise = self.noise[:, 0].to(noise).nan_to_num(USUAL_NOISE).clamp(*NOISES)
         scale = math.log2(self.magnification or 2.0)
-        return (always + by_noise * noise.log() + by_magnification * scale).exp()[
-            :, None, None, None
-        ]
+        factor = (always + by_noise * noise.log() + by_magnification * scale).exp()
+        return factor.view(-1, 1, 1, 1)
 
 
 def error_network_of(model: Network) -> ErrorNetwork:

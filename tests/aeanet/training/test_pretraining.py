@@ -17,12 +17,14 @@ from aeanet.data.pairs import PairSet
 from aeanet.data.synthetic import Acquisition
 from aeanet.errors import ModelError
 from aeanet.imaging.metrics import psnr
-from aeanet.networks.registry import build_model, load_model
+from aeanet.networks.error import error_network_of, load_error_network
+from aeanet.networks.registry import build_model, load_model, save_model
 from aeanet.networks.shuffled import deepened
 from aeanet.training import CHECKPOINT_FILE, Interval, Recipe, open_run, pretraining
 from aeanet.training.card import model_card
 from aeanet.training.checkpoint import Checkpoint
 from aeanet.training.pretraining import Pretrained, held_back_images, pretrain, pretraining_recipe
+from aeanet.training.randomness import seeded_randomness
 from aeanet.training.sources import PairSource, SimulatedSource
 from aeanet.training.step import DECAY, FLOOR, WeightAverage, psnr_loss, relative_loss
 
@@ -221,3 +223,31 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert again.exit_code == 1
     assert "--attention is an option of the network shuffled" in again.output
     assert load_model(tmp_path / "run").magnification == 2
+
+
+def test_a_network_of_errors_is_trained_and_goes_on(tmp_path: Path) -> None:
+    """The model whose errors they are stays as it is, and an interruption changes nothing."""
+    torch.manual_seed(0)
+    start = save_model(build_model("shuffled", **TINY), tmp_path / "start.safetensors")
+    options = ["--batch", 2, "--crop", 16, "--workers", 0, "--precision", "float32"]
+    options += ["--from", start, "--loss", "interval", "--steps", 6]
+    runs = [tmp_path / "whole", tmp_path / "parts"]
+    assert aeanet("pretrain", "--out", runs[0], *options).exit_code == 0
+
+    recipe = replace(RECIPE, loss="interval", seed=0)
+    steps: list[int] = []
+    with open_run(runs[1]) as run, seeded_randomness(recipe.seed):
+        pretrain(
+            recipe,
+            start=error_network_of(load_model(start)),
+            run=run,
+            workers=0,
+            on_step=lambda now: steps.append(now.step),
+            stop=lambda: len(steps) >= 2,
+        )
+    assert aeanet("pretrain", "--out", runs[1], "--resume", "--workers", 0).exit_code == 0
+    whole, parts = (load_error_network(run) for run in runs)
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    before = load_model(start).state_dict()
+    torch.testing.assert_close(whole.restoring.state_dict(), before, rtol=0, atol=0)
+    assert json.loads((runs[0] / "run.json").read_text())["scores"] == {}
