@@ -80,7 +80,10 @@ def _errors(record: Mapping[str, Any]) -> list[str]:
         f"standard error, 95 % within {wider:.2f}. So many do, on {images} simulated images held "
         "back, in all pixels and by the noise (in shares of the range used), the brightness of "
         "the truth and how much it changes; beside it, what the spread over four flips gives, "
-        "made wide enough to hold 68 % of all (`python -m benches.error_bars`)."
+        "made wide enough to hold 68 % of all (`python -m benches.error_bars`). Its network was "
+        f"trained for {record['training']['steps']:,} steps in "
+        f"{record['training']['seconds'] / 60:.0f} minutes on two cores, by which the training was "
+        "ended."
     )
     parts = [text, _coverage(record["simulated"]), _reliability(record["simulated"])]
     if "real" in record:

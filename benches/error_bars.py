@@ -43,11 +43,13 @@ from aeanet.networks.error import (
     NOISES,
     USUAL_NOISE,
     ErrorNetwork,
+    head_training,
     load_error_network,
     save_head,
 )
 from aeanet.networks.registry import SHIPPED_FOLDER, load_model
 from aeanet.training.pretraining import HELD_BACK, held_back_images
+from aeanet.training.run import RUN_FILE
 from aeanet.trust.noise import estimate_noise
 
 from .card import shipped_card
@@ -285,12 +287,15 @@ def main() -> None:
             for number in range(chosen.images)
         )
         calibrate(network, of_simulated(network, images))
-        print(save_head(network, chosen.name))
+        run = json.loads((chosen.ship / RUN_FILE).read_bytes())
+        training = {"steps": run["steps"], "seconds": round(run["seconds"])}
+        print(save_head(network, chosen.name, training))
 
     network = load_error_network(chosen.name)
     wider = float(network.wider)
     errors = of_simulated(network, held_back_images(chosen.images))
     record: dict[str, Any] = {"commit": commit(), "images": chosen.images, "wider": round(wider, 3)}
+    record["training"] = head_training(chosen.name)
     record["simulated"] = measured(errors, wider)
     if chosen.pairs is not None:
         pairs = load_pairs(chosen.pairs).pairs

@@ -5,6 +5,7 @@ network.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,13 @@ def error_network_of(model: Network) -> ErrorNetwork:
     return network
 
 
-def save_head(network: ErrorNetwork, name: str) -> Path:
+def save_head(network: ErrorNetwork, name: str, training: Mapping[str, Any]) -> Path:
     """Write the head beside the shipped model `name`, whose errors it estimates, as float16.
+
+    Args:
+        network: that was trained for this model.
+        name: of `registry.SHIPPED`.
+        training: what is to be known of it, for JSON.
 
     Returns:
         The path.
@@ -154,10 +160,22 @@ def save_head(network: ErrorNetwork, name: str) -> Path:
         if not tensor_name.startswith(_RESTORING)
     }
     settings = {"config": network.config, "restoring": _fingerprint(network.restoring)}
+    settings["training"] = dict(training)
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
-    path = SHIPPED_FOLDER / f"{name}.error.safetensors"
+    path = _head_file(name)
     write_tensors(path, head, metadata)
     return path
+
+
+def head_training(name: str) -> dict[str, Any]:
+    """What `save_head` was told of the training."""
+    metadata, _ = read_model_file(_head_file(name))
+    training: dict[str, Any] = json.loads(metadata["settings"])["training"]
+    return training
+
+
+def _head_file(name: str | Path) -> Path:
+    return SHIPPED_FOLDER / f"{name}.error.safetensors"
 
 
 def load_error_network(name: str | Path) -> ErrorNetwork:
@@ -172,7 +190,7 @@ def load_error_network(name: str | Path) -> ErrorNetwork:
     model = load_model(name)
     if isinstance(model, ErrorNetwork):
         return model
-    file = SHIPPED_FOLDER / f"{name}.error.safetensors"
+    file = _head_file(name)
     if str(name) not in SHIPPED or not file.is_file():
         raise ModelError(
             f"the errors of the model {name} are not known: only the shipped models "

@@ -8,7 +8,13 @@ import torch
 
 from aeanet.errors import ModelError
 from aeanet.networks import error, registry
-from aeanet.networks.error import ErrorNetwork, error_network_of, load_error_network, save_head
+from aeanet.networks.error import (
+    ErrorNetwork,
+    error_network_of,
+    head_training,
+    load_error_network,
+    save_head,
+)
 from aeanet.networks.registry import build_model, load_model, save_model
 from aeanet.networks.shuffled import ShuffledUNet
 from aeanet.training.recipe import Recipe, RecipeError
@@ -78,7 +84,8 @@ def test_a_head_belongs_to_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
     network = small_network()
     save_model(network.restoring, tmp_path / "sem.safetensors")
     network.wider.fill_(2.5)
-    head = save_head(network, "sem")
+    head = save_head(network, "sem", {"steps": 7})
+    assert head_training("sem") == {"steps": 7}
     assert head.stat().st_size < 700_000
 
     loaded = load_error_network("sem")
