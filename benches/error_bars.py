@@ -288,7 +288,7 @@ def main() -> None:
         )
         calibrate(network, of_simulated(network, images))
         run = json.loads((chosen.ship / RUN_FILE).read_bytes())
-        training = {"steps": run["steps"], "seconds": round(run["seconds"])}
+        training = {"steps": run["steps_done"], "seconds": round(run["seconds"])}
         print(save_head(network, chosen.name, training))
 
     network = load_error_network(chosen.name)
