@@ -37,7 +37,7 @@ def shipped_card(record: Mapping[str, Any]) -> str:
     if "trust" in record:
         parts += ["## Warnings", record["trust"]]
     if "errors" in record:
-        parts += ["## The standard error of each pixel", *_errors(record["errors"])]
+        parts += ["## The standard error of each pixel", record["errors"]]
     return model_card(record, parts)
 
 
@@ -72,7 +72,7 @@ def _more(curve: Mapping[str, Mapping[str, Sequence[float]]], contender: str) ->
     return f"{statistics.fmean(gains.values()):+.2f} dB ({levels} grey levels of 8 bits)"
 
 
-def _errors(record: Mapping[str, Any]) -> list[str]:
+def errors_section(record: Mapping[str, Any]) -> str:
     """What `benches.error_bars` found."""
     wider, images = record["wider"], record["images"]
     text = (
@@ -94,7 +94,7 @@ def _errors(record: Mapping[str, Any]) -> list[str]:
             "error."
         )
         parts += [text, _coverage(record["real"]), _reliability(record["real"])]
-    return parts
+    return "\n\n".join(parts)
 
 
 def _coverage(found: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ from aeanet.training.pretraining import HELD_BACK, held_back_images
 from aeanet.training.run import RUN_FILE
 from aeanet.trust.noise import estimate_noise
 
-from .card import shipped_card
+from .card import errors_section, shipped_card
 from .record import RESULTS, commit
 
 RECORD = RESULTS / "error-bars.json"
@@ -262,7 +262,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
 def _put_on_card(name: str, record: dict[str, Any]) -> None:
     """Say it on the card of the shipped model."""
     file = SHIPPED_FOLDER / f"{name}.json"
-    of_model = json.loads(file.read_text()) | {"errors": record}
+    of_model = json.loads(file.read_text()) | {"errors": errors_section(record)}
     write_json(file, of_model, 1)
     file.with_suffix(".md").write_text(shipped_card(of_model))
 

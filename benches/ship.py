@@ -34,7 +34,7 @@ from aeanet.training.pretraining import held_back_images, score_simulated
 from aeanet.training.run import RUN_FILE
 from aeanet.trust import assess
 
-from .card import shipped_card
+from .card import errors_section, shipped_card
 from .denoising.__main__ import RECORD as COMPARISON
 from .denoising.networks import SHIPPED
 from .denoising.scores import Scores
@@ -108,7 +108,7 @@ def main() -> None:
     if TRUST_RECORD.exists():
         record["trust"] = card_section(json.loads(TRUST_RECORD.read_text()))
     if ERRORS.exists():
-        record["errors"] = json.loads(ERRORS.read_text())
+        record["errors"] = errors_section(json.loads(ERRORS.read_text()))
 
     record["example"] = _example(model)
     if not arguments.no_cost:
