@@ -180,18 +180,18 @@ def write_error(
     Args:
         wider: how many standard errors hold 95 % of the true values.
     """
-    name, source = restored.image.name, restored.source
-    if restored.error is None or source is None:
-        report.warn(f"{name}: --error is for images that fit into the memory.")
+    if restored.error is None:
+        report.warn(f"{restored.image.name}: --error is for images that fit into the memory.")
         return
     file = _file_beside(report, "-error.tif", "The standard error", images, overwrite)
     if file is None:
         return
     covers = what_it_covers(wider)
     doubt = " This image is warned of: it may not hold here." if judged.found.warnings else ""
-    size = source.pixel_size and source.pixel_size.magnified(restored.magnification)
     values = restored.error * restored.unit
-    write_values(file, values, size, f"Standard error of each pixel. {covers}{doubt}")
+    write_values(
+        file, values, restored.pixel_size, f"Standard error of each pixel. {covers}{doubt}"
+    )
 
     unknown = float(np.isnan(values).mean())
     nowhere = f" It is NaN, not known, in {unknown:.2%} of the pixels." if unknown else ""

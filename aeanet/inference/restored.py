@@ -14,6 +14,7 @@ from aeanet.imaging.precision import Precision
 from aeanet.imaging.upsampling import middle
 from aeanet.io.images import Micrograph, write_image
 from aeanet.io.mosaics import open_mosaic
+from aeanet.io.pixel_size import PixelSize
 
 _MIDDLE = 1024  # px
 _NARROW = 0.1  # of the file's range: images of the training use more of theirs
@@ -66,6 +67,12 @@ class Restored:
     precision: Precision = "float32"
     description: str = ""
     error: NDArray | None = None
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """Of the result, if the image is in memory and states one."""
+        size = None if self.source is None else self.source.pixel_size
+        return size and size.magnified(self.magnification)
 
     def write(self) -> None:
         """Write the result, in the type and range of the image. One that was written by regions is

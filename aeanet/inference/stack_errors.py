@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from aeanet.inference.error import error_of_enlarged
-from aeanet.inference.prediction import RunOptions, enlarged_as_shown
+from aeanet.inference.prediction import RunOptions
 from aeanet.inference.restored import Restored
 from aeanet.inference.stacks import StackRestorer
 from aeanet.io.stacks import Contents, Stack
@@ -37,14 +37,20 @@ class StackErrors(StackRestorer):
         Raises:
             ImageError: if the plane cannot be read.
         """
-        image, exposure = self._exposed(number)
-        enlarged = enlarged_as_shown(image.pixels, exposure, self.magnification)
+        image, exposure, enlarged = self._shown(number)
         error = error_of_enlarged(
             self.model, enlarged, exposure, self.magnification, **(self.options | options)
         )
         name, unit = Path(self.stack.name_of(number)), image.high - image.low
-        found = Restored(name, name, image, exposure=exposure, unit=unit, error=error)
-        return replace(found, magnification=self.magnification)
+        return Restored(
+            name,
+            name,
+            image,
+            exposure=exposure,
+            magnification=self.magnification,
+            unit=unit,
+            error=error,
+        )
 
 
 def planes_by(model: Network, stack: Stack, **arguments: Any) -> StackRestorer:

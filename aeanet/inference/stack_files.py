@@ -1,6 +1,5 @@
 """Restoration of stacks from file to file: shared out among processes, and resumed after a kill."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -258,14 +257,10 @@ def _tile(
 
 def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
     """All that the bytes of a result depend on."""
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
         "version": _VERSION,
         "torch": torch.__version__,
-        "model": {"config": model.config, "weights": weights.hexdigest()},
+        "model": {"config": model.config, "weights": model.fingerprint()},
         "stack": {
             "files": [list(one) for one in _files_of(stack)],
             "axes": stack.axes,

@@ -93,8 +93,7 @@ class StackRestorer:
         Raises:
             ImageError: if it cannot be read.
         """
-        image, exposure = self._exposed(number)
-        enlarged = enlarged_as_shown(image.pixels, exposure, self.magnification)
+        image, exposure, enlarged = self._shown(number)
         result = super_resolve_enlarged(
             self.model,
             enlarged,
@@ -145,11 +144,17 @@ class StackRestorer:
         image = micrograph_of(self.stack, number, brightness)
         return image, brightness.exposure(image.pixels)
 
+    def _shown(self, number: int) -> tuple[Micrograph, Exposure, NDArray[np.float32]]:
+        """A plane, its exposure, and the plane on the grid of the result, as the network is shown
+        it.
+        """
+        image, exposure = self._exposed(number)
+        return image, exposure, enlarged_as_shown(image.pixels, exposure, self.magnification)
+
     def _region_reader(self, number: int) -> Read:
         """Gives any region of a plane on the grid of the result, as the network is shown it."""
-        image, exposure = self._exposed(number)
-        shown = within(enlarged_as_shown(image.pixels, exposure, self.magnification))
-        return reader(shown)
+        _, _, enlarged = self._shown(number)
+        return reader(within(enlarged))
 
     def values(self, number: int) -> NDArray:
         """A restored plane in the type and range of the file, (H, W)."""

@@ -1,5 +1,6 @@
 """The interface of every network: grey images in, grey images of the same size out."""
 
+import hashlib
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,6 +49,14 @@ class Network(nn.Module):
         """In training, the magnifications (N,) and the noise (N, 4) of the images of a batch; None
         where they are not known. A network that depends on neither drops them.
         """
+
+    def fingerprint(self) -> str:
+        """Names the weights: SHA-256 of all tensors and their names."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
 
 class WithoutDrawing(TorchFunctionMode):

@@ -2,7 +2,6 @@
 network.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -159,7 +158,7 @@ def save_head(network: ErrorNetwork, name: str, training: Mapping[str, Any]) -> 
         for tensor_name, tensor in network.state_dict().items()
         if not tensor_name.startswith(_RESTORING)
     }
-    settings = {"config": network.config, "restoring": _fingerprint(network.restoring)}
+    settings = {"config": network.config, "restoring": network.restoring.fingerprint()}
     settings["training"] = dict(training)
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     path = _head_file(name)
@@ -199,18 +198,10 @@ def load_error_network(name: str | Path) -> ErrorNetwork:
     metadata, head = read_model_file(file)
     with WithoutDrawing():
         network = error_network_of(model)
-    if json.loads(metadata["settings"])["restoring"] != _fingerprint(network.restoring):
+    if json.loads(metadata["settings"])["restoring"] != network.restoring.fingerprint():
         raise ModelError(f"{file} belongs to another model than {name}: install aeanet anew.")
     tensors = network.state_dict()
     wanted = {key: like for key, like in tensors.items() if not key.startswith(_RESTORING)}
     check_tensors(head, wanted)
     network.load_state_dict(tensors | head)
     return network.eval()
-
-
-def _fingerprint(model: Network) -> str:
-    """Names the weights of a network."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from aeanet.imaging.exposure import whole
 from aeanet.imaging.upsampling import middle
 from aeanet.inference.restored import Restored
-from aeanet.io.pixel_size import PixelSize
 from aeanet.page.content import Frame, Layer, Mark, View
 from aeanet.page.pictures import LARGEST, coloured, fitting, grey, limits_of, reduced
 from aeanet.page.scale import scale_bar
 from aeanet.trust import Noise
-from aeanet.trust.places import Place, odd_places, pattern_places, taken_over_noise
+from aeanet.trust.places import Place, places_in, taken_over_noise
 from aeanet.trust.residual import residual
 from aeanet.trust.statistics import SMALLEST
 
@@ -66,13 +65,13 @@ def views_of(
             found, marks = explained(name, image, result, noise, most)
             found += error_layers(name, restored.error, after, most)
             note = smaller(layers[1], target.shape)
-            bar = scale_bar(_pixel_size(restored), width)
+            bar = scale_bar(restored.pixel_size, width)
             return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note, bar)]
 
         before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
         layers = compared(name, before, after, limits_of(after), most // 2, extent)
         note = f"{smaller(layers[1], target.shape)} The middle follows at full resolution."
-        bar = scale_bar(_pixel_size(restored), width)
+        bar = scale_bar(restored.pixel_size, width)
         overview = View(name, [Frame(layers)], width, height, note, bar)
     return [overview, _middle_view(restored, image, result, noise, most // 2)]
 
@@ -90,14 +89,8 @@ def _middle_view(
     if restored.error is not None and restored.result is not None:
         found += error_layers(title, restored.error[large], restored.result[large], most)
     note = smaller(layers[1], result.shape) or "The middle at full resolution."
-    bar = scale_bar(_pixel_size(restored), width)
+    bar = scale_bar(restored.pixel_size, width)
     return View(title, [Frame([*layers, *found], marks=marks)], width, height, note, bar)
-
-
-def _pixel_size(restored: Restored) -> PixelSize | None:
-    """Of the result, if its image is in memory and states one."""
-    size = None if restored.source is None else restored.source.pixel_size
-    return size and size.magnified(restored.magnification)
 
 
 def extent_of(
@@ -162,7 +155,7 @@ def explained(
     half = max(_TAKEN * float(taken.std()), 1e-4)
     low, high = limits_of(image)
     ratio = taken_over_noise(image, found, noise)
-    places = [*pattern_places(found), *odd_places(ratio, image.shape)]
+    places = places_in(found, ratio)
     layers = [
         Layer(
             "taken away",

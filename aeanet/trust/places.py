@@ -43,8 +43,12 @@ def warned_places(image: NDArray, result: NDArray, noise: Noise) -> list[Place]:
         noise: of the image.
     """
     taken = residual(image, result, noise)
-    ratio = taken_over_noise(image, taken, noise)
-    return [*pattern_places(taken), *odd_places(ratio, image.shape)]
+    return places_in(taken, taken_over_noise(image, taken, noise))
+
+
+def places_in(taken: Residual, ratio: NDArray) -> list[Place]:
+    """`warned_places` of what was taken away, and what this is over the noise."""
+    return [*pattern_places(taken), *odd_places(ratio, taken.image.shape)]
 
 
 def taken_over_noise(image: NDArray, taken: Residual, noise: Noise) -> NDArray[np.float32]:

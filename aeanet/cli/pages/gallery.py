@@ -127,7 +127,6 @@ def _notes(report: Report) -> list[Part]:
 
 def _pixels(restored: Restored) -> list[tuple[str, str]]:
     """The sizes of the pixels of the image and of its result, if the image states one."""
-    size = None if restored.source is None else restored.source.pixel_size
-    if size is None:
+    if restored.source is None or restored.source.pixel_size is None:
         return []
-    return [("pixel", f"{size}, of the result {size.magnified(restored.magnification)}")]
+    return [("pixel", f"{restored.source.pixel_size}, of the result {restored.pixel_size}")]
