@@ -119,6 +119,7 @@ class LayerItem(pytest.Item):
         error = self._error(report)
         title = self.layer or "the network"
         if error is None:
+            # the network does not run this layer on its example, so nothing of it can be measured
             pytest.skip(f"{title} is not called")
         errors, layer = error
         worst = errors.worst
@@ -139,6 +140,7 @@ class LayerItem(pytest.Item):
             found["complaint"] = complaint
             raise BrokenSymmetry(complaint)
         if worst.verdict is Verdict.UNMEASURED:
+            # neither right nor wrong: a pass would claim a symmetry that no number shows
             pytest.skip(f"{title} is not measured: {worst.reason}")
 
     def _error(self, report: Report) -> tuple[Any, Layer] | None:

@@ -16,6 +16,6 @@ def real_pairs() -> Path:
         Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data" / "sem2x"
     )
     if not (folder / "lr").is_dir():
-        # they may not be published with the project, so they are not in the checkout
+        # the pairs may not be published with the project, so a checkout alone does not have them
         pytest.skip(f"no real pairs in {folder} (name a folder in AEANET_REAL_PAIRS)")
     return folder

@@ -23,7 +23,8 @@ REPORT = RegistrationReport(0, 0, 2.0, 0.0, 0.0, 0.0, 1.0, ((2.0, 0.0, 0.5), (0.
 def scene() -> tuple[np.ndarray, np.ndarray]:
     """(lr, hr) of one simulated pair, uint8."""
     pair = simulate_pair(3, shape=(240, 320))
-    return tuple(np.rint(image * 255).astype(np.uint8) for image in (pair.lr, pair.hr))  # type: ignore[return-value]
+    lr, hr = (np.rint(image * 255).astype(np.uint8) for image in (pair.lr, pair.hr))
+    return lr, hr
 
 
 def save(path: Path, raw: np.ndarray) -> None:

@@ -94,8 +94,9 @@ def test_an_unknown_precision_is_refused(function: Callable[..., Any]) -> None:
 
 
 def test_files_are_not_touched_for_an_unknown_precision(tmp_path: Path) -> None:
+    unknown: Any = 16
     with pytest.raises(PredictionError, match="precision is 16, wanted"):
-        restore_file("sem", tmp_path / "none.png", tmp_path / "out.png", precision=16)  # type: ignore[arg-type]
+        restore_file("sem", tmp_path / "none.png", tmp_path / "out.png", precision=unknown)
 
 
 @pytest.mark.parametrize("native", [False, True])

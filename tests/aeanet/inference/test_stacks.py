@@ -73,6 +73,7 @@ def test_channels_have_a_brightness_each(tmp_path: Path) -> None:
 
 
 def test_restoring_is_lazy_and_takes_dask() -> None:
+    # an extra: stacks need it only for those who ask for its arrays
     array = pytest.importorskip("dask.array", reason="dask is not installed")
     values = volume()
     stack = Stack.of_array(values, "ZYX", {"Z": Step(30.0, "nm"), "X": Step(2.0, "nm")})

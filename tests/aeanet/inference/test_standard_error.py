@@ -79,7 +79,9 @@ def test_outliers_and_warned_places_have_none(noisy: np.ndarray) -> None:
     assert np.isnan(error[80:82, 100:102]).all()
 
     restored = Restored(Path("a"), Path("a"), magnification=1.5, error=np.ones((30, 30)))
-    unknown = np.isnan(unknown_at(restored, [Place(4, 2, 5, 3, "")]).error)  # type: ignore[arg-type]
+    without = unknown_at(restored, [Place(4, 2, 5, 3, "")])
+    assert without.error is not None
+    unknown = np.isnan(without.error)
     assert unknown.sum() == unknown[3:8, 6:14].sum() == 5 * 8
 
 

@@ -99,6 +99,7 @@ def test_it_is_indexed_as_an_array(key: Any) -> None:
 
 
 def test_dask_reads_what_it_computes() -> None:
+    # an extra: stacks need it only for those who ask for its arrays
     array = pytest.importorskip("dask.array", reason="dask is not installed")
     read = []
 
@@ -118,6 +119,7 @@ def test_dask_reads_what_it_computes() -> None:
 
 def test_threads_of_dask_read_one_plane_at_a_time() -> None:
     """They share the file: compressed TIFF comes out damaged where two read it at once."""
+    # an extra: stacks need it only for those who ask for its arrays
     dask = pytest.importorskip("dask", reason="dask is not installed")
     reading, most = [], []
 

@@ -22,6 +22,7 @@ def display() -> Iterator[None]:
         yield
         return
     if shutil.which("Xvfb") is None:
+        # a viewer draws by Qt and OpenGL, which no machine does without a screen
         pytest.skip("there is no display, and Xvfb is not installed")
     reading, writing = os.pipe()
     command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24"]

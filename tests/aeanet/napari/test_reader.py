@@ -17,6 +17,7 @@ import aeanet
 from aeanet.io.images import ImageError
 from aeanet.io.stacks import Stack
 
+# an extra, with Qt: the tool and its other tests need neither
 pytest.importorskip("napari.layers", reason="napari is not installed")
 
 from napari.layers import Layer

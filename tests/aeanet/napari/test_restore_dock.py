@@ -15,6 +15,7 @@ from aeanet.data.synthetic import simulate_image
 from aeanet.networks.registry import MODEL_FILE
 from aeanet.trust import assess
 
+# an extra, with Qt: the tool and its other tests need neither
 pytest.importorskip("napari.layers", reason="napari is not installed")
 
 from napari.utils.notifications import notification_manager

@@ -13,6 +13,7 @@ from toys import simulated_folder
 import aeanet
 from aeanet.training import Recipe
 
+# an extra, with Qt: the tool and its other tests need neither
 pytest.importorskip("napari.layers", reason="napari is not installed")
 
 from aeanet.napari import training

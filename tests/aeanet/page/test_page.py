@@ -67,8 +67,10 @@ def test_a_scale_bar_is_a_round_length(
     assert bar.share == pytest.approx(share)
     assert bar.text == text
     image, result = micrograph((80, 96))
-    source = replace(restored_of(image, result).source, pixel_size=PixelSize(20.0, 20.0, "nm"))  # type: ignore[type-var]
-    restored = replace(restored_of(image, result), source=source)
+    restored = restored_of(image, result)
+    assert restored.source is not None
+    source = replace(restored.source, pixel_size=PixelSize(20.0, 20.0, "nm"))
+    restored = replace(restored, source=source)
     page = page_html(Page("a", views_of(restored, image, result, estimate_noise(image))))
     assert page.count(">200 nm</span>") == 4  # 96 px are 1,920 nm; a bar in each picture
     assert scale_bar(None, width) is None

@@ -126,7 +126,8 @@ def test_a_log_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     """
     table = tmp_path / "metrics.csv"
     table.write_bytes(
-        b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1"
+        b"loss,rate,seconds,step\r\n0.5,0.1,3.0,10\r\n0.4,0.1,6.0,20\r\n"
+        b"0.3,0.1,9.0,30\r\n0.2,0.1,12.0,1"
     )
     with open_logs(tmp_path, 20, None) as log:
         log(25, {"validation/psnr": 30.5, "validation/ssim": math.nan})
