@@ -12,6 +12,15 @@ def straight_line(x: NDArray, y: NDArray) -> tuple[float, float]:
     return slope, float(y_mean - slope * x_mean)
 
 
+def pairs_apart(image: NDArray, distance: int, axis: int) -> tuple[NDArray, NDArray]:
+    """Of an image (H, W), the pixels that have another one so many pixels further along an axis,
+    and these others. Both are views.
+    """
+    if axis == 0:
+        return image[:-distance], image[distance:]
+    return image[:, :-distance], image[:, distance:]
+
+
 def in_blocks(values: NDArray, side: int) -> NDArray:
     """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
     rows, columns = (length // side for length in values.shape)

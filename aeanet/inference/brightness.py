@@ -1,11 +1,15 @@
 """One brightness for all planes of a stack, so that a restored stack does not flicker.
 
-All planes are looked at once: their least and greatest values, and a sample of their pixels without
-outliers. Channels have a brightness each. Planes that cannot be read are found in passing.
+All planes are looked at once: their least and greatest values, and of planes spread over the stack
+a sample of the pixels without outliers. Channels have a brightness each. Planes that cannot be read
+are found in passing.
 """
 
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,9 @@ from aeanet.io.images.micrograph import (
 )
 from aeanet.io.images.reading import grey_of
 from aeanet.io.stacks import Stack
+
+_THREADS = 2  # each of which holds a plane
+_SAMPLED = 16  # planes of a channel, at most, of which pixels are sampled
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,11 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
         group: the processes; each gets the whole survey.
     """
     first, size = (0, 1) if group is None else (group.rank(), group.size())
-    mine = {number: _look(stack, number, fits_range) for number in range(first, stack.planes, size)}
+    mine: dict[int, _Looked] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        groups = _in_groups(stack)[first::size]
+        for part in pool.map(partial(_look_at, stack, fits_range=fits_range), groups):
+            mine |= part
     looked: dict[int, _Looked] = {}
     for part in gathered(mine, group):
         looked |= part
@@ -154,21 +165,43 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
     return Survey(channels, damaged)
 
 
-def _look(stack: Stack, number: int, fits_range: bool) -> _Looked:
-    try:
-        image = micrograph_of(stack, number)
-    except ImageError as error:
-        return _Looked(wrong=str(error))
-    values = image.to_raw(np.array([image.pixels.min(), image.pixels.max()]))
-    least, most = (float(value) for value in values)
-    if not fits_range:
-        return _Looked(least, most)
+def _in_groups(stack: Stack) -> list[list[int]]:
+    """Planes that follow each other in a channel, in at most `_SAMPLED` groups a channel."""
+    groups = []
+    for channel in range(stack.contents.sizes.get("C", 1)):
+        planes = [n for n in range(stack.planes) if channel_of(stack, n) == channel]
+        size = math.ceil(len(planes) / _SAMPLED)
+        groups += [planes[start : start + size] for start in range(0, len(planes), size)]
+    return groups
 
-    # Of many planes a few pixels each are enough; those drawn differ from plane to plane.
+
+def _look_at(stack: Stack, planes: Sequence[int], *, fits_range: bool) -> dict[int, _Looked]:
+    """Look at the planes of a group; the first that can be read gives the sample."""
+    looked: dict[int, _Looked] = {}
+    sampled = not fits_range
+    for number in planes:
+        try:
+            image = micrograph_of(stack, number)
+        except ImageError as error:
+            looked[number] = _Looked(wrong=str(error))
+            continue
+        extremes = np.array([image.pixels.min(), image.pixels.max()])
+        least, most = (float(value) for value in image.to_raw(extremes))
+        sample = None if sampled else _sample(image, stack, number)
+        looked[number] = _Looked(least, most, sample)
+        sampled = True
+    return looked
+
+
+def _sample(image: Micrograph, stack: Stack, number: int) -> NDArray:
+    """Values of a plane without outliers. Of many planes a few pixels each are enough; those drawn
+    differ from plane to plane.
+    """
     _, sample = find_outliers(reader(image.pixels), image.pixels.shape)
-    count = -(-sample.size * stack.contents.sizes.get("C", 1) // stack.planes)
+    planes = stack.planes // stack.contents.sizes.get("C", 1)
+    count = math.ceil(sample.size / min(planes, _SAMPLED))
     drawn = np.random.default_rng(number).permutation(sample.size)[:count]
-    return _Looked(least, most, image.to_raw(sample.ravel()[drawn]))
+    return image.to_raw(sample.ravel()[drawn])
 
 
 def _brightness(stack: Stack, planes: Sequence[_Looked]) -> Brightness:

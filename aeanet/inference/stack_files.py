@@ -1,7 +1,8 @@
 """Restoration of stacks from file to file: shared out among processes, and resumed after a kill."""
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -15,19 +16,19 @@ from aeanet.imaging.exposure import Outliers
 from aeanet.imaging.upsampling import upsampled_shape
 from aeanet.inference.brightness import Survey, survey
 from aeanet.inference.memory import largest_tile
+from aeanet.inference.overlap import overlapped
 from aeanet.inference.prediction import RunOptions, chosen_precision, known_magnification
 from aeanet.inference.restored import Restored
 from aeanet.inference.stack_errors import planes_by
-from aeanet.inference.stacks import StackRestorer, specimen_rows, values_of
+from aeanet.inference.stacks import LoadedPlane, StackRestorer, specimen_rows, values_of
 from aeanet.io.images.micrograph import ImageError
 from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
 from aeanet.networks.base import Network
 
 Judge = Callable[[Restored], Any]
 """What is to be known of a restored plane, for JSON."""
-_VERSION = (
-    1  # of the bytes that a request leads to; raise it when a change of the code changes them
-)
+# Of the bytes that a request leads to: raise it when a change of the code changes them.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -190,28 +191,55 @@ class _Run:
         finished = total - len(missing)
         with agreeing(group), work.planes_of(self.contents):
             self._show(finished)
-            for count, number in enumerate(mine, 1):
-                self._plane(number, None)
-                self._show(min(finished + count * size, total))
+            self._one_by_one(mine, lambda done: min(finished + done * size, total))
         for count, number in enumerate(left, 1):
             with work.planes_of(self.contents):
-                self._plane(number, group)
+                self._together(number)
             self._show(finished + len(shared_out) + count)
         for part in gathered(work.done, group):
             self.records |= part
 
-    def _plane(self, number: int, group: ProcessGroup | None) -> None:
-        """Restore a plane and write it; of several processes that share it, the first writes it."""
-        leads = group is None or group.rank() == 0
-        values, record = np.zeros(self.contents.plane_shape, self.contents.dtype), None
-        if number not in self.restorer.found.damaged:
-            restored = self.restorer.restore(number, group=group)
-            values = values_of(restored)
-            if self.judge is not None and leads:
-                record = self.judge(restored)
+    def _one_by_one(self, numbers: Sequence[int], finished: Callable[[int], int]) -> None:
+        """Restore planes without other processes. Planes are read, judged and written beside the
+        restoration of others.
+
+        Args:
+            numbers: of the planes.
+            finished: of the planes done here, how many are done by all processes.
+        """
+        told = itertools.count(1)
+
+        def tell(_: int, outcome: Callable[[], None]) -> None:
+            outcome()
+            self._show(finished(next(told)))
+
+        overlapped(numbers, self._load, self._restore, self._finish, tell)
+
+    def _together(self, number: int) -> None:
+        """Restore a plane that all processes share; the first of them writes it."""
+        group = self.group
+        loaded = self._load(number)
+        restored = self._restore(number, loaded, group=group)
         with agreeing(group):
-            if leads:
-                self.work.add(number, values, record)
+            if group is None or group.rank() == 0:
+                self._finish(number, restored)
+
+    def _load(self, number: int) -> LoadedPlane | None:
+        """None for a plane that cannot be read."""
+        return None if number in self.restorer.found.damaged else self.restorer.load(number)
+
+    def _restore(
+        self, _: int, loaded: LoadedPlane | None, group: ProcessGroup | None = None
+    ) -> Restored | None:
+        return None if loaded is None else self.restorer.restore_loaded(loaded, group=group)
+
+    def _finish(self, number: int, restored: Restored | None) -> None:
+        """Judge a plane and write it."""
+        if restored is None:
+            self.work.add(number, np.zeros(self.contents.plane_shape, self.contents.dtype), None)
+            return
+        record = None if self.judge is None else self.judge(restored)
+        self.work.add(number, values_of(restored), record)
 
     def _show(self, done: int) -> None:
         if self.on_plane is not None:

@@ -1,7 +1,7 @@
 """Restoration of volumes, time series and other stacks, plane by plane."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -38,6 +38,42 @@ from aeanet.io.images.reading import grey_of
 from aeanet.io.stacks import Contents, Stack, Step
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
+
+
+@dataclass(frozen=True)
+class LoadedPlane:
+    """A plane of a stack, read and made ready for the network.
+
+    Attributes:
+        name: of the plane.
+        source: the plane as an image.
+        exposure: what the model is shown of it.
+        enlarged: the plane on the grid of the result, in the units of the network, (H, W).
+    """
+
+    name: str
+    source: Micrograph
+    exposure: Exposure
+    enlarged: NDArray[np.float32]
+
+    def restored(
+        self,
+        magnification: float,
+        result: NDArray | None = None,
+        error: NDArray | None = None,
+    ) -> Restored:
+        """What comes of it: the result or the standard error, in pixels."""
+        name, unit = Path(self.name), self.source.high - self.source.low
+        return Restored(
+            name,
+            name,
+            self.source,
+            result,
+            exposure=self.exposure,
+            magnification=magnification,
+            unit=unit,
+            error=error,
+        )
 
 
 class StackRestorer:
@@ -93,17 +129,25 @@ class StackRestorer:
         Raises:
             ImageError: if it cannot be read.
         """
-        image, exposure, enlarged = self._shown(number)
+        return self.restore_loaded(self.load(number), **options)
+
+    def load(self, number: int) -> LoadedPlane:
+        """The first step of `restore`. It runs no network."""
+        image, exposure = self._exposed(number)
+        enlarged = enlarged_as_shown(image.pixels, exposure, self.magnification)
+        return LoadedPlane(self.stack.name_of(number), image, exposure, enlarged)
+
+    def restore_loaded(self, loaded: LoadedPlane, **options: Unpack[RunOptions]) -> Restored:
+        """The second step of `restore`."""
         result = super_resolve_enlarged(
             self.model,
-            enlarged,
-            exposure,
+            loaded.enlarged,
+            loaded.exposure,
             self.magnification,
             self.outliers,
             **(self.options | options),
         )
-        name, unit = Path(self.stack.name_of(number)), image.high - image.low
-        return Restored(name, name, image, result, None, exposure, self.magnification, unit)
+        return loaded.restored(self.magnification, result)
 
     def attend_to_all_planes(self, group: ProcessGroup | None = None) -> None:
         """From now on the attention of each plane is over all planes that can be read, exactly.
@@ -144,17 +188,9 @@ class StackRestorer:
         image = micrograph_of(self.stack, number, brightness)
         return image, brightness.exposure(image.pixels)
 
-    def _shown(self, number: int) -> tuple[Micrograph, Exposure, NDArray[np.float32]]:
-        """A plane, its exposure, and the plane on the grid of the result, as the network is shown
-        it.
-        """
-        image, exposure = self._exposed(number)
-        return image, exposure, enlarged_as_shown(image.pixels, exposure, self.magnification)
-
     def _region_reader(self, number: int) -> Read:
         """Gives any region of a plane on the grid of the result, as the network is shown it."""
-        _, _, enlarged = self._shown(number)
-        return reader(within(enlarged))
+        return reader(within(self.load(number).enlarged))
 
     def values(self, number: int) -> NDArray:
         """A restored plane in the type and range of the file, (H, W)."""

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aeanet.imaging.arithmetic import pairs_apart
 from aeanet.trust.noise import BLOCK, Noise, block_means, estimate_noise, squared_gradient
 from aeanet.trust.pattern import lost_pattern
 
@@ -62,7 +63,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     unit = taken[inner] / expected
     unit = unit - unit.mean(1, keepdims=True)
 
-    along, across = (_of_neighbours(values) for values in (unit, unit.T))
+    along, across = (_of_neighbours(unit, axis) for axis in (1, 0))
     left = estimate_noise(same).sd
     numbers = {
         "strength": math.log10(math.sqrt(float(np.mean(unit * unit))) + 0.03),
@@ -116,10 +117,11 @@ def smoothness(noise: Noise, across: float) -> float:
     return max(min(noise.across, across), 0.0)
 
 
-def _of_neighbours(unit: NDArray) -> float:
-    """Correlation of neighbours on a line."""
+def _of_neighbours(unit: NDArray, axis: int) -> float:
+    """Correlation of pixels that are neighbours along an axis."""
     variance = float(np.mean(unit * unit)) + 1e-12
-    return float(np.mean(unit[:, 1:] * unit[:, :-1])) / variance
+    near, far = pairs_apart(unit, 1, axis)
+    return float(np.mean(far * near)) / variance
 
 
 def _structure(unit: NDArray, brightness: NDArray) -> float:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.imaging.arithmetic import in_blocks
+from aeanet.imaging.arithmetic import in_blocks, pairs_apart
 from aeanet.trust.noise import Noise, estimate_noise
 
 SMALLEST = 64  # px: a smaller side is too short for the spectrum
@@ -219,14 +219,15 @@ def _differences(image: NDArray) -> dict[str, float]:
     how heavy their tails are.
     """
     values = {}
-    for name, turned in (("along", image), ("across", image.T)):
+    for name, axis in (("along", 1), ("across", 0)):
         sizes = []
         for lag in _LAGS:
-            difference = turned[:, lag:] - turned[:, :-lag]
+            near, far = pairs_apart(image, lag, axis)
+            difference = far - near
             sizes.append(np.log10(np.mean(difference * difference) + 1e-7))
             values[f"tails of differences {name} lines over {lag} px"] = _moments(difference)[1]
-        for lag, (near, far) in zip(_LAGS, pairwise(sizes), strict=False):
-            values[f"growth of differences {name} lines from {lag} px"] = far - near
+        for lag, (smaller, larger) in zip(_LAGS, pairwise(sizes), strict=False):
+            values[f"growth of differences {name} lines from {lag} px"] = larger - smaller
 
     # Offsets of whole lines and columns, against those of single pixels.
     for name, means in (("lines", image.mean(1)), ("columns", image.mean(0))):

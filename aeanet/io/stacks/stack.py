@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,8 @@ class Stack:
     """Planes of one size with named axes, of which each is read when it is asked for.
 
     It is like an array: `stack[3]` reads one plane of a volume, `np.asarray(stack)` all of them. It
-    closes its file at the end of a `with`, or by `close`.
+    closes its file at the end of a `with`, or by `close`. Threads can share it; they read one after
+    the other.
 
     Args:
         contents: what it holds.
@@ -42,6 +44,7 @@ class Stack:
         self.path = path
         self._read = read
         self._resources = resources or ExitStack()
+        self._lock = Lock()  # threads that read share the place in the file
 
     @classmethod
     def of_array(cls, values: Any, axes: str, steps: Mapping[str, Step] | None = None) -> "Stack":
@@ -110,7 +113,7 @@ class Stack:
         """
         if not 0 <= number < self.planes:
             raise IndexError(f"plane {number} of a stack of {self.planes} planes")
-        with decoding(Path(self.name_of(number))):
+        with self._lock, decoding(Path(self.name_of(number))):
             values = np.asarray(self._read(number))
         wanted = self.shape[len(self.contents.leading) :]
         if values.shape != wanted:
@@ -185,8 +188,7 @@ class Stack:
         return np.asarray(self[...], dtype)
 
     def to_dask(self) -> Any:
-        """A dask array with a chunk for each plane, which is read when it is computed; one at a
-        time, since threads would share the file.
+        """A dask array with a chunk for each plane, which is read when it is computed.
 
         Raises:
             ModuleNotFoundError: if dask is not installed.
@@ -196,7 +198,7 @@ class Stack:
         leading = len(self.contents.leading)
         chunks = (1,) * leading + self.shape[leading:]
         nothing = np.empty((0,) * self.ndim, self.dtype)
-        return from_array(self, chunks=chunks, name=False, lock=True, asarray=True, meta=nothing)
+        return from_array(self, chunks=chunks, name=False, asarray=True, meta=nothing)
 
     # as files
 

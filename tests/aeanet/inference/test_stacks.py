@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,12 @@ from toys import lively_network
 
 import aeanet as package
 from aeanet.data.synthetic import simulate_image
+from aeanet.inference.brightness import survey
+from aeanet.inference.exposure import find_exposure
 from aeanet.inference.files import restore_file
+from aeanet.inference.prediction import reader
 from aeanet.io.images import ImageError
+from aeanet.io.images.micrograph import fraction
 from aeanet.io.stacks import Stack, Step, open_stack
 from aeanet.networks.base import Network
 
@@ -232,6 +238,42 @@ def test_damaged_planes(tmp_path: Path) -> None:
     mrc.write_bytes(mrc.read_bytes()[:-9])
     with pytest.raises(ImageError, match=r"plane 5 of .* the file ends before it"):
         restored(Identity(), mrc, tmp_path / "b.mrc")
+
+
+@pytest.mark.parametrize("damaged", [(), (0, 1, 20)])
+def test_the_brightness_of_many_planes(damaged: tuple[int, ...]) -> None:
+    """It is that of all planes laid beside each other, up to 5 % as every third plane is sampled,
+    also if some of these are damaged.
+    """
+    values = np.concatenate([volume(5).astype(np.float32) + 400 * part for part in range(8)])
+    good = np.delete(values, damaged, axis=0)
+    stack = values.copy()
+    stack[list(damaged), 0, 0] = np.nan
+    found = survey(Stack.of_array(stack, "ZYX"), fits_range=True)
+    assert list(found.damaged) == list(damaged)
+    (brightness,) = found.channels
+    assert (brightness.low, brightness.high) == (good.min(), good.max())
+
+    laid = fraction(np.concatenate(list(good)), brightness.low, brightness.high)
+    whole = find_exposure(reader(laid.astype(np.float32)), laid.shape)
+    assert brightness.shown is not None
+    np.testing.assert_allclose(brightness.shown, (whole.low, whole.high, whole.used), atol=0.05)
+
+
+def test_threads_read_one_plane_at_a_time() -> None:
+    """Files have one position, which two readers would move."""
+    values, reading = volume(5), []
+
+    def read(number: int) -> np.ndarray:
+        reading.append(number)
+        time.sleep(0.005)
+        assert reading.pop() == number, "another plane was read at the same time"
+        return values[number]
+
+    stack = Stack(Stack.of_array(values, "ZYX").contents, read)
+    with ThreadPoolExecutor(4) as pool:
+        planes = list(pool.map(stack.plane, [0, 1, 2, 3, 4] * 4))
+    np.testing.assert_array_equal(np.stack(planes[:5]), values)
 
 
 def test_an_information_bar_is_left_out(tmp_path: Path) -> None:
