@@ -1,6 +1,7 @@
 """Axes, units and values of stacks come back, as other programs write and read them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +14,100 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from toy_stacks import Identity, restored
 
-SIZES = st.tuples(*[st.integers(2, 3)] * 3, st.integers(5, 20), st.integers(5, 20))
+TYPES = ["u1", "u2", "i2", "f4"]
 
 
-@given(
-    sizes=SIZES,
-    axes=st.sampled_from(["ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TZCYX", "TCYX"]),
-    dtype=st.sampled_from(["u1", "u2", "i2", "f4"]),
-    kind=st.sampled_from(["ome", "imagej", "zarr 0.4", "zarr 0.5"]),
-    step=st.sampled_from([(2.5, "nm"), (0.125, "µm"), (1.5, "Å")]),
-    seed=st.integers(0, 2**16),
-)
+@dataclass(frozen=True)
+class Trip:
+    """A stack as another program writes it."""
+
+    shape: tuple[int, ...]
+    axes: str
+    dtype: str
+    kind: str
+    step: tuple[float, str]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return {"ome": "a.ome.tif", "imagej": "a.tif"}.get(self.kind, "a.ome.zarr")
+
+    def make(self, folder: Path) -> tuple[Path, Path]:
+        """Write it, restore it at 1x by a network that changes nothing, and give both files."""
+        values = (np.random.default_rng(self.seed).random(self.shape) * 200).astype(self.dtype)
+        source, target = folder / "in" / self.name, folder / "out" / self.name
+        source.parent.mkdir()
+        target.parent.mkdir()
+        write: Any = {"ome": write_ome, "imagej": write_imagej}
+        version = self.kind.removeprefix("zarr ")
+        write.get(self.kind, write_zarr(version))(source, values, self.axes, self.step)
+        restored(Identity(), source, target)
+        assert [file.name for file in target.parent.iterdir()] == [self.name]
+        return source, target
+
+
+@st.composite
+def trips(draw: st.DrawFn) -> Trip:
+    lengths = dict(zip("TZC", draw(st.tuples(*[st.integers(2, 3)] * 3)), strict=True))
+    lengths |= {"Y": draw(st.integers(5, 20)), "X": draw(st.integers(5, 20))}
+    axes = draw(st.sampled_from(["ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TZCYX", "TCYX"]))
+    kind = draw(st.sampled_from(["ome", "imagej", "zarr 0.4", "zarr 0.5"]))
+    dtype = draw(st.sampled_from(["u1", "u2", "f4"] if kind == "imagej" else TYPES))
+    step = draw(st.sampled_from([(2.5, "nm"), (0.125, "µm"), (1.5, "Å")]))
+    shape = tuple(lengths[axis] for axis in axes)
+    return Trip(shape, axes, dtype, kind, step, draw(st.integers(0, 2**16)))
+
+
+@given(trip=trips())
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_axes_units_and_values_come_back(
-    tmp_path_factory: pytest.TempPathFactory,
-    sizes: tuple[int, ...],
-    axes: str,
-    dtype: str,
-    kind: str,
-    step: tuple[float, str],
-    seed: int,
+    tmp_path_factory: pytest.TempPathFactory, trip: Trip
 ) -> None:
-    """Written by other programs, restored at 1x by a network that changes nothing, read by them."""
-    folder = tmp_path_factory.mktemp("trip")
-    lengths = dict(zip("TZCYX", sizes, strict=True))
-    shape = tuple(lengths[axis] for axis in axes)
-    random = np.random.default_rng(seed)
-    values = (random.random(shape) * 200).astype(dtype)
-    if dtype == "i2" and kind == "imagej":
-        values = values.astype("u2")
-    name, write, read = {
-        "ome": ("a.ome.tif", write_ome, read_ome),
-        "imagej": ("a.tif", write_imagej, read_imagej),
-        "zarr 0.4": ("a.ome.zarr", write_zarr("0.4"), read_zarr),
-        "zarr 0.5": ("a.ome.zarr", write_zarr("0.5"), read_zarr),
-    }[kind]
-    (folder / "in").mkdir()
-    (folder / "out").mkdir()
-    write(folder / "in" / name, values, axes, step)
-    restored(Identity(), folder / "in" / name, folder / "out" / name)
-    assert sorted(file.name for file in (folder / "out").iterdir()) == [name]
-    before, after = read(folder / "in" / name), read(folder / "out" / name)
+    source, target = trip.make(tmp_path_factory.mktemp("trip"))
+    read = {"ome": read_ome, "imagej": read_imagej}.get(trip.kind, read_zarr)
+    check_alike(trip, read(source), read(target))
+
+
+@given(trip=trips())
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_as_bioio_and_ome_zarr_read_them(
+    tmp_path_factory: pytest.TempPathFactory, trip: Trip
+) -> None:
+    for package in ("bioio", "bioio_ome_tiff", "bioio_tifffile", "bioio_ome_zarr", "ome_zarr"):
+        pytest.importorskip(package, reason=f"{package} is not installed: other readers of stacks")
+    source, target = trip.make(tmp_path_factory.mktemp("trip"))
+    check_alike(trip, read_bioio(source, trip.kind), read_bioio(target, trip.kind))
+    if trip.name.endswith(".zarr"):
+        check_alike(trip, read_ome_zarr(source), read_ome_zarr(target))
+
+
+def check_alike(trip: Trip, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
+    """All that is read is the same; values that went through pixels up to rounding."""
     assert after[:-1] == before[:-1]
     assert after[-1].dtype == before[-1].dtype
-    np.testing.assert_allclose(after[-1], before[-1], rtol=2e-6, atol=1e-4 if dtype == "f4" else 0)
+    tolerance = 1e-4 if trip.dtype == "f4" else 0
+    np.testing.assert_allclose(after[-1], before[-1], rtol=2e-6, atol=tolerance)
+
+
+def read_bioio(path: Path, kind: str) -> tuple[Any, ...]:
+    from importlib import import_module
+
+    from bioio import BioImage
+
+    reader = {"ome": "bioio_ome_tiff", "imagej": "bioio_tifffile"}.get(kind, "bioio_ome_zarr")
+    image = BioImage(path, reader=import_module(reader).Reader)
+    sizes = tuple(image.physical_pixel_sizes)
+    names = image.channel_names
+    return image.dims.order, image.shape, sizes, image.time_interval, names, image.data
+
+
+def read_ome_zarr(path: Path) -> tuple[Any, ...]:
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    (node,) = list(Reader(parse_url(path))())
+    stated = {name: node.metadata.get(name) for name in ("axes", "coordinateTransformations")}
+    return stated, np.asarray(node.data[0])
 
 
 def write_ome(path: Path, values: NDArray, axes: str, step: tuple[float, str]) -> None:
