@@ -6,6 +6,7 @@ error that the user can mend, 2 for a wrong call, 130 after Ctrl-C.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -216,6 +217,19 @@ def register_pairs(folder: Path) -> "PairSet":
         data = load_pairs(folder, progress=progress)
     for name, reason in data.refused.items():
         warn(f"Pair {name} is left out: {reason}")
+    return data
+
+
+def align_scans(path: Path) -> "PairSet":
+    """Repeated scans, each with the mean of the others. Those that cannot be used are named with
+    the reason.
+    """
+    from aeanet.training.scans import load_scans
+
+    with progress_bar() as bar:
+        data = load_scans(path, progress=partial(show, bar))
+    for name, reason in data.refused.items():
+        warn(f"{name} is left out: {reason}")
     return data
 
 

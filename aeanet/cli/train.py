@@ -20,6 +20,7 @@ from aeanet.cli.shared import (
     Minutes,
     Pairs,
     ReportPage,
+    align_scans,
     fail,
     keep_apart,
     leading,
@@ -78,6 +79,15 @@ def main(
         bool,
         option("One model per pair, each in a sub-folder with the name of its pair.", "--self"),
     ] = False,
+    noisy: Annotated[
+        bool,
+        option(
+            "PAIRS holds repeated scans instead, and no clean image: a stack or folder of one "
+            "field, or a folder with one for each field. Begins with sem, and learns by "
+            "--loss psnr.",
+            "--noisy",
+        ),
+    ] = False,
     validate: Annotated[
         float | None,
         option("Pairs held back and scored during the training: 3, or 0.1 for a tenth."),
@@ -99,6 +109,10 @@ def main(
 ) -> None:
     """Register the pairs of a folder and train on them; by default as long as in the paper, which
     needs a GPU.
+
+    With --noisy a network learns to take the noise from images like repeated scans of a field: each
+    scan is brought to the mean of the others, whose noise is independent of its own. Use it where
+    `aeanet restore` warns that images are unlike its training, then `aeanet predict`.
 
     Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
     the latest checkpoint before a crash, with the same result as an uninterrupted training. Several
@@ -122,6 +136,15 @@ def main(
     if one_per_pair and validate is not None:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
+    if noisy:
+        if one_per_pair or validate is not None or page:
+            fail(
+                "--noisy has no clean image to compare with: leave out --self, --validate and "
+                "--report."
+            )
+        changes = {"loss": "psnr"} | changes
+        if not model and not quick and not network:
+            start = start or Path("sem")
     keep_apart(run, folder)
     page_place = run / "report.html"
     if page:
@@ -142,7 +165,7 @@ def main(
         settings |= request.network | {"start": request.start}
 
         # A run that goes on holds back the pairs that it began with.
-        data = register_pairs(folder)
+        data = align_scans(folder) if noisy else register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
         data, held_back = hold_back(data, validate) if validate else (data, [])

@@ -33,10 +33,16 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class PairSet:
-    """The registered pairs in the order of their names, and the others: name -> reason."""
+    """The registered pairs in the order of their names, and the others: name -> reason.
+
+    Attributes:
+        of_scans: LR are repeated scans, in the range that each uses, and HR the means of the other
+            scans of its field.
+    """
 
     pairs: list[RegisteredPair]
     refused: dict[str, str]
+    of_scans: bool = False
 
 
 def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:

@@ -70,7 +70,7 @@ def restore_frames(
     magnification = known_magnification(model, magnification)
     for frame in frames:
         check_range(frame)
-    fused = fuse_frames([_without_outliers(f) for f in frames], magnification=magnification)
+    fused = fuse_frames([without_outliers(f) for f in frames], magnification=magnification)
     return restore_fused(model, fused, **options)
 
 
@@ -88,7 +88,7 @@ def restore_fused(
     return RestoredFrames(result, fused, exposure)
 
 
-def _without_outliers(frame: NDArray) -> NDArray[np.float32]:
+def without_outliers(frame: NDArray) -> NDArray[np.float32]:
     """A frame whose outliers are replaced by the median around them."""
     found = find_exposure(reader(frame), frame.shape)
     clean = np.array(frame, np.float32)

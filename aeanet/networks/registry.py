@@ -105,8 +105,8 @@ def short_options(name: str) -> dict[str, Any]:
 
 
 def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = False) -> Path:
-    """Write a model to a safetensors file; its configuration, magnification and `bfloat16_cost` are
-    in the file's metadata.
+    """Write a model to a safetensors file; its configuration, magnification, `bfloat16_cost` and
+    `fits_range` are in the file's metadata.
 
     The file appears whole or not at all: an earlier model of that name survives a full disk or a
     killed process.
@@ -132,6 +132,8 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
     settings = {"config": model.config, "magnification": model.magnification}
     if model.bfloat16_cost is not None:
         settings["bfloat16_cost"] = model.bfloat16_cost
+    if model.fits_range:
+        settings["fits_range"] = True
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     write_tensors(path, tensors, metadata)
     return path
@@ -189,7 +191,7 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
         raise ModelError(f"{file} is damaged: its bfloat16_cost is {cost!r}, wanted a number.")
     model.magnification = magnification
     model.bfloat16_cost = cost
-    model.fits_range = file.parent == SHIPPED_FOLDER
+    model.fits_range = settings.get("fits_range") is True or file.parent == SHIPPED_FOLDER
     return model.eval()
 
 

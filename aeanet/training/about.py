@@ -45,6 +45,11 @@ def _trained_on(record: dict[str, Any] | None) -> str:
     if "simulator" in record["data"]:
         return "Trained on simulated micrographs alone."
     number = len(record["data"]["pairs"])
+    if record["data"].get("of_scans"):
+        return (
+            f"Trained on {number} repeated scans, each beside the mean of the others of its field, "
+            f"whose pixels have the SHA-256 {record['data']['sha256'][:12]}."
+        )
     return (
         f"Trained on {number} pair{'s' * (number != 1)} of micrographs, whose pixels have "
         f"the SHA-256 {record['data']['sha256'][:12]}."

@@ -113,7 +113,7 @@ def train(
         if start is not None:
             model.load_state_dict(start.state_dict())
             model.bfloat16_cost = start.bfloat16_cost
-        model.magnification = source.magnification
+        model.magnification, model.fits_range = source.magnification, source.fits_range
 
         # The pixels of all pairs are read for this, so it is done only for a run that is kept.
         configured = configuration(recipe, model, source.describe()) if run else {}

@@ -213,12 +213,13 @@ def fingerprint(pairs: "Sequence[RegisteredPair]") -> str:
 
 def describe_pairs(data: "PairSet", held_back: "Sequence[RegisteredPair]" = ()) -> dict[str, Any]:
     """The data of a training on pairs, as JSON takes it."""
-    return {
+    described = {
         "pairs": [pair.name for pair in data.pairs],
         "held_back": [pair.name for pair in held_back],
         "sha256": fingerprint(data.pairs),
         "refused": data.refused,
     }
+    return described | ({"of_scans": True} if data.of_scans else {})
 
 
 def configuration(recipe: Recipe, model: Network, data: dict[str, Any]) -> dict[str, Any]:

@@ -42,10 +42,12 @@ class Source(ABC):
         magnification: HR pixels per LR pixel, for the model that is trained.
         averages: whether the model is the running average of the weights over the latest steps
             (`step.WeightAverage`) rather than the weights of the last one.
+        fits_range: whether images are shown in the range that they use (`Network.fits_range`).
     """
 
     magnification: float
     averages = False
+    fits_range = False
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class PairSource(Source):
     ) -> None:
         self.data, self.recipe, self.held_back = data, recipe, held_back
         self.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
+        self.fits_range = data.of_scans
         self._noises: dict[str, Tensor] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -159,6 +162,7 @@ class SimulatedSource(Source):
 
     magnification = MAGNIFICATION
     averages = True
+    fits_range = True
 
     def __init__(self, recipe: Recipe, workers: int = 1) -> None:
         self.recipe, self.workers = recipe, workers

@@ -14,6 +14,7 @@ from .images import (
     frames_table,
     reproduce_section,
     restoring_table,
+    scans_sentence,
     sem_sentence,
     tiling_section,
 )
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "flips": flips_sentence,
     "demo": demo_sentence,
     "frames": frames_table,
+    "scans": scans_sentence,
     # benches/README.md
     "block": block_section,
     "h200": h200_section,

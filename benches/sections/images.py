@@ -137,6 +137,27 @@ def _frames_errors(record: dict[str, Any]) -> str:
     )
 
 
+def scans_sentence() -> str:
+    """What training on repeated scans brings, beside training on the truth."""
+    record = read("scans")
+    scores = record["psnr"]
+    surfaces = list(scores["shipped"])
+
+    def gains(way: str) -> str:
+        each = [scores[way][name] - scores["shipped"][name] for name in surfaces]
+        listed = ", ".join(f"{gain:+.2f}" for gain in each)
+        return f"{statistics.fmean(each):+.2f} dB on average ({listed})"
+
+    return (
+        f"On photographs of surfaces ({', '.join(surfaces)}), which the shipped model was not "
+        f"trained on, with noise correlated by {record['along']} along the lines: after "
+        f"{record['minutes']:g} minutes of training on {record['scans']} scans of one part of each "
+        f"surface, single scans of other parts gain {gains('other scans')} over the shipped model. "
+        f"With the truth in place of the other scans it would be {gains('truth')}. "
+        f"(`python -m benches.scans` at {record['commit']})"
+    )
+
+
 def _frames_gain(record: dict[str, Any], magnification: float, number: str, way: str) -> float:
     """Mean over the scenes of the PSNR, less that of one frame restored, dB."""
     scores = [
