@@ -1,4 +1,4 @@
-"""`python -m benches.scans`: what training on repeated scans without a clean image brings.
+"""`python -m benches.scans`: what training on noisy images alone brings.
 
 The scans are photographs of surfaces, which the simulator of the shipped model does not draw, with
 noise that is correlated along the lines. They drift from scan to scan. `results/scans.json` is the
@@ -26,7 +26,8 @@ from aeanet.io.text import write_json
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 from aeanet.training import Recipe, train
-from aeanet.training.scans import in_range
+from aeanet.training.recorrupted import pairs_of_image
+from aeanet.training.scans import COPIES, in_range, in_use
 
 from .record import RESULTS, commit
 
@@ -50,19 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure() -> dict[str, Any]:
     """PSNR on scans of other parts of the surfaces: of the shipped model, and of what it becomes by
-    training on the means of other scans, and on the truth.
+    training on repeated scans, on one scan of each surface, and on the truth.
     """
     random = np.random.default_rng(29)
     surfaces = {name: _surface(name) for name in SURFACES}
     taught = {name: _scans(image[:, TRAINED_ON], SCANS, random) for name, image in surfaces.items()}
     tests = {name: _scans(image[:, TESTED_ON], 1, random) for name, image in surfaces.items()}
 
-    others, truth = (_pairs(taught, of_truth=of_truth) for of_truth in (False, True))
     shipped = load_model("sem")
     scores = {"noisy": {name: _psnr(scan[0], true[0]) for name, (scan, true) in tests.items()}}
-    steps = {}
     scores["shipped"] = _scores(shipped, tests)
-    for name, pairs in (("other scans", others), ("truth", truth)):
+    steps = {}
+    ways = {
+        "repeated scans": _pairs(taught, of_truth=False),
+        "single images": _single(taught, shipped),
+        "truth": _pairs(taught, of_truth=True),
+    }
+    for name, pairs in ways.items():
         recipe = Recipe.fine_tuning(steps=STEPS, max_seconds=60 * MINUTES, loss="psnr")
         trained = train(pairs, recipe, start=shipped)
         scores[name], steps[name] = _scores(trained.model, tests), trained.steps
@@ -116,6 +121,15 @@ def _pairs(taught: dict[str, Any], *, of_truth: bool) -> PairSet:
         for pair in pairs_of_frames(frames).pairs:
             true = truths[list(frames).index(pair.name)]
             pairs.append(in_range(replace(pair, hr=true) if of_truth else pair))
+    return PairSet(pairs, {}, of_scans=True)
+
+
+def _single(taught: dict[str, Any], model: Network) -> PairSet:
+    """The first scan of each surface alone."""
+    pairs = []
+    for index, (name, (scans, _)) in enumerate(taught.items()):
+        random = np.random.default_rng(index)
+        pairs += pairs_of_image(name, in_use(scans[0]), model, COPIES, random)
     return PairSet(pairs, {}, of_scans=True)
 
 

@@ -220,10 +220,8 @@ def register_pairs(folder: Path) -> "PairSet":
     return data
 
 
-def align_scans(path: Path) -> "PairSet":
-    """Repeated scans, each with the mean of the others. Those that cannot be used are named with
-    the reason.
-    """
+def read_scans(path: Path) -> "PairSet":
+    """Noisy images as pairs to train on. Those that cannot be used are named with the reason."""
     from aeanet.training.scans import load_scans
 
     with progress_bar() as bar:

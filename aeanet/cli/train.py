@@ -20,13 +20,13 @@ from aeanet.cli.shared import (
     Minutes,
     Pairs,
     ReportPage,
-    align_scans,
     fail,
     keep_apart,
     leading,
     option,
     path,
     progress_bar,
+    read_scans,
     register_pairs,
     say,
     seconds_of,
@@ -82,9 +82,8 @@ def main(
     noisy: Annotated[
         bool,
         option(
-            "PAIRS holds repeated scans instead, and no clean image: a stack or folder of one "
-            "field, or a folder with one for each field. Begins with sem, and learns by "
-            "--loss psnr.",
+            "PAIRS holds noisy images instead, and no clean one. A folder in it, or a stack, holds "
+            "repeated scans of one field. Begins with sem, and learns by --loss psnr.",
             "--noisy",
         ),
     ] = False,
@@ -110,9 +109,10 @@ def main(
     """Register the pairs of a folder and train on them; by default as long as in the paper, which
     needs a GPU.
 
-    With --noisy a network learns to take the noise from images like repeated scans of a field: each
-    scan is brought to the mean of the others, whose noise is independent of its own. Use it where
-    `aeanet restore` warns that images are unlike its training, then `aeanet predict`.
+    With --noisy a network learns to take the noise from images like yours: each of several scans of
+    a field is brought to the mean of the others, whose noise is independent of its own; of a single
+    image the noise is measured, and more of it is added and removed. Use it where `aeanet restore`
+    warns that images are unlike its training, then `aeanet predict`.
 
     Ctrl-C ends the training and keeps the model as it then is. --resume goes on from there, or from
     the latest checkpoint before a crash, with the same result as an uninterrupted training. Several
@@ -165,7 +165,7 @@ def main(
         settings |= request.network | {"start": request.start}
 
         # A run that goes on holds back the pairs that it began with.
-        data = align_scans(folder) if noisy else register_pairs(folder)
+        data = read_scans(folder) if noisy else register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
         data, held_back = hold_back(data, validate) if validate else (data, [])

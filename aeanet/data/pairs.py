@@ -36,8 +36,8 @@ class PairSet:
     """The registered pairs in the order of their names, and the others: name -> reason.
 
     Attributes:
-        of_scans: LR are repeated scans, in the range that each uses, and HR the means of the other
-            scans of its field.
+        of_scans: there is no clean image. LR are noisy images, in the range that each uses; HR have
+            independent noise (`training.scans`).
     """
 
     pairs: list[RegisteredPair]

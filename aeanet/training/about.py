@@ -47,7 +47,7 @@ def _trained_on(record: dict[str, Any] | None) -> str:
     number = len(record["data"]["pairs"])
     if record["data"].get("of_scans"):
         return (
-            f"Trained on {number} repeated scans, each beside the mean of the others of its field, "
+            f"Trained on noisy images alone, {number} repeated scans or copies of single images, "
             f"whose pixels have the SHA-256 {record['data']['sha256'][:12]}."
         )
     return (

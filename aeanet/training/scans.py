@@ -1,93 +1,113 @@
-"""Repeated scans from files, as what a network learns from where there is no clean image."""
+"""Noisy images from files, as what a network learns from where there is no clean image: repeated
+scans of a field each with the mean of the others, single images with noise like their own.
+"""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aeanet.data.frames import FrameError
 from aeanet.data.frames.pairs import pairs_of_frames
-from aeanet.data.pairs import PairSet
+from aeanet.data.pairs import PairSet, evenly_spaced
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.exposure import within
+from aeanet.inference.brightness import micrograph_of
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.frame_files import read_frames
 from aeanet.inference.frames import without_outliers
 from aeanet.inference.prediction import reader
-from aeanet.io.images import SUFFIXES
+from aeanet.io.images import SUFFIXES, read_image
 from aeanet.io.images.reading import ZARR_SUFFIX
+from aeanet.io.stacks import AxesError, find_stack, open_stack
 from aeanet.io.stacks.opening import STACK_SUFFIXES
+from aeanet.networks.registry import load_model
+from aeanet.training.recorrupted import pairs_of_image
+
+_MOST = 64  # single images that are used, evenly spaced by name
+COPIES = 8  # of a single image with other noise, if there are few images
+_PAIRS = 64  # of single images, about
 
 Progress = Callable[[str, float], None]
 """Called with what is done and the share that is done before it."""
 
 
-def load_scans(path: Path, *, progress: Progress | None = None) -> PairSet:
-    """Read the repeated scans of one or more fields, and lay beside each the mean of the others.
+@dataclass
+class _Found:
+    """What lies in a place: the scans of each field, and single images, by name."""
 
-    Hot, dead and other outlying pixels are replaced by the median around them, and each scan is in
+    fields: dict[str, list[Path]] = field(default_factory=dict)
+    images: dict[str, Callable[[], NDArray]] = field(default_factory=dict)
+
+
+def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -> PairSet:
+    """Read noisy images as pairs for a network that takes the noise away.
+
+    Where a field was scanned more than once, each scan has the mean of the others beside it
+    (`pairs_of_frames`). Of a single image there are copies with noise like its own
+    (`pairs_of_image`).
+
+    Hot, dead and other outlying pixels are replaced by the median around them, and each image is in
     the range that it uses, as a network with `fits_range` is shown it.
 
     Args:
-        path: a stack of the scans of one field; a folder with an image for each scan; or a folder
-            with a stack or such a folder for each field.
-        progress: called before each field.
+        path: an image; a stack of scans of one field, or, if it has an axis Z, of single images; or
+            a folder of such files, and of folders with the scans of one field each. Of more than 64
+            single images, 64 are used.
+        seed: of the noise that is drawn.
+        progress: called before each field and each single image.
 
     Returns:
-        A pair for each scan, as `pairs_of_frames`. Scans and fields that cannot be used are in
-        `refused`, with the reason.
+        The pairs, at a magnification of 1. What cannot be used is in `refused`, with the reason.
 
     Raises:
-        FrameError: nothing is there, or no field has two scans that can be used.
+        FrameError: nothing is there, or nothing can be used.
     """
-    fields = _find_fields(path)
-    found = PairSet([], {}, of_scans=True)
-    for done, (name, files) in enumerate(fields.items()):
-        if progress:
-            progress(f"Aligning the scans of {name}", done / len(fields))
+    told = progress or (lambda what, share: None)
+    found = _find(path)
+    images = evenly_spaced(list(found.images), _MOST)
+    data, total = PairSet([], {}, of_scans=True), len(found.fields) + len(images)
+    for done, (name, files) in enumerate(found.fields.items()):
+        told(f"Aligning the scans of {name}", done / total)
         try:
             of_field = _load_field(files, path)
         except Exception as error:
-            found.refused[name] = sentence_or_raise(error)
+            data.refused[name] = sentence_or_raise(error)
             continue
-        found.pairs.extend(of_field.pairs)
-        found.refused.update(of_field.refused)
-    if not found.pairs:
-        name, reason = next(iter(found.refused.items()))
-        raise FrameError(f"None of the fields in {path} can be used; {name}: {reason}")
-    return found
+        data.pairs.extend(of_field.pairs)
+        data.refused.update(of_field.refused)
+
+    model = load_model("sem")
+    copies = max(min(_PAIRS // max(len(images), 1), COPIES), 1)
+    for number, name in enumerate(images):
+        told(f"Measuring the noise of {name}", (len(found.fields) + number) / total)
+        try:
+            shown = in_use(without_outliers(found.images[name]()))
+            random = np.random.default_rng((seed, number))
+            data.pairs.extend(pairs_of_image(name, shown, model, copies, random))
+        except Exception as error:
+            data.refused[name] = sentence_or_raise(error)
+    if not data.pairs:
+        name, reason = next(iter(data.refused.items()))
+        raise FrameError(f"Nothing in {path} can be trained on; {name}: {reason}")
+    return data
 
 
-def _find_fields(path: Path) -> dict[str, list[Path]]:
-    """The files of each field, by its name.
-
-    Raises:
-        FrameError: there are none.
-    """
-    if not path.exists():
-        raise FrameError(f"There is no {path}; a stack or a folder of repeated scans is wanted.")
-    if _is_image(path):
-        return {path.name: [path]}
-    inside = sorted(path.iterdir()) if path.is_dir() else []
-    images = [one for one in inside if _is_image(one)]
-    folders = {one.name: _images_in(one) for one in inside if one.is_dir() and one not in images}
-    fields = {name: files for name, files in folders.items() if files}
-    if fields:
-        return fields | {one.name: [one] for one in images}
-    if not images:
-        raise FrameError(f"{path} holds no images; repeated scans of a field are wanted.")
-    return {path.name: images}
+def in_range(pair: RegisteredPair) -> RegisteredPair:
+    """A scan and its target in the range that the scan uses."""
+    exposure = find_exposure(reader(pair.lr), pair.lr.shape)
+    hr = np.asarray(exposure.scale(pair.hr), np.float32)
+    return replace(pair, lr=in_use(pair.lr), hr=hr)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if _is_image(one))
-
-
-def _is_image(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix == ZARR_SUFFIX or (path.is_file() and suffix in (*SUFFIXES, *STACK_SUFFIXES))
+def in_use(image: NDArray) -> NDArray[np.float32]:
+    """An image as a network with `fits_range` is shown it: in the range that it uses."""
+    exposure = find_exposure(reader(image), image.shape)
+    return np.asarray(within(exposure.scale(image)), np.float32)
 
 
 def _load_field(files: list[Path], root: Path) -> PairSet:
@@ -103,8 +123,56 @@ def _load_field(files: list[Path], root: Path) -> PairSet:
     return PairSet([in_range(pair) for pair in found.pairs], unread | found.refused)
 
 
-def in_range(pair: RegisteredPair) -> RegisteredPair:
-    """A scan and its mean in the range that the scan uses."""
-    exposure = find_exposure(reader(pair.lr), pair.lr.shape)
-    lr, hr = within(exposure.scale(pair.lr)), exposure.scale(pair.hr)
-    return replace(pair, lr=np.asarray(lr, np.float32), hr=np.asarray(hr, np.float32))
+def _find(path: Path) -> _Found:
+    """What lies there.
+
+    Raises:
+        FrameError: nothing does.
+    """
+    if not path.exists():
+        raise FrameError(f"There is no {path}; noisy images are wanted.")
+    inside = [path]
+    if path.is_dir() and not _is_image(path):
+        inside = sorted(path.iterdir())
+    found = _Found()
+    for one in inside:
+        if _is_image(one):
+            _note_file(one, found)
+        elif one.is_dir() and (files := sorted(filter(_is_image, one.iterdir()))):
+            found.fields[one.name] = files
+    if not (found.fields or found.images):
+        raise FrameError(f"{path} holds no images; noisy images are wanted.")
+    return found
+
+
+def _note_file(file: Path, found: _Found) -> None:
+    """A file is an image, scans of one field, or a volume, whose planes are images."""
+    try:
+        stack = find_stack(file)
+    except AxesError:  # several planes, of which it is not said what they are
+        found.fields[file.name] = [file]
+        return
+    if stack is None:
+        found.images[file.name] = partial(_pixels, file)
+        return
+    with stack:
+        if "Z" not in stack.axes:
+            found.fields[file.name] = [file]
+            return
+        for number in range(stack.planes):
+            name = f"{stack.contents.name_of(number)} of {file.name}"
+            found.images[name] = partial(_plane, file, number)
+
+
+def _pixels(file: Path) -> NDArray[np.float32]:
+    return read_image(file).pixels
+
+
+def _plane(file: Path, number: int) -> NDArray[np.float32]:
+    with open_stack(file) as stack:
+        return micrograph_of(stack, number).pixels
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix == ZARR_SUFFIX or (path.is_file() and suffix in (*SUFFIXES, *STACK_SUFFIXES))

@@ -138,7 +138,7 @@ def _frames_errors(record: dict[str, Any]) -> str:
 
 
 def scans_sentence() -> str:
-    """What training on repeated scans brings, beside training on the truth."""
+    """What training on noisy images brings, beside training on the truth."""
     record = read("scans")
     scores = record["psnr"]
     surfaces = list(scores["shipped"])
@@ -150,11 +150,11 @@ def scans_sentence() -> str:
 
     return (
         f"On photographs of surfaces ({', '.join(surfaces)}), which the shipped model was not "
-        f"trained on, with noise correlated by {record['along']} along the lines: after "
+        f"trained on, with noise correlated by {record['along']} along the lines: after at most "
         f"{record['minutes']:g} minutes of training on {record['scans']} scans of one part of each "
-        f"surface, single scans of other parts gain {gains('other scans')} over the shipped model. "
-        f"With the truth in place of the other scans it would be {gains('truth')}. "
-        f"(`python -m benches.scans` at {record['commit']})"
+        f"surface, single scans of other parts gain {gains('repeated scans')} over the shipped "
+        f"model; after training on one scan of each, {gains('single images')}. With the truth it "
+        f"would be {gains('truth')}. (`python -m benches.scans` at {record['commit']})"
     )
 
 

@@ -37,12 +37,22 @@ def pairs_of_frames(frames: Mapping[str, NDArray]) -> PairSet:
     pairs = []
     for number in aligned.used:
         mean, inside = _mean_of_others(images, aligned, number)
-        share = float(inside.mean())
-        report = RegistrationReport(0, 0, 1.0, math.nan, math.nan, math.nan, share, _NOT_MOVED)
         scan = np.asarray(images[number], np.float32)
-        pairs.append(RegisteredPair(names[number], scan, mean, inside, report))
+        pairs.append(pair_of(names[number], scan, mean, inside))
     refused = {names[number]: f"{why}." for number, why in aligned.left_out.items()}
     return PairSet(pairs, refused)
+
+
+def pair_of(
+    name: str,
+    scan: NDArray[np.float32],
+    target: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+) -> RegisteredPair:
+    """A scan and what it is to become, on the same grid, as a pair."""
+    share = float(mask.mean())
+    report = RegistrationReport(0, 0, 1.0, math.nan, math.nan, math.nan, share, _NOT_MOVED)
+    return RegisteredPair(name, scan, target, mask, report)
 
 
 def _mean_of_others(

@@ -1,4 +1,4 @@
-"""`aeanet train --noisy`: repeated scans instead of clean images."""
+"""`aeanet train --noisy`: noisy images alone."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from aeanet.networks.registry import load_model
 from aeanet.training import loop
 from aeanet.training.about import about_model
 from aeanet.training.scans import load_scans
+from aeanet.trust.noise import estimate_noise
 
 BRIEF = ("--noisy", "--batch", 2, "--crop", 32, "--steps", 4)
 
@@ -31,8 +32,8 @@ def _write(folder: Path, scans: np.ndarray) -> None:
         tifffile.imwrite(folder / f"{number}.tif", scan)
 
 
-def test_fields_are_found_and_shown_as_in_use(tmp_path: Path) -> None:
-    """A stack, a folder of scans, and a folder of both are the same scans, in the range used."""
+def test_repeated_scans_are_found_and_shown_as_in_use(tmp_path: Path) -> None:
+    """A stack and a folder of scans are a field each, in the range that they use."""
     first, second = _scans(3), _scans(2, seed=5)
     _write(tmp_path / "all" / "first", first)
     tifffile.imwrite(tmp_path / "all" / "second.tif", second, metadata={"axes": "TYX"})
@@ -41,22 +42,46 @@ def test_fields_are_found_and_shown_as_in_use(tmp_path: Path) -> None:
         *(f"first/{number}.tif" for number in range(3)),
         *(f"plane {number} of second.tif" for number in (1, 2)),
     ]
-    one = load_scans(tmp_path / "all" / "first")
     alone = load_scans(tmp_path / "all" / "second.tif")
-    for pair, same in zip(both.pairs, one.pairs + alone.pairs, strict=True):
+    for pair in alone.pairs:
+        (same,) = [one for one in both.pairs if one.name == pair.name]
         np.testing.assert_array_equal(pair.lr, same.lr)
         np.testing.assert_array_equal(pair.hr, same.hr)
         assert 0.3 < np.ptp(pair.lr) <= 1  # 4,000 of 65,536 grey levels in the file
 
 
+def test_single_images_get_noise_like_their_own(tmp_path: Path) -> None:
+    """Images side by side, and the planes of a volume, are fields of their own. Over the copies the
+    noise has a mean of 0 and the strength of the image's.
+    """
+    images = np.stack([_scans(1, seed=seed)[0] for seed in (1, 2)])
+    _write(tmp_path / "images", images)
+    metadata = {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "v.tif", images, metadata=metadata, photometric="minisblack")
+    found = load_scans(tmp_path / "images").pairs
+    volume = load_scans(tmp_path / "v.tif").pairs
+    assert len(found) == len(volume) == 16
+    assert found[8].name == "1.tif, copy 1"
+    assert volume[8].name == "plane 2 of v.tif, copy 1"
+
+    # y + n / 2 and y - 2 n
+    copies = [(pair.lr, pair.hr) for pair in found[:8]]
+    drawn = np.stack([(noisier - target) / 2.5 for noisier, target in copies])
+    shown = [(4 * noisier + target) / 5 for noisier, target in copies]
+    for one in shown[1:]:
+        np.testing.assert_allclose(one, shown[0], atol=1e-5)
+    assert np.abs(drawn.mean(0)).mean() < 0.4 * drawn.std()
+    assert drawn.std() == pytest.approx(estimate_noise(shown[0]).sd, rel=0.2)
+
+
 def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
-    _write(tmp_path / "scans", _scans(3))
+    _write(tmp_path / "scans" / "field", _scans(3))
     run, new = tmp_path / "run", tmp_path / "new.tif"
     trained(tmp_path / "scans", "--out", run, *BRIEF)
     assert (record(run)["recipe"]["loss"], record(run)["magnification"]) == ("psnr", 1.0)
     assert record(run)["data"]["of_scans"]
     assert load_model(run).fits_range
-    assert "beside the mean of the others" in about_model(run).card
+    assert "Trained on noisy images alone" in about_model(run).card
 
     tifffile.imwrite(new, _scans(1, seed=7)[0])
     used = aeanet("predict", run, new, "--out", tmp_path / "out", "--flips", 1)
@@ -71,8 +96,14 @@ def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
     assert 0 < np.abs(change).mean() < 0.01 * 4_000
 
 
+def test_a_single_image_is_enough(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", _scans(1)[0])
+    trained(tmp_path / "a.tif", "--out", tmp_path / "run", *BRIEF)
+    assert record(tmp_path / "run")["data"]["pairs"][0] == "a.tif, copy 1"
+
+
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path / "scans", _scans(2))
+    _write(tmp_path / "scans" / "field", _scans(2))
     trained(tmp_path / "scans", "--out", tmp_path / "whole", *BRIEF)
 
     steps = loop.TrainingStep.__call__
@@ -101,12 +132,14 @@ def test_what_needs_a_clean_image_is_refused(tmp_path: Path, given: tuple[object
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("none", "a stack or a folder of repeated scans is wanted"),
+        ("none", "noisy images are wanted"),
         ("empty", "holds no images"),
-        ("one", "two or more are wanted"),
+        ("few", "two or more are wanted"),
+        ("small.tif", "fewer than 24 px a side"),
     ],
 )
 def test_what_is_no_scan(tmp_path: Path, place: str, reason: str) -> None:
     (tmp_path / "empty").mkdir()
-    _write(tmp_path / "one", _scans(1))
+    _write(tmp_path / "few" / "field", _scans(1))
+    tifffile.imwrite(tmp_path / "small.tif", _scans(1)[0, :20])
     assert reason in refused(tmp_path / place, "--noisy", "--out", tmp_path / "run")
