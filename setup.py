@@ -59,8 +59,8 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    # tested: everything with Python 3.11, torch 2.13.0 and Triton 3.7.1 (constraints.txt); the
-    # kernels, interpreted and as they are compiled, with Python 3.12, torch 2.14.0 and Triton 3.8.0
+    # tested: everything with Python 3.11, torch 2.13.0 and Triton 3.7.1 (constraints.txt), and with
+    # Python 3.13, torch 2.14.0 and Triton 3.8.0; with these and Python 3.12 the kernels as compiled
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["aea_kernels*", "aeanet*"]),
     py_modules=["pytest_equivariance"],
