@@ -126,24 +126,20 @@ def main(
     # What cannot go together is refused before anything is read.
     network = given({"references": references, "batch_aware": batch_aware, "residual": residual})
     one_per_pair = one_per_pair or (resume and (run / training.MODELS_FILE).exists())
-    if start is not None and (model or network):
-        fail(
-            "--from goes on with a network as it is: leave out --model, --references, "
-            "--batch-aware and --residual."
-        )
-    if resume and overwrite:
-        fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
-    if one_per_pair and validate is not None:
-        fail("--self has one pair per model and so none to hold back: leave out --validate.")
+    _check_together(
+        begins=start is not None,
+        builds=bool(model or network),
+        resume=resume,
+        overwrite=overwrite,
+        one_per_pair=one_per_pair,
+        validates=validate is not None,
+        noisy=noisy,
+        page=page,
+    )
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
-    if noisy:
-        if one_per_pair or validate is not None or page:
-            fail(
-                "--noisy has no clean image to compare with: leave out --self, --validate and "
-                "--report."
-            )
+    if noisy and not resume:
         changes = {"loss": "psnr"} | changes
-        if not model and not quick and not network:
+        if not (model or quick or network):
             start = start or Path("sem")
     keep_apart(run, folder)
     page_place = run / "report.html"
@@ -165,6 +161,7 @@ def main(
         settings |= request.network | {"start": request.start}
 
         # A run that goes on holds back the pairs that it began with.
+        noisy = noisy or bool(begun and begun.configuration["data"].get("of_scans"))
         data = read_scans(folder) if noisy else register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
@@ -211,3 +208,30 @@ def main(
             )
         if not written:
             raise typer.Exit(1)
+
+
+def _check_together(
+    *,
+    begins: bool,
+    builds: bool,
+    resume: bool,
+    overwrite: bool,
+    one_per_pair: bool,
+    validates: bool,
+    noisy: bool,
+    page: bool,
+) -> None:
+    """End the command if what was given cannot go together."""
+    if begins and builds:
+        fail(
+            "--from goes on with a network as it is: leave out --model, --references, "
+            "--batch-aware and --residual."
+        )
+    if resume and overwrite:
+        fail("--resume goes on with a run and --overwrite replaces it: give one of the two.")
+    if one_per_pair and validates:
+        fail("--self has one pair per model and so none to hold back: leave out --validate.")
+    if noisy and (one_per_pair or validates or page):
+        fail(
+            "--noisy has no clean image to compare with: leave out --self, --validate and --report."
+        )

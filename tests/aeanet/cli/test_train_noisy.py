@@ -117,7 +117,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(loop.TrainingStep, "__call__", interrupted)
         arguments = (tmp_path / "scans", "--out", tmp_path / "cut", *BRIEF)
         assert aeanet("train", *arguments, "--checkpoint-every", 1).exit_code
-    trained(tmp_path / "scans", "--out", tmp_path / "cut", "--noisy", "--resume")
+    trained(tmp_path / "scans", "--out", tmp_path / "cut", "--resume")
     assert_same_model(tmp_path / "cut", load_model(tmp_path / "whole"))
 
 
