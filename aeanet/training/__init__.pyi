@@ -16,3 +16,4 @@ from .run import left_out as left_out
 from .run import listed_models as listed_models
 from .run import open_run as open_run
 from .run import save_run as save_run
+from .scans import load_scans as load_scans
