@@ -100,8 +100,8 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
 def in_range(pair: RegisteredPair) -> RegisteredPair:
     """A scan and its target in the range that the scan uses."""
     exposure = find_exposure(reader(pair.lr), pair.lr.shape)
-    hr = np.asarray(exposure.scale(pair.hr), np.float32)
-    return replace(pair, lr=in_use(pair.lr), hr=hr)
+    lr, hr = within(exposure.scale(pair.lr)), exposure.scale(pair.hr)
+    return replace(pair, lr=np.asarray(lr, np.float32), hr=np.asarray(hr, np.float32))
 
 
 def in_use(image: NDArray) -> NDArray[np.float32]:
