@@ -31,8 +31,8 @@ class Curve:
 def draw_curves(curves: Sequence[Curve]) -> Figure:
     """A colour for each model, filled marks for stitched tiles, open marks for exact tiles.
 
-    Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of the
-    whole image.
+    Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of
+    the whole image.
     """
     figure = Figure(figsize=(8, 3.3), layout="constrained")
     absolute, relative = figure.subplots(1, 2)

@@ -32,8 +32,8 @@ TITLE = "AEANet on your pairs"
 LISTS = 2  # tables at the end: the pairs and the trainings
 INTRODUCTION = (
     "The tables and figures of Xie, Ding & Ji, “Augmented Equivariant Attention Networks for "
-    "Electron Microscopy Image Super-Resolution” (arXiv:2011.03633), trained and measured anew on "
-    "these images by aeanet reproduce."
+    "Electron Microscopy Image Super-Resolution” (arXiv:2011.03633), trained and measured anew "
+    "on these images by aeanet reproduce."
 )
 PROTOCOL = (
     "Protocol: each network sees the left three quarters of an image in training; it then restores "
@@ -149,10 +149,10 @@ def _figures(results: Results) -> Iterable[PageFigure]:
         yield PageFigure(
             "fig5",
             "Fig. 5: what the shared references look for",
-            "Relevance q(x) · k(f) of a reference f at every position x of the attention; brighter "
-            "is more relevant, and a column has one scale. The references shown are those that "
-            "differ most: the first has the largest variance over these images, each further one "
-            "the largest share of its variance that those before it do not explain linearly.",
+            "Relevance q(x) · k(f) of a reference f at every position x of the attention; "
+            "brighter is more relevant, and a column has one scale. The references shown are those "
+            "that differ most: the first has the largest variance over these images, each further "
+            "one the largest share of its variance that those before it do not explain linearly.",
             results.relevance,
         )
     if results.curves:

@@ -101,7 +101,10 @@ def _table1_left(estimates: _Estimates) -> Table:
     columns: Columns = [
         (Column("method"), lambda one: one.title),
         (Column("pooled Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
-        (Column("pooled Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
+        (
+            Column("pooled Δ SSIM", 3, True),
+            lambda one: estimates.gain("pooled", one, measure="delta_ssim"),
+        ),
         (Column("self Δ PSNR (dB)", 2, True), lambda one: estimates.gain("self", one)),
         (Column("self Δ SSIM", 3, True), lambda one: estimates.gain("self", one, "delta_ssim")),
         (

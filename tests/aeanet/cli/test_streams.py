@@ -65,7 +65,8 @@ def test_a_reader_that_has_gone_loses_no_image(tmp_path: Path) -> None:
         picture(name)(tmp_path)
     done = command(tmp_path, "aeanet predict run *.png --out out | true", **PLAIN)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "c.png", "ä.png"]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["b.png", "c.png", "ä.png"]
     assert read_image(tmp_path / "out" / "c.png").pixels.shape == (
         2 * GREY.shape[0],
         2 * GREY.shape[1],

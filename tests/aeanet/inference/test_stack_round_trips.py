@@ -74,6 +74,7 @@ def test_as_bioio_and_ome_zarr_read_them(
     tmp_path_factory: pytest.TempPathFactory, trip: Trip
 ) -> None:
     for package in ("bioio", "bioio_ome_tiff", "bioio_tifffile", "bioio_ome_zarr", "ome_zarr"):
+        # in no extra: they bring many packages, of which pip takes very long to choose the versions
         pytest.importorskip(package, reason=f"{package} is not installed: other readers of stacks")
     source, target = trip.make(tmp_path_factory.mktemp("trip"))
     check_alike(trip, read_bioio(source, trip.kind), read_bioio(target, trip.kind))
