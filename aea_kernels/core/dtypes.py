@@ -9,6 +9,20 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+# Names of `torch.cpu.get_capabilities`: instructions of Intel and AMD, and of Arm.
+_BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+_LEAST_GPU = (8, 0)  # compute capability
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a processor or GPU has instructions for products of bfloat16. Others compute them by
+    way of float32, which is slower than float32 alone.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _LEAST_GPU
+    has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(has.get(name, False) for name in _BFLOAT16_INSTRUCTIONS)
+
 
 def acc_dtype(dtype: torch.dtype) -> torch.dtype:
     """Of sums, summaries and C x C matrices: float64 for float64, float32 for everything

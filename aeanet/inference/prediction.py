@@ -12,16 +12,12 @@ from torch import nn
 from torch.distributed import ProcessGroup
 
 import aea_kernels as aea
+from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet.errors import UserError
 from aeanet.imaging.exposure import Exposure, Outliers, whole, within
 from aeanet.imaging.flips import Flips
 from aeanet.imaging.given import as_image, check_range
-from aeanet.imaging.precision import (
-    Precision,
-    PrecisionChoice,
-    computing_in,
-    multiplies_bfloat16,
-)
+from aeanet.imaging.precision import Precision, PrecisionChoice, computing_in
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.noise import telling

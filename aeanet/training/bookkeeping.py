@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet.data.registration import RegisteredPair
 from aeanet.distributed import rank
-from aeanet.imaging.precision import Precision, multiplies_bfloat16
+from aeanet.imaging.precision import Precision
 from aeanet.inference.prediction import restore
 from aeanet.io.atomic import write_atomically
 from aeanet.networks.base import Network

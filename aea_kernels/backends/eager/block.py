@@ -10,33 +10,44 @@ from torch import Tensor
 
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features
+from . import bfloat16
 from .prologue import BatchNorm, Identity, prologue
-from .walking import Walk, add_product, sum_of_products
+from .walking import Walk, add_product, sum_of_products, sum_over_positions
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Every chunk is centred on its own mean before it is squared and the chunks are combined as by
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
-    walk = Walk(x)
+    walk = Walk(x, narrow_factors=True)
     if len(walk) == 1 and not walk.in_cache:
         variance, mean = torch.var_mean(walk.read(0, 0), (0, 2), correction=0)
         return mean.double(), variance.double()
     mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     count = 0
     for chunk in walk:
-        values = walk.read(0, chunk)  # (G, C, N)
-        number = values.shape[0] * values.shape[2]
-        centre = values.mean((0, 2))
-        deviation = torch.sub(values, centre[:, None], out=walk.workspace(-1, values))
-        residue = deviation.mean((0, 2)).double()  # what rounding left in `centre`
-        squares = deviation.square_().sum((0, 2)).double() - number * residue**2
-
-        delta = centre.double() + residue - mean
+        number, mean_here, spread_here = _chunk_statistics(walk, chunk)
+        delta = mean_here - mean
         mean = mean + delta * (number / (count + number))
-        spread = spread + squares + delta**2 * (count * number / (count + number))
+        spread = spread + spread_here + delta**2 * (count * number / (count + number))
         count += number
     return mean, spread / max(count, 1)
+
+
+def _chunk_statistics(walk: Walk, chunk: int) -> tuple[int, Tensor, Tensor]:
+    """How many values a channel has in a chunk, their mean and sum of squares about it, (C,)
+    float64 each.
+    """
+    values = walk.factor(0, chunk)  # (G, C, N)
+    number = values.shape[0] * values.shape[2]
+    if walk.in_bfloat16:
+        mean, variance = bfloat16.mean_and_variance(values)
+        return number, mean.double(), number * variance.double()
+    centre = values.mean((0, 2))
+    deviation = torch.sub(values, centre[:, None], out=walk.workspace(-1, values))
+    residue = deviation.mean((0, 2)).double()  # what rounding left in `centre`
+    squares = deviation.square_().sum((0, 2)).double() - number * residue**2
+    return number, centre.double() + residue, squares
 
 
 def moments(
@@ -161,7 +172,7 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 
 def _gram(x: Tensor, of_tile: Identity) -> Tensor:
     """Moments of u of each image, (B, C+1, C+1)."""
-    outer = _sums(Walk(x), of_tile, x)
+    outer = _sums(Walk(x, narrow_factors=True), of_tile, x)
     gram = torch.nn.functional.pad(outer, (0, 0, 0, 1), value=math.prod(x.shape[2:]))
     gram[:, -1, :-1] = outer[..., -1]
     return gram
@@ -169,7 +180,7 @@ def _gram(x: Tensor, of_tile: Identity) -> Tensor:
 
 def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
     """Sum of grad_output uh^T over the positions of each image, (B, O, C+1)."""
-    return _sums(Walk(x, grad_output), of_tile, x, grad_output)
+    return _sums(Walk(x, grad_output, narrow_factors=True), of_tile, x, grad_output)
 
 
 def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> Tensor:
@@ -178,31 +189,52 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
     """
     batch, rows = x.shape[0], (x if a is None else a).shape[1]
     if len(walk) == 1:
-        u = of_tile.features(walk, 0, 0)
-        left = u if a is None else walk.read(1, 0)
-        return torch.cat([sum_of_products(left, u), left.sum(-1, keepdim=True)], 2)
+        u = of_tile.factor(walk, 0, 0)
+        left = u if a is None else walk.factor(1, 0)
+        return torch.cat([sum_of_products(left, u), sum_over_positions(left)], 2)
     outer = x.new_zeros(batch, rows, x.shape[1], dtype=walk.sum_dtype)
     total = x.new_zeros(batch, rows, 1, dtype=walk.sum_dtype)
     for chunk in walk:
-        u = of_tile.features(walk, 0, chunk)
-        left = u if a is None else walk.read(1, chunk)
+        u = of_tile.factor(walk, 0, chunk)
+        left = u if a is None else walk.factor(1, chunk)
         add_product(walk.groups(outer, chunk), left, u)
-        walk.groups(total, chunk).add_(left.sum(-1, keepdim=True))
+        walk.groups(total, chunk).add_(sum_over_positions(left))
     return torch.cat([outer, total], 2).to(walk.dtype)
 
 
 def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:
     """M uh, plus x with `residual`, for matrix (G, O, C+1)."""
     y = empty_features(x, matrix.shape[1])
-    walk = Walk(x, y)
+    walk = Walk(x, y, narrow_factors=True)
     matrix = folding.expand_groups(matrix, len(x))
-    linear, constant = matrix[..., :-1], matrix[..., -1:]
+    linear, constant = matrix[..., :-1].to(walk.factor_dtype), matrix[..., -1:]
     for chunk in walk:
-        out = walk.result(1, chunk)
-        if residual:
-            torch.add(walk.any_dtype(0, chunk), walk.groups(constant, chunk), out=out)
+        of_chunk = walk.groups(linear, chunk), walk.groups(constant, chunk)
+        if walk.in_bfloat16:
+            out = _apply_in_bfloat16(walk, of_tile, chunk, *of_chunk, residual=residual)
         else:
-            out.copy_(walk.groups(constant, chunk).expand_as(out))
-        out.baddbmm_(walk.groups(linear, chunk), of_tile.features(walk, 0, chunk))
+            out = _apply_to_chunk(walk, of_tile, chunk, *of_chunk, residual=residual)
         walk.store(1, chunk, out)
     return y
+
+
+def _apply_to_chunk(
+    walk: Walk, of_tile: Identity, chunk: int, linear: Tensor, constant: Tensor, *, residual: bool
+) -> Tensor:
+    out = walk.result(1, chunk)
+    if residual:
+        torch.add(walk.any_dtype(0, chunk), constant, out=out)
+    else:
+        out.copy_(constant.expand_as(out))
+    return out.baddbmm_(linear, of_tile.features(walk, 0, chunk))
+
+
+def _apply_in_bfloat16(
+    walk: Walk, of_tile: Identity, chunk: int, linear: Tensor, constant: Tensor, *, residual: bool
+) -> Tensor:
+    out = walk.result(1, chunk, walk.factor_dtype)
+    if residual:
+        bfloat16.add_constants(walk.factor(0, chunk), constant, out)
+    else:
+        out.copy_(constant.expand_as(out))
+    return bfloat16.add_matrix_product(out, linear, of_tile.factor(walk, 0, chunk))

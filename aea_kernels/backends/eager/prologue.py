@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from . import bfloat16
 from .walking import Walk, sum_of_squares
 
 
@@ -23,6 +24,10 @@ class Identity:
     def features(self, walk: Walk, i: int, chunk: int) -> Tensor:
         """u of map `i` inside a chunk, (G, C, N); it may lie in the map's workspace."""
         return walk.read(i, chunk)
+
+    def factor(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        """As `features`, in the dtype of factors of products, beside `Walk.factor` of the map."""
+        return walk.as_factor(-1, self.features(walk, i, chunk))
 
     def backward(
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
@@ -61,6 +66,13 @@ class BatchNorm(Identity):
         x = walk.any_dtype(i, chunk)
         out = walk.workspace(i, x)
         return torch.addcmul(self.shift[:, None], x, self.scale[:, None], out=out).clamp_(0, 6)
+
+    def factor(self, walk: Walk, i: int, chunk: int) -> Tensor:
+        if not walk.in_bfloat16:
+            return self.features(walk, i, chunk)
+        x = walk.factor(i, chunk)
+        out = walk.workspace(-1, x, x.dtype)
+        return bfloat16.scale_and_shift(x, self.scale, self.shift, out).clamp_(0, 6)
 
     def backward(
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from ...core.dtypes import acc_dtype
+from . import bfloat16
 
 CHUNK_BYTES = 1 << 21
 """Of one chunk on a CPU, in the accumulation dtype: with its result it fits in the second- and
 third-level caches.
 """
+CHUNK_BYTES_BFLOAT16 = 1 << 22
+"""The same where factors stay in bfloat16, whose products gain by longer rows."""
 SPLIT_POSITIONS = 4096
 """Over so many at a time a product sums on a GPU: one matrix product over all positions of an image
 keeps few multiprocessors busy.
@@ -68,7 +71,11 @@ def stays_in_cache(device: torch.device) -> bool:
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T, the sum over positions, (G, A, C), for a (G, A, N) and b (G, C, N)."""
+    """a b^T, the sum over positions, (G, A, C), for a (G, A, N) and b (G, C, N); float32 for
+    factors in bfloat16.
+    """
+    if a.dtype == torch.bfloat16:
+        return bfloat16.sum_of_products(a, b)
     groups, _, positions = a.shape
     on_cpu = stays_in_cache(a.device)
     wide = min(a.shape[1], b.shape[1]) > NARROW
@@ -91,6 +98,13 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     return total if last == positions else total.baddbmm_(a[..., last:], b[..., last:].mT)
 
 
+def sum_over_positions(x: Tensor) -> Tensor:
+    """(G, C, N) -> (G, C, 1), float32 for bfloat16."""
+    if x.dtype == torch.bfloat16:
+        return bfloat16.sum_over_positions(x)
+    return x.sum(-1, keepdim=True)
+
+
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     """``total += a b^T`` in place, as `sum_of_products`; `total` may have more digits."""
     total.add_(sum_of_products(a, b))
@@ -106,13 +120,18 @@ class Walk:
     Args:
         maps: (*batch, C, *spatial) each.
         batch_axes: how many axes the batch has.
+        narrow_factors: whether factors of products may stay in bfloat16 where the processor
+            multiplies it.
     """
 
-    def __init__(self, *maps: Tensor, batch_axes: int = 1) -> None:
+    def __init__(self, *maps: Tensor, batch_axes: int = 1, narrow_factors: bool = False) -> None:
         merged = [_merged(x, batch_axes) for x in maps]
         whole = all(x.dim() == 3 for x in merged)
         self.maps = merged if whole else list(maps)
         self.dtype = acc_dtype(maps[0].dtype)
+        self.factor_dtype = self.dtype
+        if narrow_factors:
+            self.factor_dtype = bfloat16.factor_dtype(maps[0], self.dtype)
         self._matrix_axes, self._batch_axes = batch_axes, 1 if whole else batch_axes
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
@@ -120,7 +139,8 @@ class Walk:
         self.in_cache = stays_in_cache(maps[0].device)
         if self.in_cache:
             channels = max(1, *(x.shape[batch_axes] for x in maps))
-            positions = max(64, CHUNK_BYTES // (channels * self.dtype.itemsize))
+            room = CHUNK_BYTES_BFLOAT16 if self.in_bfloat16 else CHUNK_BYTES
+            positions = max(64, room // (channels * self.factor_dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
         self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
         # from the last on, axes are whole in every chunk as long as they fit; the next is parted,
@@ -140,13 +160,19 @@ class Walk:
         self.sum_dtype = torch.float64 if several else self.dtype
         """Of sums over positions: adding up many chunks loses digits in float32."""
         self._parts: dict[int, list[Tensor]] = {}
-        self._workspaces: dict[int, Tensor] = {}
+        self._factors: dict[int, tuple[int, Tensor]] = {}  # the last chunk of each map
+        self._workspaces: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._chunks))
 
     def __len__(self) -> int:
         return self._chunks
+
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether factors of products are in bfloat16."""
+        return self.factor_dtype == torch.bfloat16
 
     def begins(self, chunk: int) -> bool:
         """Whether it is the first chunk of its images."""
@@ -187,11 +213,14 @@ class Walk:
             math.prod(part.shape[:axes]), part.shape[axes], math.prod(part.shape[axes + 1 :])
         )
 
-    def workspace(self, i: int, like: Tensor) -> Tensor:
-        """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost."""
-        if i not in self._workspaces or self._workspaces[i].numel() < like.numel():
-            self._workspaces[i] = torch.empty(like.numel(), dtype=self.dtype, device=like.device)
-        flat = self._workspaces[i]
+    def workspace(self, i: int, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Workspace `i` in the shape of `like`, (G, C, N), with the same axis innermost; in the
+        accumulation dtype, or in another.
+        """
+        key = i, dtype or self.dtype
+        if key not in self._workspaces or self._workspaces[key].numel() < like.numel():
+            self._workspaces[key] = torch.empty(like.numel(), dtype=key[1], device=like.device)
+        flat = self._workspaces[key]
         flat = flat if flat.numel() == like.numel() else flat[: like.numel()]
         groups, channels, positions = like.shape
         if like.stride(1) == 1 and like.stride(2) != 1:
@@ -203,14 +232,33 @@ class Walk:
         flat = self._flat(self._part(i, chunk))
         return flat if flat.dtype == self.dtype else self.workspace(i, flat).copy_(flat)
 
-    def result(self, i: int, chunk: int) -> Tensor:
-        """Where to compute the result that `store` puts into map `i`, (G, C, N): in place if the
-        map allows it.
+    def factor(self, i: int, chunk: int) -> Tensor:
+        """As `read`, in the dtype of factors of products."""
+        if not self.in_bfloat16:
+            return self.read(i, chunk)
+        last = self._factors.get(i)
+        if last is None or last[0] != chunk:
+            flat = self._flat(self._part(i, chunk))
+            last = chunk, flat if bfloat16.is_dense(flat) else self.as_factor(i, flat)
+            self._factors[i] = last
+        return last[1]
+
+    def as_factor(self, i: int, values: Tensor) -> Tensor:
+        """Values (G, C, N) in the dtype of factors, in workspace `i`."""
+        if not self.in_bfloat16:
+            return values
+        return self.workspace(i, values, self.factor_dtype).copy_(values)
+
+    def result(self, i: int, chunk: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Where to compute the result that `store` puts into map `i`, (G, C, N), in the
+        accumulation dtype or another: in place if the map allows it.
         """
         part = self._part(i, chunk)
         flat = self._flat(part)
-        in_place = flat.dtype == self.dtype and flat.data_ptr() == part.data_ptr()
-        return flat if in_place else self.workspace(i, flat)
+        wanted = dtype or self.dtype
+        in_place = flat.dtype == wanted and flat.data_ptr() == part.data_ptr()
+        in_place &= wanted != torch.bfloat16 or bfloat16.is_dense(flat)
+        return flat if in_place else self.workspace(i, flat, wanted)
 
     def any_dtype(self, i: int, chunk: int) -> Tensor:
         """As `read`, for operations that read any dtype: only a CPU is faster with a copy."""
@@ -222,7 +270,7 @@ class Walk:
         """As `any_dtype`, where `read` gave `values` before: outside of a CPU that makes room."""
         if self.in_cache:
             return values
-        self._workspaces.pop(i, None)
+        self._workspaces.pop((i, self.dtype), None)
         return self._flat(self._part(i, chunk))
 
     def destination(self, i: int, chunk: int) -> Tensor:

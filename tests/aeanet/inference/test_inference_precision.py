@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from toys import aeanet, lively_network, uneven_noise
 
+from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet import restore_file, super_resolve
 from aeanet.data.synthetic import simulate_image
-from aeanet.imaging.precision import multiplies_bfloat16
 from aeanet.inference.prediction import PredictionError, chosen_precision, restore
 from aeanet.networks.registry import build_model, load_model, save_model
 

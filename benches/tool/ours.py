@@ -1,17 +1,8 @@
-"""`python -m benches.tool IMAGE`: how long `aeanet restore` takes from file to file, and for what.
-
-Measures the command in a process of its own: with one image, and with twenty copies of it. Of the
-first image it tells apart the import of PyTorch, the network, and the rest; of each further one,
-how much longer it takes than its network alone. Writes `results/tool.json`. On a machine that does
-nothing else: the times are those of a clock, with the processor's beside them.
-"""
+"""The time of `aeanet restore`: that of one image and its parts, and of each further image."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,17 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from aeanet.imaging.precision import Precision, multiplies_bfloat16
+from aeanet.imaging.precision import Precision
 from aeanet.inference.files import load_file, restore_loaded
-from aeanet.io.text import write_json
 from aeanet.networks.registry import load_model
 
-from .__main__ import commit
+from .files import FURTHER, copies
 
-RECORD = Path(__file__).parent / "results" / "tool.json"
-MANY = 20  # further images
 REPEATS = 5
 _CHILD = """
 import json, os, sys, time
@@ -61,41 +47,16 @@ the network, and the processor time of all.
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("image", type=Path, help="an LR micrograph, at best of 640x472 px")
-    chosen = parser.parse_args()
-
-    record: dict[str, Any] = {
-        "commit": commit(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1),  # of the machine, before
-        "rows": [],
-    }
-    native = multiplies_bfloat16(torch.device("cpu"))
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native else ("float32",)
-    for precision in precisions:
-        for flips in (1, 4):
-            row = measure(chosen.image, precision, flips)
-            print(row, flush=True)
-            record["rows"].append(row)
-    write_json(RECORD, record, 1)
-
-
 def measure(image: Path, precision: Precision, flips: int) -> dict[str, Any]:
     """Seconds of the first image and of each further one, and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        copies = [Path(folder) / f"{number}{image.suffix}" for number in range(MANY + 1)]
-        for copy in copies:
-            shutil.copy(image, copy)
+        files = copies(image, Path(folder), 1 + FURTHER)
         options = ["--precision", precision, "--flips", str(flips), "--out", folder + "/out"]
-        first = command([*map(str, copies[:1]), *options])
-        many = command([*map(str, copies), *options, "--overwrite"])
+        options += ["--magnification", "2"]
+        first = command([*map(str, files[:1]), *options])
+        many = command([*map(str, files), *options, "--overwrite"])
     alone = network_alone(image, precision, flips)
-    further = (many["seconds"] - first["seconds"]) / MANY
+    further = (many["seconds"] - first["seconds"]) / FURTHER
     return {
         "precision": precision,
         "flips": flips,
@@ -104,6 +65,13 @@ def measure(image: Path, precision: Precision, flips: int) -> dict[str, Any]:
         "network_alone_seconds": round(alone, 3),
         "further_over_network": round(further / alone, 3),
     }
+
+
+def seconds_of_large(large: Path, flips: int) -> float:
+    """Of a large image at 1x, in the precision that is chosen by default."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--magnification", "1", "--flips", str(flips), "--out", folder]
+        return command([str(large), *options])["seconds"]
 
 
 def command(arguments: list[str]) -> dict[str, float]:
@@ -147,7 +115,3 @@ def network_alone(image: Path, precision: Precision, flips: int) -> float:
         restore_loaded(model, loaded, image, 2.0, flips=flips, precision=precision, tile=4096)
         totals.append(sum(spans[1::2]) - sum(spans[::2]))
     return statistics.median(totals)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""How long restoring takes from file to file: `aeanet restore` beside other denoisers."""
