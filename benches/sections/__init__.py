@@ -13,7 +13,6 @@ from .images import (
     flips_sentence,
     frames_table,
     reproduce_section,
-    restoring_table,
     scans_sentence,
     sem_sentence,
     tiling_section,
@@ -29,6 +28,7 @@ from .kernels import (
     symmetries_table,
 )
 from .qualified import qualified_section
+from .tool import restoring_table, tool_section
 
 SECTIONS: dict[str, Callable[[], str]] = {
     # README.md
@@ -54,4 +54,5 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "denoising": denoising_section,
     "reproduce": reproduce_section,
     "tiling": tiling_section,
+    "tool": tool_section,
 }

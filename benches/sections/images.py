@@ -11,7 +11,7 @@ from aeanet.training import Recipe
 
 from ..denoising.networks import FEWER_FLIPS, SHIPPED
 from ..denoising.scores import Scores
-from ..denoising.table import section, short_table, unseen
+from ..denoising.table import section
 from ..record import RESULTS, read
 from ..report import markdown
 
@@ -27,17 +27,8 @@ def sem_sentence() -> str:
         f"This simulated image, which the model has not seen, gains {example['delta_psnr']:+.2f} "
         f"dB PSNR and {example['delta_ssim']:+.3f} SSIM over bicubic interpolation. On "
         f"{len(real)} real SEM pairs, none of which it was trained on, it gains {psnr:+.2f} dB "
-        f"and {ssim:+.3f}."
-    )
-
-
-def restoring_table() -> str:
-    """Gains of other methods and of the shipped model on real pairs."""
-    scores = Scores.read(RESULTS / "denoising.json")
-    return (
-        f"**Images.** Gain over bicubic interpolation on {len(unseen(scores))} real pairs that "
-        f"none of the networks was trained on. The other methods have the strength that is best "
-        f"on such images.\n\n{short_table(scores)}"
+        f"and {ssim:+.3f}.\nThe model is a U-Net without attention; [its card]"
+        f"(aeanet/models/sem.md) says why, and lists its limits."
     )
 
 

@@ -14,6 +14,7 @@ from ..denoising.methods import METHODS
 from ..denoising.networks import FEWER_FLIPS, SHIPPED
 from ..denoising.scores import Scores
 
+_LABEL = {"textcoords": "offset points", "fontsize": 8}
 TITLES = {4: SHIPPED, **{flips: title for title, flips in FEWER_FLIPS.items()}}
 """The rows of the comparison of denoisers, by the flips."""
 
@@ -42,16 +43,19 @@ def draw(record: dict[str, Any], scores: Scores) -> Figure:
         axis.plot(seconds, gains, "o-", color=COLOURS[number], label=f"{SHIPPED}, {precision}")
         for row, x, y in zip(rows, seconds, gains, strict=True):
             flips = "1 flip" if row["flips"] == 1 else f"{row['flips']} flips"
-            axis.annotate(flips, (x, y), (4, -10), textcoords="offset points", fontsize=8)
+            apart = 6 if number else -13  # points: above the marker, or below
+            axis.annotate(flips, (x, y), (0, apart), ha="center", **_LABEL)
     for name, found in record["others"].items():
         place = found["further_seconds"], gain_of_method(name, scores)
         axis.plot(*place, "s", color="0.5")
-        axis.annotate(METHODS[name].title, place, (6, -3), textcoords="offset points", fontsize=8)
+        axis.annotate(METHODS[name].title, place, (0, 6), ha="center", **_LABEL)
     axis.set(
         xscale="log",
         xlabel="seconds for one more image of 1280 x 944 px",
         ylabel="Δ PSNR over bicubic (dB)",
     )
+    axis.margins(0.12)
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.grid()
     axis.legend(loc="lower right")
     return figure

@@ -5,7 +5,8 @@ those of the training and on others.
     python -m benches.trust pairs/         also with the LR images of real pairs, where no warning
                                            is expected
 
-Writes `results/trust.json` and prints the table of the model card.
+Everything is restored in float32, and in bfloat16 too where the processor multiplies it. Writes
+`results/trust.json` and prints the table of the model card.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet.data.pairs import find_pairs
-from aeanet.imaging.precision import PrecisionChoice
+from aeanet.imaging.precision import Precision
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import super_resolve
 from aeanet.io.images import read_image
@@ -31,7 +34,7 @@ from aeanet.trust import Reference, assess
 from aeanet.trust.pattern import lost_pattern
 from aeanet.trust.report import REFERENCE_FILE
 
-from .card import LIKE_TRAINING, REAL, RECORD, card_section
+from .card import LIKE_TRAINING, REAL, RECORD, card_section, totals
 from .faults import FAULTS, eight_bits, faulty, photograph_crop, photographs
 from .learning import Example, reference_statistics, simulated, write_reference
 
@@ -129,7 +132,7 @@ def measure(
     reference: Reference,
     each: int,
     pairs: Path | None,
-    precision: PrecisionChoice = "auto",
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts
     those that are warned of for a lost pattern alone, and rightly.
@@ -188,7 +191,6 @@ def main() -> None:
     )
     parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, help="where it is kept")
     parser.add_argument("--each", type=int, default=12, help="images of each kind")
-    parser.add_argument("--precision", choices=get_args(PrecisionChoice), default="float32")
     parser.add_argument("--out", type=Path, default=RECORD)
     chosen = parser.parse_args()
 
@@ -200,8 +202,11 @@ def main() -> None:
         write_reference(chosen.reference, learned)
 
     reference = Reference.read(chosen.reference)
-    found = measure(model, reference, chosen.each, chosen.pairs, chosen.precision)
-    record = {"model": str(chosen.model), "precision": chosen.precision, **found}
+    found = measure(model, reference, chosen.each, chosen.pairs)
+    record = {"model": str(chosen.model), **found}
+    if multiplies_bfloat16(torch.device("cpu")):
+        narrow = measure(model, reference, chosen.each, chosen.pairs, "bfloat16")
+        record["bfloat16"] = totals(narrow["kinds"])
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out, record, 1)
     print(card_section(record))

@@ -14,20 +14,42 @@ def share(kinds: list[dict[str, Any]]) -> tuple[int, int]:
 
 def card_section(record: dict[str, Any]) -> str:
     """The table of the model card, and how large the error is where there is a warning."""
-    return f"{_sentences(record['kinds'])}\n\n{_table(record['kinds'])}"
+    kinds = record["kinds"]
+    return f"{_sentences(kinds, record.get('bfloat16'))}\n\n{_table(kinds)}"
 
 
-def _sentences(kinds: dict[str, Any]) -> str:
+def totals(kinds: dict[str, Any]) -> dict[str, int]:
+    """Images outside the training and hits among them; images as in training, those warned of
+    without need, and those whose lost pattern is lost in truth.
+    """
     outside = [kind for kind in kinds.values() if kind["group"] not in (LIKE_TRAINING, REAL)]
     hits, number = share(outside)
     warned, usual = share([kinds[LIKE_TRAINING]])
     lost = kinds[LIKE_TRAINING]["pattern"]
+    return {
+        "outside": number,
+        "hits": hits,
+        "usual": usual,
+        "needless": warned - lost,
+        "lost pattern": lost,
+    }
+
+
+def _sentences(kinds: dict[str, Any], in_bfloat16: dict[str, int] | None) -> str:
+    found = totals(kinds)
+    number, usual = found["outside"], found["usual"]
     text = (
-        f"`aeanet restore` warns of {hits / number:.0%} of {number} images that lie outside the "
-        f"training, and without need of {(warned - lost) / usual:.1%} of {usual} that do not "
-        f"(`python -m benches.trust`). Of another {lost / usual:.1%} of these it warns that a "
-        f"regular pattern may be lost, and in the truth it is."
+        f"`aeanet restore` warns of {found['hits'] / number:.0%} of {number} images that lie "
+        f"outside the training, and without need of {found['needless'] / usual:.1%} of {usual} "
+        f"that do not (`python -m benches.trust`). Of another {found['lost pattern'] / usual:.1%} "
+        f"of these it warns that a regular pattern may be lost, and in the truth it is."
     )
+    if in_bfloat16:
+        text += (
+            f" With products in bfloat16 these are {in_bfloat16['hits'] / number:.0%}, "
+            f"{in_bfloat16['needless'] / usual:.1%} and "
+            f"{in_bfloat16['lost pattern'] / usual:.1%}."
+        )
 
     gains = [gain for kind in kinds.values() for gain in kind["gains"]]
     errors = [[error for warned, _, error in gains if warned is which] for which in (False, True)]
