@@ -185,8 +185,12 @@ class TestE2cnn:
 
 
 TIMM = {
-    "resnet18": (32, d4, {"conv1", "maxpool", "layer1.0.conv1", "layer4.1.conv2"}),
-    "convnext_atto(depths=(1, 1), dims=(8, 16))": (32, d4, {"stem.0", "stages.0.blocks.0.conv_dw"}),
+    "resnet18": (64, d4, {"conv1", "maxpool", "layer1.0.conv1", "layer4.1.conv2"}),
+    "convnext_atto(depths=(1, 1, 1, 1), dims=(8, 8, 8, 16))": (
+        64,
+        d4,
+        {"stem.0", "stages.0.blocks.0.conv_dw", "stages.3.downsample.1"},
+    ),
     "vit_tiny_patch16_224(img_size=32, depth=1, embed_dim=48)": (
         32,
         permutations_of_patches(16),
