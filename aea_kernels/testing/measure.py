@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.float64 import to_float64
-from .acts import Act, Said, act_of, image, input_frame, said, to_try
+from .acts import Act, Said, act_of, image, input_frame, invariant, said, to_try
 from .errors import ONLY_FLOAT64, ONLY_WORKING, UnmeasurableError, difference, finite_maximum
 from .interior import interior, reach, with_nan
 from .layouts import Frame, MapLayout, PairLayout, by_axes, strides_of
@@ -54,7 +54,8 @@ def equivariance_error(
         acts: how the output transforms, or a pair, how input and output do: `image`, `invariant`,
             `vector()`, `points()`, `regular(group)`, `channels(order)`, a function of tensor and
             element, or a nest of these as the output is one. Where it is not said, the input is an
-            image, and of the output the acts `image`, `regular` and `vector` are tried.
+            image, and of the output the acts `image`, `regular` and `vector` are tried, or, where
+            it has no positions, `invariant`.
         invariant: compare with fn(x) as it is.
         positions: the axes of positions, of x and of fn(x), negative where these differ in their
             number of axes; all from the third on by default.
@@ -66,9 +67,9 @@ def equivariance_error(
 
     Raises:
         UnmeasurableError: fn is not deterministic, fails, returns no tensor, gives the transformed
-            input another shape, or has no positions that the group could act on, and `acts` does
-            not say how it transforms. Or the symmetry holds and this shows nothing: no element
-            changes x, or the output is empty or the same everywhere.
+            input another shape, or has no positions that the group could act on and is not
+            invariant, and `acts` does not say how it transforms. Or the symmetry holds and this
+            shows nothing: no element changes x, or the output is empty or the same everywhere.
         ValueError: x or an output has not the shape that its act needs, or the group has no element
             but the identity for the shape of x.
     """
@@ -162,10 +163,12 @@ class _Measurement:
         found = {}
         largest = finite_maximum([x])
         for place, original in originals.items():
-            if place not in self.layouts:
-                choices = self._choices(place, original, fn)
-            else:
-                choices = [self.layouts[place]]
+            new = place not in self.layouts
+            choices = self._choices(place, original, fn) if new else [self.layouts[place]]
+            # what has no positions may stay as it is: that is not taken for granted
+            by_trial = new and not choices
+            if by_trial:
+                choices = [*invariant.layouts(original.shape, self.frame)]
             best: list[Outcome] = []
             for layout in choices:
                 reached = self._reached(layout, None if marked is None else marked.get(place))
@@ -176,6 +179,12 @@ class _Measurement:
                     best, self.layouts[place] = outcomes, layout
                 if fits(best):
                     break
+            if by_trial and not fits(best):
+                raise UnmeasurableError(
+                    f"{_named(place)}, of shape {tuple(original.shape)}, has no known axes of "
+                    "positions, and fn is not invariant: name the axes, or say how it transforms, "
+                    "as acts=points()"
+                )
             for element, outcome in zip(self.elements, best, strict=True):
                 found[f"{place}: {element.name}" if place else element.name] = outcome
         return found
@@ -189,16 +198,19 @@ class _Measurement:
         return reach_in(marked, layout, self.frame)
 
     def _choices(self, place: str, t: Tensor, fn: Function) -> list[MapLayout | None]:
-        """The layouts that an output may have, the likeliest first."""
+        """The layouts that an output may have, the likeliest first; none where it has no known
+        positions, and nothing is said.
+        """
         if self.invariant:
             return [None]
-        name = f"the output {place!r} of fn" if place else "the output of fn"
         act = act_of(place, self.said)
         module = fn if isinstance(fn, nn.Module) else None
         if act is not None:
             found = act.layouts(t.shape, self.frame, module)
             if not found:
-                raise ValueError(f"{name}, of shape {tuple(t.shape)}, cannot be {act.name}")
+                raise ValueError(
+                    f"{_named(place)}, of shape {tuple(t.shape)}, cannot be {act.name}"
+                )
             return [*found[:1]]
         if self.positions is not None:
             return [by_axes(t.dim(), self.positions)]
@@ -211,12 +223,12 @@ class _Measurement:
         moves_positions = any(e.moves == "positions" for e in self.elements)
         if moves_positions:
             found = [layout for layout in found if layout.positions]
-        if not found:
-            raise UnmeasurableError(
-                f"{name}, of shape {tuple(t.shape)}, has no known axes of positions: ask whether "
-                "fn is invariant, name the axes, or say how it transforms, as acts=invariant"
-            )
         return [*found]
+
+
+def _named(place: str) -> str:
+    """An output, in a message."""
+    return f"the output {place!r} of fn" if place else "the output of fn"
 
 
 Outputs = dict[str, Tensor]

@@ -165,8 +165,15 @@ def test_each_leaf_by_itself(form):
     assert errors.acts == dict(zip(names, ["vector(right, down)", "invariant"], strict=True))
     assert len(errors.elements) == 14
 
-    # what is not said and has no positions is not guessed
-    with pytest.raises(UnmeasurableError, match=f"the output {names[1]!r} of fn, of shape"):
+    # what is not said and has no positions is invariant, if it is so
+    assert assert_equivariant(fn, X, d4).acts == errors.acts
+
+
+def test_a_score_of_one_place_is_not_taken_for_invariant():
+    def fn(x):
+        return {"map": x, "score": x[:, :, 0, 0]}
+
+    with pytest.raises(UnmeasurableError, match=r"the output 'score' of fn, .* is not invariant"):
         assert_equivariant(fn, X, d4)
 
 

@@ -58,8 +58,9 @@ CASES = {
     ),
     "state of a function": (lambda x: x * next(counter), "fn is not deterministic"),
     "no positions left": (
-        lambda x: x.mean((2, 3)),
-        "has no known axes of positions: ask whether fn is invariant",
+        lambda x: x[:, :, 0, 0],
+        r"of shape \(2, 4\), has no known axes of positions, and fn is not invariant: name the "
+        r"axes, or say how it transforms, as acts=points\(\)",
     ),
     "no tensor": (lambda x: (len(x), None), "fn returns tuple, expected a tensor of floating"),
     "failure": (nn.Linear(5, 5), r"fn fails on an input of shape \(2, 4, 6, 6\), torch.float32"),
