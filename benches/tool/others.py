@@ -1,24 +1,16 @@
-"""The time of the denoisers that need no training: a program that reads, denoises, enlarges and
-writes images, as `aeanet restore` does, and how long it takes.
-"""
+"""The time of the denoisers that need no training, in a process of their own (`denoise`)."""
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
-
-from aeanet.imaging.upsampling import upsample
-from aeanet.io.images import read_image, write_image
-
-from ..denoising.methods import METHODS, Place
 from ..denoising.scores import Scores
+from . import denoise
 from .files import copies
 
 FURTHER = 3  # images after the first: every one takes as long
@@ -49,41 +41,12 @@ def measure(image: Path, large: Path, name: str, scores: Scores) -> dict[str, An
 
 
 def _seconds(arguments: list[str], longest: float | None = None) -> float:
-    """Of this program.
+    """Of the program.
 
     Raises:
         TimeoutExpired: it takes too long.
     """
     start = time.perf_counter()
-    program = [sys.executable, "-m", __spec__.name]
+    program = [sys.executable, "-m", denoise.__name__]
     subprocess.run([*program, *arguments], check=True, timeout=longest)
     return round(time.perf_counter() - start, 3)
-
-
-def restore(path: Path, out: Path, name: str, place: Place, strength: float, by: float) -> None:
-    """Denoise one image before or after it is enlarged, and write it as 8 bits."""
-    pixels = read_image(path).pixels
-    if place == "interpolated":
-        pixels = upsample(pixels, by)
-    clean = np.asarray(METHODS[name].run(pixels, strength), np.float32)
-    if place == "LR":
-        clean = upsample(clean, by)
-    write_image(out / f"{path.stem}-restored.png", clean)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=METHODS)
-    parser.add_argument("place", choices=get_args(Place))
-    parser.add_argument("strength", type=float)
-    parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--magnification", type=float, default=2.0)
-    chosen = parser.parse_args()
-    for path in chosen.images:
-        how = chosen.name, chosen.place, chosen.strength, chosen.magnification
-        restore(path, chosen.out, *how)
-
-
-if __name__ == "__main__":
-    main()
