@@ -14,12 +14,26 @@ from ...core.dtypes import multiplies_bfloat16
 
 PIECE_POSITIONS = 512
 """Over so many at a time a product sums: the roundings of more pieces cancel better."""
+MOST_POSITIONS = 16384
+"""Of a chunk: PyTorch adds one value after the other, and so many of 8 bits lose no digit of
+float32.
+"""
+LEAST_POSITIONS, LEAST_CHANNELS = 1024, 32
+"""Of an image. Smaller maps take longer than in float32: what a call costs is the most."""
 
 
-def factor_dtype(x: Tensor, otherwise: torch.dtype) -> torch.dtype:
-    """Of the factors of products, for a map x."""
-    native = x.dtype == torch.bfloat16 and x.device.type == "cpu"
-    return torch.bfloat16 if native and multiplies_bfloat16(x.device) else otherwise
+def suits(x: Tensor, positions: int, channels: int) -> bool:
+    """Whether factors of products stay in the dtype of a map x.
+
+    Args:
+        x: the map.
+        positions: of each image.
+        channels: of the map with the fewest.
+    """
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu":
+        return False
+    large = positions >= LEAST_POSITIONS and channels >= LEAST_CHANNELS
+    return large and multiplies_bfloat16(x.device)
 
 
 def scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> Tensor:
@@ -71,7 +85,7 @@ def add_constants(x: Tensor, constants: Tensor, out: Tensor) -> None:
 def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     """Over groups and positions of x (G, C, N) bfloat16, dense: (C,) float32 each."""
     # running statistics, which are not used, say that float32 is wanted
-    running = torch.zeros(2, x.shape[1])
+    running = torch.zeros(2, x.shape[1], dtype=torch.float32, device=x.device)
     mean, variance = torch.ops.aten.batch_norm_update_stats(_as_images(x), *running, 0.0)
     return mean, variance
 

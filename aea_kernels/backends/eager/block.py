@@ -172,7 +172,7 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 
 def _gram(x: Tensor, of_tile: Identity) -> Tensor:
     """Moments of u of each image, (B, C+1, C+1)."""
-    outer = _sums(Walk(x, narrow_factors=True), of_tile, x)
+    outer = _sums(Walk(x, narrow_factors=of_tile.narrow_factors), of_tile, x)
     gram = torch.nn.functional.pad(outer, (0, 0, 0, 1), value=math.prod(x.shape[2:]))
     gram[:, -1, :-1] = outer[..., -1]
     return gram
@@ -180,7 +180,8 @@ def _gram(x: Tensor, of_tile: Identity) -> Tensor:
 
 def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
     """Sum of grad_output uh^T over the positions of each image, (B, O, C+1)."""
-    return _sums(Walk(x, grad_output, narrow_factors=True), of_tile, x, grad_output)
+    walk = Walk(x, grad_output, narrow_factors=of_tile.narrow_factors)
+    return _sums(walk, of_tile, x, grad_output)
 
 
 def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> Tensor:
@@ -205,7 +206,7 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
 def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:
     """M uh, plus x with `residual`, for matrix (G, O, C+1)."""
     y = empty_features(x, matrix.shape[1])
-    walk = Walk(x, y, narrow_factors=True)
+    walk = Walk(x, y, narrow_factors=of_tile.narrow_factors)
     matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1].to(walk.factor_dtype), matrix[..., -1:]
     for chunk in walk:

@@ -15,7 +15,15 @@ from .walking import Walk, sum_of_squares
 
 
 class Identity:
-    """u = x."""
+    """u = x.
+
+    Attributes:
+        narrow_factors: whether u may be a factor of products in bfloat16. It must be exact for
+            GroupNorm, whose statistics are entries of the product of u with itself; and over
+            channels, where it is computed in float32, it would only be a further copy.
+    """
+
+    narrow_factors = True
 
     def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
         """`parameters` and `eps` are those of the prologue, `dtype` is that of sums."""
@@ -26,8 +34,8 @@ class Identity:
         return walk.read(i, chunk)
 
     def factor(self, walk: Walk, i: int, chunk: int) -> Tensor:
-        """As `features`, in the dtype of factors of products, beside `Walk.factor` of the map."""
-        return walk.as_factor(-1, self.features(walk, i, chunk))
+        """As `features`, in the dtype of factors of products; `Walk.factor` of the map stays."""
+        return walk.factor(i, chunk) if walk.in_bfloat16 else self.features(walk, i, chunk)
 
     def backward(
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
@@ -103,6 +111,8 @@ class BatchNorm(Identity):
 class Pivot(Identity):
     """u = x - pivot of its image and channel."""
 
+    narrow_factors = False
+
     def __init__(self, parameters: Sequence[Tensor], eps: float, dtype: torch.dtype) -> None:
         super().__init__(parameters, eps, dtype)
         self.pivot = parameters[0][..., None]  # (B, C, 1), or (1, C, 1) for all images
@@ -115,6 +125,8 @@ class Pivot(Identity):
 
 class RMSNorm(Identity):
     """u = x / root mean square over the channels of its position."""
+
+    narrow_factors = False
 
     inverse: Tensor
     """One over what x was divided by in the last chunk, (G, 1, N)."""

@@ -120,8 +120,7 @@ class Walk:
     Args:
         maps: (*batch, C, *spatial) each.
         batch_axes: how many axes the batch has.
-        narrow_factors: whether factors of products may stay in bfloat16 where the processor
-            multiplies it.
+        narrow_factors: whether factors of products may stay in bfloat16, see `bfloat16.suits`.
     """
 
     def __init__(self, *maps: Tensor, batch_axes: int = 1, narrow_factors: bool = False) -> None:
@@ -129,18 +128,21 @@ class Walk:
         whole = all(x.dim() == 3 for x in merged)
         self.maps = merged if whole else list(maps)
         self.dtype = acc_dtype(maps[0].dtype)
-        self.factor_dtype = self.dtype
-        if narrow_factors:
-            self.factor_dtype = bfloat16.factor_dtype(maps[0], self.dtype)
         self._matrix_axes, self._batch_axes = batch_axes, 1 if whole else batch_axes
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         positions = math.prod(extents)
+        channels = [x.shape[batch_axes] for x in maps]
+        of_image = math.prod(extents[self._batch_axes :])
+        self.in_bfloat16 = narrow_factors and bfloat16.suits(maps[0], of_image, min(channels))
+        """Whether factors of products are in bfloat16, and else in `dtype`."""
+        self.factor_dtype = torch.bfloat16 if self.in_bfloat16 else self.dtype
         self.in_cache = stays_in_cache(maps[0].device)
-        if self.in_cache:
-            channels = max(1, *(x.shape[batch_axes] for x in maps))
-            room = CHUNK_BYTES_BFLOAT16 if self.in_bfloat16 else CHUNK_BYTES
-            positions = max(64, room // (channels * self.factor_dtype.itemsize))
+        if self.in_bfloat16:
+            room = CHUNK_BYTES_BFLOAT16 // (max(channels) * self.factor_dtype.itemsize)
+            positions = min(max(64, room), bfloat16.MOST_POSITIONS)
+        elif self.in_cache:
+            positions = max(64, CHUNK_BYTES // (max(1, *channels) * self.dtype.itemsize))
         self._parted: list[tuple[int, int, int]] = []
         self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
         # from the last on, axes are whole in every chunk as long as they fit; the next is parted,
@@ -168,11 +170,6 @@ class Walk:
 
     def __len__(self) -> int:
         return self._chunks
-
-    @property
-    def in_bfloat16(self) -> bool:
-        """Whether factors of products are in bfloat16."""
-        return self.factor_dtype == torch.bfloat16
 
     def begins(self, chunk: int) -> bool:
         """Whether it is the first chunk of its images."""
@@ -239,15 +236,10 @@ class Walk:
         last = self._factors.get(i)
         if last is None or last[0] != chunk:
             flat = self._flat(self._part(i, chunk))
-            last = chunk, flat if bfloat16.is_dense(flat) else self.as_factor(i, flat)
-            self._factors[i] = last
+            if not bfloat16.is_dense(flat):
+                flat = self.workspace(i, flat, flat.dtype).copy_(flat)
+            last = self._factors[i] = chunk, flat
         return last[1]
-
-    def as_factor(self, i: int, values: Tensor) -> Tensor:
-        """Values (G, C, N) in the dtype of factors, in workspace `i`."""
-        if not self.in_bfloat16:
-            return values
-        return self.workspace(i, values, self.factor_dtype).copy_(values)
 
     def result(self, i: int, chunk: int, dtype: torch.dtype | None = None) -> Tensor:
         """Where to compute the result that `store` puts into map `i`, (G, C, N), in the
