@@ -109,6 +109,11 @@ class Judged:
         return sd / self.used if math.isfinite(sd) and self.used > 0 else None
 
 
+def _of_range(value: float, used: float) -> str:
+    """A number as a share of the range that an image uses, which is 0 for one of one value."""
+    return f"{value / used:.1%} of the range used" if used > 0 else "0% of the range used"
+
+
 def note_trust(report: Report, model: Network, restored: Restored, picture: Path | None) -> Judged:
     """Say how noisy an image is, warn of what is unusual, and write what was taken away to
     `picture`.
@@ -126,7 +131,7 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
         report.note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
         half = write_residual(picture, residual(image, result, found.noise))
-        white = f"{half / used:.2%} of the range used"
+        white = _of_range(half, used)
         report.note(f"{picture}: what was taken away; mid-grey is 0, white is {white}.")
     return Judged(image, result, found, used)
 
@@ -196,5 +201,5 @@ def write_error(
     unknown = float(np.isnan(values).mean())
     nowhere = f" It is NaN, not known, in {unknown:.2%} of the pixels." if unknown else ""
     median = float(np.nanmedian(restored.error)) if unknown < 1 else math.nan
-    typical = f"median {median / restored.exposure.used:.1%} of the range used"
+    typical = f"median {_of_range(median, restored.exposure.used)}"
     report.note(f"{file}: the standard error of each pixel, {typical}. {covers}{nowhere}{doubt}")

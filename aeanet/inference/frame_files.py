@@ -90,7 +90,10 @@ def _check(found: ReadFrames) -> None:
     """Raise FrameError unless there are two frames, of one size."""
     number = len(found.images) + len(found.unread)
     if number == 1 and not found.unread:
-        raise FrameError("One frame is given, two or more are wanted; `aeanet restore` takes one.")
+        raise FrameError(
+            "One frame is given (a file counts once), two or more are wanted; `aeanet restore` "
+            "takes one."
+        )
     if len(found.images) < 2:
         reasons = " ".join(found.unread.values())
         raise FrameError(

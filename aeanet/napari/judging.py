@@ -55,7 +55,7 @@ def judge(model: Network, restored: Restored) -> Verdict:
     image, result, width = restored.judged()
     found = assess(model, image, result)
     used, outliers = restored.exposure.used / width, int(restored.exposure.rows.size)
-    noise, share = found.summary(used, width * restored.unit), found.sd / used
+    noise, share = found.summary(used, width * restored.unit), found.sd / used if used else 0.0
     if not found.warnings:
         return Verdict(noise, share, outliers)
 

@@ -171,11 +171,15 @@ class Checkpoint:
         for kind, free in may_differ.items():
             was, now = self.configuration[kind], json.loads(json.dumps(wanted[kind]))
             for name in sorted({*was, *now} - free):
-                if was.get(name) != now.get(name):
-                    raise CheckpointError(
-                        f"This run was begun with {name} {was.get(name)}, not {now.get(name)}: "
-                        "resume it with the same, or begin another in another folder."
-                    )
+                if was.get(name) == now.get(name):
+                    continue
+                text = (
+                    f"This run was begun with {_setting(name, was)}, not {_setting(name, now)}: "
+                    "resume it with the same, or begin another in another folder."
+                )
+                if name in ("steps", "max_seconds") and self.recipe.schedule == "one-cycle":
+                    text += " Its learning rate falls to 0 at that end (--schedule one-cycle)."
+                raise CheckpointError(text)
 
         processes = self.configuration["processes"]
         if processes != wanted["processes"]:
@@ -188,6 +192,14 @@ class Checkpoint:
                 "This run was begun with other training pairs (their names or pixels differ): "
                 "resume it with the same, or begin another in another folder."
             )
+
+
+def _setting(name: str, settings: Mapping[str, Any]) -> str:
+    """A field of a configuration and its value, in a message; minutes as the command takes them."""
+    value = settings.get(name)
+    if name == "max_seconds":
+        return "no --minutes" if value is None else f"--minutes {value / 60:g}"
+    return f"{name} {value}"
 
 
 def _checked(configuration: dict[str, Any]) -> dict[str, Any]:

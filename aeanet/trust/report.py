@@ -99,6 +99,8 @@ class TrustReport:
         sd = self.sd
         if not math.isfinite(sd):
             return "The noise cannot be told."
+        if not used > 0:
+            return "It has one value everywhere, so there is nothing to restore."
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
         text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"

@@ -34,7 +34,7 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     Raises:
         NotOneImageError: if it is not clear which page is meant, or it is of a kind that is not
             read.
-        ValueError: if the file is too short for the size that it states.
+        ValueError: if the file is too short for the size or the pages that it states.
     """
     pages: list[Any] = [
         page
@@ -53,10 +53,26 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
         Candidate(page, str(page.tags.valueof(_PAGE_NAME, "")), page.photometric in GREY)
         for page in pages
     ]
+    if pages and image is None:
+        check_pages(file, len(file.pages))
     held = f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
     page, which = choose(candidates, image, held, images)
     _check(page)
     return page, which
+
+
+def check_pages(file: tifffile.TiffFile, pages: int) -> None:
+    """Raise ValueError if there is to be another page after those that were found, so many."""
+    tiff, handle, last = file.tiff, file.filehandle, file.pages[-1]
+    order: Any = "little" if file.byteorder == "<" else "big"
+    handle.seek(last.offset)
+    tags = int.from_bytes(handle.read(tiff.tagnosize), order)
+    handle.seek(last.offset + tiff.tagnosize + tags * tiff.tagsize)
+    following = int.from_bytes(handle.read(tiff.offsetsize), order)
+    if following:
+        raise ValueError(
+            f"its list of pages ends after {pages}, and names another at byte {following:,}"
+        )
 
 
 def is_thumbnail(page: Any, of: Any) -> bool:

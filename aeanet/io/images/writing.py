@@ -96,11 +96,11 @@ def check_format(path: Path, dtype: np.dtype) -> None:
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return
+    if not suffix:
+        raise ImageError(f"{path} is not written: its name has no ending, such as .tif or .png.")
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
     if suffix not in RASTER_SUFFIXES or dtype.name not in wanted:
-        raise ImageError(
-            f"{path} is not written: {suffix or 'no ending'} cannot hold {dtype} pixels; use .tif."
-        )
+        raise ImageError(f"{path} is not written: {suffix} cannot hold {dtype} pixels; use .tif.")
 
 
 def encode(

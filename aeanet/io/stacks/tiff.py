@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from tifffile import PHOTOMETRIC
 
 from aeanet.io.images.micrograph import NotOneImageError
-from aeanet.io.images.tiff import GREY, as_seen, is_thumbnail, one_page, values_of
+from aeanet.io.images.tiff import (
+    GREY,
+    as_seen,
+    check_pages,
+    is_thumbnail,
+    one_page,
+    values_of,
+)
 from aeanet.io.makers import Header, stated_by_maker
 from aeanet.io.pixel_size import short_unit
 from aeanet.io.stacks.blocks import read_block
@@ -87,26 +94,14 @@ def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
     axes = "".join(lengths)
     if not axes.endswith("YX"):
         raise NotOneImageError(f"its axes are {series.axes}, wanted such that end in YX")
-    if series.kind in _BY_PAGES and (following := _next_page(series.parent)):
-        raise ValueError(
-            f"its list of pages ends after {math.prod(series.shape[:-2])}, and names another at "
-            f"byte {following:,}"
-        )
+    if series.kind in _BY_PAGES:
+        check_pages(series.parent, math.prod(series.shape[:-2]))
+
+    # an axis of one plane that is not named says nothing
+    lengths = {a: length for a, length in lengths.items() if a in f"{AXES}YX" or length > 1}
+    axes = "".join(lengths)
     named = "".join(axis if axis in AXES else UNKNOWN for axis in axes[:-2])
     return f"{named}YX", tuple(lengths.values())
-
-
-def _next_page(file: tifffile.TiffFile) -> int:
-    """Where the page after the last one would begin; 0 in a file that is complete."""
-    tiff, handle, last = file.tiff, file.filehandle, file.pages[-1]
-    handle.seek(last.offset)
-    tags = int.from_bytes(handle.read(tiff.tagnosize), _order(file))
-    handle.seek(last.offset + tiff.tagnosize + tags * tiff.tagsize)
-    return int.from_bytes(handle.read(tiff.offsetsize), _order(file))
-
-
-def _order(file: tifffile.TiffFile) -> Any:
-    return "little" if file.byteorder == "<" else "big"
 
 
 def _planes(path: Path, series: Any) -> tuple[str, tuple[int, ...], PlaneReader]:

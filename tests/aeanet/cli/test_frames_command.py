@@ -117,8 +117,8 @@ def test_the_frames_may_be_the_planes_of_one_stack(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("s1.tif",), "One frame is given, two or more are wanted; `aeanet restore` takes one."),
-        (("s1.tif", "s1.tif"), "One frame is given"),
+        (("s1.tif",), "One frame is given (a file counts once), two or more are wanted; `aeanet"),
+        (("s1.tif", "s1.tif"), "One frame is given (a file counts once)"),
         (("s1.tif", "small.tif"), "s1.tif has 128 x 96 px and small.tif has 64 x 96 px."),
         (("s1.tif", "none.tif"), "1 of 2 frames could be read, two or more are wanted: none.tif"),
         (("channels.tif",), "channels.tif holds 3 channels"),

@@ -17,8 +17,8 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from aeanet.io.images import ImageError, PixelSize
-from aeanet.io.stacks import AxesError, Stack, Step, open_stack
+from aeanet.io.images import ImageError, PixelSize, read_image
+from aeanet.io.stacks import AxesError, Stack, Step, find_stack, open_stack
 
 VALUES = np.random.default_rng(2).integers(0, 65536, (2, 3, 10, 14)).astype(np.uint16)
 VOLUME = VALUES[0]
@@ -276,6 +276,20 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:third])
     with pytest.raises(ImageError, match="its list of pages ends after 2"):
         open_stack(path, axes="ZYX")
+
+    # of which the first plane alone would be taken for the image
+    tifffile.imwrite(path, VOLUME, ome=True, metadata={"axes": "ZYX"}, contiguous=False)
+    path.write_bytes(path.read_bytes()[:third])
+    with pytest.raises(ImageError, match="its list of pages ends after"):
+        read_image(path)
+
+
+def test_an_axis_of_one_plane_without_a_name_is_none(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME[:1])
+    assert find_stack(tmp_path / "a.tif") is None
+    with open_stack(tmp_path / "a.tif") as stack:
+        assert (stack.axes, stack.planes) == ("YX", 1)
+        np.testing.assert_array_equal(stack.plane(0), VOLUME[0])
 
 
 def test_an_image_alone_is_one_plane(tmp_path: Path) -> None:

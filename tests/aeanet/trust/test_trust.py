@@ -17,6 +17,8 @@ from aeanet.data.synthetic import WholeImage, simulate_image
 from aeanet.errors import ModelError
 from aeanet.io.images import read_image, write_image
 from aeanet.io.text import RecordError
+from aeanet.networks.error import load_error_network
+from aeanet.networks.registry import load_model
 from aeanet.trust import (
     Reference,
     assess,
@@ -216,6 +218,24 @@ def test_the_command_says_the_noise_warns_and_writes_the_residual(
     capsys.readouterr()
     restore_all(MODEL, [tmp_path / "a.png"], tmp_path / "out", residual=True, magnification=1.0)
     assert "a-residual.png is already there; replace it with --overwrite" in capsys.readouterr().err
+
+
+def test_an_image_of_one_value_comes_back_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.full((64, 64), 77 / 255)
+    image = write_image(tmp_path / "a.png", pixels)
+    restore_all(
+        load_model("sem"),
+        [image],
+        tmp_path / "out",
+        trust=True,
+        residual=True,
+        error=load_error_network("sem"),
+        magnification=1.0,
+    )
+    assert "a.png: It has one value everywhere" in capsys.readouterr().err
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "a.png").pixels, pixels)
 
 
 def test_evaluation_shows_that_warnings_come_where_the_errors_are(tmp_path: Path) -> None:
