@@ -174,7 +174,7 @@ class Checkpoint:
                 if was.get(name) == now.get(name):
                     continue
                 text = (
-                    f"This run was begun with {_setting(name, was)}, not {_setting(name, now)}: "
+                    f"This run was begun with {_as_asked(name, was)}, not {_shown(name, now)}: "
                     "resume it with the same, or begin another in another folder."
                 )
                 if name in ("steps", "max_seconds") and self.recipe.schedule == "one-cycle":
@@ -194,12 +194,14 @@ class Checkpoint:
             )
 
 
-def _setting(name: str, settings: Mapping[str, Any]) -> str:
-    """A field of a configuration and its value, in a message; minutes as the command takes them."""
+def _as_asked(name: str, settings: Mapping[str, Any]) -> str:
+    """A field of a configuration and its value, in a message: of time, as the command takes it."""
+    return f"{'--minutes' if name == 'max_seconds' else name} {_shown(name, settings)}"
+
+
+def _shown(name: str, settings: Mapping[str, Any]) -> str:
     value = settings.get(name)
-    if name == "max_seconds":
-        return "no --minutes" if value is None else f"--minutes {value / 60:g}"
-    return f"{name} {value}"
+    return f"{value / 60:g}" if name == "max_seconds" and value is not None else f"{value}"
 
 
 def _checked(configuration: dict[str, Any]) -> dict[str, Any]:

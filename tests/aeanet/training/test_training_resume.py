@@ -247,6 +247,11 @@ def test_another_configuration_is_refused_and_nothing_lost(
             r"begun with rate 0\.002, not 0\.001",
         ),
         "steps": (replace(BRIEF, steps=9), {"references": 4}, "begun with steps 6, not 9"),
+        "time": (
+            replace(BRIEF, max_seconds=90.0),
+            {"references": 4},
+            "begun with --minutes None, not 1.5: .* at that end",
+        ),
         "references": (BRIEF, {"references": 8}, "begun with references 4, not 8"),
         "name": (BRIEF, {"name": "unet"}, "begun with batch_aware True, not None"),
     }
