@@ -62,12 +62,12 @@ def main(
         "the values of the file (standard deviation)"
     )
     say(
-        f"Taken away: {score.taken:.2f} times the noise; it follows the structure by "
-        f"{score.structure:.2f} (correlation, 0 for noise alone)"
+        f"Taken away: {score.taken:.2f} times the noise; its correlation with the structure is "
+        f"{score.structure:.2f} (0: noise alone; above: structure too; below: noise was left there)"
     )
     before = _length(score.resolution, recorded)
     if score.resolution_left is None:
-        say(f"Resolution: {before} before; after it by --second")
+        say(f"Resolution: {before} before; that of the result needs a second scan (--second)")
     else:
         say(f"Resolution: {before} -> {_length(score.resolution_left, recorded)}")
 

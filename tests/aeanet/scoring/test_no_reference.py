@@ -91,7 +91,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     noise = float(shown.stdout.split()[1])
     assert noise == pytest.approx(255 * NOISE, rel=0.15)
-    assert "after it by --second" in shown.stdout
+    assert "that of the result needs a second scan" in shown.stdout
 
     record = json.loads(aeanet("score", image, result, "--second", *second, "--json").stdout)
     assert record["resolution_left"] == 2
