@@ -111,6 +111,8 @@ def main(
         found = read_frames(images, keep_bar=keep_bar, chosen=chosen, on_frame=on_frame)
         for sentence in found.unread.values():
             warn(sentence)
+        if found.doubt:
+            warn(found.doubt)
         frames = found.images
         check_format(target, next(iter(frames.values())).dtype)
         model = to_device(load_model("sem"))

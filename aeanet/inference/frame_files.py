@@ -19,10 +19,12 @@ class ReadFrames:
     Attributes:
         images: the frames, in order.
         unread: what is wrong with those that cannot be read.
+        doubt: why they may be no scans of one field; "" where nothing speaks against it.
     """
 
     images: dict[str, Micrograph] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    doubt: str = ""
 
 
 def read_frames(
@@ -66,6 +68,11 @@ def _planes(file: Path, keep_bar: bool, told: Callable[[str, float], None]) -> R
         channels = whole.contents.sizes.get("C", 1)
         if channels > 1:
             raise FrameError(f"{file} holds {channels} channels; frames of one field are wanted.")
+        if "Z" in whole.axes:  # ImageJ calls any stack so, so it is no reason to refuse it
+            found.doubt = (
+                f"{file} says that its planes are slices of a volume (axis Z). If so, the result "
+                "mixes depths: frames are to show one field. `aeanet restore` takes volumes."
+            )
         stack = whole if keep_bar or whole.planes < 2 else whole.cropped(specimen_rows(whole))
         known = survey(stack, fits_range=False)
         for number in range(stack.planes):

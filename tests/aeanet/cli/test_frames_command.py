@@ -105,6 +105,8 @@ def test_the_frames_may_be_the_planes_of_one_stack(
     done = aeanet("frames", "stack.tif", "--out", "result.tif", *FAST)
     assert done.exit_code == 0, done.output
     assert "of stack.tif is left out: it does not show what the others show.\n" in done.stderr
+    doubted = "stack.tif says that its planes are slices of a volume" in done.stderr
+    assert doubted is (axes == "ZYX")
 
     frames = list(planes.astype(np.float32) / 255)
     expected = restore_frames("sem", frames, flips=1, precision="float32")
