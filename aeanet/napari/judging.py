@@ -55,7 +55,8 @@ def judge(model: Network, restored: Restored) -> Verdict:
     image, result, width = restored.judged()
     found = assess(model, image, result)
     used, outliers = restored.exposure.used / width, int(restored.exposure.rows.size)
-    noise, share = found.summary(used, width * restored.unit), found.sd / used if used else 0.0
+    noise = found.summary(used, width * restored.unit)
+    share = found.sd / used if used > 0 else 0.0
     if not found.warnings:
         return Verdict(noise, share, outliers)
 

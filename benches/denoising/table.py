@@ -80,16 +80,22 @@ def table(scores: Scores) -> str:
     return markdown(head, lines)
 
 
-def short_gains(scores: Scores) -> dict[str, float]:
-    """Mean gains (dB of PSNR) over the pairs that no network was trained on: of methods with one
-    strength for all images, the shipped model, and what was fine-tuned from it.
+def mean_gains(scores: Scores, pairs: Sequence[str]) -> dict[str, float]:
+    """Mean gain (dB of PSNR) of every row over some pairs; a method with one strength for all
+    images has its own name.
     """
-    others = unseen(scores)
-    found = {}
-    for title, gains, _ in rows(scores):
-        if title == SHIPPED or title.startswith("shipped") or title.endswith(FIXED):
-            found[title.removesuffix(f", {FIXED}")] = _mean(gains, others, 0)
-    return found
+    return {
+        title.removesuffix(f", {FIXED}"): _mean(gains, pairs, 0) for title, gains, _ in rows(scores)
+    }
+
+
+def short_gains(scores: Scores) -> dict[str, float]:
+    """Mean gains over the pairs that no network was trained on: of methods with one strength for
+    all images, the shipped model, and what was fine-tuned from it.
+    """
+    shown = {SHIPPED, *(method.title for method in METHODS.values())}
+    gains = mean_gains(scores, unseen(scores))
+    return {t: gain for t, gain in gains.items() if t in shown or t.startswith("shipped")}
 
 
 def unseen(scores: Scores) -> list[str]:

@@ -10,8 +10,6 @@ from ..denoising.scores import Scores
 from ..denoising.table import short_gains, unseen
 from ..record import RESULTS, read
 from ..report import markdown
-from ..tool.files import FURTHER as MANY
-from ..tool.others import LONGEST
 
 
 def restoring_table() -> str:
@@ -24,7 +22,7 @@ def restoring_table() -> str:
     side = f"{tool['large']['side']:,}"
     lines = [
         ["Δ PSNR (dB)", *(f"{gain:+.2f}" for gain in gains.values())],
-        ["one image of 1280 x 944 px, each further one", *(usual for usual, _ in times)],
+        [f"one image of {_size(tool['result'])}, each further one", *(usual for usual, _ in times)],
         [f"one of {side} x {side} px at 1x", *(large for _, large in times)],
     ]
     return (
@@ -47,8 +45,12 @@ def _times(title: str, tool: dict[str, Any]) -> tuple[str, str]:
         row = [row for row in tool["rows"] if row["flips"] == 4][-1]
         large = tool["large"]["4"]
         first, further = row["first"]["seconds"], row["further_seconds"]
-    of_large = f"{large:.0f} s" if large else f"more than {LONGEST:.0f} s"
+    of_large = f"{large:.0f} s" if large else f"more than {tool['longest']:.0f} s"
     return f"{first:.2g} s, {further:.2g} s", of_large
+
+
+def _size(shape: list[int]) -> str:
+    return f"{shape[0]} x {shape[1]} px"
 
 
 def tool_section() -> str:
@@ -69,8 +71,9 @@ def tool_section() -> str:
     }
     clean = precision["clean"]
     return (
-        f"`aeanet restore` of one image of 640 x 472 px at 2x, and of {MANY} more, from file to "
-        f"file (`python -m benches.tool` at {tool['commit']}, {tool['threads']} threads of a CPU, "
+        f"`aeanet restore` of one image of {_size(tool['image'])} to {_size(tool['result'])}, and "
+        f"of {tool['further']} more, from file to file (`python -m benches.tool` at "
+        f"{tool['commit']}, {tool['threads']} threads of a CPU, "
         f"{tool['device']}):\n\n{markdown(head, lines)}\n\n"
         f"In bfloat16 the gain on {len(precision['real'])} real pairs is "
         f"{gains['bfloat16']:+.3f} dB, in float32 {gains['float32']:+.3f} dB. Clean images at 1x "

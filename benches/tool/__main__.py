@@ -22,13 +22,14 @@ import torch
 
 from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet.imaging.precision import Precision
+from aeanet.io.images import read_image
 from aeanet.io.text import write_json
 
 from ..denoising.methods import METHODS
 from ..denoising.scores import Scores
 from ..record import RESULTS, header
 from . import others, ours, plot
-from .files import LARGE, write_large
+from .files import LARGE, MAGNIFICATION, write_large
 
 FLIPS = (1, 4)
 
@@ -55,6 +56,10 @@ def measure(chosen: argparse.Namespace, scores: Scores) -> dict[str, Any]:
     record: dict[str, Any] = header("cpu", processor) | {"load": round(load, 1)}
     native = multiplies_bfloat16(torch.device("cpu"))
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native else ("float32",)
+    height, width = read_image(chosen.image).pixels.shape
+    record["image"] = [width, height]
+    record["result"] = [MAGNIFICATION * width, MAGNIFICATION * height]
+    record["further"], record["longest"] = ours.FURTHER, others.LONGEST
     record["rows"], record["large"], record["others"] = [], {"side": chosen.side}, {}
     for precision in precisions:
         for flips in FLIPS:

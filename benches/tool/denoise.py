@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("strength", type=float)
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--magnification", type=float, default=2.0)
+    parser.add_argument("--magnification", type=float, required=True)
     chosen = parser.parse_args()
     for path in chosen.images:
         how = chosen.name, chosen.place, chosen.strength, chosen.magnification

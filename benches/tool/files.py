@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aeanet.io.images import read_image
-from aeanet.io.images.writing import write_image
+from aeanet.io.images import read_image, write_image
 
-FURTHER = 20
-"""Images of a folder, after the first."""
+MAGNIFICATION = 2
 LARGE = 8192
 """Pixels a side of the large image."""
 

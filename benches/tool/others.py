@@ -11,7 +11,7 @@ from typing import Any
 
 from ..denoising.scores import Scores
 from . import denoise
-from .files import copies
+from .files import MAGNIFICATION, copies
 
 FURTHER = 3  # images after the first: every one takes as long
 LONGEST = 240.0  # s: a large image that takes longer is given up
@@ -26,11 +26,12 @@ def measure(image: Path, large: Path, name: str, scores: Scores) -> dict[str, An
     place, strength = scores.place_and_strength(name)
     with tempfile.TemporaryDirectory() as folder:
         files = copies(image, Path(folder), 1 + FURTHER)
-        how = [name, place, str(strength), "--out", folder]
-        first = _seconds([*how, *map(str, files[:1])])
-        many = _seconds([*how, *map(str, files)])
+        how = [name, place, str(strength), "--out", folder, "--magnification"]
+        usual = [*how, str(MAGNIFICATION)]
+        first = _seconds([*usual, *map(str, files[:1])])
+        many = _seconds([*usual, *map(str, files)])
         try:
-            of_large = _seconds([*how, "--magnification", "1", str(large)], LONGEST)
+            of_large = _seconds([*how, "1", str(large)], LONGEST)
         except subprocess.TimeoutExpired:
             of_large = None
     return {

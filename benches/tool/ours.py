@@ -15,8 +15,9 @@ from aeanet.imaging.precision import Precision
 from aeanet.inference.files import load_file, restore_loaded
 from aeanet.networks.registry import load_model
 
-from .files import FURTHER, copies
+from .files import MAGNIFICATION, copies
 
+FURTHER = 20  # images after the first
 REPEATS = 5
 _CHILD = """
 import json, os, sys, time
@@ -52,7 +53,7 @@ def measure(image: Path, precision: Precision, flips: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         files = copies(image, Path(folder), 1 + FURTHER)
         options = ["--precision", precision, "--flips", str(flips), "--out", folder + "/out"]
-        options += ["--magnification", "2"]
+        options += ["--magnification", str(MAGNIFICATION)]
         first = command([*map(str, files[:1]), *options])
         many = command([*map(str, files), *options, "--overwrite"])
     alone = network_alone(image, precision, flips)
@@ -101,7 +102,7 @@ def command(arguments: list[str]) -> dict[str, float]:
 def network_alone(image: Path, precision: Precision, flips: int) -> float:
     """Seconds in which the network runs over an image that is read, nothing beside it."""
     model = load_model("sem")
-    loaded = load_file(model, image, 2.0)
+    loaded = load_file(model, image, MAGNIFICATION)
     spans: list[float] = []
 
     def add(*_: object) -> None:
@@ -112,6 +113,8 @@ def network_alone(image: Path, precision: Precision, flips: int) -> float:
     totals = []
     for _ in range(REPEATS):
         spans.clear()
-        restore_loaded(model, loaded, image, 2.0, flips=flips, precision=precision, tile=4096)
+        restore_loaded(
+            model, loaded, image, MAGNIFICATION, flips=flips, precision=precision, tile=4096
+        )
         totals.append(sum(spans[1::2]) - sum(spans[::2]))
     return statistics.median(totals)

@@ -17,7 +17,6 @@ def image(tmp_path):
 
 
 def test_a_record_and_its_plot(image, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "FURTHER", 1)
     monkeypatch.setattr(ours, "FURTHER", 1)
     monkeypatch.setattr(others, "FURTHER", 1)
     monkeypatch.setattr(tool, "FLIPS", (1,))

@@ -119,8 +119,8 @@ def _pieces(x: Tensor) -> Tensor:
     return pieces.flatten(0, 1).contiguous()
 
 
-def add_matrix_product(out: Tensor, matrix: Tensor, x: Tensor) -> Tensor:
-    """out, which becomes out + matrix x, for (G, O, N), (G, O, C) and (G, C, N), all bfloat16.
+def add_matrix_product(out: Tensor, matrix: Tensor, x: Tensor) -> None:
+    """out += matrix x in place, for (G, O, N), (G, O, C) and (G, C, N), all bfloat16.
 
     Where channels are innermost it is computed turned over: PyTorch would take seconds.
     """
@@ -128,7 +128,6 @@ def add_matrix_product(out: Tensor, matrix: Tensor, x: Tensor) -> Tensor:
         out.mT.baddbmm_(x.mT, matrix.mT)
     else:
         out.baddbmm_(matrix, x)
-    return out
 
 
 def is_dense(x: Tensor) -> bool:

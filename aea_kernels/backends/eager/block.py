@@ -12,7 +12,14 @@ from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features
 from . import bfloat16
 from .prologue import BatchNorm, Identity, prologue
-from .walking import Walk, add_product, sum_of_products, sum_over_positions
+from .walking import (
+    Walk,
+    add_constants,
+    add_matrix_product,
+    add_product,
+    sum_of_products,
+    sum_over_positions,
+)
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,32 +217,11 @@ def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> T
     matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1].to(walk.factor_dtype), matrix[..., -1:]
     for chunk in walk:
-        of_chunk = walk.groups(linear, chunk), walk.groups(constant, chunk)
-        if walk.in_bfloat16:
-            out = _apply_in_bfloat16(walk, of_tile, chunk, *of_chunk, residual=residual)
+        out, constant_here = walk.result(1, chunk), walk.groups(constant, chunk)
+        if residual:
+            add_constants(walk.any_dtype(0, chunk), constant_here, out)
         else:
-            out = _apply_to_chunk(walk, of_tile, chunk, *of_chunk, residual=residual)
+            out.copy_(constant_here.expand_as(out))
+        add_matrix_product(out, walk.groups(linear, chunk), of_tile.factor(walk, 0, chunk))
         walk.store(1, chunk, out)
     return y
-
-
-def _apply_to_chunk(
-    walk: Walk, of_tile: Identity, chunk: int, linear: Tensor, constant: Tensor, *, residual: bool
-) -> Tensor:
-    out = walk.result(1, chunk)
-    if residual:
-        torch.add(walk.any_dtype(0, chunk), constant, out=out)
-    else:
-        out.copy_(constant.expand_as(out))
-    return out.baddbmm_(linear, of_tile.features(walk, 0, chunk))
-
-
-def _apply_in_bfloat16(
-    walk: Walk, of_tile: Identity, chunk: int, linear: Tensor, constant: Tensor, *, residual: bool
-) -> Tensor:
-    out = walk.result(1, chunk, walk.factor_dtype)
-    if residual:
-        bfloat16.add_constants(walk.factor(0, chunk), constant, out)
-    else:
-        out.copy_(constant.expand_as(out))
-    return bfloat16.add_matrix_product(out, linear, of_tile.factor(walk, 0, chunk))

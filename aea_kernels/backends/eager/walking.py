@@ -110,6 +110,22 @@ def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     total.add_(sum_of_products(a, b))
 
 
+def add_constants(x: Tensor, constants: Tensor, out: Tensor) -> None:
+    """out = x + constants, for x and out (G, C, N) and constants (G or 1, C, 1)."""
+    if out.dtype == torch.bfloat16:
+        bfloat16.add_constants(x, constants, out)
+    else:
+        torch.add(x, constants, out=out)
+
+
+def add_matrix_product(out: Tensor, matrix: Tensor, x: Tensor) -> None:
+    """``out += matrix x`` in place, for (G, O, N), (G, O, C) and (G, C, N)."""
+    if out.dtype == torch.bfloat16:
+        bfloat16.add_matrix_product(out, matrix, x)
+    else:
+        out.baddbmm_(matrix, x)
+
+
 class Walk:
     """The chunks of feature maps of equal batch and spatial shape, and workspaces of one chunk each
     to compute in.
@@ -136,7 +152,6 @@ class Walk:
         of_image = math.prod(extents[self._batch_axes :])
         self.in_bfloat16 = narrow_factors and bfloat16.suits(maps[0], of_image, min(channels))
         """Whether factors of products are in bfloat16, and else in `dtype`."""
-        self.factor_dtype = torch.bfloat16 if self.in_bfloat16 else self.dtype
         self.in_cache = stays_in_cache(maps[0].device)
         if self.in_bfloat16:
             room = CHUNK_BYTES_BFLOAT16 // (max(channels) * self.factor_dtype.itemsize)
@@ -170,6 +185,11 @@ class Walk:
 
     def __len__(self) -> int:
         return self._chunks
+
+    @property
+    def factor_dtype(self) -> torch.dtype:
+        """Of factors of products, and of what is added to them."""
+        return torch.bfloat16 if self.in_bfloat16 else self.dtype
 
     def begins(self, chunk: int) -> bool:
         """Whether it is the first chunk of its images."""
@@ -241,19 +261,20 @@ class Walk:
             last = self._factors[i] = chunk, flat
         return last[1]
 
-    def result(self, i: int, chunk: int, dtype: torch.dtype | None = None) -> Tensor:
-        """Where to compute the result that `store` puts into map `i`, (G, C, N), in the
-        accumulation dtype or another: in place if the map allows it.
+    def result(self, i: int, chunk: int) -> Tensor:
+        """Where to compute the result that `store` puts into map `i`, (G, C, N), in the dtype of
+        factors: in place if the map allows it.
         """
         part = self._part(i, chunk)
         flat = self._flat(part)
-        wanted = dtype or self.dtype
-        in_place = flat.dtype == wanted and flat.data_ptr() == part.data_ptr()
-        in_place &= wanted != torch.bfloat16 or bfloat16.is_dense(flat)
-        return flat if in_place else self.workspace(i, flat, wanted)
+        in_place = flat.dtype == self.factor_dtype and flat.data_ptr() == part.data_ptr()
+        in_place &= not self.in_bfloat16 or bfloat16.is_dense(flat)
+        return flat if in_place else self.workspace(i, flat, self.factor_dtype)
 
     def any_dtype(self, i: int, chunk: int) -> Tensor:
         """As `read`, for operations that read any dtype: only a CPU is faster with a copy."""
+        if self.in_bfloat16:
+            return self.factor(i, chunk)
         if self.in_cache:
             return self.read(i, chunk)
         return self._flat(self._part(i, chunk))

@@ -98,10 +98,10 @@ def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
         check_pages(series.parent, math.prod(series.shape[:-2]))
 
     # an axis of one plane that is not named says nothing
-    lengths = {a: length for a, length in lengths.items() if a in f"{AXES}YX" or length > 1}
-    axes = "".join(lengths)
-    named = "".join(axis if axis in AXES else UNKNOWN for axis in axes[:-2])
-    return f"{named}YX", tuple(lengths.values())
+    known = f"{AXES}YX"
+    lengths = {axis: length for axis, length in lengths.items() if axis in known or length > 1}
+    named = "".join(axis if axis in known else UNKNOWN for axis in lengths)
+    return named, tuple(lengths.values())
 
 
 def _planes(path: Path, series: Any) -> tuple[str, tuple[int, ...], PlaneReader]:

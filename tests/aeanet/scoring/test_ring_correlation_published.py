@@ -6,6 +6,7 @@ from scipy.signal.windows import tukey
 
 from aeanet.scoring.ring_correlation import correlate_rings
 
+# in no extra: it is another way to the same numbers, which aeanet itself does not use
 frc = pytest.importorskip("frc", reason="the package frc is not installed")
 SIDE = 384
 
