@@ -45,7 +45,7 @@ def _moments(
 
 def _pivot(x: Tensor, backend: str) -> Tensor:
     """The mean of x over its positions: any number near it will do."""
-    return norms.mean_of(x.flatten(2).to(acc_dtype(x.dtype)))
+    return x.flatten(2).mean(-1, dtype=acc_dtype(x.dtype))
 
 
 def _keys(

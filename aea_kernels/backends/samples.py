@@ -96,7 +96,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     gram = rows.mT @ rows
     gram[:, -1, -1] = 50
     matrix = draw.wide(groups, channels, width)
-    affine = draw.wide(IMAGES, 2, channels)
+    affine = draw.wide(IMAGES, width, width)
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 

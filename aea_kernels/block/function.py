@@ -6,6 +6,7 @@ reads x once more forward, and twice more backward. Kept for backward: x and C x
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,10 +152,10 @@ def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
     """
     traceable = spec.group is None and not torch.compiler.is_compiling()
     device = tensors[0].device
-    if traceable and resolved(spec.backend, device) == "triton":
-        with without_autocast(device):
+    with without_autocast(device):
+        if traceable and resolved(spec.backend, device) == "triton":
             return known_calls.call(function, tensors, spec)
-    return function(tensors, spec)
+        return function(tensors, spec)
 
 
 def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
@@ -176,7 +177,7 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     statistics = None
     if kind in norms.AFFINE:
         gram = ops.moments(x, *prologue, None, x.shape[0], backend)
-        statistics = norms.statistics(norm, gram, pivot)
+        statistics = norms.statistics(norm, gram, pivot, math.prod(x.shape[2:]))
         affine = norms.affine(norm, gram, statistics)
         keys = ops.keys(gram, affine, references, reference_images, backend)
     else:

@@ -45,15 +45,16 @@ def attend_to_keys(
     """
     with without_autocast(x.device):  # as inside the operators
         dtype = acc_dtype(x.dtype)
-        pivot = None
+        pivot = statistics = None
         if norm.kind == "group":
             # the moments of x about its mean, the best of all pivots
             exact = gram.double()
-            mean = exact[:, :-1, -1] / exact[:, -1:, -1].clamp(min=1)
-            pivot = mean.to(dtype)
+            count = exact[:, -1:, -1:].clamp(min=1)
+            pivot = (exact / count)[:, :-1, -1].to(dtype)
             gram = norms.shift(exact, -pivot.double())
+            statistics = norms.statistics(norm, (gram / count).to(dtype), pivot, 1)
         gram = gram.to(dtype)
-        affine = norms.affine(norm, gram, norms.statistics(norm, gram, pivot))
+        affine = norms.affine(norm, gram, statistics)
         if pivot is not None and affine is not None:
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))
@@ -65,5 +66,6 @@ def attend_to_keys(
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:
-            z = affine[:, 0, :, None] * z + affine[:, 1, :, None]
+            factors = affine.diagonal(dim1=1, dim2=2)[:, :-1, None]
+            z = factors * z + affine[:, :-1, -1:]
         return folding.add_attended(x, matrix, z)

@@ -17,8 +17,8 @@ t of each channel:
 A pivot keeps the digits of the sums where the mean is as large as the deviation.
 
 Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
-sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All but statistics
-is in the accumulation dtype.
+sum of uh uh^T over the positions of each image, affine (B, C+1, C+1) is A. All is in the
+accumulation dtype.
 """
 
 from __future__ import annotations
@@ -101,14 +101,9 @@ def pivot(x: Tensor) -> Tensor:
     steps = [
         slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
     ]
-    few = x[(slice(None), slice(None), *steps)].flatten(2).to(dtype)
-    return mean_of(few)
-
-
-def mean_of(x: Tensor) -> Tensor:
-    """The mean of x (B, C, S) over S, (B, C); exact where a channel is constant."""
-    first = x[..., :1]
-    return (first + (x - first).mean(-1, keepdim=True))[..., 0]
+    few = x[(slice(None), slice(None), *steps)]
+    # a sum in float64 is exact where a channel is constant
+    return few.mean(tuple(range(2, x.dim())), dtype=torch.float64).to(dtype)
 
 
 # ---- A: the affine map, and what it does to moments and matrices ---------------------------------
@@ -116,41 +111,35 @@ def mean_of(x: Tensor) -> Tensor:
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
     """The moments of u + `by` (B, C) from those of u."""
-    ones = torch.ones_like(by)
-    return transform(gram, torch.stack([ones, by], 1))
+    return transform(gram, affine_matrix(torch.ones_like(by), by))
+
+
+def affine_matrix(scale: Tensor, constant: Tensor) -> Tensor:
+    """A (B, C+1, C+1) with the factors and constants of the channels, (B, C) each."""
+    diagonal = torch.diag_embed(torch.nn.functional.pad(scale, (0, 1), value=1.0))
+    last_column = torch.nn.functional.pad(constant[..., None], (scale.shape[-1], 0, 0, 1))
+    return diagonal + last_column
 
 
 def transform(gram: Tensor, affine: Tensor) -> Tensor:
     """The moments of zh, A G A^T."""
-    return times_transposed(times_transposed(gram, affine).mT, affine)
-
-
-def times_transposed(matrix: Tensor, affine: Tensor) -> Tensor:
-    """M A^T, for matrices (B, O, C+1): the adjoint of `compose` in its first argument."""
-    last, (scale, constant) = matrix[..., -1:], affine[:, None].unbind(2)
-    return torch.cat([torch.addcmul(last * constant, matrix[..., :-1], scale), last], -1)
-
-
-def compose(matrix: Tensor, affine: Tensor) -> Tensor:
-    """M A, (B, O, C+1): a matrix that applies to zh as one that applies to uh."""
-    linear, shifts = (matrix[:, None, :, :-1] * affine[:, :, None]).unbind(1)
-    return torch.cat([linear, matrix[..., -1:] + shifts.sum(-1, keepdim=True)], -1)
+    return affine @ gram @ affine.mT
 
 
 def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
-    """M A of each image from M of each group (G, O, C+1); M as it is where there is no A."""
+    """M A of each image, which applies to uh as M (G, O, C+1) of its group does to zh; M as it is
+    where there is no A.
+    """
     if affine is None:
         return matrix
-    return compose(folding.expand_groups(matrix, images), affine)
+    return folding.expand_groups(matrix, images) @ affine
 
 
 def compose_backward(
     composed_grad: Tensor, matrix: Tensor, affine: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C)."""
-    linear = matrix[..., :-1]
-    both = torch.stack([linear * composed_grad[..., :-1], linear * composed_grad[..., -1:]], 1)
-    return times_transposed(composed_grad, affine), both.sum(2)
+    """The gradients of M (B, O, C+1) and A from that of M A."""
+    return composed_grad @ affine.mT, matrix.mT @ composed_grad
 
 
 def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
@@ -162,7 +151,7 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
 
 
 class GroupStatistics(NamedTuple):
-    """GroupNorm's, of each image, in float64."""
+    """GroupNorm's, of each image."""
 
     offset: Tensor
     """The pivot less the mean of the group of channels, (B, C)."""
@@ -170,27 +159,34 @@ class GroupStatistics(NamedTuple):
     """One over the deviation, (B, groups, 1)."""
 
 
-def statistics(norm: Norm, gram: Tensor, pivot: Tensor | None) -> GroupStatistics | None:
-    """Of images whose moments of u are `gram` (B, C+1, C+1), with GroupNorm's pivot (B, C); None
-    where there is no pivot.
+def statistics(
+    norm: Norm, gram: Tensor, pivot: Tensor | None, positions: int
+) -> GroupStatistics | None:
+    """Of images whose moments of u over so many positions are `gram` (B, C+1, C+1), with
+    GroupNorm's pivot (B, C); None where there is no pivot.
     """
     if pivot is None:
         return None
-    # float64 from here on, by the promotion of dtypes
-    count = gram[:, -1:, -1].double().clamp(min=1)
-    means = gram[:, :-1, -1] / count  # of u
-    squares = gram.diagonal(dim1=1, dim2=2)[:, :-1] / count
-    of_x = _by_group(means + pivot, norm.groups).mean(-1, keepdim=True)
-    offset = (_by_group(pivot, norm.groups) - of_x).flatten(1)
+    if pivot.shape[0] == 0:  # of whose variance PyTorch would warn
+        return GroupStatistics(pivot, pivot.new_empty(0, norm.groups, 1))
+    per_position = 1 / max(1, positions)
+    sums = _by_group(gram[:, :-1, -1], norm.groups)
+    squares = _by_group(gram.diagonal(dim1=1, dim2=2)[:, :-1], norm.groups)
 
-    # the mean of (u + offset)^2
-    spread = torch.addcmul(squares, offset, torch.add(offset, means, alpha=2))
-    variance = _by_group(spread, norm.groups).mean(-1, keepdim=True).clamp(min=0)
-    return GroupStatistics(offset, (variance + norm.eps).rsqrt())
+    # means less the pivot of the first channel of the group: a large mean costs no digits
+    pivots = _by_group(pivot, norm.groups)
+    pivots = pivots - pivots[..., :1]
+    means = torch.add(pivots, sums, alpha=per_position)
+    between, mean = torch.var_mean(means, -1, correction=0, keepdim=True)
+
+    # the variance of a group is that between its channels and, on average, that within them
+    within = torch.addcmul(squares, sums, sums, value=-per_position).mean(-1, keepdim=True)
+    variance = torch.add(between, within, alpha=per_position).clamp(min=0)
+    return GroupStatistics((pivots - mean).flatten(1), (variance + norm.eps).rsqrt())
 
 
 def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tensor | None:
-    """a and t, (B, 2, C), of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
+    """A (B, C+1, C+1) of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
 
     Args:
         norm: any.
@@ -203,11 +199,11 @@ def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tens
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if statistics is None:
-        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
+        return affine_matrix(weight, bias).expand(gram.shape)
 
     offset, inverse = statistics
     scale = (torch.unflatten(weight, 0, (norm.groups, -1)) * inverse).flatten(1)
-    return torch.stack([scale, torch.addcmul(bias, scale, offset)], 1).to(gram.dtype)
+    return affine_matrix(scale, torch.addcmul(bias, scale, offset))
 
 
 def affine_backward(
@@ -224,27 +220,28 @@ def affine_backward(
         norm, gram, statistics: as `affine` had them.
         affine: its result.
         moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
-        affine_grad: what a and t are given by `compose`, (B, 2, C).
+        affine_grad: what A is given by `compose_groups`, (B, C+1, C+1).
 
     Returns:
         dG + dG^T of `gram`, and the gradients of weight and bias, (C,).
     """
     # through A G A^T
-    half = compose(moments_grad, affine)
-    gram_grad = compose(half.mT, affine)
-    of_rows = torch.stack([half * gram, half * gram[:, -1:]], 1)[:, :, :-1]
-    scale_grad, constant_grad = (affine_grad + of_rows.sum(-1)).unbind(1)
+    half = moments_grad @ affine
+    gram_grad = affine.mT @ half
+    affine_grad = torch.baddbmm(affine_grad, half, gram)
+    scale_grad = affine_grad.diagonal(dim1=1, dim2=2)[:, :-1]
+    constant_grad = affine_grad[:, :-1, -1]
     if statistics is None:
         return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
 
-    # through the deviation and the mean of each group of channels, (B, groups, 1), in float64
+    # through the deviation and the mean of each group of channels, (B, groups, 1)
     offset, inverse = statistics
     both = torch.addcmul(scale_grad, constant_grad, offset)
     weighted = both if norm.weight is None else both * norm.weight
     number = gram[:, -1:, -1:].clamp(min=1)
     of_variance = _by_group(weighted, norm.groups).mean(-1, keepdim=True) * inverse**3 / number
-    shifted = _by_group(constant_grad * affine[:, 0], norm.groups)
-    of_mean = shifted.mean(-1, keepdim=True, dtype=torch.float64) / number
+    scale = affine.diagonal(dim1=1, dim2=2)[:, :-1]
+    of_mean = _by_group(constant_grad * scale, norm.groups).mean(-1, keepdim=True) / number
 
     # both are sums over entries of the moments
     diagonal = gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]
@@ -253,7 +250,7 @@ def affine_backward(
     gram_grad[:, :-1, -1].sub_(sums_grad)
     gram_grad[:, -1, :-1].sub_(sums_grad)
     weight_grad = (_by_group(both, norm.groups) * inverse).sum(0).flatten()
-    return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
+    return gram_grad, weight_grad, constant_grad.sum(0)
 
 
 def _by_group(t: Tensor, groups: int) -> Tensor:

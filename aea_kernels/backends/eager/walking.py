@@ -98,11 +98,12 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     return total if last == positions else total.baddbmm_(a[..., last:], b[..., last:].mT)
 
 
-def sum_over_positions(x: Tensor) -> Tensor:
+def sum_over_positions(x: Tensor, out: Tensor | None = None) -> Tensor:
     """(G, C, N) -> (G, C, 1), float32 for bfloat16."""
     if x.dtype == torch.bfloat16:
-        return bfloat16.sum_over_positions(x)
-    return x.sum(-1, keepdim=True)
+        total = bfloat16.sum_over_positions(x)
+        return total if out is None else out.copy_(total)
+    return torch.sum(x, -1, keepdim=True, out=out)
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
