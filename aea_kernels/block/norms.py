@@ -102,8 +102,10 @@ def pivot(x: Tensor) -> Tensor:
         slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
     ]
     few = x[(slice(None), slice(None), *steps)]
-    # a sum in float64 is exact where a channel is constant
-    return few.mean(tuple(range(2, x.dim())), dtype=torch.float64).to(dtype)
+    # with twice the digits of x the sum is exact where a channel is constant
+    wide = dtype if x.dtype.itemsize == 2 else torch.float64
+    mean = few.mean(tuple(range(2, x.dim())), dtype=wide)
+    return mean if wide == dtype else mean.to(dtype)
 
 
 # ---- A: the affine map, and what it does to moments and matrices ---------------------------------

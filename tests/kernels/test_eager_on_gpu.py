@@ -68,24 +68,27 @@ def on_gpu(shape, dtype, norm):
 
 @pytest.mark.parametrize(
     ("norm", "forward_calls", "step_calls"),
-    [("batch", 35, 112), (None, 17, 53), ("group", 40, 104), ("layer", 34, 97), ("rms", 35, 96)],
+    [("batch", 35, 110), (None, 17, 53), ("group", 40, 104), ("layer", 34, 97), ("rms", 35, 96)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_calls_of_one_forward_and_of_a_training_step(
     shape, dtype, norm, forward_calls, step_calls, backend
 ):
-    """Maps of 16 bits are copied into float32 for products, and back where a product wrote."""
-    copies = (2, 6) if dtype == torch.bfloat16 else (0, 0)
-    if shape[0] > 1:  # sums over the groups of images
-        copies = copies[0], copies[1] + 7
+    """Maps of 16 bits are copied into float32 for products, and back where a product wrote; several
+    images have sums over groups. With all that it is 40 and 120 at most.
+    """
+    if dtype == torch.bfloat16:
+        forward_calls, step_calls = forward_calls + 3, step_calls + 7
+    if shape[0] > 1:
+        step_calls += 6
     block, x = on_gpu(shape, dtype, norm)
     with torch.no_grad(), Calls() as forward:
         block.eval()(x)
     with Calls() as step:
         block.train()(x).backward(torch.empty_like(x))
-    assert forward.number <= forward_calls + copies[0]
-    assert step.number <= step_calls + copies[1]
+    assert forward.number <= min(forward_calls, 40)
+    assert step.number <= min(step_calls, 120)
 
 
 def as_one_writes_it(block, x):

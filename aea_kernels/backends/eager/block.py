@@ -169,8 +169,8 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
     walk = Walk(grad_x, x)
     for chunk in walk:
         out = walk.result(0, chunk)
-        torch.add(walk.read(0, chunk), constant[:, None], out=out)
-        out.addcmul_(walk.read(1, chunk), slope[:, None])
+        torch.add(walk.any_dtype(0, chunk), constant[:, None], out=out)
+        out.addcmul_(walk.any_dtype(1, chunk), slope[:, None])
         walk.store(0, chunk, out)
 
 
