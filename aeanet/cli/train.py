@@ -23,6 +23,7 @@ from aeanet.cli.shared import (
     fail,
     keep_apart,
     leading,
+    note,
     option,
     path,
     progress_bar,
@@ -83,7 +84,8 @@ def main(
         bool,
         option(
             "PAIRS holds noisy images instead, and no clean one. A folder in it, or a stack, holds "
-            "repeated scans of one field. Begins with sem, and learns by --loss psnr.",
+            "repeated scans of one field. Begins with sem, and learns by --loss psnr. Goes without "
+            "--self, --validate and --report, which need a clean image.",
             "--noisy",
         ),
     ] = False,
@@ -195,6 +197,8 @@ def main(
             written = save_page(page_place, training_page(run, done, recipe, data, held_back))
         if last.interrupted:
             end_interrupted(run, steps)
+        if begun and begun.step == last.steps and not one_per_pair:
+            note("Nothing was left to do: the run had done its steps, or trained for its time.")
         if one_per_pair:
             for name, reason in training.left_out(run).items():
                 if name not in data.refused:

@@ -128,7 +128,9 @@ IMAGES: dict[str, Case] = {
         "of which 0 is white",
     ),
     "two pages, no choice": image(
-        "a.tif", pages("a.tif", GREY, GREY), "choose one with --image, by its number or name"
+        "a.tif",
+        pages("a.tif", GREY, GREY),
+        "choose one by its number or name (--image of restore, predict and frames)",
     ),
     "Lab colours": image(
         "a.tif",

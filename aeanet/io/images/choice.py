@@ -56,5 +56,6 @@ def choose(
     raw = [index for index, one in enumerate(candidates) if one.raw]
     if len(raw) == 1 and count == len(candidates):
         return candidates[raw[0]].content, f"image {raw[0] + 1} of {count}"
-    advice = "; choose one with --image, by its number or name" if candidates else ""
-    raise NotOneImageError(described + advice)
+    if candidates:
+        described += "; choose one by its number or name (--image of restore, predict and frames)"
+    raise NotOneImageError(described)

@@ -128,7 +128,8 @@ def _named(stack: Stack, axes: str | None) -> Stack:
         raise AxesError(
             f"{stack.path} holds {contents.planes} images ({listed}) and does not say what they "
             "are: take all by --axes ZYX (a volume), TYX (a time series) or CYX (channels); one "
-            "grey image is wanted otherwise: choose one with --image, by its number or name."
+            "grey image is wanted otherwise: choose one by its number or name (--image of restore, "
+            "predict and frames)."
         )
 
     # Steps of the axes that the file names otherwise are not those of the new names.

@@ -61,6 +61,7 @@ def test_killed_it_resumes_with_the_options_of_its_beginning(pairs: Path, tmp_pa
         pairs, "--out", run, "--resume", "--references", 8
     )
     assert "100 steps in" in trained(pairs, "--out", run, "--resume").stdout
+    assert "Nothing was left to do" in trained(pairs, "--out", run, "--resume").stderr
     data, held_back = hold_back(load_pairs(pairs), 1)
     assert_same_model(
         run,

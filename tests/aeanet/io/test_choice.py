@@ -52,7 +52,10 @@ def test_pages_by_number_and_by_name(tmp_path: Path) -> None:
     for wanted in ("0", "5", "-1", "TE", "", "²"):
         assert f"no image has the name or number {wanted!r}" in refusal(path, image=wanted)
     assert "several images have the name or number 'BSE'" in refusal(path, image="BSE")
-    assert "one is wanted; choose one with --image, by its number or name" in refusal(path)
+    assert (
+        "one is wanted; choose one by its number or name (--image of restore, predict and frames)"
+        in refusal(path)
+    )
 
 
 def test_a_mask_beside_the_image_is_none(tmp_path: Path) -> None:
@@ -68,7 +71,7 @@ def test_signals_by_number_and_by_title(tmp_path: Path) -> None:
         image = read_image(path, image=wanted)
         np.testing.assert_array_equal(image.to_raw(image.pixels), expected)
     assert "no image has the name or number 'BSE'" in refusal(path, image="BSE")
-    assert "choose one with --image" in refusal(path)
+    assert "choose one by its number or name (--image" in refusal(path)
 
 
 def test_the_detector_and_not_a_map_made_of_spectra(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ def test_the_command_chooses_and_says_so(tmp_path: Path) -> None:
     shown = aeanet("info", path, "--image", "2")
     assert shown.exit_code == 0, shown.output
     assert "x: 5\n" in shown.output
-    assert "choose one with --image" in aeanet("info", path).output
+    assert "choose one by its number or name (--image" in aeanet("info", path).output
 
     out = ("--magnification", "1", "--flips", "1", "--out", tmp_path / "out")
     done = aeanet("restore", makers.olympus(tmp_path / "b.tif"), path, "--image", "2", *out)
