@@ -84,7 +84,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     x, dy = (draw.map(IMAGES, channels, *SPACE) for _ in range(2))
     width = channels + 1
     yield Sample("statistics", (x,))
-    yield Sample("pivot", (x,))
+    yield Sample("pivot", (x, 1))
     yield Sample("apply_to_features", (x, draw.wide(1, channels, width)))
 
     # the first image is in the reference branch, the two others share their keys
@@ -96,7 +96,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     gram = rows.mT @ rows
     gram[:, -1, -1] = 50
     matrix = draw.wide(groups, channels, width)
-    affine = draw.wide(IMAGES, width, width)
+    affine = draw.wide(IMAGES, 2, channels)
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 

@@ -19,7 +19,7 @@ def moments_of_keys(x: Tensor, norm: Norm, backend: str) -> Tensor:
     It is the moments of z. With GroupNorm, which needs the whole image for z, they are those of x,
     in float64 so as to keep their digits where the mean is large.
     """
-    pivot = ops.pivot(x, backend) if norm.kind == "group" else None
+    pivot = ops.pivot(x, norm.groups, backend) if norm.kind == "group" else None
     prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
     gram = ops.moments(x, *prologue, None, x.shape[0], backend)
     if pivot is not None:
@@ -47,10 +47,10 @@ def attend_to_keys(
         dtype = acc_dtype(x.dtype)
         pivot = statistics = None
         if norm.kind == "group":
-            # the moments of x about its mean, the best of all pivots
+            # the moments of x about the means of the groups of channels, the best of all pivots
             exact = gram.double()
             count = exact[:, -1:, -1:].clamp(min=1)
-            pivot = (exact / count)[:, :-1, -1].to(dtype)
+            pivot = norms.over_groups((exact / count)[:, :-1, -1], norm.groups, dtype)
             gram = norms.shift(exact, -pivot.double())
             statistics = norms.statistics(norm, (gram / count).to(dtype), pivot, 1)
         gram = gram.to(dtype)
@@ -66,6 +66,5 @@ def attend_to_keys(
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:
-            factors = affine.diagonal(dim1=1, dim2=2)[:, :-1, None]
-            z = factors * z + affine[:, :-1, -1:]
+            z = affine[:, 0, :, None] * z + affine[:, 1, :, None]
         return folding.add_attended(x, matrix, z)

@@ -10,20 +10,21 @@ t of each channel:
     kind      u, the prologue                                 a and t
     "none"    x                                               1 and 0: no affine map
     "batch"   ReLU6(BN(x))                                    1 and 0: no affine map
-    "group"   x - pivot of its image and channel              from the moments of u, of each image
+    "group"   x - pivot of its image and group of channels    from the moments of u, of each image
     "layer"   (x - mean) / deviation, over channels           weight and bias
     "rms"     x / root mean square, over channels             weight and bias
 
 A pivot keeps the digits of the sums where the mean is as large as the deviation.
 
 Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
-sum of uh uh^T over the positions of each image, affine (B, C+1, C+1) is A. All is in the
+sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All is in the
 accumulation dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -89,9 +90,9 @@ def normalised(x: Tensor, norm: Norm) -> Tensor:
     return z if bias is None else z + bias[:, None]
 
 
-def pivot(x: Tensor) -> Tensor:
-    """A number near the mean of each channel of each image, (B, C): the mean of a few positions of
-    x (B, C, *spatial).
+def pivot(x: Tensor, groups: int) -> Tensor:
+    """A number near the mean of each group of channels of each image, for every channel, (B, C):
+    the mean of a few positions of x (B, C, *spatial).
 
     Its distance from the mean costs digits of the sums; no result depends on it otherwise.
     """
@@ -102,10 +103,18 @@ def pivot(x: Tensor) -> Tensor:
         slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
     ]
     few = x[(slice(None), slice(None), *steps)]
-    # with twice the digits of x the sum is exact where a channel is constant
+    # with twice the digits of x the sum is exact where a group is constant
     wide = dtype if x.dtype.itemsize == 2 else torch.float64
-    mean = few.mean(tuple(range(2, x.dim())), dtype=wide)
-    return mean if wide == dtype else mean.to(dtype)
+    return over_groups(few, groups, wide).to(dtype)
+
+
+def over_groups(x: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+    """The mean of each group of channels of x (B, C, ...) over all that follows, for every channel:
+    (B, C).
+    """
+    by_group = torch.unflatten(x, 1, (groups, -1))
+    mean = by_group.mean(tuple(range(2, by_group.dim())), dtype=dtype)
+    return mean.repeat_interleave(by_group.shape[2], 1)
 
 
 # ---- A: the affine map, and what it does to moments and matrices ---------------------------------
@@ -113,35 +122,53 @@ def pivot(x: Tensor) -> Tensor:
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
     """The moments of u + `by` (B, C) from those of u."""
-    return transform(gram, affine_matrix(torch.ones_like(by), by))
-
-
-def affine_matrix(scale: Tensor, constant: Tensor) -> Tensor:
-    """A (B, C+1, C+1) with the factors and constants of the channels, (B, C) each."""
-    diagonal = torch.diag_embed(torch.nn.functional.pad(scale, (0, 1), value=1.0))
-    last_column = torch.nn.functional.pad(constant[..., None], (scale.shape[-1], 0, 0, 1))
-    return diagonal + last_column
+    ones = torch.ones_like(by)
+    return transform(gram, torch.stack([ones, by], 1))
 
 
 def transform(gram: Tensor, affine: Tensor) -> Tensor:
-    """The moments of zh, A G A^T."""
-    return affine @ gram @ affine.mT
+    """The moments of zh, A G A^T; exact, where products of matrices would be rounded as
+    `torch.set_float32_matmul_precision` says.
+    """
+    return times_transposed(times_transposed(gram, affine).mT, affine)
+
+
+def times_transposed(matrix: Tensor, affine: Tensor) -> Tensor:
+    """M A^T, for matrices (B, O, C+1): the adjoint of `compose` in its first argument."""
+    last, (scale, constant) = matrix[..., -1:], affine[:, None].unbind(2)
+    return torch.cat([torch.addcmul(last * constant, matrix[..., :-1], scale), last], -1)
+
+
+def compose(matrix: Tensor, affine: Tensor) -> Tensor:
+    """M A, (B, O, C+1): a matrix that applies to zh as one that applies to uh."""
+    linear, shifts = (matrix[:, None, :, :-1] * affine[:, :, None]).unbind(1)
+    return torch.cat([linear, matrix[..., -1:] + shifts.sum(-1, keepdim=True)], -1)
 
 
 def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
-    """M A of each image, which applies to uh as M (G, O, C+1) of its group does to zh; M as it is
-    where there is no A.
+    """M A of each image from M of each group (G, O, C+1); M as it is where there is no A."""
+    if affine is None:
+        return matrix
+    return compose(folding.expand_groups(matrix, images), affine)
+
+
+def compose_linear(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
+    """As `compose_groups`, but for the last column, the constants, on which no derivative by u
+    depends.
     """
     if affine is None:
         return matrix
-    return folding.expand_groups(matrix, images) @ affine
+    scale = torch.nn.functional.pad(affine[:, 0], (0, 1))
+    return folding.expand_groups(matrix, images) * scale[:, None]
 
 
 def compose_backward(
     composed_grad: Tensor, matrix: Tensor, affine: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of M (B, O, C+1) and A from that of M A."""
-    return composed_grad @ affine.mT, matrix.mT @ composed_grad
+    """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C)."""
+    linear = matrix[..., :-1]
+    both = torch.stack([linear * composed_grad[..., :-1], linear * composed_grad[..., -1:]], 1)
+    return times_transposed(composed_grad, affine), both.sum(2)
 
 
 def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_images: int) -> Tensor:
@@ -153,42 +180,32 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
 
 
 class GroupStatistics(NamedTuple):
-    """GroupNorm's, of each image."""
+    """GroupNorm's, of each image and group of channels, (B, groups, 1)."""
 
-    offset: Tensor
-    """The pivot less the mean of the group of channels, (B, C)."""
+    mean: Tensor
+    """Of u."""
     inverse: Tensor
-    """One over the deviation, (B, groups, 1)."""
+    """One over the deviation."""
 
 
 def statistics(
     norm: Norm, gram: Tensor, pivot: Tensor | None, positions: int
 ) -> GroupStatistics | None:
-    """Of images whose moments of u over so many positions are `gram` (B, C+1, C+1), with
-    GroupNorm's pivot (B, C); None where there is no pivot.
+    """Of images whose moments of u over so many positions are `gram` (B, C+1, C+1); None where
+    there is no pivot.
     """
     if pivot is None:
         return None
-    if pivot.shape[0] == 0:  # of whose variance PyTorch would warn
-        return GroupStatistics(pivot, pivot.new_empty(0, norm.groups, 1))
-    per_position = 1 / max(1, positions)
-    sums = _by_group(gram[:, :-1, -1], norm.groups)
-    squares = _by_group(gram.diagonal(dim1=1, dim2=2)[:, :-1], norm.groups)
-
-    # means less the pivot of the first channel of the group: a large mean costs no digits
-    pivots = _by_group(pivot, norm.groups)
-    pivots = pivots - pivots[..., :1]
-    means = torch.add(pivots, sums, alpha=per_position)
-    between, mean = torch.var_mean(means, -1, correction=0, keepdim=True)
-
-    # the variance of a group is that between its channels and, on average, that within them
-    within = torch.addcmul(squares, sums, sums, value=-per_position).mean(-1, keepdim=True)
-    variance = torch.add(between, within, alpha=per_position).clamp(min=0)
-    return GroupStatistics((pivots - mean).flatten(1), (variance + norm.eps).rsqrt())
+    average = gram / max(1, positions)
+    mean = _by_group(average[:, :-1, -1], norm.groups).mean(-1, keepdim=True)
+    diagonal = average.diagonal(dim1=1, dim2=2)[:, :-1]
+    squares = _by_group(diagonal, norm.groups).mean(-1, keepdim=True)
+    variance = torch.addcmul(squares, mean, mean, value=-1).clamp(min=0)
+    return GroupStatistics(mean, (variance + norm.eps).rsqrt())
 
 
 def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tensor | None:
-    """A (B, C+1, C+1) of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
+    """a and t, (B, 2, C), of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
 
     Args:
         norm: any.
@@ -201,11 +218,13 @@ def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tens
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if statistics is None:
-        return affine_matrix(weight, bias).expand(gram.shape)
+        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
 
-    offset, inverse = statistics
-    scale = (torch.unflatten(weight, 0, (norm.groups, -1)) * inverse).flatten(1)
-    return affine_matrix(scale, torch.addcmul(bias, scale, offset))
+    mean, inverse = statistics
+    weight, bias = (torch.unflatten(t, 0, (norm.groups, -1)) for t in (weight, bias))
+    scale = weight * inverse
+    constant = torch.addcmul(bias, scale, mean, value=-1)
+    return torch.stack([scale.flatten(1), constant.flatten(1)], 1)
 
 
 def affine_backward(
@@ -222,37 +241,35 @@ def affine_backward(
         norm, gram, statistics: as `affine` had them.
         affine: its result.
         moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
-        affine_grad: what A is given by `compose_groups`, (B, C+1, C+1).
+        affine_grad: what a and t are given by `compose`, (B, 2, C).
 
     Returns:
         dG + dG^T of `gram`, and the gradients of weight and bias, (C,).
     """
     # through A G A^T
-    half = moments_grad @ affine
-    gram_grad = affine.mT @ half
-    affine_grad = torch.baddbmm(affine_grad, half, gram)
-    scale_grad = affine_grad.diagonal(dim1=1, dim2=2)[:, :-1]
-    constant_grad = affine_grad[:, :-1, -1]
+    half = compose(moments_grad, affine)
+    gram_grad = compose(half.mT, affine)
+    of_rows = torch.stack([half * gram, half * gram[:, -1:]], 1)[:, :, :-1]
+    scale_grad, constant_grad = (affine_grad + of_rows.sum(-1)).unbind(1)
     if statistics is None:
         return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
 
     # through the deviation and the mean of each group of channels, (B, groups, 1)
-    offset, inverse = statistics
-    both = torch.addcmul(scale_grad, constant_grad, offset)
-    weighted = both if norm.weight is None else both * norm.weight
+    mean, inverse = statistics
+    by_group = partial(_by_group, groups=norm.groups)
+    both = torch.addcmul(by_group(scale_grad), by_group(constant_grad), mean, value=-1)
+    weighted = both if norm.weight is None else both * norm.weight.unflatten(0, (norm.groups, -1))
     number = gram[:, -1:, -1:].clamp(min=1)
-    of_variance = _by_group(weighted, norm.groups).mean(-1, keepdim=True) * inverse**3 / number
-    scale = affine.diagonal(dim1=1, dim2=2)[:, :-1]
-    of_mean = _by_group(constant_grad * scale, norm.groups).mean(-1, keepdim=True) / number
+    of_variance = weighted.mean(-1, keepdim=True) * inverse**3 / number
+    shifted = constant_grad * affine[:, 0]
+    of_mean = by_group(shifted).mean(-1, keepdim=True) / number
 
     # both are sums over entries of the moments
-    diagonal = gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]
-    _by_group(diagonal, norm.groups).sub_(of_variance)
-    sums_grad = torch.addcmul(of_mean, of_variance, _by_group(offset, norm.groups)).flatten(1)
-    gram_grad[:, :-1, -1].sub_(sums_grad)
-    gram_grad[:, -1, :-1].sub_(sums_grad)
-    weight_grad = (_by_group(both, norm.groups) * inverse).sum(0).flatten()
-    return gram_grad, weight_grad, constant_grad.sum(0)
+    sums_grad = torch.addcmul(of_mean, of_variance, mean, value=-1)
+    by_group(gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]).sub_(of_variance)
+    for sums in (gram_grad[:, :-1, -1], gram_grad[:, -1, :-1]):
+        by_group(sums).sub_(sums_grad)
+    return gram_grad, (both * inverse).sum(0).flatten(), constant_grad.sum(0)
 
 
 def _by_group(t: Tensor, groups: int) -> Tensor:
