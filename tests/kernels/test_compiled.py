@@ -30,6 +30,7 @@ PRODUCTS = {"outer", "apply", "features_backward", "matrix_backward"}
 OF_FAMILIES = {"phi_outer", "phi_outer_backward", "phi_apply", "phi_matrix_backward"}
 PROMISED = {"bfloat16", "float16", "tf32", "bf16x3", "bf16x6"}
 """Ways to multiply, of up to 128 channels, whose kernels hold what they need in registers."""
+SPILLS_A_LITTLE = tuple(int(n) for n in triton.__version__.split(".")[:2]) >= (3, 8)
 LARGE = PRODUCTS | OF_FAMILIES | {"statistics"}
 """They read feature maps."""
 ALGEBRA = {"join_statistics", "reduce_splits", "fold", "scores", "fold_backward"}
@@ -217,7 +218,8 @@ def promised(table):
     return [r for r in rows if r["channels"] <= 128 and r["dtype"] in PROMISED]
 
 
-@pytest.mark.skipif(triton.__version__ >= "3.8", reason="newer compilers spill a few bytes")
+# what they spill is bounded by the next test
+@pytest.mark.skipif(SPILLS_A_LITTLE, reason="Triton 3.8 and newer spill a few bytes")
 def test_no_kernel_spills_registers(promised):
     """With one or two channels ptxas limits some kernels to fewer registers of its own accord, and
     needs 8 bytes of stack.
