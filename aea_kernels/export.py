@@ -43,9 +43,9 @@ def _moments(
     return folding.add_references(per_group, references, reference_images)
 
 
-def _pivot(x: Tensor, backend: str) -> Tensor:
-    """The mean of x over its positions: any number near it will do."""
-    return norms.mean_of(x.flatten(2).to(acc_dtype(x.dtype)))
+def _pivot(x: Tensor, groups: int, backend: str) -> Tensor:
+    """The mean of each group over all positions: any number near it will do."""
+    return norms.over_groups(x, groups, acc_dtype(x.dtype))
 
 
 def _keys(

@@ -1,8 +1,9 @@
 """`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the
 faster are kept.
 
-For every kernel, number of channels and way of multiplying: positions of a tile, warps, stages and
-programs a multiprocessor. A row that spills registers, or asks for more programs than fit, is none.
+For every kernel, number of channels and way of multiplying: channels and positions of a tile,
+warps, stages and programs a multiprocessor. A row that spills registers, or asks for more programs
+than fit, is none.
 The winners go to `aea_kernels/backends/triton/tiles.json`, which `tiles.py` reads, all times to
 `benches/results/tune-smNN.json`. What stands there is not timed again, so that an interrupted sweep
 goes on where it was.
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +30,11 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels.backends.triton import tiles
+from aea_kernels.backends.triton.tiles import Tiles
 from aea_kernels.core.precision import PRECISIONS
 from aeanet.io.text import write_json
 
 from .racing import capture, copies
-
-Row = tuple[int, int, int, int]
-"""block_s, warps, stages, programs_per_sm of `tiles.Tiles`."""
 
 SIZES = {32: (944, 1280), 64: (944, 1280), 128: (236, 320)}
 MODES = [("bfloat16", "highest")]
@@ -71,27 +71,40 @@ CASES = [
 ]
 
 
-def planned_row(case: Case, architecture: int) -> Row:
+def planned_row(case: Case, architecture: int) -> Tiles:
     """The row of the present table."""
-    planned = tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
-    return planned.block_s, planned.warps, planned.stages, planned.programs_per_sm
+    return tiles.tiles_for(case.kernel, case.channels, case.mode, True, architecture)
 
 
-def candidates(planned: Row) -> Iterator[Row]:
-    """The planned row first, then its neighbours."""
+def candidates(case: Case, planned: Tiles) -> Iterator[Tiles]:
+    """The planned row first, then its neighbours, then tiles of fewer or more channels."""
     yield planned
-    for block_s in (planned[0] // 2, planned[0], 2 * planned[0]):
-        for warps in (4, 8):
-            for stages in (1, 2, 3, 4):
-                for programs in (1, 2, 3, 4):
-                    row = block_s, warps, stages, programs
-                    if 16 <= block_s <= 128 and row != planned:
-                        yield row
+    sides = planned.block_a, planned.block_k
+    block_s = planned.block_s
+    for near in product((block_s // 2, block_s, 2 * block_s), (4, 8), (1, 2, 3, 4), (1, 2, 3, 4)):
+        row = Tiles(*sides, *near)
+        if 16 <= row.block_s <= 128 and row != planned:
+            yield row
+    for other in _sides(case):
+        if other != sides:
+            for near in product((max(16, block_s // 2), block_s), (4, 8), (1, 2), (1, 2)):
+                yield Tiles(*other, *near)
+
+
+def _sides(case: Case) -> list[tuple[int, int]]:
+    """Channels of the result in a tile, and of the other side."""
+    whole = tiles.channel_block(case.channels)
+    if case.kernel == "statistics":
+        return [(whole, whole)]
+    blocks = [block for block in (16, 32, 64, 128) if block <= whole]
+    if case.kernel in ("outer", "matrix_backward"):
+        return [(block, block) for block in blocks if block >= 32]
+    return [(whole, block) for block in blocks]
 
 
 def sweep(
     cases: list[Case],
-    timer: Callable[[Case, Row], float],
+    timer: Callable[[Case, Tiles], float],
     architecture: int,
     log: Path,
     deadline: float = math.inf,
@@ -111,8 +124,8 @@ def sweep(
         if case.name in done:
             continue
         planned = planned_row(case, architecture)
-        times: dict[Row, float] = {}
-        for row in candidates(planned):
+        times: dict[Tiles, float] = {}
+        for row in candidates(case, planned):
             if time.monotonic() > deadline:
                 return False
             times[row] = timer(case, row)
@@ -125,7 +138,7 @@ def sweep(
         log.parent.mkdir(parents=True, exist_ok=True)
         write_json(log, done, 1)
         write_rows(architecture, done)
-        before, after = f"{planned} {times[planned]:.1f} us", f"{chosen} {times[chosen]:.1f} us"
+        before, after = (f"{tuple(row)} {times[row]:.1f} us" for row in (planned, chosen))
         print(f"{case.name}: {before} -> {after}", flush=True)
     return True
 
@@ -151,7 +164,7 @@ def architecture_here() -> int:
     return architecture
 
 
-def plan_with(case: Case, row: Row) -> None:
+def plan_with(case: Case, row: Tiles) -> None:
     """Every launch of the case takes this row from now on."""
     architecture = architecture_here()
     torch.set_float32_matmul_precision(case.precision)
@@ -208,12 +221,12 @@ def built(case: Case) -> dict[int, Any]:
     return {id(kernel): kernel for cache in caches.values() for kernel in cache[0].values()}
 
 
-_fitting: dict[tuple[Case, Row], int] = {}
+_fitting: dict[tuple[Case, Tiles], int] = {}
 
 
-def programs_that_fit(case: Case, row: Row) -> int:
+def programs_that_fit(case: Case, row: Tiles) -> int:
     """On a multiprocessor, of the row's kernels; 0 where they cannot run, or spill registers."""
-    key = case, (*row[:3], 1)
+    key = case, row._replace(programs_per_sm=1)
     if key in _fitting:
         return _fitting[key]
 
@@ -229,7 +242,7 @@ def programs_that_fit(case: Case, row: Row) -> int:
 
     new = [kernel for i, kernel in built(case).items() if i not in before]
     spilled = any(kernel.n_spills for kernel in new)
-    return _fitting.setdefault(key, 0 if spilled else occupancy(new, warps=row[1]))
+    return _fitting.setdefault(key, 0 if spilled else occupancy(new, warps=row.warps))
 
 
 def occupancy(kernels: list[Any], warps: int) -> int:
@@ -245,11 +258,11 @@ def occupancy(kernels: list[Any], warps: int) -> int:
     return min(limits)
 
 
-def microseconds(case: Case, row: Row) -> float:
+def microseconds(case: Case, row: Tiles) -> float:
     """Median time of the case on one input, from memory, as a CUDA graph; infinite where the row is
     none.
     """
-    if row[3] > programs_that_fit(case, row):
+    if row.programs_per_sm > programs_that_fit(case, row):
         return math.inf
     plan_with(case, row)
     several = calls(case, SIZES[case.channels])
@@ -265,7 +278,7 @@ def microseconds(case: Case, row: Row) -> float:
     return statistics.median(times[1:])
 
 
-def compile_row(job: tuple[Case, Row]) -> None:
+def compile_row(job: tuple[Case, Tiles]) -> None:
     """In a process of its own: the compiler's cache holds the row's kernels from then on."""
     plan_with(*job)
     try:
@@ -276,10 +289,10 @@ def compile_row(job: tuple[Case, Row]) -> None:
 
 
 def compile_all(cases: list[Case], architecture: int) -> None:
-    jobs: dict[tuple[Case, Row], None] = {}
+    jobs: dict[tuple[Case, Tiles], None] = {}
     for case in cases:
-        for row in candidates(planned_row(case, architecture)):
-            jobs[case, (*row[:3], 1)] = None
+        for row in candidates(case, planned_row(case, architecture)):
+            jobs[case, row._replace(programs_per_sm=1)] = None
 
     # two cores stay free
     context = multiprocessing.get_context("spawn")

@@ -84,7 +84,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     x, dy = (draw.map(IMAGES, channels, *SPACE) for _ in range(2))
     width = channels + 1
     yield Sample("statistics", (x,))
-    yield Sample("pivot", (x,))
+    yield Sample("pivot", (x, 1))
     yield Sample("apply_to_features", (x, draw.wide(1, channels, width)))
 
     # the first image is in the reference branch, the two others share their keys

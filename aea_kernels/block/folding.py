@@ -178,7 +178,7 @@ def fold_backward(
         _references_backward(gram_grad, references, reference_images),
         *inner,
         doutput,
-        _sum(matrix_grad[..., -1]).clone(),
+        matrix_grad[..., -1].sum(0),
     ]
 
 

@@ -6,6 +6,7 @@ reads x once more forward, and twice more backward. Kept for backward: x and C x
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -151,10 +152,10 @@ def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
     """
     traceable = spec.group is None and not torch.compiler.is_compiling()
     device = tensors[0].device
-    if traceable and resolved(spec.backend, device) == "triton":
-        with without_autocast(device):
+    with without_autocast(device):
+        if traceable and resolved(spec.backend, device) == "triton":
             return known_calls.call(function, tensors, spec)
-    return function(tensors, spec)
+        return function(tensors, spec)
 
 
 def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
@@ -171,12 +172,12 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
 
     # one pass: what the keys are summarised by
     norm = Norm(kind, weight, bias, mean, variance, eps, groups)
-    pivot = ops.pivot(x, backend) if kind == "group" else None
+    pivot = ops.pivot(x, groups, backend) if kind == "group" else None
     prologue = kind, norms.parameters(norm, pivot), eps
     statistics = None
     if kind in norms.AFFINE:
         gram = ops.moments(x, *prologue, None, x.shape[0], backend)
-        statistics = norms.statistics(norm, gram, pivot)
+        statistics = norms.statistics(norm, gram, pivot, math.prod(x.shape[2:]))
         affine = norms.affine(norm, gram, statistics)
         keys = ops.keys(gram, affine, references, reference_images, backend)
     else:
@@ -197,7 +198,7 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     of y, the inputs of the forward pass, and what it kept.
     """
     grad_output, x, weight, bias, references, *projections = tensors[:13]
-    mean, variance, pivot, gram, affine, keys, matrix, offset, inverse = tensors[13:]
+    mean, variance, pivot, gram, affine, keys, matrix, group_mean, inverse = tensors[13:]
     heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
     if reference_images is None:
         reference_images = x.shape[0]
@@ -213,13 +214,13 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     weight_grad = bias_grad = None
     if affine is not None:
         gram_grad = folding.expand_groups(gram_grad, x.shape[0])
-        statistics = None if pivot is None else norms.GroupStatistics(offset, inverse)
+        statistics = None if pivot is None else norms.GroupStatistics(group_mean, inverse)
         gram_grad, weight_grad, bias_grad = norms.affine_backward(
             norm, gram, statistics, affine, gram_grad, affine_grad
         )
 
     # the other: what x gets, of itself and through the moments
-    composed = norms.compose_groups(matrix, affine, x.shape[0])
+    composed = norms.compose_linear(matrix, affine, x.shape[0])
     pooled = batch_statistics and group is not None
     x_grad, norm_grad = ops.features_backward(
         grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend

@@ -19,7 +19,7 @@ def moments_of_keys(x: Tensor, norm: Norm, backend: str) -> Tensor:
     It is the moments of z. With GroupNorm, which needs the whole image for z, they are those of x,
     in float64 so as to keep their digits where the mean is large.
     """
-    pivot = ops.pivot(x, backend) if norm.kind == "group" else None
+    pivot = ops.pivot(x, norm.groups, backend) if norm.kind == "group" else None
     prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
     gram = ops.moments(x, *prologue, None, x.shape[0], backend)
     if pivot is not None:
@@ -45,15 +45,16 @@ def attend_to_keys(
     """
     with without_autocast(x.device):  # as inside the operators
         dtype = acc_dtype(x.dtype)
-        pivot = None
+        pivot = statistics = None
         if norm.kind == "group":
-            # the moments of x about its mean, the best of all pivots
+            # the moments of x about the means of the groups of channels, the best of all pivots
             exact = gram.double()
-            mean = exact[:, :-1, -1] / exact[:, -1:, -1].clamp(min=1)
-            pivot = mean.to(dtype)
+            count = exact[:, -1:, -1:].clamp(min=1)
+            pivot = norms.over_groups((exact / count)[:, :-1, -1], norm.groups, dtype)
             gram = norms.shift(exact, -pivot.double())
+            statistics = norms.statistics(norm, (gram / count).to(dtype), pivot, 1)
         gram = gram.to(dtype)
-        affine = norms.affine(norm, gram, norms.statistics(norm, gram, pivot))
+        affine = norms.affine(norm, gram, statistics)
         if pivot is not None and affine is not None:
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))

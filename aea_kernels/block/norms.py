@@ -10,20 +10,21 @@ t of each channel:
     kind      u, the prologue                                 a and t
     "none"    x                                               1 and 0: no affine map
     "batch"   ReLU6(BN(x))                                    1 and 0: no affine map
-    "group"   x - pivot of its image and channel              from the moments of u, of each image
+    "group"   x - pivot of its image and group of channels    from the moments of u, of each image
     "layer"   (x - mean) / deviation, over channels           weight and bias
     "rms"     x / root mean square, over channels             weight and bias
 
 A pivot keeps the digits of the sums where the mean is as large as the deviation.
 
 Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
-sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All but statistics
-is in the accumulation dtype.
+sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All is in the
+accumulation dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -89,9 +90,9 @@ def normalised(x: Tensor, norm: Norm) -> Tensor:
     return z if bias is None else z + bias[:, None]
 
 
-def pivot(x: Tensor) -> Tensor:
-    """A number near the mean of each channel of each image, (B, C): the mean of a few positions of
-    x (B, C, *spatial).
+def pivot(x: Tensor, groups: int) -> Tensor:
+    """A number near the mean of each group of channels of each image, for every channel, (B, C):
+    the mean of a few positions of x (B, C, *spatial).
 
     Its distance from the mean costs digits of the sums; no result depends on it otherwise.
     """
@@ -101,14 +102,19 @@ def pivot(x: Tensor) -> Tensor:
     steps = [
         slice(n // (2 * PIVOT_POSITIONS), None, max(1, n // PIVOT_POSITIONS)) for n in x.shape[2:]
     ]
-    few = x[(slice(None), slice(None), *steps)].flatten(2).to(dtype)
-    return mean_of(few)
+    few = x[(slice(None), slice(None), *steps)]
+    # with twice the digits of x the sum is exact where a group is constant
+    wide = dtype if x.dtype.itemsize == 2 else torch.float64
+    return over_groups(few, groups, wide).to(dtype)
 
 
-def mean_of(x: Tensor) -> Tensor:
-    """The mean of x (B, C, S) over S, (B, C); exact where a channel is constant."""
-    first = x[..., :1]
-    return (first + (x - first).mean(-1, keepdim=True))[..., 0]
+def over_groups(x: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+    """The mean of each group of channels of x (B, C, ...) over all that follows, for every channel:
+    (B, C).
+    """
+    by_group = torch.unflatten(x, 1, (groups, -1))
+    mean = by_group.mean(tuple(range(2, by_group.dim())), dtype=dtype)
+    return mean.repeat_interleave(by_group.shape[2], 1)
 
 
 # ---- A: the affine map, and what it does to moments and matrices ---------------------------------
@@ -121,7 +127,9 @@ def shift(gram: Tensor, by: Tensor) -> Tensor:
 
 
 def transform(gram: Tensor, affine: Tensor) -> Tensor:
-    """The moments of zh, A G A^T."""
+    """The moments of zh, A G A^T; exact, where products of matrices would be rounded as
+    `torch.set_float32_matmul_precision` says.
+    """
     return times_transposed(times_transposed(gram, affine).mT, affine)
 
 
@@ -144,6 +152,16 @@ def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor
     return compose(folding.expand_groups(matrix, images), affine)
 
 
+def compose_linear(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
+    """As `compose_groups`, but for the last column, the constants, on which no derivative by u
+    depends.
+    """
+    if affine is None:
+        return matrix
+    scale = torch.nn.functional.pad(affine[:, 0], (0, 1))
+    return folding.expand_groups(matrix, images) * scale[:, None]
+
+
 def compose_backward(
     composed_grad: Tensor, matrix: Tensor, affine: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -162,31 +180,28 @@ def keys(gram: Tensor, affine: Tensor, references: Tensor | None, reference_imag
 
 
 class GroupStatistics(NamedTuple):
-    """GroupNorm's, of each image, in float64."""
+    """GroupNorm's, of each image and group of channels, (B, groups, 1)."""
 
-    offset: Tensor
-    """The pivot less the mean of the group of channels, (B, C)."""
+    mean: Tensor
+    """Of u."""
     inverse: Tensor
-    """One over the deviation, (B, groups, 1)."""
+    """One over the deviation."""
 
 
-def statistics(norm: Norm, gram: Tensor, pivot: Tensor | None) -> GroupStatistics | None:
-    """Of images whose moments of u are `gram` (B, C+1, C+1), with GroupNorm's pivot (B, C); None
-    where there is no pivot.
+def statistics(
+    norm: Norm, gram: Tensor, pivot: Tensor | None, positions: int
+) -> GroupStatistics | None:
+    """Of images whose moments of u over so many positions are `gram` (B, C+1, C+1); None where
+    there is no pivot.
     """
     if pivot is None:
         return None
-    # float64 from here on, by the promotion of dtypes
-    count = gram[:, -1:, -1].double().clamp(min=1)
-    means = gram[:, :-1, -1] / count  # of u
-    squares = gram.diagonal(dim1=1, dim2=2)[:, :-1] / count
-    of_x = _by_group(means + pivot, norm.groups).mean(-1, keepdim=True)
-    offset = (_by_group(pivot, norm.groups) - of_x).flatten(1)
-
-    # the mean of (u + offset)^2
-    spread = torch.addcmul(squares, offset, torch.add(offset, means, alpha=2))
-    variance = _by_group(spread, norm.groups).mean(-1, keepdim=True).clamp(min=0)
-    return GroupStatistics(offset, (variance + norm.eps).rsqrt())
+    average = gram / max(1, positions)
+    mean = _by_group(average[:, :-1, -1], norm.groups).mean(-1, keepdim=True)
+    diagonal = average.diagonal(dim1=1, dim2=2)[:, :-1]
+    squares = _by_group(diagonal, norm.groups).mean(-1, keepdim=True)
+    variance = torch.addcmul(squares, mean, mean, value=-1).clamp(min=0)
+    return GroupStatistics(mean, (variance + norm.eps).rsqrt())
 
 
 def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tensor | None:
@@ -205,9 +220,11 @@ def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tens
     if statistics is None:
         return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
 
-    offset, inverse = statistics
-    scale = (torch.unflatten(weight, 0, (norm.groups, -1)) * inverse).flatten(1)
-    return torch.stack([scale, torch.addcmul(bias, scale, offset)], 1).to(gram.dtype)
+    mean, inverse = statistics
+    weight, bias = (torch.unflatten(t, 0, (norm.groups, -1)) for t in (weight, bias))
+    scale = weight * inverse
+    constant = torch.addcmul(bias, scale, mean, value=-1)
+    return torch.stack([scale.flatten(1), constant.flatten(1)], 1)
 
 
 def affine_backward(
@@ -237,23 +254,22 @@ def affine_backward(
     if statistics is None:
         return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
 
-    # through the deviation and the mean of each group of channels, (B, groups, 1), in float64
-    offset, inverse = statistics
-    both = torch.addcmul(scale_grad, constant_grad, offset)
-    weighted = both if norm.weight is None else both * norm.weight
+    # through the deviation and the mean of each group of channels, (B, groups, 1)
+    mean, inverse = statistics
+    by_group = partial(_by_group, groups=norm.groups)
+    both = torch.addcmul(by_group(scale_grad), by_group(constant_grad), mean, value=-1)
+    weighted = both if norm.weight is None else both * norm.weight.unflatten(0, (norm.groups, -1))
     number = gram[:, -1:, -1:].clamp(min=1)
-    of_variance = _by_group(weighted, norm.groups).mean(-1, keepdim=True) * inverse**3 / number
-    shifted = _by_group(constant_grad * affine[:, 0], norm.groups)
-    of_mean = shifted.mean(-1, keepdim=True, dtype=torch.float64) / number
+    of_variance = weighted.mean(-1, keepdim=True) * inverse**3 / number
+    shifted = constant_grad * affine[:, 0]
+    of_mean = by_group(shifted).mean(-1, keepdim=True) / number
 
     # both are sums over entries of the moments
-    diagonal = gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]
-    _by_group(diagonal, norm.groups).sub_(of_variance)
-    sums_grad = torch.addcmul(of_mean, of_variance, _by_group(offset, norm.groups)).flatten(1)
-    gram_grad[:, :-1, -1].sub_(sums_grad)
-    gram_grad[:, -1, :-1].sub_(sums_grad)
-    weight_grad = (_by_group(both, norm.groups) * inverse).sum(0).flatten()
-    return gram_grad, weight_grad.to(gram.dtype), constant_grad.sum(0)
+    sums_grad = torch.addcmul(of_mean, of_variance, mean, value=-1)
+    by_group(gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]).sub_(of_variance)
+    for sums in (gram_grad[:, :-1, -1], gram_grad[:, -1, :-1]):
+        by_group(sums).sub_(sums_grad)
+    return gram_grad, (both * inverse).sum(0).flatten(), constant_grad.sum(0)
 
 
 def _by_group(t: Tensor, groups: int) -> Tensor:

@@ -70,9 +70,9 @@ def statistics(x: Tensor, backend: str) -> tuple[Tensor, Tensor]:
 
 
 @operator
-def pivot(x: Tensor, backend: str) -> Tensor:
-    """A number near the mean of each channel of each image, (B, C): a few positions of x are
-    read.
+def pivot(x: Tensor, groups: int, backend: str) -> Tensor:
+    """A number near the mean of each group of channels of each image, for every channel, (B, C): a
+    few positions of x are read.
     """
     return _empty(x, *x.shape[:2])
 
@@ -175,8 +175,8 @@ def features_backward(
     du = N^T dy + (dG + dG^T) uh, and dx = dy + du through the prologue. `batch_statistics`: also
     through BN's mean and variance, which takes sums over all positions first, so two reads more.
 
-    Args of its own: matrix: N (G, C, C+1) or (B, C, C+1); gram_grad: dG + dG^T of the moments of
-    uh, of as many.
+    Args of its own: matrix: N (G, C, C+1) or (B, C, C+1), whose last column does not count;
+    gram_grad: dG + dG^T of the moments of uh, of as many.
 
     Returns dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without BN.
     """

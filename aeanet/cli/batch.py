@@ -36,6 +36,7 @@ from aeanet.distributed import TILES_PATIENCE, agreeing, all_processes
 from aeanet.imaging.flips import Flips
 from aeanet.inference.error import with_error
 from aeanet.inference.files import Loaded, load_file, restore_loaded
+from aeanet.inference.memory import keep_freed_memory
 from aeanet.inference.overlap import overlapped
 from aeanet.inference.prediction import (
     chosen_precision,
@@ -85,6 +86,7 @@ def restore_images(
     options["tile"] = None if tile == "auto" else int(tile)
     options["flips"] = known_flips(options.get("flips"))
     images = list(dict.fromkeys(images))
+    keep_freed_memory()
 
     # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:

@@ -20,6 +20,7 @@ from aeanet.cli.shared import (
     option,
     path,
 )
+from aeanet.imports import quick_imports
 
 EXAMPLE = "aeanet predict runs/first images/*.tif --out restored"
 
@@ -71,8 +72,9 @@ def main(
     `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image, or the
     planes of each stack, between two processes or GPUs.
     """
-    from aeanet.cli.batch import restore_images
-    from aeanet.cli.stacks import StackOptions
+    with quick_imports():
+        from aeanet.cli.batch import restore_images
+        from aeanet.cli.stacks import StackOptions
 
     options: Any = {
         "magnification": magnification,

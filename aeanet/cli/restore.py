@@ -22,6 +22,7 @@ from aeanet.cli.shared import (
     path,
 )
 from aeanet.imaging.exposure import Outliers
+from aeanet.imports import quick_imports
 
 EXAMPLE = "aeanet restore image.tif"
 MAGNIFICATIONS = (1.0, 4.0)  # that the shipped model was trained for
@@ -89,8 +90,9 @@ def main(
     file with the same axes. After a break the same command goes on where it was. NAME-planes.csv
     and NAME-planes.png have the noise and the warnings of each plane.
     """
-    from aeanet.cli.batch import restore_images
-    from aeanet.cli.stacks import StackOptions
+    with quick_imports():
+        from aeanet.cli.batch import restore_images
+        from aeanet.cli.stacks import StackOptions
 
     check_magnification(magnification)
     restore_images(

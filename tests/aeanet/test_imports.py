@@ -23,7 +23,7 @@ LAYERS = (
     ("data",),
     ("io",),
     ("imaging",),
-    ("distributed", "errors"),
+    ("distributed", "errors", "imports"),
 )
 """The parts of aeanet from top to bottom. A part imports from its layer and from those below."""
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from aea_kernels.backends.triton import tiles
+import aea_kernels as aea
+from aea_kernels.backends.triton import operands, tiles
 from benches import tune
 
 CASES = [
@@ -22,7 +23,7 @@ CASES = [
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "MEASURED", tmp_path / "tiles.json")
-    tiles.MEASURED.write_text('{"80": {"apply 64 tf32 aligned": [32, 4, 1, 2]}}')
+    tiles.MEASURED.write_text('{"80": {"apply 64 tf32 aligned": [64, 64, 32, 4, 1, 2]}}')
     forget()
     yield tiles.MEASURED
     monkeypatch.undo()
@@ -43,13 +44,7 @@ def made_up(best, calls):
 
     def timer(case, row):
         calls.append((case, row))
-        planned_tiles = tiles.tiles_for(case.kernel, case.channels, case.mode, True, 90)
-        planned = (
-            planned_tiles.block_s,
-            planned_tiles.warps,
-            planned_tiles.stages,
-            planned_tiles.programs_per_sm,
-        )
+        planned = tune.planned_row(case, 90)
         return 50.0 if (case.kernel, row) == best else 100.0 if row == planned else math.inf
 
     return timer
@@ -58,15 +53,18 @@ def made_up(best, calls):
 def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, capsys):
     before = plan_of("statistics", 64, "ieee")
     log, calls = tmp_path / "log.json", []
-    assert tune.sweep(CASES, made_up(("outer", (32, 4, 2, 1)), calls), 90, log)
+    assert tune.sweep(CASES, made_up(("outer", tiles.Tiles(64, 64, 32, 4, 2, 1)), calls), 90, log)
     assert json.loads(table.read_text()) == {
-        "80": {"apply 64 tf32 aligned": [32, 4, 1, 2]},
-        "90": {"outer 128 16-bit aligned": [32, 4, 2, 1]},
+        "80": {"apply 64 tf32 aligned": [64, 64, 32, 4, 1, 2]},
+        "90": {"outer 128 16-bit aligned": [64, 64, 32, 4, 2, 1]},
     }
     forget()
-    assert plan_of("outer", 128, "16-bit") == tiles.Tiles(128, 128, 32, 4, 2, 1)
+    assert plan_of("outer", 128, "16-bit") == tiles.Tiles(64, 64, 32, 4, 2, 1)
     assert plan_of("statistics", 64, "ieee") == before
-    assert "(64, 8, 3, 1) 100.0 us -> (32, 4, 2, 1) 50.0 us" in capsys.readouterr().out
+    assert (
+        "(128, 128, 64, 8, 3, 1) 100.0 us -> (64, 64, 32, 4, 2, 1) 50.0 us"
+        in capsys.readouterr().out
+    )
     calls.clear()
     assert tune.sweep(CASES, made_up(None, calls), 90, log)
     assert calls == []
@@ -74,7 +72,7 @@ def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, ca
 
 def test_a_gain_within_the_noise_changes_nothing(table, tmp_path):
     assert tune.sweep(
-        CASES, lambda case, row: 98.0 if row[1] == 4 else 100.0, 90, tmp_path / "log.json"
+        CASES, lambda case, row: 98.0 if row.warps == 4 else 100.0, 90, tmp_path / "log.json"
     )
     assert json.loads(table.read_text())["90"] == {}
 
@@ -82,13 +80,34 @@ def test_a_gain_within_the_noise_changes_nothing(table, tmp_path):
 def test_an_interrupted_sweep_goes_on_where_it_was(table, tmp_path, monkeypatch):
     now, calls = iter(range(10**6)), []
     monkeypatch.setattr(tune.time, "monotonic", lambda: next(now))
-    several = len(list(tune.candidates((64, 8, 3, 1))))
+    several = len(list(tune.candidates(CASES[0], tune.planned_row(CASES[0], 90))))
     log = tmp_path / "log.json"
     assert not tune.sweep(CASES, made_up(None, calls), 90, log, deadline=several + 3)
     assert {case for case, _ in calls} == set(CASES)
     calls.clear()
     assert tune.sweep(CASES, made_up(None, calls), 90, log)
     assert {case for case, _ in calls} == {CASES[1]}
+
+
+@pytest.mark.skipif(not operands.INTERPRETED, reason="computes in Triton's interpreter")
+@pytest.mark.parametrize("kernel", ["outer", "apply", "features_backward"])
+def test_tiles_of_fewer_channels_compute_the_same(kernel, table):
+    case = tune.Case(kernel, 64, "float32", "highest")
+    planned = tune.planned_row(case, tiles.H100[0])
+    fewer = [row for row in tune.candidates(case, planned) if row.block_k < planned.block_k]
+    for row in (fewer[0], fewer[-1]):
+        tiles.measured_rows(tiles.H100[0])[case.name] = list(row)
+        tiles.plan_launch.cache_clear()
+        assert plan_of(kernel, 64, case.mode) == row
+        x = torch.randn(1, 64, 6, 16, generator=torch.manual_seed(0), requires_grad=True)
+        block = aea.AugmentedAttention(64, references=2)
+        results = {}
+        for backend in ("triton", "eager"):
+            with aea.use_backend(backend):
+                y = block(x)
+                results[backend] = y, *torch.autograd.grad(y.square().sum(), x)
+        for ours, theirs in zip(*results.values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -68,24 +68,27 @@ def on_gpu(shape, dtype, norm):
 
 @pytest.mark.parametrize(
     ("norm", "forward_calls", "step_calls"),
-    [("batch", 36, 113), (None, 18, 54), ("group", 51, 131), ("layer", 39, 117), ("rms", 40, 116)],
+    [("batch", 35, 110), (None, 17, 53), ("group", 42, 119), ("layer", 38, 114), ("rms", 39, 113)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_calls_of_one_forward_and_of_a_training_step(
     shape, dtype, norm, forward_calls, step_calls, backend
 ):
-    """Maps of 16 bits are copied into float32 for products, and back where a product wrote."""
-    copies = (2, 6) if dtype == torch.bfloat16 else (0, 0)
-    if shape[0] > 1:  # sums over the groups of images
-        copies = copies[0], copies[1] + 7
+    """Maps of 16 bits are copied into float32 for products, and back where a product wrote; several
+    images have sums over groups.
+    """
+    if dtype == torch.bfloat16:
+        forward_calls, step_calls = forward_calls + 3, step_calls + 7
+    if shape[0] > 1:
+        step_calls += 6
     block, x = on_gpu(shape, dtype, norm)
     with torch.no_grad(), Calls() as forward:
         block.eval()(x)
     with Calls() as step:
         block.train()(x).backward(torch.empty_like(x))
-    assert forward.number <= forward_calls + copies[0]
-    assert step.number <= step_calls + copies[1]
+    assert forward.number <= forward_calls
+    assert step.number <= step_calls
 
 
 def as_one_writes_it(block, x):

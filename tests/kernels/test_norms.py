@@ -135,7 +135,7 @@ def test_without_the_pivot_digits_are_lost(backend, monkeypatch):
 
         with_pivot = error()
         assert with_pivot < 3e-7
-        zero = lambda x: x.new_zeros(x.shape[:2])  # noqa: E731
+        zero = lambda x, groups: x.new_zeros(x.shape[:2])  # noqa: E731
         monkeypatch.setattr(f"aea_kernels.backends.{backend}.pivot", zero)
         assert error() > 20 * with_pivot
 
@@ -326,7 +326,9 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
 
 def test_the_pivot_of_a_constant_channel_is_exact():
     x = torch.full((2, 3, 7, 5), 0.1) * torch.tensor([1.0, 30.0, 1e4])[:, None, None]
-    assert torch.equal(norms.pivot(x), x[:, :, 0, 0])
+    assert torch.equal(norms.pivot(x, groups=3), x[:, :, 0, 0])
+    pairs = x.repeat_interleave(2, 1)
+    assert torch.equal(norms.pivot(pairs, groups=3), pairs[:, :, 0, 0])
 
 
 def test_parameters_are_those_of_the_modules_of_torch():

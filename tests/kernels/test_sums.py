@@ -65,3 +65,16 @@ def test_a_gradient_that_sums_over_one_value(backend):
     y = ApplyMatrix.apply(tokens.detach().requires_grad_(), matrix, "eager")
     (grad,) = torch.autograd.grad(y, matrix, tokens)
     assert_close(grad[0, 0], exact)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "rms"])
+def test_the_number_of_keys_is_exact_whatever_products_are_rounded_to(norm, backend):
+    """On processors that multiply bfloat16, PyTorch rounds factors to it with this setting."""
+    setting = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        block = aea.AugmentedAttention(64, references=0, norm=norm, groups=4).eval()
+        gram = block.summarize(torch.randn(1, 64, 9, 57)).gram
+    finally:
+        torch.set_float32_matmul_precision(setting)
+    assert gram[0, -1, -1] == 9 * 57

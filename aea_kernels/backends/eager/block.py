@@ -169,8 +169,8 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
     walk = Walk(grad_x, x)
     for chunk in walk:
         out = walk.result(0, chunk)
-        torch.add(walk.read(0, chunk), constant[:, None], out=out)
-        out.addcmul_(walk.read(1, chunk), slope[:, None])
+        torch.add(walk.any_dtype(0, chunk), constant[:, None], out=out)
+        out.addcmul_(walk.any_dtype(1, chunk), slope[:, None])
         walk.store(0, chunk, out)
 
 
@@ -179,10 +179,7 @@ def _add_affine(grad_x: Tensor, x: Tensor, slope: Tensor, constant: Tensor) -> N
 
 def _gram(x: Tensor, of_tile: Identity) -> Tensor:
     """Moments of u of each image, (B, C+1, C+1)."""
-    outer = _sums(Walk(x, narrow_factors=of_tile.narrow_factors), of_tile, x)
-    gram = torch.nn.functional.pad(outer, (0, 0, 0, 1), value=math.prod(x.shape[2:]))
-    gram[:, -1, :-1] = outer[..., -1]
-    return gram
+    return _sums(Walk(x, narrow_factors=of_tile.narrow_factors), of_tile, x)
 
 
 def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
@@ -193,21 +190,30 @@ def _outer(grad_output: Tensor, x: Tensor, of_tile: Identity) -> Tensor:
 
 def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> Tensor:
     """Sum of a uh^T over the positions of each image, (B, A, C+1); `walk` is over x and a. Without
-    a map a it is u.
+    a map a it is uh, so there are C + 1 rows.
     """
     batch, rows = x.shape[0], (x if a is None else a).shape[1]
+    of_moments, number = int(a is None), math.prod(x.shape[2:])
     if len(walk) == 1:
         u = of_tile.factor(walk, 0, 0)
         left = u if a is None else walk.factor(1, 0)
-        return torch.cat([sum_of_products(left, u), sum_over_positions(left)], 2)
-    outer = x.new_zeros(batch, rows, x.shape[1], dtype=walk.sum_dtype)
-    total = x.new_zeros(batch, rows, 1, dtype=walk.sum_dtype)
-    for chunk in walk:
-        u = of_tile.factor(walk, 0, chunk)
-        left = u if a is None else walk.factor(1, chunk)
-        add_product(walk.groups(outer, chunk), left, u)
-        walk.groups(total, chunk).add_(sum_over_positions(left))
-    return torch.cat([outer, total], 2).to(walk.dtype)
+        products = sum_of_products(left, u)
+        sums = torch.nn.functional.pad(products, (0, 1, 0, of_moments), value=number)
+        sum_over_positions(left, out=sums[:, :rows, -1:])
+    else:
+        shape = batch, rows + of_moments, x.shape[1] + 1
+        sums = x.new_full(shape, number if of_moments else 0, dtype=walk.sum_dtype)
+        sums[:, :rows] = 0
+        for chunk in walk:
+            u = of_tile.factor(walk, 0, chunk)
+            left = u if a is None else walk.factor(1, chunk)
+            here = walk.groups(sums, chunk)[:, :rows]
+            add_product(here[..., :-1], left, u)
+            here[..., -1:].add_(sum_over_positions(left))
+        sums = sums.to(walk.dtype)
+    if of_moments:
+        sums[:, -1, :-1] = sums[:, :-1, -1]
+    return sums
 
 
 def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:

@@ -58,7 +58,9 @@ class BatchNorm(Identity):
         shift = torch.addcmul(bias, mean, scale, value=-1)
         self.scale, self.shift = torch.stack([scale, shift]).to(dtype).unbind()
         self.sums: Tensor | None = None
-        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`."""
+        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`;
+        `parameter_grads` may write over it.
+        """
 
     @cached_property
     def mean(self) -> Tensor:
@@ -88,16 +90,18 @@ class BatchNorm(Identity):
         # u sits on the bounds exactly where ReLU6 has no slope
         torch.ops.aten.hardtanh_backward.grad_input(du, u, 0, 6, grad_input=du)
         away = torch.sub(walk.any_dtype(i, chunk), self.mean[:, None], out=walk.workspace(i, u))
-        sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))]).double()
-        self.sums = sums if self.sums is None else self.sums.add_(sums)
+        sums = torch.stack([away.mul_(du).sum((0, 2)), du.sum((0, 2))])
+        # in float64 from the second chunk on: adding up many loses digits
+        self.sums = sums if self.sums is None else sums.double().add_(self.sums)
         torch.addcmul(above, du, self.scale[:, None], out=out)
 
     def parameter_grads(self) -> Tensor:
         """The gradients of weight and bias, (2, C)."""
         if self.sums is None:
             return self.scale.new_zeros(2, len(self.scale))
-        dweight, dbias = self.sums
-        return torch.stack([dweight * self.inverse, dbias]).to(self.scale.dtype)
+        grads = self.sums.to(self.scale.dtype)
+        grads[0] *= self.inverse
+        return grads
 
     def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """What the mean and variance of `number` positions send back to x: slope and constant of a

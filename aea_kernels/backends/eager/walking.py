@@ -98,11 +98,12 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     return total if last == positions else total.baddbmm_(a[..., last:], b[..., last:].mT)
 
 
-def sum_over_positions(x: Tensor) -> Tensor:
+def sum_over_positions(x: Tensor, out: Tensor | None = None) -> Tensor:
     """(G, C, N) -> (G, C, 1), float32 for bfloat16."""
     if x.dtype == torch.bfloat16:
-        return bfloat16.sum_over_positions(x)
-    return x.sum(-1, keepdim=True)
+        total = bfloat16.sum_over_positions(x)
+        return total if out is None else out.copy_(total)
+    return torch.sum(x, -1, keepdim=True, out=out)
 
 
 def add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -179,6 +180,7 @@ class Walk:
         self._parts: dict[int, list[Tensor]] = {}
         self._factors: dict[int, tuple[int, Tensor]] = {}  # the last chunk of each map
         self._workspaces: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._in_place: dict[int, bool] = {}
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._chunks))
@@ -269,6 +271,7 @@ class Walk:
         flat = self._flat(part)
         in_place = flat.dtype == self.factor_dtype and flat.data_ptr() == part.data_ptr()
         in_place &= not self.in_bfloat16 or bfloat16.is_dense(flat)
+        self._in_place[i] = in_place
         return flat if in_place else self.workspace(i, flat, self.factor_dtype)
 
     def any_dtype(self, i: int, chunk: int) -> Tensor:
@@ -292,9 +295,11 @@ class Walk:
         flat = self._flat(part)
         if self.in_cache or flat.data_ptr() != part.data_ptr():
             return self.result(i, chunk)
+        self._in_place[i] = True
         return flat
 
     def store(self, i: int, chunk: int, values: Tensor) -> None:
-        part = self._part(i, chunk)
-        if values.data_ptr() != part.data_ptr():
+        """Put what the last call of `result` or `destination` gave into its map."""
+        if not self._in_place[i]:
+            part = self._part(i, chunk)
             part.copy_(values.reshape(part.shape))

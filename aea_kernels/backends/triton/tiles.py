@@ -11,9 +11,7 @@ from typing import NamedTuple
 from .tile_table import TABLE
 
 MEASURED = Path(__file__).with_name("tiles.json")
-"""What `python -m benches.tune` found: by architecture and `row_name`, positions, warps, stages and
-programs.
-"""
+"""What `python -m benches.tune` found: by architecture and `row_name`, the numbers of `Tiles`."""
 
 H100 = (90, 132)
 """Architecture and number of multiprocessors, for which launches are planned where no GPU is at
@@ -124,9 +122,7 @@ def row_name(kernel: str, channels: int, mode: str, aligned: bool) -> str:
 
 @lru_cache
 def measured_rows(architecture: int) -> dict[str, list[int]]:
-    """The rows of `MEASURED` for an architecture: block_s, warps, stages, programs_per_sm of
-    `Tiles`.
-    """
+    """The rows of `MEASURED` for an architecture, the numbers of `Tiles` each."""
     rows: dict[str, list[int]] = json.loads(MEASURED.read_text()).get(str(architecture), {})
     return rows
 
@@ -198,7 +194,7 @@ def plan_launch(
     tiles = tiles_for(*launched, device[0])
     measured = measured_rows(device[0]).get(row_name(*launched))
     if measured:
-        tiles = Tiles(tiles.block_a, tiles.block_k, *measured)
+        tiles = Tiles(*measured)
     tiles = tiles._replace(
         block_a=min(tiles.block_a, power_of_two(rows)),
         block_k=min(tiles.block_k, power_of_two(columns)),
