@@ -22,8 +22,8 @@ SPLIT_POSITIONS = 4096
 keeps few multiprocessors busy.
 """
 PIECE_POSITIONS = 512
-"""Over at most so many at a time a narrow product sums on a CPU, where it may add one position after
-the other: n like numbers then lose up to 3e-8 n of their sum.
+"""Over at most so many at a time a narrow product sums on a CPU, where it may add one position
+after the other: n like numbers then lose up to 3e-8 n of their sum.
 """
 NARROW = 64
 """Products of maps with more channels sum in pieces by themselves."""
