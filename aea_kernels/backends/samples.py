@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..block.norms import AFFINE
+from ..block import norms
 
 IMAGES, CHANNELS, HEADS, REFERENCES = 3, 20, 2, 5
 SPACE = 7, 11
@@ -72,7 +72,7 @@ class _Numbers:
 
 def samples(dtype: torch.dtype, device: torch.device) -> Iterator[Sample]:
     """One for each operator, kind and width, feature maps in `dtype`."""
-    yield from _of_blocks(_Numbers(dtype, device), CHANNELS, ("batch", "none", *AFFINE))
+    yield from _of_blocks(_Numbers(dtype, device), CHANNELS, ("batch", "none", *norms.AFFINE))
     # norms over channels are computed apart from wider maps
     wide = _of_blocks(_Numbers(dtype, device), WIDE_CHANNELS, ("batch", "none", "group"))
     yield from (sample for sample in wide if sample.wide)
@@ -96,7 +96,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     gram = rows.mT @ rows
     gram[:, -1, -1] = 50
     matrix = draw.wide(groups, channels, width)
-    affine = draw.wide(IMAGES, 2, channels)
+    affine = norms.homogeneous(draw.wide(IMAGES, channels), draw.wide(IMAGES, channels))
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 
@@ -105,7 +105,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     parameters = {"batch": batch_norm, "group": [0.1 * draw.wide(IMAGES, channels)]}
     for kind in kinds:
         prologue = kind, parameters.get(kind, []), 0.1
-        has_affine = kind in AFFINE
+        has_affine = kind in norms.AFFINE
         given, grams = (affine, per_image) if has_affine else (None, gram)
         images = IMAGES if has_affine else 1
         yield Sample("moments", (x, *prologue, None if has_affine else references, images))

@@ -216,7 +216,7 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
         gram_grad = folding.expand_groups(gram_grad, x.shape[0])
         statistics = None if pivot is None else norms.GroupStatistics(group_mean, inverse)
         gram_grad, weight_grad, bias_grad = norms.affine_backward(
-            norm, gram, statistics, affine, gram_grad, affine_grad
+            norm, gram, statistics, affine, gram_grad, affine_grad, math.prod(x.shape[2:])
         )
 
     # the other: what x gets, of itself and through the moments

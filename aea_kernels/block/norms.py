@@ -17,8 +17,8 @@ t of each channel:
 A pivot keeps the digits of the sums where the mean is as large as the deviation.
 
 Shapes: B images, C channels, G groups of images that share their keys. gram (B, C+1, C+1) is the
-sum of uh uh^T over the positions of each image, affine (B, 2, C) holds a and t. All is in the
-accumulation dtype.
+sum of uh uh^T over the positions of each image. affine (B, 2, C+1) holds ah = (a, 0) and
+th = (t, 1), so that zh = ah uh + th. All is in the accumulation dtype.
 """
 
 from __future__ import annotations
@@ -105,16 +105,19 @@ def pivot(x: Tensor, groups: int) -> Tensor:
     few = x[(slice(None), slice(None), *steps)]
     # with twice the digits of x the sum is exact where a group is constant
     wide = dtype if x.dtype.itemsize == 2 else torch.float64
-    return over_groups(few, groups, wide).to(dtype)
+    return over_groups(few, groups, dtype, wide)
 
 
-def over_groups(x: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
+def over_groups(
+    x: Tensor, groups: int, dtype: torch.dtype, wide: torch.dtype | None = None
+) -> Tensor:
     """The mean of each group of channels of x (B, C, ...) over all that follows, for every channel:
-    (B, C).
+    (B, C) in `dtype`, computed in `wide` where it is given.
     """
     by_group = torch.unflatten(x, 1, (groups, -1))
-    mean = by_group.mean(tuple(range(2, by_group.dim())), dtype=dtype)
-    return mean.repeat_interleave(by_group.shape[2], 1)
+    mean = by_group.mean(tuple(range(2, by_group.dim())), dtype=wide or dtype)
+    every = mean[..., None].expand(by_group.shape[:3])
+    return every.to(dtype, memory_format=torch.contiguous_format, copy=True).flatten(1)
 
 
 # ---- A: the affine map, and what it does to moments and matrices ---------------------------------
@@ -122,8 +125,7 @@ def over_groups(x: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
     """The moments of u + `by` (B, C) from those of u."""
-    ones = torch.ones_like(by)
-    return transform(gram, torch.stack([ones, by], 1))
+    return transform(gram, homogeneous(torch.ones_like(by), by))
 
 
 def transform(gram: Tensor, affine: Tensor) -> Tensor:
@@ -135,14 +137,14 @@ def transform(gram: Tensor, affine: Tensor) -> Tensor:
 
 def times_transposed(matrix: Tensor, affine: Tensor) -> Tensor:
     """M A^T, for matrices (B, O, C+1): the adjoint of `compose` in its first argument."""
-    last, (scale, constant) = matrix[..., -1:], affine[:, None].unbind(2)
-    return torch.cat([torch.addcmul(last * constant, matrix[..., :-1], scale), last], -1)
+    scale, constant = affine[:, None].unbind(2)
+    return torch.addcmul(matrix[..., -1:] * constant, matrix, scale)
 
 
 def compose(matrix: Tensor, affine: Tensor) -> Tensor:
     """M A, (B, O, C+1): a matrix that applies to zh as one that applies to uh."""
-    linear, shifts = (matrix[:, None, :, :-1] * affine[:, :, None]).unbind(1)
-    return torch.cat([linear, matrix[..., -1:] + shifts.sum(-1, keepdim=True)], -1)
+    linear, constants = (matrix[:, None] * affine[:, :, None]).unbind(1)
+    return torch.cat([linear[..., :-1], constants.sum(-1, keepdim=True)], -1)
 
 
 def compose_groups(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor:
@@ -158,16 +160,14 @@ def compose_linear(matrix: Tensor, affine: Tensor | None, images: int) -> Tensor
     """
     if affine is None:
         return matrix
-    scale = torch.nn.functional.pad(affine[:, 0], (0, 1))
-    return folding.expand_groups(matrix, images) * scale[:, None]
+    return folding.expand_groups(matrix, images) * affine[:, :1]
 
 
 def compose_backward(
     composed_grad: Tensor, matrix: Tensor, affine: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C)."""
-    linear = matrix[..., :-1]
-    both = torch.stack([linear * composed_grad[..., :-1], linear * composed_grad[..., -1:]], 1)
+    """The gradients of `compose`'s matrix (B, O, C+1) and affine (B, 2, C+1)."""
+    both = torch.stack([matrix * composed_grad, matrix * composed_grad[..., -1:]], 1)
     return times_transposed(composed_grad, affine), both.sum(2)
 
 
@@ -205,7 +205,8 @@ def statistics(
 
 
 def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tensor | None:
-    """a and t, (B, 2, C), of images whose moments of u are `gram` (B, C+1, C+1); None where z = u.
+    """ah and th, (B, 2, C+1), of images whose moments of u are `gram` (B, C+1, C+1); None where
+    z = u.
 
     Args:
         norm: any.
@@ -218,13 +219,20 @@ def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tens
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if statistics is None:
-        return torch.stack([weight, bias]).expand(gram.shape[0], 2, channels)
+        return homogeneous(weight, bias).expand(gram.shape[0], 2, channels + 1)
 
     mean, inverse = statistics
     weight, bias = (torch.unflatten(t, 0, (norm.groups, -1)) for t in (weight, bias))
     scale = weight * inverse
     constant = torch.addcmul(bias, scale, mean, value=-1)
-    return torch.stack([scale.flatten(1), constant.flatten(1)], 1)
+    return homogeneous(scale.flatten(1), constant.flatten(1))
+
+
+def homogeneous(scale: Tensor, constant: Tensor) -> Tensor:
+    """ah and th of a and t, (..., C) each: (..., 2, C+1)."""
+    numbers = torch.arange(2, dtype=scale.dtype, device=scale.device)
+    zero, one = numbers.expand(*scale.shape[:-1], 2).split(1, -1)
+    return torch.unflatten(torch.cat([scale, zero, constant, one], -1), -1, (2, -1))
 
 
 def affine_backward(
@@ -234,6 +242,7 @@ def affine_backward(
     affine: Tensor,
     moments_grad: Tensor,
     affine_grad: Tensor,
+    positions: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The adjoint of `transform` and `affine`, the pivot a constant.
 
@@ -241,7 +250,8 @@ def affine_backward(
         norm, gram, statistics: as `affine` had them.
         affine: its result.
         moments_grad: dG + dG^T of the moments of zh, (B, C+1, C+1).
-        affine_grad: what a and t are given by `compose`, (B, 2, C).
+        affine_grad: what ah and th are given by `compose`, (B, 2, C+1).
+        positions: of an image.
 
     Returns:
         dG + dG^T of `gram`, and the gradients of weight and bias, (C,).
@@ -249,8 +259,8 @@ def affine_backward(
     # through A G A^T
     half = compose(moments_grad, affine)
     gram_grad = compose(half.mT, affine)
-    of_rows = torch.stack([half * gram, half * gram[:, -1:]], 1)[:, :, :-1]
-    scale_grad, constant_grad = (affine_grad + of_rows.sum(-1)).unbind(1)
+    of_rows = torch.stack([half * gram, half * gram[:, -1:]], 1)
+    scale_grad, constant_grad = (affine_grad + of_rows.sum(-1))[..., :-1].unbind(1)
     if statistics is None:
         return gram_grad, scale_grad.sum(0), constant_grad.sum(0)
 
@@ -258,17 +268,16 @@ def affine_backward(
     mean, inverse = statistics
     by_group = partial(_by_group, groups=norm.groups)
     both = torch.addcmul(by_group(scale_grad), by_group(constant_grad), mean, value=-1)
-    weighted = both if norm.weight is None else both * norm.weight.unflatten(0, (norm.groups, -1))
-    number = gram[:, -1:, -1:].clamp(min=1)
-    of_variance = weighted.mean(-1, keepdim=True) * inverse**3 / number
-    shifted = constant_grad * affine[:, 0]
-    of_mean = by_group(shifted).mean(-1, keepdim=True) / number
+    scale = by_group(affine[:, 0, :-1])
+    of_variance = (both * scale).mean(-1, keepdim=True) * inverse.square()
+    of_mean = (by_group(constant_grad) * scale).mean(-1, keepdim=True)
+    of_mean = torch.addcmul(of_mean, of_variance, mean, value=-1)
 
-    # both are sums over entries of the moments
-    sums_grad = torch.addcmul(of_mean, of_variance, mean, value=-1)
-    by_group(gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]).sub_(of_variance)
+    # both are averages over entries of the moments
+    share = 1 / max(1, positions)
+    by_group(gram_grad.diagonal(dim1=1, dim2=2)[:, :-1]).sub_(of_variance, alpha=share)
     for sums in (gram_grad[:, :-1, -1], gram_grad[:, -1, :-1]):
-        by_group(sums).sub_(sums_grad)
+        by_group(sums).sub_(of_mean, alpha=share)
     return gram_grad, (both * inverse).sum(0).flatten(), constant_grad.sum(0)
 
 

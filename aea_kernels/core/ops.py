@@ -6,10 +6,10 @@ argument names. None is differentiable by itself; the derivatives are in `autogr
 `block/function.py`. Each computes in its own precision: autocast stays outside.
 
 Notation: a feature map x is (B, C, *spatial). `kind`, `parameters` and `eps` are a
-`block.spec.Prologue`, which makes u of x at every position; uh = (u, 1). `affine` (B, 2, C), or
-(1, 2, C) for all images, holds a and t of ``z = a u + t``; None where z = u. zh = (z, 1). Images
-form G groups: the first `reference_images` are groups of one, the others one group. Image i belongs
-to group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections` are the eight
+`block.spec.Prologue`, which makes u of x at every position; uh = (u, 1). `affine` (B, 2, C+1), or
+(1, 2, C+1) for all images, is that of `block.norms`; None where z = u. zh = (z, 1). Images form
+G groups: the first `reference_images` are groups of one, the others one group. Image i belongs to
+group min(i, G - 1). Matrices and sums are in the accumulation dtype. `projections` are the eight
 tensors of `block.spec.Projections`.
 """
 
@@ -148,10 +148,10 @@ def attend_to_moments_backward(
     """The gradients of all that M is made of: one read of grad_output, one of x.
 
     Returns dG + dG^T (G, C+1, C+1), with dG that of the moments; then the gradients of affine
-    (B, 2, C), of the references, each empty if None, and of the eight projections:
+    (B, 2, C+1), of the references, each empty if None, and of the eight projections:
     `folding.fold_backward` of the sum of grad_output zh^T over each group.
     """
-    affine_grad = _empty(gram, *((0,) if affine is None else (x.shape[0], 2, x.shape[1])))
+    affine_grad = _empty(gram, *((0,) if affine is None else (x.shape[0], 2, x.shape[1] + 1)))
     references_grad = _empty(gram, *((0,) if references is None else references.shape))
     projections_grad = [_empty(gram, *p.shape) for p in projections]
     return [torch.empty_like(gram), affine_grad, references_grad, *projections_grad]

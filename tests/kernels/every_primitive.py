@@ -46,7 +46,7 @@ def every_normed_primitive(x: Tensor, kind: str) -> None:
     width = channels + 1
     sizes = [
         (images, channels),
-        (images, 2, channels),
+        (images, 2, width),
         (1, width, width),
         (images, channels, width),
     ]

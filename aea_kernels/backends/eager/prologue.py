@@ -152,8 +152,9 @@ class RMSNorm(Identity):
     def backward(
         self, walk: Walk, i: int, chunk: int, u: Tensor, du: Tensor, above: Tensor, out: Tensor
     ) -> None:
-        along = torch.linalg.vecdot(du, u, dim=1)[:, None] / u.shape[1]
-        torch.add(above, du.addcmul_(u, along, value=-1).mul_(self.inverse), out=out)
+        along = torch.linalg.vecdot(du, u, dim=1)[:, None]
+        du.addcmul_(u, along, value=-1 / max(1, u.shape[1])).mul_(self.inverse)
+        torch.add(above, du, out=out)
 
 
 class LayerNorm(RMSNorm):
