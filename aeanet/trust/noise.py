@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.imaging.arithmetic import in_blocks
-
 _SMOOTH = 2.0  # px: the blur after which differences show the specimen rather than the noise
 BLOCK = 8  # px: side of the blocks whose variances are compared
 _FLAT = 0.25  # share of the blocks that count, those with the least structure
@@ -101,8 +99,11 @@ def squared_gradient(image: NDArray) -> NDArray:
 
 
 def block_means(values: NDArray) -> NDArray:
-    """The means of blocks of 8 x 8, (rows, columns)."""
-    return in_blocks(values, BLOCK).mean((1, 3))
+    """The means of the whole blocks of 8 x 8, (rows, columns), in the dtype of `values`."""
+    rows, columns = (length // BLOCK for length in values.shape)
+    whole = np.ascontiguousarray(values[: rows * BLOCK, : columns * BLOCK])
+    # five times as fast as numpy's mean over two axes
+    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
 def _flat_blocks(smooth: NDArray) -> tuple[NDArray, NDArray]:

@@ -80,19 +80,23 @@ def _blurred_alike(
     """The result through the 5 x 5 filter that brings it closest to the image, by least squares."""
     half = _KERNEL // 2
     padded = cv2.copyMakeBorder(restored, half, half, half, half, cv2.BORDER_REFLECT_101)
-    views = np.lib.stride_tricks.sliding_window_view(padded, (_KERNEL, _KERNEL))
     step = max(1, math.isqrt(image.size // _FITTED))
-    samples = views[::step, ::step].reshape(-1, _KERNEL**2).astype(np.float64)
-    target = image[::step, ::step].reshape(-1).astype(np.float64)
-    mean_sample, mean_target = samples.mean(0), target.mean()
-    samples, target = samples - mean_sample, target - mean_target
+    target = image[::step, ::step].astype(np.float64)
+    height, width = image.shape
+    samples = np.empty((_KERNEL**2, *target.shape))  # an image for each place in the filter
+    for moved, (down, right) in zip(samples, np.ndindex(_KERNEL, _KERNEL), strict=True):
+        moved[:] = padded[down : down + height : step, right : right + width : step]
+    samples, target = samples.reshape(len(samples), -1), target.ravel()
+    mean_sample, mean_target = samples.mean(1), target.mean()
+    samples -= mean_sample[:, None]
+    target = target - mean_target
 
     # Where the image does not tell, the filter stays near the one that changes nothing.
     unchanged = np.zeros(_KERNEL**2)
     unchanged[_KERNEL**2 // 2] = 1
-    gram = samples.T @ samples
+    gram = samples @ samples.T
     ridge = (1e-4 * np.trace(gram) / len(gram) + 1e-9) * np.eye(len(gram))
-    change = np.linalg.solve(gram + ridge, samples.T @ (target - samples @ unchanged))
+    change = np.linalg.solve(gram + ridge, samples @ (target - unchanged @ samples))
     weights = unchanged + change
 
     offset = np.float32(mean_target - float(mean_sample @ weights))
