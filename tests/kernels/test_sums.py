@@ -36,11 +36,12 @@ def test_tokens_of_every_width(backend, width, different):
 
 
 @EAGER
-@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize(("images", "positions"), [(1, 1 << 21), (3, 33_001), (40, 2_001)])
 @pytest.mark.parametrize("channels_first", [False, True])
-def test_every_sum_over_one_value(backend, images, channels_first):
-    """In every family and both layouts; several images share a chunk, or one has many."""
-    positions = (1 << 21) if images == 1 else 9001
+def test_every_sum_over_one_value(backend, images, positions, channels_first):
+    """In every family and both layouts; one image has many chunks, few large or many small ones
+    share one.
+    """
     rows, exact = repeated(5, 1, positions)
     total = rows[:1].double() * positions
     tokens = rows.expand(images, 1, positions, 5).contiguous()
