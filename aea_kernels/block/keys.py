@@ -66,6 +66,6 @@ def attend_to_keys(
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:
-            scale, constant = affine[:, :, :-1, None].unbind(1)
-            z = scale * z + constant
+            slope, constant = affine[:, :, :-1, None].unbind(1)
+            z = slope * z + constant
         return folding.add_attended(x, matrix, z)
