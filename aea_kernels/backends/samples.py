@@ -96,7 +96,7 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     gram = rows.mT @ rows
     gram[:, -1, -1] = 50
     matrix = draw.wide(groups, channels, width)
-    affine = norms.homogeneous(draw.wide(IMAGES, channels), draw.wide(IMAGES, channels))
+    affine = norms.affine_of(draw.wide(IMAGES, channels), draw.wide(IMAGES, channels))
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 

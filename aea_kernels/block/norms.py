@@ -125,7 +125,7 @@ def over_groups(
 
 def shift(gram: Tensor, by: Tensor) -> Tensor:
     """The moments of u + `by` (B, C) from those of u."""
-    return transform(gram, homogeneous(torch.ones_like(by), by))
+    return transform(gram, affine_of(torch.ones_like(by), by))
 
 
 def transform(gram: Tensor, affine: Tensor) -> Tensor:
@@ -219,16 +219,16 @@ def affine(norm: Norm, gram: Tensor, statistics: GroupStatistics | None) -> Tens
     weight = gram.new_ones(channels) if norm.weight is None else norm.weight.to(gram.dtype)
     bias = gram.new_zeros(channels) if norm.bias is None else norm.bias.to(gram.dtype)
     if statistics is None:
-        return homogeneous(weight, bias).expand(gram.shape[0], 2, channels + 1)
+        return affine_of(weight, bias).expand(gram.shape[0], 2, channels + 1)
 
     mean, inverse = statistics
     weight, bias = (torch.unflatten(t, 0, (norm.groups, -1)) for t in (weight, bias))
     scale = weight * inverse
     constant = torch.addcmul(bias, scale, mean, value=-1)
-    return homogeneous(scale.flatten(1), constant.flatten(1))
+    return affine_of(scale.flatten(1), constant.flatten(1))
 
 
-def homogeneous(scale: Tensor, constant: Tensor) -> Tensor:
+def affine_of(scale: Tensor, constant: Tensor) -> Tensor:
     """ah and th of a and t, (..., C) each: (..., 2, C+1)."""
     numbers = torch.arange(2, dtype=scale.dtype, device=scale.device)
     zero, one = numbers.expand(*scale.shape[:-1], 2).split(1, -1)

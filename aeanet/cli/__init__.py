@@ -28,6 +28,12 @@ from aeanet.cli import (
 from aeanet.cli.shared import one_sentence, say
 from aeanet.cli.streams import prepare_streams
 
+SHORT_WAIT = "GOMP_SPINCOUNT", "10000"
+"""A variable of OpenMP, read when PyTorch is imported, and its value. By default, threads that wait
+keep their core busy for long. Beside other programs that makes training many times slower. A short
+wait costs nothing on an idle machine.
+"""
+
 
 def _show_version(asked: bool) -> None:
     if asked:
@@ -82,10 +88,8 @@ def _about(
 def main() -> None:
     """The entry point of the console script."""
     output, _ = prepare_streams()
-    # By default, OpenMP threads that wait keep their core busy for long. Beside other programs that
-    # makes training many times slower. A short wait costs nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        os.environ.setdefault(*SHORT_WAIT)
     try:
         app()
     finally:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -79,8 +80,6 @@ def test_channels_have_a_brightness_each(tmp_path: Path) -> None:
 
 
 def test_restoring_is_lazy_and_takes_dask() -> None:
-    # an extra: stacks need it only for those who ask for its arrays
-    array = pytest.importorskip("dask.array", reason="dask is not installed")
     values = volume()
     stack = Stack.of_array(values, "ZYX", {"Z": Step(30.0, "nm"), "X": Step(2.0, "nm")})
     read = []
@@ -93,10 +92,8 @@ def test_restoring_is_lazy_and_takes_dask() -> None:
     one = result[1]
     assert sorted(read) == [0, 1, 1, 2, 3, 4]  # all once for the brightness
 
-    lazy = package.restore_stack(
-        Identity(0.25), array.from_array(values), axes="ZYX", magnification=2
-    )
-    assert isinstance(lazy, array.Array)
+    lazy = package.restore_stack(Identity(0.25), da.from_array(values), axes="ZYX", magnification=2)
+    assert isinstance(lazy, da.Array)
     np.testing.assert_array_equal(lazy[1].compute(), one)
     with pytest.raises(ValueError, match="wanted letters of T, Z and C"):
         package.restore_stack(Identity(), values)

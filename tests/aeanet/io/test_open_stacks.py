@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import microscope_files as files
 import numpy as np
 import pytest
@@ -99,8 +101,6 @@ def test_it_is_indexed_as_an_array(key: Any) -> None:
 
 
 def test_dask_reads_what_it_computes() -> None:
-    # an extra: stacks need it only for those who ask for its arrays
-    array = pytest.importorskip("dask.array", reason="dask is not installed")
     read = []
 
     class Counted:
@@ -111,7 +111,7 @@ def test_dask_reads_what_it_computes() -> None:
             return VALUES[key]
 
     lazy = Stack.of_array(Counted(), "TZYX").to_dask()
-    assert isinstance(lazy, array.Array)
+    assert isinstance(lazy, da.Array)
     assert (lazy.shape, lazy.dtype, lazy.chunksize) == (VALUES.shape, np.uint16, (1, 1, 10, 14))
     np.testing.assert_array_equal(lazy[1, 2].compute(), VALUES[1, 2])
     assert read == [(1, 2)]
@@ -119,8 +119,6 @@ def test_dask_reads_what_it_computes() -> None:
 
 def test_threads_of_dask_read_one_plane_at_a_time() -> None:
     """They share the file: compressed TIFF comes out damaged where two read it at once."""
-    # an extra: stacks need it only for those who ask for its arrays
-    dask = pytest.importorskip("dask", reason="dask is not installed")
     reading, most = [], []
 
     def read(number: int) -> NDArray:
