@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from .block import folding, norms
-from .core import ops
 from .core.dtypes import acc_dtype
-from .families import ops as family_ops
 from .families.autograd import OuterSumAndSquares, PhiApply, PhiOuterSum
+
+operators = torch.ops.aea
 
 
 def _features(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Tensor:
@@ -82,15 +82,15 @@ def _apply_matrix(a: Tensor, matrix: Tensor, backend: str) -> Tensor:
 
 
 PLAIN: dict[Any, Callable[..., Any]] = {
-    ops.pivot: _pivot,
-    ops.moments: _moments,
-    ops.keys: _keys,
-    ops.attend_to_moments: _attend_to_moments,
-    ops.outer_sum: _outer_sum,
-    ops.apply_matrix: _apply_matrix,
-    family_ops.phi_outer_sum: PhiOuterSum.plain,
-    family_ops.phi_apply: PhiApply.plain,
-    family_ops.outer_sum_and_squares: OuterSumAndSquares.plain,
+    operators.pivot.default: _pivot,
+    operators.moments.default: _moments,
+    operators.keys.default: _keys,
+    operators.attend_to_moments.default: _attend_to_moments,
+    operators.outer_sum.default: _outer_sum,
+    operators.apply_matrix.default: _apply_matrix,
+    operators.phi_outer_sum.default: PhiOuterSum.plain,
+    operators.phi_apply.default: PhiApply.plain,
+    operators.outer_sum_and_squares.default: OuterSumAndSquares.plain,
 }
 """What `torch.export.ExportedProgram.run_decompositions` takes: each operator, and what computes
 it.

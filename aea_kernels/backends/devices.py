@@ -14,7 +14,7 @@ FP64_SHARE = {80: 2, 90: 2, 100: 2}
 """One unit for float64 for so many for float32; other architectures have one for 64."""
 
 HOST_SECONDS = 10e-6
-"""Of the host for each launch of a kernel, with its share of Python and PyTorch, from the third
+"""Of the host for each launch of a kernel, with its share of Python and PyTorch, from the second
 call for a shape on: an order of magnitude.
 """
 

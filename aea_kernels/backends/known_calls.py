@@ -1,16 +1,14 @@
 """Calls that were made before, made again without working out what they do.
 
-Working out what a call does takes the host longer than its launches. So the second call for
-tensors of the same shapes, strides and dtypes is written down as a `Trace`, and from the third on
-the steps of that are taken.
+Working out what a call does takes the host longer than its launches. So the first call for tensors
+of some shapes, strides and dtypes is written down as a `Trace`, and later ones take its steps.
+Where PyTorch computes something too, the second call is written down, for which it is watched.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,7 +18,7 @@ from torch.nn import Parameter
 
 from ..core.precision import multiplication
 from . import resolved, run, selfcheck
-from .traces import Recorder, Tensors, Trace, Untraceable
+from .traces import Recorder, Tensors, Trace, Untraceable, recorder
 
 Function = Callable[..., Tensors]
 """f(tensors, *constants) -> tensors; constants are hashable. Values of tensors decide nothing."""
@@ -29,16 +27,8 @@ LIMIT = 1024
 """So many calls are remembered; then all are forgotten."""
 
 
-class _Threads(threading.local):
-    """What a thread does now."""
-
-    inside = False
-    """Of a call whose trace will be written next time."""
-
-
-_threads = _Threads()
 _known: dict[tuple[Any, ...], Trace | Callable[[Tensors], Tensors] | None] = {}
-"""By `_key`: what to call in place of the function; None where there was one call so far."""
+"""By `_key`: what to call in place of the function; None: the next call has to be watched."""
 
 
 def call(function: Function, tensors: Tensors, *constants: Any) -> Tensors:
@@ -50,28 +40,12 @@ def call(function: Function, tensors: Tensors, *constants: Any) -> Tensors:
     if key is None:
         return function(tensors, *constants)
     known = _known.get(key)
-    if known is not None:
-        return known(tensors)
-    if key in _known:
-        return _second(key, function, tensors, constants)
-    if len(_known) >= LIMIT:
-        forget()
-    _known[key] = None
-    with _inside():
-        return function(tensors, *constants)
+    if known is None:
+        return _record(key, function, tensors, constants)
+    return known(tensors)
 
 
-@contextmanager
-def _inside() -> Iterator[None]:
-    """Calls inside of another that will be traced need no traces of their own."""
-    _threads.inside = True
-    try:
-        yield
-    finally:
-        _threads.inside = False
-
-
-def _second(
+def _record(
     key: tuple[Any, ...], function: Function, tensors: Tensors, constants: tuple[Any, ...]
 ) -> Tensors:
     """The call, which is written down for the next one."""
@@ -80,14 +54,17 @@ def _second(
     twice = len(given) > len(set(given))  # which of the two is read could not be told
     if twice or selfcheck.capturing(device):  # nothing is checked while capturing
         return function(tensors, *constants)
-    checked, recorder = dict(selfcheck._verdicts), Recorder(tensors)
-    results = recorder.record(function, *constants)
+    if len(_known) >= LIMIT:
+        forget()
+    watched = key in _known
+    checked, written = dict(selfcheck._verdicts), Recorder(tensors)
+    results = written.record(function, *constants, watched=watched)
     if selfcheck._verdicts != checked:  # the check was written down too
         return results
     try:
-        _known[key] = recorder.trace(results, device)
+        _known[key] = written.trace(results, device)
     except Untraceable:
-        _known[key] = lambda tensors: function(tensors, *constants)
+        _known[key] = (lambda tensors: function(tensors, *constants)) if watched else None
     return results
 
 
@@ -95,7 +72,7 @@ def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
     """A primitive of `core/ops.py` or `families/ops.py` by `backend`; by its trace where kernels
     compute.
     """
-    if resolved(backend, inputs[0].device) != "triton":
+    if recorder() is not None or resolved(backend, inputs[0].device) != "triton":
         return run(name, inputs, backend)
     tensors: list[Tensor | None] = []
     counts: list[int | None] = []
@@ -145,7 +122,7 @@ def forget() -> None:
 def _key(function: Function, tensors: Tensors, constants: tuple[Any, ...]) -> Any:
     """All that a trace depends on; None where there is to be none."""
     x = tensors[0]
-    if x is None or _threads.inside or torch._C._len_torch_dispatch_stack() or _interpreted():
+    if x is None or torch._C._len_torch_dispatch_stack() or _interpreted():
         return None
     key = [function, constants, x.device, multiplication(torch.float32)]
     for t in tensors:

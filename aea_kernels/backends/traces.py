@@ -10,35 +10,49 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
-from operator import itemgetter
+from contextlib import contextmanager, nullcontext
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import run
-
 Tensors = Sequence[Tensor | None]
 
 # ---- a trace -------------------------------------------------------------------------------------
 
 Values = list[Any]
-"""All that the steps of a trace read and write, by number: first the tensors of the call."""
+"""What the steps of a trace read and write, by number: first the tensors of the call, then tensors
+and tuples of tensors that steps make.
+"""
 
 Step = Callable[[Values], None]
+
+
+class Arguments(NamedTuple):
+    """Of a step: what is the same in every call, and what is one of the values."""
+
+    same: list[Any]
+    """None at the places of the others."""
+    places: list[tuple[int, int]]
+    """Of the others, with their numbers."""
+
+    def taken(self, values: Values) -> list[Any]:
+        arguments = self.same.copy()
+        for place, number in self.places:
+            arguments[place] = values[number]
+        return arguments
 
 
 class Trace(NamedTuple):
     """What a call does for tensors of known shapes."""
 
-    values: Values
-    """Constants at their places."""
     steps: list[Step]
-    results: list[int]
-    """The numbers of what is returned."""
+    made: int
+    """How many values the steps make."""
+    results: Arguments
+    """What is returned."""
     device: torch.device
 
     def __call__(self, tensors: Tensors) -> Tensors:
@@ -48,18 +62,10 @@ class Trace(NamedTuple):
         return self._replay(tensors)
 
     def _replay(self, tensors: Tensors) -> Tensors:
-        values = self.values.copy()
-        values[: len(tensors)] = tensors
+        values = [*tensors, *[None] * self.made]
         for step in self.steps:
             step(values)
-        return [values[number] for number in self.results]
-
-
-def _get(numbers: list[int]) -> Callable[[Values], tuple[Any, ...]]:
-    """What takes these values out of all, as a tuple."""
-    if len(numbers) > 1:
-        return itemgetter(*numbers)
-    return lambda values: tuple(values[number] for number in numbers)
+        return self.results.taken(values)
 
 
 def _allocate(number: int, like: Tensor) -> Step:
@@ -71,31 +77,28 @@ def _allocate(number: int, like: Tensor) -> Step:
     return step
 
 
-def _pack(number: int, kind: type, parts: list[int]) -> Step:
+def _pack(number: int, kind: type, parts: Arguments) -> Step:
     """A tuple, such as a tensor with its strides."""
-    get, new = _get(parts), tuple.__new__
 
     def step(values: Values) -> None:
-        values[number] = new(kind, get(values))  # faster than the constructor of a NamedTuple
+        # faster than the constructor of a NamedTuple
+        values[number] = tuple.__new__(kind, parts.taken(values))
 
     return step
 
 
-def _launch(run: Callable[..., Any], arguments: list[int]) -> Step:
-    get = _get(arguments)
-
+def _launch(run: Callable[..., Any], arguments: Arguments) -> Step:
     def step(values: Values) -> None:
-        run(*get(values))
+        run(*arguments.taken(values))
 
     return step
 
 
-def _operate(number: int, function: Any, arguments: list[int], options: dict[str, Any]) -> Step:
+def _operate(number: int, function: Any, arguments: Arguments, options: dict[str, Any]) -> Step:
     """An operation of PyTorch."""
-    get = _get(arguments)
 
     def step(values: Values) -> None:
-        values[number] = function(*get(values), **options)
+        values[number] = function(*arguments.taken(values), **options)
 
     return step
 
@@ -122,13 +125,17 @@ def _drop(numbers: list[int]) -> Step:
 
 # ---- how it is written ---------------------------------------------------------------------------
 
-ALLOCATIONS = (
-    torch.ops.aten.empty.memory_format,
-    torch.ops.aten.empty_like.default,
-    torch.ops.aten.empty_strided.default,
-    torch.ops.aten.new_empty.default,
-    torch.ops.aten.new_empty_strided.default,
+ALLOCATIONS = frozenset(
+    {
+        torch.ops.aten.empty.memory_format,
+        torch.ops.aten.empty_like.default,
+        torch.ops.aten.empty_strided.default,
+        torch.ops.aten.new_empty.default,
+        torch.ops.aten.new_empty_strided.default,
+    }
 )
+DETACH = torch.ops.aten.detach.default
+"""`torch.empty_like` does it to what it allocated, where it is watched."""
 
 
 class _Threads(threading.local):
@@ -143,131 +150,207 @@ def recorder() -> Recorder | None:
     return _threads.recorder
 
 
+def allocated(result: Tensor) -> Tensor:
+    """A new tensor, which launches fill and nothing else; a trace has it without being watched."""
+    recorder = _threads.recorder
+    if recorder is not None:
+        recorder.allocate(result)
+    return result
+
+
+def noted(operation: Callable[..., Any], *given: Any) -> Any:
+    """operation(*given), one tensor or a tuple of them; a trace has it without being watched."""
+    result = operation(*given)
+    if torch.compiler.is_compiling():
+        return result
+    recorder = _threads.recorder
+    if recorder is not None:
+        recorder.operate(operation, given, result)
+    return result
+
+
 class Untraceable(Exception):
     """What a call did cannot be done again from its tensors alone."""
 
 
-class Recorder(TorchDispatchMode):
-    """Writes the steps of a trace while the operations that it stands for run."""
+class Recorder:
+    """Writes the steps of a trace while a call runs, which waits for it: it does little.
+
+    Launches are written down, and what `allocated` and `noted` are told; a tensor that came from
+    elsewhere makes the call untraceable. A call that is watched takes longer, and hides nothing.
+    """
 
     def __init__(self, tensors: Tensors) -> None:
-        super().__init__()
         self.values: Values = list(tensors)
         """They are kept until the end, so that an `id` means one of them."""
+        self.aliases: list[Tensor] = []
         self.numbers = {id(t): number for number, t in enumerate(tensors) if t is not None}
-        self.steps: list[tuple[Step, list[int], list[int]]] = []
-        """Each with the numbers that it reads and writes."""
+        self.steps: list[tuple[Step, list[tuple[int, int]], list[int]]] = []
+        """Each with what it reads, and the numbers that it writes."""
         self.given = len(tensors)
         self.possible = True
-        self._paused = False
+        self.watch: Watch | None = None
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function.namespace == "aea":
-            with self:  # what the primitive does is written down, and not that it was called
-                return run(function._opname, args[:-1], args[-1])
-        result = function(*args, **kwargs or {})
-        if self._paused:
-            return result
-        try:
-            self._add_operation(function, args, kwargs or {}, result)
-        except Untraceable:
-            self.possible = False
-        return result
-
-    def _add_operation(self, function: Any, args: Any, kwargs: Any, result: Any) -> None:
-        parts = list(result) if isinstance(result, list | tuple) else []
-        known = all(isinstance(t, Tensor) for t in parts or [result])
-        if function.namespace != "aten" or not known or _holds_tensor(list(kwargs.values())):
-            raise Untraceable
-        if function in ALLOCATIONS:
-            number = self._new(result)
-            self.steps.append((_allocate(number, result), [], [number]))
-            return
-        arguments = [self._number(given) for given in args]
-        number = self._new(result)
-        self.steps.append((_operate(number, function, arguments, kwargs), arguments, [number]))
-        if parts:
-            numbers = [self._new(part) for part in parts]
-            self.steps.append((_unpack(numbers, number), [number], numbers))
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing is written: a launch on a CPU is made of operations."""
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
-
-    def add_launch(
-        self, run: Callable[..., Any], kernel: Callable[..., Any], arguments: dict[str, Any]
-    ) -> None:
-        """A kernel that `run` launches with the arguments of `kernel`, in its order."""
-        try:
-            numbers = [self._number(arguments[name]) for name in _parameters(kernel)]
-        except Untraceable:
-            self.possible = False
-            return
-        self.steps.append((_launch(run, numbers), numbers, []))
-
-    def _new(self, value: Any) -> int:
-        self.values.append(value)
-        self.numbers[id(value)] = len(self.values) - 1
-        return len(self.values) - 1
-
-    def _number(self, value: Any) -> int:
-        """Of a value among all; a tuple of tensors is packed by a step of its own."""
-        if id(value) in self.numbers:
-            return self.numbers[id(value)]
-        if isinstance(value, Tensor):  # it came from elsewhere
-            raise Untraceable
-        if isinstance(value, list | tuple) and any(_holds_tensor(part) for part in value):
-            parts = [self._number(part) for part in value]
-            number = self._new(value)
-            kind = type(value) if isinstance(value, tuple) else tuple
-            self.steps.append((_pack(number, kind, parts), parts, [number]))
-            return number
-        return self._new(value)
-
-    def record(self, function: Callable[..., Tensors], *constants: Any) -> Tensors:
-        """function(tensors, *constants), written down."""
+    def record(
+        self, function: Callable[..., Tensors], *constants: Any, watched: bool = False
+    ) -> Tensors:
+        """function(tensors, *constants), written down; `watched`: with all operations of PyTorch
+        that it makes.
+        """
+        self.watch = Watch(self) if watched else None
         _threads.recorder = self
         try:
-            with self:
+            with self.watch or nullcontext():
                 return function(self.values[: self.given], *constants)
         finally:
             _threads.recorder = None
+
+    def allocate(self, result: Tensor) -> None:
+        if self.watch is None:
+            self.add_allocation(result)
+
+    def operate(self, operation: Callable[..., Any], given: Sequence[Any], result: Any) -> None:
+        if self.watch is None:
+            self.add_operation(operation, given, {}, result)
+
+    def launch(self, kernel: Any, programs: int, run: Callable[..., Any], named: Any) -> None:
+        """Launch a kernel with the arguments `named` on so many programs, by `run`."""
+        if self.watch is None:
+            compiled = run(**named)
+        else:
+            with self.watch.closed():  # a launch on a CPU is made of operations
+                compiled = run(**named)
+
+        # a compiled kernel is launched again without Triton's search for it
+        again = run if compiled is None else compiled[(programs, 1, 1)]
+        arguments = self._arguments([named[name] for name in _parameters(kernel.fn)])
+        self.steps.append((_launch(again, arguments), arguments.places, []))
+
+    def add_allocation(self, result: Tensor) -> None:
+        number = self._new(result)
+        self.steps.append((_allocate(number, result), [], [number]))
+
+    def add_alias(self, result: Tensor, of: Tensor) -> bool:
+        """Take a result for the tensor that the call made before, if it did."""
+        number = self.numbers.get(id(of), 0)
+        if number < self.given:
+            return False
+        self.aliases.append(result)
+        self.numbers[id(result)] = number
+        return True
+
+    def add_operation(
+        self, operation: Callable[..., Any], given: Any, options: Any, result: Any
+    ) -> None:
+        arguments = self._arguments(given)
+        number = self._new(result)
+        step = _operate(number, operation, arguments, options)
+        self.steps.append((step, arguments.places, [number]))
+        if isinstance(result, list | tuple):
+            numbers = [self._new(part) for part in result]
+            self.steps.append((_unpack(numbers, number), [(0, number)], numbers))
+
+    def _new(self, value: Any) -> int:
+        number = len(self.values)
+        self.values.append(value)
+        self.numbers[id(value)] = number
+        return number
+
+    def _arguments(self, given: Sequence[Any]) -> Arguments:
+        same, places = list(given), []
+        for place, argument in enumerate(same):
+            kind: Any = type(argument)
+            number = self._number(argument) if holds(kind) else None
+            if number is not None:
+                places.append((place, number))
+                same[place] = None
+        return Arguments(same, places)
+
+    def _number(self, argument: Any) -> int | None:
+        """Of a tensor, or of a tuple that holds some, which a step of its own makes of them; None:
+        it holds none.
+        """
+        number = self.numbers.get(id(argument))
+        if number is not None:
+            return number
+        if isinstance(argument, Tensor):  # it came from elsewhere
+            self.possible = False
+            return None
+        parts = self._arguments(argument)
+        if not parts.places:
+            return None
+        number = self._new(argument)
+        kind = type(argument) if isinstance(argument, tuple) else tuple
+        self.steps.append((_pack(number, kind, parts), parts.places, [number]))
+        return number
 
     def trace(self, results: Tensors, device: torch.device) -> Trace:
         """Of all until now, with the numbers of what a call returns.
 
         Raises:
-            Untraceable: an operation cannot be made again, or a result came from elsewhere.
+            Untraceable: an operation cannot be made again, or a tensor came from elsewhere.
         """
+        returned = self._arguments(results)
         if not self.possible:
             raise Untraceable
-        returned = [self._number(t) for t in results]
-        made = {number for _, _, written in self.steps for number in written}
-        values = [None if n in made or n < self.given else v for n, v in enumerate(self.values)]
 
         # from the end: what was read before for the last time
         steps: list[Step] = []
-        kept = set(returned)
+        kept = {*range(self.given), *(number for _, number in returned.places)}
         for step, read, written in reversed(self.steps):
-            last = [number for number in {*read, *written} - kept if number in made]
+            last = [number for _, number in read if number not in kept]
+            last += [number for number in written if number not in kept]
             if last:
                 steps.append(_drop(last))
-            kept.update(last)
+                kept.update(last)
             steps.append(step)
-        return Trace(values, steps[::-1], returned, device)
+        return Trace(steps[::-1], len(self.values) - self.given, returned, device)
 
 
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_holds_tensor(part) for part in value)
-    return isinstance(value, Tensor)
+class Watch(TorchDispatchMode):
+    """Tells a recorder of all operations of PyTorch."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self._closed = False
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Nothing is told."""
+        self._closed = True
+        try:
+            yield
+        finally:
+            self._closed = False
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        options = kwargs or {}
+        result = function(*args, **options)
+        if self._closed:
+            return result
+        if function in ALLOCATIONS:
+            self.recorder.add_allocation(result)
+            return result
+        if function is DETACH and self.recorder.add_alias(result, args[0]):
+            return result
+
+        results = result if isinstance(result, list | tuple) else [result]
+        tensors = all(isinstance(part, Tensor) for part in results)
+        named = any(isinstance(option, Tensor | list | tuple) for option in options.values())
+        if function.namespace != "aten" or not tensors or named:
+            self.recorder.possible = False
+        else:
+            self.recorder.add_operation(function, args, options, result)
+        return result
+
+
+@cache
+def holds(kind: type) -> bool:
+    """Whether what is of a type may be or hold tensors."""
+    return issubclass(kind, (Tensor, list, tuple))
 
 
 @lru_cache

@@ -16,12 +16,13 @@ tensors of `block.spec.Projections`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor, library
 
-from ..backends import known_calls
+from ..backends import known_calls, traces
 from ..block.folding import group_count
 from .dtypes import acc_dtype, empty_features, empty_positions
 
@@ -34,7 +35,7 @@ def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
     """
     name = shapes.__name__
 
-    def run(*arguments: Any) -> Any:
+    def compute(*arguments: Any) -> Any:
         *inputs, backend = arguments
         device = inputs[0].device.type
         if not (torch.is_grad_enabled() or torch.is_autocast_enabled(device)):
@@ -46,11 +47,18 @@ def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
     _NAMESPACE.define(
         name + schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order)
     )
-    _NAMESPACE.impl(name, run, "CompositeExplicitAutograd")
+    _NAMESPACE.impl(name, compute, "CompositeExplicitAutograd")
     library.register_fake(f"aea::{name}", shapes, lib=_NAMESPACE)
-    registered: Callable[..., Any] = getattr(torch.ops.aea, name).default
-    registered.__doc__ = shapes.__doc__
-    return registered
+    registered = getattr(torch.ops.aea, name).default
+
+    @wraps(shapes)
+    def operate(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling() or traces.recorder() is None:
+            return registered(*arguments)
+        # what the primitive does is written down, and not that it was called
+        return compute(*arguments)
+
+    return operate
 
 
 def _empty(x: Tensor, *shape: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import aea_kernels as aea
 from aea_kernels.backends import known_calls, selfcheck, traces
 from aea_kernels.backends.triton import launching
+from aea_kernels.block import norms
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 
@@ -51,15 +52,17 @@ def feature_maps(seed, dtype=torch.float32):
         ("rms", torch.bfloat16, True),
     ],
 )
-def test_the_third_step_is_that_of_an_ordinary_call(monkeypatch, norm, dtype, training):
+def test_a_later_step_is_that_of_an_ordinary_call(monkeypatch, norm, dtype, training):
+    """The second; the third where PyTorch's operations had to be watched."""
     torch.manual_seed(0)
     block = aea.AugmentedAttention(8, references=2, norm=norm, groups=2).train(training)
-    for seed in (1, 2):
+    for seed in (1, 2) if norm in norms.AFFINE else (1,):
         step(block, *feature_maps(seed, dtype))
     assert len(written()) == 2  # forward and backward
     x, dy = feature_maps(3, dtype)
     known_calls.forget()
     expected = step(block, x, dy)
+    step(block, *feature_maps(1, dtype))
     step(block, *feature_maps(1, dtype))
 
     # nothing is worked out: neither primitives nor plans are asked
@@ -71,6 +74,34 @@ def test_the_third_step_is_that_of_an_ordinary_call(monkeypatch, norm, dtype, tr
         if ours is not None:
             assert ours.stride() == right.stride()
             assert torch.equal(ours, right)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (2, 8, 64, 64)], ids=["one split", "splits"])
+def test_a_call_that_is_not_watched_misses_nothing(monkeypatch, norm, training, shape):
+    """What it writes down is what is written down of a call all of whose operations are seen."""
+    names = []
+    record = traces.Recorder.record
+
+    def twice(recorder, function, *constants, watched):
+        whole = traces.Recorder(recorder.values[: recorder.given])
+        results = record(whole, function, *constants, watched=True)
+        found = record(recorder, function, *constants, watched=watched)
+        names.append([steps(recorder, found), steps(whole, results)])
+        return found
+
+    def steps(recorder, results):
+        trace = recorder.trace(results, torch.device("cpu"))
+        return [taken.__qualname__.split(".")[0] for taken in trace.steps]
+
+    monkeypatch.setattr(traces.Recorder, "record", twice)
+    block = aea.AugmentedAttention(8, references=2, norm=norm).train(training)
+    step(block, *torch.randn(2, *shape))
+    assert len(names) == 2  # forward and backward
+    for found, whole in names:
+        assert found.count("_launch") >= 4
+        assert found == whole
 
 
 def test_every_operator_is_known_by_itself():
@@ -104,8 +135,8 @@ def test_another_call_is_not_taken_for_it(what):
         found = aea.moments(given).gram
     finally:
         torch.set_float32_matmul_precision(before)
-    assert written() == [trace]
-    assert len(known_calls._known) == (1 if what == "no numbers" else 2)
+    assert written()[0] is trace
+    assert len(written()) == (1 if what == "no numbers" else 2)
     wide = torch.nn.functional.pad(given.double().flatten(2), (0, 0, 0, 1), value=1.0)
     torch.testing.assert_close(found.double(), wide @ wide.mT, rtol=1e-3, atol=1e-3)
 
@@ -152,8 +183,7 @@ def test_memory_is_given_back_as_soon_as_no_step_needs_it():
     for _ in range(2):
         known_calls.call(three, [torch.ones(2, 3)])
     (trace,) = written()
-    values = [*trace.values]
-    values[0] = torch.ones(2, 3)
+    values = [torch.ones(2, 3), *[None] * trace.made]
     for taken in trace.steps:
         taken(values)
         made = [t for t in values[1:] if isinstance(t, torch.Tensor | list | tuple)]

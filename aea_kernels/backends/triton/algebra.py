@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...block import folding
 from ...block.spec import Projections
+from ..traces import allocated
 from . import kernels
 from .launching import launch
 from .operands import contiguous, math_of
@@ -67,7 +68,8 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
     shared = _algebra(gram, weights, heads)
     if shared is None:
         return folding.fold(gram, projections, heads, scale)
-    matrix = gram.new_empty(gram.shape[0], weights.output_bias.shape[0], gram.shape[2])
+    shape = gram.shape[0], weights.output_bias.shape[0], gram.shape[2]
+    matrix = allocated(gram.new_empty(shape))
     launch(
         kernels.fold_kernel,
         gram.shape[0] * -(-gram.shape[2] // 8),
@@ -100,7 +102,7 @@ def fold_backward(
     sizes = shared["sizes"]
     # as few as give a thread the registers it needs: ptxas limits more warps to 128
     warps = 8 if sizes.C > 64 else 2 if 16 < sizes.C <= 32 else 4
-    scores = gram.new_empty(2, groups, heads, sizes.D, sizes.E)
+    scores = allocated(gram.new_empty(2, groups, heads, sizes.D, sizes.E))
     launch(
         kernels.scores_kernel,
         2 * groups * heads * -(-sizes.E // 16),
@@ -109,9 +111,10 @@ def fold_backward(
         SCALE=scale,
         **shared,
     )
-    gram_grad = torch.empty_like(gram)
-    references_grad = gram.new_empty(0 if references is None else references.shape)
-    weights_grad = Projections(*(gram.new_empty(p.shape) for p in projections))
+    gram_grad = allocated(torch.empty_like(gram))
+    references_shape = (0,) if references is None else references.shape
+    references_grad = allocated(gram.new_empty(references_shape))
+    weights_grad = Projections(*(allocated(gram.new_empty(p.shape)) for p in projections))
     launch(
         kernels.fold_backward_kernel,
         (groups + 4 * heads) * -(-gram.shape[2] // 16) + -(-number // 16),

@@ -62,12 +62,8 @@ def launch(
         with torch.cuda.device(device) if elsewhere else nullcontext():
             if recorder is None:
                 run(**arguments)
-                return
-            with recorder.paused():
-                compiled = run(**arguments)
-            # a compiled kernel is launched again without Triton's search for it
-            again = run if compiled is None else compiled[(programs, 1, 1)]
-            recorder.add_launch(again, kernel.fn, arguments)
+            else:
+                recorder.launch(kernel, programs, run, arguments)
 
 
 def plan_over_positions(

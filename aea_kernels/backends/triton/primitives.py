@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features, empty_positions
+from ..traces import allocated, noted
 from . import kernels
 from .algebra import fold, fold_backward
 from .launching import launch, launch_over_positions, plan_over_positions
@@ -31,13 +32,14 @@ beforehand.
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean, variance = (x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
+    channels = x.shape[1]
+    mean, variance = (allocated(x.new_empty(channels, dtype=torch.float64)) for _ in range(2))
     if x.numel() == 0:
         return mean.zero_(), variance.zero_()
-    images, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    images, positions = x.shape[0], math.prod(x.shape[2:])
     x_map = feature_map(x)
     plan = plan_over_positions("statistics", channels, 1, images, positions, x, x_map)
-    partial = x.new_empty(images, plan.splits, 2, channels, dtype=acc_dtype(x.dtype))
+    partial = allocated(x.new_empty(images, plan.splits, 2, channels, dtype=acc_dtype(x.dtype)))
     launch(
         kernels.statistics_kernel,
         plan.programs,
@@ -100,7 +102,7 @@ def attend_to_moments(
 ) -> tuple[Tensor, Tensor]:
     matrix = fold(gram.contiguous(), projections, heads, scale)
     composed = norms.compose_groups(matrix, affine, len(x))
-    y = empty_features(x, matrix.shape[1])
+    y = allocated(empty_features(x, matrix.shape[1]))
     prologue = prologue_of(x, kind, parameters, eps)
     apply(x, feature_map(x), feature_map(y), composed, prologue, residual=True)
     return y, matrix
@@ -123,7 +125,7 @@ def attend_to_moments_backward(
 ) -> list[Tensor]:
     prologue = prologue_of(x, kind, parameters, eps)
     partial = outer(x, feature_map(grad_output), feature_map(x), prologue)
-    affine_grad = gram.new_empty(0)
+    affine_grad = allocated(gram.new_empty(0))
     if affine is None:
         matrix_grad = reduce_splits(partial, reference_images)
     else:
@@ -150,10 +152,10 @@ def features_backward(
     """What the batch statistics send back needs sums over all positions first: dz is computed
     twice, never stored.
     """
-    grad_x = torch.empty_like(x)
+    grad_x = allocated(torch.empty_like(x))
     has_parameters = kind == "batch"
     shape, dtype = (2, x.shape[1] if has_parameters else 0), acc_dtype(x.dtype)
-    parameters_grad = x.new_empty(shape, dtype=dtype)
+    parameters_grad = allocated(x.new_empty(shape, dtype=dtype))
     if x.numel() == 0:
         return grad_x, parameters_grad.zero_()
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
@@ -164,10 +166,11 @@ def features_backward(
         return grad_x, parameters_grad
 
     splits = _features_backward_plan(x, maps).splits
-    partial = x.new_empty(x.shape[0] * splits, *shape, dtype=dtype)
+    partial = allocated(x.new_empty(x.shape[0] * splits, *shape, dtype=dtype))
     if not batch_statistics:
         _features_backward(*rest, partial, parameters_grad, sums=True, write=True)
-        return grad_x, reduce_splits(partial[None], 1)[0]
+        partial = noted(torch.unsqueeze, partial, 0)
+        return grad_x, noted(torch.select, reduce_splits(partial, 1), 0, 0)
     _features_backward(*rest, partial, parameters_grad, sums=True)
     if len(partial) > MANY_PARTS:
         partial = partial.sum(0, keepdim=True)

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from ...block import folding
 from ...core.dtypes import acc_dtype
+from ..traces import allocated, noted
 from . import kernels
 from .launching import launch, launch_over_positions, plan_over_positions
 from .operands import FeatureMap, Matrix, Prologue, math_of
@@ -46,7 +48,7 @@ def outer(
         "outer", rows, columns, images, positions, x, a_map, x_map, same=gram
     )
     needs_all = prologue is not None and prologue.over_channels.value
-    partial = x.new_empty(images, plan.splits, rows, width, dtype=dtype)
+    partial = allocated(x.new_empty(images, plan.splits, rows, width, dtype=dtype))
     launch_over_positions(
         kernels.outer_kernel,
         plan,
@@ -80,8 +82,8 @@ def reduce_splits(
     moments = positions is not None
     groups = folding.group_count(images, reference_images)
     if splits == 1 and groups == images and not moments:
-        return partial[:, 0]
-    result = partial.new_empty(groups, rows + moments, width)
+        return noted(torch.select, partial, 1, 0)
+    result = allocated(partial.new_empty(groups, rows + moments, width))
     launch_reduction(
         partial,
         result,
