@@ -62,6 +62,7 @@ TABLE = """
     phi_outer            bf16x3    128*      aligned  sm>=90  |   C   C  16      8       2         1
     outer                bf16x3    128*      aligned  sm>=90  |   C   C  32      8       2         1
     outer                bf16x3    *         *        *       |   C   C  16      8       2         1
+    outer                ieee      <64       *        *       |   C   C  32      4       1         4
     outer                ieee      128*      *        *       |   C   C  16      8       1         1
     outer                ieee      *         *        *       |   C   C  16      8       2         1
 
@@ -98,7 +99,9 @@ TABLE = """
     apply                bf16x3    128       *        sm<90   |   C  32  32      8       2         1
     apply                bf16x3    128       *        *       |   C   C  32      8       2         1
     apply                bf16x3    *         *        *       |   C  32  32      8       2         1
-    apply                ieee      *         *        *       |   C  16  32      8       2         1
+    apply                ieee      <64       *        *       |   C   C  32      4       1         4
+    apply                ieee      64        *        *       |   C  32  32      4       1         4
+    apply                ieee      128*      *        *       |   C  32  64      8       1         2
 
     features_backward    16-bit    <64       aligned  sm90    |   C   C  64      4       2         2
     features_backward    16-bit    <64       *        *       |   C   C  32      4       1         1
@@ -134,7 +137,9 @@ TABLE = """
     features_backward    bf16x3    128       aligned  sm90    |   C   C  32      8       2         1
     features_backward    bf16x3    *         aligned  *       |   C  32  32      8       1         1
     features_backward    bf16x3    *         *        *       |   C  32  16      8       1         1
-    features_backward    ieee      *         *        *       |   C  16  32      8       2         1
+    features_backward    ieee      <64       *        *       |   C   C  32      8       2         2
+    features_backward    ieee      64        *        *       |   C  32  32      4       1         3
+    features_backward    ieee      128*      *        *       |   C  32  32      8       1         2
 
     matrix_backward/outer_backward          16-bit  <64   *  *       |   C   C  64  4  2  2
     matrix_backward/outer_backward          16-bit  64    *  *       |   C   C  32  8  2  1
