@@ -11,7 +11,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -185,8 +185,9 @@ class Recorder:
         """They are kept until the end, so that an `id` means one of them."""
         self.aliases: list[Tensor] = []
         self.numbers = {id(t): number for number, t in enumerate(tensors) if t is not None}
-        self.steps: list[tuple[Step, list[tuple[int, int]], list[int]]] = []
-        """Each with what it reads, and the numbers that it writes."""
+        self.steps: list[Step] = []
+        self.last: dict[int, int] = {}
+        """By the number of a value: the last step that reads or makes it."""
         self.given = len(tensors)
         self.possible = True
         self.watch: Watch | None = None
@@ -224,11 +225,11 @@ class Recorder:
         # a compiled kernel is launched again without Triton's search for it
         again = run if compiled is None else compiled[(programs, 1, 1)]
         arguments = self._arguments([named[name] for name in _parameters(kernel.fn)])
-        self.steps.append((_launch(again, arguments), arguments.places, []))
+        self._add(_launch(again, arguments), arguments.places)
 
     def add_allocation(self, result: Tensor) -> None:
         number = self._new(result)
-        self.steps.append((_allocate(number, result), [], [number]))
+        self._add(_allocate(number, result))
 
     def add_alias(self, result: Tensor, of: Tensor) -> bool:
         """Take a result for the tensor that the call made before, if it did."""
@@ -244,23 +245,28 @@ class Recorder:
     ) -> None:
         arguments = self._arguments(given)
         number = self._new(result)
-        step = _operate(number, operation, arguments, options)
-        self.steps.append((step, arguments.places, [number]))
+        self._add(_operate(number, operation, arguments, options), arguments.places)
         if isinstance(result, list | tuple):
             numbers = [self._new(part) for part in result]
-            self.steps.append((_unpack(numbers, number), [(0, number)], numbers))
+            self._add(_unpack(numbers, number), [(0, number)])
 
     def _new(self, value: Any) -> int:
+        """The number of a value that the next step makes."""
         number = len(self.values)
         self.values.append(value)
         self.numbers[id(value)] = number
+        self.last[number] = len(self.steps)
         return number
+
+    def _add(self, step: Step, read: Sequence[tuple[int, int]] = ()) -> None:
+        for _, number in read:
+            self.last[number] = len(self.steps)
+        self.steps.append(step)
 
     def _arguments(self, given: Sequence[Any]) -> Arguments:
         same, places = list(given), []
-        for place, argument in enumerate(same):
-            kind: Any = type(argument)
-            number = self._number(argument) if holds(kind) else None
+        for place in [place for place, kind in enumerate(map(type, same)) if HOLDS[kind]]:
+            number = self._number(same[place])
             if number is not None:
                 places.append((place, number))
                 same[place] = None
@@ -281,7 +287,7 @@ class Recorder:
             return None
         number = self._new(argument)
         kind = type(argument) if isinstance(argument, tuple) else tuple
-        self.steps.append((_pack(number, kind, parts), parts.places, [number]))
+        self._add(_pack(number, kind, parts), parts.places)
         return number
 
     def trace(self, results: Tensors, device: torch.device) -> Trace:
@@ -294,17 +300,17 @@ class Recorder:
         if not self.possible:
             raise Untraceable
 
-        # from the end: what was read before for the last time
-        steps: list[Step] = []
-        kept = {*range(self.given), *(number for _, number in returned.places)}
-        for step, read, written in reversed(self.steps):
-            last = [number for _, number in read if number not in kept]
-            last += [number for number in written if number not in kept]
-            if last:
-                steps.append(_drop(last))
-                kept.update(last)
+        kept = {number for _, number in returned.places}
+        dropped: dict[int, list[int]] = {}
+        for number, index in self.last.items():
+            if number >= self.given and number not in kept:
+                dropped.setdefault(index, []).append(number)
+        steps = []
+        for index, step in enumerate(self.steps):
             steps.append(step)
-        return Trace(steps[::-1], len(self.values) - self.given, returned, device)
+            if index in dropped:
+                steps.append(_drop(dropped[index]))
+        return Trace(steps, len(self.values) - self.given, returned, device)
 
 
 class Watch(TorchDispatchMode):
@@ -347,10 +353,15 @@ class Watch(TorchDispatchMode):
         return result
 
 
-@cache
-def holds(kind: type) -> bool:
-    """Whether what is of a type may be or hold tensors."""
-    return issubclass(kind, (Tensor, list, tuple))
+class _Holds(dict[type, bool]):
+    """Whether what is of a type may be or hold tensors: a look costs less than `isinstance`."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, (Tensor, list, tuple))
+        return self[kind]
+
+
+HOLDS = _Holds()
 
 
 @lru_cache
