@@ -2,6 +2,8 @@
 noise does not.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import torch
@@ -72,6 +74,7 @@ def _median_around(power: NDArray) -> NDArray:
     return np.partition(values, middle, axis=-1)[..., middle]
 
 
+@lru_cache
 def _highest_of_noise(windows: int) -> float:
     """The height that the spectrum of noise, a mean over so many windows, exceeds in
     `_FALSE_ALARMS` of the cases.

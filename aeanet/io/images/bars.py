@@ -2,6 +2,8 @@
 scale bar.
 """
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +41,17 @@ def find_bar(image: NDArray) -> int:
     least = max(MIN_ROWS, int(image.shape[0] * HEIGHTS[0]))
 
     # An edge is a plain row below one that is not. It counts if all below it is painted or plain.
+    ordered = np.sort(strip, axis=1)
+    width = strip.shape[1]
     for tolerance in TOLERANCES:
-        uniform = np.array([_most_common(row, tolerance)[1] for row in strip]) / strip.shape[1]
-        edges = np.flatnonzero((uniform[1:] >= PLAIN) & (uniform[:-1] <= IMAGE)) + 1
+        plain = _in_one_colour(ordered, math.ceil(PLAIN * width), tolerance)
+        specimen = ~_in_one_colour(ordered, math.floor(IMAGE * width) + 1, tolerance)
+        edges = np.flatnonzero(plain[1:] & specimen[:-1]) + 1
         for edge in edges[rows - edges >= least]:
             bar = strip[edge:]
             background, _ = _most_common(bar, tolerance)
             painted = (np.abs(bar - background) <= tolerance).mean(axis=1) >= PAINTED
-            filled = (painted | (uniform[edge:] >= PLAIN))[:-STRAY_ROWS].all()
+            filled = (painted | plain[edge:])[:-STRAY_ROWS].all()
             if filled and _is_written_on(bar, background):
                 return len(bar)
     return 0
@@ -61,6 +66,17 @@ def is_drawn(strip: NDArray) -> bool:
         return False
     values = 255 * fraction(strip, low, high)
     return _most_common(values, TOLERANCES[-1])[1] >= PAINTED * values.size
+
+
+def _in_one_colour(
+    ordered: NDArray[np.float64], number: int, tolerance: float
+) -> NDArray[np.bool_]:
+    """Whether so many values of a row lie within the tolerance of one level, (rows,); the values of
+    each row are in order.
+    """
+    last = ordered[:, number - 1 :]
+    first = ordered[:, : last.shape[1]]
+    return np.asarray((last <= first + 2 * tolerance).any(axis=1))
 
 
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
