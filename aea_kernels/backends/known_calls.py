@@ -2,7 +2,7 @@
 
 Working out what a call does takes the host longer than its launches. So the first call for tensors
 of some shapes, strides and dtypes is written down as a `Trace`, and later ones take its steps.
-Where PyTorch computes something too, the second call is written down, for which it is watched.
+Where PyTorch computes something too, the second call is watched and written down.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ LIMIT = 1024
 
 
 _known: dict[tuple[Any, ...], Trace | Callable[[Tensors], Tensors] | None] = {}
-"""By `_key`: what to call in place of the function; None: the next call has to be watched."""
+"""By `_key`: what to call in place of the function; None: the next call will be watched."""
+_opaque: set[tuple[Any, ...]] = set()
+"""Functions, with their constants, whose calls must be watched to be written down."""
 
 
 def call(function: Function, tensors: Tensors, *constants: Any) -> Tensors:
@@ -56,14 +58,17 @@ def _record(
         return function(tensors, *constants)
     if len(_known) >= LIMIT:
         forget()
-    watched = key in _known
-    checked, written = dict(selfcheck._verdicts), Recorder(tensors)
+    # to watch a call takes longer, so it is done where there was one before
+    watched, made = key in _known, (function, constants)
+    checked = dict(selfcheck._verdicts)
+    written = Recorder(tensors, possible=watched or made not in _opaque)
     results = written.record(function, *constants, watched=watched)
     if selfcheck._verdicts != checked:  # the check was written down too
         return results
     try:
         _known[key] = written.trace(results, device)
     except Untraceable:
+        _opaque.add(made)
         _known[key] = (lambda tensors: function(tensors, *constants)) if watched else None
     return results
 
@@ -117,6 +122,7 @@ def _run(
 def forget() -> None:
     """Let every call be its first."""
     _known.clear()
+    _opaque.clear()
 
 
 def _key(function: Function, tensors: Tensors, constants: tuple[Any, ...]) -> Any:

@@ -180,7 +180,7 @@ class Recorder:
     elsewhere makes the call untraceable. A call that is watched takes longer, and hides nothing.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, *, possible: bool = True) -> None:
         self.values: Values = list(tensors)
         """They are kept until the end, so that an `id` means one of them."""
         self.aliases: list[Tensor] = []
@@ -189,7 +189,8 @@ class Recorder:
         self.last: dict[int, int] = {}
         """By the number of a value: the last step that reads or makes it."""
         self.given = len(tensors)
-        self.possible = True
+        self.possible = possible
+        """Else nothing more is written down."""
         self.watch: Watch | None = None
 
     def record(
@@ -207,11 +208,11 @@ class Recorder:
             _threads.recorder = None
 
     def allocate(self, result: Tensor) -> None:
-        if self.watch is None:
+        if self.watch is None and self.possible:
             self.add_allocation(result)
 
     def operate(self, operation: Callable[..., Any], given: Sequence[Any], result: Any) -> None:
-        if self.watch is None:
+        if self.watch is None and self.possible:
             self.add_operation(operation, given, {}, result)
 
     def launch(self, kernel: Any, programs: int, run: Callable[..., Any], named: Any) -> None:
@@ -221,6 +222,8 @@ class Recorder:
         else:
             with self.watch.closed():  # a launch on a CPU is made of operations
                 compiled = run(**named)
+        if not self.possible:
+            return
 
         # a compiled kernel is launched again without Triton's search for it
         again = run if compiled is None else compiled[(programs, 1, 1)]
@@ -296,7 +299,8 @@ class Recorder:
         Raises:
             Untraceable: an operation cannot be made again, or a tensor came from elsewhere.
         """
-        returned = self._arguments(results)
+        if self.possible:
+            returned = self._arguments(results)
         if not self.possible:
             raise Untraceable
 
