@@ -325,6 +325,13 @@ class Watch(TorchDispatchMode):
         self.recorder = recorder
         self._closed = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """To keep compiled code out of a mode, PyTorch would import `torch._dynamo`, which takes
+        seconds.
+        """
+        return False
+
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Nothing is told."""
