@@ -151,7 +151,7 @@ def recorder() -> Recorder | None:
 
 
 def allocated(result: Tensor) -> Tensor:
-    """A new tensor, which launches fill and nothing else; a trace has it without being watched."""
+    """A new tensor, which launches fill and nothing else; who writes a trace is told of it."""
     recorder = _threads.recorder
     if recorder is not None:
         recorder.allocate(result)
@@ -159,7 +159,7 @@ def allocated(result: Tensor) -> Tensor:
 
 
 def noted(operation: Callable[..., Any], *given: Any) -> Any:
-    """operation(*given), one tensor or a tuple of them; a trace has it without being watched."""
+    """operation(*given), one tensor or a tuple of them; who writes a trace is told of it."""
     result = operation(*given)
     if torch.compiler.is_compiling():
         return result
@@ -176,8 +176,9 @@ class Untraceable(Exception):
 class Recorder:
     """Writes the steps of a trace while a call runs, which waits for it: it does little.
 
-    Launches are written down, and what `allocated` and `noted` are told; a tensor that came from
-    elsewhere makes the call untraceable. A call that is watched takes longer, and hides nothing.
+    Launches are written down, and what `allocated` and `noted` tell. Of other operations it does
+    not know, so a tensor that came from one of them makes the call untraceable, unless it is
+    watched, which takes longer.
     """
 
     def __init__(self, tensors: Tensors, *, possible: bool = True) -> None:
