@@ -18,7 +18,8 @@ from torch.nn import Parameter
 
 from ..core.precision import multiplication
 from . import resolved, run, selfcheck
-from .traces import Recorder, Tensors, Trace, Untraceable, recorder
+from .tracer import Recorder, Untraceable, recorder
+from .traces import Tensors, Trace
 
 Function = Callable[..., Tensors]
 """f(tensors, *constants) -> tensors; constants are hashable. Values of tensors decide nothing."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 
-from ..backends import backend_name, known_calls, resolved, traces
+from ..backends import backend_name, known_calls, resolved, tracer
 from ..core import ops
 from ..core.autograd import differentiable
 from ..core.checks import check_features
@@ -228,7 +228,7 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     if pooled:
         x_grad = statistics_backward(x_grad, x, *prologue[1:], norm_grad, group)
     if kind == "batch":
-        weight_grad, bias_grad = traces.noted(torch.unbind, norm_grad)
+        weight_grad, bias_grad = tracer.noted(torch.unbind, norm_grad)
     return (
         x_grad,
         None if weight is None else weight_grad,

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from ..backends import known_calls, traces
+from ..backends import known_calls, tracer
 from ..block.folding import group_count
 from .dtypes import acc_dtype, empty_features, empty_positions
 
@@ -53,7 +53,7 @@ def operator(shapes: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(shapes)
     def operate(*arguments: Any) -> Any:
-        if torch.compiler.is_compiling() or traces.recorder() is None:
+        if torch.compiler.is_compiling() or tracer.recorder() is None:
             return registered(*arguments)
         # what the primitive does is written down, and not that it was called
         return compute(*arguments)

@@ -26,7 +26,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
-from aea_kernels.backends.traces import Recorder
+from aea_kernels.backends.tracer import Recorder
 from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.block.route import NORMED_CHANNELS
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import aea_kernels as aea
-from aea_kernels.backends import known_calls, selfcheck, traces
+from aea_kernels.backends import known_calls, selfcheck, tracer, traces
 from aea_kernels.backends.triton import launching
 from aea_kernels.block import norms
 
@@ -82,10 +82,10 @@ def test_a_later_step_is_that_of_an_ordinary_call(monkeypatch, norm, dtype, trai
 def test_a_call_that_is_not_watched_misses_nothing(monkeypatch, norm, training, shape):
     """What it writes down is what is written down of a call all of whose operations are seen."""
     names = []
-    record = traces.Recorder.record
+    record = tracer.Recorder.record
 
     def twice(recorder, function, *constants, watched):
-        whole = traces.Recorder(recorder.values[: recorder.given])
+        whole = tracer.Recorder(recorder.values[: recorder.given])
         results = record(whole, function, *constants, watched=True)
         found = record(recorder, function, *constants, watched=watched)
         names.append([steps(recorder, found), steps(whole, results)])
@@ -95,12 +95,12 @@ def test_a_call_that_is_not_watched_misses_nothing(monkeypatch, norm, training, 
         trace = recorder.trace(results, torch.device("cpu"))
         return [taken.__qualname__.split(".")[0] for taken in trace.steps]
 
-    monkeypatch.setattr(traces.Recorder, "record", twice)
+    monkeypatch.setattr(tracer.Recorder, "record", twice)
     block = aea.AugmentedAttention(8, references=2, norm=norm).train(training)
     step(block, *torch.randn(2, *shape))
     assert len(names) == 2  # forward and backward
     for found, whole in names:
-        assert found.count("_launch") >= 4
+        assert found.count("launch_step") >= 4
         assert found == whole
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_launched_again_is_launched_by_triton():
             return lambda *given, **named: calls.append((grid, given, named))
 
     x = torch.zeros(4)
-    recorder = traces.Recorder([x])
+    recorder = tracer.Recorder([x])
 
     def launch(tensors):
         named = {"x": (tensors[0], 3), "n": 4, "offset": 1.5, "BLOCK": 16}

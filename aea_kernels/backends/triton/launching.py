@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.precision import multiplication
-from .. import traces
+from .. import tracer
 from . import tiles, versions
 from .operands import FeatureMap, math_of
 from .tiles import LaunchPlan
@@ -58,7 +58,7 @@ def launch(
     elif programs:
         run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
         elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
-        recorder = traces.recorder()
+        recorder = tracer.recorder()
         with torch.cuda.device(device) if elsewhere else nullcontext():
             if recorder is None:
                 run(**arguments)
