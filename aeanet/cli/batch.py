@@ -93,7 +93,10 @@ def restore_images(
         model = to_device(load_model(name))
         if isinstance(model, ErrorNetwork):
             fail(f"{name} estimates errors and restores nothing: give the model they are of.")
-        options["magnification"] = known_magnification(model, options.get("magnification"))
+        asked = options.get("magnification")
+        options["magnification"] = exact = known_magnification(model, asked)
+        if asked is None and exact != round(exact):
+            note(f"The magnification is {exact:.4g}, that of the pairs (--magnification sets it).")
         options["precision"] = chosen_precision(model, options["precision"])
         if options["tile"] is not None:
             check_side(options["tile"], reach_of(model))
@@ -250,6 +253,8 @@ def restore_all(
             _check_target(image, restored.target, images, overwrite)
             restored.write()
         note_change(report, restored, options.get("outliers", "keep"))
+        if stacks.axes or stacks.channel:
+            report.note(f"{image.name}: It is one image; --axes and --channel are for stacks.")
         if trust or residual:
             with report.keeping_error():
                 picture = residual_file(report, images, overwrite) if residual else None

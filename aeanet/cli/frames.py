@@ -227,15 +227,15 @@ def note_frames(
     for n, reason in sorted(aligned.left_out.items()):
         report.warn(f"{names[n]} is left out: {reason}.")
     reference, used = names[aligned.reference], len(aligned.used)
-    farthest = float(abs(aligned.displacement[aligned.used]).max())
+    farthest = float((aligned.displacement[aligned.used] ** 2).sum(-1).max() ** 0.5)
     before = estimate_noise(frames[reference].pixels).sd / restored.exposure.used
     left = fused.noise()[0] / restored.exposure.used
     if any(frame.colour for frame in frames.values()):
         report.note("The colours of the frames become grey.")
     report.note(
         f"{used} of {len(names)} frames are fused on the field of {reference}, from which "
-        f"they lie up to {farthest:.1f} px apart. Noise {before:.1%} of the range used in that "
-        f"frame, {left:.1%} in the mean."
+        f"they lie up to {farthest:.1f} px apart. Of the range used in the mean the noise is "
+        f"{before:.1%} in that frame, and {left:.1%} in the mean."
     )
 
     # The report knows images on the grid of their detector.

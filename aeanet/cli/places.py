@@ -20,7 +20,7 @@ def check_place(file: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
     if not os.path.lexists(file):
         return
     if any(same_file(path, file) for path in inputs):
-        raise TargetError(f"{file} would replace an input image; choose another folder with --out.")
+        raise TargetError(f"{file} would replace an input image; choose another place with --out.")
     if not overwrite:
         raise TargetError(f"{file} is already there; replace it with --overwrite.")
 

@@ -19,6 +19,7 @@ from aeanet.imaging.exposure import Outliers
 from aeanet.inference.error import unknown_at
 from aeanet.inference.restored import Restored
 from aeanet.io.atomic import LONGEST_NAME
+from aeanet.io.images.reading import TIFF_SUFFIXES
 from aeanet.io.images.writing import write_values
 from aeanet.networks.base import Network
 from aeanet.trust.places import warned_places
@@ -90,7 +91,9 @@ def note_change(report: Report, restored: Restored, outliers: Outliers = "keep")
         done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
         report.note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
     if source and source.colour:
-        report.note(f"{name}: The colours become grey.")
+        slices = restored.image.suffix.lower() in TIFF_SUFFIXES
+        hint = " Slices that were stored as colours are taken by --axes ZYX." if slices else ""
+        report.note(f"{name}: The colours become grey.{hint}")
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,9 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
     found = assess(model, image, result)
     name, used = restored.image.name, restored.exposure.used / width
     report.note(f"{name}: {found.summary(used, width * restored.unit)}")
-    for sentence in found.warnings:
-        report.warn(f"{name}: {sentence}")
+    if used > 0:
+        for sentence in found.warnings:
+            report.warn(f"{name}: {sentence}")
     if picture is not None and found.taken is None:
         report.note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:

@@ -45,7 +45,8 @@ def main(
     residual: Annotated[
         bool,
         typer.Option(
-            "--residual", help="Also write what was taken away, as NAME-residual; mid-grey is 0."
+            "--residual",
+            help="Also write what was taken away, as NAME-residual (single images); mid-grey is 0.",
         ),
     ] = False,
     error: Annotated[

@@ -5,11 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from aeanet.cli.shared import argument, fail, option, path, say
+from aeanet.cli.shared import Chosen, argument, fail, option, path, say, warn
 from aeanet.io.text import json_text
 
 if TYPE_CHECKING:
     from aeanet.io.images import Micrograph
+
+LEAST_LIKENESS = 0.5
+"""Of an image and a result of the same field, unless the field has next to no structure."""
 
 EXAMPLE = "aeanet score scan.tif scan-restored.tif --second scan2.tif scan2-restored.tif"
 
@@ -29,6 +32,7 @@ def main(
             metavar="IMAGE RESULT",
         ),
     ] = None,
+    chosen: Chosen = None,
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Score a result without knowing the truth, to choose between programs on your own images.
@@ -42,8 +46,10 @@ def main(
     from aeanet.io.images import read_image
     from aeanet.scoring.no_reference import score_without_reference
 
-    recorded, restored = read_image(image), read_image(result)
-    other, other_result = (read_image(file).pixels for file in second) if second else (None, None)
+    recorded, restored = (read_image(file, image=chosen) for file in (image, result))
+    other = other_result = None
+    if second:
+        other, other_result = (read_image(file, image=chosen).pixels for file in second)
     try:
         score = score_without_reference(
             recorded.pixels, restored.pixels, second=other, second_result=other_result
@@ -51,6 +57,11 @@ def main(
     except ValueError as error:
         fail(f"{image} and {result} cannot be scored: {error}")
 
+    if score.likeness < LEAST_LIKENESS:
+        warn(
+            f"{result} hardly resembles {image}: the means of their blocks of 8 x 8 px correlate "
+            f"by {score.likeness:.2f}. Is it of the same field?"
+        )
     range_of_file = recorded.high - recorded.low
     if as_json:
         size = recorded.pixel_size
@@ -62,8 +73,9 @@ def main(
         "the values of the file (standard deviation)"
     )
     say(
-        f"Taken away: {score.taken:.2f} times the noise; its correlation with the structure is "
-        f"{score.structure:.2f} (0: noise alone; above: structure too; below: noise was left there)"
+        f"Taken away: {score.taken:.2f} times the noise (1: the noise; above: more than it); its "
+        f"correlation with the structure is {score.structure:.2f} (0: noise alone; above: "
+        "structure too; below: noise was left there)"
     )
     before = _length(score.resolution, recorded)
     if score.resolution_left is None:

@@ -29,7 +29,7 @@ from aeanet.inference.prediction import (
 from aeanet.inference.reach import reach_of
 from aeanet.inference.restored import Restored
 from aeanet.inference.tiling import check_side
-from aeanet.io.images import Micrograph, read_image
+from aeanet.io.images import ImageError, Micrograph, read_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
@@ -76,7 +76,7 @@ def restore_file(
         model: any network, on any device, or the name of a shipped model, such as "sem".
         image: the LR micrograph.
         target: the result, in the type and range of `image`, with the pixel size divided by the
-            magnification. It appears when it is complete.
+            magnification. It appears when it is complete, in the place of what was there.
         magnification: as in `super_resolve`.
         keep_bar: keep the information bar of the microscope as part of the image.
         chosen: which of several images in the file it is, by name or number (`read_image`).
@@ -90,7 +90,7 @@ def restore_file(
         What was read and written.
 
     Raises:
-        ImageError: for files that cannot be read or written.
+        ImageError: for files that cannot be read or written; if `target` is `image`.
         PredictionError: if the magnification is not known, or for an unknown precision.
         TilingError: for a tile that is too small.
         MemoryError: if not even the smallest tile fits into the memory.
@@ -99,6 +99,8 @@ def restore_file(
     """
     model = load_model(model) if isinstance(model, str) else model
     image, target = Path(image), Path(target)
+    if image.exists() and target.exists() and image.samefile(target):
+        raise ImageError(f"{target} is the image itself, which would be lost.")
     magnification = known_magnification(model, magnification)
     options["precision"] = chosen_precision(model, options.get("precision", "auto"))
     group = options.get("group")

@@ -1,5 +1,6 @@
 """Restoration of volumes, time series and other stacks, plane by plane."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -35,7 +36,7 @@ from aeanet.inference.tiling import Read
 from aeanet.io.images.bars import find_bar
 from aeanet.io.images.micrograph import ImageError, Micrograph
 from aeanet.io.images.reading import grey_of
-from aeanet.io.stacks import Contents, Stack, Step
+from aeanet.io.stacks import AxesError, Contents, Stack, Step
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
@@ -241,11 +242,16 @@ def restore_stack(
 
     Raises:
         AxesError: if the axes of an array are not given or do not fit.
+        TypeError: for the path of a file.
         PredictionError: if the magnification is neither given nor known.
         ModelError: for an unknown name.
         ImageError: when a plane is asked for that cannot be read.
     """
     model = load_model(model) if isinstance(model, str) else model
+    if isinstance(stack, str | os.PathLike):
+        raise TypeError(f"stack is the path {os.fspath(stack)!r}: open it with aeanet.open_stack.")
+    if axes is None and not isinstance(stack, Stack):
+        raise AxesError("an array does not say what its axes are: give them, such as axes='ZYX'.")
     given = stack if isinstance(stack, Stack) else Stack.of_array(stack, axes or "", steps)
     restorer = StackRestorer(
         model,

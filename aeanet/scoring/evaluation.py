@@ -17,7 +17,7 @@ from aeanet.data.crops import Region, split_3x4
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import UserError
 from aeanet.imaging.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
-from aeanet.inference.prediction import restore
+from aeanet.inference.prediction import at_magnification, restore
 from aeanet.networks.base import Network
 from aeanet.scoring.confidence import EXPLANATION, Estimate, estimate
 
@@ -268,7 +268,9 @@ def evaluate(
     """
     subimages: list[Score] = []
     for pair in pairs:
-        restored = (predict or restore)(model, pair.lr)
+        # networks that depend on the magnification were perhaps trained at another
+        with at_magnification(model, pair.report.magnification):
+            restored = (predict or restore)(model, pair.lr)
         scores: list[Score] = []
         for i, region in enumerate(split_3x4(pair.hr.shape)[1]):
             score = score_region(f"{pair.name}/{i}", pair, restored, region)

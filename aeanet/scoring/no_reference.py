@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aeanet.imaging.arithmetic import straight_line
 from aeanet.imaging.given import as_array
 from aeanet.scoring.ring_correlation import correlate_lines, correlate_rings
-from aeanet.trust.noise import estimate_noise
+from aeanet.trust.noise import block_means, estimate_noise
 from aeanet.trust.residual import LEAST_NOISE, residual
 from aeanet.trust.statistics import SMALLEST
 
@@ -30,6 +30,8 @@ class NoReferenceScore:
         resolution: period in px of the image at which two scans, or the even and the odd lines of
             one, no longer show the same (`ring_correlation`); NaN where they never do.
         resolution_left: that of two results; None where there is one only.
+        likeness: correlation of the means of image and result over blocks of 8 x 8 px: near 1
+            unless the result is of another field, or the image has next to no structure.
     """
 
     noise: float
@@ -37,7 +39,8 @@ class NoReferenceScore:
     taken: float
     structure: float
     resolution: float
-    resolution_left: float | None = None
+    resolution_left: float | None
+    likeness: float
 
 
 def score_without_reference(
@@ -65,7 +68,8 @@ def score_without_reference(
 
     Raises:
         ValueError: an image is no grey image, has pixels that are not finite, or is smaller than
-            128 px a side; the shapes do not fit; only one of `second` and `second_result` is given.
+            128 px a side; the shapes do not fit; only one of `second` and `second_result` is given;
+            `second` is the image itself.
     """
     if (second is None) != (second_result is None):
         raise ValueError("second and second_result belong together: one of them is missing.")
@@ -86,6 +90,8 @@ def score_without_reference(
         before, after = correlate_lines(image).resolution, None
     else:
         second, second_result = _checked("second", second), _checked("second_result", second_result)
+        if np.array_equal(second, image):
+            raise ValueError("the second scan is the image itself; it must have noise of its own.")
         before = correlate_rings(image, second).resolution
         px = image.shape[0] / result.shape[0]
         after = px * correlate_rings(result, second_result).resolution
@@ -96,7 +102,15 @@ def score_without_reference(
         taken.numbers["structure"],
         before,
         after,
+        _correlation(block_means(image), block_means(same)),
     )
+
+
+def _correlation(a: NDArray, b: NDArray) -> float:
+    """0 where one of them has one value."""
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.vdot(a, b)) / size if size > 0 else 0.0
 
 
 def _checked(name: str, given: NDArray) -> NDArray[np.float32]:

@@ -130,7 +130,7 @@ IMAGES: dict[str, Case] = {
     "two pages, no choice": image(
         "a.tif",
         pages("a.tif", GREY, GREY),
-        "choose one by its number or name (--image of restore, predict and frames)",
+        "choose one by its number or name (--image on the command line)",
     ),
     "Lab colours": image(
         "a.tif",

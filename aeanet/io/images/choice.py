@@ -57,5 +57,5 @@ def choose(
     if len(raw) == 1 and count == len(candidates):
         return candidates[raw[0]].content, f"image {raw[0] + 1} of {count}"
     if candidates:
-        described += "; choose one by its number or name (--image of restore, predict and frames)"
+        described += "; choose one by its number or name (--image on the command line)"
     raise NotOneImageError(described)

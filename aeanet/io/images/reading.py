@@ -87,8 +87,12 @@ def read_image(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
+            endings = {file.suffix for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
+            if not endings:
+                raise ImageError(f"{path} is a folder without images.")
             raise ImageError(
-                f"{path} is a folder: name the images in it, for instance by {path / '*.tif'}."
+                f"{path} is a folder: name the images in it, for instance by "
+                f"{path / ('*' + min(endings))}; slices of one stack are taken by --axes ZYX."
             )
         raise ImageError(
             f"{path} is not an image of a known kind: a name ending in one of "

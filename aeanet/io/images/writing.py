@@ -98,8 +98,10 @@ def check_format(path: Path, dtype: np.dtype) -> None:
         return
     if not suffix:
         raise ImageError(f"{path} is not written: its name has no ending, such as .tif or .png.")
+    if suffix not in RASTER_SUFFIXES:
+        raise ImageError(f"{path} is not written: {suffix} is not among .tif, .png, .bmp and .jpg.")
     wanted = {".png": ("uint8", "uint16")}.get(suffix, ("uint8",))
-    if suffix not in RASTER_SUFFIXES or dtype.name not in wanted:
+    if dtype.name not in wanted:
         raise ImageError(f"{path} is not written: {suffix} cannot hold {dtype} pixels; use .tif.")
 
 

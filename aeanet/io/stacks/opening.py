@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from aeanet.io.images.micrograph import ImageError, decoding
 from aeanet.io.images.reading import SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIX, check_file, decode
 from aeanet.io.stacks.contents import UNKNOWN, AxesError, Contents, checked_axes, steps_of
@@ -116,6 +118,9 @@ def _named(stack: Stack, axes: str | None) -> Stack:
     """The stack with the axes given, else with those that its file states."""
     contents = stack.contents
     if axes is not None:
+        if contents.axes == "YXS" and len(axes.strip()) == 3 and axes.upper() != "YXS":
+            # a stack of three or four slices is often written as an image in colour
+            return Stack.of_array(np.moveaxis(np.asarray(stack), -1, 0), axes)
         if contents.axes.endswith("S") and not axes.upper().endswith("S"):
             axes += "S"
         axes = checked_axes(axes, contents.shape, stack.path)
@@ -128,8 +133,8 @@ def _named(stack: Stack, axes: str | None) -> Stack:
         raise AxesError(
             f"{stack.path} holds {contents.planes} images ({listed}) and does not say what they "
             "are: take all by --axes ZYX (a volume), TYX (a time series) or CYX (channels); one "
-            "grey image is wanted otherwise: choose one by its number or name (--image of restore, "
-            "predict and frames)."
+            "grey image is wanted otherwise: choose one by its number or name (--image on the "
+            "command line)."
         )
 
     # Steps of the axes that the file names otherwise are not those of the new names.

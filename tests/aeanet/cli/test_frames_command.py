@@ -127,7 +127,10 @@ def test_the_frames_may_be_the_planes_of_one_stack(
         (("s1.tif", "s3.tif"), "Fewer than two of 2 frames can be used"),
         (("s1.tif", "s2.tif", "--magnification", "5"), "--magnification is 5, wanted 1 to 4"),
         (("s1.tif", "s2.tif", "--flips", "3"), "--flips is 3, wanted 1, 2 or 4."),
-        (("s1.tif", "s2.tif", "--out", "result.gif"), ".gif cannot hold uint8 pixels; use .tif."),
+        (
+            ("s1.tif", "s2.tif", "--out", "result.gif"),
+            ".gif is not among .tif, .png, .bmp and .jpg",
+        ),
         (("s1.tif", "s2.tif", "--out", "s1.tif", "--overwrite"), "would replace an input image"),
         (("s1.tif", "s2.tif", "--out", "earlier.tif"), "earlier.tif is already there"),
     ],

@@ -55,7 +55,8 @@ def test_a_volume_and_the_table_of_its_planes(
     Path("slices").mkdir()
     for number, plane in enumerate(values):
         Image.fromarray(plane).save(f"slices/s{number}.png")
-    assert "slices is a folder: name the images in it" in aeanet("restore", "slices").stderr
+    message = "slices is a folder: name the images in it, for instance by slices/*.png; slices of "
+    assert message in aeanet("restore", "slices").stderr.replace("\\", "/")
     done = aeanet("restore", "slices", "plain.tif", "--axes", "zyx", *quick)
     assert done.exit_code == 0, done.stderr
     same = tifffile.imread("restored/plain.tif")
@@ -107,3 +108,30 @@ def test_what_is_said_of_planes() -> None:
         f"{unlike}. So in 4 planes, number 2, 6, 4, 8.",
         "Channel 2 (GFP) is unlike electron images.",
     ]
+
+
+def test_slices_that_were_stored_as_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by tifffile for three or four slices, unless it is told what they are."""
+    monkeypatch.chdir(tmp_path)
+    values = volume()
+    tifffile.imwrite("a.tif", values, photometric="rgb", planarconfig="separate")
+    quick = ("--flips", 1, "--magnification", 1)
+    said = aeanet("restore", "a.tif", "--out", "grey", *quick).stderr
+    assert "The colours become grey. Slices that were stored as colours are taken by" in said
+    done = aeanet("restore", "a.tif", "--axes", "ZYX", *quick)
+    assert done.exit_code == 0, done.stderr
+    restored = tifffile.imread("restored/a.tif")
+    assert restored.shape == values.shape
+    tifffile.imwrite("b.tif", values, photometric="minisblack", metadata=None)
+    assert aeanet("restore", "b.tif", "--axes", "ZYX", *quick).exit_code == 0
+    np.testing.assert_array_equal(tifffile.imread("restored/b.tif"), restored)
+
+
+def test_options_of_stacks_for_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(volume()[0]).save("one.png")
+    done = aeanet("restore", "one.png", "--channel", "SE", "--flips", 1, "--magnification", 1)
+    assert done.exit_code == 0
+    assert "one.png: It is one image; --axes and --channel are for stacks.\n" in done.stderr

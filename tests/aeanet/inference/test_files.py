@@ -11,7 +11,7 @@ from toys import lively_network, uneven_noise
 from aeanet import restore_file, super_resolve
 from aeanet.inference import memory
 from aeanet.inference.prediction import PredictionError
-from aeanet.io.images import read_image
+from aeanet.io.images import ImageError, read_image
 from aeanet.io.mosaics import open_mosaic
 
 LEVELS = np.rint(uneven_noise(60, 100) * 255).astype(np.uint8)
@@ -47,6 +47,15 @@ def test_the_memory_decides_on_tiles_and_not_on_the_result(
     written = read_image(target)
     assert written.dtype == np.uint8
     np.testing.assert_allclose(written.pixels, expected, atol=0.51 / 255)
+
+
+def test_the_recording_is_never_replaced(image: Path) -> None:
+    link = image.with_name("link.tif")
+    link.symlink_to(image)
+    for target in (image, link):
+        with pytest.raises(ImageError, match="is the image itself, which would be lost"):
+            restore_file(lively_network(), image, target, magnification=2)
+    np.testing.assert_array_equal(tifffile.imread(image), LEVELS)
 
 
 def test_an_image_by_regions_gives_the_same(image: Path) -> None:

@@ -95,8 +95,10 @@ def test_restoring_is_lazy_and_takes_dask() -> None:
     lazy = package.restore_stack(Identity(0.25), da.from_array(values), axes="ZYX", magnification=2)
     assert isinstance(lazy, da.Array)
     np.testing.assert_array_equal(lazy[1].compute(), one)
-    with pytest.raises(ValueError, match="wanted letters of T, Z and C"):
+    with pytest.raises(ValueError, match="give them, such as axes='ZYX'"):
         package.restore_stack(Identity(), values)
+    with pytest.raises(TypeError, match=r"the path 'a\.tif': open it with aeanet\.open_stack"):
+        package.restore_stack(Identity(), "a.tif")
 
 
 def content(path: Path) -> dict[str, bytes]:

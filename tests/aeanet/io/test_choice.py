@@ -53,7 +53,7 @@ def test_pages_by_number_and_by_name(tmp_path: Path) -> None:
         assert f"no image has the name or number {wanted!r}" in refusal(path, image=wanted)
     assert "several images have the name or number 'BSE'" in refusal(path, image="BSE")
     assert (
-        "one is wanted; choose one by its number or name (--image of restore, predict and frames)"
+        "one is wanted; choose one by its number or name (--image on the command line)"
         in refusal(path)
     )
 

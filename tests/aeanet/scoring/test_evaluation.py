@@ -92,6 +92,14 @@ def test_the_network_sees_the_whole_image_clipped_not_rounded() -> None:
     assert evaluation.subimages[0].psnr == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_network_is_told_the_magnification_of_the_pair() -> None:
+    pair, model, told = toy_pair(0), passing_through(), []
+    model.magnification = 1.0
+    evaluate(model, [pair], predict=lambda model, lr: told.append(model.magnification) or lr)
+    assert told == [pair.report.magnification] != [1.0]
+    assert model.magnification == 1.0
+
+
 def test_pixels_without_data_do_not_count() -> None:
     pair = toy_pair(0)
     mask = pair.mask.copy()

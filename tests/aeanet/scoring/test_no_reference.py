@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from toys import aeanet
 
@@ -48,6 +49,14 @@ def test_brightness_and_contrast_of_the_result_do_not_count() -> None:
         assert value is None or getattr(brighter, name) == pytest.approx(value, rel=1e-3, abs=1e-4)
 
 
+def test_a_result_of_another_field_is_seen() -> None:
+    image = scan(0)
+    assert score_without_reference(image, CLEAN).likeness > 0.9
+    other = simulate_image(6, CLEAN.shape, kind="particles").hr
+    assert score_without_reference(image, other).likeness < 0.5
+    assert score_without_reference(image, np.full_like(CLEAN, 0.5)).likeness == 0
+
+
 def test_two_scans_tell_what_a_result_resolves() -> None:
     """Less noise shows finer structure; results of twice the pixels are measured in those of the
     image.
@@ -71,6 +80,7 @@ def test_two_scans_tell_what_a_result_resolves() -> None:
         (CLEAN, np.where(CLEAN > 0.5, np.nan, CLEAN), {}, "result has pixels that are not finite"),
         (CLEAN, CLEAN, {"second": CLEAN}, "one of them is missing"),
         (CLEAN, CLEAN, {"second": CLEAN[1:], "second_result": CLEAN}, "wanted one shape"),
+        (CLEAN, CLEAN, {"second": CLEAN, "second_result": CLEAN}, "is the image itself"),
     ],
 )
 def test_bad_input(
@@ -96,6 +106,14 @@ def test_the_command(tmp_path: Path) -> None:
     record = json.loads(aeanet("score", image, result, "--second", *second, "--json").stdout)
     assert record["resolution_left"] == 2
     assert record["noise"] * record["range"] == pytest.approx(noise, rel=0.01)
+
+    stack = tmp_path / "stack.tif"
+    levels = [np.asarray(Image.open(file)) for file in (second[0], image)]
+    tifffile.imwrite(stack, np.stack(levels), photometric="minisblack", metadata=None)
+    assert aeanet("score", stack, stack, "--image", 2).stdout.startswith(shown.stdout[:11])
+    other = tmp_path / "other.png"
+    Image.fromarray(np.asarray(Image.open(result))[::-1].copy()).save(other)
+    assert "other.png hardly resembles" in aeanet("score", image, other).stderr
 
     failed = aeanet("score", image, tmp_path / "c.png")
     assert failed.exit_code == 1
