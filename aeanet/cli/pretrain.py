@@ -32,9 +32,7 @@ else:
 EXAMPLE = "aeanet pretrain --out runs/sem --minutes 180"
 
 
-@options_of(
-    Recipe, "Recipe (in brackets: the paper's; without options 60,000 steps of 16 crops of 96 px)"
-)
+@options_of(Recipe, "Recipe (in brackets: the paper's)")
 def main(
     run: NewRun,
     minutes: Minutes = None,
@@ -61,7 +59,8 @@ def main(
     **changes: Any,
 ) -> None:
     """Train a model on simulated micrographs that never repeat, as the shipped model was, and score
-    it on others. The network `shuffled` is told how strong and how smooth the noise is.
+    it on others: by default for 60,000 steps of 16 crops of 96 px. The network `shuffled` is told
+    how strong and how smooth the noise is.
 
     With --from and --loss interval it trains a network that estimates the errors of that model,
     which itself stays as it is.

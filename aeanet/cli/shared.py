@@ -108,8 +108,8 @@ Precision = Annotated[
 ReportPage = Annotated[
     bool,
     option(
-        "Also write one HTML page beside the results, report.html or NAME-report.html: pictures to "
-        "compare, plots, warnings and settings.",
+        "Also write one HTML page beside the results: pictures to compare, plots, warnings and "
+        "settings. It is report.html, or for one result NAME-report.html.",
         "--report",
     ),
 ]

@@ -108,8 +108,13 @@ def read_image(
         raise ImageError(
             f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted."
         )
-    if not np.isfinite(raw).all():
-        raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
+    lost = ~np.isfinite(raw)
+    if lost.any():
+        number, first = np.count_nonzero(lost), tuple(int(at[0]) + 1 for at in np.nonzero(lost))
+        raise ImageError(
+            f"{path} holds NaN or infinite values, {number:,} of {raw.size:,}, the first in row "
+            f"{first[0]}, column {first[1]}; all pixels must be finite: cut them off or fill them in."
+        )
 
     grey = grey_of(raw)
     stated = decoded.stated
