@@ -113,7 +113,7 @@ def read_image(
         number, first = np.count_nonzero(lost), tuple(int(at[0]) + 1 for at in np.nonzero(lost))
         raise ImageError(
             f"{path} holds NaN or infinite values, {number:,} of {raw.size:,}, the first in row "
-            f"{first[0]}, column {first[1]}; all pixels must be finite: cut them off or fill them in."
+            f"{first[0]}, column {first[1]}; all pixels must be finite: cut these off or fill them."
         )
 
     grey = grey_of(raw)
