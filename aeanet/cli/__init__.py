@@ -4,6 +4,7 @@ Heavy packages are imported inside the commands, so that `--help` does not wait 
 """
 
 import os
+import platform
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -28,11 +29,15 @@ from aeanet.cli import (
 from aeanet.cli.shared import one_sentence, say
 from aeanet.cli.streams import prepare_streams
 
-SHORT_WAIT = "GOMP_SPINCOUNT", "10000"
-"""A variable of OpenMP, read when PyTorch is imported, and its value. By default, threads that wait
-keep their core busy for long. Beside other programs that makes training many times slower. A short
-wait costs nothing on an idle machine.
+THREADS = {"GOMP_SPINCOUNT": "10000"}
+"""Variables of OpenMP and OpenBLAS, read when PyTorch and NumPy are imported, and their values.
+
+By default, threads that wait keep their core busy for long. Beside other programs that makes
+training many times slower, and where NumPy works beside the network its waiting threads take the
+network's cores. A short wait costs nothing on an idle machine, and NumPy's products are small here.
 """
+if platform.machine() in ("x86_64", "AMD64"):  # elsewhere PyTorch may use OpenBLAS itself
+    THREADS["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def _show_version(asked: bool) -> None:
@@ -85,11 +90,18 @@ def _about(
     """
 
 
+def leave_cores() -> None:
+    """Set `THREADS`, except what the user has chosen."""
+    for name, value in THREADS.items():
+        policy = name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ
+        if not policy:
+            os.environ.setdefault(name, value)
+
+
 def main() -> None:
     """The entry point of the console script."""
     output, _ = prepare_streams()
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault(*SHORT_WAIT)
+    leave_cores()
     try:
         app()
     finally:

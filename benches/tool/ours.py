@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aeanet.cli import SHORT_WAIT
+from aeanet.cli import THREADS
 from aeanet.imaging.precision import Precision
 from aeanet.inference.files import load_file, restore_loaded
 from aeanet.networks.registry import load_model
@@ -80,7 +80,7 @@ def seconds_of_large(large: Path, flips: int) -> float:
 def command(arguments: list[str]) -> dict[str, float]:
     """Seconds of `aeanet restore` and its parts: those of the clock, and of the processor."""
     # the command sets it too, but here PyTorch is imported before, to tell its import apart
-    environment = dict([SHORT_WAIT]) | os.environ
+    environment = THREADS | os.environ
     start = time.perf_counter()
     ran = subprocess.run(
         [sys.executable, "-c", _CHILD, "restore", *arguments],

@@ -1,6 +1,7 @@
 """The command as a user runs it: end to end on small images; one sentence for what goes wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from toys import BRIEF, aeanet, assert_one_sentence
 
-from aeanet import demo
+from aeanet import cli, demo
 from aeanet.io.images import read_image
 from aeanet.networks.registry import load_model
 from aeanet.training import Recipe
@@ -159,3 +160,20 @@ def test_one_sentence_for_wrong_folders_and_files(run: Path, pairs: Path, tmp_pa
         "room for a crop of 900 x 900",
     )
     assert aeanet("train", pairs).exit_code == 2
+
+
+def test_threads_that_wait_leave_the_cores_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (*cli.THREADS, "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # put back at the end
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    cli.leave_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ  # it would count for more than the policy
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setitem(cli.THREADS, "OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    cli.leave_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == "10000"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "2"
