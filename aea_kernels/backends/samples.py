@@ -1,6 +1,7 @@
 """A small call of every operator and every kind of it: what the self-check and `verify` compare.
 
-Sizes are no multiples of a tile, so that a wrong mask shows.
+Sizes are no multiples of a tile, so that a wrong mask shows. On ordinary units the channels of a
+block take two slices, so that a product of the first one must not be forgotten.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..block import norms
 
-IMAGES, CHANNELS, HEADS, REFERENCES = 3, 20, 2, 5
+IMAGES, CHANNELS, HEADS, REFERENCES = 3, 36, 2, 5
 SPACE = 7, 11
 WIDE_CHANNELS = 132
 """Of maps that kernels read in slices of channels."""
