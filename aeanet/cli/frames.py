@@ -85,6 +85,10 @@ def main(
     are already there are kept unless you give --overwrite.
     """
     check_magnification(magnification)
+    if target.is_dir():
+        fail(f"{target} is a folder; --out names the file of the result, .tif or .png.")
+    if target.suffix.lower() in (".jpg", ".jpeg"):
+        fail(f"{target} would lose what JPEG leaves out; name the result .tif or .png.")
     images = list(dict.fromkeys(images))
     table, plot, mean, shown = (
         target.with_name(f"{target.stem}-{what}")

@@ -131,6 +131,8 @@ def test_the_frames_may_be_the_planes_of_one_stack(
             ("s1.tif", "s2.tif", "--out", "result.gif"),
             ".gif is not among .tif, .png, .bmp and .jpg",
         ),
+        (("s1.tif", "s2.tif", "--out", "result.JPG"), "would lose what JPEG leaves out"),
+        (("s1.tif", "s2.tif", "--out", ".", "--overwrite"), "is a folder; --out names the file"),
         (("s1.tif", "s2.tif", "--out", "s1.tif", "--overwrite"), "would replace an input image"),
         (("s1.tif", "s2.tif", "--out", "earlier.tif"), "earlier.tif is already there"),
     ],
