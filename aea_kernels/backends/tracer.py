@@ -87,6 +87,7 @@ class Recorder:
         self.values: Values = list(tensors)
         """They are kept until the end, so that an `id` means one of them."""
         self.aliases: list[Tensor] = []
+        """Kept as well; they stand for values."""
         self.numbers = {id(t): number for number, t in enumerate(tensors) if t is not None}
         self.steps: list[Step] = []
         self.last: dict[int, int] = {}

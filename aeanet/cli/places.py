@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aeanet.errors import UserError
+from aeanet.io.atomic import same_file
 
 
 class TargetError(UserError):
@@ -23,11 +24,3 @@ def check_place(file: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> 
         raise TargetError(f"{file} would replace an input image; choose another place with --out.")
     if not overwrite:
         raise TargetError(f"{file} is already there; replace it with --overwrite.")
-
-
-def same_file(path: Path, other: Path) -> bool:
-    """Whether both are there and are one file."""
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False

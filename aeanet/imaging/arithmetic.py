@@ -25,3 +25,10 @@ def in_blocks(values: NDArray, side: int) -> NDArray:
     """(H, W) -> the whole blocks in it, (rows, side, columns, side)."""
     rows, columns = (length // side for length in values.shape)
     return values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+
+
+def correlation(first: NDArray, second: NDArray) -> float:
+    """Of two arrays of one shape; 0 where one of them is constant."""
+    if first.std() < 1e-6 or second.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])

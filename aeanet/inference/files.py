@@ -29,6 +29,7 @@ from aeanet.inference.prediction import (
 from aeanet.inference.reach import reach_of
 from aeanet.inference.restored import Restored
 from aeanet.inference.tiling import check_side
+from aeanet.io.atomic import same_file
 from aeanet.io.images import ImageError, Micrograph, read_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
@@ -99,7 +100,7 @@ def restore_file(
     """
     model = load_model(model) if isinstance(model, str) else model
     image, target = Path(image), Path(target)
-    if image.exists() and target.exists() and image.samefile(target):
+    if same_file(image, target):
         raise ImageError(f"{target} is the image itself, which would be lost.")
     magnification = known_magnification(model, magnification)
     options["precision"] = chosen_precision(model, options.get("precision", "auto"))

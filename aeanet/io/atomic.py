@@ -20,6 +20,14 @@ class FolderError(UserError):
     """A folder into which nothing can be written."""
 
 
+def same_file(path: Path, other: Path) -> bool:
+    """Whether both are there and are one file."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and try to write into it, so that a run does not fail after hours of work.
 

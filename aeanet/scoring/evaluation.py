@@ -261,7 +261,7 @@ def evaluate(
         on_pair: called after each pair with the restored image (H, W) and the pair's mean score,
             None if it has none.
         predict: (model, LR) -> result, (H, W) each; by default `prediction.restore`, which takes
-            the image at once.
+            the image at once. Within it `model.magnification` is that of the pair.
 
     Raises:
         EvaluationError: no subimage can be scored.

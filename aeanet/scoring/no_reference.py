@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.imaging.arithmetic import straight_line
+from aeanet.imaging.arithmetic import correlation, straight_line
 from aeanet.imaging.given import as_array
 from aeanet.scoring.ring_correlation import correlate_lines, correlate_rings
 from aeanet.trust.noise import block_means, estimate_noise
@@ -102,15 +102,8 @@ def score_without_reference(
         taken.numbers["structure"],
         before,
         after,
-        _correlation(block_means(image), block_means(same)),
+        correlation(block_means(image), block_means(same)),
     )
-
-
-def _correlation(a: NDArray, b: NDArray) -> float:
-    """0 where one of them has one value."""
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(np.vdot(a, b)) / size if size > 0 else 0.0
 
 
 def _checked(name: str, given: NDArray) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.imaging.arithmetic import pairs_apart
+from aeanet.imaging.arithmetic import correlation, pairs_apart
 from aeanet.trust.noise import BLOCK, Noise, block_means, estimate_noise, squared_gradient
 from aeanet.trust.pattern import lost_pattern
 
@@ -138,7 +138,4 @@ def _structure(unit: NDArray, brightness: NDArray) -> float:
         block_means(np.square(unit, dtype=np.float64)) + 1e-3,
         block_means(gradient.astype(np.float64)) + 1e-7,
     )
-    first, second = (np.log(energy).ravel() for energy in energies)
-    if first.std() < 1e-6 or second.std() < 1e-6:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+    return correlation(*(np.log(energy) for energy in energies))

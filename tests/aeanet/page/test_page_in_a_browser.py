@@ -23,6 +23,7 @@ from aeanet.page.plots import plotted
 from aeanet.page.views import compared, views_of
 from aeanet.trust import estimate_noise
 
+# an extra, beside Chromium, which pip does not install: the pages are written without either
 driver = pytest.importorskip("playwright.sync_api", reason="the package playwright is not there")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
@@ -209,6 +210,7 @@ def test_it_can_be_read_by_everyone_at_every_width(
     opened: Open, everything: Page, width: int, scheme: str
 ) -> None:
     """The rules of axe-core: contrast, labels, roles. And nothing is wider than the screen."""
+    # of the same extra, but the other tests here need the driver alone
     rules = pytest.importorskip("axe_playwright_python", reason="the rules of axe-core are absent")
     tab = opened(everything, width=width, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
