@@ -1,6 +1,5 @@
 """How the lines of each frame lie on a common grid, and which frames cannot be used."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aeanet.data.frames.checks import bad_frames, line_noise
+from aeanet.data.frames.checks import bad_frames, copies, line_noise
 from aeanet.data.frames.lines import SIGMA, better_splines, spline_basis
 from aeanet.data.frames.others import beside_others
 from aeanet.data.frames.resampling import resample
@@ -231,14 +230,13 @@ def _checked(frames: Sequence[NDArray]) -> list[NDArray[np.float32]]:
 
 def _useless(images: list[NDArray[np.float32]]) -> dict[int, str]:
     """Frames without content of their own, with the reason."""
-    left_out: dict[int, str] = {}
-    known: dict[bytes, int] = {}
+    left_out = {
+        n: f"it has the noise of frame {first + 1}, so it is a copy of it"
+        for n, first in copies(images).items()
+    }
     for n, image in enumerate(images):
-        first = known.setdefault(hashlib.sha256(image.tobytes()).digest(), n)
         if image.min() == image.max():
             left_out[n] = "it has one value throughout"
-        elif first != n:
-            left_out[n] = f"it is a copy of frame {first + 1}"
     return left_out
 
 

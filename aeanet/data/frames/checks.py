@@ -1,6 +1,7 @@
-"""Which of several aligned frames are unlike the others, and why."""
+"""Which of several frames are copies of one another or unlike the others, and why."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,12 +15,14 @@ from aeanet.imaging.arithmetic import in_blocks
 MIN_COMMON = 0.3  # share of a frame that most of the others show too
 MIN_CORRELATION = 0.5  # of its structure with that of the others, over that of the usual frame
 UNRELATED = 0.15  # a lower correlation is one of fields that have nothing in common
+SAME_NOISE = 0.8  # a higher correlation of their noise is one of a frame and its copy
 MIN_SHARPNESS = 0.8  # contrast of its finest structure, over that of the usual frame
 MAX_CHANGED = 0.15  # share of its area
 
 _STRUCTURE = (1.5, 8.0)  # px: blurs between which there is structure
 _FINEST = (0.7, 2.0)
 _BLOCK = 16  # px
+_SAMPLES = 16_384  # of the noise of a frame, about
 _TIMES = 3.0  # as large as usual is the mean square of the difference in a changed block
 # The sixth difference across lines, divided so that noise keeps its variance.
 _ACROSS = np.array([[-1], [6], [-15], [20], [-15], [6], [-1]], np.float32) / math.sqrt(924)
@@ -47,8 +50,30 @@ def line_noise(frame: NDArray[np.float32]) -> float:
     """Standard deviation of the noise of a frame, about: by differences across lines, of which the
     specimen has the least share.
     """
-    across = cv2.filter2D(frame, cv2.CV_32F, _ACROSS)[3:-3]
-    return 1.4826 * float(np.median(np.abs(across)))
+    return 1.4826 * float(np.median(np.abs(_across_lines(frame))))
+
+
+def copies(frames: Sequence[NDArray[np.float32]]) -> dict[int, int]:
+    """The frames that have the noise of an earlier one, and which one that is.
+
+    No two scans have the same noise, so a copy is found though it was saved with another contrast,
+    brightness or bit depth.
+
+    Args:
+        frames: (H, W) each, as they were read.
+    """
+    samples = []
+    for frame in frames:
+        noise = _across_lines(frame).ravel()
+        noise = noise[:: max(noise.size // _SAMPLES, 1)]
+        # Edges are limited to what noise reaches, since scans of one field share them.
+        limit = 3 * line_noise(frame) or np.inf
+        noise = np.clip(noise, -limit, limit)
+        samples.append(noise / max(float(np.linalg.norm(noise)), 1e-30))
+
+    directions = np.stack(samples)
+    same = np.triu(np.abs(directions @ directions.T) > SAME_NOISE, 1)
+    return {int(n): int(same[:, n].argmax()) for n in np.flatnonzero(same.any(0))}
 
 
 def bad_frames(
@@ -88,6 +113,11 @@ def bad_frames(
         elif changed > MAX_CHANGED:
             reasons[n] = f"{changed:.0%} of its area differ from the others by more than noise"
     return reasons
+
+
+def _across_lines(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each pixel with three lines on either side what its column has beside its structure."""
+    return np.asarray(cv2.filter2D(frame, cv2.CV_32F, _ACROSS)[3:-3], np.float32)
 
 
 def _compare(frame: NDArray, others: NDArray, shared: NDArray[np.bool_]) -> Likeness:

@@ -13,6 +13,7 @@ from aeanet.data.frames import (
     fuse_frames,
     resample,
 )
+from aeanet.data.frames.checks import copies
 from aeanet.data.synthetic import SimulatedFrames, simulate_frames
 from aeanet.imaging.upsampling import upsample
 
@@ -109,7 +110,7 @@ def test_bad_frames_are_left_out_with_the_reason(series: SimulatedFrames) -> Non
         2: aligned.left_out[2],
         6: aligned.left_out[6],
         7: "it has one value throughout",
-        8: "it is a copy of frame 4",
+        8: "it has the noise of frame 4, so it is a copy of it",
     }
     assert "of its area differ from the others" in aligned.left_out[2]
 
@@ -118,6 +119,23 @@ def test_bad_frames_are_left_out_with_the_reason(series: SimulatedFrames) -> Non
     found = found - found[clean.reference]
     np.testing.assert_allclose(found, clean.displacement, atol=0.05)
     assert fuse_aligned(frames, aligned).weight[[1, 2, 6, 7, 8]].max() == 0
+
+
+@pytest.mark.parametrize("kind", ["porous", "polished", "particles"])
+def test_copies_are_known_by_their_noise(kind: str) -> None:
+    """With another contrast and brightness, inverted, and in 8 bits; scans of one field are no
+    copies, though they do not drift and have next to no noise.
+    """
+    series = simulate_frames(3, 4, SHAPE, kind=kind, drift=0.0)
+    frames: Frames = list(series.frames)
+    faint = [series.truth(n) + 0.1 * (frames[n] - series.truth(n)) for n in range(4)]
+    assert not copies(frames)
+    assert not copies([np.asarray(frame, np.float32) for frame in faint])
+
+    low, high = frames[0].min(), frames[0].max()
+    grey = np.rint((frames[0] - low) / (high - low) * 200 + 20)
+    copied = [*frames, 0.5 * frames[1] + 0.3, -frames[2], grey.astype(np.float32)]
+    assert copies(copied) == {4: 1, 5: 2, 6: 0}
 
 
 def test_a_bad_frame_may_be_the_first_one_or_one_of_three(series: SimulatedFrames) -> None:
@@ -142,7 +160,7 @@ def test_a_frame_that_has_drifted_away_is_left_out() -> None:
         (lambda frames: [frames[0], np.stack([frames[1]] * 3, -1)], "has (192, 256, 3)"),
         (lambda frames: [frames[0], frames[1] * np.nan], "Frame 2 holds NaN"),
         (lambda frames: [frame[:40, :40] for frame in frames], "at least 64 x 64 px"),
-        (lambda frames: [frames[0], frames[0]], "frame 2: it is a copy of frame 1"),
+        (lambda frames: [frames[0], frames[0]], "frame 2: it has the noise of frame 1"),
         (lambda frames: [frames[0], frames[1][::-1, ::-1]], "Fewer than two of 2 frames can"),
     ],
 )
