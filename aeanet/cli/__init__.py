@@ -6,10 +6,12 @@ Heavy packages are imported inside the commands, so that `--help` does not wait 
 import os
 import platform
 import sys
+from copy import copy
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from aeanet.cli import (
     demo,
@@ -38,6 +40,25 @@ network's cores. A short wait costs nothing on an idle machine, and NumPy's prod
 """
 if platform.machine() in ("x86_64", "AMD64"):  # elsewhere PyTorch may use OpenBLAS itself
     THREADS["OPENBLAS_NUM_THREADS"] = "1"
+
+
+class _Command(TyperCommand):
+    """A command whose help leaves room for its sentences: a flag has no type, and both of its names
+    stand in one column, as --[no-]NAME.
+    """
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        shown = copy(self)
+        shown.params = [copy(param) for param in self.get_params(ctx)]
+        shown.add_help_option = False  # it is one of them
+        for param in shown.params:
+            if not getattr(param, "is_flag", False):
+                continue
+            param.metavar = ""
+            if param.secondary_opts:
+                param.opts = [f"--[no-]{param.opts[0].removeprefix('--')}"]
+                param.secondary_opts = []
+        TyperCommand.format_help(shown, ctx, formatter)
 
 
 def _show_version(asked: bool) -> None:
@@ -70,7 +91,9 @@ _COMMANDS = (
 )
 for _module in _COMMANDS:
     _command = app.command(
-        _module.__name__.rpartition(".")[2], epilog=f"Example: `{_module.EXAMPLE}`"
+        _module.__name__.rpartition(".")[2],
+        cls=_Command,
+        epilog=f"Example: `{_module.EXAMPLE}`",
     )
     _command(one_sentence()(_module.main))
 

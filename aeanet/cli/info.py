@@ -34,17 +34,18 @@ def main(
         fail(f"There is no {path}.")
     suffix = path.suffix.lower()
     holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
-    record = _model(path) if holds_model else _image(path, chosen)
+    record = _model(path, as_json) if holds_model else _image(path, chosen)
     say(json_text(record, indent=2) if as_json else "\n".join(record_lines(record)))
 
 
-def _model(path: Path) -> dict[str, Any]:
+def _model(path: Path, as_json: bool) -> dict[str, Any]:
     from aeanet.training import listed_models
     from aeanet.training.info import model_info
 
     if path.is_dir() and (models := listed_models(path)):
         return {"file": str(path), "kind": "run of one model per pair", "models": models}
-    return model_info(path).record()
+    model = model_info(path)
+    return model.record() if as_json else model.shown()
 
 
 def _image(path: Path, chosen: str | None) -> dict[str, Any]:

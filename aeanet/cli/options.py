@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -26,7 +26,11 @@ def options_of(settings: type, panel: str) -> Callable[[Command], Command]:
         if get_origin(hints[field.name]) is Annotated:
             kind, text = get_args(hints[field.name])
             option = typer.Option(
-                help=f"{text} ({_shown(field.default)}).", show_default=False, rich_help_panel=panel
+                help=f"{text} ({_shown(field.default)}).",
+                show_default=False,
+                rich_help_panel=panel,
+                # Choices stand in the text: beside the name they take the width of its column.
+                metavar=field.name.upper() if get_origin(kind) is Literal else None,
             )
             parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None)
             options.append(parameter.replace(annotation=Annotated[kind | None, option]))

@@ -110,6 +110,15 @@ class Shown:
         show(self.bar, label, now.used)
 
 
+def what_is_trained_on(data: PairSet, held_back: Sequence[RegisteredPair]) -> str:
+    number = len(data.pairs)
+    plural = "s" * (number != 1)
+    if data.of_scans:
+        return f"Training on {number} noisy image{plural}: scans, or copies of single images."
+    beside = f"; {len(held_back)} held back" if held_back else ""
+    return f"Training on {number} pair{plural}{beside}."
+
+
 def what_was_trained(last: TrainingResult, steps: str) -> str:
     if not last.steps:
         return "A library of patches"

@@ -56,7 +56,11 @@ def main(
     ] = False,
     minutes: Minutes = None,
     model: Annotated[
-        NetworkName | None, option("Network; lbnlm and srsw look up patches in a library (aeanet).")
+        NetworkName | None,
+        option(
+            f"{', '.join(NETWORKS)}; lbnlm and srsw look up patches in a library (aeanet).",
+            metavar="NETWORK",
+        ),
     ] = None,
     start: Annotated[
         Path | None,
@@ -68,7 +72,8 @@ def main(
         ),
     ] = None,
     references: Annotated[
-        int | None, option("Learnable references of the attention (64).", min=0, max=2**20)
+        int | None,
+        option("Learnable references of the attention (64).", min=0, max=2**20, metavar="<int>"),
     ] = None,
     batch_aware: Annotated[
         bool | None, option("Let half of each batch attend to one another (yes).")
@@ -121,7 +126,13 @@ def main(
     GPUs: `torchrun --nproc-per-node 2 -m aeanet train ...`
     """
     from aeanet import training
-    from aeanet.cli.request import Shown, keep_run, resolve_request, what_was_trained
+    from aeanet.cli.request import (
+        Shown,
+        keep_run,
+        resolve_request,
+        what_is_trained_on,
+        what_was_trained,
+    )
     from aeanet.data.pairs import hold_back
     from aeanet.distributed import all_processes, rank
 
@@ -168,6 +179,7 @@ def main(
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
         data, held_back = hold_back(data, validate) if validate else (data, [])
+        note(what_is_trained_on(data, held_back))
 
         with progress_bar() as bar:
             shown = Shown(bar, recipe)

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from aeanet.inference.bioimageio import About
 from aeanet.io.text import RecordError
@@ -29,31 +28,14 @@ def about_model(path: Path) -> About:
     file = file / MODEL_FILE if file.is_dir() else file
     shipped = file.parent == SHIPPED_FOLDER
     own_card = file.with_suffix(".md")  # of a model pretrained on simulated images
+    trained_on = info.trained_on
     try:
-        trained_on = _trained_on(info.training)
         card = own_card.read_text("utf-8") if own_card.is_file() else _card(name, info, trained_on)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"the record of the training of {path} is damaged: {error}.") from error
     if shipped:
         return About(name, card, trained_on, LICENSE, AUTHORS)
     return About(name, card, trained_on)
-
-
-def _trained_on(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return "What it was trained on is not recorded."
-    if "simulator" in record["data"]:
-        return "Trained on simulated micrographs alone."
-    number = len(record["data"]["pairs"])
-    if record["data"].get("of_scans"):
-        return (
-            f"Trained on noisy images alone, {number} repeated scans or copies of single images, "
-            f"whose pixels have the SHA-256 {record['data']['sha256'][:12]}."
-        )
-    return (
-        f"Trained on {number} pair{'s' * (number != 1)} of micrographs, whose pixels have "
-        f"the SHA-256 {record['data']['sha256'][:12]}."
-    )
 
 
 def _card(name: str, info: ModelInfo, trained_on: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeanet.io.text import read_json, record_lines, record_rows
+from aeanet.io.text import RecordError, read_json, record_lines, record_rows
 from aeanet.networks.base import Network
 from aeanet.networks.registry import FORMAT_VERSION, SHIPPED_FOLDER, load_model, model_path
 from aeanet.training import RUN_FILE
@@ -38,6 +38,35 @@ class ModelInfo:
         """Of all parts together."""
         return sum(self.parts.values())
 
+    @property
+    def trained_on(self) -> str:
+        """A sentence on the images of its training.
+
+        Raises:
+            RecordError: the record of the training is damaged.
+        """
+        if self.training is None:
+            return "What it was trained on is not recorded."
+        try:
+            data = self.training["data"]
+            if "simulator" in data:
+                return "Trained on simulated micrographs alone."
+            number, pixels = len(data["pairs"]), data["sha256"][:12]
+            of_scans = data.get("of_scans")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"the record of the training of {self.file} is damaged: {error}."
+            ) from error
+        if of_scans:
+            return (
+                f"Trained on noisy images alone, {number} repeated scans or copies of single "
+                f"images, whose pixels have the SHA-256 {pixels}."
+            )
+        return (
+            f"Trained on {number} pair{'s' * (number != 1)} of micrographs, whose pixels have the "
+            f"SHA-256 {pixels}."
+        )
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -51,13 +80,20 @@ class ModelInfo:
         }
 
     def __str__(self) -> str:
-        return "\n".join(record_lines(self.record()))
+        return "\n".join(record_lines(self.shown()))
 
     def _repr_html_(self) -> str:
         from aea_kernels.core.tables import html_table
 
-        rows = record_rows(self.record())
+        rows = record_rows(self.shown())
         return html_table([("\u2003" * depth + name, text or "") for depth, name, text in rows])
+
+    def shown(self) -> dict[str, Any]:
+        """What it is in a sentence or two, before all that is known of it."""
+        about = f"A network that restores micrographs. {self.trained_on}"
+        if self.model["name"] == "shuffled":
+            about += " It is told the magnification, 1 to 4."
+        return {"about": about} | self.record()
 
     def plot(self) -> "Figure":
         """A bar for each part of the network: how many parameters it has.

@@ -54,7 +54,8 @@ class Recipe:
     crop: Annotated[int, "Side of the square training crops in px"] = 256
     rate: Annotated[float, "Learning rate; with --schedule one-cycle its peak"] = 4e-4
     schedule: Annotated[
-        Schedule, "Learning rate: halved every --halve-every steps, or one cycle up and down to 0"
+        Schedule,
+        "Learning rate. halving: halved every --halve-every steps; one-cycle: up and down to 0",
     ] = "halving"
     halve_every: Annotated[int, "Steps after which the learning rate is halved"] = 10_000
     betas: Annotated[tuple[float, float], "Decay rates of Adam"] = (0.9, 0.999)
@@ -69,9 +70,9 @@ class Recipe:
         float, "Share of the steps after which the statistics of batch norm are frozen; 1: never"
     ] = 1.0
     seed: Annotated[int, "Seed of all that is random: initial weights, crops"] = 0
-    precision: Annotated[Precision, "bfloat16: products in bfloat16, weights in float32"] = (
-        "float32"
-    )
+    precision: Annotated[
+        Precision, "float32; or bfloat16: products in bfloat16, weights in float32"
+    ] = "float32"
     compile: Annotated[bool, "Run the network through torch.compile"] = False
     deterministic: Annotated[
         bool, "Only algorithms that give the same bits every time, on GPUs too"

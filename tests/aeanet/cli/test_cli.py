@@ -20,12 +20,20 @@ from aeanet.training import Recipe
 SHAPE = (236, 320)
 
 
-COMMANDS = ["demo", "register", "train", "predict", "evaluate", "heatmaps", "reproduce"]
+COMMANDS = [
+    *("restore", "frames", "demo", "register", "train", "predict", "evaluate", "score"),
+    *("heatmaps", "export", "reproduce", "pretrain", "info"),
+]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
-def test_help_shows_an_example_and_is_light(command: list[str]) -> None:
+def test_help_shows_an_example_and_is_light(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     text = aeanet(*command, "--help").output
+    assert "…" not in text, "a name or a word is cut"
+    assert not command or "<bool>" not in text, "a flag takes no value"
     assert all(name in text for name in command or COMMANDS)
     if command:
         assert f"Example: aeanet {command[0]} " in text

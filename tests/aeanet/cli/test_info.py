@@ -64,8 +64,8 @@ def test_the_same_in_python_and_in_a_notebook(model: Path) -> None:
 
 def test_names_are_escaped_in_a_notebook(model: Path) -> None:
     run = model.parent.rename(model.parent.with_name("<b> & c"))
-    (first, *_) = ElementTree.fromstring(model_info(run)._repr_html_()).iter("tr")
-    assert first[1].text == str(run)
+    (_, file, *_) = ElementTree.fromstring(model_info(run)._repr_html_()).iter("tr")
+    assert file[1].text == str(run)
 
 
 def test_a_plot_has_a_bar_for_each_part_of_the_network(model: Path) -> None:
@@ -91,6 +91,7 @@ def test_how_it_was_trained(tmp_path: Path) -> None:
     assert found["parameters"] == 793_408
     assert found["training"] == json.loads((tmp_path / "run.json").read_text())
     text = aeanet("info", tmp_path).stdout
+    assert "Trained on 1 pair of micrographs" in text.splitlines()[0]
     assert "    pairs: toy-0\n    held back: none\n" in text
     assert "      b: too dark.\n" in text
     assert "  steps done: 7\n" in text
@@ -102,6 +103,7 @@ def test_how_it_was_trained(tmp_path: Path) -> None:
 def test_the_shipped_model_fits_on_two_screens() -> None:
     """Its record has lists of records and a table, which only --json shows."""
     lines = aeanet("info", "sem").stdout.splitlines()
+    assert lines[0].startswith("about: A network that restores micrographs. Trained on simulated")
     assert len(lines) < 80
     assert max(map(len, lines)) < 300
     assert any(
