@@ -13,4 +13,5 @@ from .networks.registry import save_model as save_model
 from .networks.unet import AEANet as AEANet
 from .scoring.evaluation import evaluate as evaluate
 from .scoring.no_reference import score_without_reference as score_without_reference
+from .scoring.with_truth import score_with_truth as score_with_truth
 from .training.info import model_info as model_info

@@ -32,19 +32,31 @@ def main(
             metavar="IMAGE RESULT",
         ),
     ] = None,
+    truth: Annotated[
+        Path | None,
+        option(
+            "An image of the same field at a higher magnification, or with less noise, which need "
+            "not be aligned: PSNR and SSIM against it are then told too.",
+            parser=path,
+        ),
+    ] = None,
     chosen: Chosen = None,
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
-    """Score a result without knowing the truth, to choose between programs on your own images.
+    """Score a result, with or without a truth, to choose between programs on your own images.
 
     It tells the noise before and after; whether what was taken away is as strong as the noise, and
     whether it follows the structure of the specimen, as noise alone does not; and the resolution
     by Fourier ring correlation: the period at which two scans no longer show the same (a
     correlation of 1/7). Without a second scan the resolution of the image is told by its even and
     odd lines, and that of the result is not known.
+
+    With --truth it also tells how near the result and bicubic interpolation of the image come to
+    it. Brightness and contrast do not count.
     """
     from aeanet.io.images import read_image
     from aeanet.scoring.no_reference import score_without_reference
+    from aeanet.scoring.with_truth import score_with_truth
 
     recorded, restored = (read_image(file, image=chosen) for file in (image, result))
     other = other_result = None
@@ -56,6 +68,10 @@ def main(
         )
     except ValueError as error:
         fail(f"{image} and {result} cannot be scored: {error}")
+    by_truth = None
+    if truth:
+        known = read_image(truth, image=chosen).pixels
+        by_truth = score_with_truth(recorded.pixels, restored.pixels, known)
 
     if score.likeness < LEAST_LIKENESS:
         warn(
@@ -66,7 +82,8 @@ def main(
     if as_json:
         size = recorded.pixel_size
         values = {name: _known(value) for name, value in asdict(score).items()}
-        say(json_text(values | {"range": range_of_file, "pixel_size": size and asdict(size)}))
+        values |= {"range": range_of_file, "pixel_size": size and asdict(size)}
+        say(json_text(values | {"truth": by_truth and by_truth.record()}))
         return
     say(
         f"Noise: {score.noise * range_of_file:.3g} -> {score.noise_left * range_of_file:.3g} in "
@@ -82,6 +99,12 @@ def main(
         say(f"Resolution: {before} before; that of the result needs a second scan (--second)")
     else:
         say(f"Resolution: {before} -> {_length(score.resolution_left, recorded)}")
+    if by_truth:
+        say(
+            f"Against the truth: PSNR {by_truth.psnr_bicubic:.2f} -> {by_truth.psnr:.2f} dB, SSIM "
+            f"{by_truth.ssim_bicubic:.4f} -> {by_truth.ssim:.4f} (bicubic interpolation of the "
+            "image -> the result)"
+        )
 
 
 def _known(value: float | None) -> float | None:

@@ -90,6 +90,7 @@ def test_a_method_by_example(pairs: Path, tmp_path: Path) -> None:
     """
     trained(pairs, "--out", tmp_path, *BRIEF)
     done = trained(pairs, "--out", tmp_path, "--model", "srsw", "--validate", 1, "--overwrite")
+    assert "Training on 2 pairs; 1 held back." in done.stderr
     assert f"A library of patches; the model is in {tmp_path}." in done.stdout
     assert "take days" not in done.stderr
     found = record(tmp_path)

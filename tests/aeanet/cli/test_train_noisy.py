@@ -77,7 +77,8 @@ def test_single_images_get_noise_like_their_own(tmp_path: Path) -> None:
 def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
     _write(tmp_path / "scans" / "field", _scans(3))
     run, new = tmp_path / "run", tmp_path / "new.tif"
-    trained(tmp_path / "scans", "--out", run, *BRIEF)
+    shown = trained(tmp_path / "scans", "--out", run, *BRIEF)
+    assert "Training on 3 noisy images: scans, or copies of single images." in shown.stderr
     assert (record(run)["recipe"]["loss"], record(run)["magnification"]) == ("psnr", 1.0)
     assert record(run)["data"]["of_scans"]
     assert load_model(run).fits_range
