@@ -139,6 +139,11 @@ def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | Non
     if process_count() == 1:
         yield None
         return
+    # Its functions take the group of all processes as a default argument. Imported while that group
+    # is there, as building a network may do, it keeps the group's threads beyond its end and into
+    # Python's, which they can turn into an abort.
+    import torch.distributed.nn.functional
+
     cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

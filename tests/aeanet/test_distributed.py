@@ -174,6 +174,16 @@ def test_ranks_agree_on_the_tile(tmp_path: Path) -> None:
 
 DIES = "import os, aea_kernels as aea; aea.AugmentedAttention.moments = lambda *_: os._exit(9)\n"
 RUNS = "from aeanet.cli import main; main()"
+BUILDS = """
+from pathlib import Path
+from aeanet.distributed import all_processes
+
+with all_processes():
+    from aeanet.networks.registry import build_model
+    build_model("aeanet")
+threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in threads if "gloo" in name], threads
+"""
 
 
 def ranks_of(*codes: str, command: Sequence[object]) -> list[subprocess.Popen[str]]:
@@ -195,6 +205,13 @@ def ranks_of(*codes: str, command: Sequence[object]) -> list[subprocess.Popen[st
             subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
         )
     return processes
+
+
+def test_a_group_ends_with_its_threads_though_a_network_was_built_within_it() -> None:
+    """They would try to take Python's lock while Python ends, which can abort the process."""
+    processes = ranks_of(BUILDS, BUILDS, command=[])
+    errors = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
 
 
 def test_a_process_that_dies_ends_the_others_with_a_sentence(tmp_path: Path) -> None:
