@@ -81,9 +81,9 @@ def main(
     range_of_file = recorded.high - recorded.low
     if as_json:
         size = recorded.pixel_size
+        of_files = {"range": range_of_file, "pixel_size": size and asdict(size)}
         values = {name: _known(value) for name, value in asdict(score).items()}
-        values |= {"range": range_of_file, "pixel_size": size and asdict(size)}
-        say(json_text(values | {"truth": by_truth and by_truth.record()}))
+        say(json_text(values | of_files | {"truth": by_truth and by_truth.record()}))
         return
     say(
         f"Noise: {score.noise * range_of_file:.3g} -> {score.noise_left * range_of_file:.3g} in "
