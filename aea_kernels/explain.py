@@ -108,6 +108,7 @@ class Plan:
             ("workspace", _bytes(self.workspace_bytes)),
             ("materialised map", f"would need {_bytes(self.map_bytes)}"),
         ]
+
         text = "\n".join([self.what, *(f"  {name:<30}{text}".rstrip() for name, text in rows)])
         if self.host_seconds > self.floor_seconds:
             text += (
@@ -155,6 +156,7 @@ def explain(
     """
     if device is not None and device.lower() not in DEVICES:
         raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
+
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth

@@ -80,6 +80,8 @@ def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
     """
     if recorder() is not None or resolved(backend, inputs[0].device) != "triton":
         return run(name, inputs, backend)
+
+    # tensors change from call to call, constants are part of its key
     tensors: list[Tensor | None] = []
     counts: list[int | None] = []
     constants = []
@@ -93,6 +95,7 @@ def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
         else:
             constants.append(given)
             counts.append(None)
+
     results = call(_run, tensors, name, backend, tuple(counts), tuple(constants))
     return results[0] if len(results) == 1 else results
 

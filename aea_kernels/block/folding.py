@@ -159,6 +159,8 @@ def fold_backward(
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)
     dproduct = scale * matrix_grad / _number_of_keys(gram)
+
+    # the adjoints of the products of `fold`, from the last factor to the first
     doutput = _sum(dproduct @ attended.mT)
     dattended = _heads(wide.output.mT @ dproduct, heads)
     dsummary = dattended @ _heads(wide.query, heads).mT
@@ -167,11 +169,14 @@ def fold_backward(
     dvalues = (dsummary @ _heads(wide.key, heads)).flatten(1, 2)
     dvalue = _sum(dvalues @ gram.mT)
     dgram = wide.value.mT @ dvalues
+
+    # a homogeneous matrix (R, C + 1) is weight and bias
     split: Any = torch.split_with_sizes_copy  # to PyTorch's stub it returns nothing
     inner = []
     for grad in (dquery, dkey, dvalue):
         weight, bias = split(grad, [grad.shape[1] - 1, 1], 1)
         inner += [weight, bias[:, 0]]
+
     gram_grad = dgram + dgram.mT
     return [
         gram_grad,

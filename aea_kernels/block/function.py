@@ -130,6 +130,7 @@ class AttentionBlock(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if grad_output is None:
             return (None,) * 15
+
         saved = ctx.saved_tensors
         if differentiable(grad_output):
             x, weight, bias, references, *projections = saved[:12]
@@ -139,6 +140,7 @@ class AttentionBlock(torch.autograd.Function):
             return differentiable_backward(
                 grad_output, x, norm, references, projections, ctx.needs_input_grad, ctx.spec
             )
+
         x_grad, weight_grad, bias_grad, references_grad, *projections_grad = _call(
             _backward, (grad_output, *saved), ctx.spec
         )

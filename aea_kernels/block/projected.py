@@ -83,6 +83,7 @@ def features(
     z = x.flatten(2)
     if norm.kind == "none":
         return z, None, None
+
     z = z.to(acc_dtype(x.dtype))
     mean, variance = norm.mean, norm.variance
     if norm.kind == "batch" and (mean is None or variance is None):
@@ -91,6 +92,7 @@ def features(
         pooled = pool_statistics(mean.double(), variance.double(), z.shape[0] * z.shape[2], group)
         mean, variance = (t.to(z.dtype) for t in pooled)
         norm = norm._replace(mean=mean, variance=variance)
+
     z = norms.normalised(z, norm).to(x.dtype)
     if mean is None or variance is None:
         return z, None, None

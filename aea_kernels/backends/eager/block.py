@@ -151,6 +151,8 @@ def _through_tiles(
     walk = Walk(grad_output, x, grad_x)
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
     constant = gram_grad[:, :-1, -1:]
+
+    # du = M^T grad_output + (dG + dG^T) uh, then through the prologue
     for chunk in walk:
         here = [walk.groups(m, chunk) for m in (constant, through_moments, linear)]
         above = walk.read(0, chunk)
@@ -194,6 +196,8 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
     """
     batch, rows = x.shape[0], (x if a is None else a).shape[1]
     of_moments, number = int(a is None), math.prod(x.shape[2:])
+
+    # one chunk is one product; the sums of more are added up in the wider dtype
     if len(walk) == 1:
         u = of_tile.factor(walk, 0, 0)
         left = u if a is None else walk.factor(1, 0)
@@ -211,6 +215,7 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
             add_product(here[..., :-1], left, u)
             here[..., -1:].add_(sum_over_positions(left))
         sums = sums.to(walk.dtype)
+
     if of_moments:
         sums[:, -1, :-1] = sums[:, :-1, -1]
     return sums

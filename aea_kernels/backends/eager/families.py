@@ -55,6 +55,8 @@ def phi_outer_sum_backward(
     walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
     finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
+
+    # through: the gradient of phi(k), times the derivative of phi
     for chunk in walk:
         k, matrix_here = walk.read(0, chunk), walk.groups(matrix, chunk)
         mapped = walk.workspace(-1, k)
@@ -62,6 +64,7 @@ def phi_outer_sum_backward(
             torch.sub(k, walk.groups(finite, chunk), out=mapped).exp_()
         else:
             torch.clamp(k, min=0, out=mapped)
+
         walk.store(3, chunk, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, chunk)))
         through = torch.baddbmm(
             walk.groups(constant, chunk),
@@ -69,6 +72,7 @@ def phi_outer_sum_backward(
             walk.read(1, chunk),
             out=walk.result(2, chunk),
         )
+
         if phi == "exp":
             through.mul_(mapped)
         else:
@@ -98,6 +102,7 @@ def phi_apply_backward(
     if query.shape[3] == 0:
         return grad_query, matrix.new_zeros(matrix.shape)
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
+
     product = query.new_zeros(
         *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.sum_dtype
     )
@@ -107,6 +112,8 @@ def phi_apply_backward(
         share, inverse, linear = _share(walk, 1, chunk, matrix_here, phi, eps)
         above = walk.read(0, chunk)
         add_product(walk.groups(product, chunk), share, above)
+
+        # u less c, both divided by d; with "relu" c is that of the divisor
         through = torch.bmm(linear, above, out=walk.result(2, chunk))
         common = torch.mul(share, through, out=walk.workspace(-3, share)).sum(1, keepdim=True)
         if phi == "exp":

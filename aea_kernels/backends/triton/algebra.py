@@ -48,6 +48,7 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
     outputs = weights.output_bias.shape[0]
     keys, values = weights.key_bias.shape[0] // heads, weights.value_bias.shape[0] // heads
     sizes = Sizes(gram.shape[1] - 1, outputs, keys, values, heads)
+
     channels = sizes[:4]
     if max(channels) > FOLD_CHANNELS:
         return None
@@ -68,6 +69,7 @@ def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) 
     shared = _algebra(gram, weights, heads)
     if shared is None:
         return folding.fold(gram, projections, heads, scale)
+
     shape = gram.shape[0], weights.output_bias.shape[0], gram.shape[2]
     matrix = allocated(gram.new_empty(shape))
     launch(

@@ -46,6 +46,7 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
     y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
     if query.numel() * y.shape[3] == 0:
         return y.zero_()
+
     linear, divisor, least, _ = _in_range(matrix, phi, eps)
     x_map, y_map = operator_map(query), operator_map(y)
     plan = _plan("phi_apply", query, y_map, x_map)
@@ -168,6 +169,8 @@ def _outer_sum(
     a_map, b_map = operator_map(a), operator_map(b)
     plan = _plan("phi_outer", a, a_map, b_map)
     images, dtype = a.shape[0] * a.shape[1], acc_dtype(a.dtype)
+
+    # sums of each part of the positions; with "exp" relative to the maxima of that part
     partial = a.new_empty(images, plan.splits, *shape, dtype=dtype)
     maxima = None
     if phi == "exp":
@@ -213,10 +216,13 @@ def _outer_backward(
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
     plan = _plan("phi_outer_backward", a, *maps)
+
     if a.numel() * b.numel() == 0:
         return grad_a.zero_(), grad_b.zero_()
     if not plan.one_tile:
         return None
+
+    # grad_a and grad_b are written as a and b are read
     arguments: dict[str, Any] = dict(zip(("a", "b", "grad_a", "grad_b"), maps, strict=True))
     launch_over_positions(
         kernels.phi_outer_backward_kernel,

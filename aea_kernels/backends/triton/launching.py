@@ -98,6 +98,7 @@ def launch_over_positions(
         "BLOCK_K": tiles.block_k,
         "BLOCK_S": tiles.block_s,
     }
+
     workspace = sum(t.nbytes for t in (written, arguments.get("maxima")) if t is not None)
     launch(
         kernel,

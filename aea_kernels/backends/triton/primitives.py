@@ -39,6 +39,8 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     images, positions = x.shape[0], math.prod(x.shape[2:])
     x_map = feature_map(x)
     plan = plan_over_positions("statistics", channels, 1, images, positions, x, x_map)
+
+    # mean and sum of squared deviations of each part of the positions
     partial = allocated(x.new_empty(images, plan.splits, 2, channels, dtype=acc_dtype(x.dtype)))
     launch(
         kernels.statistics_kernel,
@@ -56,6 +58,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         BLOCK_S=plan.tiles.block_s,
         STAGES=plan.tiles.stages,
     )
+
     launch(
         kernels.join_statistics_kernel,
         -(-channels // 16),
@@ -256,6 +259,8 @@ def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tup
     )
     if not plan.one_tile or a.numel() * outputs == 0:
         return apply_matrix(grad_output, matrix.mT), outer_sum(grad_output, a)
+
+    # one pass: grad_a = matrix^T grad_output, and sums of grad_output a^T by parts
     partial = a.new_empty(batch * heads, plan.splits, outputs, width, dtype=acc_dtype(a.dtype))
     flat = matrix.flatten(0, 1)
     launch_over_positions(

@@ -44,10 +44,13 @@ def outer(
     width, dtype = columns + homogeneous, acc_dtype(x.dtype)
     if images * positions * rows * columns == 0:
         return x.new_zeros(images, 1, rows, width, dtype=dtype)
+
+    # a norm over channels needs all of them for a position, whatever the tile
     plan = plan_over_positions(
         "outer", rows, columns, images, positions, x, a_map, x_map, same=gram
     )
     needs_all = prologue is not None and prologue.over_channels.value
+
     partial = allocated(x.new_empty(images, plan.splits, rows, width, dtype=dtype))
     launch_over_positions(
         kernels.outer_kernel,
@@ -111,6 +114,8 @@ def launch_reduction(
     `maximum` (images, A).
     """
     images, splits, rows, width = partial.shape
+
+    # a program joins 16 x 16 sums over all parts of their group
     launch(
         kernels.reduce_splits_kernel,
         result.shape[0] * -(-rows // 16) * -(-width // 16),
@@ -151,6 +156,7 @@ def apply(
     images, positions = _extent(x, heads)
     if images * positions * rows * columns == 0:
         return
+
     plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
     launch_over_positions(
         kernels.apply_kernel,

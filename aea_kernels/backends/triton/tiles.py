@@ -190,6 +190,7 @@ def plan_launch(
         same: both sides of an outer product are one feature map, or no result is written by
             "features_backward".
     """
+    # tiles measured on this card come first; none is larger than the matrix needs
     launched = kernel, max(rows, columns), mode, aligned
     tiles = tiles_for(*launched, device[0])
     measured = measured_rows(device[0]).get(row_name(*launched))
@@ -199,12 +200,16 @@ def plan_launch(
         block_a=min(tiles.block_a, power_of_two(rows)),
         block_k=min(tiles.block_k, power_of_two(columns)),
     )
+
+    # how often the positions are walked over, and in how many parts at a time
     over_rows, over_columns = -(-rows // tiles.block_a), -(-columns // tiles.block_k)
     shape = kernel.removeprefix("phi_")
     programs = over_rows * over_columns if shape == "outer" else over_rows
     splits, steps = split_positions(
         positions, tiles.block_s, images * programs, tiles.programs_per_sm * device[1]
     )
+
+    # what the launch reads, writes and multiplies, for its row of `explain`
     product, row, column = (
         2 * images * positions * rows * columns,
         images * positions * rows,
@@ -218,6 +223,7 @@ def plan_launch(
         "outer_backward": (row + column, row + column, 2 * product),
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[shape]
+
     one = over_rows == 1 and over_columns == 1
     return LaunchPlan(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops

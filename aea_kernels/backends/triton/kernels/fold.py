@@ -41,6 +41,8 @@ def fold_kernel(
     j = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
     c, o = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O)
     e, d = tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
+
+    # from the right: each factor is multiplied by BLOCK columns of what follows it
     gram += group * width * width
     result = tl.zeros((o.shape[0], BLOCK), MATH.ACC)
     for head in range(sizes.heads):
@@ -50,6 +52,7 @@ def fold_kernel(
         attended = times(value_of(weights, head, sizes), u, d, c, D, C, MATH)
         output = weights.output_weight + head * D
         result += matrix_times(output, sizes.heads * D, 1, o, O, D, attended, MATH)
+
     result *= normaliser(gram, C, SCALE)
     bias = load_vector(weights.output_bias, o, 1, O, MATH)
     result += tl.where((j == C)[None, :], bias[:, None], 0.0)

@@ -57,6 +57,8 @@ def scores_kernel(
     head = part % heads
     e = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
     c, o, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O), tl.arange(0, BLOCKS.D)
+
+    # the first programs compute T from keys and values, the others dT from queries and dM
     gram += group * width * width
     if part < groups * heads:
         keys = rows_of(key_of(weights, head, sizes), c, e, E, C, MATH)
@@ -68,6 +70,7 @@ def scores_kernel(
         applied = times((matrix_grad, width, matrix_grad + C, width), queries, o, c, O, C, MATH)
         output = weights.output_weight + head * D
         result = matrix_times(output, 1, heads * D, d, D, O, applied, MATH)
+
     result *= normaliser(gram, C, SCALE)
     inside = (d < D)[:, None] & (e < E)[None, :]
     tl.store(scores + part.to(tl.int64) * D * E + d[:, None] * E + e[None, :], result, mask=inside)
@@ -95,6 +98,8 @@ def _moments_columns(
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
     left = tl.zeros((d.shape[0], keys.shape[1]), MATH.ACC)
     right = tl.zeros((e.shape[0], keys.shape[1]), MATH.ACC)
+
+    # the groups that share these vectors add up
     for _ in range(members):
         left += matrix_times(derivatives, E, 1, d, D, E, keys, MATH)
         right += matrix_times(derivatives, 1, E, e, E, D, values, MATH)
@@ -121,6 +126,8 @@ def _gram_grad(
         more = _moments_columns(keys, values, here, 1, head, weights, sizes, MATH, BLOCKS)
         main += more[0]
         last += more[1]
+
+    # the rows of C channels, then the last row, that of the sums
     gram_grad += group * width * width
     inside = (j < width)[None, :] & (c < C)[:, None]
     tl.store(gram_grad + c[:, None] * width + j[None, :], main, mask=inside)
@@ -231,6 +238,8 @@ def _output_grad(
     width = C + 1
     c, o, e = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.O), tl.arange(0, BLOCKS.E)
     query = query_of(weights, head, sizes)
+
+    # dM times Whq^T T^T for the weight, and the last column of dM for the bias
     result = tl.zeros((o.shape[0], j.shape[0]), MATH.ACC)
     bias = tl.zeros((o.shape[0],), MATH.ACC)
     for _ in range(groups):
@@ -241,6 +250,7 @@ def _output_grad(
         bias += load_vector(matrix_grad + C, o, width, O, MATH)
         matrix_grad += O * width
         scores += heads * D * E
+
     inside = (o < O)[:, None] & (j < D)[None, :]
     pointers = weights_grad.output_weight + o[:, None] * heads * D + head * D + j[None, :]
     tl.store(pointers, result, mask=inside)
@@ -272,6 +282,8 @@ def fold_backward_kernel(
     tiles = tl.cdiv(sizes.C + 1, BLOCK)
     reference_tiles = tl.cdiv(references_number, BLOCK)
     derivatives = scores + groups.to(tl.int64) * heads * area
+
+    # dG + dG^T of each group, then the references, then the projections of each head
     program = tl.program_id(0)
     lane = tl.arange(0, BLOCK)
     if program < groups * tiles:

@@ -30,6 +30,8 @@ def statistics_kernel(
     image = pid // (tiles * splits)
     channels = pid % tiles * BLOCK_C + tl.arange(0, BLOCK_C)
     pointer = image_pointer(x, image, 1)
+
+    # each lane keeps mean and squares of the positions that it meets
     mean = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
     squares = tl.zeros((BLOCK_C, BLOCK_S), MATH.ACC)
     count = tl.zeros((BLOCK_S,), MATH.ACC)
@@ -42,9 +44,12 @@ def statistics_kernel(
         delta = tl.where(inside[None, :], values - mean, 0.0)
         mean += delta * share[None, :]
         squares += delta * (values - mean)
+
+    # the lanes together: squares grow by those of the distances between their means
     number = tl.maximum(tl.sum(count, 0), 1.0)
     centre = tl.sum(mean * count[None, :], 1) / number
     away = mean - centre[:, None]
+
     partial += (image.to(tl.int64) * splits + split) * 2 * x.channels
     tl.store(partial + channels, centre, mask=channels < x.channels)
     squares = tl.sum(squares + away * away * count[None, :], 1)
@@ -75,6 +80,8 @@ def join_statistics_kernel(
     pivot = tl.load(partial + channels, mask=known, other=0.0).to(tl.float64)
     first = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
     second = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
+
+    # sums of deviations from the pivot, and of their squares, over all parts
     for start in range(0, parts, BLOCK_P):
         part = start + tl.arange(0, BLOCK_P)
         number = tl.minimum(tl.maximum(positions - part % splits * span, 0), span).to(tl.float64)
@@ -85,6 +92,7 @@ def join_statistics_kernel(
         weighted = tl.where(inside, number[:, None] * delta, 0.0)
         first += weighted
         second += within + weighted * delta
+
     shift = tl.sum(first, 0) / total
     tl.store(mean + channels, pivot + shift, mask=known)
     tl.store(
