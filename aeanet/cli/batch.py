@@ -208,6 +208,7 @@ def restore_all(
         index = images.index(image)
         show(bar, f"Restoring {image.name}", index / len(images))
         progress = partial(_show_part, bar, image.name, index, len(images))
+
         if isinstance(loaded, Stack):
             return restore_stack_at(
                 model,
@@ -223,6 +224,7 @@ def restore_all(
                 group=group,
                 **options,
             )
+
         restored = restore_loaded(
             model,
             loaded,

@@ -124,6 +124,7 @@ class _Alignment:
             for n, (frame, others, shared) in compared:
                 if not shared.any():
                     continue
+
                 self.splines[n] = better_splines(
                     frame - others, others, shared, self.basis, self.splines[n]
                 )
@@ -131,6 +132,8 @@ class _Alignment:
                 slope = min(max(slope, 1 / _LIKELY), _LIKELY)
                 self.gain[n] /= slope
                 self.offset[n] = (self.offset[n] - level) / slope
+
+            # All are counted from the reference, and from the usual contrast.
             self.splines = self.splines - self.splines[self.reference]
             usual = np.median(self.gain[self.used])
             self.gain, self.offset = self.gain / usual, self.offset / usual
