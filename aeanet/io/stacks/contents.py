@@ -101,13 +101,13 @@ class Contents:
                 steps[axis] = Step(steps[axis].size / magnification, steps[axis].unit)
         return replace(self, axes=self.axes.replace("S", ""), shape=shape, steps=steps)
 
-    def place(self, plane: int) -> dict[str, int]:
+    def index(self, plane: int) -> tuple[int, ...]:
         """The position of a plane on each leading axis, from 0."""
-        position = np.unravel_index(plane, self.leading) if self.leading else ()
-        return {
-            axis: int(index)
-            for axis, index in zip(self.axes[: len(position)], position, strict=True)
-        }
+        return tuple(map(int, np.unravel_index(plane, self.leading)))
+
+    def place(self, plane: int) -> dict[str, int]:
+        """`index` by the letters of the axes."""
+        return dict(zip(self.axes, self.index(plane), strict=False))
 
     def name_of(self, plane: int) -> str:
         """Such as "plane 7", or "plane 7 (T 2, Z 3)", all from 1."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aeanet.io.images.choice import Candidate, choose
 from aeanet.io.images.microscopes import load_signals, title_of
@@ -40,12 +39,7 @@ def open_signal(path: Path) -> Stack | None:
             steps[letter] = Step(float(axis["scale"]), short_unit(axis["units"]))
     shape = tuple(data.shape)
     contents = Contents(f"{letters}YX", shape, np.dtype(data.dtype), steps, kind=path.suffix[1:])
-    leading = contents.leading
-
-    def read(plane: int) -> NDArray:
-        return np.asarray(data[tuple(map(int, np.unravel_index(plane, leading)))])
-
-    return Stack(contents, read, path)
+    return Stack(contents, lambda plane: data[contents.index(plane)], path)
 
 
 def _is_stack(signal: dict[str, Any]) -> bool:

@@ -57,8 +57,8 @@ def open_tiff(path: Path) -> Stack:
             np.dtype(page.dtype).newbyteorder("="),
             **_facts(file, page, path),
         )
-        return Stack(contents, read, path, resources.pop_all())
-    raise AssertionError
+        kept = resources.pop_all()
+    return Stack(contents, read, path, kept)
 
 
 def _series(file: tifffile.TiffFile) -> Any:
