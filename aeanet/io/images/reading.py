@@ -110,10 +110,10 @@ def read_image(
         )
     lost = ~np.isfinite(raw)
     if lost.any():
-        number, first = np.count_nonzero(lost), tuple(int(at[0]) + 1 for at in np.nonzero(lost))
+        number, (row, column) = np.count_nonzero(lost), np.argwhere(lost)[0, :2] + 1
         raise ImageError(
             f"{path} holds NaN or infinite values, {number:,} of {raw.size:,}, the first in row "
-            f"{first[0]}, column {first[1]}; all pixels must be finite: cut these off or fill them."
+            f"{row}, column {column}; all pixels must be finite: cut these off or fill them."
         )
 
     grey = grey_of(raw)
@@ -176,7 +176,10 @@ def decode(path: Path, image: str | None = None) -> Decoded:
     """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        return _decode_tiff(path, image)
+        with tifffile.TiffFile(path) as file:
+            page, which = one_page(file, image)
+            kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
+            return Decoded(values_of(page), kind, stated, which)
     if suffix in microscopes.SUFFIXES:
         raw, pixel_size, kind, which = microscopes.decode(path, image)
         return Decoded(raw, kind, Stated(pixel_size), which)
@@ -208,13 +211,6 @@ def _decode_raster(content: bytes) -> NDArray:
     if raw is None:
         raise ValueError("it has no end, or is of a rare kind")
     return raw if raw.ndim == 2 else raw[..., 2::-1]
-
-
-def _decode_tiff(path: Path, image: str | None) -> Decoded:
-    with tifffile.TiffFile(path) as file:
-        page, which = one_page(file, image)
-        kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-        return Decoded(values_of(page), kind, stated, which)
 
 
 def grey_of(raw: NDArray) -> NDArray[np.float64]:

@@ -205,11 +205,10 @@ def _extremes(
         return 0.0, 255.0
     height, width = shape
     step = max(1, 2**22 // width)  # rows at a time: 8 MiB of 16 bits
-    bands = [slice(start, min(start + step, height)) for start in range(0, height, step)]
     least, most = float("inf"), float("-inf")
-    for band in bands:
+    for start in range(0, height, step):
         with decoding(path):
-            values = raw(band, slice(0, width))
+            values = raw(slice(start, min(start + step, height)), slice(0, width))
         if not np.isfinite(values).all():
             raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
         least, most = min(least, float(values.min())), max(most, float(values.max()))

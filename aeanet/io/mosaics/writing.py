@@ -22,6 +22,7 @@ from aeanet.io.large import check_folder_of, check_room, locked, put_in_place, r
 from aeanet.io.mosaics.reading import Mosaic
 from aeanet.io.ome_zarr import ZARR_METADATA, create_zarr
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
+from aeanet.io.stacks.contents import steps_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -112,9 +113,6 @@ def _create_tiff(
     description: str,
 ) -> None:
     """A BigTIFF in uncompressed tiles."""
-    metadata = {"metadata": ome_metadata(pixel_size, like.bits, description)} | tiff_resolution(
-        pixel_size
-    )
     tifffile.imwrite(
         path,
         bigtiff=True,
@@ -123,7 +121,8 @@ def _create_tiff(
         shape=shape,
         dtype=like.dtype.newbyteorder("<"),
         tile=(FILE_TILE, FILE_TILE),
-        **metadata,
+        metadata=ome_metadata(pixel_size, like.bits, description),
+        **tiff_resolution(pixel_size),
     )
 
 
@@ -168,9 +167,7 @@ def _create_zarr(
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
     chunk = min(tile, max(shape))
-    steps = {}
-    if pixel_size is not None:
-        steps = {"Y": (pixel_size.y, pixel_size.unit), "X": (pixel_size.x, pixel_size.unit)}
+    steps = steps_of(pixel_size)
     create_zarr(path, "YX", shape, like.dtype, (chunk, chunk), steps, bits=like.bits)
 
 
