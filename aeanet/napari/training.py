@@ -122,16 +122,19 @@ def pairs_of_layers(lr: Image | None, hr: Image | None, advance: Advance) -> Pai
         PairError: if both are the same layer, if they have not equally many planes, or if no pair
             registers.
     """
-    stacks = stack_of(lr, advance.check), stack_of(hr, advance.check)
+    coarse, fine = stack_of(lr, advance.check), stack_of(hr, advance.check)
     if lr is hr:
         raise PairError("LR and HR are the same layer: choose another one for HR.")
-    planes, others = (stack.planes for stack in stacks)
-    if planes != others:
-        raise PairError(f"LR has {planes} planes and HR {others}, wanted as many.")
-    triples = []
-    for number in range(planes):
-        coarse, fine = (micrograph_of(stack, number).pixels for stack in stacks)
-        triples.append((f"plane-{number + 1}", coarse, fine))
+    if coarse.planes != fine.planes:
+        raise PairError(f"LR has {coarse.planes} planes and HR {fine.planes}, wanted as many.")
+    triples = [
+        (
+            f"plane-{number + 1}",
+            micrograph_of(coarse, number).pixels,
+            micrograph_of(fine, number).pixels,
+        )
+        for number in range(coarse.planes)
+    ]
     data = register_all(triples, progress=_registering(advance))
     if not data.pairs:
         raise PairError(f"The layers cannot be used as pairs: {next(iter(data.refused.values()))}")

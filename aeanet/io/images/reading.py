@@ -155,11 +155,10 @@ def check_file(path: Path) -> None:
             what = "a directory" if path.is_dir() else "a pipe or a device"
             raise ImageError(f"{path} cannot be read: it is {what}, not a file.")
         found = signature(path)
-        empty = path.stat().st_size == 0
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes).")
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if empty:
-        raise ImageError(f"{path} is empty (0 bytes).")
 
     if found is None or path.suffix.lower() in _MAY_BEGIN.get(found[1], ()):
         return

@@ -95,10 +95,10 @@ class Contents:
     def restored(self, magnification: float) -> "Contents":
         """The contents of a result: grey, with smaller pixels; all else is kept."""
         shape = *self.leading, *upsampled_shape(self.plane_shape, magnification)
-        steps = dict(self.steps)
-        for axis in "YX":
-            if axis in steps:
-                steps[axis] = Step(steps[axis].size / magnification, steps[axis].unit)
+        steps = {
+            axis: Step(step.size / magnification, step.unit) if axis in "YX" else step
+            for axis, step in self.steps.items()
+        }
         return replace(self, axes=self.axes.replace("S", ""), shape=shape, steps=steps)
 
     def index(self, plane: int) -> tuple[int, ...]:

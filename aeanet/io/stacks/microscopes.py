@@ -33,10 +33,11 @@ def open_signal(path: Path) -> Stack | None:
     if len(set(letters)) < len(letters):
         letters = UNKNOWN * len(letters)
 
-    steps = {}
-    for letter, axis in zip(f"{letters}YX", axes, strict=True):
-        if letter != UNKNOWN and axis["scale"] > 0 and short_unit(axis["units"]) in LENGTHS | TIMES:
-            steps[letter] = Step(float(axis["scale"]), short_unit(axis["units"]))
+    steps = {
+        letter: Step(float(axis["scale"]), short_unit(axis["units"]))
+        for letter, axis in zip(f"{letters}YX", axes, strict=True)
+        if letter != UNKNOWN and axis["scale"] > 0 and short_unit(axis["units"]) in LENGTHS | TIMES
+    }
     shape = tuple(data.shape)
     contents = Contents(f"{letters}YX", shape, np.dtype(data.dtype), steps, kind=path.suffix[1:])
     return Stack(contents, lambda plane: data[contents.index(plane)], path)

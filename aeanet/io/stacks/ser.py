@@ -56,13 +56,12 @@ def open_ser(path: Path) -> Stack:
             raise ValueError("the file ends before it")
         return values.reshape(height, width)[::-1].astype(dtype.newbyteorder("="))
 
-    steps = steps_of(PixelSize.of(x, y, "m"))
     leading = (valid,) if valid > 1 else ()
     contents = Contents(
         UNKNOWN * len(leading) + "YX",
         (*leading, height, width),
         dtype.newbyteorder("="),
-        steps,
+        steps_of(PixelSize.of(x, y, "m")),
         kind="FEI TIA",
     )
     return Stack(contents, read, path)

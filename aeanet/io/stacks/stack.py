@@ -145,12 +145,10 @@ class Stack(AbstractContextManager["Stack"]):
         axes, shape = self.axes.replace("C", ""), self.shape[:at] + self.shape[at + 1 :]
         contents = replace(self.contents, axes=axes, shape=shape, channels=())
         every = np.arange(self.planes).reshape(self.contents.leading)
-        planes = every.take(numbers[0], at).ravel()
-
-        def read(number: int) -> NDArray:
-            return self.plane(int(planes[number]))
-
-        return Stack(contents, read, self.path, self._resources)
+        planes = every.take(numbers[0], at).ravel().tolist()
+        return Stack(
+            contents, lambda number: self.plane(planes[number]), self.path, self._resources
+        )
 
     # as NumPy's arrays
 
