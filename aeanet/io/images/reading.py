@@ -121,10 +121,9 @@ def read_image(
     bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), stated.bits)
-    pixels = to_pixels(grey, low, high)
     colour = raw.ndim == 3 and bool((raw != raw[..., :1]).any())
     return Micrograph(
-        pixels,
+        to_pixels(grey, low, high),
         raw.dtype,
         low,
         high,

@@ -112,13 +112,13 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
         def raw(rows: slice, columns: slice) -> NDArray:
-            values = np.asarray(stored(rows, columns))
+            values = stored(rows, columns)
             return np.iinfo(page.dtype).max - values if inverted else values
 
         _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
         height, width = page.shape
         specimen = stated.specimen
-        if specimen is None and stated.bar and 0 < stated.bar < height:
+        if specimen is None and stated.bar and stated.bar < height:
             with decoding(path):
                 strip = raw(slice(height - stated.bar, height), slice(0, width))
             specimen = height - stated.bar if is_drawn(strip) else None

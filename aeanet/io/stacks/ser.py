@@ -45,9 +45,8 @@ def open_ser(path: Path) -> Stack:
         raise ValueError(f"its {size:,} bytes cannot hold an image of {width} x {height}")
 
     def read(plane: int) -> NDArray:
-        start = int(offsets[plane])
         with path.open("rb") as file:
-            file.seek(start)
+            file.seek(int(offsets[plane]))
             described = _described(file.read(_ELEMENT.size))
             values = np.fromfile(file, dtype, count)
         if described[2:] != (code, width, height):

@@ -145,8 +145,11 @@ def _block_reader(path: Path, series: Any, shape: tuple[int, ...]) -> PlaneReade
 def _facts(file: tifffile.TiffFile, page: Any, path: Path) -> dict[str, Any]:
     """Steps, bits, the names of the channels, and what the format needs to be written again."""
     _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-    steps = steps_of(stated.pixel_size)
-    facts: dict[str, Any] = {"kind": "TIFF", "bits": stated.bits, "steps": steps}
+    facts: dict[str, Any] = {
+        "kind": "TIFF",
+        "bits": stated.bits,
+        "steps": steps_of(stated.pixel_size),
+    }
     if file.is_ome:
         with suppress(ElementTree.ParseError, AttributeError, ValueError):
             _add_ome(facts, ElementTree.fromstring(file.ome_metadata or ""))
