@@ -153,9 +153,13 @@ def _look(theme: str) -> Any:
     colours = get_theme(theme)
     ink, paper = colours.text.as_hex(), colours.background.as_hex()
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    look: Any = dict.fromkeys(inked, ink)
-    look |= {"figure.facecolor": paper, "axes.facecolor": paper, "font.size": 8}
-    return look | {"axes.spines.top": False, "axes.spines.right": False}
+    return dict.fromkeys(inked, ink) | {
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 8,
+    }
 
 
 class TrainDock(Dock):
