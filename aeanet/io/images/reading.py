@@ -87,7 +87,7 @@ def read_image(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
-            endings = {file.suffix for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
+            endings = {file.suffix for file in path.iterdir() if is_image(file)}
             if not endings:
                 raise ImageError(f"{path} is a folder without images.")
             raise ImageError(
@@ -142,6 +142,13 @@ def _bar(grey: NDArray[np.float64], stated: Stated) -> int:
     if stated.bar and stated.bar < len(grey) and is_drawn(grey[-stated.bar :]):
         return stated.bar
     return find_bar(grey)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a name in a folder is that of an image. Hidden files are none: macOS leaves one
+    beside each image on disks of other systems.
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def check_file(path: Path) -> None:

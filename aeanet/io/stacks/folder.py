@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aeanet.io.atomic import write_atomically
 from aeanet.io.images.micrograph import ImageError, decoding
-from aeanet.io.images.reading import SUFFIXES, Decoded, check_file, decode
+from aeanet.io.images.reading import Decoded, check_file, decode, is_image
 from aeanet.io.images.writing import encode, result_name
 from aeanet.io.stacks.contents import UNKNOWN, Contents, steps_of
 from aeanet.io.stacks.stack import Stack
@@ -26,8 +26,7 @@ def open_folder(path: Path) -> Stack:
         ImageError: if there are none, or several kinds of files.
     """
     files = sorted(
-        (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()),
-        key=_order,
+        (file for file in path.iterdir() if is_image(file) and file.is_file()), key=_order
     )
     kinds = sorted({file.suffix.lower() for file in files})
     if len(kinds) != 1:
