@@ -73,5 +73,5 @@ def stated_by_maker(header: Header, form: str) -> tuple[str, Stated]:
         if kind == form:
             kind = "OME-TIFF" if maker == "OME" else f"{maker} {form}"
         both = zip(stated, found, strict=True)
-        stated = Stated(*(more if known is None else known for known, more in both))
+        stated = Stated._make(more if known is None else known for known, more in both)
     return kind, stated

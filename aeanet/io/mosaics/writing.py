@@ -166,9 +166,8 @@ def _create_zarr(
     _description: str,
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
-    chunk = min(tile, max(shape))
-    steps = steps_of(pixel_size)
-    create_zarr(path, "YX", shape, like.dtype, (chunk, chunk), steps, bits=like.bits)
+    chunks = [min(tile, max(shape))] * 2
+    create_zarr(path, "YX", shape, like.dtype, chunks, steps_of(pixel_size), bits=like.bits)
 
 
 @contextmanager

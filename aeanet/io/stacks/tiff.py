@@ -73,13 +73,12 @@ def _series(file: tifffile.TiffFile) -> Any:
         and not series.keyframe.is_mask
         and "YX" in series.axes
     ]
-    if found:
-        largest = max(found, key=lambda series: series.size).keyframe
-        found = [
-            series
-            for series in found
-            if series.keyframe is largest or not is_thumbnail(series.keyframe, largest)
-        ]
+    largest: Any = max(found, key=lambda series: series.size, default=None)
+    found = [
+        series
+        for series in found
+        if series is largest or not is_thumbnail(series.keyframe, largest.keyframe)
+    ]
     raw = [series for series in found if series.keyframe.photometric in GREY]
     # Of several kinds of them, those of which there are more than one.
     several = [series for series in raw or found if len(series.pages) > 1]
