@@ -22,7 +22,6 @@ from aeanet.io.large import check_folder_of, check_room, locked, put_in_place, r
 from aeanet.io.mosaics.reading import Mosaic
 from aeanet.io.ome_zarr import ZARR_METADATA, create_zarr
 from aeanet.io.pixel_size import PixelSize, ome_metadata, tiff_resolution
-from aeanet.io.stacks.contents import steps_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -167,7 +166,10 @@ def _create_zarr(
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
     chunks = [min(tile, max(shape))] * 2
-    create_zarr(path, "YX", shape, like.dtype, chunks, steps_of(pixel_size), bits=like.bits)
+    steps = {}
+    if pixel_size is not None:
+        steps = {"Y": (pixel_size.y, pixel_size.unit), "X": (pixel_size.x, pixel_size.unit)}
+    create_zarr(path, "YX", shape, like.dtype, chunks, steps, bits=like.bits)
 
 
 @contextmanager
