@@ -105,11 +105,9 @@ def agreeing(group: ProcessGroup | None) -> Iterator[None]:
         if group is None:
             raise
         sentence = sentence_or_raise(error)
-    if group is not None:
-        said: list[str | None] = [None] * group.size()
-        dist.all_gather_object(said, sentence, group)
-        if any(said):
-            raise AgreedError(next(filter(None, said)))
+    for said in gathered(sentence, group):
+        if said is not None:
+            raise AgreedError(said)
 
 
 @contextmanager

@@ -58,8 +58,7 @@ def warp(image: Image, matrix: Matrix, shape: tuple[int, ...]) -> Image:
     repeated.
     """
     flags, edges = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
-    size = (shape[1], shape[0])
-    warped = cv2.warpAffine(image, _inverse(matrix), size, flags=flags, borderMode=edges)
+    warped = cv2.warpAffine(image, _inverse(matrix), shape[::-1], flags=flags, borderMode=edges)
     return np.asarray(warped, np.float32)
 
 
@@ -185,7 +184,7 @@ def _refine(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
     if np.linalg.cond(normal / size) > 1e10:
         return matrix  # too little structure in common to improve on the features
 
-    centre = np.array([hr.shape[1], hr.shape[0]]) / 2
+    centre = np.array(hr.shape[::-1]) / 2
     for _ in range(_ITERATIONS):
         pixels = warp(lr, matrix, hr.shape)[fitted].astype(np.float64)
         gain, _offset, *shifts = np.linalg.solve(normal, columns @ pixels)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from aeanet.data.registration import RegisteredPair, register_pair
 from aeanet.errors import PairError, sentence_or_raise
-from aeanet.io.images import SUFFIXES, ImageError, Micrograph, read_image
+from aeanet.io.images import ImageError, Micrograph, read_image
+from aeanet.io.images.reading import is_image
 from aeanet.io.text import visible
 
 PairProgress = Callable[[int, int, str], None]
@@ -168,8 +169,7 @@ def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
     """The images in a folder by name without `ending`, of those whose name ends so."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        if is_image and path.stem.endswith(ending):
+        if is_image(path) and path.stem.endswith(ending):
             found.setdefault(path.stem.removesuffix(ending), []).append(path)
     return found
 

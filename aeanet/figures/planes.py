@@ -33,8 +33,7 @@ def draw_planes(noise: Sequence[float], warned: Sequence[int], damaged: Sequence
         axes.axvline(number + 1, lw=1, ls=":", color=COLOURS[3], label=label)
     if warned or damaged:
         axes.legend()
-    axes.set_xlabel("plane")
-    axes.set_ylabel("noise (% of the range used)")
+    axes.set(xlabel="plane", ylabel="noise (% of the range used)")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     return figure

@@ -68,8 +68,7 @@ def show_image(
 
 
 def bare(axis: Axes, frame: str | None = None) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(visible=frame is not None, edgecolor=frame, linewidth=1.5)
 

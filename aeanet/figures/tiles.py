@@ -56,8 +56,7 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
 
     for axis, title in ((absolute, "Δ PSNR (dB)"), (relative, "tiles minus whole image (dB)")):
         axis.set_xticks(places, [*map(str, sizes), "whole\nimage"])
-        axis.set_xlabel("tile side (px)")
-        axis.set_ylabel(title)
+        axis.set(xlabel="tile side (px)", ylabel=title)
         axis.grid(axis="y")
         axis.set_axisbelow(True)
     return figure

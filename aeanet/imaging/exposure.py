@@ -15,14 +15,6 @@ Outliers = Literal["keep", "replace"]
 """What becomes of outliers in a result."""
 
 
-def _no_places() -> NDArray[np.intp]:
-    return np.empty(0, np.intp)
-
-
-def _no_values() -> NDArray[np.float32]:
-    return np.empty(0, np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class Exposure:
     """What a network is shown of an image (H, W).
@@ -38,10 +30,10 @@ class Exposure:
     low: float = 0.0
     high: float = 1.0
     used: float = 1.0
-    rows: NDArray[np.intp] = field(default_factory=_no_places)
-    columns: NDArray[np.intp] = field(default_factory=_no_places)
-    values: NDArray[np.float32] = field(default_factory=_no_values)
-    usual: NDArray[np.float32] = field(default_factory=_no_values)
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    columns: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    values: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    usual: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def scale(self, values: NDArray) -> NDArray[np.float32]:
         """Values in the units of the image, in those of the network."""

@@ -195,8 +195,8 @@ def short_steps(image: ZarrImage) -> dict[str, tuple[float, str]]:
     """What `create_zarr` takes, of an image that was opened. An axis without a unit whose scale is
     1 has none.
     """
-    steps = {}
-    for axis, size, unit in zip(image.axes, image.scale, image.units, strict=False):
-        if unit or size != 1:
-            steps[axis.upper()] = size, short_unit(unit or "")
-    return steps
+    return {
+        axis.upper(): (size, short_unit(unit or ""))
+        for axis, size, unit in zip(image.axes, image.scale, image.units, strict=False)
+        if unit or size != 1
+    }

@@ -81,11 +81,11 @@ def boxes_in_layer(verdicts: Sequence[Verdict], contents: Contents) -> list[NDAr
         verdicts: of each plane.
         contents: of the stack of these planes.
     """
-    found = []
-    for number, verdict in enumerate(verdicts):
-        place = np.tile(list(contents.place(number).values()), (4, 1))
-        found += [np.hstack([place, corners_of(box)]) for box in verdict.boxes]
-    return found
+    return [
+        np.hstack([np.tile(contents.index(number), (4, 1)), corners_of(box)])
+        for number, verdict in enumerate(verdicts)
+        for box in verdict.boxes
+    ]
 
 
 def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:

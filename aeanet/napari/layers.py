@@ -19,7 +19,7 @@ class LayerError(UserError):
     """A layer that cannot be restored."""
 
 
-def stack_of(layer: Image | None, before_plane: Callable[[], None] = lambda: None) -> Stack:
+def stack_of(layer: Image | None, before_plane: Callable[[], None]) -> Stack:
     """The planes of an image layer; of a layer with several resolutions, those of the finest.
 
     Args:

@@ -116,36 +116,39 @@ class RestoreDock(Dock):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        model = ComboBox(
-            name="model",
-            label="Model",
-            choices=[*SHIPPED, _RUN],
-            tooltip="sem comes with aeanet; a run folder is what a training leaves.",
-        )
-        run = folder_choice("folder", "Run folder")
-        magnification = FloatSpinBox(
-            name="magnification",
-            label="Magnification",
-            value=2.0,
-            min=1.0,
-            max=_SHIPPED_MOST,
-            step=0.5,
-            tooltip="Result pixels per pixel; 1 takes the noise away and keeps the size.",
-        )
-        bar = CheckBox(
-            name="keep_bar",
-            label="",
-            text="Keep the information bar",
-            tooltip="Otherwise a bar at the bottom is found and left out.",
-        )
-        error = CheckBox(
-            name="error",
-            label="",
-            text="Show the standard error of each pixel",
-            tooltip="68 % of the true values lie within it, for images like those of the training.",
-        )
-        layer = layer_choice("layer", "Image")
-        super().__init__([layer, model, run, magnification, bar, error], "Restore")
+        fields = [
+            layer_choice("layer", "Image"),
+            ComboBox(
+                name="model",
+                label="Model",
+                choices=[*SHIPPED, _RUN],
+                tooltip="sem comes with aeanet; a run folder is what a training leaves.",
+            ),
+            folder_choice("folder", "Run folder"),
+            FloatSpinBox(
+                name="magnification",
+                label="Magnification",
+                value=2.0,
+                min=1.0,
+                max=_SHIPPED_MOST,
+                step=0.5,
+                tooltip="Result pixels per pixel; 1 takes the noise away and keeps the size.",
+            ),
+            CheckBox(
+                name="keep_bar",
+                label="",
+                text="Keep the information bar",
+                tooltip="Otherwise a bar at the bottom is found and left out.",
+            ),
+            CheckBox(
+                name="error",
+                label="",
+                text="Show the standard error of each pixel",
+                tooltip="68 % of the true values lie within it, for images like those of the "
+                "training.",
+            ),
+        ]
+        super().__init__(fields, "Restore")
         self.viewer = viewer
         self.fields.model.changed.connect(self._on_model)
         self._on_model(self.fields.model.value)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,29 +38,23 @@ _DRAWN_EVERY = 0.5  # seconds between two drawings of the curve
 _CURVE_HEIGHT = 180  # px
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be trained.
-
-    Attributes:
-        pairs: reads and registers them, and is given how far that is.
-        start: the name of the model to begin with; None for new weights and the short recipe.
-        minutes: at most.
-        run: the folder for the model.
-    """
-
-    pairs: Callable[[Advance], PairSet]
-    start: str | None
-    minutes: float
-    run: Path | None
-
-
-def train_run(request: Request, advance: Advance, on_loss: Callable[[int, float], None]) -> str:
-    """Train as asked, and keep the model in the run folder, also if it was cancelled.
+def train_run(
+    advance: Advance,
+    *,
+    pairs: Callable[[Advance], PairSet],
+    begin_with: str | None,
+    minutes: float,
+    run: Path | None,
+    on_loss: Callable[[int, float], None],
+) -> str:
+    """Train, and keep the model in the run folder, also if it was cancelled.
 
     Args:
-        request: what is to be trained.
         advance: shows how far it is. Cancelled work ends after the step in hand.
+        pairs: reads and registers them, and is given how far that is.
+        begin_with: the name of the model to begin with; None for new weights and the short recipe.
+        minutes: at most.
+        run: the folder for the model.
         on_loss: called with the step and its smoothed loss.
 
     Returns:
@@ -71,19 +64,18 @@ def train_run(request: Request, advance: Advance, on_loss: Callable[[int, float]
         RunError: if there is no folder, or it holds a run.
         PairError: if no pair can be used.
     """
-    run = request.run
     if run is None:
         raise RunError("No run folder is chosen: choose one for the model.")
     if (run / MODEL_FILE).exists():
         raise RunError(f"{run} already holds a model: choose another folder.")
-    data = request.pairs(advance)
-    limit = 60 * request.minutes
-    if request.start is None:
+    data = pairs(advance)
+    limit = 60 * minutes
+    if begin_with is None:
         recipe, network = Recipe.short(max_seconds=limit), short_options("aeanet")
         start = None
     else:
         recipe, network = Recipe.fine_tuning(max_seconds=limit), {}
-        start = load_model(request.start)
+        start = load_model(begin_with)
 
     def on_step(now: TrainingProgress) -> None:
         on_loss(now.step, now.loss)
@@ -122,16 +114,19 @@ def pairs_of_layers(lr: Image | None, hr: Image | None, advance: Advance) -> Pai
         PairError: if both are the same layer, if they have not equally many planes, or if no pair
             registers.
     """
-    stacks = stack_of(lr, advance.check), stack_of(hr, advance.check)
+    coarse, fine = stack_of(lr, advance.check), stack_of(hr, advance.check)
     if lr is hr:
         raise PairError("LR and HR are the same layer: choose another one for HR.")
-    planes, others = (stack.planes for stack in stacks)
-    if planes != others:
-        raise PairError(f"LR has {planes} planes and HR {others}, wanted as many.")
-    triples = []
-    for number in range(planes):
-        coarse, fine = (micrograph_of(stack, number).pixels for stack in stacks)
-        triples.append((f"plane-{number + 1}", coarse, fine))
+    if coarse.planes != fine.planes:
+        raise PairError(f"LR has {coarse.planes} planes and HR {fine.planes}, wanted as many.")
+    triples = [
+        (
+            f"plane-{number + 1}",
+            micrograph_of(coarse, number).pixels,
+            micrograph_of(fine, number).pixels,
+        )
+        for number in range(coarse.planes)
+    ]
     data = register_all(triples, progress=_registering(advance))
     if not data.pairs:
         raise PairError(f"The layers cannot be used as pairs: {next(iter(data.refused.values()))}")
@@ -158,9 +153,13 @@ def _look(theme: str) -> Any:
     colours = get_theme(theme)
     ink, paper = colours.text.as_hex(), colours.background.as_hex()
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    look: Any = dict.fromkeys(inked, ink)
-    look |= {"figure.facecolor": paper, "axes.facecolor": paper, "font.size": 8}
-    return look | {"axes.spines.top": False, "axes.spines.right": False}
+    return dict.fromkeys(inked, ink) | {
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 8,
+    }
 
 
 class TrainDock(Dock):
@@ -214,11 +213,18 @@ class TrainDock(Dock):
         else:
             folders = chosen_folder(fields.lr_folder), chosen_folder(fields.hr_folder)
             pairs = partial(pairs_of_folders, *folders)
-        start = None if fields.begin_with.value == _SHORT else fields.begin_with.value
-        request = Request(pairs, start, fields.minutes.value, chosen_folder(fields.run_folder))
+        begin_with = fields.begin_with.value
+        work = partial(
+            train_run,
+            pairs=pairs,
+            begin_with=None if begin_with == _SHORT else begin_with,
+            minutes=fields.minutes.value,
+            run=chosen_folder(fields.run_folder),
+            on_loss=self._on_loss,
+        )
 
         self.steps, self.losses = [], []
-        self.run(lambda advance: train_run(request, advance, self._on_loss), self._on_result)
+        self.run(work, self._on_result)
 
     @ensure_main_thread
     def _on_loss(self, step: int, loss: float) -> None:

@@ -59,19 +59,18 @@ def views_of(
     with restored.regions() as (source, target):
         height, width = target.shape
         extent = extent_of(source.shape, target.shape, restored.magnification)
+        bar = scale_bar(restored.pixel_size, width)
         if restored.result is not None and height * width <= LARGEST:
             before, after = (part.read(*whole(part.shape)) for part in (source, target))
             layers = compared(name, before, after, limits_of(after), most, extent)
             found, marks = explained(name, image, result, noise, most)
             found += error_layers(name, restored.error, after, most)
             note = smaller(layers[1], target.shape)
-            bar = scale_bar(restored.pixel_size, width)
             return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note, bar)]
 
         before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
         layers = compared(name, before, after, limits_of(after), most // 2, extent)
         note = f"{smaller(layers[1], target.shape)} The middle follows at full resolution."
-        bar = scale_bar(restored.pixel_size, width)
         overview = View(name, [Frame(layers)], width, height, note, bar)
     return [overview, _middle_view(restored, image, result, noise, most // 2)]
 
@@ -136,7 +135,7 @@ def compared(
 
 
 def explained(
-    name: str, image: NDArray, result: NDArray, noise: Noise, most: int = MOST
+    name: str, image: NDArray, result: NDArray, noise: Noise, most: int
 ) -> tuple[list[Layer], list[Mark]]:
     """What was taken away from an image, how it compares with the noise, and where it is far more.
     Nothing of an image that is too small for that.
@@ -175,9 +174,7 @@ def explained(
     return layers, [_mark(place, image.shape) for place in places]
 
 
-def error_layers(
-    name: str, error: NDArray | None, result: NDArray, most: int = MOST
-) -> list[Layer]:
+def error_layers(name: str, error: NDArray | None, result: NDArray, most: int) -> list[Layer]:
     """The standard error of each pixel, if it is known.
 
     Args:

@@ -87,7 +87,7 @@ def read_image(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
-            endings = {file.suffix for file in path.iterdir() if file.suffix.lower() in SUFFIXES}
+            endings = {file.suffix for file in path.iterdir() if is_image(file)}
             if not endings:
                 raise ImageError(f"{path} is a folder without images.")
             raise ImageError(
@@ -110,10 +110,10 @@ def read_image(
         )
     lost = ~np.isfinite(raw)
     if lost.any():
-        number, first = np.count_nonzero(lost), tuple(int(at[0]) + 1 for at in np.nonzero(lost))
+        number, (row, column) = np.count_nonzero(lost), np.argwhere(lost)[0, :2] + 1
         raise ImageError(
             f"{path} holds NaN or infinite values, {number:,} of {raw.size:,}, the first in row "
-            f"{first[0]}, column {first[1]}; all pixels must be finite: cut these off or fill them."
+            f"{row}, column {column}; all pixels must be finite: cut these off or fill them."
         )
 
     grey = grey_of(raw)
@@ -121,10 +121,9 @@ def read_image(
     bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), stated.bits)
-    pixels = to_pixels(grey, low, high)
     colour = raw.ndim == 3 and bool((raw != raw[..., :1]).any())
     return Micrograph(
-        pixels,
+        to_pixels(grey, low, high),
         raw.dtype,
         low,
         high,
@@ -145,6 +144,13 @@ def _bar(grey: NDArray[np.float64], stated: Stated) -> int:
     return find_bar(grey)
 
 
+def is_image(path: Path) -> bool:
+    """Whether a name in a folder is that of an image. Hidden files are none: macOS leaves one
+    beside each image on disks of other systems.
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
 def check_file(path: Path) -> None:
     """Raise ImageError unless `path` is a file with content that can be read, and of the kind that
     its name says.
@@ -155,11 +161,10 @@ def check_file(path: Path) -> None:
             what = "a directory" if path.is_dir() else "a pipe or a device"
             raise ImageError(f"{path} cannot be read: it is {what}, not a file.")
         found = signature(path)
-        empty = path.stat().st_size == 0
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty (0 bytes).")
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if empty:
-        raise ImageError(f"{path} is empty (0 bytes).")
 
     if found is None or path.suffix.lower() in _MAY_BEGIN.get(found[1], ()):
         return
@@ -176,7 +181,10 @@ def decode(path: Path, image: str | None = None) -> Decoded:
     """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        return _decode_tiff(path, image)
+        with tifffile.TiffFile(path) as file:
+            page, which = one_page(file, image)
+            kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
+            return Decoded(values_of(page), kind, stated, which)
     if suffix in microscopes.SUFFIXES:
         raw, pixel_size, kind, which = microscopes.decode(path, image)
         return Decoded(raw, kind, Stated(pixel_size), which)
@@ -208,13 +216,6 @@ def _decode_raster(content: bytes) -> NDArray:
     if raw is None:
         raise ValueError("it has no end, or is of a rare kind")
     return raw if raw.ndim == 2 else raw[..., 2::-1]
-
-
-def _decode_tiff(path: Path, image: str | None) -> Decoded:
-    with tifffile.TiffFile(path) as file:
-        page, which = one_page(file, image)
-        kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-        return Decoded(values_of(page), kind, stated, which)
 
 
 def grey_of(raw: NDArray) -> NDArray[np.float64]:

@@ -41,9 +41,8 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
         for page in file.pages
         if isinstance(page, tifffile.TiffPage) and not page.is_reduced and not page.is_mask
     ]
-    if pages:
-        largest = max(pages, key=lambda page: page.size)
-        pages = [page for page in pages if page is largest or not is_thumbnail(page, largest)]
+    largest = max(pages, key=lambda page: page.size, default=None)
+    pages = [page for page in pages if page is largest or not is_thumbnail(page, largest)]
     # ImageJ describes a large stack once.
     described = (file.imagej_metadata or {}).get("images", 1) if pages else 0
     images = max(len(pages), described)

@@ -115,10 +115,14 @@ def encode(
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
-        size = {"metadata": ome_metadata(pixel_size, bits, description)} | tiff_resolution(
-            pixel_size
+        tifffile.imwrite(
+            buffer,
+            raw,
+            photometric="minisblack",
+            ome=True,
+            metadata=ome_metadata(pixel_size, bits, description),
+            **tiff_resolution(pixel_size),
         )
-        tifffile.imwrite(buffer, raw, photometric="minisblack", ome=True, **size)
         return buffer.getvalue()
     content = cv2.imencode(suffix, raw)[1].tobytes()
     return _described(content, description) if suffix == ".png" and description else content

@@ -7,7 +7,6 @@ table.
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields, replace
 from xml.etree import ElementTree
 
 from aeanet.io.makers import (
@@ -73,6 +72,6 @@ def stated_by_maker(header: Header, form: str) -> tuple[str, Stated]:
             continue
         if kind == form:
             kind = "OME-TIFF" if maker == "OME" else f"{maker} {form}"
-        absent = {f.name for f in fields(Stated) if getattr(stated, f.name) is None}
-        stated = replace(stated, **{name: getattr(found, name) for name in absent})
+        both = zip(stated, found, strict=True)
+        stated = Stated._make(more if known is None else known for known, more in both)
     return kind, stated

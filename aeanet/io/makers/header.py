@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tifffile
 
@@ -16,8 +16,7 @@ _VIEWS = 16  # pages, at most, that show one field in several ways
 _LONGEST = 2**20  # bytes of metadata; those of makers have some thousand
 
 
-@dataclass(frozen=True)
-class Stated:
+class Stated(NamedTuple):
     """What the maker of an image states about it; None for what it does not.
 
     Attributes:
@@ -121,8 +120,9 @@ def entries(text: str, separator: str = "=") -> dict[str, str]:
     return found
 
 
-def picture_size(text: str, separator: str, header: Header) -> tuple[bool, int | None]:
-    """What the size of the picture that a text states, such as "1280x960", says of an image.
+def picture_size(text: str | None, separator: str, header: Header) -> tuple[bool, int | None]:
+    """What the size of the picture that a text states, such as "1280x960", says of an image. None
+    stands for a text that states no size.
 
     Returns:
         Whether the image is as wide, so was not resized since, and the rows above an information
@@ -132,6 +132,8 @@ def picture_size(text: str, separator: str, header: Header) -> tuple[bool, int |
     Raises:
         ValueError: if it is no size.
     """
-    width, height = map(int, text.split(separator))
+    if text is None:
+        return True, None
+    width, height = map(int, text.lower().split(separator))
     same = width == header.width
     return same, height if same and header.height / 2 <= height < header.height else None

@@ -20,9 +20,7 @@ def read(header: Header) -> Stated | None:
 
 def _of_text(stated: dict[str, str], header: Header) -> Stated:
     """Nothing if the image is not as wide as the text says, so was resized."""
-    same, specimen = True, None
-    if "DataSize" in stated:
-        same, specimen = picture_size(stated["DataSize"].lower(), "x", header)
+    same, specimen = picture_size(stated.get("DataSize"), "x", header)
     if not same:
         return Stated()
     side = stated.get("PixelSize", "").split()[:1]

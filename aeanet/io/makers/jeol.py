@@ -53,20 +53,18 @@ def _analysis_center(report: Any) -> PixelSize | None:
 
 def _of_text(stated: dict[str, str], header: Header) -> Stated:
     """Of the text file; nothing if the image is not as wide as the file says, so was resized."""
-    same, specimen = True, None
-    if "$CM_FULL_SIZE" in stated:
-        same, specimen = picture_size(stated["$CM_FULL_SIZE"], " ", header)
-    return Stated(next(_sizes(stated, header.width), None), specimen) if same else Stated()
+    same, specimen = picture_size(stated.get("$CM_FULL_SIZE"), " ", header)
+    if not same:
+        return Stated()
+    return Stated(next(filter(None, _sizes(stated, header.width)), None), specimen)
 
 
-def _sizes(stated: dict[str, str], width: int) -> Iterator[PixelSize]:
+def _sizes(stated: dict[str, str], width: int) -> Iterator[PixelSize | None]:
     # "1.067mm 0.800mm" or "1.067 0.800mm"; the pixels are square.
     fields = _LENGTH.findall(stated.get("$CM_FIELD_OF_VIEW", ""))
-    if fields and (size := PixelSize.of(float(fields[0][0]) / width, None, fields[-1][1])):
-        yield size
+    if fields:
+        yield PixelSize.of(float(fields[0][0]) / width, None, fields[-1][1])
     length = _LENGTH.fullmatch(stated.get("$$SM_MICRON_MARKER", ""))
     bar = stated.get("$$SM_MICRON_BAR", "")
     if length and bar.isdecimal() and int(bar) > 0:
-        size = PixelSize.of(float(length[1]) / int(bar), None, length[2])
-        if size:
-            yield size
+        yield PixelSize.of(float(length[1]) / int(bar), None, length[2])

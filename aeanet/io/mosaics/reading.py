@@ -112,13 +112,13 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
         def raw(rows: slice, columns: slice) -> NDArray:
-            values = np.asarray(stored(rows, columns))
+            values = stored(rows, columns)
             return np.iinfo(page.dtype).max - values if inverted else values
 
         _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
         height, width = page.shape
         specimen = stated.specimen
-        if specimen is None and stated.bar and 0 < stated.bar < height:
+        if specimen is None and stated.bar and stated.bar < height:
             with decoding(path):
                 strip = raw(slice(height - stated.bar, height), slice(0, width))
             specimen = height - stated.bar if is_drawn(strip) else None
@@ -205,11 +205,10 @@ def _extremes(
         return 0.0, 255.0
     height, width = shape
     step = max(1, 2**22 // width)  # rows at a time: 8 MiB of 16 bits
-    bands = [slice(start, min(start + step, height)) for start in range(0, height, step)]
     least, most = float("inf"), float("-inf")
-    for band in bands:
+    for start in range(0, height, step):
         with decoding(path):
-            values = raw(band, slice(0, width))
+            values = raw(slice(start, min(start + step, height)), slice(0, width))
         if not np.isfinite(values).all():
             raise ImageError(f"{path} holds NaN or infinite values; all pixels must be finite.")
         least, most = min(least, float(values.min())), max(most, float(values.max()))

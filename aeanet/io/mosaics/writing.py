@@ -112,9 +112,6 @@ def _create_tiff(
     description: str,
 ) -> None:
     """A BigTIFF in uncompressed tiles."""
-    metadata = {"metadata": ome_metadata(pixel_size, like.bits, description)} | tiff_resolution(
-        pixel_size
-    )
     tifffile.imwrite(
         path,
         bigtiff=True,
@@ -123,7 +120,8 @@ def _create_tiff(
         shape=shape,
         dtype=like.dtype.newbyteorder("<"),
         tile=(FILE_TILE, FILE_TILE),
-        **metadata,
+        metadata=ome_metadata(pixel_size, like.bits, description),
+        **tiff_resolution(pixel_size),
     )
 
 
@@ -167,11 +165,11 @@ def _create_zarr(
     _description: str,
 ) -> None:
     """An OME-Zarr image of one level, whose chunks are the tiles."""
-    chunk = min(tile, max(shape))
+    chunks = [min(tile, max(shape))] * 2
     steps = {}
     if pixel_size is not None:
         steps = {"Y": (pixel_size.y, pixel_size.unit), "X": (pixel_size.x, pixel_size.unit)}
-    create_zarr(path, "YX", shape, like.dtype, (chunk, chunk), steps, bits=like.bits)
+    create_zarr(path, "YX", shape, like.dtype, chunks, steps, bits=like.bits)
 
 
 @contextmanager

@@ -95,19 +95,19 @@ class Contents:
     def restored(self, magnification: float) -> "Contents":
         """The contents of a result: grey, with smaller pixels; all else is kept."""
         shape = *self.leading, *upsampled_shape(self.plane_shape, magnification)
-        steps = dict(self.steps)
-        for axis in "YX":
-            if axis in steps:
-                steps[axis] = Step(steps[axis].size / magnification, steps[axis].unit)
+        steps = {
+            axis: Step(step.size / magnification, step.unit) if axis in "YX" else step
+            for axis, step in self.steps.items()
+        }
         return replace(self, axes=self.axes.replace("S", ""), shape=shape, steps=steps)
 
-    def place(self, plane: int) -> dict[str, int]:
+    def index(self, plane: int) -> tuple[int, ...]:
         """The position of a plane on each leading axis, from 0."""
-        position = np.unravel_index(plane, self.leading) if self.leading else ()
-        return {
-            axis: int(index)
-            for axis, index in zip(self.axes[: len(position)], position, strict=True)
-        }
+        return tuple(map(int, np.unravel_index(plane, self.leading)))
+
+    def place(self, plane: int) -> dict[str, int]:
+        """`index` by the letters of the axes."""
+        return dict(zip(self.axes, self.index(plane), strict=False))
 
     def name_of(self, plane: int) -> str:
         """Such as "plane 7", or "plane 7 (T 2, Z 3)", all from 1."""

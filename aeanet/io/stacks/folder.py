@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.io.atomic import write_atomically
 from aeanet.io.images.micrograph import ImageError, decoding
-from aeanet.io.images.reading import SUFFIXES, check_file, decode
+from aeanet.io.images.reading import Decoded, check_file, decode, is_image
 from aeanet.io.images.writing import encode, result_name
 from aeanet.io.stacks.contents import UNKNOWN, Contents, steps_of
 from aeanet.io.stacks.stack import Stack
@@ -27,33 +26,29 @@ def open_folder(path: Path) -> Stack:
         ImageError: if there are none, or several kinds of files.
     """
     files = sorted(
-        (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()),
-        key=_order,
+        (file for file in path.iterdir() if is_image(file) and file.is_file()), key=_order
     )
     kinds = sorted({file.suffix.lower() for file in files})
     if len(kinds) != 1:
         found = f"files of several kinds ({', '.join(kinds)})" if kinds else "no images"
         raise ImageError(f"{path} holds {found}; slices of one kind are wanted.")
 
-    def read(plane: int) -> NDArray:
+    def decoded(plane: int) -> Decoded:
         check_file(files[plane])
-        return decode(files[plane]).raw
+        return decode(files[plane])
 
     with decoding(files[0]):
-        check_file(files[0])
-        first = decode(files[0])
-    steps = steps_of(first.stated.pixel_size)
-    colours = "S" * (first.raw.ndim - 2)
+        first = decoded(0)
     contents = Contents(
-        f"{UNKNOWN}YX{colours}",
+        UNKNOWN + "YXS"[: first.raw.ndim],
         (len(files), *first.raw.shape),
-        np.dtype(first.raw.dtype).newbyteorder("="),
-        steps,
+        first.raw.dtype.newbyteorder("="),
+        steps_of(first.stated.pixel_size),
         bits=first.stated.bits,
         kind=SLICES,
         metadata={"names": [file.name for file in files]},
     )
-    return Stack(contents, read, path)
+    return Stack(contents, lambda plane: decoded(plane).raw, path)
 
 
 def _order(file: Path) -> list[tuple[int, str]]:

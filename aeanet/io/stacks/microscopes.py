@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aeanet.io.images.choice import Candidate, choose
 from aeanet.io.images.microscopes import load_signals, title_of
@@ -34,18 +33,14 @@ def open_signal(path: Path) -> Stack | None:
     if len(set(letters)) < len(letters):
         letters = UNKNOWN * len(letters)
 
-    steps = {}
-    for letter, axis in zip(f"{letters}YX", axes, strict=True):
-        if letter != UNKNOWN and axis["scale"] > 0 and short_unit(axis["units"]) in LENGTHS | TIMES:
-            steps[letter] = Step(float(axis["scale"]), short_unit(axis["units"]))
+    steps = {
+        letter: Step(float(axis["scale"]), short_unit(axis["units"]))
+        for letter, axis in zip(f"{letters}YX", axes, strict=True)
+        if letter != UNKNOWN and axis["scale"] > 0 and short_unit(axis["units"]) in LENGTHS | TIMES
+    }
     shape = tuple(data.shape)
     contents = Contents(f"{letters}YX", shape, np.dtype(data.dtype), steps, kind=path.suffix[1:])
-    leading = contents.leading
-
-    def read(plane: int) -> NDArray:
-        return np.asarray(data[tuple(map(int, np.unravel_index(plane, leading)))])
-
-    return Stack(contents, read, path)
+    return Stack(contents, lambda plane: data[contents.index(plane)], path)
 
 
 def _is_stack(signal: dict[str, Any]) -> bool:

@@ -5,8 +5,7 @@ Source: the standard MRC2014 (Cheng et al., J. Struct. Biol. 192, 2015), www.ccp
 
 import math
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +105,11 @@ def create(path: Path, contents: Contents) -> None:
         file.truncate(len(head) + contents.planes * contents.plane_bytes)
 
 
-@contextmanager
-def opened(path: Path, contents: Contents) -> Iterator[Any]:
+def opened(path: Path, contents: Contents) -> AbstractContextManager[Any]:
     """Writes planes into a file that `create` made."""
     dtype = contents.dtype.newbyteorder(byte_order(path))
     start = path.stat().st_size - contents.planes * contents.plane_bytes
-    with block_writer(path, start, dtype) as write:
-        yield write
+    return block_writer(path, start, dtype)
 
 
 def _new_header(contents: Contents) -> bytes:

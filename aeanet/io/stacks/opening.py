@@ -101,8 +101,7 @@ def _opened(path: Path) -> Stack:
     if suffix != ZARR_SUFFIX:
         check_file(path)
     with decoding(path):
-        read = _READERS.get(suffix)
-        stack = None if read is None else read(path)
+        stack = _READERS.get(suffix, _of_one_image)(path)
         return _of_one_image(path) if stack is None else stack
 
 

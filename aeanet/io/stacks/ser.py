@@ -45,9 +45,8 @@ def open_ser(path: Path) -> Stack:
         raise ValueError(f"its {size:,} bytes cannot hold an image of {width} x {height}")
 
     def read(plane: int) -> NDArray:
-        start = int(offsets[plane])
         with path.open("rb") as file:
-            file.seek(start)
+            file.seek(int(offsets[plane]))
             described = _described(file.read(_ELEMENT.size))
             values = np.fromfile(file, dtype, count)
         if described[2:] != (code, width, height):
@@ -56,13 +55,12 @@ def open_ser(path: Path) -> Stack:
             raise ValueError("the file ends before it")
         return values.reshape(height, width)[::-1].astype(dtype.newbyteorder("="))
 
-    steps = steps_of(PixelSize.of(x, y, "m"))
     leading = (valid,) if valid > 1 else ()
     contents = Contents(
         UNKNOWN * len(leading) + "YX",
         (*leading, height, width),
         dtype.newbyteorder("="),
-        steps,
+        steps_of(PixelSize.of(x, y, "m")),
         kind="FEI TIA",
     )
     return Stack(contents, read, path)

@@ -1,11 +1,10 @@
 """Planes that are read when they are asked for."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ PlaneReader = Callable[[int], NDArray]
 """The number of a plane, from 0 in the order of the axes -> its values, (Y, X) or (Y, X, S)."""
 
 
-class Stack:
+class Stack(AbstractContextManager["Stack"]):
     """Planes of one size with named axes, of which each is read when it is asked for.
 
     It is like an array: `stack[3]` reads one plane of a volume, `np.asarray(stack)` all of them. It
@@ -60,11 +59,7 @@ class Stack:
         """
         axes = checked_axes(axes, values.shape)
         contents = Contents(axes, tuple(values.shape), np.dtype(values.dtype), steps or {})
-
-        def read(plane: int) -> NDArray:
-            return np.asarray(values[tuple(contents.place(plane).values())])
-
-        return cls(contents, read)
+        return cls(contents, lambda plane: values[contents.index(plane)])
 
     @property
     def axes(self) -> str:
@@ -150,12 +145,10 @@ class Stack:
         axes, shape = self.axes.replace("C", ""), self.shape[:at] + self.shape[at + 1 :]
         contents = replace(self.contents, axes=axes, shape=shape, channels=())
         every = np.arange(self.planes).reshape(self.contents.leading)
-        planes = every.take(numbers[0], at).ravel()
-
-        def read(number: int) -> NDArray:
-            return self.plane(int(planes[number]))
-
-        return Stack(contents, read, self.path, self._resources)
+        planes = every.take(numbers[0], at).ravel().tolist()
+        return Stack(
+            contents, lambda number: self.plane(planes[number]), self.path, self._resources
+        )
 
     # as NumPy's arrays
 
@@ -205,13 +198,5 @@ class Stack:
     def close(self) -> None:
         self._resources.close()
 
-    def __enter__(self) -> "Stack":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -57,8 +57,8 @@ def open_tiff(path: Path) -> Stack:
             np.dtype(page.dtype).newbyteorder("="),
             **_facts(file, page, path),
         )
-        return Stack(contents, read, path, resources.pop_all())
-    raise AssertionError
+        kept = resources.pop_all()
+    return Stack(contents, read, path, kept)
 
 
 def _series(file: tifffile.TiffFile) -> Any:
@@ -73,13 +73,12 @@ def _series(file: tifffile.TiffFile) -> Any:
         and not series.keyframe.is_mask
         and "YX" in series.axes
     ]
-    if found:
-        largest = max(found, key=lambda series: series.size).keyframe
-        found = [
-            series
-            for series in found
-            if series.keyframe is largest or not is_thumbnail(series.keyframe, largest)
-        ]
+    largest: Any = max(found, key=lambda series: series.size, default=None)
+    found = [
+        series
+        for series in found
+        if series is largest or not is_thumbnail(series.keyframe, largest.keyframe)
+    ]
     raw = [series for series in found if series.keyframe.photometric in GREY]
     # Of several kinds of them, those of which there are more than one.
     several = [series for series in raw or found if len(series.pages) > 1]
@@ -145,8 +144,11 @@ def _block_reader(path: Path, series: Any, shape: tuple[int, ...]) -> PlaneReade
 def _facts(file: tifffile.TiffFile, page: Any, path: Path) -> dict[str, Any]:
     """Steps, bits, the names of the channels, and what the format needs to be written again."""
     _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-    steps = steps_of(stated.pixel_size)
-    facts: dict[str, Any] = {"kind": "TIFF", "bits": stated.bits, "steps": steps}
+    facts: dict[str, Any] = {
+        "kind": "TIFF",
+        "bits": stated.bits,
+        "steps": steps_of(stated.pixel_size),
+    }
     if file.is_ome:
         with suppress(ElementTree.ParseError, AttributeError, ValueError):
             _add_ome(facts, ElementTree.fromstring(file.ome_metadata or ""))

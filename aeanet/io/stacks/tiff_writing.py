@@ -1,8 +1,7 @@
 """Stacks in TIFF, uncompressed: as ImageJ writes them where they came from it, else OME-TIFF."""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,13 @@ def create(path: Path, contents: Contents) -> None:
         tifffile.imwrite(path, shape=contents.shape, photometric="minisblack", **options)
 
 
-@contextmanager
-def opened(path: Path, _contents: Contents) -> Iterator[Any]:
+def opened(path: Path, _contents: Contents) -> AbstractContextManager[Any]:
     """Writes planes into a file that `create` made."""
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         start: Any = series.dataoffset
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-    with block_writer(path, start, dtype) as write:
-        yield write
+    return block_writer(path, start, dtype)
 
 
 def _ome(contents: Contents) -> dict[str, Any]:

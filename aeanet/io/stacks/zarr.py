@@ -1,6 +1,5 @@
 """Stacks in OME-Zarr, and Zarr arrays of several planes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,16 +53,7 @@ def open_zarr_stack(path: Path) -> Stack:
         f"{OME_ZARR} {image.version}".strip() if image.version else "Zarr",
         {"omero": dict(image.omero), "name": image.name, "version": image.version},
     )
-    leading = contents.leading
-
-    def read(plane: int) -> NDArray:
-        return np.asarray(array[tuple(map(int, np.unravel_index(plane, leading)))])
-
-    return Stack(contents, read if math.prod(leading) else _nothing, path)
-
-
-def _nothing(_plane: int) -> NDArray:
-    raise ValueError("it holds no planes")
+    return Stack(contents, lambda plane: array[contents.index(plane)], path)
 
 
 def create(path: Path, contents: Contents) -> None:
@@ -92,7 +82,7 @@ def opened(path: Path, contents: Contents) -> Iterator[Any]:
     array: Any = zarr.open_array(path / "0", mode="r+")
 
     def write(number: int, values: NDArray) -> None:
-        array[tuple(contents.place(number).values())] = values
+        array[contents.index(number)] = values
 
     yield write
 

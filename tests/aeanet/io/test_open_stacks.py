@@ -203,6 +203,7 @@ def test_a_folder_of_numbered_slices(tmp_path: Path) -> None:
     for number, plane in enumerate(VOLUME):
         Image.fromarray(plane).save(tmp_path / f"s{8 + number}.png")  # 8, 9, 10
     (tmp_path / "notes.txt").write_text("of the microscope")
+    (tmp_path / "._s8.png").write_bytes(b"of macOS, beside s8.png")
     with open_stack(tmp_path, axes="ZYX") as stack:
         np.testing.assert_array_equal(np.asarray(stack), VOLUME)
     with pytest.raises(AxesError, match="holds 3 images"):
