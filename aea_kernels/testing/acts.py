@@ -67,8 +67,7 @@ class Act:
             images = 0 if shape and shape[0] == frame.images else None
             channels = tuple(range(0 if images is None else 1, len(shape)))
             if self.function is not None:
-                whole = _ByFunction(images, channels, (), label=self.name, function=self.function)
-                return [whole]
+                return [_ByFunction(images, channels, (), label=self.name, function=self.function)]
             found = [MapLayout(images, channels, (), label=self.name)]
         else:
             found = possible_layouts(shape, frame, module)

@@ -177,12 +177,11 @@ class Reordering(Element):
 
 @dataclass(frozen=True)
 class BatchOrder(Group):
-    """The batch reversed, and in random order; `images` names those that change places, all by
+    """The batch reversed, and in two random orders; `images` names those that change places, all by
     default.
     """
 
     images: tuple[int, ...] | None = None
-    trials: int = 2
     name: str = "order of the batch"
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
@@ -195,7 +194,7 @@ class BatchOrder(Group):
             )
 
         orders = [images[::-1]]
-        for _ in range(self.trials):
+        for _ in range(2):
             drawn = torch.randperm(len(images), generator=generator, device="cpu").tolist()
             orders.append(tuple(images[i] for i in drawn))
         found: list[Element] = []

@@ -169,7 +169,7 @@ class _Measurement:
             # what has no positions may stay as it is: that is not taken for granted
             by_trial = new and not choices
             if by_trial:
-                choices = [*invariant.layouts(original.shape, self.frame)]
+                choices = invariant.layouts(original.shape, self.frame)
             best: list[Outcome] = []
             for layout in choices:
                 reached = self._reached(layout, None if marked is None else marked.get(place))
@@ -197,7 +197,7 @@ class _Measurement:
             return None
         return reach_in(marked, layout, self.frame)
 
-    def _choices(self, place: str, t: Tensor, fn: Function) -> list[MapLayout | None]:
+    def _choices(self, place: str, t: Tensor, fn: Function) -> Sequence[MapLayout | None]:
         """The layouts that an output may have, the likeliest first; none where it has no known
         positions, and nothing is said.
         """
@@ -211,7 +211,7 @@ class _Measurement:
                 raise ValueError(
                     f"{_named(place)}, of shape {tuple(t.shape)}, cannot be {act.name}"
                 )
-            return [*found[:1]]
+            return found[:1]
         if self.positions is not None:
             return [by_axes(t.dim(), self.positions)]
 
@@ -259,9 +259,11 @@ def outcomes_of(
     found: list[Outcome] = []
     last: Element | None = None
     for element, got in moved:
-        outcome: Outcome = got if isinstance(got, str) else ""
-        if isinstance(got, Tensor):
-            outcome = compare(got, original, layout, element, frame, reached, largest_input)
+        outcome = (
+            compare(got, original, layout, element, frame, reached, largest_input)
+            if isinstance(got, Tensor)
+            else got
+        )
         if last is not None and last.round_trip == element:
             found[-1] = taken_off(found[-1], outcome)
         else:

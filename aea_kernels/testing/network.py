@@ -21,7 +21,16 @@ from .isolated import NO_MAP, Known, own_errors
 from .layouts import Frame, MapLayout, possible_layouts
 from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
 from .precision import call, call_in_float64, copied, narrower, require_determinism
-from .results import Layer, NotMeasured, Outcome, fits, judged, named_outcomes, taken_off
+from .results import (
+    Errors,
+    Layer,
+    NotMeasured,
+    Outcome,
+    fits,
+    judged,
+    named_outcomes,
+    taken_off,
+)
 from .symmetry import Element, Group
 from .tracing import Call, traced
 
@@ -64,37 +73,44 @@ class Network:
     def layers(self) -> list[list[Layer]]:
         """For each group, what every layer does."""
         calls, *passes = self._passes()
+        calls = [seen for seen in calls if seen.places]
         found, start = [], 0
         for group, elements in self.groups:
             here = slice(start, start + len(elements))
             start += len(elements)
-            layers = []
-            for seen in calls:
-                if seen.shape is None:
-                    continue
-                acts = {
-                    place: layout.name
-                    for place, layout in zip(seen.places, seen.layouts, strict=False)
-                    if layout is not None
-                }
-                judgements = []
-                for kind, function in (("own", seen.module), ("accumulated", self.model)):
-                    working, double = (
-                        _named(found, kind, seen.name, elements, here) for found in passes
-                    )
-                    judgements.append(judged(group, function, self.x, working, double, acts))
-                own, accumulated = judgements
-                cause = ""
-                if own.worst.verdict.fails:
-                    worst = next(e for e in elements if own.worst.element.endswith(e.name))
-                    cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
-                    if own.verdict is Verdict.PRECISION:
-                        cause = narrower(self.model, self.x) or cause
-                layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
+            layers = [self._layer(seen, group, elements, here, passes) for seen in calls]
             if not any(layer.own.verdict.fails for layer in layers):
                 require_change(self.given, self.frame, self.x, elements, group)
             found.append(layers)
         return found
+
+    def _layer(
+        self,
+        seen: Call,
+        group: Group,
+        elements: list[Element],
+        here: slice,
+        passes: Sequence[Found],
+    ) -> Layer:
+        """What a layer does to the symmetry under a group, whose elements are those `here`."""
+        acts = {
+            place: layout.name
+            for place, layout in zip(seen.places, seen.layouts, strict=False)
+            if layout is not None
+        }
+
+        def errors(kind: str, function: nn.Module) -> Errors:
+            working, double = (_named(found, kind, seen.name, elements, here) for found in passes)
+            return judged(group, function, self.x, working, double, acts)
+
+        own, accumulated = errors("own", seen.module), errors("accumulated", self.model)
+        cause = ""
+        if own.worst.verdict.fails:
+            worst = next(e for e in elements if own.worst.element.endswith(e.name))
+            cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
+            if own.verdict is Verdict.PRECISION:
+                cause = narrower(self.model, self.x) or cause
+        return Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause)
 
     def _passes(self) -> tuple[list[Call], Found, Found]:
         """The calls of the layers, and what is found in the dtype of x, nothing where that is
@@ -123,9 +139,9 @@ class Network:
             seen.largest = finite_maximum(tensors_in(seen.inputs))
             known = self.known[seen.name]
             found["own", seen.name] = own_errors(seen, self.elements, self.frame, self.acts, known)
-            if not seen.layouts and seen.shape is not None:
+            if seen.places and not seen.layouts:
                 usable = possible_layouts(seen.shape, self.frame, seen.module)
-                others = len(tensors_in(seen.output)) - 1
+                others = len(seen.places) - 1
                 seen.layouts = [next(iter(usable), None), *[None] * others]
 
         calls = self._run(model, x, measure_own, keep=True)

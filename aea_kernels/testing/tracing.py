@@ -34,7 +34,7 @@ class Call:
         inputs: positional and keyword arguments, their tensors copied before the call; emptied once
             its caller is done.
         output: what it returned, its tensors copied after the call.
-        shape: of the first tensor in `output`.
+        shape: of the first tensor in `output`, where there is one.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
         places, layouts: of the tensors in `output`, the layouts once they are known.
@@ -46,7 +46,7 @@ class Call:
     module: nn.Module
     inputs: tuple[tuple[Any, ...], dict[str, Any]]
     output: Any = None
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
     largest: float = 0.0
     children: list[Call] = field(default_factory=list)
     places: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def traced(
         call.output = map_tensors(torch.clone, output) if keep else output
         call.places = tuple(named_tensors(output))
         returned = tensors_in(output)
-        call.shape = tuple(returned[0].shape) if returned else None
+        call.shape = tuple(returned[0].shape) if returned else ()
 
         # calls that `seen` makes are none of the network's
         watching = False
