@@ -247,10 +247,13 @@ def better(outcomes: Sequence[Outcome], best: Sequence[Outcome], layout: MapLayo
     """Whether this layout explains the outcomes better than the best one before it.
 
     Channels that transform, and pairs of tokens, count only where more elements fit by them: an
-    error that is merely smaller says nothing.
+    error that is merely smaller says nothing, nor does one that cannot be measured.
     """
     new, old = _misfit(outcomes), _misfit(best)
-    return new[:2] < old[:2] if layout is not None and layout.label else new < old
+    if layout is None or not layout.label:
+        return new < old
+    more_fit = sum(new[:2]) < sum(old[:2])
+    return more_fit and new[:2] < old[:2]
 
 
 def _misfit(outcomes: Sequence[Outcome]) -> tuple[int, int, float]:
