@@ -250,7 +250,9 @@ def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
     """Random permutations of the patches of `size` positions a side, which the input's sides are
     multiples of.
     """
-    return Permutations(size, trials)
+    if size != int(size):
+        raise ValueError(f"patches have a whole number of positions a side, got {size}")
+    return Permutations(int(size), trials)
 
 
 def rotations_by(degrees: float) -> Group:
@@ -281,4 +283,6 @@ def batch_order_of(*images: int) -> Group:
 
 def scale(factor: float) -> Group:
     """Intensities times `factor`."""
+    if not math.isfinite(factor):
+        raise ValueError(f"a factor is {factor}, expected a finite number")
     return Scale(factor)
