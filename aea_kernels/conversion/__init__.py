@@ -12,8 +12,8 @@ from torch import nn
 from ..nn import AugmentedAttention
 from . import nonlocal_blocks
 from .processors import LinearAttentionProcessor, ReluAttentionProcessor
-from .recognising import Conversion, is_converted, left_alone, looks_like_attention, recognise
-from .replacing import LeftAloneError
+from .recognising import Conversion, left_alone, looks_like_attention, recognise
+from .replacing import Converted, LeftAloneError
 from .report import ConversionReport
 from .table import RECOGNISERS
 
@@ -86,7 +86,7 @@ def _found_in(
     if module in seen:
         return []
     seen.add(module)
-    if is_converted(module) or isinstance(module, AugmentedAttention):
+    if isinstance(module, Converted | AugmentedAttention):
         return [left_alone(path, module, "it is this library's already")]
 
     entry = recognise(module, path, RECOGNISERS, retrain=retrain)
@@ -105,7 +105,9 @@ def _found_in(
 
 def is_known_attention(module: nn.Module) -> bool:
     """Whether `convert` knows this kind of module, converted or not, whatever it then decides."""
-    return is_converted(module) or any(recogniser.answers_to(module) for recogniser in RECOGNISERS)
+    if isinstance(module, Converted):
+        return True
+    return any(recogniser.answers_to(module) for recogniser in RECOGNISERS)
 
 
 def from_nonlocal(module: nn.Module) -> AugmentedAttention:

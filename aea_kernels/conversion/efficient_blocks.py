@@ -27,8 +27,7 @@ class EfficientAttention(MapBlock):
         return [(query, key, value)]
 
     def normed(self, norm: Any, x: Tensor) -> Tensor:
-        y: Tensor = norm(x)
-        return y
+        return norm(x)
 
     def summary(self, query: Tensor, key: Tensor, value: Tensor) -> SoftmaxSummary:
         return summarize_softmax(key, value)

@@ -34,9 +34,10 @@ class MapBlock(Converted):
         else:
             keys = self.split(given, len(scales))
 
-        attended = []
-        for (query, _, value), summary in zip(scales, keys, strict=True):
-            attended.append(as_map(self.attend(query, value, summary), x))
+        attended = [
+            as_map(self.attend(query, value, summary), x)
+            for (query, _, value), summary in zip(scales, keys, strict=True)
+        ]
         return self.finish(attended[0] if len(attended) == 1 else torch.cat(attended, 1), x)
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> Any:

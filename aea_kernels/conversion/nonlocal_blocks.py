@@ -67,7 +67,7 @@ class NonLocal(Converted):
 
         summary = self.summarize(x) if summary is None else summary
         if not folded:
-            attended = as_map(attend(positions(parts.query(x), 1), summary), x)
+            attended = as_map(attend(positions(parts.query(x)), summary), x)
             return x + parts.norm(parts.output(attended))
 
         # the projections of the query and of the output become part of the summary
@@ -80,7 +80,7 @@ class NonLocal(Converted):
             constant = (applied @ query_bias) / summary.count.clamp(min=1)[:, None] + bias  # (B, C)
             whole = KeySummary((applied @ query)[:, None], summary.count)
         shift = constant.to(x.dtype).reshape(*constant.shape, *[1] * (x.dim() - 2))
-        return x + as_map(attend(positions(x, 1), whole), x) + shift
+        return x + as_map(attend(positions(x), whole), x) + shift
 
     def summarize(self, x: Tensor, core: tuple[slice, slice] | None = None) -> KeySummary:
         """The keys of x (N, C, *spatial), or of the rows and columns `core` of it: what adds over
@@ -92,7 +92,7 @@ class NonLocal(Converted):
         if core is not None:
             rows, columns = (slice(part.start // pooling, part.stop // pooling) for part in core)
             key, value = key[..., rows, columns], value[..., rows, columns]
-        return summarize(positions(key, 1), positions(value, 1))
+        return summarize(positions(key), positions(value))
 
     @property
     def step(self) -> int:

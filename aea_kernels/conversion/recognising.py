@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..nn import AugmentedAttention
 from .comparing import deviation, random_parameters
-from .replacing import Change, Converted, LeftAloneError, OtherKindError, no_hooks_inside
+from .replacing import Change, LeftAloneError, OtherKindError, no_hooks_inside
 
 TOLERANCE = 1e-9
 """Largest deviation of an exact replacement in float64, relative to the largest number of the
@@ -140,9 +139,7 @@ def _drawn(probe: Callable[[Any], Tensor], module: nn.Module) -> Tensor:
 
 def looks_like_attention(module: nn.Module) -> bool:
     """By the name of its class."""
-    return _ATTENTION.search(type(module).__name__) is not None and not isinstance(
-        module, AugmentedAttention
-    )
+    return _ATTENTION.search(type(module).__name__) is not None
 
 
 def recognise(
@@ -177,8 +174,3 @@ def recognise(
                 "retrain=True replaces it, to be trained again"
             )
     return left_alone(path, module, "; ".join(dict.fromkeys(reasons or of_other_kinds)))
-
-
-def is_converted(module: nn.Module) -> bool:
-    """Whether `convert` has replaced this module, with the same results."""
-    return isinstance(module, Converted)

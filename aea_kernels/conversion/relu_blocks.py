@@ -64,10 +64,11 @@ class SanaMultiscale(ReluBlock):
     def projected(self, x: Tensor) -> list[Scale]:
         linear = (self.to_q, self.to_k, self.to_v)
         qkv = torch.cat([over_channels(layer, x) for layer in linear], 1)
-        maps = [qkv]
-        for scale in self.to_qkv_multiscale:
-            maps.append(convolved(scale.proj_out, convolved(scale.proj_in, qkv)))
-        return [_by_heads(scale, self.attention_head_dim) for scale in maps]
+        wider = [
+            convolved(scale.proj_out, convolved(scale.proj_in, qkv))
+            for scale in self.to_qkv_multiscale
+        ]
+        return [_by_heads(scale, self.attention_head_dim) for scale in (qkv, *wider)]
 
     def finish(self, attended: Tensor, x: Tensor) -> Tensor:
         y, norm = over_channels(self.to_out, attended), self.norm_out

@@ -216,16 +216,14 @@ def convolved(module: Any, x: Tensor) -> Tensor:
     known = is_only(module, nn.Conv1d, nn.Conv2d, nn.Conv3d) and not any(module.padding)
     if known and all(size == 1 for size in (*module.kernel_size, *module.stride)):
         return project(x, module.weight, module.bias)
-    y: Tensor = module(x)
-    return y
+    return module(x)
 
 
 def over_channels(linear: Any, x: Tensor) -> Tensor:
     """A linear layer over the channels of x (N, C, *spatial), by `project`."""
     if is_only(linear, nn.Linear):
         return project(x, linear.weight, linear.bias)
-    y: Tensor = linear(x.movedim(1, -1))
-    return y.movedim(-1, 1)
+    return linear(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
@@ -261,9 +259,9 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y.view(images, groups * outputs, *spatial)
 
 
-def positions(features: Tensor, heads: int) -> Tensor:
-    """(B, H * E, *spatial) -> (B, H, N, E), a view where the strides allow it."""
-    return features.flatten(2).unflatten(1, (heads, -1)).mT
+def positions(features: Tensor) -> Tensor:
+    """(B, E, *spatial) -> (B, 1, N, E), one head; a view where the strides allow it."""
+    return features.flatten(2)[:, None].mT
 
 
 def as_map(attended: Tensor, like: Tensor) -> Tensor:

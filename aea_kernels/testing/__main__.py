@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 
-from .errors import UnmeasurableError
 from .named import acts_of, groups_of, input_of, network_of
 from .report import equivariance_report
 
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         acts = acts_of(given.acts) if given.acts else None
         with torch.no_grad():
             report = equivariance_report(network, x, groups, acts=acts)
-    except (UnmeasurableError, ValueError) as error:
+    except ValueError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
 

@@ -67,8 +67,7 @@ class Act:
             images = 0 if shape and shape[0] == frame.images else None
             channels = tuple(range(0 if images is None else 1, len(shape)))
             if self.function is not None:
-                whole = _ByFunction(images, channels, (), label=self.name, function=self.function)
-                return [whole]
+                return [_ByFunction(images, channels, (), label=self.name, function=self.function)]
             found = [MapLayout(images, channels, (), label=self.name)]
         else:
             found = possible_layouts(shape, frame, module)
@@ -136,10 +135,8 @@ class _Regular(Fibre):
 
     def fits(self, channels: int, axes: int) -> bool:
         size = len(self.group.matrices(axes))
-        fields = channels // max(size, 1)
-        return (
-            size > 1 and channels > 0 and channels % size == 0 and not (self.apart and fields < 2)
-        )
+        fewest = 2 * size if self.apart else size
+        return size > 1 and channels >= fewest and channels % size == 0
 
     def act(self, channels: Tensor, element: Element, frame: Frame) -> Tensor:
         matrix = element.matrix(len(frame.spatial))
@@ -325,12 +322,10 @@ def act_of(place: str, acts: Mapping[str, Act]) -> Act | None:
 def to_try(groups: Sequence[Group], axes: int) -> list[Act]:
     """The acts to try where none is said, the likeliest first."""
     turning = [group for group in groups if group.matrices(axes)]
-    if not turning:
-        return [image]
     found = [image]
     for group in turning:
         found += [regular(group), regular(group, apart=True)]
-    if axes == 2:
-        for pair in (("right", "down"), ("right", "up"), ("down", "right"), ("up", "right")):
-            found.append(vector(*pair))
+    if turning and axes == 2:
+        pairs = (("right", "down"), ("right", "up"), ("down", "right"), ("up", "right"))
+        found += [vector(*pair) for pair in pairs]
     return found

@@ -105,7 +105,11 @@ class RotationsBy(Smooth):
         if not 0 < self.degrees < 360:
             raise ValueError(f"rotations by {self.degrees:g} degrees turn nothing: take 0 to 360")
         angles = [self.degrees, -self.degrees, self.degrees * round(130 / self.degrees)]
-        return [self._element(a, spatial) for a in dict.fromkeys(angles) if a % 360]
+        return [
+            Affine(f"rotation by {angle:g} degrees", angle, (0.0, 0.0), spatial)
+            for angle in dict.fromkeys(angles)
+            if angle % 360
+        ]
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         return self.elements(shape, generator)[:1]
@@ -115,9 +119,6 @@ class RotationsBy(Smooth):
         if axes != 2 or number != round(number):
             return []
         return [_rotation(k * self.degrees) for k in range(round(number))]
-
-    def _element(self, angle: float, spatial: tuple[int, ...]) -> Element:
-        return Affine(f"rotation by {angle:g} degrees", angle, (0.0, 0.0), spatial)
 
 
 @dataclass(frozen=True)

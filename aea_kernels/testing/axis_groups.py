@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .symmetry import Element, Group, Strides, turned
+from .symmetry import Element, Group, Strides
 
 IN_TWO_DIMENSIONS = {
     ((0, 1), (0,)): "flip of axis 2",
@@ -63,7 +63,10 @@ class AxisElement(Element):
         return found
 
     def move(self, points: Tensor, spatial: Sequence[int]) -> Tensor:
-        return turned(points, self.matrix(points.shape[-1]), spatial)
+        # about the centre of the image, whose sizes are exchanged with its axes
+        matrix = self.matrix(points.shape[-1]).to(points)
+        centre = (torch.tensor(spatial).to(points) - 1) / 2
+        return (points - centre) @ matrix.mT + matrix.abs() @ centre
 
 
 @dataclass(frozen=True)

@@ -177,12 +177,11 @@ class Reordering(Element):
 
 @dataclass(frozen=True)
 class BatchOrder(Group):
-    """The batch reversed, and in random order; `images` names those that change places, all by
+    """The batch reversed, and in two random orders; `images` names those that change places, all by
     default.
     """
 
     images: tuple[int, ...] | None = None
-    trials: int = 2
     name: str = "order of the batch"
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
@@ -195,7 +194,7 @@ class BatchOrder(Group):
             )
 
         orders = [images[::-1]]
-        for _ in range(self.trials):
+        for _ in range(2):
             drawn = torch.randperm(len(images), generator=generator, device="cpu").tolist()
             orders.append(tuple(images[i] for i in drawn))
         found: list[Element] = []
@@ -251,7 +250,9 @@ def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
     """Random permutations of the patches of `size` positions a side, which the input's sides are
     multiples of.
     """
-    return Permutations(size, trials)
+    if size != int(size):
+        raise ValueError(f"patches have a whole number of positions a side, got {size}")
+    return Permutations(int(size), trials)
 
 
 def rotations_by(degrees: float) -> Group:
@@ -282,4 +283,6 @@ def batch_order_of(*images: int) -> Group:
 
 def scale(factor: float) -> Group:
     """Intensities times `factor`."""
+    if not math.isfinite(factor):
+        raise ValueError(f"a factor is {factor}, expected a finite number")
     return Scale(factor)

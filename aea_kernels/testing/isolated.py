@@ -8,9 +8,10 @@ returns.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from .measure import outcomes_of, reach_in, with_round_trips
 from .precision import one_line
 from .results import NotMeasured, Outcome, better, fits
 from .symmetry import Element, UndefinedActionError
-from .tracing import OTHER_CALLS, Answer, Call, called_with, computed
+from .tracing import OTHER_CALLS, Call, Change, called_with, computed
 
 
 @dataclass
@@ -71,6 +72,10 @@ class _Trial:
         if element.moves != "positions" or all(n == 1 for n in spatial):
             return element
         return element.local(spatial, strides_of(self.network, spatial))
+
+    def act(self, local: Element, t: Tensor, layout: MapLayout) -> Tensor:
+        """What `local` does to a tensor of the layer."""
+        return layout.act(t, local, self.frame).clone()
 
 
 @dataclass
@@ -120,9 +125,11 @@ def own_errors(
         return {"": [NotMeasured(missing)] * len(elements)}
 
     places = [*returned] if not seen.name else [""]
+    shape = inputs[_largest(seen)].shape
     best: dict[str, list[Outcome]] = {}
     for layout in _input_layouts(seen, frame, acts, known):
-        own = _own_frame(layout, inputs)
+        images = 1 if layout.images is None else shape[layout.images]
+        own = Frame(images, layout.spatial(shape))
         trial = _Trial(layout, own, frame, elements, max(seen.largest, largest))
         found = _tried(seen, trial, acts, known, places)
         if found is None:
@@ -150,11 +157,9 @@ def _input_layouts(seen: Call, frame: Frame, acts: Sequence[Act], known: Known) 
     """The layouts that the largest input may have, the likeliest first."""
     if known.given is not None:
         return [known.given]
-    inputs = tensors_in(seen.inputs)
-    place = max(range(len(inputs)), key=lambda i: inputs[i].numel())
-    usable = [
-        layout for act in acts for layout in act.layouts(inputs[place].shape, frame, seen.module)
-    ]
+    place = _largest(seen)
+    shape = tensors_in(seen.inputs)[place].shape
+    usable = [layout for act in acts for layout in act.layouts(shape, frame, seen.module)]
     if known.is_sure:
         usable = [layout for layout in usable if layout.fibre == known.fibre]
     return _first(seen.hints.get(place), usable)
@@ -165,11 +170,10 @@ def _first(hint: MapLayout | None, usable: list[MapLayout]) -> list[MapLayout]:
     return sorted(usable, key=lambda layout: layout != hint)
 
 
-def _own_frame(layout: MapLayout, inputs: list[Tensor]) -> Frame:
-    """The layer's largest input as the frame of its groups."""
-    largest = max(inputs, key=Tensor.numel)
-    images = 1 if layout.images is None else largest.shape[layout.images]
-    return Frame(images, layout.spatial(largest.shape))
+def _largest(seen: Call) -> int:
+    """The place of the largest tensor in the inputs."""
+    inputs = tensors_in(seen.inputs)
+    return max(range(len(inputs)), key=lambda place: inputs[place].numel())
 
 
 def _tried(
@@ -259,23 +263,11 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
     """What the layer returns for its transformed inputs, then what it hands to the layers that it
     calls.
     """
-    places = {id(t): place for place, t in enumerate(tensors_in(seen.inputs))}
-    largest = max(tensors_in(seen.inputs), key=Tensor.numel)
-
-    def layout_of(t: Tensor) -> MapLayout | None:
-        if id(t) not in places:
-            return None
-        if id(t) == id(largest):
-            return trial.layout
+    layouts: list[MapLayout | None] = []
+    for place, t in enumerate(tensors_in(seen.inputs)):
         usable = _first(trial.layout, possible_layouts(t.shape, trial.frame))
-        hint = seen.hints.get(places[id(t)])
-        return hint or next(iter(usable), None)
-
-    def mark(t: Tensor) -> Tensor:
-        layout = layout_of(t)
-        if layout is None or layout.grid is not None:
-            return t.clone()
-        return with_nan(t, layout.positions)
+        layouts.append(seen.hints.get(place) or next(iter(usable), None))
+    layouts[_largest(seen)] = trial.layout
 
     # a layer of which one call has no layout cannot answer for its calls
     unknown = {child.module for child in seen.children if child.layout is None}
@@ -285,28 +277,20 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
         handed = computed(child, tensors_in(child.inputs))
         tensors += [_Handed(child.module, t, []) for t in handed]
 
-    def called(change: Callable[[Tensor], Tensor], answer: Answer) -> list[Tensor]:
-        results = called_with(seen, known, change, answer)
+    def called(change: Change, answer: Change) -> list[Tensor]:
+        results = called_with(seen, known, layouts, change, answer)
         if len(results) != len(tensors):
             raise RuntimeError(OTHER_CALLS)
         return results
 
     for element in with_round_trips(trial.elements):
         local = trial.local(element)
-
-        def moved(t: Tensor, layout: MapLayout, element: Element | None = local) -> Tensor:
-            assert element is not None
-            return layout.act(t, element, trial.frame).clone()
-
-        def move(t: Tensor, moved: Answer = moved) -> Tensor:
-            layout = layout_of(t)
-            return t.clone() if layout is None else moved(t, layout)
-
-        results: list[Tensor | str] = []
+        results: Sequence[Tensor | str]
         try:
             if local is None:
                 raise UndefinedActionError(LOST)
-            results += called(move, moved)
+            move = partial(trial.act, local)
+            results = called(move, move)
         except UndefinedActionError as error:
             results = [NotMeasured(error)] * len(tensors)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -317,10 +301,14 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
 
     if any(any(element.spill) for element in trial.elements):
         with suppress(RuntimeError, ValueError, TypeError, IndexError, AttributeError):
-            marks = called(mark, lambda t, layout: t.clone())
+            marks = called(_marked, lambda t, layout: t.clone())
             for tensor, marked in zip(tensors, marks, strict=True):
                 tensor.marked = marked
     return tensors
+
+
+def _marked(t: Tensor, layout: MapLayout) -> Tensor:
+    return t.clone() if layout.grid is not None else with_nan(t, layout.positions)
 
 
 LOST = "the symmetry is lost before it: the element does not act on its input"

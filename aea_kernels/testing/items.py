@@ -22,7 +22,7 @@ from .baseline import Baseline
 from .errors import UnmeasurableError, Verdict
 from .named import acts_of, groups_of, input_of, network_of
 from .report import Report, equivariance_report
-from .results import Layer
+from .results import Errors, Layer
 from .symmetry import Group
 
 INPUTS = 3
@@ -95,7 +95,7 @@ class NamedNetwork:
                 with torch.no_grad():
                     found = equivariance_report(self.network, x, group, acts=self.acts, seed=seed)
                 self._reports[key] = found
-            except (UnmeasurableError, ValueError) as error:
+            except ValueError as error:
                 self._reports[key] = str(error)
         report = self._reports[key]
         if isinstance(report, str):
@@ -116,12 +116,12 @@ class LayerItem(pytest.Item):
         report = self.named.report(self.group)
         if not self.layer:
             self.add_report_section("call", "symmetries", str(report))
-        error = self._error(report)
+        layer = self._worst_call(report)
         title = self.layer or "the network"
-        if error is None:
+        if layer is None:
             # the network does not run this layer on its example, so nothing of it can be measured
             pytest.skip(f"{title} is not called")
-        errors, layer = error
+        errors = self._errors(layer)
         worst = errors.worst
         found = self.stash[FOUND] = {
             "model": self.named.name,
@@ -143,38 +143,36 @@ class LayerItem(pytest.Item):
             # neither right nor wrong: a pass would claim a symmetry that no number shows
             pytest.skip(f"{title} is not measured: {worst.reason}")
 
-    def _error(self, report: Report) -> tuple[Any, Layer] | None:
-        """The decisive errors of the layer's worst call; accumulated for the network."""
+    def _worst_call(self, report: Report) -> Layer | None:
+        """The layer's worst call, None where it is not called; of the network the first."""
+        if not self.layer:
+            return report.layer(self.group, "")
         calls = [
             layer
             for layer in report.layers[self.group.name]
             if layer.name.partition("#")[0] == self.layer
         ]
-        if not calls:
-            return None
-        if not self.layer:
-            return calls[0].accumulated, calls[0]
-        worst = max(calls, key=lambda c: (c.own.verdict.fails, c.own.error))
-        return worst.own, worst
+        return max(calls, key=lambda c: (c.own.verdict.fails, c.own.error), default=None)
+
+    def _errors(self, layer: Layer) -> Errors:
+        """A layer's own; those that have accumulated where the network is tested."""
+        return layer.own if self.layer else layer.accumulated
 
     def _complaint(self, report: Report, layer: Layer) -> str:
-        errors = layer.own if self.layer else layer.accumulated
-        worst, tolerance = errors.worst, self.named.tolerance
-        baseline: Baseline | None = self.config.stash.get(BASELINE, None)
-        measured = not worst.reason and math.isfinite(worst.error)
+        worst, tolerance = self._errors(layer).worst, self.named.tolerance
+        measured = math.isfinite(worst.error)
+        baseline = self.config.stash.get(BASELINE, None) if measured else None
         broken = worst.verdict.fails
         if tolerance is not None and measured:
-            broken = not worst.error <= tolerance
-        if baseline is not None and measured:
-            if baseline.update:
-                self.stash[RECORD] = {self.nodeid: self._on_several_inputs()}
-                return ""
-            if not broken:
-                return ""
-            grown = baseline.complaint(self.nodeid, worst.error)
-            return f"{grown}. {self._first(report)}" if grown else ""
+            broken = worst.error > tolerance
+        if baseline is not None and baseline.update:
+            self.stash[RECORD] = {self.nodeid: self._on_several_inputs()}
+            return ""
         if not broken:
             return ""
+        if baseline is not None:
+            grown = baseline.complaint(self.nodeid, worst.error)
+            return f"{grown}. {self._first(report)}" if grown else ""
         what = worst.reason or f"{worst.element} gives a relative error of {worst.error:.2g}"
         if self.layer:
             return f"{layer.title} breaks {self.group.name} by itself: {what}: {layer.cause}"
@@ -184,9 +182,9 @@ class LayerItem(pytest.Item):
     def _on_several_inputs(self) -> list[float]:
         found = []
         for seed in range(INPUTS):
-            error = self._error(self.named.report(self.group, seed))
-            if error is not None and math.isfinite(error[0].error):
-                found.append(error[0].error)
+            layer = self._worst_call(self.named.report(self.group, seed))
+            if layer is not None and math.isfinite(self._errors(layer).error):
+                found.append(self._errors(layer).error)
         return found
 
     def _first(self, report: Report) -> str:
@@ -228,6 +226,7 @@ class Session:
                 config.stash[BASELINE] = Baseline(self._path(path), update=update)
             except ValueError as error:
                 raise pytest.UsageError(str(error)) from error
+        self.baseline = config.stash.get(BASELINE, None)
         self.is_worker = hasattr(config, "workerinput")
 
     def _path(self, name: str) -> Path:
@@ -262,9 +261,8 @@ class Session:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         found = getattr(report, "symmetry", None)
         self.found += [found] if found else []
-        baseline = self.config.stash.get(BASELINE, None)
-        if baseline is not None:
-            baseline.errors |= getattr(report, "symmetry_record", {})
+        if self.baseline is not None:
+            self.baseline.errors |= getattr(report, "symmetry_record", {})
 
     def pytest_sessionfinish(self) -> None:
         if self.is_worker:
@@ -273,9 +271,8 @@ class Session:
         if path:
             text = json.dumps(self.found, indent=1, allow_nan=False)
             self._path(path).write_text(text + "\n", encoding="utf-8")
-        baseline = self.config.stash.get(BASELINE, None)
-        if baseline is not None and baseline.update:
-            baseline.save()
+        if self.baseline is not None and self.baseline.update:
+            self.baseline.save()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Annotations and a summary, where GitHub runs the session."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .acts import Said, input_frame, said
-from .errors import UnmeasurableError
 from .network import Network
 from .results import Layer
 from .symmetry import Group
@@ -67,7 +66,7 @@ def first_fault(model: nn.Module, x: Tensor, group: Group, acts: Said = None) ->
     """
     try:
         layers = layer_errors(model, x, [group], acts=acts)[0]
-    except (UnmeasurableError, ValueError):
+    except ValueError:
         return ""
     for layer in layers:
         if layer.own.verdict.fails:

@@ -161,7 +161,7 @@ def by_axes(dim: int, positions: Sequence[int]) -> MapLayout:
     return MapLayout(others[0] if others else None, tuple(others[1:]), named)
 
 
-def input_layout(x: Tensor, positions: Sequence[int] | None = None) -> MapLayout:
+def input_layout(x: Tensor, positions: Sequence[int] | None) -> MapLayout:
     """The layout of an input. Raises ValueError where x is no feature map."""
     require_floating(x)
     if positions is None and not 3 <= x.dim() <= 5:

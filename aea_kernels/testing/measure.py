@@ -16,7 +16,7 @@ from .errors import ONLY_FLOAT64, ONLY_WORKING, UnmeasurableError, difference, f
 from .interior import interior, reach, with_nan
 from .layouts import Frame, MapLayout, PairLayout, by_axes, strides_of
 from .precision import Function, call, call_in_float64, copied, require_determinism
-from .results import Errors, NotMeasured, Outcome, better, fits, judged, taken_off
+from .results import Errors, NotMeasured, Outcome, better, fits, judged, named_outcomes, taken_off
 from .symmetry import Element, Group, UndefinedActionError
 
 NO_INTERIOR = NotMeasured(
@@ -81,7 +81,8 @@ def equivariance_error(
     tried = to_try([group], len(frame.spatial))
     measured = _Measurement(given, frame, elements, invariant, positions, margin, outputs, tried)
 
-    working, doubled = None, None
+    working: dict[str, Outcome] = {}
+    doubled: dict[str, Outcome] = {}
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if x.is_cuda else []):
         # float64 first: there a layout fits or does not
         if double or x.dtype == torch.float64:
@@ -138,13 +139,13 @@ class _Measurement:
 
     def run(
         self, fn: Function, x: Tensor, evaluate: Callable[[Function, Tensor], Outputs | None]
-    ) -> dict[str, Outcome] | None:
-        """The outcome of every element and output in the dtype of x, by their names; None where
+    ) -> dict[str, Outcome]:
+        """The outcome of every element and output in the dtype of x, by their names; none where
         `evaluate` says that fn does not take it.
         """
         originals = evaluate(fn, x)
         if originals is None:
-            return None
+            return {}
         for t in originals.values():
             values = t.flatten()
             self.output_varies |= len(values) == 1 or bool((values[1:] != values[:-1]).any())
@@ -157,10 +158,10 @@ class _Measurement:
             image = self.given.act(x.to(torch.float64), element, self.frame).to(x.dtype)
             got = evaluate(fn, image)
             if got is None:
-                return None
+                return {}
             moved.append((element, got))
 
-        found = {}
+        found: dict[str, Outcome] = {}
         largest = finite_maximum([x])
         for place, original in originals.items():
             new = place not in self.layouts
@@ -168,7 +169,7 @@ class _Measurement:
             # what has no positions may stay as it is: that is not taken for granted
             by_trial = new and not choices
             if by_trial:
-                choices = [*invariant.layouts(original.shape, self.frame)]
+                choices = invariant.layouts(original.shape, self.frame)
             best: list[Outcome] = []
             for layout in choices:
                 reached = self._reached(layout, None if marked is None else marked.get(place))
@@ -185,8 +186,7 @@ class _Measurement:
                     "positions, and fn is not invariant: name the axes, or say how it transforms, "
                     "as acts=points()"
                 )
-            for element, outcome in zip(self.elements, best, strict=True):
-                found[f"{place}: {element.name}" if place else element.name] = outcome
+            found |= named_outcomes(place, self.elements, best)
         return found
 
     def _reached(self, layout: MapLayout | None, marked: Tensor | None) -> tuple[int, ...] | None:
@@ -197,7 +197,7 @@ class _Measurement:
             return None
         return reach_in(marked, layout, self.frame)
 
-    def _choices(self, place: str, t: Tensor, fn: Function) -> list[MapLayout | None]:
+    def _choices(self, place: str, t: Tensor, fn: Function) -> Sequence[MapLayout | None]:
         """The layouts that an output may have, the likeliest first; none where it has no known
         positions, and nothing is said.
         """
@@ -211,7 +211,7 @@ class _Measurement:
                 raise ValueError(
                     f"{_named(place)}, of shape {tuple(t.shape)}, cannot be {act.name}"
                 )
-            return [*found[:1]]
+            return found[:1]
         if self.positions is not None:
             return [by_axes(t.dim(), self.positions)]
 
@@ -221,9 +221,7 @@ class _Measurement:
         for act in self.tried[1:]:
             found += act.layouts(t.shape, self.frame, module)[:1]
         moves_positions = any(e.moves == "positions" for e in self.elements)
-        if moves_positions:
-            found = [layout for layout in found if layout.positions]
-        return [*found]
+        return [layout for layout in found if layout.positions or not moves_positions]
 
 
 def _named(place: str) -> str:
@@ -236,10 +234,8 @@ Outputs = dict[str, Tensor]
 
 def with_round_trips(elements: Sequence[Element]) -> list[Element]:
     """The elements, and behind each that interpolates the round trip that shows by how much."""
-    found = []
-    for element in elements:
-        found += [element] if element.round_trip is None else [element, element.round_trip]
-    return found
+    pairs = [(element, element.round_trip) for element in elements]
+    return [each for pair in pairs for each in pair if each is not None]
 
 
 def outcomes_of(
@@ -263,9 +259,11 @@ def outcomes_of(
     found: list[Outcome] = []
     last: Element | None = None
     for element, got in moved:
-        outcome: Outcome = got if isinstance(got, str) else ""
-        if isinstance(got, Tensor):
-            outcome = compare(got, original, layout, element, frame, reached, largest_input)
+        outcome = (
+            compare(got, original, layout, element, frame, reached, largest_input)
+            if isinstance(got, Tensor)
+            else got
+        )
         if last is not None and last.round_trip == element:
             found[-1] = taken_off(found[-1], outcome)
         else:

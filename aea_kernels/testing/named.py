@@ -135,6 +135,8 @@ def groups_of(text: str) -> list[Group]:
     """The groups in a list as "d4,translations(4)". Raises ValueError."""
     value = _value(text, GROUPS, "a group")
     found = value if isinstance(value, tuple) else (value,)
+    if not found:
+        raise ValueError(f"{text!r} names no groups, expected some, as d4,translations(4)")
     for group in found:
         if not isinstance(group, Group):
             raise ValueError(f"{text!r} names no groups: one needs arguments, as translations(4)")
@@ -164,7 +166,7 @@ def _value(text: str, names: Mapping[str, Any], what: str) -> Any:
     """The expression of names, calls, tuples, lists, dictionaries and literals."""
     try:
         return _evaluated(ast.parse(text, mode="eval").body, names)
-    except (SyntaxError, TypeError, ValueError, KeyError) as error:
+    except (SyntaxError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(
             f"{what} is {text!r}: {error}; there are {', '.join(sorted(names))}"
         ) from error

@@ -21,7 +21,16 @@ from .isolated import NO_MAP, Known, own_errors
 from .layouts import Frame, MapLayout, possible_layouts
 from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
 from .precision import call, call_in_float64, copied, narrower, require_determinism
-from .results import Layer, NotMeasured, Outcome, fits, judged, taken_off
+from .results import (
+    Errors,
+    Layer,
+    NotMeasured,
+    Outcome,
+    fits,
+    judged,
+    named_outcomes,
+    taken_off,
+)
 from .symmetry import Element, Group
 from .tracing import Call, traced
 
@@ -64,51 +73,59 @@ class Network:
     def layers(self) -> list[list[Layer]]:
         """For each group, what every layer does."""
         calls, *passes = self._passes()
+        calls = [seen for seen in calls if seen.places]
         found, start = [], 0
         for group, elements in self.groups:
             here = slice(start, start + len(elements))
             start += len(elements)
-            layers = []
-            for seen in calls:
-                if seen.shape is None:
-                    continue
-                acts = {
-                    place: layout.name
-                    for place, layout in zip(seen.places, seen.layouts, strict=False)
-                    if layout is not None
-                }
-                judgements = []
-                for kind, function in (("own", seen.module), ("accumulated", self.model)):
-                    working, double = (
-                        _named(found, kind, seen.name, elements, here) for found in passes
-                    )
-                    judgements.append(judged(group, function, self.x, working, double, acts))
-                own, accumulated = judgements
-                cause = ""
-                if own.worst.verdict.fails:
-                    worst = next(e for e in elements if own.worst.element.endswith(e.name))
-                    cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
-                    if own.verdict is Verdict.PRECISION:
-                        cause = narrower(self.model, self.x) or cause
-                layers.append(Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause))
+            layers = [self._layer(seen, group, elements, here, passes) for seen in calls]
             if not any(layer.own.verdict.fails for layer in layers):
                 require_change(self.given, self.frame, self.x, elements, group)
             found.append(layers)
         return found
 
-    def _passes(self) -> tuple[list[Call], Found | None, Found | None]:
-        """The calls of the layers, and what is found in the dtype of x, None where that is float64,
-        and in float64, None where the model does not take it.
+    def _layer(
+        self,
+        seen: Call,
+        group: Group,
+        elements: list[Element],
+        here: slice,
+        passes: Sequence[Found],
+    ) -> Layer:
+        """What a layer does to the symmetry under a group, whose elements are those `here`."""
+        acts = {
+            place: layout.name
+            for place, layout in zip(seen.places, seen.layouts, strict=False)
+            if layout is not None
+        }
+
+        def errors(kind: str, function: nn.Module) -> Errors:
+            working, double = (_named(found, kind, seen.name, elements, here) for found in passes)
+            return judged(group, function, self.x, working, double, acts)
+
+        own, accumulated = errors("own", seen.module), errors("accumulated", self.model)
+        cause = ""
+        if own.worst.verdict.fails:
+            worst = next(e for e in elements if own.worst.element.endswith(e.name))
+            cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
+            if own.verdict is Verdict.PRECISION:
+                cause = narrower(self.model, self.x) or cause
+        return Layer(seen.name, seen.kind, seen.shape, own, accumulated, cause)
+
+    def _passes(self) -> tuple[list[Call], Found, Found]:
+        """The calls of the layers, and what is found in the dtype of x, nothing where that is
+        float64, and in float64, nothing where the model does not take it.
         """
         calls: list[Call] = []
-        working, double = None, None
+        working: Found = {}
+        double: Found = {}
         twin = copied(self.model, torch.float64)
         if call_in_float64(twin, self.x.double()) is not None:
             calls, double = self._measure(twin, self.x.double())
         if self.x.dtype != torch.float64:
             narrow_calls, working = self._measure(copied(self.model), self.x)
             calls = calls or narrow_calls
-        if self.x.dtype != torch.float64 or double is None:
+        if self.x.dtype != torch.float64 or not double:
             require_determinism(copied(self.model), self.x)
         return calls, working, double
 
@@ -122,20 +139,17 @@ class Network:
             seen.largest = finite_maximum(tensors_in(seen.inputs))
             known = self.known[seen.name]
             found["own", seen.name] = own_errors(seen, self.elements, self.frame, self.acts, known)
-            if not seen.layouts and seen.shape is not None:
+            if seen.places and not seen.layouts:
                 usable = possible_layouts(seen.shape, self.frame, seen.module)
-                others = len(tensors_in(seen.output)) - 1
+                others = len(seen.places) - 1
                 seen.layouts = [next(iter(usable), None), *[None] * others]
 
         calls = self._run(model, x, measure_own, keep=True)
         originals = {seen.name: seen for seen in calls}
 
         def measure_reach(seen: Call) -> None:
-            original = originals.get(seen.name)
-            tensors = _compared(seen)
-            for (place, t), layout in zip(
-                tensors.items(), original.layouts if original else [], strict=False
-            ):
+            layouts = originals[seen.name].layouts if seen.name in originals else []
+            for (place, t), layout in zip(_compared(seen).items(), layouts, strict=False):
                 if layout is not None:
                     self.reached[seen.name, place] = reach_in(t, layout, self.frame)
 
@@ -144,11 +158,10 @@ class Network:
 
         accumulated = [self._accumulated(model, x, e, originals) for e in self.elements]
         for seen in calls:
-            kept = found["accumulated", seen.name] = {}
-            for place in _compared(seen):
-                kept[place] = [
-                    several.get((seen.name, place), NOT_CALLED) for several in accumulated
-                ]
+            found["accumulated", seen.name] = {
+                place: [several.get((seen.name, place), NOT_CALLED) for several in accumulated]
+                for place in _compared(seen)
+            }
             seen.output = None
         return calls, found
 
@@ -166,40 +179,38 @@ class Network:
         self, model: nn.Module, x: Tensor, element: Element, originals: dict[str, Call]
     ) -> dict[tuple[str, str], Outcome]:
         """By call and place: the outputs in a run on the transformed image against those of the
-        original calls.
+        original calls, those of its round trip taken off.
         """
-        runs: list[dict[tuple[str, str], Outcome]] = []
-        for each in with_round_trips([element]):
-            outcomes: dict[tuple[str, str], Outcome] = {}
+        outcomes = self._transformed(model, x, element, originals)
+        if element.round_trip is None:
+            return outcomes
+        trip = self._transformed(model, x, element.round_trip, originals)
+        return {key: taken_off(o, trip.get(key, NOT_CALLED)) for key, o in outcomes.items()}
 
-            def compared(
-                seen: Call,
-                each: Element = each,
-                outcomes: dict[tuple[str, str], Outcome] = outcomes,
-            ) -> None:
-                if seen.name not in originals:
-                    return
-                original = originals[seen.name]
-                after = _compared(seen)
-                for (place, t), layout in zip(
-                    _compared(original).items(), original.layouts, strict=False
-                ):
-                    outcome: Outcome = NO_MAP
-                    if layout is not None and place in after:
-                        reached = self.reached.get((seen.name, place))
-                        given = (layout, each, self.frame, reached, original.largest)
-                        try:
-                            outcome = compare(after[place], t, *given)
-                        except UnmeasurableError as error:
-                            outcome = str(error)
-                    outcomes[seen.name, place] = outcome
+    def _transformed(
+        self, model: nn.Module, x: Tensor, element: Element, originals: dict[str, Call]
+    ) -> dict[tuple[str, str], Outcome]:
+        """As `_accumulated`, of one run."""
+        outcomes: dict[tuple[str, str], Outcome] = {}
 
-            self._run(model, self.given.act(x, each, self.frame), compared)
-            runs.append(outcomes)
-        first, *trips = runs
-        for trip in trips:
-            first = {key: taken_off(o, trip.get(key, NOT_CALLED)) for key, o in first.items()}
-        return first
+        def compared(seen: Call) -> None:
+            if seen.name not in originals:
+                return
+            original = originals[seen.name]
+            before, after = _compared(original), _compared(seen)
+            for (place, t), layout in zip(before.items(), original.layouts, strict=False):
+                outcome: Outcome = NO_MAP
+                if layout is not None and place in after:
+                    reached = self.reached.get((seen.name, place))
+                    given = (layout, element, self.frame, reached, original.largest)
+                    try:
+                        outcome = compare(after[place], t, *given)
+                    except UnmeasurableError as error:
+                        outcome = str(error)
+                outcomes[seen.name, place] = outcome
+
+        self._run(model, self.given.act(x, element, self.frame), compared)
+        return outcomes
 
     def _look_ahead(self, model: nn.Module, x: Tensor) -> None:
         """What is known before the layers are measured one by one.
@@ -215,28 +226,27 @@ class Network:
             return
 
         given: dict[str, list[Tensor]] = defaultdict(list)
+
+        def keep_input(seen: Call) -> None:
+            inputs = tensors_in(seen.inputs)
+            if inputs:
+                given[seen.name].append(max(inputs, key=Tensor.numel))
+
         elements = with_round_trips(turning)
         for image in [x, *(self.given.act(x, e, self.frame) for e in elements)]:
-
-            def keep_input(seen: Call) -> None:
-                inputs = tensors_in(seen.inputs)
-                if inputs:
-                    given[seen.name].append(max(inputs, key=Tensor.numel))
-
             self._run(model, image, keep_input, keep=True)
         for name, (original, *moved) in given.items():
             if len(moved) < len(elements):
                 continue
-            best: list[Outcome] = []
-            for act in self.acts:
-                for layout in act.layouts(original.shape, self.frame):
-                    pairs = list(zip(elements, moved, strict=True))
-                    with suppress(UnmeasurableError):
-                        outcomes = outcomes_of(pairs, original, layout, self.frame, None, 1.0)
-                        if fits(outcomes) and not best:
-                            best = outcomes
-                            self.known[name].fibre = layout.fibre
-                            self.known[name].is_sure = True
+            pairs = list(zip(elements, moved, strict=True))
+            shape = original.shape
+            usable = [layout for act in self.acts for layout in act.layouts(shape, self.frame)]
+            for layout in usable:
+                with suppress(UnmeasurableError):
+                    if fits(outcomes_of(pairs, original, layout, self.frame, None, 1.0)):
+                        self.known[name].fibre = layout.fibre
+                        self.known[name].is_sure = True
+                        break
 
     def _look_at_outputs(self, model: nn.Module, x: Tensor) -> None:
         returned: list[tuple[str, int, Tensor]] = []
@@ -266,13 +276,10 @@ def _compared(seen: Call) -> dict[str, Tensor]:
 
 
 def _named(
-    found: Found | None, kind: str, name: str, elements: Sequence[Element], here: slice
-) -> dict[str, Outcome] | None:
+    found: Found, kind: str, name: str, elements: Sequence[Element], here: slice
+) -> dict[str, Outcome]:
     """The outcomes of one call for the elements of one group, by element and tensor."""
-    if found is None:
-        return None
-    named = {}
+    named: dict[str, Outcome] = {}
     for place, outcomes in found.get((kind, name), {}).items():
-        for element, outcome in zip(elements, outcomes[here], strict=True):
-            named[f"{place}: {element.name}" if place else element.name] = outcome
+        named |= named_outcomes(place, elements, outcomes[here])
     return named

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -107,4 +108,4 @@ def _any_shape(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
 def _dtype(value: onnx.ValueInfoProto) -> torch.dtype:
     array = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    return torch.from_numpy(__import__("numpy").zeros(1, array)).dtype
+    return torch.from_numpy(np.empty(0, array)).dtype

@@ -103,9 +103,8 @@ def _run(fn: Function, inputs: Sequence[Tensor], gradients: bool) -> dict[str, T
     wanted = {f"the gradient of input {i}": x for i, x in enumerate(inputs) if x.requires_grad}
     if gradients and wanted:
         generator = torch.Generator().manual_seed(0)
-        options: Any = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
-        weights = torch.randn(output.shape, **options).to(output)
-        total = (output * weights).sum()
+        drawn = torch.randn(output.shape, generator=generator, dtype=torch.float64, device="cpu")
+        total = (output * drawn.to(output)).sum()
         grads = torch.autograd.grad(total, [*wanted.values()], materialize_grads=True)
         found |= dict(zip(wanted, grads, strict=True))
     return found

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from .errors import (
 )
 
 Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
 
 
 def module_of(fn: Function) -> nn.Module | None:
@@ -34,15 +35,7 @@ def module_of(fn: Function) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
-@overload
-def copied(fn: nn.Module, dtype: torch.dtype | None = None) -> nn.Module: ...
-
-
-@overload
-def copied(fn: Function, dtype: torch.dtype | None = None) -> Function: ...
-
-
-def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
+def copied(fn: F, dtype: torch.dtype | None = None) -> F:
     """`fn` on a copy of its module, converted to `dtype`; any other function as it is.
 
     Raises:
@@ -58,7 +51,7 @@ def copied(fn: Function, dtype: torch.dtype | None = None) -> Function:
         id(t): t.detach().clone() for t in tensors if isinstance(t, Tensor) and not t.is_leaf
     }
     try:
-        twin = copy.deepcopy(module, computed)
+        twin: Any = copy.deepcopy(module, computed)
     except (RuntimeError, TypeError) as error:
         raise UnmeasurableError(
             f"{type(module).__name__} cannot be copied to be measured: {one_line(error)}"

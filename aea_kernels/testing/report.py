@@ -57,10 +57,7 @@ class Report:
 
     def layer(self, group: Group | str, layer: str) -> Layer:
         """A layer by its name. Raises KeyError."""
-        for found in self._of(group):
-            if found.name == layer:
-                return found
-        raise KeyError(layer)
+        return {found.name: found for found in self._of(group)}[layer]
 
     def __str__(self) -> str:
         parts = [self._title()]
@@ -108,9 +105,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""
-        groups = {
-            group: [_layer_to_dict(layer) for layer in self.layers[group]] for group in self.layers
-        }
+        groups = {group: [*map(_layer_to_dict, found)] for group, found in self.layers.items()}
         sizes = {
             group: {str(size): verdict.value for size, verdict in found.verdicts.items()}
             for group, found in self.sizes.items()

@@ -21,7 +21,7 @@ from .errors import (
 )
 from .layouts import MapLayout
 from .precision import Function, Size, size_of
-from .symmetry import Group
+from .symmetry import Element, Group
 
 GOOD_ENOUGH = 1e-4
 """Of several layouts that a tensor may have, the first whose relative error is below this is taken
@@ -186,26 +186,33 @@ def judged(
     group: Group,
     fn: Function,
     x: Tensor,
-    working: Mapping[str, Outcome] | None,
-    double: Mapping[str, Outcome] | None,
-    acts: Mapping[str, str] | None = None,
+    working: Mapping[str, Outcome],
+    double: Mapping[str, Outcome],
+    acts: dict[str, str],
 ) -> Errors:
     """The errors of a group from the outcomes of its elements.
 
     Args:
         fn, x: the function and its input.
         working, double: an outcome for each element, and each output, in the dtype of x and in
-            float64; None for a precision that was not measured.
+            float64; empty for a precision that was not measured.
         acts: see `Errors`.
     """
     eps = rounding_error(x)
-    working, double = working or {}, double or {}
     size = size_of(fn)
     rows = tuple(
         _element_error(name, working.get(name), double.get(name), eps, size)
         for name in dict.fromkeys([*double, *working])
     )
-    return Errors(group.name, x.dtype, eps, rows, dict(acts or {}), size)
+    return Errors(group.name, x.dtype, eps, rows, acts, size)
+
+
+def named_outcomes(
+    place: str, elements: Sequence[Element], outcomes: Sequence[Outcome]
+) -> dict[str, Outcome]:
+    """The outcomes of one output by the names of the elements, after its place where it has one."""
+    before = f"{place}: " if place else ""
+    return {before + e.name: outcome for e, outcome in zip(elements, outcomes, strict=True)}
 
 
 def _element_error(
@@ -240,10 +247,13 @@ def better(outcomes: Sequence[Outcome], best: Sequence[Outcome], layout: MapLayo
     """Whether this layout explains the outcomes better than the best one before it.
 
     Channels that transform, and pairs of tokens, count only where more elements fit by them: an
-    error that is merely smaller says nothing.
+    error that is merely smaller says nothing, nor does one that cannot be measured.
     """
     new, old = _misfit(outcomes), _misfit(best)
-    return new[:2] < old[:2] if layout is not None and layout.label else new < old
+    if layout is None or not layout.label:
+        return new < old
+    more_fit = sum(new[:2]) < sum(old[:2])
+    return more_fit and new[:2] < old[:2]
 
 
 def _misfit(outcomes: Sequence[Outcome]) -> tuple[int, int, float]:

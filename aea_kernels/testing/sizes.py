@@ -7,13 +7,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .axis_groups import AxisGroup
-from .errors import UnmeasurableError, Verdict
+from .errors import Verdict
 from .measure import equivariance_error
 from .precision import call_in_float64, copied
 from .symmetry import Element, Group
@@ -84,15 +83,15 @@ def legal_sizes(
     dtype = torch.float64 if takes_float64 else x.dtype
     fixed = copy.deepcopy(fixed).to(dtype)
 
-    # the same image at the same size, on every device
-    options: Any = {"dtype": torch.float64, "device": "cpu"}
     verdicts = {}
     for size in sizes:
+        # the same image at the same size, on every device
         shape = (*x.shape[:2], *[size] * (x.dim() - 2))
-        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(size), **options)
+        generator = torch.Generator().manual_seed(size)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
         try:
             verdicts[size] = equivariance_error(fixed, drawn.to(x.device, dtype), group).verdict
-        except (UnmeasurableError, ValueError):
+        except ValueError:
             verdicts[size] = Verdict.UNMEASURED
     return Sizes(group.name, verdicts)
 

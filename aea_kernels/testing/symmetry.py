@@ -105,12 +105,3 @@ class Group(ABC):
         all others.
         """
         return self.elements(shape, generator)
-
-
-def turned(points: Tensor, matrix: Tensor, spatial: Sequence[int]) -> Tensor:
-    """Points (..., axes) turned about the centre of an image of these sizes, which its axes take
-    along.
-    """
-    matrix = matrix.to(points)
-    centre = (torch.tensor(spatial).to(points) - 1) / 2
-    return (points - centre) @ matrix.mT + matrix.abs() @ centre

@@ -20,7 +20,7 @@ from ..core.float64 import map_tensors, named_tensors, tensors_in
 from .layouts import MapLayout
 
 OTHER_CALLS = "it calls its layers otherwise"
-Answer = Callable[[Tensor, MapLayout], Tensor]
+Change = Callable[[Tensor, MapLayout], Tensor]
 """A tensor, changed as its layout says."""
 
 
@@ -34,7 +34,7 @@ class Call:
         inputs: positional and keyword arguments, their tensors copied before the call; emptied once
             its caller is done.
         output: what it returned, its tensors copied after the call.
-        shape: of the first tensor in `output`.
+        shape: of the first tensor in `output`, where there is one.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
         places, layouts: of the tensors in `output`, the layouts once they are known.
@@ -46,7 +46,7 @@ class Call:
     module: nn.Module
     inputs: tuple[tuple[Any, ...], dict[str, Any]]
     output: Any = None
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
     largest: float = 0.0
     children: list[Call] = field(default_factory=list)
     places: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def traced(
         call.output = map_tensors(torch.clone, output) if keep else output
         call.places = tuple(named_tensors(output))
         returned = tensors_in(output)
-        call.shape = tuple(returned[0].shape) if returned else None
+        call.shape = tuple(returned[0].shape) if returned else ()
 
         # calls that `seen` makes are none of the network's
         watching = False
@@ -176,28 +176,40 @@ def answers(prepared: Sequence[tuple[nn.Module, Any]]) -> Iterator[list[Any]]:
 
 
 def called_with(
-    seen: Call, known: list[Call], change: Callable[[Tensor], Tensor], answer: Answer
+    seen: Call,
+    known: list[Call],
+    layouts: Sequence[MapLayout | None],
+    change: Change,
+    answer: Change,
 ) -> list[Tensor]:
     """The layer called on changed inputs: what it returns, then what it hands to each of the calls
-    `known`, which return their changed tensors.
+    `known`.
+
+    Args:
+        seen: a call of the layer.
+        known: of the calls that it made, those that have layouts.
+        layouts: of its inputs.
+        change: what becomes of its inputs.
+        answer: what becomes of the tensors that the calls `known` return.
     """
-    prepared = []
-    for child in known:
-        layouts = {
-            id(t): layout for t, layout in zip(tensors_in(child.output), child.layouts, strict=True)
-        }
-
-        def changed(t: Tensor, layouts: dict[int, MapLayout | None] = layouts) -> Tensor:
-            layout = layouts.get(id(t))
-            return t.clone() if layout is None else answer(t, layout)
-
-        prepared.append((child.module, map_tensors(changed, child.output)))
-    args, kwargs = map_tensors(change, seen.inputs)
+    prepared = [(child.module, _changed(child.output, child.layouts, answer)) for child in known]
+    args, kwargs = _changed(seen.inputs, layouts, change)
     with answers(prepared) as asked:
         found = tensors_in(seen.module(*args, **kwargs))
     for child, given in zip(known, asked, strict=False):
         found += computed(child, tensors_in(given))
     return found
+
+
+def _changed(value: Any, layouts: Sequence[MapLayout | None], change: Change) -> Any:
+    """The same nest, its tensors changed; those without a layout are copied."""
+    by_tensor = dict(zip(map(id, tensors_in(value)), layouts, strict=True))
+
+    def changed(t: Tensor) -> Tensor:
+        layout = by_tensor.get(id(t))
+        return t.clone() if layout is None else change(t, layout)
+
+    return map_tensors(changed, value)
 
 
 def computed(child: Call, tensors: list[Tensor]) -> list[Tensor]:

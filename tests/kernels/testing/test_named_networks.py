@@ -1,5 +1,6 @@
 """Networks by their names and in files, and the command without pytest."""
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -84,6 +85,25 @@ def test_groups_and_acts_as_one_writes_them():
     }
     assert acts_of("(points, image)") == (acts.points(), acts.image)
     assert input_of("2,1,4,5").shape == (2, 1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "()",
+        "permutations_of_patches(2.5)",
+        "permutations_of_patches('a')",
+        "scale('a')",
+        "scale(1e400)",
+        "translations(1e400)",
+        "translations",
+    ],
+)
+def test_groups_that_are_none_are_an_error_of_the_command(text, capsys):
+    with pytest.raises(ValueError, match=re.escape(text)):
+        groups_of(text)
+    assert main(["torch.nn:ReLU", "--groups", text]) == 2
+    assert text in capsys.readouterr().err
 
 
 def culprits(network):

@@ -18,6 +18,7 @@ from aea_kernels.testing import (
     flips,
     permutations,
     rotations,
+    rotations_by,
     translations,
 )
 from aea_kernels.testing.strategies import normal
@@ -265,3 +266,19 @@ def test_a_fault_of_each_kind_is_found_at_its_layer(kind, seed):
     size = 48 if kind == "pooling of odd shifts" else 12
     x = normal(1, 1, size, size, dtype=torch.float32, seed=seed)
     assert faults(model, group, x) == [layer]
+
+
+class Ramp(nn.Module):
+    """Brighter towards the right."""
+
+    def forward(self, x):
+        return x * torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)
+
+
+@pytest.mark.parametrize("group", [rotations_by(30), translations(4)], ids=str)
+def test_a_map_is_not_taken_for_pairs_of_tokens_that_cannot_be_measured(group):
+    # its 16 rows are as many as the tokens of a map of 4 x 4
+    x = normal(1, 3, 16, 16, dtype=torch.float32)
+    assert faults(Ramp(), group, x) == [""]
+    with pytest.raises(AssertionError, match="not equivariant"):
+        assert_equivariant(Ramp(), x, group)
