@@ -22,6 +22,10 @@ SMOOTHING = 1.5
 positions it leaves 2e-5, of one of eight positions a half.
 """
 
+LARGE_TURN, SMALL_TURN = 130, 15
+"""Degrees: the turn that the largest one tried is near to, and below which one is not tried alone.
+"""
+
 FADING = 0.2
 """The part of the radius over which inputs fade to zero."""
 
@@ -104,7 +108,9 @@ class RotationsBy(Smooth):
         spatial = _two_dimensions(self.name, shape)
         if not 0 < self.degrees < 360:
             raise ValueError(f"rotations by {self.degrees:g} degrees turn nothing: take 0 to 360")
-        angles = [self.degrees, -self.degrees, self.degrees * round(130 / self.degrees)]
+        # a small turn changes an image by less than the error that interpolation may have
+        multiples = [n * self.degrees % 360 for n in range(1, 361)]
+        angles = [self.degrees, -self.degrees, min(multiples, key=lambda a: abs(a - LARGE_TURN))]
         return [
             Affine(f"rotation by {angle:g} degrees", angle, (0.0, 0.0), spatial)
             for angle in dict.fromkeys(angles)
@@ -112,7 +118,8 @@ class RotationsBy(Smooth):
         ]
 
     def generators(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
-        return self.elements(shape, generator)[:1]
+        first, *_, large = self.elements(shape, generator)
+        return [first] if SMALL_TURN <= self.degrees <= 360 - SMALL_TURN else [first, large]
 
     def matrices(self, axes: int) -> list[Tensor]:
         number = 360 / self.degrees

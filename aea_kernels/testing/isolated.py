@@ -33,6 +33,7 @@ class Known:
 
     Attributes:
         is_sure, fibre: whether it is known what the channels of its largest input do, and what.
+        likely: the layout of that input which fits in runs on transformed images, if one does.
         given: the layout of that input, which an earlier measurement chose.
         said: how the tensors that it returns transform, by their places, where someone said so.
         chosen: the layouts of what it returns and of what it hands to its layers, which an earlier
@@ -41,6 +42,7 @@ class Known:
 
     is_sure: bool = False
     fibre: Fibre | None = None
+    likely: MapLayout | None = None
     given: MapLayout | None = None
     said: dict[int, Act] = field(default_factory=dict)
     chosen: list[MapLayout | None] = field(default_factory=list)
@@ -162,7 +164,7 @@ def _input_layouts(seen: Call, frame: Frame, acts: Sequence[Act], known: Known) 
     usable = [layout for act in acts for layout in act.layouts(shape, frame, seen.module)]
     if known.is_sure:
         usable = [layout for layout in usable if layout.fibre == known.fibre]
-    return _first(seen.hints.get(place), usable)
+    return _first(known.likely or seen.hints.get(place), usable)
 
 
 def _first(hint: MapLayout | None, usable: list[MapLayout]) -> list[MapLayout]:

@@ -18,7 +18,7 @@ from .causes import likely_cause
 from .errors import UnmeasurableError, Verdict, finite_maximum
 from .interior import with_nan
 from .isolated import NO_MAP, Known, own_errors
-from .layouts import Frame, MapLayout, possible_layouts
+from .layouts import Frame, MapLayout, PairLayout, possible_layouts
 from .measure import compare, outcomes_of, reach_in, require_change, with_round_trips
 from .precision import call, call_in_float64, copied, narrower, require_determinism
 from .results import (
@@ -215,38 +215,60 @@ class Network:
     def _look_ahead(self, model: nn.Module, x: Tensor) -> None:
         """What is known before the layers are measured one by one.
 
-        Channels that transform are told by what a layer is given in runs on transformed images:
-        before the first fault, one act fits. And what was said of the network's outputs holds for
-        the calls that return them.
+        Channels that transform, and scores of attention, are told by what a layer is given in runs
+        on transformed images: before the first fault, one layout fits. And what was said of the
+        network's outputs holds for the calls that return them.
         """
         if self.said:
             self._look_at_outputs(model, x)
         turning = [e for e in self.elements if e.matrix(len(self.frame.spatial)) is not None]
-        if len(self.acts) == 1 or not turning:
-            return
+        if len(self.acts) > 1 and turning:
+            for name, layout in self._fitting(model, x, turning).items():
+                self.known[name].fibre, self.known[name].is_sure = layout.fibre, True
 
-        given: dict[str, list[Tensor]] = defaultdict(list)
+        # a layer may also commute with the group where its scores are taken for a map
+        moving = [e for e in self.elements if e.moves == "positions"]
+        if moving and any(map(self._may_be_scores, self._inputs(model, x).values())):
+            for name, layout in self._fitting(model, x, moving).items():
+                self.known[name].likely = layout
+
+    def _inputs(self, model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        """The largest input of every call."""
+        found: dict[str, Tensor] = {}
 
         def keep_input(seen: Call) -> None:
             inputs = tensors_in(seen.inputs)
             if inputs:
-                given[seen.name].append(max(inputs, key=Tensor.numel))
+                found[seen.name] = max(inputs, key=Tensor.numel)
 
-        elements = with_round_trips(turning)
-        for image in [x, *(self.given.act(x, e, self.frame) for e in elements)]:
-            self._run(model, image, keep_input, keep=True)
-        for name, (original, *moved) in given.items():
-            if len(moved) < len(elements):
+        self._run(model, x, keep_input, keep=True)
+        return found
+
+    def _may_be_scores(self, t: Tensor) -> bool:
+        layouts = possible_layouts(t.shape, self.frame)
+        return any(isinstance(layout, PairLayout) for layout in layouts)
+
+    def _fitting(
+        self, model: nn.Module, x: Tensor, elements: Sequence[Element]
+    ) -> dict[str, MapLayout]:
+        """By call, the first layout of its largest input that fits in runs on transformed images;
+        none where no layout does.
+        """
+        elements = with_round_trips(elements)
+        moved = [self._inputs(model, self.given.act(x, e, self.frame)) for e in elements]
+        found: dict[str, MapLayout] = {}
+        for name, original in self._inputs(model, x).items():
+            if not all(name in inputs for inputs in moved):
                 continue
-            pairs = list(zip(elements, moved, strict=True))
+            pairs = [(e, inputs[name]) for e, inputs in zip(elements, moved, strict=True)]
             shape = original.shape
             usable = [layout for act in self.acts for layout in act.layouts(shape, self.frame)]
             for layout in usable:
                 with suppress(UnmeasurableError):
                     if fits(outcomes_of(pairs, original, layout, self.frame, None, 1.0)):
-                        self.known[name].fibre = layout.fibre
-                        self.known[name].is_sure = True
+                        found[name] = layout
                         break
+        return found
 
     def _look_at_outputs(self, model: nn.Module, x: Tensor) -> None:
         returned: list[tuple[str, int, Tensor]] = []

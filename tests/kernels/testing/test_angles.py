@@ -70,6 +70,17 @@ def test_a_plain_convolution_is_not():
     assert [layer.name for layer in report.culprits(flips)] == ["2"]
 
 
+@pytest.mark.parametrize("degrees", [1, 359])
+def test_a_small_turn_is_not_tried_alone(degrees: int):
+    """It changes the image by less than the error that interpolation may have."""
+    with pytest.raises(AssertionError, match="rotation by 130 degrees"):
+        assert_equivariant(nn.Conv2d(1, 2, 5, padding=2), X, rotations_by(degrees))
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 5, padding=2))
+    group = rotations_by(degrees)
+    report = equivariance_report(network, X, group)
+    assert [layer.name for layer in report.culprits(group)] == ["1"]
+
+
 def test_shifts_by_part_of_a_position():
     assert_equivariant(nn.Conv2d(1, 2, 5, padding=2), X, translations(0.5))
     with pytest.raises(AssertionError, match=r"not equivariant to translations by 0\.5"):

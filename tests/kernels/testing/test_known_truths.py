@@ -239,6 +239,37 @@ class TestPositionalEncoding:
         assert report.layer(self.group, "encoder.layers.0.norm1").accumulated.verdict == "broken"
 
 
+class WrittenOut(nn.Module):
+    """Attention of patches whose softmax is a layer: scores of 16 tokens are also a map of the
+    image's size.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.softmax = nn.Conv2d(3, 8, 4, 4), nn.Softmax(-1)
+        self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        y = self.patch(x)
+        tokens = y.flatten(2).mT
+        q, k, v = (
+            layer(tokens).unflatten(2, (2, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        attended = self.softmax(q @ k.mT) @ v
+        return attended.mT.flatten(1, 2).unflatten(2, y.shape[2:])
+
+
+def test_scores_of_as_many_tokens_as_the_image_has_rows_are_scores():
+    """The softmax alone also commutes with shifts of its scores as a map."""
+    group = translations(4, circular=True)
+    network = WrittenOut().eval()
+    report = equivariance_report(network, torch.randn(2, 3, 16, 16), group)
+    assert not report.culprits(group)
+    assert report.layer(group, "softmax").accumulated.verdict.holds
+    assert report.layer(group, "softmax").own.acts == {"": "pairs of tokens"}
+
+
 def test_a_map_of_two_by_two_is_a_map():
     """Of an image of 32 x 32 it is also as large as the scores of one token and a class token."""
     network = nn.Sequential(nn.AvgPool2d(16), nn.Conv2d(1, 3, 3, padding=1)).eval()
