@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 from aeanet.distributed import gathered
 from aeanet.imaging.exposure import Exposure
-from aeanet.inference.exposure import find_exposure, find_outliers, fit_range
+from aeanet.inference.exposure import find_outliers, fit_range
 from aeanet.inference.prediction import reader
 from aeanet.io.images.micrograph import (
     WIDER,
@@ -113,11 +113,6 @@ def micrograph_of(stack: Stack, number: int, brightness: Brightness | None = Non
     return Micrograph(
         to_pixels(grey, low, high), dtype, low, high, stack.pixel_size, colour=raw.ndim == 3
     )
-
-
-def exposure_of(pixels: NDArray, *, fits_range: bool) -> Exposure:
-    """What a network is shown of a plane that has a brightness of its own."""
-    return find_exposure(reader(pixels), pixels.shape) if fits_range else Exposure()
 
 
 def channel_of(stack: Stack, number: int) -> int:
