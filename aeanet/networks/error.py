@@ -169,8 +169,7 @@ def save_head(network: ErrorNetwork, name: str, training: Mapping[str, Any]) -> 
 def head_training(name: str) -> dict[str, Any]:
     """What `save_head` was told of the training."""
     metadata, _ = read_model_file(_head_file(name))
-    training: dict[str, Any] = json.loads(metadata["settings"])["training"]
-    return training
+    return json.loads(metadata["settings"])["training"]
 
 
 def _head_file(name: str | Path) -> Path:
