@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def check_side(side: int, reach: Reach) -> int:
     Raises:
         TilingError: if it is no whole number, or less than the halo.
     """
-    if not isinstance(side, int):
+    if not isinstance(side, Integral):  # NumPy's numbers too
         raise TilingError(f"the side of a tile is {side!r}, wanted a whole number of pixels.")
     least = max(reach.halo, reach.stride)
     if side < least:
@@ -99,7 +100,7 @@ def check_side(side: int, reach: Reach) -> int:
             f"a tile of {side} px is too small: each pixel of the result depends on {reach.halo} "
             f"px around it, so {least} px is the least."
         )
-    return side - side % reach.stride
+    return int(side - side % reach.stride)
 
 
 def run_tiles(
