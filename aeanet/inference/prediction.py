@@ -92,7 +92,8 @@ def super_resolve(
 
     Raises:
         ValueError: for any other image.
-        PredictionError: if the magnification is neither given nor known; for an unknown precision.
+        PredictionError: if the magnification is neither given nor known; for another choice of
+            outliers or an unknown precision.
         TilingError: for a tile that is too small.
         ModelError: for an unknown name.
     """
@@ -167,7 +168,12 @@ def run_exposed(
         magnification: of the result.
         outliers: as in `super_resolve`.
         options: as in `super_resolve`.
+
+    Raises:
+        PredictionError: for another choice of outliers or an unknown precision.
     """
+    if outliers not in get_args(Outliers):
+        raise PredictionError(f"outliers is {outliers!r}, wanted keep or replace.")
 
     def read(rows: slice, columns: slice) -> NDArray:
         return within(scaled(rows, columns))
