@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch.distributed import ProcessGroup
 
 from aeanet.distributed import gathered
 from aeanet.imaging.exposure import Exposure
-from aeanet.inference.exposure import find_exposure, find_outliers, fit_range
+from aeanet.inference.exposure import find_outliers, fit_range
 from aeanet.inference.prediction import reader
 from aeanet.io.images.micrograph import (
     WIDER,
@@ -115,11 +117,6 @@ def micrograph_of(stack: Stack, number: int, brightness: Brightness | None = Non
     )
 
 
-def exposure_of(pixels: NDArray, *, fits_range: bool) -> Exposure:
-    """What a network is shown of a plane that has a brightness of its own."""
-    return find_exposure(reader(pixels), pixels.shape) if fits_range else Exposure()
-
-
 def channel_of(stack: Stack, number: int) -> int:
     """The channel of a plane; 0 where a stack has none."""
     return stack.contents.place(number).get("C", 0)
@@ -144,22 +141,17 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
         group: the processes; each gets the whole survey.
     """
     first, size = (0, 1) if group is None else (group.rank(), group.size())
-    mine: dict[int, _Looked] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         groups = _in_groups(stack)[first::size]
-        for part in pool.map(partial(_look_at, stack, fits_range=fits_range), groups):
-            mine |= part
-    looked: dict[int, _Looked] = {}
-    for part in gathered(mine, group):
-        looked |= part
+        parts = pool.map(partial(_look_at, stack, fits_range=fits_range), groups)
+        mine = list(chain.from_iterable(parts))
+    looked = sorted(chain.from_iterable(gathered(mine, group)), key=itemgetter(0))
 
-    damaged = {number: one.wrong for number, one in sorted(looked.items()) if one.wrong}
+    damaged = {number: one.wrong for number, one in looked if one.wrong}
     channels = []
     for channel in range(stack.contents.sizes.get("C", 1)):
         planes = [
-            one
-            for number, one in sorted(looked.items())
-            if not one.wrong and channel_of(stack, number) == channel
+            one for number, one in looked if not one.wrong and channel_of(stack, number) == channel
         ]
         channels.append(_brightness(stack, planes) if planes else Brightness(0.0, 1.0))
     return Survey(channels, damaged)
@@ -175,20 +167,20 @@ def _in_groups(stack: Stack) -> list[list[int]]:
     return groups
 
 
-def _look_at(stack: Stack, planes: Sequence[int], *, fits_range: bool) -> dict[int, _Looked]:
+def _look_at(stack: Stack, planes: Sequence[int], *, fits_range: bool) -> list[tuple[int, _Looked]]:
     """Look at the planes of a group; the first that can be read gives the sample."""
-    looked: dict[int, _Looked] = {}
+    looked = []
     sampled = not fits_range
     for number in planes:
         try:
             image = micrograph_of(stack, number)
         except ImageError as error:
-            looked[number] = _Looked(wrong=str(error))
+            looked.append((number, _Looked(wrong=str(error))))
             continue
         extremes = np.array([image.pixels.min(), image.pixels.max()])
         least, most = (float(value) for value in image.to_raw(extremes))
         sample = None if sampled else _sample(image, stack, number)
-        looked[number] = _Looked(least, most, sample)
+        looked.append((number, _Looked(least, most, sample)))
         sampled = True
     return looked
 

@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.imaging.exposure import Exposure, whole, within
-from aeanet.imaging.given import as_image, check_range
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.prediction import (
     RunOptions,
     at_magnification,
     enlarged_as_shown,
-    exposure_for,
     joined,
-    known_magnification,
+    made_ready,
     reader,
     run_network,
 )
@@ -57,11 +55,7 @@ def estimate_error(
         PredictionError, TilingError: as `super_resolve`.
     """
     network = model if isinstance(model, ErrorNetwork) else load_error_network(model)
-    image = as_image(image)
-    check_range(image)
-    magnification = known_magnification(network, magnification)
-    exposure = exposure_for(network, reader(image), image.shape)
-    enlarged = enlarged_as_shown(image, exposure, magnification)
+    enlarged, exposure, magnification = made_ready(network, image, magnification)
     return error_of_enlarged(network, enlarged, exposure, magnification, **options)
 
 

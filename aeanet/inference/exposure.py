@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.imaging.exposure import Exposure, within
+from aeanet.imaging.upsampling import middle
 from aeanet.inference.tiling import Read
 from aeanet.trust.noise import Noise, estimate_noise
 
@@ -123,10 +124,7 @@ def _quantiles(sample: NDArray, tail: float) -> tuple[float, float]:
 
 def _find_outliers(read: Read, shape: Sequence[int], first: Exposure) -> Exposure:
     """`first`, a range without outliers, with the outliers of the image."""
-    part = tuple(
-        slice(start := max(length - _MIDDLE, 0) // 2, start + min(length, _MIDDLE))
-        for length in shape
-    )
+    part, _ = middle(shape, shape, _MIDDLE)
     noise = estimate_noise(within(first.scale(read(*part))))
     parts = [_outliers_in(read, shape, rows, first, noise) for rows in _bands(shape)]
     rows, columns, values, usual = (np.concatenate(column) for column in zip(*parts, strict=True))

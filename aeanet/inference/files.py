@@ -14,12 +14,13 @@ from typing import Unpack
 from numpy.typing import NDArray
 
 from aeanet.distributed import agreeing
-from aeanet.imaging.exposure import Exposure, Outliers, whole
-from aeanet.imaging.upsampling import upsample, upsample_region, upsampled_shape
+from aeanet.imaging.exposure import Exposure, Outliers
+from aeanet.imaging.upsampling import upsample_region, upsampled_shape
 from aeanet.inference.memory import largest_tile
 from aeanet.inference.prediction import (
     RunOptions,
     chosen_precision,
+    enlarged_as_shown,
     exposure_for,
     known_magnification,
     reader,
@@ -133,8 +134,8 @@ def load_file(
     source = read_image(image, keep_bar=keep_bar, image=chosen)
     shape = source.pixels.shape
     exposure = exposure_for(model, reader(source.pixels), shape)
-    shown = exposure.scaled_region(reader(source.pixels), *whole(shape))
-    return Loaded(image, shape, chosen, source, exposure, upsample(shown, magnification))
+    enlarged = enlarged_as_shown(source.pixels, exposure, magnification)
+    return Loaded(image, shape, chosen, source, exposure, enlarged)
 
 
 def restore_loaded(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aeanet.data.frames import FusedFrames, fuse_frames
 from aeanet.imaging.exposure import Exposure
-from aeanet.imaging.given import check_range
+from aeanet.imaging.given import as_image, check_range
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.prediction import (
     RunOptions,
@@ -52,7 +52,8 @@ def restore_frames(
 
     Args:
         model: any network, on any device, or the name of a shipped model, such as "sem".
-        frames: two or more of one shape (H, W), intensities in [0, 1].
+        frames: two or more of one shape (H, W), floating point, intensities in [0, 1]. They may be
+            tensors or lists of rows.
         magnification: result pixels per pixel of a frame.
         options: tile, flips, precision, group and progress, as in `super_resolve`.
 
@@ -61,13 +62,14 @@ def restore_frames(
 
     Raises:
         FrameError: as `align_frames`.
-        ValueError: intensities beyond [0, 1].
+        ValueError: for any other image.
         PredictionError: for a magnification out of range.
         TilingError: for a tile that is too small.
         ModelError: for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
     magnification = known_magnification(model, magnification)
+    frames = [as_image(frame) for frame in frames]
     for frame in frames:
         check_range(frame)
     fused = fuse_frames([without_outliers(f) for f in frames], magnification=magnification)

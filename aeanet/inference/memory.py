@@ -78,16 +78,12 @@ def bytes_per_pixel(model: nn.Module, precision: Precision = "float32") -> float
     key = precision, parameter.dtype, parameter.device
     known = _measured.setdefault(model, {})
     if key not in known:
-        known[key] = _measure(model, precision, parameter)
+        image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
+        live = _Live()
+        with torch.inference_mode(), uncompiled(), computing_in(precision, parameter.device), live:
+            model.eval()(image)
+        known[key] = live.peak / PROBE**2
     return known[key]
-
-
-def _measure(model: nn.Module, precision: Precision, parameter: Tensor) -> float:
-    image = torch.zeros(1, 1, PROBE, PROBE, dtype=parameter.dtype, device=parameter.device)
-    live = _Live()
-    with torch.inference_mode(), uncompiled(), computing_in(precision, parameter.device), live:
-        model.eval()(image)
-    return live.peak / PROBE**2
 
 
 def keep_freed_memory() -> None:

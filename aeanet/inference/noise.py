@@ -53,10 +53,8 @@ def at_lr_pixels(enlarged: NDArray, magnification: float) -> NDArray[np.float32]
 @contextmanager
 def telling(model: Network, read: Read, shape: Sequence[int]) -> Iterator[None]:
     """Within it, a network that is told the noise knows that of this image."""
-    if not model.told_noise:
-        yield
-        return
-    model.noise = measured_noise(read, shape, model.magnification or 1.0)
+    if model.told_noise:
+        model.noise = measured_noise(read, shape, model.magnification or 1.0)
     try:
         yield
     finally:

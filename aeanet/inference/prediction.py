@@ -92,17 +92,27 @@ def super_resolve(
 
     Raises:
         ValueError: for any other image.
-        PredictionError: if the magnification is neither given nor known; for an unknown precision.
+        PredictionError: if the magnification is neither given nor known; for another choice of
+            outliers or an unknown precision.
         TilingError: for a tile that is too small.
         ModelError: for an unknown name.
     """
     model = load_model(model) if isinstance(model, str) else model
+    enlarged, exposure, magnification = made_ready(model, image, magnification)
+    return super_resolve_enlarged(model, enlarged, exposure, magnification, outliers, **options)
+
+
+def made_ready(
+    model: Network, image: NDArray, magnification: float | None
+) -> tuple[NDArray[np.float32], Exposure, float]:
+    """An image of `super_resolve` on the grid of the result, in the units of the network; what the
+    model is shown of it; and the magnification. Errors are those of `super_resolve`.
+    """
     image = as_image(image)
     check_range(image)
     magnification = known_magnification(model, magnification)
     exposure = exposure_for(model, reader(image), image.shape)
-    enlarged = enlarged_as_shown(image, exposure, magnification)
-    return super_resolve_enlarged(model, enlarged, exposure, magnification, outliers, **options)
+    return enlarged_as_shown(image, exposure, magnification), exposure, magnification
 
 
 def exposure_for(model: Network, read: Read, shape: Sequence[int]) -> Exposure:
@@ -158,7 +168,12 @@ def run_exposed(
         magnification: of the result.
         outliers: as in `super_resolve`.
         options: as in `super_resolve`.
+
+    Raises:
+        PredictionError: for another choice of outliers or an unknown precision.
     """
+    if outliers not in get_args(Outliers):
+        raise PredictionError(f"outliers is {outliers!r}, wanted keep or replace.")
 
     def read(rows: slice, columns: slice) -> NDArray:
         return within(scaled(rows, columns))
@@ -327,5 +342,4 @@ def joined(result: NDArray, model: nn.Module, group: ProcessGroup | None) -> NDA
     device = next(model.parameters()).device  # NCCL's tensors must lie on the GPU
     total = torch.from_numpy(result).to(device)
     torch.distributed.all_reduce(total, group=group)
-    joined: NDArray = total.cpu().numpy()
-    return joined
+    return total.cpu().numpy()

@@ -142,10 +142,8 @@ def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
     """Hooks that give the meter every layer outside attention blocks, and check the parts of those
     blocks.
     """
-    inside: set[nn.Module] = set()
-    for module in model.modules():
-        if is_global_block(module):
-            inside.update(part for part in module.modules() if part is not module)
+    blocks = [module for module in model.modules() if is_global_block(module)]
+    inside = {part for block in blocks for part in block.modules() if part is not block}
     outside = [module for module in model.modules() if module not in inside]
 
     for module in outside:
@@ -263,10 +261,8 @@ def _reach_of_window(layer: nn.Module) -> int:
     """The reach of a convolution or a pooling: that of the axis in which it is larger."""
     names = ("kernel_size", "padding", "dilation")
     kernel, padding, dilation = (_pair(getattr(layer, name, 1)) for name in names)
-    reach = 0
-    for k, p, d in zip(kernel, padding, dilation, strict=True):
-        reach = max(reach, d * (k - 1) - p, p)
-    return reach
+    axes = zip(kernel, padding, dilation, strict=True)
+    return max(max(d * (k - 1) - p, p) for k, p, d in axes)
 
 
 def _pair(value: Any) -> tuple[int, int]:

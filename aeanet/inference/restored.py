@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from numpy.typing import NDArray
 
-from aeanet.imaging.exposure import Exposure, whole
+from aeanet.imaging.exposure import Exposure
 from aeanet.imaging.flips import Region
 from aeanet.imaging.precision import Precision
 from aeanet.imaging.upsampling import middle
@@ -139,9 +139,7 @@ class Restored:
 
     def _parts(self) -> tuple[NDArray, NDArray, Region, Region]:
         """The image and its result, or their middles, and where these lie."""
-        if self.source is not None and self.result is not None:
-            image, result = self.source.pixels, self.result
-            return image, result, whole(image.shape), whole(result.shape)
         with self.regions() as (source, target):
-            small, large = middle(source.shape, target.shape, _MIDDLE)
+            side = _MIDDLE if self.source is None else max(source.shape)
+            small, large = middle(source.shape, target.shape, side)
             return source.read(*small), target.read(*large), small, large

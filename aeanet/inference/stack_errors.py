@@ -31,15 +31,14 @@ class StackErrors(StackRestorer):
         error = error_of_enlarged(
             self.model,
             loaded.enlarged,
-            loaded.exposure,
+            loaded.plane.exposure,
             self.magnification,
             **(self.options | options),
         )
-        return loaded.restored(self.magnification, error=error)
+        return replace(loaded.plane, error=error)
 
 
 def planes_by(model: Network, stack: Stack, **arguments: Any) -> StackRestorer:
     """`StackErrors` for a network of errors, else `StackRestorer`, with its arguments."""
-    if isinstance(model, ErrorNetwork):
-        return StackErrors(model, stack, **arguments)
-    return StackRestorer(model, stack, **arguments)
+    planes = StackErrors if isinstance(model, ErrorNetwork) else StackRestorer
+    return planes(model, stack, **arguments)

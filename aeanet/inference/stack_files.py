@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -119,8 +119,7 @@ def restore_stack_file(
     leads = group is None or group.rank() == 0
     with unfinished(target, request, group) as work:
         found = work.note("survey")
-        if found is None:
-            found = survey(stack, fits_range=model.fits_range, group=group).record()
+        found = found or survey(stack, fits_range=model.fits_range, group=group).record()
         known = Survey.of_record(found)
         with agreeing(group):
             if known.damaged and not skip_damaged:
@@ -188,10 +187,18 @@ class _Run:
         shared_out, left = missing[: len(missing) - together], missing[len(missing) - together :]
         mine = shared_out if group is None else shared_out[group.rank() :: size]
 
+        # Without other processes, planes are read, judged and written beside the restoration of
+        # others.
         finished = total - len(missing)
+        told = itertools.count(1)
+
+        def tell(_: int, outcome: Callable[[], None]) -> None:
+            outcome()
+            self._show(min(finished + next(told) * size, total))
+
         with agreeing(group), work.planes_of(self.contents):
             self._show(finished)
-            self._one_by_one(mine, lambda done: min(finished + done * size, total))
+            overlapped(mine, self._load, self._restore, self._finish, tell)
         for count, number in enumerate(left, 1):
             with work.planes_of(self.contents):
                 self._together(number)
@@ -199,29 +206,11 @@ class _Run:
         for part in gathered(work.done, group):
             self.records |= part
 
-    def _one_by_one(self, numbers: Sequence[int], finished: Callable[[int], int]) -> None:
-        """Restore planes without other processes. Planes are read, judged and written beside the
-        restoration of others.
-
-        Args:
-            numbers: of the planes.
-            finished: of the planes done here, how many are done by all processes.
-        """
-        told = itertools.count(1)
-
-        def tell(_: int, outcome: Callable[[], None]) -> None:
-            outcome()
-            self._show(finished(next(told)))
-
-        overlapped(numbers, self._load, self._restore, self._finish, tell)
-
     def _together(self, number: int) -> None:
         """Restore a plane that all processes share; the first of them writes it."""
-        group = self.group
-        loaded = self._load(number)
-        restored = self._restore(number, loaded, group=group)
-        with agreeing(group):
-            if group is None or group.rank() == 0:
+        restored = self._restore(number, self._load(number), self.group)
+        with agreeing(self.group):
+            if self.group is None or self.group.rank() == 0:
                 self._finish(number, restored)
 
     def _load(self, number: int) -> LoadedPlane | None:
@@ -290,7 +279,7 @@ def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
         "torch": torch.__version__,
         "model": {"config": model.config, "weights": model.fingerprint()},
         "stack": {
-            "files": [list(one) for one in _files_of(stack)],
+            "files": _files_of(stack),
             "axes": stack.axes,
             "shape": list(stack.shape),
         },
@@ -298,14 +287,13 @@ def _request(model: Network, stack: Stack, **settings: Any) -> dict[str, Any]:
     }
 
 
-def _files_of(stack: Stack) -> Iterator[tuple[str, int, int]]:
+def _files_of(stack: Stack) -> list[list[str | int]]:
     """The name, the size and the time of the last change of each file of a stack."""
     path = stack.path
     if path is None:
-        return
+        return []
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
-    for file in files:
-        stated = file.stat()
-        yield file.name, stated.st_size, stated.st_mtime_ns
+    stated = [file.stat() for file in files]
+    return [[f.name, s.st_size, s.st_mtime_ns] for f, s in zip(files, stated, strict=True)]

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 
-from aeanet.distributed import agreeing
 from aeanet.imaging.flips import Flip, Flips, flips_of
-from aeanet.inference.reach import reach_of, round_up
+from aeanet.inference.reach import Attention, reach_of, round_up
 from aeanet.inference.tiling import Keys, Read, TiledRun, check_side
 
 
@@ -46,26 +45,16 @@ def sum_over_images(
     mine = images if group is None else images[group.rank() :: group.size()]
 
     run = TiledRun(model, images[0](), (height, width), padded, side, reach.blocks, None)
+
+    def sum_of_block(attention: Attention, flip: Flip) -> Any:
+        keys = run.no_sum(attention, flip)
+        for image in mine:
+            keys = keys + replace(run, read=image()).sum_of_share(attention, flip)
+        return keys
+
     model.eval()
     try:
         with torch.inference_mode():
-            return [_sums_of_blocks(run, mine, flip, group) for flip in flips_of(flips)]
+            return [run.sum_keys(flip, sum_of_block, group) for flip in flips_of(flips)]
     finally:
         run.attend_to([None] * len(reach.blocks))
-
-
-def _sums_of_blocks(
-    run: TiledRun,
-    images: Sequence[Callable[[], Read]],
-    flip: Flip,
-    group: ProcessGroup | None,
-) -> list[Any]:
-    """The sum of each block over images; the pass for a block runs through those before it."""
-    run.attend_to([None] * len(run.blocks))
-    for attention in run.blocks:
-        with agreeing(group):
-            keys = run.no_sum(attention, flip)
-            for image in images:
-                keys = keys + replace(run, read=image()).sum_of_share(attention, flip)
-        attention.block.keys = keys if group is None else keys.all_reduce(group)
-    return [attention.block.keys for attention in run.blocks]

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from aeanet.imaging.precision import computing_in
 from aeanet.inference.brightness import (
     Survey,
     channel_of,
-    exposure_of,
     micrograph_of,
     result_type,
     survey,
@@ -26,6 +26,7 @@ from aeanet.inference.prediction import (
     at_magnification,
     chosen_precision,
     enlarged_as_shown,
+    exposure_for,
     known_magnification,
     reader,
     super_resolve_enlarged,
@@ -41,40 +42,16 @@ from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model
 
 
-@dataclass(frozen=True)
-class LoadedPlane:
+class LoadedPlane(NamedTuple):
     """A plane of a stack, read and made ready for the network.
 
     Attributes:
-        name: of the plane.
-        source: the plane as an image.
-        exposure: what the model is shown of it.
+        plane: with its image and what the model is shown of it, without a result.
         enlarged: the plane on the grid of the result, in the units of the network, (H, W).
     """
 
-    name: str
-    source: Micrograph
-    exposure: Exposure
+    plane: Restored
     enlarged: NDArray[np.float32]
-
-    def restored(
-        self,
-        magnification: float,
-        result: NDArray | None = None,
-        error: NDArray | None = None,
-    ) -> Restored:
-        """What comes of it: the result or the standard error, in pixels."""
-        name, unit = Path(self.name), self.source.high - self.source.low
-        return Restored(
-            name,
-            name,
-            self.source,
-            result,
-            exposure=self.exposure,
-            magnification=magnification,
-            unit=unit,
-            error=error,
-        )
 
 
 class StackRestorer:
@@ -135,20 +112,29 @@ class StackRestorer:
     def load(self, number: int) -> LoadedPlane:
         """The first step of `restore`. It runs no network."""
         image, exposure = self._exposed(number)
+        name = Path(self.stack.name_of(number))
+        plane = Restored(
+            name,
+            name,
+            image,
+            exposure=exposure,
+            magnification=self.magnification,
+            unit=image.high - image.low,
+        )
         enlarged = enlarged_as_shown(image.pixels, exposure, self.magnification)
-        return LoadedPlane(self.stack.name_of(number), image, exposure, enlarged)
+        return LoadedPlane(plane, enlarged)
 
     def restore_loaded(self, loaded: LoadedPlane, **options: Unpack[RunOptions]) -> Restored:
         """The second step of `restore`."""
         result = super_resolve_enlarged(
             self.model,
             loaded.enlarged,
-            loaded.exposure,
+            loaded.plane.exposure,
             self.magnification,
             self.outliers,
             **(self.options | options),
         )
-        return loaded.restored(self.magnification, result)
+        return replace(loaded.plane, result=result)
 
     def attend_to_all_planes(self, group: ProcessGroup | None = None) -> None:
         """From now on the attention of each plane is over all planes that can be read, exactly.
@@ -184,7 +170,7 @@ class StackRestorer:
         """A plane, and what the network is shown of it."""
         if self.per_plane:
             image = micrograph_of(self.stack, number)
-            return image, exposure_of(image.pixels, fits_range=self.model.fits_range)
+            return image, exposure_for(self.model, reader(image.pixels), image.pixels.shape)
         brightness = self.found.channels[channel_of(self.stack, number)]
         image = micrograph_of(self.stack, number, brightness)
         return image, brightness.exposure(image.pixels)
@@ -273,8 +259,6 @@ def specimen_rows(stack: Stack) -> int:
     height = stack.contents.plane_shape[0]
     bars = set()
     for number in {0, stack.planes // 2, stack.planes - 1}:
-        try:
+        with suppress(ImageError):
             bars.add(find_bar(grey_of(stack.plane(number))))
-        except ImageError:
-            continue
     return height - bars.pop() if len(bars) == 1 else height

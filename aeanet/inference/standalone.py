@@ -92,10 +92,11 @@ class Enlarge(nn.Module):
         padded = F.pad(image, (self.before, self.after, 0, 0), mode="replicate")
         made = []
         for places, weights in zip(self.places, self.weights, strict=True):
-            parts = []
-            for place, weight in zip(places, weights, strict=True):
-                start = self.before + place
-                parts.append(weight * padded[..., start : start + length : step])
+            starts = [self.before + place for place in places]
+            parts = [
+                weight * padded[..., start : start + length : step]
+                for start, weight in zip(starts, weights, strict=True)
+            ]
             made.append(parts[0] + parts[1] + parts[2] + parts[3])
         return torch.stack(made, -1).flatten(-2)
 

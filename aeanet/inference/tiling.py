@@ -10,7 +10,9 @@ image a tile ends with the image, and the network's own padding applies.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from aeanet.distributed import agreeing
+from aeanet.distributed import agreeing, gathered
 from aeanet.errors import UserError
 from aeanet.imaging.flips import Flip, Flips, Region, flips_of
 from aeanet.inference.reach import Attention, Reach, TilingError, reach_of, round_up
@@ -90,7 +92,7 @@ def check_side(side: int, reach: Reach) -> int:
     Raises:
         TilingError: if it is no whole number, or less than the halo.
     """
-    if not isinstance(side, int):
+    if not isinstance(side, Integral):  # NumPy's numbers too
         raise TilingError(f"the side of a tile is {side!r}, wanted a whole number of pixels.")
     least = max(reach.halo, reach.stride)
     if side < least:
@@ -98,7 +100,7 @@ def check_side(side: int, reach: Reach) -> int:
             f"a tile of {side} px is too small: each pixel of the result depends on {reach.halo} "
             f"px around it, so {least} px is the least."
         )
-    return side - side % reach.stride
+    return int(side - side % reach.stride)
 
 
 def run_tiles(
@@ -146,7 +148,8 @@ def run_tiles(
     reach = Reach(0, 1, ()) if whole and keys is None else reach_of(model)
     padded = round_up(height, reach.stride), round_up(width, reach.stride)
     side = max(padded) if side is None or whole else check_side(side, reach)
-    _agree(group, side, height, width)
+    if len(set(gathered((side, height, width), group))) > 1:  # there would be gaps between tiles
+        raise TilingError("the processes of this run were given different tiles or images.")
 
     tiles = tiles_of(padded, side, 0)
     blocks = reach.blocks if keys is not None or (exact and len(tiles) > 1) else ()
@@ -154,13 +157,14 @@ def run_tiles(
     mine = run.share_of(tiles)
     passes = 1 if keys is not None else len(images) * len(blocks) + 1
     step = _counting(passes * len(mine), progress)
+    sum_of_block = partial(run.sum_of_share, step=step)
     halo = reach.halo if halo is None else round_up(halo, reach.stride)
 
     model.eval()
     try:
         with torch.inference_mode():
             if keys is None:
-                keys = [run.sum_keys(flip, step) for flip in images]
+                keys = [run.sum_keys(flip, sum_of_block, group) for flip in images]
             with agreeing(group):
                 for tile in mine:
                     core = _within(tile.core, shape)
@@ -219,16 +223,18 @@ class TiledRun:
         for attention, sums in zip(self.blocks, keys, strict=True):
             attention.block.keys = sums
 
-    def sum_keys(self, flip: Flip, step: Callable[[], None]) -> list[Any]:
-        """The sums of all blocks over the flipped image.
+    def sum_keys(
+        self, flip: Flip, sum_of: Callable[[Attention, Flip], Any], group: ProcessGroup | None
+    ) -> list[Any]:
+        """The sums of all blocks over what the processes of a group have of them by `sum_of`.
 
         The pass for a block runs through the blocks before it, which attend to their sums.
         """
         self.attend_to([None] * len(self.blocks))
         for attention in self.blocks:
-            with agreeing(self.group):
-                keys = self.sum_of_share(attention, flip, step)
-            attention.block.keys = keys if self.group is None else keys.all_reduce(self.group)
+            with agreeing(group):
+                keys = sum_of(attention, flip)
+            attention.block.keys = keys if group is None else keys.all_reduce(group)
         return [attention.block.keys for attention in self.blocks]
 
     def sum_of_share(
@@ -296,17 +302,6 @@ def _within(region: Region, shape: Sequence[int]) -> Region:
         for part, length in zip(region, shape, strict=True)
     )
     return rows, columns
-
-
-def _agree(group: ProcessGroup | None, *numbers: int) -> None:
-    """Raise TilingError unless all processes have the same numbers: other tiles would leave gaps
-    between them.
-    """
-    if group is not None:
-        given: list[tuple[int, ...] | None] = [None] * group.size()
-        torch.distributed.all_gather_object(given, numbers, group)
-        if len(set(given)) > 1:
-            raise TilingError("the processes of this run were given different tiles or images.")
 
 
 class _ReachedError(Exception):

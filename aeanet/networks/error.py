@@ -13,18 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeanet.errors import ModelError
-from aeanet.io.atomic import write_tensors
-from aeanet.io.text import json_text
 from aeanet.networks.base import Network, WithoutDrawing
 from aeanet.networks.layers import to_channels_last
 from aeanet.networks.registry import (
-    FORMAT,
-    FORMAT_VERSION,
     SHIPPED,
     SHIPPED_FOLDER,
     check_tensors,
     load_model,
     read_model_file,
+    write_model_file,
 )
 from aeanet.networks.shuffled import PlainBlock, ShuffledUNet
 
@@ -158,19 +155,20 @@ def save_head(network: ErrorNetwork, name: str, training: Mapping[str, Any]) -> 
         for tensor_name, tensor in network.state_dict().items()
         if not tensor_name.startswith(_RESTORING)
     }
-    settings = {"config": network.config, "restoring": network.restoring.fingerprint()}
-    settings["training"] = dict(training)
-    metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
+    settings = {
+        "config": network.config,
+        "restoring": network.restoring.fingerprint(),
+        "training": training,
+    }
     path = _head_file(name)
-    write_tensors(path, head, metadata)
+    write_model_file(path, head, settings)
     return path
 
 
 def head_training(name: str) -> dict[str, Any]:
     """What `save_head` was told of the training."""
     metadata, _ = read_model_file(_head_file(name))
-    training: dict[str, Any] = json.loads(metadata["settings"])["training"]
-    return training
+    return json.loads(metadata["settings"])["training"]
 
 
 def _head_file(name: str | Path) -> Path:

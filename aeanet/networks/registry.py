@@ -134,9 +134,20 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
         settings["bfloat16_cost"] = model.bfloat16_cost
     if model.fits_range:
         settings["fits_range"] = True
+    write_model_file(path, tensors, settings)
+    return path
+
+
+def write_model_file(
+    path: Path, tensors: "Mapping[str, Tensor]", settings: "Mapping[str, Any]"
+) -> None:
+    """Write a file of this format and version; `settings` are for JSON.
+
+    Raises:
+        OSError: the file, which the error names, cannot be written.
+    """
     metadata = {"format": FORMAT, "version": FORMAT_VERSION, "settings": json_text(settings)}
     write_tensors(path, tensors, metadata)
-    return path
 
 
 def model_path(name: str | os.PathLike[str]) -> Path:

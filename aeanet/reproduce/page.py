@@ -24,9 +24,8 @@ from aeanet.page.plots import plotted
 from aeanet.reproduce.plan import AEANET, PAPER_STEPS, Study
 from aeanet.reproduce.run import PAGE, RECORD, Results
 from aeanet.reproduce.table import Table
-from aeanet.reproduce.tables import build_tables
+from aeanet.reproduce.tables import Estimates, build_tables
 from aeanet.scoring.confidence import EXPLANATION, Estimate
-from aeanet.scoring.evaluation import improvement
 
 TITLE = "AEANet on your pairs"
 LISTS = 2  # tables at the end: the pairs and the trainings
@@ -201,9 +200,9 @@ def _facts(study: Study) -> dict[str, str]:
 def _findings(study: Study, results: Results) -> list[str]:
     """What the tables show, in sentences."""
     found = []
-    pooled = [(one, results.evaluations.get(("pooled", one.key), [])) for one in study.table1]
-    estimates = {one.title: improvement(e, samples=study.samples) for one, e in pooled}
-    gains = {title: gain for title, gain in estimates.items() if gain}
+    estimates = Estimates(study, results)
+    pooled = {one.title: estimates.gain("pooled", one) for one in study.table1}
+    gains = {title: gain for title, gain in pooled.items() if gain}
     if gains:
         best = max(gains, key=lambda title: gains[title].mean)
         found.append(
@@ -211,12 +210,10 @@ def _findings(study: Study, results: Results) -> list[str]:
             "PSNR over bicubic interpolation."
         )
 
-    ours = results.evaluations.get(("pooled", AEANET.key))
-    for one, theirs in pooled:
-        if ours and theirs and one.key != AEANET.key:
-            difference = improvement(ours, against=theirs, samples=study.samples)
-            if difference:
-                found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
+    for one in study.table1:
+        difference = estimates.difference(("pooled", AEANET), ("pooled", one))
+        if difference:
+            found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
 
     if study.recipe.steps < PAPER_STEPS:
         found.append(

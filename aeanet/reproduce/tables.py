@@ -47,7 +47,7 @@ def build_tables(study: Study, results: Results) -> list[Table]:
     """The tables of the study's sections, in the paper's order, then the pairs and the
     trainings.
     """
-    estimates = _Estimates(study, results)
+    estimates = Estimates(study, results)
     tables = []
     if "table1" in study.sections:
         tables += [_table1_left(estimates), _table1_right(estimates)]
@@ -59,7 +59,7 @@ def build_tables(study: Study, results: Results) -> list[Table]:
 
 
 @dataclass(frozen=True)
-class _Estimates:
+class Estimates:
     """Estimates of a study's results by strategy and method."""
 
     study: Study
@@ -95,7 +95,7 @@ def _by_method(
     return Table(key, title, [column for column, _ in columns], rows, note)
 
 
-def _table1_left(estimates: _Estimates) -> Table:
+def _table1_left(estimates: Estimates) -> Table:
     study = estimates.study
     # Pooled is one network for all pairs, self one for each pair.
     columns: Columns = [
@@ -133,7 +133,7 @@ def _table1_left(estimates: _Estimates) -> Table:
     return _by_method("table1-left", title, study.table1, columns, note)
 
 
-def _table1_right(estimates: _Estimates) -> Table:
+def _table1_right(estimates: Estimates) -> Table:
     rows: list[list[Cell]] = []
     strategies: tuple[Strategy, ...] = ("pooled", "self")
     for strategy in strategies:
@@ -155,17 +155,15 @@ def _table1_right(estimates: _Estimates) -> Table:
     return Table("table1-right", title, columns, rows, note)
 
 
-def _table2(estimates: _Estimates) -> Table:
-    def difference(one: Method) -> Cell:
-        if one.key == AEANET.key:
-            return None
-        return estimates.difference(("pooled", ABLATION[-1]), ("pooled", one))
-
+def _table2(estimates: Estimates) -> Table:
     columns: Columns = [
         (Column("method, pooled"), lambda one: one.title),
         (Column("Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
         (Column("Δ SSIM", 3, True), lambda one: estimates.gain("pooled", one, "delta_ssim")),
-        (Column("BA + SR (64) − method (dB)"), difference),
+        (
+            Column("BA + SR (64) − method (dB)"),
+            lambda one: estimates.difference(("pooled", ABLATION[-1]), ("pooled", one)),
+        ),
         (Column("paper"), lambda one: PAPER.get(("pooled", one.key))),
     ]
     first = [
@@ -177,7 +175,7 @@ def _table2(estimates: _Estimates) -> Table:
     return _by_method("table2", title, [*first, *ABLATION], columns)
 
 
-def _unseen(estimates: _Estimates) -> Table:
+def _unseen(estimates: Estimates) -> Table:
     columns: Columns = [
         (Column("method"), lambda one: one.title),
         (Column("seen samples (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
@@ -205,7 +203,7 @@ def _unseen(estimates: _Estimates) -> Table:
     return _by_method("unseen", title, estimates.study.table1, columns, note)
 
 
-def _pairs(estimates: _Estimates) -> Table:
+def _pairs(estimates: Estimates) -> Table:
     methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
     scores = []  # of each method, by the name of the pair
     for one in methods:

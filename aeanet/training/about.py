@@ -26,14 +26,13 @@ def about_model(path: Path) -> About:
     title = file.resolve().name if file.is_dir() else file.stem
     name = "aeanet " + re.sub(r"[^A-Za-z0-9_+\- ()]", "-", title)[:50]
     file = file / MODEL_FILE if file.is_dir() else file
-    shipped = file.parent == SHIPPED_FOLDER
     own_card = file.with_suffix(".md")  # of a model pretrained on simulated images
     trained_on = info.trained_on
     try:
         card = own_card.read_text("utf-8") if own_card.is_file() else _card(name, info, trained_on)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"the record of the training of {path} is damaged: {error}.") from error
-    if shipped:
+    if file.parent == SHIPPED_FOLDER:
         return About(name, card, trained_on, LICENSE, AUTHORS)
     return About(name, card, trained_on)
 

@@ -111,12 +111,8 @@ class Checkpoint:
         """The checkpoint in a file.
 
         Raises:
-            CheckpointError: there is none, or it is damaged or of another version.
+            CheckpointError: it is damaged or of another version.
         """
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path.parent} holds no checkpoint to resume from: start the training without it."
-            )
         try:
             metadata, tensors = read_tensors(path)
         except safetensors.SafetensorError as error:

@@ -100,14 +100,13 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
 def in_range(pair: RegisteredPair) -> RegisteredPair:
     """A scan and its target in the range that the scan uses."""
     exposure = find_exposure(reader(pair.lr), pair.lr.shape)
-    lr, hr = within(exposure.scale(pair.lr)), exposure.scale(pair.hr)
-    return replace(pair, lr=np.asarray(lr, np.float32), hr=np.asarray(hr, np.float32))
+    return replace(pair, lr=within(exposure.scale(pair.lr)), hr=exposure.scale(pair.hr))
 
 
 def in_use(image: NDArray) -> NDArray[np.float32]:
     """An image as a network with `fits_range` is shown it: in the range that it uses."""
     exposure = find_exposure(reader(image), image.shape)
-    return np.asarray(within(exposure.scale(image)), np.float32)
+    return within(exposure.scale(image))
 
 
 def _load_field(files: list[Path], root: Path) -> PairSet:

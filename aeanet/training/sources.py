@@ -168,8 +168,12 @@ class SimulatedSource(Source):
         self.recipe, self.workers = recipe, workers
 
     def describe(self) -> dict[str, Any]:
-        simulator = {"simulator": "aeanet.data.synthetic", "sha256": ROUNDS}
-        return {"pairs": [], "held_back": []} | simulator
+        return {
+            "pairs": [],
+            "held_back": [],
+            "simulator": "aeanet.data.synthetic",
+            "sha256": ROUNDS,
+        }
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         batch, first = self.recipe.batch, step // STEPS
@@ -246,7 +250,7 @@ def _as_in_use(
     if rng.uniform() >= AS_RECORDED:
         recorded = at_lr_pixels(lr, scan.magnification)
         exposure = find_exposure(reader(recorded), recorded.shape)
-        lr, hr = within(exposure.scale(lr)).astype(np.float32), exposure.scale(hr)
+        lr, hr = within(exposure.scale(lr)), exposure.scale(hr)
     noise = measured_noise(reader(lr), lr.shape, scan.magnification)[0]
     if rng.uniform() < UNTOLD:
         noise = torch.full_like(noise, torch.nan)

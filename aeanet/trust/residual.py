@@ -81,12 +81,10 @@ def _blurred_alike(
     half = _KERNEL // 2
     padded = cv2.copyMakeBorder(restored, half, half, half, half, cv2.BORDER_REFLECT_101)
     step = max(1, math.isqrt(image.size // _FITTED))
-    target = image[::step, ::step].astype(np.float64)
-    height, width = image.shape
-    samples = np.empty((_KERNEL**2, *target.shape))  # an image for each place in the filter
-    for moved, (down, right) in zip(samples, np.ndindex(_KERNEL, _KERNEL), strict=True):
-        moved[:] = padded[down : down + height : step, right : right + width : step]
-    samples, target = samples.reshape(len(samples), -1), target.ravel()
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (_KERNEL, _KERNEL))[::step, ::step]
+    # A row for each place in the filter.
+    samples = windows.transpose(2, 3, 0, 1).astype(np.float64, order="C").reshape(_KERNEL**2, -1)
+    target = image[::step, ::step].astype(np.float64).ravel()
     mean_sample, mean_target = samples.mean(1), target.mean()
     samples -= mean_sample[:, None]
     target = target - mean_target

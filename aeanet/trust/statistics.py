@@ -147,15 +147,17 @@ def _spectrum(image: NDArray) -> dict[str, float]:
     power = mean_power(image, _WINDOW)[0] + 1e-8
     levels = [np.log10(power[ring].mean()) for ring in _RINGS]
     corner = power[_CORNER].mean()
-    values: dict[str, float] = {}
+    bands: dict[str, float] = {}
     for index in range(len(_BANDS) - 1):
-        values |= _band(power, levels, index)
-    values |= _finest_patterns(power, corner)
-    values["fall of the whole spectrum"] = levels[0] - np.log10(corner)
-    values |= _structure_beyond_noise(levels, corner)
-    values["corner of the spectrum"] = np.log10(corner) - levels[-1]
-    values["peaks of the spectrum"] = _highest_peak(power)
-    return values
+        bands |= _band(power, levels, index)
+    return {
+        **bands,
+        **_finest_patterns(power, corner),
+        "fall of the whole spectrum": levels[0] - np.log10(corner),
+        **_structure_beyond_noise(levels, corner),
+        "corner of the spectrum": np.log10(corner) - levels[-1],
+        "peaks of the spectrum": _highest_peak(power),
+    }
 
 
 def _band(power: NDArray, levels: list[float], index: int) -> dict[str, float]:

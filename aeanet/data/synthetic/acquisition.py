@@ -186,9 +186,7 @@ class Acquisition:
         moved = np.array([self.resampled / 2, 1 - self.resampled, self.resampled / 2])
         kernels = []
         for sigma in (self.smoothing, math.hypot(self.smoothing, self.across)):
-            kernel = np.ones(1)
-            if sigma:
-                kernel = smoothing_kernel(sigma)
+            kernel = smoothing_kernel(sigma) if sigma else np.ones(1)
             if self.resampled:
                 kernel = np.convolve(kernel, moved)
             kernels.append(kernel.astype(np.float32))

@@ -119,9 +119,8 @@ def _cut_out(
     # Beyond the edges of the scene the indices run back.
     indices = []
     for first, length, ahead, limit in zip(origin, sizes, before, signal.shape, strict=True):
-        index = np.abs(np.arange(first - ahead, first - ahead + length))
         period = max(2 * (limit - 1), 1)
-        index %= period
+        index = np.arange(first - ahead, first - ahead + length) % period
         indices.append(np.minimum(index, period - index))
     part = signal[np.ix_(*indices)]
 

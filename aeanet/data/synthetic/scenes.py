@@ -4,6 +4,7 @@ magnification.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -26,8 +27,8 @@ def _any_bodies(
 
 _MAKERS: dict[str, Make] = {
     "particles": particles,
-    "porous": lambda size, rng, scale: _any_bodies("porous", size, rng, scale),
-    "mixed": lambda size, rng, scale: _any_bodies("mixed", size, rng, scale),
+    "porous": partial(_any_bodies, "porous"),
+    "mixed": partial(_any_bodies, "mixed"),
     "fibres": fibres,
     "foams": foam,
     "grains": grains,

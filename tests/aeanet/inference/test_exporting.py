@@ -103,7 +103,8 @@ def test_a_model_that_differs_is_not_written(
     monkeypatch.setattr(exporting, "plain_program", lambda module: module)
     monkeypatch.setattr(exporting, "onnx_model", lambda program, record: b"model")
     monkeypatch.setattr(exporting, "onnx_runner", lambda content: None)
-    monkeypatch.setattr(exporting, "_difference", lambda module, run, size: difference)
+    differences = dict(zip(exporting.SIZES, (0.0, difference, 0.0), strict=True))
+    monkeypatch.setattr(exporting, "_difference", lambda module, run, size: differences[size])
     with pytest.raises(
         exporting.ExportError, match=r"differs from PyTorch by .*: nothing is written"
     ):

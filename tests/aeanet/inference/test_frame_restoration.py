@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import aeanet
 from aeanet.data.frames import FrameError
@@ -52,7 +53,17 @@ def test_what_cannot_be_restored_is_refused() -> None:
         aeanet.restore_frames("sem", frames[:1])
     with pytest.raises(ValueError, match="wanted 0 to 1"):
         aeanet.restore_frames("sem", [255 * frame for frame in frames])
+    with pytest.raises(ValueError, match=r"wanted floating point of shape \(H, W\)"):
+        aeanet.restore_frames("sem", [np.stack([frame] * 3, 2) for frame in frames])
     with pytest.raises(PredictionError, match="wanted a number from"):
         aeanet.restore_frames("sem", frames, magnification=0)
     with pytest.raises(ValueError, match="wanted 1 or more"):
         aeanet.fuse_frames(frames, magnification=0.5)
+
+
+def test_frames_may_be_tensors_or_lists() -> None:
+    """As images may be for `super_resolve`."""
+    frames = list(simulate_frames(9, 2, (64, 80)).frames)
+    expected = aeanet.restore_frames("sem", frames, flips=1).result
+    given = [torch.from_numpy(frames[0]), frames[1].tolist()]
+    np.testing.assert_array_equal(aeanet.restore_frames("sem", given, flips=1).result, expected)

@@ -6,7 +6,7 @@ import torch
 from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet.imaging.upsampling import upsample
-from aeanet.inference.prediction import compile_parts, restore, super_resolve
+from aeanet.inference.prediction import PredictionError, compile_parts, restore, super_resolve
 from aeanet.networks.registry import build_model
 
 RANDOM = np.random.default_rng(0)
@@ -97,3 +97,9 @@ def test_a_compiled_network_gives_the_same_in_tiles_of_every_size() -> None:
 def test_what_is_no_micrograph_is_refused_in_one_sentence(image: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         super_resolve(build_model("unet"), image, magnification=2)
+
+
+def test_an_unknown_choice_is_refused_in_one_sentence() -> None:
+    image = np.full((8, 8), 0.5)
+    with pytest.raises(PredictionError, match="outliers is 'drop', wanted keep or replace"):
+        super_resolve(build_model("unet"), image, magnification=2, outliers="drop")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import aea_kernels as aea
 from aeanet.inference.prediction import restore
 from aeanet.inference.reach import Reach, TilingError, reach_of
-from aeanet.inference.tiling import run_tiles
+from aeanet.inference.tiling import check_side, run_tiles
 from aeanet.networks.registry import build_model
 from aeanet.networks.unet import AEANet
 
@@ -177,6 +177,14 @@ def test_a_tile_below_the_halo_is_refused(side: int) -> None:
         TilingError, match=f"a tile of {side} px is too small: .* 28 px around it, so 28 px"
     ):
         restore(build_model("aeanet"), np.zeros((64, 64), np.float32), tile=side)
+
+
+def test_the_side_of_a_tile_is_a_whole_number_also_of_numpy() -> None:
+    reach = reach_of(build_model("aeanet"))
+    assert check_side(np.int64(35), reach) == 32
+    for side in (32.0, "32"):
+        with pytest.raises(TilingError, match="wanted a whole number of pixels"):
+            check_side(side, reach)
 
 
 def test_an_image_as_large_as_the_tile_is_taken_at_once() -> None:
