@@ -34,7 +34,7 @@ from aeanet.io.atomic import same_file
 from aeanet.io.images import ImageError, Micrograph, read_image
 from aeanet.io.mosaics import create_mosaic, open_mosaic, shape_by_regions
 from aeanet.networks.base import Network
-from aeanet.networks.registry import load_model
+from aeanet.networks.registry import given_model
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Loaded:
 
 
 def restore_file(
-    model: Network | str,
+    model: Network | str | os.PathLike[str],
     image: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
@@ -75,7 +75,8 @@ def restore_file(
     so that neither it nor the result is ever in memory as a whole.
 
     Args:
-        model: any network, on any device, or the name of a shipped model, such as "sem".
+        model: any network, on any device, or the name of a shipped model, such as "sem", or
+            the path of a model or run.
         image: the LR micrograph.
         target: the result, in the type and range of `image`, with the pixel size divided by the
             magnification. It appears when it is complete, in the place of what was there.
@@ -99,7 +100,7 @@ def restore_file(
         ModelError: for an unknown name.
         AgreedError: in all processes of a group, for an error of one that the user can mend.
     """
-    model = load_model(model) if isinstance(model, str) else model
+    model = given_model(model)
     image, target = Path(image), Path(target)
     if same_file(image, target):
         raise ImageError(f"{target} is the image itself, which would be lost.")

@@ -1,5 +1,6 @@
 """Repeated scans of one field, fused and then restored at the noise that is left."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
@@ -19,7 +20,7 @@ from aeanet.inference.prediction import (
     super_resolve_enlarged,
 )
 from aeanet.networks.base import Network
-from aeanet.networks.registry import load_model
+from aeanet.networks.registry import given_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RestoredFrames:
 
 
 def restore_frames(
-    model: Network | str,
+    model: Network | str | os.PathLike[str],
     frames: Sequence[NDArray],
     *,
     magnification: float = 1.0,
@@ -51,7 +52,8 @@ def restore_frames(
     they belong to the detector and not to the specimen, which drifts.
 
     Args:
-        model: any network, on any device, or the name of a shipped model, such as "sem".
+        model: any network, on any device, or the name of a shipped model, such as "sem", or
+            the path of a model or run.
         frames: two or more of one shape (H, W), floating point, intensities in [0, 1]. They may be
             tensors or lists of rows.
         magnification: result pixels per pixel of a frame.
@@ -67,7 +69,7 @@ def restore_frames(
         TilingError: for a tile that is too small.
         ModelError: for an unknown name.
     """
-    model = load_model(model) if isinstance(model, str) else model
+    model = given_model(model)
     magnification = known_magnification(model, magnification)
     frames = [as_image(frame) for frame in frames]
     for frame in frames:

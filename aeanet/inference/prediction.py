@@ -1,5 +1,6 @@
 """Restoration of images in memory, at once or in exact tiles."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -23,7 +24,7 @@ from aeanet.inference.exposure import find_exposure
 from aeanet.inference.noise import telling
 from aeanet.inference.tiling import Keys, Read, TileProgress, Write, run_tiles
 from aeanet.networks.base import MAGNIFICATIONS, Network
-from aeanet.networks.registry import load_model
+from aeanet.networks.registry import given_model
 
 _MOST_LOST = 0.01  # dB of PSNR that bfloat16 may cost without being asked for
 
@@ -56,7 +57,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def super_resolve(
-    model: Network | str,
+    model: Network | str | os.PathLike[str],
     image: NDArray,
     *,
     magnification: float | None = None,
@@ -69,7 +70,8 @@ def super_resolve(
     (`exposure.find_exposure`); a model that was trained on pairs is shown the image as it is.
 
     Args:
-        model: any network, on any device, or the name of a shipped model, such as "sem".
+        model: any network, on any device, or the name of a shipped model, such as "sem", or
+            the path of a model or run.
         image: (H, W) floating point, intensities in [0, 1]: 0 is black and 1 white of the
             detector's range. It may be a tensor or a list of rows.
         magnification: result pixels per pixel of `image`; by default that of the pairs the model
@@ -97,7 +99,7 @@ def super_resolve(
         TilingError: for a tile that is too small.
         ModelError: for an unknown name.
     """
-    model = load_model(model) if isinstance(model, str) else model
+    model = given_model(model)
     enlarged, exposure, magnification = made_ready(model, image, magnification)
     return super_resolve_enlarged(model, enlarged, exposure, magnification, outliers, **options)
 

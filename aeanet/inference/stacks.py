@@ -39,7 +39,7 @@ from aeanet.io.images.micrograph import ImageError, Micrograph
 from aeanet.io.images.reading import grey_of
 from aeanet.io.stacks import AxesError, Contents, Stack, Step
 from aeanet.networks.base import Network
-from aeanet.networks.registry import load_model
+from aeanet.networks.registry import given_model
 
 
 class LoadedPlane(NamedTuple):
@@ -196,7 +196,7 @@ def values_of(restored: Restored) -> NDArray:
 
 
 def restore_stack(
-    model: Network | str,
+    model: Network | str | os.PathLike[str],
     stack: Any,
     *,
     axes: str | None = None,
@@ -212,7 +212,8 @@ def restore_stack(
     `per_plane`.
 
     Args:
-        model: any network, on any device, or the name of a shipped model, such as "sem".
+        model: any network, on any device, or the name of a shipped model, such as "sem", or
+            the path of a model or run.
         stack: what `open_stack` gives, or an array in memory, of Zarr or of dask.
         axes: of an array: a letter each, such as "ZYX".
         steps: of an array: from one position to the next, such as {"Z": Step(30.0, "nm")}.
@@ -233,7 +234,7 @@ def restore_stack(
         ModelError: for an unknown name.
         ImageError: when a plane is asked for that cannot be read.
     """
-    model = load_model(model) if isinstance(model, str) else model
+    model = given_model(model)
     if isinstance(stack, str | os.PathLike):
         raise TypeError(f"stack is the path {os.fspath(stack)!r}: open it with aeanet.open_stack.")
     if axes is None and not isinstance(stack, Stack):

@@ -160,6 +160,11 @@ def model_path(name: str | os.PathLike[str]) -> Path:
     return path
 
 
+def given_model(model: "Network | str | os.PathLike[str]") -> "Network":
+    """The network itself, or the one that `load_model` finds."""
+    return load_model(model) if isinstance(model, str | os.PathLike) else model
+
+
 def load_model(path: str | os.PathLike[str]) -> "Network":
     """The model in a file of `save_model`, in the run folder that holds one, or shipped under that
     name (`SHIPPED`).

@@ -96,6 +96,13 @@ def test_a_disk_that_is_full_for_one_image_costs_that_image(
 def test_ctrl_c_at_any_moment_leaves_whole_results_and_a_second_call_does_the_rest(
     folder: Path, tmp_path: Path
 ) -> None:
+    # such as those of dask, which stay for good
+    before = threading.enumerate()
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        end_of_threads(before)
+        return {file.name: file.read_bytes() for file in folder.glob("*")}
+
     command = "predict", folder / "run", *(folder / f"{number}.png" for number in range(6))
     start = time.perf_counter()
     assert aeanet(*command, "--out", tmp_path / "whole").exit_code == 0
@@ -123,10 +130,10 @@ def test_ctrl_c_at_any_moment_leaves_whole_results_and_a_second_call_does_the_re
         assert contents(out) == whole
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files in a folder, once nothing is being written."""
+def end_of_threads(before: list[threading.Thread]) -> None:
+    """Wait until no thread that was not there before may still write."""
     for thread in threading.enumerate():
-        if thread is threading.main_thread() or thread.daemon:
+        if thread in before or thread.daemon:
             continue
         # Ctrl-C within the start of a thread leaves one that begins at once, or never.
         patience = time.monotonic() + 1
@@ -134,7 +141,6 @@ def contents(folder: Path) -> dict[str, bytes]:
             time.sleep(0.01)
         if thread.ident is not None:
             thread.join()
-    return {file.name: file.read_bytes() for file in folder.glob("*")}
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What goes in and comes out of a prediction."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet.imaging.upsampling import upsample
 from aeanet.inference.prediction import PredictionError, compile_parts, restore, super_resolve
-from aeanet.networks.registry import build_model
+from aeanet.networks.registry import build_model, save_model
 
 RANDOM = np.random.default_rng(0)
 
@@ -22,6 +24,15 @@ def test_a_raw_image_comes_back_enlarged(shape: tuple[int, int], magnification: 
     assert result.dtype == np.float32
     assert result.shape == (round(shape[0] * magnification), round(shape[1] * magnification))
     assert np.array_equal(result, restore(model, upsample(image, magnification)))
+
+
+def test_a_model_is_given_by_its_path_too(tmp_path: Path) -> None:
+    model = build_model("unet")
+    model.magnification = 2.0
+    path = save_model(model, tmp_path / "run" / "model.safetensors")
+    image = RANDOM.random((8, 9)).astype(np.float32)
+    for given in (path, str(path), path.parent):
+        assert np.array_equal(super_resolve(given, image), super_resolve(model.eval(), image))
 
 
 def test_a_given_magnification_goes_before_the_models() -> None:
