@@ -21,6 +21,7 @@ from .backends.devices import DEVICES, HOST_SECONDS, Device, slowest
 from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
 from .block.function import AttentionBlock
+from .block.modules import projections_of
 from .block.norms import OVER_CHANNELS
 from .block.route import project_cost, route
 from .block.spec import BlockSpec
@@ -271,7 +272,7 @@ def _explain_block(
 
     # the block as it trains or predicts, on tensors that hold nothing
     twin = copy.deepcopy(block).to("meta").train(setting.backward)
-    norm, projections = twin._norm(setting.dtype), twin._projections()
+    norm, projections = twin._norm(setting.dtype), projections_of(twin)
     references = 0 if twin.references is None else len(twin.references)
     heads, keys, values = block.heads, len(projections.key_bias), len(projections.value_bias)
     spec = BlockSpec(

@@ -20,6 +20,7 @@ from .core.checks import (
     check_not_traced,
     check_positions,
     check_query_key_value,
+    check_scale,
     check_summary,
     check_summary_tensor,
     is_tensor,
@@ -171,6 +172,7 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
             f"with B = 1 or {batch}, H = {heads}, E = {width} as in query"
         )
     check_summary_tensor(state, "state", query, "query")
+    check_scale(scale)
     weight = scale / summary.count.clamp(min=1)
     return apply_matrix(query, (state * weight[:, None, None, None]).expand(batch, -1, -1, -1))
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from .backends import backend_name
 from .block.function import attention_block
 from .block.keys import attend_to_keys, moments_of_keys
+from .block.modules import norm_of, projections_of
 from .block.projected import features
-from .block.spec import Norm, Projections
-from .core.checks import check_device, check_not_traced, check_size, check_type, check_whole
-from .core.dtypes import acc_dtype
+from .block.spec import Norm
+from .core.checks import check_device, check_not_traced, check_size, check_type
 from .summary import Moments
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class AugmentedAttention(nn.Module):
 
     BN can be frozen by itself, as anywhere: ``block.norm.eval()`` makes training use its running
     statistics. Norm and projections are not called: their parameters are read, so hooks on them do
-    not run.
+    not run, and modules that do more when they are called are refused.
 
     Time grows linearly with the number of positions, and beyond x nothing of its size is kept for
     backward.
@@ -153,7 +153,7 @@ class AugmentedAttention(nn.Module):
         y, mean, variance = attention_block(
             x,
             self._norm(x.dtype),
-            self._projections(),
+            projections_of(self),
             self.references,
             heads=self.heads,
             scale=self.scale,
@@ -215,15 +215,16 @@ class AugmentedAttention(nn.Module):
         check_device("keys.gram", keys.gram, x)
         images, width = keys.gram.shape[0], self.channels + 1
         if keys.gram.shape[1:] != (width, width) or images not in (1, len(x)):
+            expected = "1 image" if len(x) == 1 else f"1 or {len(x)} images"
             raise ValueError(
                 f"keys are of {images} images with {keys.gram.shape[-1] - 1} channels, "
-                f"expected 1 or {len(x)} images with {self.channels} channels"
+                f"expected {expected} with {self.channels} channels"
             )
         return attend_to_keys(
             x,
             keys.gram,
             self._norm(x.dtype, running=True),
-            self._projections(),
+            projections_of(self),
             self.references,
             self.heads,
             self.scale,
@@ -248,66 +249,17 @@ class AugmentedAttention(nn.Module):
         if not 3 <= x.dim() <= 5 or x.shape[1] != self.channels:
             expected = f"(N, {self.channels}, *spatial) with 1, 2 or 3 spatial axes"
             raise ValueError(f"x is {tuple(x.shape)}, expected {expected}")
-        device = self.query.weight.device
-        if x.device != device:
-            raise ValueError(f"x is on {x.device}, expected {device} as the weights of the block")
+        weight = self.query.weight
+        if isinstance(weight, Tensor) and x.device != weight.device:
+            raise ValueError(
+                f"x is on {x.device}, expected {weight.device} as the weights of the block"
+            )
 
     def _norm(self, dtype: torch.dtype, *, running: bool = False) -> Norm:
         """`norm` for a feature map of `dtype`; `running`: with BN's running statistics whatever its
         mode.
-
-        Raises:
-            TypeError: another module was put in the place of the norm, or it is sharded.
-            ValueError: running statistics are asked for, and BN keeps none.
         """
-        norm = self.norm
-        if norm is None or isinstance(norm, nn.Identity):
-            return Norm()
-        check_whole("norm.weight", getattr(norm, "weight", None))
-        if isinstance(norm, nn.GroupNorm):
-            weight, bias = norm.weight, norm.bias
-            return Norm("group", weight, bias, eps=norm.eps, groups=norm.num_groups)
-        if isinstance(norm, nn.LayerNorm):
-            return Norm("layer", norm.weight, norm.bias, eps=norm.eps)
-        if isinstance(norm, nn.RMSNorm):
-            eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
-            return Norm("rms", norm.weight, eps=eps)
-        if not isinstance(norm, nn.BatchNorm2d):
-            raise TypeError(
-                f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's group pools "
-                "its statistics), GroupNorm, LayerNorm, RMSNorm or None"
-            )
-
-        like = self.query.weight
-        weight = like.new_ones(self.channels) if norm.weight is None else norm.weight
-        bias = like.new_zeros(self.channels) if norm.bias is None else norm.bias
-        mean, variance = norm.running_mean, norm.running_var
-        if running and (mean is None or variance is None):
-            raise ValueError(
-                "BN keeps no running statistics, so tiles would each be normalised by their own"
-            )
-        if norm.training and not running:
-            mean = variance = None
-        return Norm("batch", weight, bias, mean, variance, norm.eps)
-
-    def _projections(self) -> Projections:
-        """Weights and biases of the four projections.
-
-        Raises:
-            TypeError: one of them was replaced by another module, lacks its bias, or is sharded.
-        """
-        tensors: list[Tensor] = []
-        for name in ("query", "key", "value", "output"):
-            projection = getattr(self, name)
-            if not isinstance(projection, nn.Linear) or projection.bias is None:
-                given = type(projection).__name__
-                given += " without bias" if isinstance(projection, nn.Linear) else ""
-                raise TypeError(
-                    f"{name} is a {given}, expected a Linear with bias: it is read, and not called"
-                )
-            check_whole(f"{name}.weight", projection.weight)
-            tensors += [projection.weight, projection.bias]
-        return Projections(*tensors)
+        return norm_of(self.norm, self.channels, self.query.weight, dtype, running=running)
 
 
 def _norm_module(

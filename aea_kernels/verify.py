@@ -1,7 +1,7 @@
 """`python -m aea_kernels.verify`: every kernel against PyTorch in float64, on this machine.
 
-Prints a table, and exits with 1 where a kernel is wrong. On a machine without a GPU the kernels run
-in Triton's interpreter if TRITON_INTERPRET=1 is set.
+Prints a table, and exits with 1 where a kernel is wrong, with 2 where none can run. On a machine
+without a GPU the kernels run in Triton's interpreter if TRITON_INTERPRET=1 is set.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .core.precision import multiplication
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PRECISIONS = ("highest", "high", "medium")
+NOTHING_RAN = 2  # exit code
 
 
 def parsed() -> argparse.Namespace:
@@ -35,12 +36,12 @@ def main() -> int:
     device = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         print("There is no GPU: set TRITON_INTERPRET=1 to run the kernels in Triton's interpreter.")
-        return 1
+        return NOTHING_RAN
     try:
         print(machine(device))
     except metadata.PackageNotFoundError as error:
         print(f"The package {error.name} is not installed, so there are no kernels to verify.")
-        return 1
+        return NOTHING_RAN
 
     faults = 0
     for dtype in DTYPES:

@@ -111,6 +111,15 @@ def check_features(x: Tensor) -> None:
         )
 
 
+def check_scale(scale: float | Tensor) -> None:
+    """One sentence if the scale of an operator is not one number."""
+    if isinstance(scale, Tensor) and scale.dim():
+        raise ValueError(
+            f"scale has shape {tuple(scale.shape)}, expected one number: multiply the query by "
+            "what differs between heads or images"
+        )
+
+
 def check_query(
     query: Tensor, sums: Tensor, field: str, letters: str, *, name: str = "query"
 ) -> None:

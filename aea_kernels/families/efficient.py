@@ -16,6 +16,7 @@ from ..core.checks import (
     check_key_value,
     check_query,
     check_query_key_value,
+    check_scale,
     check_summary,
     is_tensor,
 )
@@ -143,6 +144,7 @@ def attend_softmax(query: Tensor, summary: SoftmaxSummary, *, scale: float = 1.0
     """
     check_summary(summary, SoftmaxSummary)
     check_query(query, summary.sums, "sums", "(B, H, E, D + 1)")
+    check_scale(scale)
     sums, normaliser = summary.sums[..., :-1], summary.sums[..., -1:]
     # the greatest key adds 1 to its normaliser, which is thus less only where there are no keys
     matrix = sums * (scale / normaliser.clamp(min=0.5))

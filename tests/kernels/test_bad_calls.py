@@ -25,26 +25,6 @@ def with_keys(keys):
     return of_keys(X)
 
 
-def with_norm(norm):
-    other = block()
-    other.norm = norm
-    return other
-
-
-class Adapted(torch.nn.Module):
-    """A projection with something added, as adapters wrap it."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.weight, self.bias, self.more = base.weight, base.bias, torch.nn.Linear(4, 4)
-
-
-def with_query(query):
-    other = block()
-    other.query = query
-    return other
-
-
 def quantised(t):
     return torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)
 
@@ -111,21 +91,13 @@ CASES = {
         "key_channels is '4', expected a whole number",
     ),
     "groups": (lambda: block(norm="group", groups=2.0), "groups is 2.0, expected a whole number"),
-    "another norm": (
-        lambda: torch.nn.SyncBatchNorm.convert_sync_batchnorm(block())(X),
-        "norm is a SyncBatchNorm, expected BatchNorm2d",
+    "scale of each head": (
+        lambda: aea.linear_attention(Q, Q, Q, scale=torch.ones(2)),
+        "scale has shape (2,), expected one number",
     ),
-    "cost of another norm": (
-        lambda: aea.explain(with_norm(torch.nn.InstanceNorm2d(4)), (1, 4, 3)),
-        "norm is a InstanceNorm2d, expected BatchNorm2d",
-    ),
-    "wrapped projection": (
-        lambda: with_query(Adapted(block().query))(X),
-        "query is a Adapted, expected a Linear with bias",
-    ),
-    "projection without bias": (
-        lambda: with_query(torch.nn.Linear(4, 4, bias=False))(X),
-        "query is a Linear without bias, expected a Linear with bias",
+    "scale of each head of a family": (
+        lambda: aea.efficient_attention(Q, Q, Q, scale=torch.ones(2)),
+        "scale has shape (2,), expected one number",
     ),
     "keys that are none": (
         lambda: with_keys(SUMMARY),

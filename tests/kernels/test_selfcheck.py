@@ -254,7 +254,7 @@ def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.setattr(verify, "parsed", lambda: SimpleNamespace(device=None))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert verify.main() == 1
+    assert verify.main() == 2
     assert "TRITON_INTERPRET=1" in capsys.readouterr().out
 
 
