@@ -174,4 +174,6 @@ def _plane(file: Path, number: int) -> NDArray[np.float32]:
 
 def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
+    if path.name.startswith("."):  # such as macOS leaves beside images
+        return False
     return suffix == ZARR_SUFFIX or (path.is_file() and suffix in (*SUFFIXES, *STACK_SUFFIXES))
