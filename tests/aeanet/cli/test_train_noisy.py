@@ -59,7 +59,9 @@ def test_single_images_get_noise_like_their_own(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX"}
     tifffile.imwrite(tmp_path / "v.tif", images, metadata=metadata, photometric="minisblack")
     (tmp_path / "images" / "._0.tif").write_bytes(b"hidden")
-    found = load_scans(tmp_path / "images").pairs
+    read = load_scans(tmp_path / "images")
+    assert not read.refused
+    found = read.pairs
     volume = load_scans(tmp_path / "v.tif").pairs
     assert len(found) == len(volume) == 16
     assert found[8].name == "1.tif, copy 1"
