@@ -7,8 +7,10 @@ test session that asks for no symmetry should not wait for.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     title = "symmetries of networks, with the fixture `equivariance`"
     group = parser.getgroup("equivariance", title)
     passes = "largest relative error that passes; by default whatever is rounding"
-    group.addoption("--equivariance-tolerance", type=float, metavar="ERROR", help=passes)
+    group.addoption("--equivariance-tolerance", type=_tolerance, metavar="ERROR", help=passes)
 
     place = "of model and input; by default that of the input"
     group.addoption("--equivariance-dtype", choices=DTYPES, help=place)
@@ -51,6 +53,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--equivariance-update", action="store_true", help=update)
 
 
+def _tolerance(text: str) -> float:
+    """The number that `text` is. Raises ArgumentTypeError where it is none of at least 0."""
+    with suppress(ValueError):
+        if float(text) >= 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -64,6 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if update and not baseline:
         raise pytest.UsageError("--equivariance-update needs --equivariance-baseline=FILE")
+    device = config.getoption("equivariance_device")
+    if device is not None:
+        _require_device(device)
     if not model and not baseline:
         return
     from aea_kernels.testing.items import Session
@@ -73,6 +86,17 @@ def pytest_configure(config: pytest.Config) -> None:
     nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
     if model and nothing_named:
         config.args = []
+
+
+def _require_device(name: str) -> None:
+    """Raise UsageError where there is no such device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise pytest.UsageError(f"there is no device {name!r} for symmetries: {reason}") from error
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -96,8 +120,26 @@ def equivariance(request: pytest.FixtureRequest) -> Equivariance:
             raise pytest.UsageError(
                 f"the marker equivariance takes tolerance, dtype and device by name, got {unknown}"
             )
+        _require_options(marker.kwargs)
         options |= marker.kwargs
     return Equivariance(request.node, **options)
+
+
+def _require_options(options: dict[str, Any]) -> None:
+    """Raise UsageError where an option of the marker has a value that it cannot have."""
+    from aea_kernels.testing.checks import require_tolerance
+
+    try:
+        require_tolerance(options.get("tolerance"))
+    except ValueError as error:
+        raise pytest.UsageError(f"the marker equivariance: {error}") from error
+    dtype = options.get("dtype")
+    if dtype not in (None, *DTYPES):
+        raise pytest.UsageError(
+            f"the marker equivariance has dtype={dtype!r}, expected one of {', '.join(DTYPES)}"
+        )
+    if options.get("device") is not None:
+        _require_device(options["device"])
 
 
 class Equivariance:
@@ -171,8 +213,9 @@ class Equivariance:
         invariant: bool,
         **options: Any,
     ) -> Errors:
-        from aea_kernels.testing import assertions, equivariance_error
+        from aea_kernels.testing import assertions, checks, equivariance_error
 
+        checks.require_tolerance(tolerance)
         fn, x = self._placed(fn, x)
         errors = equivariance_error(fn, x, group, invariant=invariant, **options)
         working = str(x.dtype).removeprefix("torch.")
@@ -216,6 +259,8 @@ class Equivariance:
 
         import torch
 
+        if not isinstance(x, torch.Tensor):
+            return fn, x  # the measurement says what is wrong with it
         dtype = x.dtype if self.dtype is None else getattr(torch, self.dtype)
         device = x.device if self.device is None else torch.device(self.device)
         if isinstance(fn, torch.nn.Module) and (self.dtype is not None or self.device is not None):

@@ -261,17 +261,26 @@ def said(acts: Said) -> tuple[dict[str, Act], dict[str, Act]]:
         acts: of the output; or a pair, of input and output.
 
     Raises:
-        ValueError: something in there is no act.
+        ValueError: something in there is no act, or the input has several.
     """
     given, returned = acts if isinstance(acts, tuple) and len(acts) == 2 else (None, acts)
-    return _by_place(given), _by_place(returned)
+    of_input = _by_place(given)
+    if set(of_input) - {""}:
+        raise ValueError(f"acts has {given!r} for the input, expected one act: x is one tensor")
+    return of_input, _by_place(returned)
 
 
 def _by_place(acts: Any, place: str = "") -> dict[str, Act]:
     if acts is None:
         return {}
+    if acts is vector or acts is points:
+        acts = acts()
     if isinstance(acts, Act):
         return {place: acts}
+    if acts is regular or acts is channels:
+        raise ValueError(
+            f"acts has the function {acts.__name__}: call it, as regular(d4) or channels([1, 0])"
+        )
     if callable(acts):
         return {place: Act(getattr(acts, "__name__", "a function"), function=acts)}
     if not isinstance(acts, Mapping | list | tuple):

@@ -26,6 +26,12 @@ LARGE_TURN, SMALL_TURN = 130, 15
 """Degrees: the turn that the largest one tried is near to, and below which one is not tried alone.
 """
 
+SMALLEST_MOVE = 1e-3
+"""In positions: what moves an image by less moves nothing."""
+
+MOST_ORIENTATIONS = 360
+"""Of the channels that may permute under rotations."""
+
 FADING = 0.2
 """The part of the radius over which inputs fade to zero."""
 
@@ -108,6 +114,12 @@ class RotationsBy(Smooth):
         spatial = _two_dimensions(self.name, shape)
         if not 0 < self.degrees < 360:
             raise ValueError(f"rotations by {self.degrees:g} degrees turn nothing: take 0 to 360")
+        turn = math.radians(min(self.degrees, 360 - self.degrees))
+        if turn * math.hypot(*spatial) / 2 < SMALLEST_MOVE:
+            raise ValueError(
+                f"rotations by {self.degrees:g} degrees move no position of an input of shape "
+                f"{tuple(shape)} by {SMALLEST_MOVE:g}: take an angle farther from 0 and 360"
+            )
         # a small turn changes an image by less than the error that interpolation may have
         multiples = [n * self.degrees % 360 for n in range(1, 361)]
         angles = [self.degrees, -self.degrees, min(multiples, key=lambda a: abs(a - LARGE_TURN))]
@@ -122,8 +134,11 @@ class RotationsBy(Smooth):
         return [first] if SMALL_TURN <= self.degrees <= 360 - SMALL_TURN else [first, large]
 
     def matrices(self, axes: int) -> list[Tensor]:
+        # a full turn of tiny steps would be billions of them
+        if axes != 2 or not 360 / MOST_ORIENTATIONS <= self.degrees < 360:
+            return []
         number = 360 / self.degrees
-        if axes != 2 or number != round(number):
+        if number != round(number):
             return []
         return [_rotation(k * self.degrees) for k in range(round(number))]
 
@@ -140,7 +155,7 @@ class SmallTranslations(Smooth):
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
         spatial = _two_dimensions(self.name, shape)
-        if not 0 < self.step < min(spatial):
+        if not SMALLEST_MOVE <= self.step < min(spatial):
             raise ValueError(
                 f"a shift by {self.step:g} moves nothing within an input of shape {tuple(shape)}"
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .acts import Said
 from .causes import cause_of
+from .checks import require_tolerance
 from .errors import UnmeasurableError, Verdict, dtype_name
 from .groups import Permutations
 from .layers import first_fault
@@ -46,7 +47,9 @@ def assert_equivariant(
         AssertionError: the symmetry is broken; the message names the element, the error, the bound,
             the likely cause.
         UnmeasurableError, ValueError: as `equivariance_error`.
+        ValueError: the tolerance is no number of at least 0.
     """
+    require_tolerance(tolerance)
     options = {"acts": acts, "positions": positions, "margin": margin, "seed": seed}
     errors = equivariance_error(fn, x, group, **options)  # type: ignore[arg-type]
     require(errors, fn, x, group, "equivariant", tolerance, acts)
@@ -65,6 +68,7 @@ def assert_invariant(
     """``fn(g x) == fn(x)`` for every element g of the group; everything else as
     `assert_equivariant`.
     """
+    require_tolerance(tolerance)
     errors = equivariance_error(fn, x, group, invariant=True, positions=positions, seed=seed)
     require(errors, fn, x, group, "invariant", tolerance)
     return errors

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .angles import RotationsBy, SmallTranslations
 from .axis_groups import AxisGroup
+from .checks import require_number
 from .symmetry import Element, Group, Strides, UndefinedActionError
 
 
@@ -250,6 +251,7 @@ def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
     """Random permutations of the patches of `size` positions a side, which the input's sides are
     multiples of.
     """
+    require_number(size, "a side of patches is")
     if size != int(size):
         raise ValueError(f"patches have a whole number of positions a side, got {size}")
     return Permutations(int(size), trials)
@@ -257,6 +259,7 @@ def permutations_of_patches(size: int, *, trials: int = 3) -> Group:
 
 def rotations_by(degrees: float) -> Group:
     """Rotations by any angle and its multiples, on smoothed images in two dimensions."""
+    require_number(degrees, "an angle is")
     return RotationsBy(degrees)
 
 
@@ -269,6 +272,7 @@ def translations(step: float, *, circular: bool = False) -> Group:
         circular: compare every position, as a network with circular padding allows; otherwise only
             those in the interior, which the border does not reach.
     """
+    require_number(step, "a shift is by")
     if step != int(step):
         if circular:
             raise ValueError(f"circular shifts are by whole positions, got {step}")
@@ -283,6 +287,5 @@ def batch_order_of(*images: int) -> Group:
 
 def scale(factor: float) -> Group:
     """Intensities times `factor`."""
-    if not math.isfinite(factor):
-        raise ValueError(f"a factor is {factor}, expected a finite number")
+    require_number(factor, "a factor is")
     return Scale(factor)

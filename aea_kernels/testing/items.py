@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from .baseline import Baseline
+from .checks import require_place
 from .errors import UnmeasurableError, Verdict
 from .named import acts_of, groups_of, input_of, network_of
 from .report import Report, equivariance_report
@@ -76,8 +77,7 @@ class NamedNetwork:
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
         self.tolerance: float | None = option("tolerance")
-        dtype, device = option("dtype") or "float32", option("device") or "cpu"
-        self.place = torch.device(device), getattr(torch, dtype)
+        self.place = option("device") or "cpu", getattr(torch, option("dtype") or "float32")
         self.network.to(*self.place)
         self._reports: dict[tuple[str, int], Report | str] = {}
 
@@ -219,13 +219,16 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.found: list[dict[str, Any]] = []
-        path = config.getoption("equivariance_baseline")
-        if path:
-            update = config.getoption("equivariance_update")
-            try:
+        path, update = (config.getoption(f"equivariance_{n}") for n in ("baseline", "update"))
+        written = [config.getoption("equivariance_json"), path if update else None]
+        try:
+            for name in written:
+                if name:
+                    require_place(self._path(name))
+            if path:
                 config.stash[BASELINE] = Baseline(self._path(path), update=update)
-            except ValueError as error:
-                raise pytest.UsageError(str(error)) from error
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
         self.baseline = config.stash.get(BASELINE, None)
         self.is_worker = hasattr(config, "workerinput")
 

@@ -118,8 +118,8 @@ class MapLayout:
         order = self._order()
         images = [] if self.images is None else [moved.shape[0]]
         channels = [t.shape[axis] for axis in self.channels]
-        moved = moved.reshape(*images, *channels, *moved.shape[2:])
-        return moved.permute(*sorted(range(len(order)), key=order.__getitem__))
+        moved = moved.reshape([*images, *channels, *moved.shape[2:]])
+        return moved.permute(sorted(range(len(order)), key=order.__getitem__))
 
 
 @dataclass(frozen=True)

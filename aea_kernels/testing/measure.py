@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.float64 import to_float64
 from .acts import Act, Said, act_of, image, input_frame, invariant, said, to_try
+from .checks import require_group, require_places
 from .errors import ONLY_FLOAT64, ONLY_WORKING, UnmeasurableError, difference, finite_maximum
 from .interior import interior, reach, with_nan
 from .layouts import Frame, MapLayout, PairLayout, by_axes, strides_of
@@ -70,9 +71,10 @@ def equivariance_error(
             input another shape, or has no positions that the group could act on and is not
             invariant, and `acts` does not say how it transforms. Or the symmetry holds and this
             shows nothing: no element changes x, or the output is empty or the same everywhere.
-        ValueError: x or an output has not the shape that its act needs, or the group has no element
-            but the identity for the shape of x.
+        ValueError: x or an output has not the shape that its act needs, `acts` names what is no
+            output, or the group is none, or has no element but the identity for the shape of x.
     """
+    require_group(group)
     inputs, outputs = said(acts)
     given, frame = input_frame(x, inputs.get(""), positions)
     shape = (*given.map(x)[0].shape[:2], *frame.spatial)
@@ -146,6 +148,7 @@ class _Measurement:
         originals = evaluate(fn, x)
         if originals is None:
             return {}
+        require_places(self.said, originals)
         for t in originals.values():
             values = t.flatten()
             self.output_varies |= len(values) == 1 or bool((values[1:] != values[:-1]).any())

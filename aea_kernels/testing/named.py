@@ -147,7 +147,9 @@ def acts_of(text: str) -> Any:
     """Acts as "vector", "regular(d4)", or of a nest "{'flow': vector, 'score': invariant}"; a pair,
     "(vector, vector)", is of input and output. Raises ValueError.
     """
-    return _filled(_value(text, ACTS | GROUPS | DIRECTIONS, "an act"))
+    found = _filled(_value(text, ACTS | GROUPS | DIRECTIONS, "an act"))
+    acts.said(found)
+    return found
 
 
 DIRECTIONS = {name: name for name in acts.DIRECTIONS}

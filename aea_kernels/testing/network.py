@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core.float64 import everything_in_float64, named_tensors, tensors_in
 from .acts import Act, act_of, to_try
 from .causes import likely_cause
+from .checks import require_places
 from .errors import UnmeasurableError, Verdict, finite_maximum
 from .interior import with_nan
 from .isolated import NO_MAP, Known, own_errors
@@ -279,6 +280,7 @@ class Network:
             final.update({} if seen.name else named_tensors(seen.output))
 
         self._run(model, x, keep_output)
+        require_places(self.said, final)
         for place, t in final.items():
             act = act_of(place, self.said)
             if act is None:

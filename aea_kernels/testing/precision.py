@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.float64 import everything_in_float64, named_tensors
+from ..core.float64 import everything_in_float64, leaves, named_tensors
 from .errors import (
     ONLY_WORKING,
     UnmeasurableError,
@@ -62,8 +62,8 @@ def copied(fn: F, dtype: torch.dtype | None = None) -> F:
 
 
 def call(fn: Function, x: Tensor) -> dict[str, Tensor]:
-    """The tensors that `fn` makes of x, detached, by their places (see `named_tensors`). Random
-    numbers are drawn as they come.
+    """The tensors that `fn` makes of a copy of x, in which it may work in place; detached, by their
+    places (see `named_tensors`). Random numbers are drawn as they come.
 
     Raises:
         UnmeasurableError: fn raises an error, or returns no tensor.
@@ -71,18 +71,30 @@ def call(fn: Function, x: Tensor) -> dict[str, Tensor]:
     recording = torch.is_grad_enabled() and module_of(fn) is None
     try:
         with torch.set_grad_enabled(recording):
-            output = fn(x)
+            output = fn(x.clone())
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise UnmeasurableError(
             f"fn fails on an input of shape {tuple(x.shape)}, {x.dtype}: {one_line(error)}"
         ) from error
     found = named_tensors(output)
     if not found:
-        raise UnmeasurableError(
-            f"fn returns {type(output).__name__}, expected a tensor of floating-point or complex "
-            "numbers, or a tuple, dictionary or dataclass of them"
-        )
+        raise UnmeasurableError(f"fn returns {_without_numbers(output)}")
     return {place: t.detach() for place, t in found.items()}
+
+
+def _without_numbers(output: Any) -> str:
+    """The rest of a sentence on an output that holds no tensor to measure."""
+    whole = [t for t in leaves(output).values() if isinstance(t, Tensor)]
+    if whole:
+        return (
+            f"a tensor of {dtype_name(whole[0].dtype)}, expected floating-point or complex numbers:"
+            " measure what it is made from, as the scores before an argmax, or convert it, as "
+            "fn(x).float()"
+        )
+    return (
+        f"{type(output).__name__}, expected a tensor of floating-point or complex numbers, or a "
+        "tuple, dictionary or dataclass of them"
+    )
 
 
 def call_in_float64(fn: Function, x: Tensor) -> dict[str, Tensor] | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..core.figures import name_rows, new_figure, shortened
 from ..core.tables import html_table, table
 from .acts import Said, image, invariant
+from .checks import groups_in, require_module, sides_in
 from .errors import Difference, Verdict, dtype_name
 from .layers import layer_errors
 from .results import ElementError, Errors, Layer, show
@@ -228,10 +229,11 @@ def equivariance_report(
     Raises:
         UnmeasurableError: the model is not deterministic, fails, or returns no tensor; or no
             element of a group changes x, and no layer breaks its symmetry.
-        ValueError: x is no feature map, or a group has no element for its shape.
+        ValueError: model is no module, x no feature map, a group none or without an element for
+            the shape of x, or `acts` names what is no output.
     """
-    groups = [groups] if isinstance(groups, Group) else list(groups)
-    sizes = list(sizes)
+    require_module(model)
+    groups, sizes = groups_in(groups), sides_in(sizes)
     measured = layer_errors(model, x, groups, acts=acts, seed=seed)
     layers = {group.name: found for group, found in zip(groups, measured, strict=True)}
     searched = (

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .axis_groups import AxisGroup
+from .checks import require_group, require_module, sides_in
 from .errors import Verdict
 from .measure import equivariance_error
 from .precision import call_in_float64, copied
@@ -77,7 +78,13 @@ def legal_sizes(
         average: average the kernels over the group first (`averaged_kernels`), so that the geometry
             alone decides. A convolution with any other kernel breaks rotations and flips at every
             size.
+
+    Raises:
+        ValueError: model is no module, group is no group, or sizes are no sides.
     """
+    require_module(model)
+    require_group(group)
+    sizes = sides_in(sizes)
     fixed = averaged_kernels(model, group) if average else model
     takes_float64 = call_in_float64(copied(fixed, torch.float64), x.to(torch.float64)) is not None
     dtype = torch.float64 if takes_float64 else x.dtype

@@ -16,6 +16,7 @@ from aea_kernels.testing import (
     translations,
     vector,
 )
+from aea_kernels.testing.layouts import Frame
 from aea_kernels.testing.strategies import normal
 
 X = normal(1, 1, 48, 48, dtype=torch.float32)
@@ -114,3 +115,28 @@ def test_what_has_no_angle_is_told():
         equivariance_error(nn.ReLU(), X, rotations_by(0))
     with pytest.raises(ValueError, match="need two axes of positions"):
         equivariance_error(nn.ReLU(), X[0], rotations_by(15))
+
+
+@pytest.mark.parametrize("angle", [1e-9, 1e-3, 360 - 1e-9])
+def test_an_angle_that_moves_nothing_is_told(angle):
+    """Of the angle 1e-9, the rotations of a full turn alone would fill the memory."""
+    for measure in (assert_equivariant, equivariance_report):
+        with pytest.raises(ValueError, match="degrees move no position of an input of shape"):
+            measure(nn.ReLU(), X, rotations_by(angle))
+    orientations = regular(rotations_by(angle))
+    assert orientations.layouts((1, 8, 48, 48), Frame(1, (48, 48))) == []
+
+
+def test_a_shift_that_moves_nothing_is_told():
+    with pytest.raises(ValueError, match="a shift by 1e-09 moves nothing"):
+        assert_equivariant(nn.ReLU(), X, translations(1e-9))
+
+
+@pytest.mark.parametrize("angle", [0.05, 0.7, 359.9])
+def test_a_small_angle_is_measured(angle):
+    assert assert_equivariant(nn.Conv2d(1, 1, 1), X, rotations_by(angle)).verdict.holds
+
+
+def test_a_full_turn_of_small_steps():
+    number = {degrees: len(rotations_by(degrees).matrices(2)) for degrees in (45, 1, 0.5, 7, 0)}
+    assert number == {45: 8, 1: 360, 0.5: 0, 7: 0, 0: 0}

@@ -245,9 +245,10 @@ class SumsOfRows(nn.Module):
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_autocast_is_named(inside):
-    torch.manual_seed(0)  # of the weights: with some, sums in another order round alike
+    # of few images, the sums in another order may all round alike
+    x = torch.rand(32, 4, 6, 6)
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=not inside),
         pytest.raises(AssertionError, match="cause: autocast, which computes parts in bfloat16"),
     ):
-        assert_equivariant(SumsOfRows(inside), X, d4)
+        assert_equivariant(SumsOfRows(inside), x, d4)

@@ -6,6 +6,7 @@ import sys
 import xml.etree.ElementTree as xml
 
 import pytest
+import torch
 
 TESTS = """
 import pytest, torch
@@ -114,6 +115,54 @@ def test_a_marker_that_is_misspelt_is_told(session):
     )
 
 
+MARKED = "import pytest, torch\n@pytest.mark.equivariance({})\ndef test_it(equivariance): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("dtype='float99'", "has dtype='float99', expected one of float16, bfloat16"),
+        ("dtype=torch.float64", "has dtype=torch.float64, expected one of float16"),
+        ("tolerance='x'", "tolerance is 'x', expected a number of at least 0"),
+        ("tolerance=-1", "tolerance is -1, expected a number of at least 0"),
+        ("device='nowhere'", "there is no device 'nowhere' for symmetries"),
+    ],
+)
+def test_a_value_of_the_marker_that_is_none_is_told(session, option, message):
+    assert message in session(tests=MARKED.format(option))
+
+
+CALLED = """
+import torch
+from aea_kernels.testing import d4
+X = torch.rand(1, 2, 6, 6)
+def test_it(equivariance):
+    equivariance.{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("assert_equivariant(torch.relu, (X,), d4)", "x is tuple, expected a floating-point"),
+        ("report(torch.nn.ReLU(), [X], d4)", "x is list, expected a floating-point"),
+        ("assert_equivariant(torch.relu, X, 'd4')", "group is 'd4', expected a group"),
+        ("assert_invariant(torch.relu, X, d4, tolerance=-1)", "tolerance is -1, expected a"),
+    ],
+)
+def test_what_the_fixture_is_given_is_told(session, call, message):
+    assert f"ValueError: {message}" in session(tests=CALLED.format(call))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device cuda")
+@pytest.mark.parametrize("options", [[], ["--equivariance-model=torch.nn:ReLU"]])
+def test_a_session_on_a_device_that_is_not_there(session, options):
+    ran = session("--equivariance-device=cuda", *options)
+    assert "ERROR: there is no device 'cuda' for symmetries" in ran
+    assert "INTERNALERROR" not in ran
+    assert "Traceback" not in ran
+
+
 def test_a_session_without_symmetries_loads_no_torch(tmp_path):
     """In a process of its own."""
     (tmp_path / "test_user.py").write_text(
@@ -180,7 +229,12 @@ def test_a_named_network_that_holds_and_files_beside_it(named):
         (NAME, ["--equivariance-groups=translations"], "one needs arguments"),
         (NAME, ["--equivariance-acts=d4()"], "an act is 'd4()'"),
         (NAME, ["--equivariance-input=1x1"], "expected its shape, as 1,3,64,64"),
+        (NAME, ["--equivariance-acts=regular"], "acts has the function regular: call it"),
         (NAME, ["--equivariance-update"], "needs --equivariance-baseline=FILE"),
+        (NAME, ["--equivariance-device=nowhere"], "there is no device 'nowhere' for symmetries"),
+        (NAME, ["--equivariance-json=missing/x.json"], "there is no folder"),
+        (NAME, ["--equivariance-tolerance=-1"], "'-1' is no number of at least 0"),
+        (NAME, ["--equivariance-tolerance=nan"], "'nan' is no number of at least 0"),
     ],
 )
 def test_what_names_nothing_is_told(named, model, options, message):

@@ -139,3 +139,48 @@ def test_the_command(capsys, tmp_path):
     assert main(["torch.nn:ReLU", *shape]) == 0
     assert main(["torch.nn:Nothing", *shape]) == 2
     assert "no network 'torch.nn:Nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "reason"),
+    [
+        ("--json", "missing/found.json", "there is no folder"),
+        ("--plot", "missing/found.png", "there is no folder"),
+        ("--json", ".", "it is a folder"),
+        ("--plot", "found.txt", "names no format of a plot, expected one of"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    option, name, reason, capsys, tmp_path
+):
+    path = tmp_path / name
+    assert main(["no_such_module:network", option, str(path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path} " in error
+    assert reason in error
+    assert "no_such_module" not in error
+
+
+@pytest.mark.usefixtures("module")
+def test_a_file_that_is_lost_during_the_work(capsys, monkeypatch, tmp_path):
+    """The report is printed, and the end is none of a broken symmetry."""
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Report, "save", full)
+    path = str(tmp_path / "found.json")
+    shape = ["--input", "1,1,8,8", "--groups", "flips"]
+    assert main(["some_networks:Network", *shape, "--json", path]) == 2
+    printed = capsys.readouterr()
+    assert "no space left on device" in printed.err
+    assert "local.0" in printed.out
+
+
+@pytest.mark.usefixtures("module")
+@pytest.mark.parametrize("name", ["plot.png", "plot.PDF"])
+def test_a_plot_is_written(name, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: the extra plots has it")
+    shape = ["--input", "1,1,8,8", "--groups", "flips"]
+    assert main(["some_networks:Network", *shape, "--plot", str(tmp_path / name)]) == 1
+    assert (tmp_path / name).stat().st_size > 1000
