@@ -39,17 +39,23 @@ def convert(
     same.
 
     A module is found by its class name and its parts, and its results are compared in float64 on
-    random numbers before it is replaced; the library that it comes from is not imported. The
-    objects stay, so do the names in `state_dict`, the parameters in an optimiser, and hooks. The
-    network itself may be such a module.
+    random numbers, of a small and of a large input, before it is replaced; the library that it
+    comes from is not imported. `report.check` compares them on inputs of yours, of any size. What
+    a module stores in these runs is gone afterwards. The network itself may be such a module.
+
+    The objects stay, so do the names in `state_dict`, the parameters in an optimiser, and hooks.
+    A module with hooks on its parts is left alone. Hooks that are set on its parts afterwards may
+    not run, as not all parts are called; with those of pruning, weight norm and spectral norm, the
+    original's forward computes.
 
     Args:
         model: the network; it is not copied.
         filter: given the name and the module, whether it may be replaced; by default each may.
         retrain: replace softmax attention too, by linear attention that starts with its norm and
             projections. Its results differ, so the network must be trained again.
-            `AugmentedAttention` has other names in `state_dict`; it loads them, and the original's
-            too, which it translates.
+            `AugmentedAttention` has new parameters: make the optimiser after this. They are frozen
+            where those that they replace are. They have other names in `state_dict`; it loads them,
+            and the original's too, which it translates.
         strict: raise if nothing was replaced.
 
     Returns:

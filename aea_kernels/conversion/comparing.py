@@ -4,14 +4,16 @@ module itself stays as it is.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from ..backends import use_backend
 from ..core.float64 import everything_in_float64, map_tensors
@@ -41,14 +43,66 @@ def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
             part.training = mode
 
 
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that each module has: its parameters, buffers, parts, hooks and mode."""
+
+
+@contextmanager
+def undone(module: nn.Module) -> Iterator[None]:
+    """What the module and its parts store meanwhile is gone afterwards, so is the mode they were
+    set to.
+
+    Meanwhile they hold copies of what they store. What cannot be copied is shared; so are the
+    registered tensors, in whose place `run` puts others.
+    """
+    parts = list(module.modules())
+    before = [(part, part.__dict__) for part in parts]
+    kept: dict[int, Any] = {id(part): part for part in parts}
+
+    # parameters may be large, also those of modules that are no parts, as of the network around it
+    for held in tree_leaves([module, *(attributes for _, attributes in before)]):
+        if isinstance(held, nn.Module):
+            kept.update((id(parameter), parameter) for parameter in held.parameters())
+    try:
+        for part, attributes in before:
+            object.__setattr__(part, "__dict__", _copied(attributes, kept))
+        yield
+    finally:
+        for part, attributes in before:
+            object.__setattr__(part, "__dict__", attributes)
+
+
+def _copied(attributes: dict[str, Any], copies: dict[int, Any]) -> dict[str, Any]:
+    """Copies of a module's attributes.
+
+    Args:
+        copies: of what is copied already, by the id of the original, as `copy.deepcopy` keeps it.
+    """
+    found = {}
+    for name, value in attributes.items():
+        if name in _OF_EVERY_MODULE:
+            found[name] = copy.copy(value)
+            continue
+
+        finished = set(copies)
+        try:
+            found[name] = copy.deepcopy(value, copies)
+        except Exception:  # of a type that nobody knows, or of a tensor with a history
+            found[name] = value
+            # no other may take what is half copied
+            for unfinished in copies.keys() - finished:
+                del copies[unfinished]
+    return found
+
+
 def wide(value: Any) -> Any:
     """A nest with copies of its tensors on the CPU, in float64 if they are floating."""
 
-    def copy(tensor: Tensor) -> Tensor:
+    def in_float64(tensor: Tensor) -> Tensor:
         tensor = tensor.detach().to("cpu", copy=True)
         return tensor.double() if tensor.is_floating_point() else tensor
 
-    return map_tensors(copy, value)
+    return map_tensors(in_float64, value)
 
 
 def parameters_and_buffers(module: nn.Module) -> dict[str, Tensor]:
@@ -84,7 +138,7 @@ def run(
     """The module's result in float64.
 
     Args:
-        module: as it is, on any device.
+        module: on any device; it stays as it is.
         parameters: take the place of its parameters and buffers, and stay as they are.
         args, kwargs: of its forward, `wide`.
         training: the mode it runs in.
@@ -94,11 +148,12 @@ def run(
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
         use_backend("eager"),
-        in_mode(module, training),
+        undone(module),
         torch.device("cpu"),
         torch.autocast("cpu", enabled=False),
         everything_in_float64(),
     ):
+        module.train(training)
         torch.default_generator.manual_seed(0)  # the CPU's alone: those of GPUs would keep the seed
         return torch.func.functional_call(_Forward(module), copies, args, kwargs)
 
@@ -127,14 +182,26 @@ def _difference_of_leaves(got: Any, expected: Any) -> float:
 
 
 def deviation(
-    change: Change, parameters: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    change: Change,
+    parameters: dict[str, Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    modes: Sequence[bool] = (False, True),
+    of_original: AbstractContextManager[Any] | None = None,
 ) -> float:
-    """How far the replacement's result is from the original's in training and in prediction, the
-    larger of the two; the module is the original before and after it.
+    """How far the replacement's result is from the original's, in the worst of the modes; the
+    module is the original before and after it.
+
+    Args:
+        change, parameters, args, kwargs: see `run`.
+        modes: prediction, training or both.
+        of_original: what the original runs in.
     """
     deviations = []
-    for training in (False, True):
-        expected = run(change.module, parameters, args, kwargs, training=training)
+    for training in modes:
+        with of_original or nullcontext():
+            expected = run(change.module, parameters, args, kwargs, training=training)
         change.apply()
         try:
             got = run(change.module, parameters, args, kwargs, training=training)
@@ -142,3 +209,19 @@ def deviation(
             change.revert()
         deviations.append(difference(got, expected))
     return max(deviations)
+
+
+class SoftmaxDivides(TorchFunctionMode):
+    """Within it, every softmax divides by the number of what it goes over: what a block computes
+    but for its softmax.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in (torch.softmax, Tensor.softmax, nn.functional.softmax):
+            return func(*args, **kwargs)
+
+        def divided(input: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
+            return input / input.shape[dim]
+
+        return divided(*args, **kwargs)

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .comparing import deviation, random_parameters
+from .comparing import SoftmaxDivides, deviation, random_parameters
 from .replacing import Change, LeftAloneError, OtherKindError, no_hooks_inside
 
 TOLERANCE = 1e-9
 """Largest deviation of an exact replacement in float64, relative to the largest number of the
 result.
 """
+LARGE = 30.0
+"""Standard deviation of the numbers in the large input on which a block is tried."""
+SOFTMAX = "softmax over positions is no sum over the keys"
 _ATTENTION = re.compile(r"attention|attn|non_?local|mla$|xca|mdta|sablock", re.IGNORECASE)
 
 
@@ -60,8 +63,9 @@ class Recogniser:
         changes: looks at the structure and returns the replacements that come into question, in the
             order in which they are tried, or raises LeftAloneError.
         operators: what computes after the replacement.
-        probe: returns an input on which an exact replacement is tried; None for one whose results
-            differ, so that the network must be trained again.
+        probe: given the module and whether the input is to be large, returns an input on which an
+            exact replacement is tried; None for one whose results differ, so that the network must
+            be trained again.
         only: which of these blocks, in words.
     """
 
@@ -70,7 +74,7 @@ class Recogniser:
     parts: tuple[str, ...]
     changes: Callable[[Any], Sequence[Change]]
     operators: str
-    probe: Callable[[Any], Tensor] | None = None
+    probe: Callable[[Any, bool], Tensor] | None = None
     only: str = ""
 
     @property
@@ -100,7 +104,7 @@ class Recogniser:
             candidates = self.changes(module)
             if self.probe is None:
                 return candidates[0]
-            return self._first_equal(module, candidates, _drawn(self.probe, module))
+            return self._first_equal(module, candidates, self.probe)
         except LeftAloneError:
             raise
         except Exception as error:  # of another version, or of a module that nobody knows
@@ -108,33 +112,68 @@ class Recogniser:
                 f"its parts are not those of {self.package}'s block: {error}"
             ) from error
 
-    def _first_equal(self, module: nn.Module, candidates: Sequence[Change], x: Tensor) -> Change:
-        """The first that gives what the original gives for x, with random numbers in place of its
-        parameters.
+    def _first_equal(
+        self,
+        module: nn.Module,
+        candidates: Sequence[Change],
+        probe: Callable[[Any, bool], Tensor],
+    ) -> Change:
+        """The first that gives what the original gives for a small input, if it does so for a large
+        one too, with random numbers in place of its parameters.
 
-        Class names and parts do not show a softmax over another axis, or any other difference in
-        `forward`.
+        Class names and parts do not show a softmax over another axis, windows, or any other
+        difference in `forward`.
         """
         parameters = random_parameters(module)
+        small, large = (_drawn(probe, module, large=large) for large in (False, True))
         errors = []
         for change in candidates:
-            try:
-                errors.append(deviation(change, parameters, (x,), {}))
-            except Exception as error:  # of a module that nobody knows
-                raise LeftAloneError(f"it does not run on {tuple(x.shape)}: {error}") from error
+            errors.append(_tried(change, parameters, small))
             if errors[-1] <= TOLERANCE:
-                return change
-        raise LeftAloneError(
-            f"it computes something else: on random numbers its results differ by "
-            f"{min(errors):.0e} from {self.operators}"
+                # in one mode, as the large input takes most of the time
+                error = _tried(change, parameters, large, modes=(False,))
+                if error <= TOLERANCE:
+                    return change
+                raise self._other_results(large, error)
+
+        if any(_differs_by_softmax(change, parameters, small) for change in candidates):
+            raise LeftAloneError(SOFTMAX)
+        raise self._other_results(small, min(errors))
+
+    def _other_results(self, x: Tensor, error: float) -> LeftAloneError:
+        return LeftAloneError(
+            f"it computes something else: on random numbers of shape {tuple(x.shape)} its results "
+            f"differ by {error:.0e} from {self.operators}"
         )
 
 
-def _drawn(probe: Callable[[Any], Tensor], module: nn.Module) -> Tensor:
-    """The same probe each time, on the CPU, where results are compared."""
+def _tried(change: Change, parameters: dict[str, Tensor], x: Tensor, **options: Any) -> float:
+    """The deviation on x; raises LeftAloneError if the module does not run on it."""
+    try:
+        return deviation(change, parameters, (x,), {}, **options)
+    except Exception as error:  # of a module that nobody knows
+        raise LeftAloneError(f"it does not run on {tuple(x.shape)}: {error}") from error
+
+
+def _differs_by_softmax(change: Change, parameters: dict[str, Tensor], x: Tensor) -> bool:
+    """Whether the original would give the same if its softmax were a division."""
+    try:
+        options: Any = {"modes": (False,), "of_original": SoftmaxDivides()}
+        error = deviation(change, parameters, (x,), {}, **options)
+    except Exception:  # a softmax called in another way
+        return False
+    return error <= TOLERANCE
+
+
+def _drawn(probe: Callable[[Any, bool], Tensor], module: nn.Module, *, large: bool) -> Tensor:
+    """The same probe each time, on the CPU, where results are compared.
+
+    The large one has large numbers too, on which limits of a block show.
+    """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(0)
-        return probe(module)
+        x = probe(module, large)
+    return x * LARGE if large else x
 
 
 def looks_like_attention(module: nn.Module) -> bool:
@@ -169,8 +208,5 @@ def recognise(
                 result = "exact" if recogniser.exact else "retrain"
                 name, why = type(module).__name__, recogniser.operators
                 return Conversion(path, name, result, why, module, change)
-            reasons.append(
-                "softmax over positions is no sum over the keys; "
-                "retrain=True replaces it, to be trained again"
-            )
+            reasons.append(f"{SOFTMAX}; retrain=True replaces it, to be trained again")
     return left_alone(path, module, "; ".join(dict.fromkeys(reasons or of_other_kinds)))

@@ -8,14 +8,17 @@ stay too.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from ..core.dtypes import acc_dtype
 
@@ -55,14 +58,34 @@ class Converted(nn.Module):
     Summaries of float64 are cast to what the attention works in.
     """
 
+    input_name = ""
+    """Of the first argument of the original's forward."""
+
     if TYPE_CHECKING:  # the parts of the original, whatever they are
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Other arguments, which ask for more than sums can give, go to the original's forward."""
+    def forward(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Other arguments, which ask for more than sums can give, go to the original's forward; so
+        does all where hooks recompute a weight of its parts, as only that calls the parts.
+
+        Raises:
+            ValueError: `keys` are set, and hooks recompute a weight.
+        """
+        if x is None and not args:  # x is named, or missing
+            if list(kwargs) != [self.input_name]:
+                return super().forward(**kwargs)
+            x, kwargs = kwargs[self.input_name], {}
         if args or kwargs:
             return super().forward(x, *args, **kwargs)
+
+        if _weights_recomputed(self):
+            if self.keys is not None:
+                raise ValueError(
+                    "keys are set, and hooks recompute a weight of this block, as after pruning: "
+                    "remove these hooks first, as `torch.nn.utils.prune.remove` does"
+                )
+            return super().forward(x)
         return self.compute(x)
 
     def given_keys(self, like: Tensor) -> Any:
@@ -83,6 +106,36 @@ class Converted(nn.Module):
         return _rebuild, (replacement, original), self.__getstate__()
 
 
+_UNHOOKED: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Modules without hooks that recompute a weight, and the number of hooks that there had ever been
+in the process when they were looked through.
+"""
+
+
+def _weights_recomputed(module: nn.Module) -> bool:
+    """Whether hooks compute the weight or bias of a part of the module before each of its calls, as
+    pruning and the older weight and spectral norm do. They would not run where the part is not
+    called.
+
+    A call looks at the parts only if hooks were set, anywhere, since it last did.
+    """
+    if torch.compiler.is_compiling():
+        return any(map(_is_recomputed, module.modules()))
+
+    hooks = RemovableHandle.next_id
+    if _UNHOOKED.get(module) == hooks:
+        return False
+    if any(map(_is_recomputed, module.modules())):
+        return True
+    _UNHOOKED[module] = hooks
+    return False
+
+
+def _is_recomputed(part: nn.Module) -> bool:
+    stored = part.__dict__
+    return bool(part._forward_pre_hooks) and ("weight" in stored or "bias" in stored)
+
+
 _CLASSES: dict[tuple[type, type], type[nn.Module]] = {}
 
 
@@ -90,7 +143,12 @@ def converted_class(replacement: type[Converted], original: type[nn.Module]) -> 
     """The class with the methods of `replacement`, and of `original` where it has none."""
     bases = replacement, original
     if bases not in _CLASSES:
-        namespace = {"__module__": replacement.__module__, "__doc__": replacement.__doc__}
+        arguments = list(inspect.signature(original.forward).parameters)[1:]
+        namespace = {
+            "__module__": replacement.__module__,
+            "__doc__": replacement.__doc__,
+            "input_name": arguments[0] if arguments else "",
+        }
         _CLASSES[bases] = type(f"Fused{original.__name__}", bases, namespace)
     return _CLASSES[bases]
 
@@ -200,8 +258,18 @@ def no_hooks_inside(module: nn.Module) -> None:
     not called.
     """
     for name, part in module.named_modules():
-        if name and (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks):
+        if name and _has_hooks(part):
             raise LeftAloneError(f"{name} has hooks, which would not run")
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Of those that run when it is called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 # ---- maps and positions --------------------------------------------------------------------------
@@ -228,8 +296,7 @@ def over_channels(linear: Any, x: Tensor) -> Tensor:
 
 def is_only(module: nn.Module, *classes: type[nn.Module]) -> bool:
     """Whether its parameters say all that it computes: no derived class, no wrapper, no hooks."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    return type(module) in classes and not hooks
+    return type(module) in classes and not _has_hooks(module)
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from ..core.figures import bars
 from ..core.tables import html_table, table
 from .comparing import deviation, in_mode, parameters_and_buffers, wide
 from .recognising import TOLERANCE, Conversion
-from .replacing import Change
+from .replacing import Become, Change
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,12 +45,14 @@ class ConversionReport:
 
     def __str__(self) -> str:
         note = self._note()
+        if not self.modules:
+            return note
         return table([_HEAD, *self._rows()]) + (f"\n{note}" if note else "")
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html_table(self._rows(), _HEAD, self._note())
+        return html_table(self._rows(), _HEAD if self.modules else (), self._note())
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         return [
@@ -59,9 +61,13 @@ class ConversionReport:
         ]
 
     def _note(self) -> str:
-        if not self.replaced or self._active:
-            return ""
-        return "All of this is reverted; apply() replaces the modules again."
+        if not self.modules:
+            return f"{type(self._model).__name__} has no module that looks like attention."
+        if self.replaced and not self._active:
+            return "All of this is reverted; apply() replaces the modules again."
+        if any(isinstance(change, Become) for change in self._changes):
+            return "Retrained modules have new parameters: make the optimiser after this."
+        return ""
 
     def plot(self) -> Figure:
         """A bar for each module: how many parameters it has, in the colour of what became of it.
@@ -103,7 +109,8 @@ class ConversionReport:
         runs on `inputs`.
 
         Both compute in float64 on the CPU, with the weights that they have now, in prediction and
-        in training. The network itself runs once in prediction. Afterwards it is as it was.
+        in training, on copies of what they store. The network itself runs once, in prediction.
+        Afterwards it is as it was, but for what its modules store in a call.
 
         Args:
             inputs: a tensor, a tuple of positional or a mapping of keyword arguments of the

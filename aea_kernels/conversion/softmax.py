@@ -194,9 +194,25 @@ def _augmented(
         groups=1 if norm is None else norm.num_groups,
     ).to(query.device, query.dtype)
     block.load_state_dict(start)
+    _freeze_as(module, block, sources)
     if isinstance(block.norm, nn.GroupNorm):
         block.norm.eps = norm.eps
     # without the module as its first argument, since another object takes this block's parts over
     # (`Become`)
     block._register_load_state_dict_pre_hook(origin)
     return block
+
+
+def _freeze_as(module: nn.Module, block: nn.Module, sources: Sources) -> None:
+    """Parameters of the block are trained where those that they replace are.
+
+    A bias that the original has not follows the weight; an output projection that it has not
+    follows that of the values.
+    """
+    for name, rows in sources.items():
+        taken: Any = rows or sources["value"]
+        original: Any = module.get_submodule(taken.layer)
+        layer: Any = getattr(block, name)
+        layer.requires_grad_(original.weight.requires_grad)
+        if original.bias is not None:
+            layer.bias.requires_grad_(original.bias.requires_grad)

@@ -12,21 +12,29 @@ from .recognising import Recogniser
 
 SIDES = {1: (7,), 2: (5, 6), 3: (2, 3, 4)}
 """Of the maps on which blocks are tried, by their number of axes."""
+LARGE_SIDES = {1: (1400,), 2: (40, 35), 3: (9, 10, 11)}
+"""Of those on which windows and grids of usual sizes show."""
 
 
-def probe_map(module: Any) -> Tensor:
-    """A small feature map for the first convolution or linear layer of the module."""
+def probe_map(module: Any, large: bool) -> Tensor:
+    """A feature map for the first convolution or linear layer of the module."""
     kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
     first = next(part for part in module.modules() if isinstance(part, kinds))
+    images, sides = (1, LARGE_SIDES) if large else (2, SIDES)
     if isinstance(first, nn.Linear):
-        return torch.randn(2, first.in_features, *SIDES[2], dtype=torch.float64)
-    return torch.randn(2, first.in_channels, *SIDES[len(first.kernel_size)], dtype=torch.float64)
+        return torch.randn(images, first.in_features, *sides[2], dtype=torch.float64)
+    side = sides[len(first.kernel_size)]
+    return torch.randn(images, first.in_channels, *side, dtype=torch.float64)
 
 
-def probe_tokens(module: Any) -> Tensor:
-    """A few tokens (N, positions, C), of a batch that guided SANA can split in two or three."""
+def probe_tokens(module: Any, large: bool) -> Tensor:
+    """Tokens (N, positions, C), of a batch that guided SANA can split in two or three.
+
+    The large batch is the smallest of these, as their projections are wide.
+    """
     first = module.to_q if hasattr(module, "to_q") else module.qkv
-    return torch.randn(6, 7, first.in_features, dtype=torch.float64)
+    images, positions = (3, 70) if large else (6, 7)
+    return torch.randn(images, positions, first.in_features, dtype=torch.float64)
 
 
 DIFFUSERS_PARTS = ("processor", "to_q", "to_k", "to_v", "to_out", "rescale_output_factor")

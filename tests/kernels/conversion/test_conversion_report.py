@@ -143,7 +143,10 @@ def test_nothing_found_is_an_error() -> None:
         ValueError, match="nothing in Sequential was replaced: it has no module that looks like"
     ):
         aea.convert(network)
-    assert aea.convert(network, strict=False).modules == ()
+    report = aea.convert(network, strict=False)
+    assert report.modules == ()
+    assert str(report) == "Sequential has no module that looks like attention."
+    assert str(report) in report._repr_html_()
     with pytest.raises(
         TypeError, match=r"model is a builtin_function_or_method, expected a torch\.nn\.Module"
     ):
