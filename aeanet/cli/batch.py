@@ -51,8 +51,8 @@ from aeanet.io.atomic import make_folder
 from aeanet.io.images import result_name
 from aeanet.io.stacks import Stack, find_stack, stack_name
 from aeanet.networks.base import Network
-from aeanet.networks.error import ErrorNetwork, load_error_network
-from aeanet.networks.registry import load_model, to_device
+from aeanet.networks.error import ErrorNetwork, load_error_network, load_restoring
+from aeanet.networks.registry import to_device
 
 if TYPE_CHECKING:
     from aeanet.cli.pages.gallery import Gallery
@@ -90,9 +90,7 @@ def restore_images(
 
     # What is wrong for every image ends the command before the first of them.
     with leading(), all_processes(TILES_PATIENCE) as group:
-        model = to_device(load_model(name))
-        if isinstance(model, ErrorNetwork):
-            fail(f"{name} estimates errors and restores nothing: give the model they are of.")
+        model = to_device(load_restoring(name))
         asked = options.get("magnification")
         options["magnification"] = exact = known_magnification(model, asked)
         if asked is None and exact != round(exact):

@@ -78,6 +78,7 @@ def main(
         fail(f"{swapped[0]} is a folder of pairs, not a run: the runs come first, the pairs last.")
     if page and results is None:
         fail("--report writes its page into a folder: give one with --out.")
+    runs = list(dict.fromkeys(runs))
     models = single_models(runs)
     if results:
         keep_apart(results, folder)

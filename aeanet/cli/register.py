@@ -1,5 +1,6 @@
 """`aeanet register`."""
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,7 @@ from aeanet.cli.shared import (
 )
 from aeanet.errors import sentence_or_raise
 from aeanet.io.atomic import make_folder
-from aeanet.io.text import json_text, write_json
+from aeanet.io.text import RecordError, json_text, read_json, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +50,7 @@ def main(
     bicubically, `hr/NAME.tif` is unchanged, `mask/NAME.tif` is white where there is LR data. The
     other commands of aeanet register by themselves and take the original pairs. Pairs that cannot
     be used are named with the reason, and the others are written. Results that are already there
-    are kept unless you give --overwrite.
+    are kept unless you give --overwrite, which also removes those of pairs that are gone.
     """
     from aeanet.data.pairs import find_pairs
 
@@ -76,6 +77,9 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
 
+    for name in earlier_pairs(results) - written.keys():
+        for part in parts.values():
+            (part / f"{name}.tif").unlink(missing_ok=True)
     record = {
         "pairs": {name: asdict(pair.report) for name, pair in written.items()},
         "refused": data.refused,
@@ -90,6 +94,14 @@ def main(
         fail("No pair could be written.")
 
 
+def earlier_pairs(results: Path) -> set[str]:
+    """The names of the pairs that an earlier call wrote there, which is replaced."""
+    with suppress(OSError, RecordError, KeyError, TypeError):
+        names = read_json(results / REGISTRATION)["pairs"]
+        return {name for name in names if Path(name).name == name}
+    return set()
+
+
 def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:
     """Write both images in the type and range of their originals, with the pixel size of HR, and
     the mask in 8 bits.
@@ -97,9 +109,10 @@ def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str
     Raises:
         ImageError: if a file cannot be read or written.
     """
-    from aeanet.io.images import read_image, write_image
+    from aeanet.data.pairs import read_pair
+    from aeanet.io.images import write_image
 
-    lr, hr = read_image(originals.lr), read_image(originals.hr)
+    lr, hr = read_pair(originals)
     size = hr.pixel_size
     if size is None and lr.pixel_size:
         size = lr.pixel_size.magnified(pair.report.magnification)

@@ -19,6 +19,7 @@ from aeanet.errors import sentence_or_raise
 from aeanet.figures import draw_comparison
 from aeanet.io.images import read_image
 from aeanet.networks.base import Network
+from aeanet.networks.error import load_restoring
 from aeanet.networks.registry import load_model, to_device
 from aeanet.scoring.confidence import Estimate
 from aeanet.scoring.evaluation import Evaluation, EvaluationError, Score, evaluate
@@ -43,8 +44,17 @@ def of_what(runs: int, gain: Estimate, samples: Path | None) -> str:
 
 
 def single_models(runs: list[Path]) -> dict[Path, Network]:
-    """The networks of those runs that have one for all pairs."""
-    return {run: to_device(load_model(run)) for run in runs if not listed_models(run)}
+    """The networks of those runs that have one for all pairs. Different ones are warned of, since
+    their scores are averaged.
+    """
+    models = {run: to_device(load_restoring(run)) for run in runs if not listed_models(run)}
+    networks = {str(model.config): model.config["name"] for model in models.values()}
+    if len(networks) > 1:
+        warn(
+            f"The runs have different networks ({', '.join(networks.values())}) and are averaged "
+            "as seeds of one method: to compare them, score each by itself."
+        )
+    return models
 
 
 def score_all(
@@ -81,6 +91,8 @@ def score_all(
             restored: NDArray,
             score: Score | None,
         ) -> None:
+            if score is None and not evaluations:
+                warnings[pair.name] = ["It has no LR data in its test columns, so it has no score."]
             if score and not evaluations:
                 if model is not None:
                     lr = read_image(lr_files[pair.name]).pixels

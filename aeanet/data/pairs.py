@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.registration import RegisteredPair, register_pair
 from aeanet.errors import PairError, sentence_or_raise
 from aeanet.io.images import ImageError, Micrograph, read_image
+from aeanet.io.images.micrograph import to_pixels
 from aeanet.io.images.reading import is_image
 from aeanet.io.text import visible
 
@@ -147,6 +149,11 @@ def _scan(folder: Path, hr: Path | None = None) -> tuple[list[PairFiles], dict[s
     files = {label: _by_name(*place) for label, place in places.items()}
 
     pairs, incomplete = [], {}
+    if places["LR"] == (folder / "lr", ""):
+        for key in sorted({*_by_name(folder, "10000"), *_by_name(folder, "20000")}):
+            incomplete[visible(f"{key}10000")] = (
+                f"it lies beside {folder}/lr and {folder}/hr, from which pairs are taken."
+            )
     for key in sorted({*files["LR"], *files["HR"]}):
         name = visible(key.rstrip("_- ") or folder.resolve().name)
         for label, (place, ending) in places.items():
@@ -174,13 +181,42 @@ def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:
     return found
 
 
-def _read(files: PairFiles) -> tuple[NDArray, NDArray]:
+def read_pair(files: PairFiles) -> tuple[Micrograph, Micrograph]:
     """LR and HR, each over the range of its type.
 
+    Types without one, such as floats, go from the least to the greatest value of both images: each
+    by itself, the noisier LR would be darker and have less contrast than HR.
+
     Raises:
-        ImageError: a file cannot be read, or the ranges of the two do not fit each other.
+        ImageError: a file cannot be read.
     """
     lr, hr = read_image(files.lr), read_image(files.hr)
+    if not (_is_ranged(lr.dtype) or _is_ranged(hr.dtype)):
+        ends = min(lr.low, hr.low), max(lr.high, hr.high)
+        lr, hr = (_in_range(image, *ends) for image in (lr, hr))
+    return lr, hr
+
+
+def _is_ranged(dtype: np.dtype) -> bool:
+    """Whether black and white follow from the type (`value_range`)."""
+    return dtype.kind != "f" and dtype.itemsize <= 2
+
+
+def _in_range(image: Micrograph, low: float, high: float) -> Micrograph:
+    """The image with another black and white."""
+    if (image.low, image.high) == (low, high):
+        return image
+    pixels = to_pixels(image.to_raw(image.pixels), low, high)
+    return replace(image, pixels=pixels, low=low, high=high)
+
+
+def _read(files: PairFiles) -> tuple[NDArray, NDArray]:
+    """The pixels of LR and HR.
+
+    Raises:
+        ImageError: as `read_pair`, or the ranges of the two do not fit each other.
+    """
+    lr, hr = read_pair(files)
     low, high = sorted(max(float(image.pixels.mean()), 1e-6) for image in (lr, hr))
     if high > MOST_BRIGHTNESS * low:
         raise ImageError(

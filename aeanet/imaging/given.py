@@ -1,5 +1,6 @@
 """Images that a caller gives, in whatever form."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ def as_image(image: Any) -> NDArray:
 def check_range(image: NDArray) -> None:
     """Raise ValueError unless the values are those of an image: finite, from 0 to 1."""
     low, high = float(image.min()), float(image.max())
+    if math.isnan(low):
+        raise ValueError("the image holds NaN; all pixels must be finite.")
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also true of NaN
         raise ValueError(
             f"intensities run from {low:g} to {high:g}, wanted 0 to 1, the full range of the "

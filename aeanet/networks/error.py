@@ -4,6 +4,7 @@ network.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,20 @@ def head_training(name: str) -> dict[str, Any]:
 
 def _head_file(name: str | Path) -> Path:
     return SHIPPED_FOLDER / f"{name}.error.safetensors"
+
+
+def load_restoring(name: str | os.PathLike[str]) -> Network:
+    """`load_model`, of a model that restores.
+
+    Raises:
+        ModelError: as `load_model`, or it estimates errors.
+    """
+    model = load_model(name)
+    if isinstance(model, ErrorNetwork):
+        raise ModelError(
+            f"{name} estimates errors and restores nothing: give the model they are of."
+        )
+    return model
 
 
 def load_error_network(name: str | Path) -> ErrorNetwork:

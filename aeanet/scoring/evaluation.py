@@ -2,6 +2,7 @@
 test columns.
 """
 
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,11 +15,13 @@ from rich import box
 from rich.table import Table
 
 from aeanet.data.crops import Region, split_3x4
+from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
 from aeanet.errors import UserError
 from aeanet.imaging.metrics import SSIM_WINDOW, psnr, ssim_map, whole_windows
 from aeanet.inference.prediction import at_magnification, restore
 from aeanet.networks.base import Network
+from aeanet.networks.registry import given_model
 from aeanet.scoring.confidence import EXPLANATION, Estimate, estimate
 
 Measure = Literal["delta_psnr", "delta_ssim"]
@@ -241,8 +244,8 @@ def intervals(
 
 
 def evaluate(
-    model: Network,
-    pairs: Sequence[RegisteredPair],
+    model: Network | str | os.PathLike[str],
+    pairs: Sequence[RegisteredPair] | PairSet,
     *,
     on_pair: Callable[[RegisteredPair, NDArray, Score | None], None] | None = None,
     predict: Callable[[Network, NDArray], NDArray] | None = None,
@@ -255,7 +258,7 @@ def evaluate(
     out the windows that touch one. A subimage without a whole window has no score.
 
     Args:
-        model: any network.
+        model: any network, or the name or path of one (`load_model`).
         pairs: registered pairs. A network trained on them has seen their training columns, never
             their test columns.
         on_pair: called after each pair with the restored image (H, W) and the pair's mean score,
@@ -266,6 +269,8 @@ def evaluate(
     Raises:
         EvaluationError: no subimage can be scored.
     """
+    model = given_model(model)
+    pairs = pairs.pairs if isinstance(pairs, PairSet) else pairs
     subimages: list[Score] = []
     for pair in pairs:
         # networks that depend on the magnification were perhaps trained at another

@@ -31,7 +31,8 @@ class NoReferenceScore:
             one, no longer show the same (`ring_correlation`); NaN where they never do.
         resolution_left: that of two results; None where there is one only.
         likeness: correlation of the means of image and result over blocks of 8 x 8 px: near 1
-            unless the result is of another field, or the image has next to no structure.
+            unless the result is of another field or inverted, or the image has next to no
+            structure.
     """
 
     noise: float
@@ -81,6 +82,7 @@ def score_without_reference(
         )
 
     same = cv2.resize(result, image.shape[::-1], interpolation=cv2.INTER_AREA)
+    likeness = correlation(block_means(image), block_means(same))
     gain, offset = straight_line(same.ravel(), image.ravel())
     same, fine = (np.float32(offset) + np.float32(gain) * values for values in (same, result))
     noise = estimate_noise(image)
@@ -102,7 +104,7 @@ def score_without_reference(
         taken.numbers["structure"],
         before,
         after,
-        correlation(block_means(image), block_means(same)),
+        likeness,
     )
 
 

@@ -41,7 +41,10 @@ def score_with_truth(image: NDArray, result: NDArray, truth: NDArray) -> Score:
     """
     result = np.ascontiguousarray(as_array(result, "result"), np.float32)
     if result.ndim != 2 or not np.isfinite(result).all():
-        raise TruthError(f"The result is no finite grey image (H, W): it has shape {result.shape}.")
+        values = "" if np.isfinite(result).all() else ", with values that are not finite"
+        raise TruthError(
+            f"The result is no finite grey image (H, W): it has shape {result.shape}{values}."
+        )
     pair = register_pair(image, truth)
 
     # Result px -> image px -> px of the truth. Both grids cover one field, edge to edge.
@@ -57,6 +60,8 @@ def score_with_truth(image: NDArray, result: NDArray, truth: NDArray) -> Score:
 
     def in_its_contrast(values: Image) -> Image:
         gain, offset = straight_line(blur(values, _COARSE)[mask], coarse)
+        if gain <= 0:
+            raise TruthError("The result does not resemble the truth, or its contrast is inverted.")
         return np.clip(np.float32(gain) * values + np.float32(offset), 0, 1)
 
     lies = in_its_contrast(warp(result, matrix, pair.hr.shape))

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Annotated, Any, Literal, get_args
 
 from aeanet.errors import UserError
@@ -83,6 +84,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < MOST:
                 raise RecipeError(f"{name} is {value}, wanted a number above 0 and below {MOST:,}.")
+        for name in ("steps", "batch", "crop", "halve_every", "seed"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral):
+                raise RecipeError(f"{name} is {value}, wanted a whole number.")
 
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")

@@ -21,6 +21,7 @@ from aeanet.data.pairs import PairSet
 from aeanet.data.registration import RegisteredPair
 from aeanet.data.synthetic import Acquisition, Example, draw_scene, simulate_example
 from aeanet.distributed import process_count, rank
+from aeanet.errors import PairError
 from aeanet.imaging.exposure import within
 from aeanet.inference.exposure import find_exposure
 from aeanet.inference.noise import at_lr_pixels, measured_noise
@@ -70,6 +71,8 @@ class PairSource(Source):
     def __init__(
         self, data: PairSet, recipe: Recipe, held_back: Sequence[RegisteredPair] = ()
     ) -> None:
+        if not data.pairs:
+            raise PairError("There are no pairs to train on.")
         self.data, self.recipe, self.held_back = data, recipe, held_back
         self.magnification = statistics.median(pair.report.magnification for pair in data.pairs)
         self.fits_range = data.of_scans

@@ -187,9 +187,11 @@ def assess_pair(
     corners = [[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]
     x, y = (cv2.invertAffineTransform(matrix) @ np.transpose(corners)).round(6)
 
-    # The LR pixels that lie within the corners of HR, and the matrix from them.
-    left, top = max(math.ceil(max(x[0], x[2])), 0), max(math.ceil(max(y[0], y[1])), 0)
-    right, bottom = math.floor(min(x[1], x[3])) + 1, math.floor(min(y[2], y[3])) + 1
+    # The LR pixels that lie within the corners of HR, whichever way it is turned: of four corners
+    # two are left and two right, two above and two below.
+    x, y = np.sort(x), np.sort(y)
+    left, top = max(math.ceil(x[1]), 0), max(math.ceil(y[1]), 0)
+    right, bottom = math.floor(x[2]) + 1, math.floor(y[2]) + 1
     image = lr[top:bottom, left:right]
     if 0 in image.shape:
         return _unknown(

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from toys import aeanet, assert_one_sentence
+from toys import aeanet, assert_one_sentence, simulated_folder
 
+from aeanet.data.synthetic import simulate_pair
+from aeanet.io.images import write_image
+from aeanet.networks.error import load_error_network
 from aeanet.networks.registry import build_model, save_model
 
 
@@ -42,6 +45,37 @@ def test_evaluate_as_json_over_seeds_and_samples(pairs: Path, tmp_path: Path) ->
         aeanet("evaluate", runs[0], pairs, "--samples", tmp_path / "samples.txt"),
         "names the pair 7",
     )
+
+
+def test_runs_that_are_no_seeds_of_one_method(pairs: Path, tmp_path: Path) -> None:
+    """Different networks are warned of, a run given twice counts once, and a network that
+    estimates errors has no score.
+    """
+    runs = [tmp_path / name for name in ("unet", "vdsr")]
+    for run in runs:
+        save_model(build_model(run.name), run / "model.safetensors")
+    both = aeanet("evaluate", *runs, pairs, "--json")
+    assert "different networks (unet, vdsr)" in both.stderr
+    twice = aeanet("evaluate", runs[0], runs[0], pairs, "--json")
+    assert json.loads(twice.stdout)["runs"] == [str(runs[0])]
+    assert "different networks" not in twice.stderr
+
+    network = load_error_network("sem")
+    save_model(network, tmp_path / "errors" / "model.safetensors")
+    refused = aeanet("evaluate", tmp_path / "errors", pairs)
+    assert_one_sentence(refused, "estimates errors and restores nothing")
+
+
+def test_a_pair_without_a_score_is_named(tmp_path: Path) -> None:
+    """LR shows a part of the field that does not reach the test columns."""
+    folder = simulated_folder(tmp_path, range(1))
+    pair = simulate_pair(7, shape=(236, 320))
+    write_image(folder / "lr" / "part.png", pair.lr[70:165, 110:210])
+    write_image(folder / "hr" / "part.png", pair.hr)
+    save_model(build_model("unet"), tmp_path / "unet" / "model.safetensors")
+    result = aeanet("evaluate", tmp_path / "unet", folder)
+    assert result.exit_code == 0, result.output
+    assert "part: It has no LR data in its test columns, so it has no score." in result.stderr
 
 
 def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:

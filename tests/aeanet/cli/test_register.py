@@ -85,6 +85,19 @@ def test_good_pairs_are_aligned_in_their_depth_and_bad_ones_named(
         assert name in result.stdout
 
 
+def test_results_of_pairs_that_are_gone_are_removed(tmp_path: Path) -> None:
+    """Those of an earlier call, and nothing else that lies there."""
+    folder = simulated_folder(tmp_path, range(2))
+    aligned = tmp_path / "aligned"
+    assert register(folder, "--out", aligned).exit_code == 0
+    (aligned / "lr" / "mine.tif").write_bytes(b"")
+    for kind in ("lr", "hr"):
+        (folder / kind / "0.png").unlink()
+    assert register(folder, "--out", aligned, "--overwrite").exit_code == 0
+    for kind, mine in (("lr", ["mine.tif"]), ("hr", []), ("mask", [])):
+        assert sorted(path.name for path in (aligned / kind).iterdir()) == ["1.tif", *mine]
+
+
 def test_the_report_as_json(pairs: Path, tmp_path: Path) -> None:
     result = register(pairs, "--out", tmp_path / "aligned", "--json")
     assert result.exit_code == 0, result.output

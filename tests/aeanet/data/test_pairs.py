@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aeanet.data.crops import RandomCrops, split_3x4
-from aeanet.data.pairs import PairSet, find_pairs, hold_back, load_pairs, register_all
+from aeanet.data.pairs import (
+    PairSet,
+    find_pairs,
+    hold_back,
+    load_pairs,
+    read_pair,
+    register_all,
+)
 from aeanet.data.registration import RegisteredPair, RegistrationReport
 from aeanet.data.synthetic import simulate_pair
 from aeanet.errors import PairError
@@ -302,3 +309,30 @@ def test_real_folder_is_found(real_pairs: Path) -> None:
     pairs = find_pairs(real_pairs)
     assert len(pairs) == 32
     assert all(pair.lr.stem == pair.hr.stem == pair.name for pair in pairs)
+
+
+def test_two_images_of_floats_have_one_range(
+    scene: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """What an image's own extremes are depends on its noise; the values say which is brighter."""
+    for part, raw in zip(("lr", "hr"), scene, strict=True):
+        save(tmp_path / part / "a.tif", raw.astype(np.float32))
+    (files,) = find_pairs(tmp_path)
+    lr, hr = read_pair(files)
+    ends = min(map(np.min, scene)), max(map(np.max, scene))
+    for image, raw in ((lr, scene[0]), (hr, scene[1])):
+        assert (image.low, image.high) == ends
+        np.testing.assert_allclose(image.pixels * np.ptp(ends) + ends[0], raw, atol=1e-4)
+    (pair,) = load_pairs(tmp_path).pairs
+    np.testing.assert_array_equal(pair.hr, hr.pixels)
+
+
+def test_pairs_beside_the_folders_are_named(
+    scene: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    for part, raw in zip(("lr", "hr"), scene, strict=True):
+        save(tmp_path / part / "a.png", raw)
+    save(tmp_path / "b10000.png", scene[0])
+    found = load_pairs(tmp_path)
+    assert [pair.name for pair in found.pairs] == ["a"]
+    assert "it lies beside" in found.refused["b10000"]

@@ -35,6 +35,12 @@ def test_a_model_is_given_by_its_path_too(tmp_path: Path) -> None:
         assert np.array_equal(super_resolve(given, image), super_resolve(model.eval(), image))
 
 
+def test_an_image_with_nan_is_refused_by_that_word() -> None:
+    image = np.full((8, 9), np.nan, np.float32)
+    with pytest.raises(ValueError, match="the image holds NaN"):
+        super_resolve(build_model("unet"), image, magnification=2)
+
+
 def test_a_given_magnification_goes_before_the_models() -> None:
     model = build_model("unet")
     with pytest.raises(ValueError, match="the model does not know its magnification"):

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from toys import aeanet
 
-from aeanet import score_with_truth
+from aeanet import score_with_truth, score_without_reference
 from aeanet.data.alignment import RegistrationError
 from aeanet.data.synthetic import simulate_image
 from aeanet.imaging.upsampling import upsample
@@ -43,9 +43,17 @@ def test_brightness_and_contrast_do_not_count() -> None:
     assert other.psnr_bicubic == pytest.approx(usual.psnr_bicubic, abs=0.1)
 
 
+def test_an_inverted_result_is_told() -> None:
+    with pytest.raises(TruthError, match="its contrast is inverted"):
+        score_with_truth(IMAGE, 1 - RESULT, CLEAN)
+    assert score_without_reference(IMAGE, 1 - RESULT).likeness < -0.9
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(TruthError, match="no finite grey image"):
         score_with_truth(IMAGE, RESULT[None], CLEAN)
+    with pytest.raises(TruthError, match="with values that are not finite"):
+        score_with_truth(IMAGE, np.where(RESULT > 0.5, np.nan, RESULT), CLEAN)
     other = simulate_image(6, CLEAN.shape, kind="porous").hr
     with pytest.raises(RegistrationError):
         score_with_truth(IMAGE, RESULT, other)

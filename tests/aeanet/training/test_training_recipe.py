@@ -58,6 +58,7 @@ def test_an_unknown_schedule_is_refused() -> None:
         ({"epsilon": 0}, "epsilon is 0, wanted a number above 0"),
         ({"betas": (0.9, 1.0)}, "betas are 0.9 and 1.0"),
         ({"freeze": 1.5}, "freeze is 1.5, wanted a share from 0 to 1"),
+        ({"batch": 2.5}, "batch is 2.5, wanted a whole number"),
         ({"seed": -1}, "seed is -1, wanted a whole number from 0 to 4294967295"),
         ({"precision": "fp8"}, "precision is 'fp8', wanted 'float32' or 'bfloat16'"),
     ],
