@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and files of tensors (safetensors) written in this way."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -83,7 +84,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str]) -> None:
-    """Write tensors and metadata to a safetensors file, as `write_atomically` does.
+    """Write tensors and metadata to a safetensors file, as `write_atomically` does. The same ones
+    give the same bytes.
 
     Raises:
         OSError: naming the file.
@@ -91,7 +93,17 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[st
     import safetensors.torch
 
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(stored, metadata))
+    write_atomically(path, _in_order(safetensors.torch.save(stored, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order. The library writes them in any order."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
