@@ -35,12 +35,6 @@ def test_a_model_is_given_by_its_path_too(tmp_path: Path) -> None:
         assert np.array_equal(super_resolve(given, image), super_resolve(model.eval(), image))
 
 
-def test_an_image_with_nan_is_refused_by_that_word() -> None:
-    image = np.full((8, 9), np.nan, np.float32)
-    with pytest.raises(ValueError, match="the image holds NaN"):
-        super_resolve(build_model("unet"), image, magnification=2)
-
-
 def test_a_given_magnification_goes_before_the_models() -> None:
     model = build_model("unet")
     with pytest.raises(ValueError, match="the model does not know its magnification"):
@@ -107,7 +101,7 @@ def test_a_compiled_network_gives_the_same_in_tiles_of_every_size() -> None:
         (np.zeros((1, 4, 4)), r"float64 of shape \(1, 4, 4\), wanted"),
         (np.zeros((0, 4)), r"shape \(0, 4\), wanted"),
         (np.full((4, 4), 200.0), "intensities run from 200 to 200, wanted 0 to 1"),
-        (np.array([[0.5, np.nan]]), "intensities run from nan to nan, wanted 0 to 1"),
+        (np.array([[0.5, np.nan]]), "the image holds NaN; all pixels must be finite"),
         (np.array([[0.5, -np.inf]]), "intensities run from -inf to 0.5, wanted 0 to 1"),
     ],
 )
