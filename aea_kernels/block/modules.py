@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core.checks import check_whole
+from ..core.checks import check_whole, is_recomputed
 from ..core.dtypes import acc_dtype
 from .spec import Norm, Projections
 
@@ -91,13 +91,12 @@ def _check_norm(norm: nn.Module, kind: type[nn.Module], size: object, channels: 
 
 def _check_plain(name: str, module: nn.Module, kind: type[nn.Module]) -> None:
     """One sentence if a call of the module computes more than one of its kind does."""
-    own = vars(module)
-    if type(module).forward is not kind.forward or "forward" in own:
+    if type(module).forward is not kind.forward or "forward" in module.__dict__:
         raise TypeError(
             f"{name} is a {type(module).__name__} with a forward of its own, expected a torch.nn."
             f"{kind.__name__}: {_READ}"
         )
-    if module._forward_pre_hooks and ("weight" in own or "bias" in own):
+    if is_recomputed(module):
         raise TypeError(
             f"{name} has a hook that sets its parameters before each call, as those of "
             f"torch.nn.utils.prune, but {_READ}: make them permanent (prune.remove), or use "

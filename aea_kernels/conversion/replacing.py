@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from ..core.checks import is_recomputed
 from ..core.dtypes import acc_dtype
 
 
@@ -113,27 +114,20 @@ in the process when they were looked through.
 
 
 def _weights_recomputed(module: nn.Module) -> bool:
-    """Whether hooks compute the weight or bias of a part of the module before each of its calls, as
-    pruning and the older weight and spectral norm do. They would not run where the part is not
-    called.
+    """Whether hooks compute the weight or bias of a part of the module (`is_recomputed`).
 
     A call looks at the parts only if hooks were set, anywhere, since it last did.
     """
     if torch.compiler.is_compiling():
-        return any(map(_is_recomputed, module.modules()))
+        return any(map(is_recomputed, module.modules()))
 
     hooks = RemovableHandle.next_id
     if _UNHOOKED.get(module) == hooks:
         return False
-    if any(map(_is_recomputed, module.modules())):
+    if any(map(is_recomputed, module.modules())):
         return True
     _UNHOOKED[module] = hooks
     return False
-
-
-def _is_recomputed(part: nn.Module) -> bool:
-    stored = part.__dict__
-    return bool(part._forward_pre_hooks) and ("weight" in stored or "bias" in stored)
 
 
 _CLASSES: dict[tuple[type, type], type[nn.Module]] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 import operator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .dtypes import acc_dtype
 
@@ -69,6 +69,14 @@ def check_device(name: str, tensor: Tensor, like: Tensor) -> None:
         raise ValueError(
             f"{name} is on {tensor.device}, expected {like.device} as the other arguments"
         )
+
+
+def is_recomputed(module: nn.Module) -> bool:
+    """Whether hooks compute the weight or bias of a module before each of its calls, as pruning and
+    the older weight and spectral norm do; they do not run where it is read and not called.
+    """
+    stored = module.__dict__
+    return bool(module._forward_pre_hooks) and ("weight" in stored or "bias" in stored)
 
 
 def check_whole(name: str, parameter: Tensor | None) -> None:

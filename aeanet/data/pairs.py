@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
 from aeanet.data.registration import RegisteredPair, register_pair
 from aeanet.errors import PairError, sentence_or_raise
 from aeanet.io.images import ImageError, Micrograph, read_image
-from aeanet.io.images.micrograph import to_pixels
+from aeanet.io.images.micrograph import has_range, to_pixels
 from aeanet.io.images.reading import is_image
 from aeanet.io.text import visible
 
@@ -191,15 +190,10 @@ def read_pair(files: PairFiles) -> tuple[Micrograph, Micrograph]:
         ImageError: a file cannot be read.
     """
     lr, hr = read_image(files.lr), read_image(files.hr)
-    if not (_is_ranged(lr.dtype) or _is_ranged(hr.dtype)):
+    if not (has_range(lr.dtype) or has_range(hr.dtype)):
         ends = min(lr.low, hr.low), max(lr.high, hr.high)
         lr, hr = (_in_range(image, *ends) for image in (lr, hr))
     return lr, hr
-
-
-def _is_ranged(dtype: np.dtype) -> bool:
-    """Whether black and white follow from the type (`value_range`)."""
-    return dtype.kind != "f" and dtype.itemsize <= 2
 
 
 def _in_range(image: Micrograph, low: float, high: float) -> Micrograph:

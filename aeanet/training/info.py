@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aeanet.io.text import RecordError, read_json, record_lines, record_rows
 from aeanet.networks.base import Network
 from aeanet.networks.registry import FORMAT_VERSION, SHIPPED_FOLDER, load_model, model_path
+from aeanet.networks.shuffled import KNOTS
 from aeanet.training import RUN_FILE
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ModelInfo:
         """What it is in a sentence or two, before all that is known of it."""
         about = f"A network that restores micrographs. {self.trained_on}"
         if self.model["name"] == "shuffled":
-            about += " It is told the magnification, 1 to 4."
+            about += f" It is told the magnification, {2 ** KNOTS[0]:g} to {2 ** KNOTS[-1]:g}."
         return {"about": about} | self.record()
 
     def plot(self) -> "Figure":

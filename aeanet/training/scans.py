@@ -22,7 +22,7 @@ from aeanet.inference.frame_files import read_frames
 from aeanet.inference.frames import without_outliers
 from aeanet.inference.prediction import reader
 from aeanet.io.images import SUFFIXES, read_image
-from aeanet.io.images.reading import ZARR_SUFFIX
+from aeanet.io.images.reading import ZARR_SUFFIX, is_hidden
 from aeanet.io.stacks import AxesError, find_stack, open_stack
 from aeanet.io.stacks.opening import STACK_SUFFIXES
 from aeanet.networks.registry import load_model
@@ -174,6 +174,6 @@ def _plane(file: Path, number: int) -> NDArray[np.float32]:
 
 def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if path.name.startswith("."):  # such as macOS leaves beside images
+    if is_hidden(path):
         return False
     return suffix == ZARR_SUFFIX or (path.is_file() and suffix in (*SUFFIXES, *STACK_SUFFIXES))

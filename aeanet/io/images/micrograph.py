@@ -147,6 +147,11 @@ def _halved(low: float, high: float) -> float:
     return 1.0 if math.isfinite(high - low) else 0.5
 
 
+def has_range(dtype: np.dtype) -> bool:
+    """Whether black and white follow from the type, and not from the values of an image."""
+    return dtype.kind in "bui" and dtype.itemsize <= 2
+
+
 def value_range(
     dtype: np.dtype, least: float, most: float, bits: int | None = None
 ) -> tuple[float, float]:
@@ -164,7 +169,7 @@ def value_range(
     """
     if dtype.kind == "b":
         return 0.0, 1.0
-    if dtype.kind in "ui" and dtype.itemsize <= 2:
+    if has_range(dtype):
         limits = np.iinfo(dtype)
         if least < 0:
             return float(limits.min), float(limits.max)

@@ -145,10 +145,13 @@ def _bar(grey: NDArray[np.float64], stated: Stated) -> int:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a name in a folder is that of an image. Hidden files are none: macOS leaves one
-    beside each image on disks of other systems.
-    """
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether a name in a folder is that of an image. Hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and not is_hidden(path)
+
+
+def is_hidden(path: Path) -> bool:
+    """Such as the files that macOS leaves beside images on disks of other systems."""
+    return path.name.startswith(".")
 
 
 def check_file(path: Path) -> None:
