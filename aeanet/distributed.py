@@ -2,6 +2,8 @@
 they exchange.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -153,3 +155,6 @@ def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | Non
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+            # An error and a future that hold each other hold the group too, in the frames of the
+            # error. They are freed while Python still works, and the group's threads end with them.
+            atexit.register(gc.collect)
