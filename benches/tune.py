@@ -175,7 +175,7 @@ def plan_with(case: Case, row: Tiles) -> None:
 @lru_cache(maxsize=1)
 def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Callable[[], Any]]:
     """The case on as many inputs as no cache holds, each in both layouts."""
-    from aea_kernels.backends.triton import operands, primitives, products
+    from aea_kernels.backends.triton import operands, primitives, products, prologue
 
     channels = case.channels
     ones, zeros = torch.ones(channels, device=device), torch.zeros(channels, device=device)
@@ -185,12 +185,12 @@ def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Calla
 
     def outer(x: torch.Tensor) -> None:
         maps = operands.feature_map(x), operands.feature_map(x)
-        products.outer(x, *maps, operands.prologue_of(x, *norm), gram=True)
-        products.outer(x, *maps, operands.prologue_of(x, *norm))
+        products.outer(x, *maps, prologue.prologue_of(x, *norm), gram=True)
+        products.outer(x, *maps, prologue.prologue_of(x, *norm))
 
     def apply(x: torch.Tensor) -> None:
         maps = operands.feature_map(x), operands.feature_map(torch.empty_like(x))
-        products.apply(x, *maps, matrix, operands.prologue_of(x, *norm), residual=True)
+        products.apply(x, *maps, matrix, prologue.prologue_of(x, *norm), residual=True)
 
     def matrix_backward(x: torch.Tensor) -> None:
         a = x.flatten(2).mT[:, None]

@@ -55,6 +55,13 @@ def parameters(norm: Norm, pivot: Tensor | None) -> list[Tensor]:
     return [] if pivot is None else [pivot]
 
 
+def empty_gradients(x: Tensor, kind: str) -> Tensor:
+    """For the gradients of weight and bias of a prologue of x (B, C, ...), (2, C); (2, 0) where it
+    has none.
+    """
+    return x.new_empty(2, x.shape[1] if kind == "batch" else 0, dtype=acc_dtype(x.dtype))
+
+
 def prologue(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Tensor:
     """u of x (B, C, S), in x's dtype, in plain operations that are differentiable any number of
     times.

@@ -24,6 +24,7 @@ from torch import Tensor, library
 
 from ..backends import known_calls, tracer
 from ..block.folding import group_count
+from ..block.norms import empty_gradients
 from .dtypes import acc_dtype, empty_features, empty_positions
 
 _NAMESPACE = library.Library("aea", "DEF")
@@ -188,7 +189,7 @@ def features_backward(
 
     Returns dx like x, and the gradients of BN's weight and bias, (2, C), or (2, 0) without BN.
     """
-    return torch.empty_like(x), _empty(x, 2, x.shape[1] if kind == "batch" else 0)
+    return torch.empty_like(x), empty_gradients(x, kind)
 
 
 @operator

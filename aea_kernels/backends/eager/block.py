@@ -11,7 +11,7 @@ from torch import Tensor
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features
 from . import bfloat16
-from .prologue import BatchNorm, Identity, prologue
+from .prologue import Identity, prologue
 from .walking import (
     Walk,
     add_constants,
@@ -134,9 +134,7 @@ def features_backward(
     of_tile = prologue(kind, parameters, eps, acc_dtype(x.dtype))
     matrix, gram_grad = (folding.expand_groups(m, len(x)) for m in (matrix, gram_grad))
     grad_x = _through_tiles(grad_output, x, of_tile, matrix, gram_grad)
-    if not isinstance(of_tile, BatchNorm):
-        return grad_x, grad_x.new_empty(2, 0, dtype=matrix.dtype)
-    parameter_grads = of_tile.parameter_grads()
+    parameter_grads = of_tile.parameter_grads(norms.empty_gradients(x, kind))
     if batch_statistics:
         number = max(1, x.numel() // x.shape[1])
         _add_affine(grad_x, x, *of_tile.through_statistics(parameter_grads, number))

@@ -45,6 +45,18 @@ class Identity:
         """
         torch.add(above, du, out=out)
 
+    def parameter_grads(self, out: Tensor) -> Tensor:
+        """The gradients of weight and bias, after `backward` of all chunks, in `out` (2, C); here
+        there are none, and `out` is (2, 0).
+        """
+        return out
+
+    def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """What the statistics of `number` positions send back to x, whose gradient lacks it: slope
+        and constant of a function of x, (C,) each.
+        """
+        raise NotImplementedError  # only BN has statistics of all positions
+
 
 class BatchNorm(Identity):
     """u = ReLU6(scale x + shift), with one scale and shift for each channel."""
@@ -58,9 +70,7 @@ class BatchNorm(Identity):
         shift = torch.addcmul(bias, mean, scale, value=-1)
         self.scale, self.shift = torch.stack([scale, shift]).to(dtype).unbind()
         self.sums: Tensor | None = None
-        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`;
-        `parameter_grads` may write over it.
-        """
+        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`."""
 
     @cached_property
     def mean(self) -> Tensor:
@@ -95,18 +105,14 @@ class BatchNorm(Identity):
         self.sums = sums if self.sums is None else sums.double().add_(self.sums)
         torch.addcmul(above, du, self.scale[:, None], out=out)
 
-    def parameter_grads(self) -> Tensor:
-        """The gradients of weight and bias, (2, C)."""
+    def parameter_grads(self, out: Tensor) -> Tensor:
         if self.sums is None:
-            return self.scale.new_zeros(2, len(self.scale))
-        grads = self.sums.to(self.scale.dtype)
+            return out.zero_()
+        grads = out.copy_(self.sums)
         grads[0] *= self.inverse
         return grads
 
     def through_statistics(self, parameter_grads: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """What the mean and variance of `number` positions send back to x: slope and constant of a
-        function of x, (C,) each.
-        """
         dweight, dbias = parameter_grads * (self.scale / -number)
         slope = dweight * self.inverse
         return slope, torch.addcmul(dbias, slope, self.mean, value=-1)

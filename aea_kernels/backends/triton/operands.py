@@ -1,4 +1,4 @@
-"""What kernels take: the arithmetic, feature maps and matrices with their strides, prologues."""
+"""What kernels take: the arithmetic, feature maps and matrices with their strides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from ...block.norms import OVER_CHANNELS
 from ...core.dtypes import acc_dtype
 from ...core.precision import PARTS
-from .kernels import tile
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _DTYPES = {
@@ -114,34 +112,6 @@ class Matrix(NamedTuple):
     column_stride: int
 
 
-class BatchPrologue(NamedTuple):
-    """BN and ReLU6 as kernels take them, (C,) each."""
-
-    weight: Tensor
-    bias: Tensor
-    mean: Tensor
-    variance: Tensor
-    eps: Any
-    """A constexpr."""
-    kind: Any
-    """A number of `kernels.tile`, as a constexpr."""
-    over_channels: Any
-    """Whether a position needs all its channels, as a constexpr."""
-
-
-class PlainPrologue(NamedTuple):
-    """What makes u of x without an activation, as kernels take it."""
-
-    pivot: Tensor
-    """(images, C), contiguous, with GroupNorm; else any tensor."""
-    eps: Any
-    kind: Any
-    over_channels: Any
-
-
-Prologue = BatchPrologue | PlainPrologue | None
-
-
 def in_units(number: int, unit: int) -> int:
     """An odd number: Triton compiles a kernel anew for numbers that are 1 or that 16 divides, so
     for every other size.
@@ -208,31 +178,6 @@ def _described(
         in_units(positions, unit if where == "position" else 1),
         layout if INTERPRETED else tl.constexpr(layout),
     )
-
-
-def prologue_of(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> Prologue:
-    """The prologue of a primitive, for feature maps x; None where u = x."""
-    if kind == "none":
-        return None
-    constants = _constant(eps), *_kind(kind)
-    if kind == "batch":
-        weight, bias, mean, variance = contiguous(parameters)
-        return BatchPrologue(weight, bias, mean, variance, *constants)
-    # Triton 3.6 compares no tuple with None that holds a None: x stands for a pivot that no kernel
-    # reads
-    pivot = parameters[0].expand(x.shape[:2]).contiguous() if parameters else x
-    return PlainPrologue(pivot, *constants)
-
-
-@lru_cache
-def _constant(value: float) -> Any:
-    return tl.constexpr(value)
-
-
-@lru_cache
-def _kind(name: str) -> tuple[Any, Any]:
-    """`kind` and `over_channels` of a norm."""
-    return getattr(tile, name.upper()), tl.constexpr(name in OVER_CHANNELS)
 
 
 def contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:

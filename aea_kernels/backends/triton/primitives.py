@@ -19,8 +19,9 @@ from ..tracer import allocated, noted
 from . import kernels
 from .algebra import fold, fold_backward
 from .launching import launch, launch_over_positions, plan_over_positions
-from .operands import FeatureMap, Matrix, Prologue, feature_map, math_of, operator_map, prologue_of
+from .operands import FeatureMap, Matrix, feature_map, math_of, operator_map
 from .products import apply, outer, reduce_splits
+from .prologue import Prologue, prologue_of
 from .tiles import LaunchPlan
 
 MANY_PARTS = 2048
@@ -156,20 +157,19 @@ def features_backward(
     twice, never stored.
     """
     grad_x = allocated(torch.empty_like(x))
-    has_parameters = kind == "batch"
-    shape, dtype = (2, x.shape[1] if has_parameters else 0), acc_dtype(x.dtype)
-    parameters_grad = allocated(x.new_empty(shape, dtype=dtype))
+    parameters_grad = allocated(norms.empty_gradients(x, kind))
     if x.numel() == 0:
         return grad_x, parameters_grad.zero_()
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
     prologue = prologue_of(x, kind, parameters, eps)
     rest = maps, x, prologue, matrix, gram_grad
-    if not has_parameters:
+    if not parameters_grad.numel():
         _features_backward(*rest, parameters_grad, parameters_grad, write=True)
         return grad_x, parameters_grad
 
     splits = _features_backward_plan(x, maps).splits
-    partial = allocated(x.new_empty(x.shape[0] * splits, *shape, dtype=dtype))
+    shape = x.shape[0] * splits, *parameters_grad.shape
+    partial = allocated(parameters_grad.new_empty(shape))
     if not batch_statistics:
         _features_backward(*rest, partial, parameters_grad, sums=True, write=True)
         partial = noted(torch.unsqueeze, partial, 0)

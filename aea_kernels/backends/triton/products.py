@@ -14,7 +14,8 @@ from ...core.dtypes import acc_dtype
 from ..tracer import allocated, noted
 from . import kernels
 from .launching import launch, launch_over_positions, plan_over_positions
-from .operands import FeatureMap, Matrix, Prologue, math_of
+from .operands import FeatureMap, Matrix, math_of
+from .prologue import Prologue
 from .tiles import power_of_two
 
 

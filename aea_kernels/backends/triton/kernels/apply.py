@@ -3,15 +3,13 @@
 import triton
 import triton.language as tl
 
+from ..prologue import activate, load_norm, over_channels
 from .tile import (
-    activate,
     image_pointer,
     load_following_tile,
     load_matrix,
-    load_norm,
     load_tile,
     matmul,
-    over_channels,
     store_tile,
     tile_positions,
 )

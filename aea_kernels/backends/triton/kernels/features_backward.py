@@ -3,16 +3,12 @@
 import triton
 import triton.language as tl
 
+from ..prologue import activate, activation_backward, load_norm, norm_backward, over_channels
 from .tile import (
-    BATCH,
-    LAYER,
-    activate,
     image_pointer,
     load_following_tile,
-    load_norm,
     load_tile,
     matmul,
-    over_channels,
     positions_of,
     store_tile,
     tile_positions,
@@ -103,7 +99,6 @@ def features_backward_kernel(
         weight_sum = tl.zeros((BLOCK_A,), MATH.ACC)
         bias_sum = tl.zeros((BLOCK_A,), MATH.ACC)
 
-    ACTIVATED: tl.constexpr = norm is not None and norm.kind == BATCH
     OVER_CHANNELS: tl.constexpr = norm is not None and norm.over_channels
     PREFETCH: tl.constexpr = ONE_TILE and MATH.HALF and x.layout.UNIT == 1
     if PREFETCH:
@@ -143,20 +138,12 @@ def features_backward_kernel(
             dz = matmul(m, dy, dz, MATH)
             dz = matmul(g, z, dz, MATH)
         dz += constant[:, None]
-        if ACTIVATED:
-            # z sits on the bounds exactly where ReLU6 has no slope
-            dz = tl.where((z <= 0.0) | (z >= 6.0), 0.0, dz)
+        dz = activation_backward(dz, z, norm)
         if SUMS:
             weight_sum += tl.sum(dz * away, 1)
             bias_sum += tl.sum(dz, 1)
-        if OVER_CHANNELS:
-            along = tl.sum(dz * z, 0) / C
-            if norm.kind == LAYER:
-                dz -= (tl.sum(dz, 0) / C)[None, :]
-            dz = (dz - z * along[None, :]) * now[1][None, :]
         if WRITE:
-            if ACTIVATED:
-                dz *= scale[:, None]
+            dz = norm_backward(dz, z, now, C, norm)
             if STATISTICS:
                 dz += away * slope[:, None] + offset[:, None]
             store_tile(grad_x, dx_pointer, dy.to(MATH.ACC) + dz, rows, s)

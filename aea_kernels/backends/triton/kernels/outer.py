@@ -3,14 +3,12 @@
 import triton
 import triton.language as tl
 
+from ..prologue import activate, load_norm, over_channels
 from .tile import (
-    activate,
     image_pointer,
     load_following_tile,
-    load_norm,
     load_tile,
     matmul,
-    over_channels,
     tile_positions,
     zero_outside,
 )

@@ -13,9 +13,6 @@ computed.
 import triton
 import triton.language as tl
 
-BATCH, GROUP, LAYER, RMS = (tl.constexpr(number) for number in range(4))
-"""Kinds of norms: Triton 3.6 compares no tuple with None that holds a string."""
-
 
 @triton.jit
 def to_int64(index, WIDE: tl.constexpr):
@@ -108,95 +105,6 @@ def load_following_tile(x, pointer, channels, s, step, steps):
 def store_tile(x, pointer, values, channels, s):
     values = values.to(x.pointer.dtype.element_ty)
     tl.store(pointer + tile_offsets(x, channels, s), values, mask=tile_mask(x, channels, s))
-
-
-@triton.jit
-def load_norm(norm, image, channels, C, MATH: tl.constexpr):
-    """centre, scale, shift and deviation of some channels: ``z = ReLU6((x - centre) scale +
-    shift)``.
-
-    Digits of the mean that the accumulation dtype cannot hold are in the shift. Feature maps of 16
-    bits have fewer digits than x scale + shift loses, so there the centre is in the shift too. Of
-    GroupNorm there is only the centre, the pivot of the image; a norm over channels has no map of
-    channels.
-    """
-    if norm is None:
-        none = channels.to(MATH.ACC) * 0.0
-        return none, none, none, none
-    elif norm.kind == GROUP:
-        centre = tl.load(
-            norm.pivot + image.to(tl.int64) * C + channels, mask=channels < C, other=0.0
-        )
-        return centre, centre, centre, centre
-    elif norm.kind == BATCH:
-        inside = channels < C
-        exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
-        centre = exact.to(MATH.ACC)
-        variance = tl.load(norm.variance + channels, mask=inside, other=1.0).to(MATH.ACC)
-        deviation = tl.sqrt(variance + norm.eps)
-        scale = tl.load(norm.weight + channels, mask=inside, other=0.0).to(MATH.ACC) / deviation
-        shift = tl.load(norm.bias + channels, mask=inside, other=0.0).to(MATH.ACC)
-        shift -= (exact - centre).to(MATH.ACC) * scale
-        if MATH.HALF:
-            shift -= centre * scale
-        return centre, scale, shift, deviation
-    else:
-        none = channels.to(MATH.ACC) * 0.0
-        return none, none, none, none
-
-
-@triton.jit
-def over_channels(raw, affine, channels, C, norm, MATH: tl.constexpr):
-    """`affine`; with a norm over channels mean, inverse deviation and rest of every position, from
-    all its channels.
-
-    The rest is what the mean lost when it was rounded. All channels share it, so errors from it do
-    not average out, and they grow with mean / deviation. Feature maps of 16 bits are rounded more
-    than that themselves.
-    """
-    if norm is None or not norm.over_channels:
-        return affine
-    else:
-        away = raw.to(MATH.ACC)
-        number = tl.cast(C, MATH.ACC)
-        centre = tl.zeros((raw.shape[1],), MATH.ACC)
-        rest = centre
-        if norm.kind == LAYER:
-            centre = tl.sum(away, 0) / number
-            away = tl.where((channels < C)[:, None], away - centre[None, :], 0.0)
-            if not MATH.HALF:
-                rest = tl.sum(away, 0) / number
-                away = tl.where((channels < C)[:, None], away - rest[None, :], 0.0)
-        inverse = 1.0 / tl.sqrt(tl.sum(away * away, 0) / number + norm.eps)
-        return centre, inverse, rest, inverse
-
-
-@triton.jit
-def activate(raw, affine, norm, MATH: tl.constexpr):
-    """z of a tile of x, with the map of `load_norm` and `over_channels`; not zero where a position
-    is outside.
-    """
-    raw = raw.to(MATH.ACC)
-    if norm is None:
-        return raw
-    elif norm.kind == GROUP:
-        return raw - affine[0][:, None]
-    elif norm.kind == LAYER:
-        away = raw - affine[0][None, :]
-        if not MATH.HALF:
-            away -= affine[2][None, :]
-        return away * affine[1][None, :]
-    elif norm.kind == RMS:
-        return raw * affine[1][None, :]
-    else:
-        centre, scale, shift, _ = affine
-        if MATH.HALF:
-            z = raw * scale[:, None] + shift[:, None]
-        else:
-            z = (raw - centre[:, None]) * scale[:, None] + shift[:, None]
-        z = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
-        z = tl.minimum(z, 6.0, propagate_nan=tl.PropagateNan.ALL)
-        return z
 
 
 @triton.jit
