@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from aea_kernels.backends import eager, known_calls, selfcheck
+from aea_kernels.backends import eager, selfcheck
+from aea_kernels.core import known_calls
 
 
 @contextmanager

@@ -7,15 +7,16 @@ reads x once more forward, and twice more backward. Kept for backward: x and C x
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 
-from ..backends import backend_name, known_calls, resolved, tracer
-from ..core import ops
+from ..backends import backend_name, resolved
+from ..core import known_calls, ops, tracer
 from ..core.autograd import differentiable
 from ..core.checks import check_features
 from ..core.dtypes import without_autocast
@@ -28,6 +29,8 @@ from .spec import BlockSpec, Norm, Projections
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+Step = Callable[[Sequence[Any], BlockSpec], Any]
 
 
 def attention_block(
@@ -80,7 +83,7 @@ def attention_block(
 
     # nothing is kept for a backward pass
     given = unwrap_dead_wrappers((*tensors, *projections))
-    y, mean, variance, *_ = _call(_forward, given, spec)
+    y, mean, variance, *_ = _forward(given, spec)
     return (y, mean, variance) if spec.batch_statistics else (y, None, None)
 
 
@@ -114,7 +117,7 @@ class AttentionBlock(torch.autograd.Function):
         *projections: Tensor,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         tensors = x, weight, bias, mean, variance, references, *projections
-        y, *kept = _call(_forward, tensors, spec)
+        y, *kept = _forward(tensors, spec)
         mean, variance = kept[:2]
         ctx.save_for_backward(x, weight, bias, references, *projections, *kept)
         ctx.spec = spec
@@ -141,25 +144,31 @@ class AttentionBlock(torch.autograd.Function):
                 grad_output, x, norm, references, projections, ctx.needs_input_grad, ctx.spec
             )
 
-        x_grad, weight_grad, bias_grad, references_grad, *projections_grad = _call(
-            _backward, (grad_output, *saved), ctx.spec
+        x_grad, weight_grad, bias_grad, references_grad, *projections_grad = _backward(
+            (grad_output, *saved), ctx.spec
         )
         of_norm = weight_grad, bias_grad, None, None
         return x_grad, *of_norm, references_grad, None, *projections_grad
 
 
-def _call(function: Any, tensors: Sequence[Any], spec: BlockSpec) -> Any:
-    """What the host knows of earlier calls saves it most of the work; other processes it does not
-    know.
+def _remembered(function: Step) -> Step:
+    """Outside autocast. What the host knows of earlier calls saves it most of the work; other
+    processes it does not know.
     """
-    traceable = spec.group is None and not torch.compiler.is_compiling()
-    device = tensors[0].device
-    with without_autocast(device):
-        if traceable and resolved(spec.backend, device) == "triton":
-            return known_calls.call(function, tensors, spec)
-        return function(tensors, spec)
+
+    @wraps(function)
+    def called(tensors: Sequence[Any], spec: BlockSpec) -> Any:
+        traceable = spec.group is None and not torch.compiler.is_compiling()
+        device = tensors[0].device
+        with without_autocast(device):
+            if traceable and resolved(spec.backend, device) == "triton":
+                return known_calls.call(function, tensors, spec)
+            return function(tensors, spec)
+
+    return called
 
 
+@_remembered
 def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
     """y, mean and variance of BN, and what the backward pass needs beside: pivot, moments of u,
     affine map, moments of the keys, the matrix, and the two statistics of GroupNorm.
@@ -195,6 +204,7 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     return y, mean, variance, pivot, gram, affine, keys, matrix, *of_group
 
 
+@_remembered
 def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]:
     """The gradients of x, of weight and bias of the norm, of references and projections, from that
     of y, the inputs of the forward pass, and what it kept.

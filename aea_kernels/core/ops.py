@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
-from ..backends import known_calls, tracer
 from ..block.folding import group_count
 from ..block.norms import empty_gradients
+from . import known_calls, tracer
 from .dtypes import acc_dtype, empty_features, empty_positions
 
 _NAMESPACE = library.Library("aea", "DEF")

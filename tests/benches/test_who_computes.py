@@ -5,7 +5,8 @@ import torch
 
 import aea_kernels as aea
 from aea_kernels import backends
-from aea_kernels.backends import eager, known_calls, selfcheck
+from aea_kernels.backends import eager, selfcheck
+from aea_kernels.core import known_calls
 from benches.__main__ import condense, parsed_arguments
 from benches.contenders import BLOCKS, EAGER, OPERATORS, OURS, TRITON, make_block, runner
 from benches.racing import Race

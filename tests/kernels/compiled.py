@@ -26,9 +26,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 import aea_kernels as aea
-from aea_kernels.backends.tracer import Recorder
 from aea_kernels.backends.triton import launching, primitives
 from aea_kernels.block.route import NORMED_CHANNELS
+from aea_kernels.core.tracer import Recorder
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PRECISIONS = {"bf16x6": "highest", "bf16x3": "high", "tf32": "medium"}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import aea_kernels as aea
-from aea_kernels.backends import known_calls
+from aea_kernels.core import known_calls
 
 if find_spec("triton") is None:  # Triton exists for Linux only: there are no kernels to test
     collect_ignore_glob = [f"test_{what}*.py" for what in ("compiled", "gpu", "planning")]

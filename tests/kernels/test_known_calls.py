@@ -9,9 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import aea_kernels as aea
-from aea_kernels.backends import known_calls, selfcheck, tracer, traces
+from aea_kernels.backends import selfcheck
 from aea_kernels.backends.triton import launching
 from aea_kernels.block import norms
+from aea_kernels.core import known_calls, tracer, traces
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 

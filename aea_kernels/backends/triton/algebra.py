@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...block import folding
 from ...block.spec import Projections
-from ..tracer import allocated
+from ...core.tracer import allocated
 from . import kernels
 from .launching import launch
 from .operands import contiguous, math_of

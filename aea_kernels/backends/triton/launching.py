@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core import tracer
 from ...core.precision import multiplication
-from .. import tracer
 from . import tiles, versions
 from .operands import FeatureMap, math_of
 from .tiles import LaunchPlan

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...block import folding, norms
 from ...core.dtypes import acc_dtype, empty_features, empty_positions
-from ..tracer import allocated, noted
+from ...core.tracer import allocated, noted
 from . import kernels
 from .algebra import fold, fold_backward
 from .launching import launch, launch_over_positions, plan_over_positions

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...block import folding
 from ...core.dtypes import acc_dtype
-from ..tracer import allocated, noted
+from ...core.tracer import allocated, noted
 from . import kernels
 from .launching import launch, launch_over_positions, plan_over_positions
 from .operands import FeatureMap, Matrix, math_of

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..core.precision import multiplication
-from . import resolved, run, selfcheck
+from ..backends import resolved, run, selfcheck
+from .precision import multiplication
 from .tracer import Recorder, Untraceable, recorder
 from .traces import Tensors, Trace
 
