@@ -16,6 +16,7 @@ from aeanet.cli.shared import (
     option,
     out,
     path,
+    recorded_pairs,
     register_pairs,
     say,
     warn,
@@ -67,7 +68,7 @@ def main(
     model. Pairs that cannot be used are named, and the others are scored. With the shipped model,
     or one that began from it, pairs whose LR is unlike its training or whose results need a second
     look are warned of, as `aeanet restore` does. Results that are already there are kept unless
-    you give --overwrite.
+    you give --overwrite, which also removes the pictures of pairs that are gone.
     """
     from aeanet.cli.scoring import of_what, score_all, single_models, where_the_errors_are
     from aeanet.data.pairs import find_pairs
@@ -105,6 +106,10 @@ def main(
         **scores.record(),
     }
     if results:
+        # pictures of an earlier call, of pairs that this one does not score
+        scored = {score.name for score in scores.pairs}
+        for name in recorded_pairs(results / RECORD) - scored:
+            (results / f"{name}.png").unlink(missing_ok=True)
         write_json(results / RECORD, record)
 
     sentences = []

@@ -1,6 +1,5 @@
 """`aeanet register`."""
 
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from aeanet.cli.shared import (
     out,
     path,
     progress_bar,
+    recorded_pairs,
     register_pairs,
     say,
     show,
@@ -23,7 +23,7 @@ from aeanet.cli.shared import (
 )
 from aeanet.errors import sentence_or_raise
 from aeanet.io.atomic import make_folder
-from aeanet.io.text import RecordError, json_text, read_json, write_json
+from aeanet.io.text import json_text, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +77,7 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
 
-    for name in earlier_pairs(results) - written.keys():
+    for name in recorded_pairs(results / REGISTRATION) - written.keys():
         for part in parts.values():
             (part / f"{name}.tif").unlink(missing_ok=True)
     record = {
@@ -92,14 +92,6 @@ def main(
         say(f"{len(written)} aligned pairs are in {results}.")
     if not written:
         fail("No pair could be written.")
-
-
-def earlier_pairs(results: Path) -> set[str]:
-    """The names of the pairs that an earlier call wrote there, which is replaced."""
-    with suppress(OSError, RecordError, KeyError, TypeError):
-        names = read_json(results / REGISTRATION)["pairs"]
-        return {name for name in names if Path(name).name == name}
-    return set()
 
 
 def write_pair(pair: "RegisteredPair", originals: "PairFiles", folders: dict[str, Path]) -> None:

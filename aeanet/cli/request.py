@@ -114,7 +114,11 @@ def what_is_trained_on(data: PairSet, held_back: Sequence[RegisteredPair]) -> st
     number = len(data.pairs)
     plural = "s" * (number != 1)
     if data.of_scans:
-        return f"Training on {number} noisy image{plural}: scans, or copies of single images."
+        rest = data.unused
+        beside = f" {rest} more single images are not needed." if rest else ""
+        return (
+            f"Training on {number} noisy image{plural}: scans, or copies of single images.{beside}"
+        )
     beside = f"; {len(held_back)} held back" if held_back else ""
     return f"Training on {number} pair{plural}{beside}."
 

@@ -5,7 +5,7 @@ error that the user can mend, 2 for a wrong call, 130 after Ctrl-C.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -23,7 +23,7 @@ from rich.progress import (
 
 from aeanet.errors import sentence_or_raise
 from aeanet.imaging.precision import PrecisionChoice
-from aeanet.io.text import visible
+from aeanet.io.text import RecordError, read_json, visible
 
 if TYPE_CHECKING:
     from aeanet.data.pairs import PairSet
@@ -229,6 +229,18 @@ def read_scans(path: Path) -> "PairSet":
     for name, reason in data.refused.items():
         warn(f"{name} is left out: {reason}")
     return data
+
+
+def recorded_pairs(record: Path) -> set[str]:
+    """The names of the pairs of an earlier call, in the record that it wrote: a table by name, or
+    a list of scores. Without a record, or with one that is damaged, none.
+    """
+    with suppress(OSError, RecordError, KeyError, TypeError):
+        pairs = read_json(record)["pairs"]
+        names = [pair["name"] if isinstance(pair, dict) else pair for pair in pairs]
+        # a name that is a path might lead out of the folder, whose files are removed
+        return {name for name in names if Path(name).name == name}
+    return set()
 
 
 def keep_apart(results: Path, pairs: Path) -> None:

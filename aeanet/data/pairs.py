@@ -40,11 +40,13 @@ class PairSet:
     Attributes:
         of_scans: there is no clean image. LR are noisy images, in the range that each uses; HR have
             independent noise (`training.scans`).
+        unused: so many single noisy images are left out, because there are more than needed.
     """
 
     pairs: list[RegisteredPair]
     refused: dict[str, str]
     of_scans: bool = False
+    unused: int = 0
 
 
 def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:

@@ -250,30 +250,35 @@ def run_network(
     *,
     halo: int | None = None,
     exact: bool = True,
-    tile: int | None = None,
-    flips: Flips | None = None,
-    precision: PrecisionChoice = "float32",
-    keys: Keys | None = None,
-    group: ProcessGroup | None = None,
-    progress: TileProgress | None = None,
+    **options: Unpack[RunOptions],
 ) -> None:
-    """`tiling.run_tiles` with the flips of the model and in a given precision; a network that is
-    told the noise is told that of the image.
+    """`tiling.run_tiles` with the flips of the model and in the precision asked for, float32 by
+    default; a network that is told the noise is told that of the image.
+
+    Raises:
+        TypeError: for an option that is not one of `RunOptions`.
+        PredictionError, TilingError: as in `restore`.
     """
+    known = RunOptions.__annotations__
+    for name in options.keys() - known.keys():
+        raise TypeError(f"there is no argument {name!r}, wanted one of {', '.join(known)}.")
+
+    flips = options.get("flips")
+    precision = chosen_precision(model, options.get("precision", "float32"))
     device = next(model.parameters()).device
-    with telling(model, read, shape), computing_in(chosen_precision(model, precision), device):
+    with telling(model, read, shape), computing_in(precision, device):
         run_tiles(
             model,
             read,
             write,
             shape,
-            side=tile,
+            side=options.get("tile"),
             halo=halo,
             exact=exact,
             flips=model.flips if flips is None else flips,
-            keys=keys,
-            group=group,
-            progress=progress,
+            keys=options.get("keys"),
+            group=options.get("group"),
+            progress=options.get("progress"),
         )
 
 

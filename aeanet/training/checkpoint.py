@@ -116,7 +116,10 @@ class Checkpoint:
         try:
             metadata, tensors = read_tensors(path)
         except safetensors.SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged or is not a checkpoint: {error}.") from error
+            raise CheckpointError(
+                f"{path} is damaged or is not a checkpoint: {error}. Begin anew: --overwrite in "
+                f"place of --resume; --from {path.parent} takes the weights of its latest model."
+            ) from error
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, FORMAT_VERSION):
             raise CheckpointError(
                 f"{path} is not a checkpoint of version {FORMAT_VERSION} of this program."

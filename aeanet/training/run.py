@@ -15,7 +15,7 @@ import math
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -139,6 +139,7 @@ def _lock(path: Path) -> Iterator[None]:
     Raises:
         RunError: another training has locked it.
     """
+    is_new = not path.exists()
     make_folder(path)
     try:
         lock = FileLock(path / LOCK_FILE).acquire(timeout=0)
@@ -150,7 +151,14 @@ def _lock(path: Path) -> Iterator[None]:
         yield
         return
     with lock:
-        yield
+        try:
+            yield
+        finally:
+            # a training that was refused before it wrote anything leaves no folder behind
+            if is_new and [place.name for place in path.iterdir()] == [LOCK_FILE]:
+                with suppress(OSError):
+                    (path / LOCK_FILE).unlink()
+                    path.rmdir()
 
 
 def _newest(path: Path) -> Checkpoint:

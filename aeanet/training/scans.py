@@ -57,7 +57,7 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
     Args:
         path: an image; a stack of scans of one field, or, if it has an axis Z, of single images; or
             a folder of such files, and of folders with the scans of one field each. Of more than 64
-            single images, 64 are used.
+            single images, 64 are used, evenly spaced by name.
         seed: of the noise that is drawn.
         progress: called before each field and each single image.
 
@@ -65,12 +65,13 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
         The pairs, at a magnification of 1. What cannot be used is in `refused`, with the reason.
 
     Raises:
-        FrameError: nothing is there, or nothing can be used.
+        FrameError: nothing is there, or nothing can be used; or it is a folder of pairs.
     """
     told = progress or (lambda what, share: None)
     found = _find(path)
     images = evenly_spaced(list(found.images), _MOST)
-    data, total = PairSet([], {}, of_scans=True), len(found.fields) + len(images)
+    data = PairSet([], {}, of_scans=True, unused=len(found.images) - len(images))
+    total = len(found.fields) + len(images)
     for done, (name, files) in enumerate(found.fields.items()):
         told(f"Aligning the scans of {name}", done / total)
         try:
@@ -126,10 +127,15 @@ def _find(path: Path) -> _Found:
     """What lies there.
 
     Raises:
-        FrameError: nothing does.
+        FrameError: nothing does, or pairs do.
     """
     if not path.exists():
         raise FrameError(f"There is no {path}; noisy images are wanted.")
+    if (path / "lr").is_dir() and (path / "hr").is_dir():
+        raise FrameError(
+            f"{path} holds pairs, in the folders lr and hr: train on the pairs, without --noisy, "
+            f"or on the noisy images in {path / 'lr'}."
+        )
     inside = [path]
     if path.is_dir() and not _is_image(path):
         inside = sorted(path.iterdir())

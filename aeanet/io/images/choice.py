@@ -57,5 +57,8 @@ def choose(
     if len(raw) == 1 and count == len(candidates):
         return candidates[raw[0]].content, f"image {raw[0] + 1} of {count}"
     if candidates:
-        described += "; choose one by its number or name (--image on the command line)"
+        described += (
+            "; choose one by its number or name (--image, where a command has it), or save it in "
+            "a file of its own"
+        )
     raise NotOneImageError(described)

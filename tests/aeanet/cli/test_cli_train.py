@@ -209,8 +209,13 @@ def test_what_cannot_be_is_one_sentence(pairs: Path, tmp_path: Path) -> None:
     assert "'often' is no interval" in refused(pairs, *out, "--checkpoint-every", "often")
     assert "Holding back 3 of 3 pairs" in refused(pairs, *out, *BRIEF, "--validate", 3)
     assert "betas are 0.9 and 1.0" in refused(pairs, *out, "--betas", 0.9, 1.0)
+    assert not (tmp_path / "run").exists(), "what was refused leaves no folder"
     with open_run(tmp_path / "run"):
         assert "in use by another training" in refused(pairs, *out, *BRIEF)
+    (tmp_path / "run").mkdir()
+    with open_run(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run").is_dir(), "it was there before"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")

@@ -78,6 +78,17 @@ def test_a_pair_without_a_score_is_named(tmp_path: Path) -> None:
     assert "part: It has no LR data in its test columns, so it has no score." in result.stderr
 
 
+def test_pictures_of_pairs_that_are_gone_are_removed(run: Path, tmp_path: Path) -> None:
+    """Those of an earlier call, and nothing else that lies there."""
+    folder, results = simulated_folder(tmp_path, range(2)), tmp_path / "results"
+    assert aeanet("evaluate", run, folder, "--out", results).exit_code == 0
+    (results / "mine.png").write_bytes(b"")
+    for kind in ("lr", "hr"):
+        (folder / kind / "0.png").unlink()
+    assert aeanet("evaluate", run, folder, "--out", results, "--overwrite").exit_code == 0
+    assert {path.name for path in results.iterdir()} == {"1.png", "evaluation.json", "mine.png"}
+
+
 def test_evaluate_a_run_of_one_model_per_pair(pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "each"
     for seed in range(2):

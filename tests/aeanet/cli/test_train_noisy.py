@@ -12,7 +12,7 @@ from train_calls import assert_same_model, record, refused, trained
 from aeanet.data.synthetic.frames import simulate_frames
 from aeanet.inference.files import restore_file
 from aeanet.networks.registry import load_model
-from aeanet.training import loop
+from aeanet.training import loop, scans
 from aeanet.training.about import about_model
 from aeanet.training.scans import load_scans
 from aeanet.trust.noise import estimate_noise
@@ -100,6 +100,17 @@ def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
     assert 0 < np.abs(change).mean() < 0.01 * 4_000
 
 
+def test_of_many_single_images_those_that_are_needed_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "_MOST", 2)
+    _write(tmp_path / "images", _scans(5))
+    result = trained(tmp_path / "images", "--out", tmp_path / "run", *BRIEF)
+    assert "3 more single images are not needed." in " ".join(result.stderr.split())
+    used = {name.split(",")[0] for name in record(tmp_path / "run")["data"]["pairs"]}
+    assert len(used) == 2
+
+
 def test_a_single_image_is_enough(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", _scans(1)[0])
     trained(tmp_path / "a.tif", "--out", tmp_path / "run", *BRIEF)
@@ -140,10 +151,14 @@ def test_what_needs_a_clean_image_is_refused(tmp_path: Path, given: tuple[object
         ("empty", "holds no images"),
         ("few", "two or more are wanted"),
         ("small.tif", "fewer than 24 px a side"),
+        ("pairs", "holds pairs, in the folders lr and hr"),
     ],
 )
 def test_what_is_no_scan(tmp_path: Path, place: str, reason: str) -> None:
     (tmp_path / "empty").mkdir()
     _write(tmp_path / "few" / "field", _scans(1))
+    for kind in ("lr", "hr"):
+        _write(tmp_path / "pairs" / kind, _scans(2))
     tifffile.imwrite(tmp_path / "small.tif", _scans(1)[0, :20])
     assert reason in refused(tmp_path / place, "--noisy", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

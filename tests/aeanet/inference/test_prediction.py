@@ -112,5 +112,7 @@ def test_what_is_no_micrograph_is_refused_in_one_sentence(image: np.ndarray, mes
 
 def test_an_unknown_choice_is_refused_in_one_sentence() -> None:
     image = np.full((8, 8), 0.5)
+    with pytest.raises(TypeError, match=r"no argument 'tiles', wanted one of tile, flips, "):
+        super_resolve(build_model("unet"), image, magnification=2, tiles=40)
     with pytest.raises(PredictionError, match="outliers is 'drop', wanted keep or replace"):
         super_resolve(build_model("unet"), image, magnification=2, outliers="drop")

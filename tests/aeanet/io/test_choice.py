@@ -53,8 +53,8 @@ def test_pages_by_number_and_by_name(tmp_path: Path) -> None:
         assert f"no image has the name or number {wanted!r}" in refusal(path, image=wanted)
     assert "several images have the name or number 'BSE'" in refusal(path, image="BSE")
     assert (
-        "one is wanted; choose one by its number or name (--image on the command line)"
-        in refusal(path)
+        "one is wanted; choose one by its number or name (--image, where a command has it), or "
+        "save it in a file of its own" in refusal(path)
     )
 
 
