@@ -33,6 +33,7 @@ def find_bar(image: NDArray) -> int:
     colour. If any of this is in doubt, the result is 0: a bar that is left does less harm than
     specimen that is cut off. A bar that is drawn over the image without a background is not found.
     """
+    # grey levels of 255, of that part of the image in which a bar can begin
     low, high = float(image.min()), float(image.max())
     rows = int(image.shape[0] * HEIGHTS[1]) + 1
     if high == low or rows <= MIN_ROWS:
@@ -47,6 +48,8 @@ def find_bar(image: NDArray) -> int:
         plain = _in_one_colour(ordered, math.ceil(PLAIN * width), tolerance)
         specimen = ~_in_one_colour(ordered, math.floor(IMAGE * width) + 1, tolerance)
         edges = np.flatnonzero(plain[1:] & specimen[:-1]) + 1
+
+        # from the highest edge down, while as many rows lie below it as a bar has at least
         for edge in edges[rows - edges >= least]:
             bar = strip[edge:]
             background, _ = _most_common(bar, tolerance)

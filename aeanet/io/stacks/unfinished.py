@@ -117,7 +117,10 @@ def unfinished(
     path = path.resolve()  # of a link, the file that it points to is replaced
     folder = hidden(path, ".unfinished")
     leads = group is None or group.rank() == 0
+
+    # the first process holds the lock to the end, and drops what was begun by another request
     with ExitStack() as stack:
+        # now the folder is there for all, and what is complete in it is read
         with agreeing(group), encoding(path):
             if leads:
                 check_folder_of(path)
