@@ -137,6 +137,7 @@ def _outliers_in(
     read: Read, shape: Sequence[int], rows: slice, first: Exposure, noise: Noise
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Rows, columns, values and medians of the outliers in a band of rows."""
+    # a border of rows around the band, so that its medians are those of the whole image
     height, width = shape
     top, bottom = max(rows.start - _REACH, 0), min(rows.stop + _REACH, height)
     raw = np.ascontiguousarray(read(slice(top, bottom), slice(0, width)), np.float32)

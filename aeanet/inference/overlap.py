@@ -55,6 +55,7 @@ def overlapped(
             last = None
             tell(item, lambda: _agreed(finished, group))
 
+    # An item is told of before the next one begins to be finished, so at most three are there.
     reading = _begin(read, items[0], daemon=True) if items else Future()
     try:
         for number, item in enumerate(items, 1):

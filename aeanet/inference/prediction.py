@@ -260,6 +260,7 @@ def run_network(
     """`tiling.run_tiles` with the flips of the model and in a given precision; a network that is
     told the noise is told that of the image.
     """
+    # noise and precision hold for all passes and tiles of the image, so they are set around them
     device = next(model.parameters()).device
     with telling(model, read, shape), computing_in(chosen_precision(model, precision), device):
         run_tiles(

@@ -190,10 +190,10 @@ def create_zarr(
         group.attrs.update({"multiscales": [image | {"version": version}]} | shown)
     else:
         group.attrs["ome"] = {"version": version, "multiscales": [image]} | shown
-
-    # the second format does not name axes, and 0.4 keeps its chunks in nested folders
     if bits:
         group.attrs[_BITS] = bits
+
+    # the second format does not name axes, and 0.4 keeps its chunks in nested folders
     layout: dict[str, Any] = {"dimension_names": tuple(axes.lower())}
     if old:
         layout = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}

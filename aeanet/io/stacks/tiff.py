@@ -70,7 +70,7 @@ def _series(file: tifffile.TiffFile) -> Any:
     """The series of planes beside which there are only thumbnails, masks, labels and pictures in
     colour; None if no one is such.
     """
-    # neither what goes with another image, nor what is no image
+    # what can be planes: no small copies or masks of others, nothing without rows and columns
     found = [
         series
         for series in file.series
@@ -160,7 +160,7 @@ def _facts(file: tifffile.TiffFile, page: Any, path: Path) -> dict[str, Any]:
         "steps": steps_of(stated.pixel_size),
     }
 
-    # OME and ImageJ also name what is not of one image; OME-XML that is damaged counts as absent
+    # what OME or ImageJ say of the stack; OME-XML that is damaged counts as absent
     if file.is_ome:
         with suppress(ElementTree.ParseError, AttributeError, ValueError):
             _add_ome(facts, ElementTree.fromstring(file.ome_metadata or ""))

@@ -52,7 +52,7 @@ def _ome(contents: Contents) -> dict[str, Any]:
         if unit in (TIMES if axis == "T" else LENGTHS):
             metadata |= {name: size, f"{name}Unit": unit}
 
-    # what is not known is left out: an empty entry would count as a statement
+    # what the file that was read stated beside, if it did
     if contents.bits is not None:
         metadata["SignificantBits"] = contents.bits
     if contents.channels:

@@ -120,7 +120,6 @@ def unfinished(
 
     # the first process holds the lock to the end, and drops what was begun by another request
     with ExitStack() as stack:
-        # now the folder is there for all, and what is complete in it is read
         with agreeing(group), encoding(path):
             if leads:
                 check_folder_of(path)
@@ -131,6 +130,8 @@ def unfinished(
                     folder.mkdir()
                     write_json(folder / _REQUEST, asked)
                 stack.callback(_remove_unless_begun, folder)
+
+        # now the folder is there for all, and what is complete in it is known
         with agreeing(group), encoding(path):
             work = Unfinished(path, folder, 0 if group is None else group.rank())
             stack.callback(work.close)
