@@ -99,7 +99,7 @@ def micrograph_of(stack: Stack, number: int, brightness: Brightness | None = Non
     Raises:
         ImageError: if it cannot be read, or has values that are not finite.
     """
-    # as for an image in a file of its own, whatever the brightness: all values must be finite
+    # with one value that is not finite, no black and white could be found, nor a result
     raw = stack.plane(number)
     dtype = result_type(stack)
     if raw.dtype.kind not in "buif" or not np.isfinite(raw).all():
@@ -151,7 +151,7 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
         mine = list(chain.from_iterable(parts))
     looked = sorted(chain.from_iterable(gathered(mine, group)), key=itemgetter(0))
 
-    # a channel of which no plane can be read needs some range, which nothing is shown in
+    # a channel of which no plane can be read has a range too, of no meaning
     damaged = {number: one.wrong for number, one in looked if one.wrong}
     channels = []
     for channel in range(stack.contents.sizes.get("C", 1)):

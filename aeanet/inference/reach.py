@@ -155,7 +155,7 @@ def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
                 "(aea.convert)."
             )
 
-    # of modules that hold others those others count, unless it is known what the whole does
+    # what holds other modules does not count itself: its leaves do, and blocks as a whole
     hooks = []
     for module in outside:
         if is_global_block(module) or isinstance(module, POINTWISE) or not list(module.children()):

@@ -142,7 +142,7 @@ def run_tiles(
             tiles.
         ResultError: if the network makes values that are not finite.
     """
-    # taken at once, a network pads as it does by itself, and its reach need not be known
+    # at once, and with its own sums, a network pads as it does by itself: no reach is needed
     images = flips_of(flips)
     height, width = shape
     whole = side is None or side >= max(shape)

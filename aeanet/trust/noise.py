@@ -56,9 +56,12 @@ def estimate_noise(image: NDArray) -> Noise:
     Weaker noise seems stronger than it is where the specimen has fine texture. An image smaller
     than 24 px, or not finite, has no estimate: all numbers are NaN.
     """
+    # too small for blocks of every brightness, or without a meaning
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():
         return Noise(*(math.nan,) * 5)
+
+    # the blur shows the specimen: how bright each block is, and how much structure it has
     smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTH)
 
     # Away from the border, in the blocks with the least structure, differences across lines are
@@ -68,6 +71,8 @@ def estimate_noise(image: NDArray) -> Noise:
     flat, level = _flat_blocks(smooth[inner])
     differences = differences - _line_means(differences, flat)
     along, _ = _correlation(differences, flat)
+
+    # The variance is a line over the brightness, as of shot noise; its mean is that of all blocks.
     variances = block_means(differences * differences) / _median_share(along)
     slope, offset = _line_fit(*_by_brightness(level[flat], variances[flat]))
     variance = float(np.mean(np.maximum(offset + slope * level, 0)))
