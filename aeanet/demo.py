@@ -56,7 +56,7 @@ def run_demo(
         OSError, ImageError: if the folder cannot be written.
         KeyboardInterrupt: if Ctrl-C ended the training, after the model is saved.
     """
-    # Seeds of pairs follow from that of the recipe, and those of two recipes differ.
+    # another seed of the recipe gives other pairs throughout
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
     simulated = []

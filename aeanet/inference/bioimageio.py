@@ -270,6 +270,7 @@ def _description(
 
 
 def _card(about: About, model: Network, factor: Fraction, flips: int) -> str:
+    # the card says where the file does less than the command
     range_shown = "The network is shown the range from 0 to white."
     if model.fits_range:
         range_shown = (

@@ -114,6 +114,7 @@ def onnx_model(program: ExportedProgram, record: Mapping[str, Any]) -> bytes:
         program: of `plain_program`.
         record: what a reader must know of the model, for the metadata.
     """
+    # the weights in the file itself, not in another one beside it
     with torch.no_grad(), quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         exported = torch.onnx.export(
             program,

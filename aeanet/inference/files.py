@@ -243,6 +243,7 @@ def super_resolve_mosaic(
         def read(rows: slice, columns: slice) -> NDArray:
             return upsample_region(small, source.shape, magnification, rows, columns)
 
+        # it appears under its name when all regions are written
         write = stack.enter_context(
             create_mosaic(
                 target,

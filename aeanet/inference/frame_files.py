@@ -66,6 +66,7 @@ def read_frames(
 
 def _planes(file: Path, keep_bar: bool, told: Callable[[str, float], None]) -> ReadFrames:
     """The planes of a stack, which all have the same black and white."""
+    # channels differ by more than noise and drift, so they are no frames
     found = ReadFrames()
     with _open(file) as whole:
         channels = whole.contents.sizes.get("C", 1)

@@ -45,6 +45,7 @@ def overlapped(
         Exception: what `tell` raises; of several processes, also what `work` raises in one of them
             alone.
     """
+    # the item before the one that is worked on, and what `finish` makes of it
     last: tuple[Item, Future[Report]] | None = None
 
     def tell_of_last() -> None:

@@ -83,6 +83,7 @@ def estimate_noise(image: NDArray) -> Noise:
 def _median_share(along: float) -> float:
     """The median over the mean of the variances of blocks of noise, a chi-squared distribution."""
     freedom = BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
+    # as Wilson and Hilferty approximate it
     return (1 - 2 / (9 * freedom)) ** 3
 
 
@@ -152,6 +153,8 @@ def _line_fit(x: NDArray, y: NDArray) -> tuple[float, float]:
     """Slope and offset of a line through points, outliers with less weight."""
     if len(x) < 3 or float(np.ptp(x)) < 0.02:
         return 0.0, float(np.median(y))
+
+    # weights of one over the error make squares into absolute errors
     weight = np.ones_like(y)
     slope = offset = 0.0
     for _ in range(5):
@@ -178,6 +181,7 @@ def _far_apart(image: NDArray, flat: NDArray) -> tuple[float, float]:
     lines between pixels too far apart to be correlated.
     """
     wide = image[:, 3:-3] - 0.5 * (image[:, :-6] + image[:, 6:])
+    # turned, so that neighbours on a line of it are neighbours in a column of the image
     wide = np.ascontiguousarray(wide[3:-3].T)
     correlation, variance = _correlation(wide, np.ascontiguousarray(flat.T))
     return correlation, math.sqrt(variance / 1.5)  # 1 + 1/4 + 1/4 of independent pixels

@@ -77,6 +77,7 @@ def _in_one_colour(
     """Whether so many values of a row lie within the tolerance of one level, (rows,); the values of
     each row are in order.
     """
+    # in order, so many values lie within the tolerance where the first and the last of them do
     last = ordered[:, number - 1 :]
     first = ordered[:, : last.shape[1]]
     return np.asarray((last <= first + 2 * tolerance).any(axis=1))
@@ -85,6 +86,8 @@ def _in_one_colour(
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
     """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)
+
+    # from each value on, a window as wide as the tolerance to both sides
     ends = np.searchsorted(ordered, ordered + 2 * tolerance, side="right")
     counts = ends - np.arange(ordered.size)
     first = int(counts.argmax())

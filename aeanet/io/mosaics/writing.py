@@ -65,6 +65,7 @@ def create_mosaic(
     # This imports PyTorch, which whoever writes a mosaic has in use.
     from aeanet.distributed import agreeing
 
+    # beside its place, so that what was there stays until the new image is complete
     path = path.resolve()  # of a link, the image that it points to is replaced
     partial = hidden(path, ".partial")
     leads = group is None or group.rank() == 0
@@ -138,6 +139,7 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
     descriptor = os.open(path, os.O_WRONLY)
 
     def write(top: int, left: int, values: NDArray) -> None:
+        # the file is little-endian, and its tiles cut each row of the region into parts
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         height, width = values.shape
         for row in range(height):

@@ -123,6 +123,7 @@ def _of_one_image(path: Path) -> Stack:
 
 def _named(stack: Stack, axes: str | None) -> Stack:
     """The stack with the axes given, else with those that its file states."""
+    # axes that are given count before those of the file; nobody need name that of colours
     contents = stack.contents
     if axes is not None:
         if contents.axes == "YXS" and len(axes.strip()) == 3 and axes.upper() != "YXS":

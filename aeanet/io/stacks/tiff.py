@@ -55,7 +55,7 @@ def open_tiff(path: Path) -> Stack:
         if described > math.prod(shape) // math.prod(shape[axes.index("Y") :]):
             raise ValueError(f"the file ends before the last of its {described} images")
 
-        # from here on the file stays open, for the planes that are read later
+        # unless an error comes, the file stays open for the planes that are read later
         contents = Contents(
             axes,
             shape,

@@ -114,6 +114,7 @@ def unfinished(
     """
     from aeanet.distributed import agreeing
 
+    # beside its place, so that the complete result is moved there in one step
     path = path.resolve()  # of a link, the file that it points to is replaced
     folder = hidden(path, ".unfinished")
     leads = group is None or group.rank() == 0
