@@ -56,12 +56,15 @@ def run_demo(
         OSError, ImageError: if the folder cannot be written.
         KeyboardInterrupt: if Ctrl-C ended the training, after the model is saved.
     """
+    # another seed of the recipe gives other pairs throughout
     total = TRAINING_PAIRS + 1
     show(f"Simulating {total} pairs", 0.0)
     simulated = []
     for index in range(total):
         simulated.append(simulate_pair(recipe.seed * total + index, shape=shape))
         show(f"Simulating {total} pairs", (index + 1) / total)
+
+    # registered as real pairs are, without the displacement that is known here
     data = register_all(
         [(pair.name, pair.lr, pair.hr) for pair in simulated],
         progress=lambda done, of, name: show(f"Registering {of} pairs", done / of),
@@ -69,16 +72,19 @@ def run_demo(
     if data.refused:
         raise PairError("; ".join(f"{name}: {reason}" for name, reason in data.refused.items()))
 
+    # the score is to be that of a pair which the network does not learn from
     *seen, unseen = data.pairs
 
     def on_step(now: TrainingProgress) -> None:
         show(f"Training, step {now.step:,}, loss {now.loss:.4f}", now.used)
 
+    # Ctrl-C ends the training alone, so that the model is saved first
     trained = train(seen, recipe, on_step=on_step, **short_options("aeanet"))
     save_run(folder / RUN, trained, recipe, PairSet(seen, {}))
     if trained.interrupted:
         raise KeyboardInterrupt
 
+    # the score over all of the image, since the network has seen none of it
     show("Restoring the unseen image", 0.0)
     assert isinstance(trained.model, AEANet)
     restored, features, seconds = _restore_timed(trained.model, unseen.lr)
@@ -86,12 +92,15 @@ def run_demo(
     if score is None:
         raise PairError(f"{unseen.name}: LR and HR do not overlap.")
 
+    # in the order of PICTURES: LR as recorded, then all on the grid of HR
     show("Writing the pictures", 0.7)
     pictures = (simulated[-1].lr, unseen.lr, restored, unseen.hr)
     *files, comparison = (folder / name for name in PICTURES)
     for path, pixels in zip(files, pictures, strict=True):
         write_image(path, pixels)
     draw_comparison(comparison, unseen, restored, score)
+
+    # what was measured, and beside it what the attention map would have needed
     plan = aea.explain(trained.model.bottom, features)
     record = score.record() | {
         "steps": trained.steps,
@@ -112,6 +121,7 @@ def _restore_timed(
     model: AEANet, image: NDArray
 ) -> tuple[NDArray, tuple[int, ...], dict[str, float]]:
     """The result, the shape of the attention's input, and the seconds of both."""
+    # the input of the attention is kept from the run of the network
     inputs: list[torch.Tensor] = []
     hook = model.bottom.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     start = time.perf_counter()
@@ -119,6 +129,7 @@ def _restore_timed(
     network_seconds = time.perf_counter() - start
     hook.remove()
 
+    # the block again, alone: within the network its time is not told apart
     start = time.perf_counter()
     with torch.inference_mode():
         model.bottom(inputs[0]).cpu()  # which waits for a GPU
@@ -151,9 +162,12 @@ def _cost(
     """What the attention needed, and what its map would have needed. Seconds are measured, the rest
     is counted.
     """
+    # a product of query and key, and one with the value, for each position and key
     keys = positions + (0 if block.references is None else len(block.references))
     map_flops = 2 * positions * keys * (block.key.out_features + block.value.out_features)
     share = attention_seconds / network_seconds
+
+    # how long the map would take is not known: it is not formed
     table = Table(
         title=f"Attention over {positions:,} positions and {keys:,} keys, {block.heads} heads"
     )

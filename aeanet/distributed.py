@@ -144,6 +144,7 @@ def all_processes(patience: timedelta = PATIENCE) -> Iterator[ProcessGroup | Non
     # Python's, which they can turn into an abort.
     import torch.distributed.nn.functional
 
+    # NCCL needs a GPU for each process of this machine
     cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -29,11 +29,14 @@ def sentence_or_raise(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}."
+
+    # a module of aeanet that is missing is a defect of its own
     if isinstance(error, ModuleNotFoundError) and not (error.name or "aeanet").startswith("aeanet"):
         return (
             f"The package {error.name} is not installed: aeanet needs more packages here, "
             "pip install 'aeanet[em]'."
         )
+
     # PyTorch raises a class of its own for a lack of memory on GPUs, a bare RuntimeError on CPUs.
     words = "out of memory", "can't allocate memory", "not enough memory"
     of_pytorch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -99,6 +99,7 @@ def draw_crops(lines: Sequence[CropRow]) -> Figure:
     """The paper's Fig. 4: a line for each pair, with its HR test columns and a crop of them by each
     method.
     """
+    # the first column is narrow, as the test columns are
     titles = ["test columns", *lines[0].panels]
     panel = 1.55  # inches
     size = panel * (len(titles) - 0.38), (panel + 0.2) * len(lines) + 0.25
@@ -118,6 +119,7 @@ def draw_crops(lines: Sequence[CropRow]) -> Figure:
         context.add_patch(_frame(rows, columns))
         context.set_xlabel(row.pair.name, fontsize=8)
 
+        # in the greys of the whole HR, so that brightness can be compared along a line
         for axis, (image, decibel) in zip(crops, row.panels.values(), strict=True):
             show_image(axis, image, limits)
             axis.set_xlabel("" if decibel is None else f"{decibel:.2f} dB", fontsize=8)

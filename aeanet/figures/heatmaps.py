@@ -42,11 +42,13 @@ def draw_heatmaps(
     *axes, scales = figure.subplots(len(heights), columns, height_ratios=heights, squeeze=False)
     scales[0].set_axis_off()
 
+    # the images themselves, in greys of their own
     for name, image, line in zip(names, images, axes, strict=True):
         show_image(line[0], image, grey_limits(image))
         line[0].set_ylabel(name, fontsize=8)
     axes[0][0].set_title("input", fontsize=9)
 
+    # one colour scale for a column, without extremes, so that images can be compared
     for index, reference in enumerate(chosen, 1):
         column, scale = [line[index] for line in axes], scales[index]
         shown = [of_image[reference] for of_image in maps]

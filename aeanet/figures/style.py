@@ -27,6 +27,7 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
         kind: "png", or "webp", which has a transparent background.
         dark: whether it is for a dark page.
     """
+    # one ink for all words and lines, and a faint one for the grid
     ink, faint = ("#e8e8e8", "#4a4a4a") if dark else ("#1a1a1a", "#d0d0d0")
     look: Any = {
         "text.color": ink,
@@ -44,6 +45,8 @@ def render(draw: Drawing, kind: str = "png", *, dark: bool = False) -> bytes:
         "legend.frameon": False,
         "text.parse_math": False,  # names of files may hold dollars
     }
+
+    # a WebP has no background, so that it lies on that of the page
     webp = kind == "webp"
     compression = {"quality": 88, "method": 4} if webp else None
 

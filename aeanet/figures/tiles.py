@@ -34,6 +34,7 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     Left: Δ PSNR over bicubic interpolation, as in the paper. Right: its difference from that of
     the whole image.
     """
+    # the whole image is the last place, at which both kinds of tiles meet
     figure = Figure(figsize=(8, 3.3), layout="constrained")
     absolute, relative = figure.subplots(1, 2)
     sizes = list(curves[0].sizes)
@@ -41,6 +42,8 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     marks = {"marker": "o", "markersize": 5}
     exact_style: dict[str, Any] = {"ls": "--", "lw": 1, "mfc": "none"} | marks
     stitched_style: dict[str, Any] = {"ls": "-", "lw": 1.6} | marks
+
+    # exact tiles first: the filled marks of the others lie on top
     for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
         for axis, origin in ((absolute, 0.0), (relative, curve.whole)):
             for values, style in ((curve.exact, exact_style), (curve.stitched, stitched_style)):
@@ -54,6 +57,7 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     labels = [*(curve.label for curve in curves), "tiles alone, stitched", "exact tiling"]
     figure.legend([*models, *ways], labels, loc="outside right center", fontsize=8)
 
+    # sides are names at even distances, not numbers on a scale
     for axis, title in ((absolute, "Δ PSNR (dB)"), (relative, "tiles minus whole image (dB)")):
         axis.set_xticks(places, [*map(str, sizes), "whole\nimage"])
         axis.set(xlabel="tile side (px)", ylabel=title)

@@ -67,6 +67,7 @@ class Exposure:
         """A region of a result in the units of the image: what comes from outliers has `values`,
         (N,).
         """
+        # a pixel of the result belongs to the pixel of the image in which its centre lies
         of_row, of_column = (
             np.floor((np.arange(part.start, part.stop) + 0.5) / magnification).astype(np.intp)
             for part in region

@@ -17,12 +17,15 @@ def as_array(image: Any, name: str = "image") -> NDArray:
     Raises:
         ValueError: its values cannot be read, or some of its pixels are masked.
     """
+    # NumPy would take what lies below a mask for pixels
     if np.ma.is_masked(image):
         masked = np.ma.count_masked(image)
         raise ValueError(
             f"{name} has {masked:,} masked pixels: give them values first, such as by "
             f"{name}.filled(0.5)."
         )
+
+    # each library converts what it knows; of its error the reason is told, not the advice
     try:
         if hasattr(image, "detach"):  # a tensor; PyTorch need not be imported to know it
             narrow = image.is_floating_point() and image.itemsize < 4  # NumPy has no bfloat16

@@ -109,6 +109,8 @@ def taps(
     centre = (np.arange(span.start, span.stop) + 0.5) / magnification - 0.5
     base = np.floor(centre)
     offset = centre - base
+
+    # the cubic kernel in its two parts, up to a distance of one pixel and from there to two
     distance = np.abs(np.stack([offset + 1, offset, 1 - offset, 2 - offset]))
     near = ((SHARPNESS + 2) * distance - (SHARPNESS + 3)) * distance**2 + 1
     far = SHARPNESS * (((distance - 5) * distance + 8) * distance - 4)

@@ -101,16 +101,21 @@ def export_bioimageio(
     """
     check_exportable(model)
     factor = simple_magnification(model, magnification)
+
+    # the weights have one magnification for good, and are told no noise
     with at_magnification(model, float(factor)), _told_nothing(model):
         flips = model.flips if flips is None else flips
         module = Standalone(model.eval(), flips).eval()
         image, restored = _example(module, factor, flips)
+
+        # one program gives both files of weights, and each must agree with PyTorch
         program = plain_program(module)
         record = {"config": model.config, "magnification": float(factor)}
         weights = [onnx_model(program, record), torchscript_model(program)]
         runners = [onnx_runner(weights[0]), torchscript_runner(weights[1])]
         worst = [max(compare(module, run).values()) for run in runners]
 
+    # the description comes last, since it has the hashes of all others
     files = {
         **dict(zip(_WEIGHTS, weights, strict=True)),
         "image.npy": _npy(image),
@@ -156,6 +161,7 @@ def _told_nothing(model: Network) -> Iterator[None]:
 
 def _example(module: Standalone, factor: Fraction, flips: Flips) -> tuple[NDArray, NDArray]:
     """A simulated LR image of 8 bits, and what `super_resolve` makes of it, (1, 1, H, W) each."""
+    # sides are multiples of the denominator, so that those of the result are whole
     step = factor.denominator
     height, width = (step * round(side / factor / step) for side in _EXAMPLE)
     lr = simulate_image(_SEED, (height, width), magnification=float(factor)).lr
@@ -168,6 +174,7 @@ def _example(module: Standalone, factor: Fraction, flips: Flips) -> tuple[NDArra
         precision="float32",
     )
 
+    # the module does in plain operations what `super_resolve` does; here the two must agree
     image, restored = image[None, None], restored[None, None]
     with torch.no_grad():
         difference = np.abs(module(torch.from_numpy(image)).numpy() - restored).max()
@@ -187,16 +194,20 @@ def _description(
     def file(name: str, **more: Any) -> dict[str, Any]:
         return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest(), **more}
 
+    # axes that image and result share
     first: list[dict[str, Any]] = [
         {"type": "batch"},
         {"type": "channel", "id": "channel", "channel_names": ["grey"]},
     ]
+
     # A pixel of the image is `numerator` units wide, one of the result `denominator` units.
     step = factor.denominator
     size = {"min": step * -(-SMALLEST // step), "step": step}
     shown = [
         {"type": "space", "id": axis, "size": size, "scale": factor.numerator} for axis in "yx"
     ]
+
+    # sides of the result follow from those of the image
     made = [
         {
             "type": "space",
@@ -206,6 +217,7 @@ def _description(
         }
         for axis in "yx"
     ]
+
     onnx, torchscript = _WEIGHTS
     authors = [{"name": name} for name in about.authors]
     return {
@@ -220,6 +232,7 @@ def _description(
         "documentation": "README.md",
         "covers": ["cover.png"],
         "tags": ["electron-microscopy", "denoising", "super-resolution", "2d", "pytorch", "onnx"],
+        # each tensor comes with an example, by which a program can test itself
         "inputs": [
             {
                 "id": "image",
@@ -242,6 +255,7 @@ def _description(
             "torchscript": file(torchscript, pytorch_version=torch.__version__.partition("+")[0]),
             "onnx": file(onnx, opset_version=OPSET, parent="torchscript"),
         },
+        # the paper is that of the method, also where the data are others
         "training_data": {
             "type": "dataset",
             "format_version": "0.3.0",
@@ -256,6 +270,7 @@ def _description(
 
 
 def _card(about: About, model: Network, factor: Fraction, flips: int) -> str:
+    # the card says where the file does less than the command
     range_shown = "The network is shown the range from 0 to white."
     if model.fits_range:
         range_shown = (

@@ -99,6 +99,7 @@ def micrograph_of(stack: Stack, number: int, brightness: Brightness | None = Non
     Raises:
         ImageError: if it cannot be read, or has values that are not finite.
     """
+    # with one value that is not finite, no black and white could be found, nor a result
     raw = stack.plane(number)
     dtype = result_type(stack)
     if raw.dtype.kind not in "buif" or not np.isfinite(raw).all():
@@ -106,6 +107,8 @@ def micrograph_of(stack: Stack, number: int, brightness: Brightness | None = Non
             f"{stack.name_of(number)} holds NaN, infinite or complex values; all pixels must be "
             "finite."
         )
+
+    # black and white are those that the planes share, or follow from this one alone
     grey = grey_of(raw)
     if brightness is None:
         least, most = float(grey.min()), float(grey.max())
@@ -140,6 +143,7 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
         fits_range: also find the range that they use (`Network.fits_range`).
         group: the processes; each gets the whole survey.
     """
+    # each process looks at its groups; all learn of all planes, in their order
     first, size = (0, 1) if group is None else (group.rank(), group.size())
     with ThreadPoolExecutor(_THREADS) as pool:
         groups = _in_groups(stack)[first::size]
@@ -147,6 +151,7 @@ def survey(stack: Stack, *, fits_range: bool, group: ProcessGroup | None = None)
         mine = list(chain.from_iterable(parts))
     looked = sorted(chain.from_iterable(gathered(mine, group)), key=itemgetter(0))
 
+    # a channel of which no plane can be read has a range too, of no meaning
     damaged = {number: one.wrong for number, one in looked if one.wrong}
     channels = []
     for channel in range(stack.contents.sizes.get("C", 1)):
@@ -169,6 +174,7 @@ def _in_groups(stack: Stack) -> list[list[int]]:
 
 def _look_at(stack: Stack, planes: Sequence[int], *, fits_range: bool) -> list[tuple[int, _Looked]]:
     """Look at the planes of a group; the first that can be read gives the sample."""
+    # what is wrong with a plane is noted, and the others are looked at all the same
     looked = []
     sampled = not fits_range
     for number in planes:
@@ -177,6 +183,8 @@ def _look_at(stack: Stack, planes: Sequence[int], *, fits_range: bool) -> list[t
         except ImageError as error:
             looked.append((number, _Looked(wrong=str(error))))
             continue
+
+        # back to values of the file: before the survey each plane has black and white of its own
         extremes = np.array([image.pixels.min(), image.pixels.max()])
         least, most = (float(value) for value in image.to_raw(extremes))
         sample = None if sampled else _sample(image, stack, number)

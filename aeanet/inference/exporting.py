@@ -81,6 +81,8 @@ def check_exportable(model: Network) -> None:
             f"the model {name!r} looks patches up in a library, which ONNX has no operation for; "
             f"export {', '.join(EXPORTABLE[:-1])} or {EXPORTABLE[-1]}."
         )
+
+    # one that is missing would else be found out in the middle of the export
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             import_module(package)
@@ -112,6 +114,7 @@ def onnx_model(program: ExportedProgram, record: Mapping[str, Any]) -> bytes:
         program: of `plain_program`.
         record: what a reader must know of the model, for the metadata.
     """
+    # the weights in the file itself, not in another one beside it
     with torch.no_grad(), quietly("torch", "torch.onnx", "onnxscript", "onnx_ir"):
         exported = torch.onnx.export(
             program,
@@ -122,6 +125,8 @@ def onnx_model(program: ExportedProgram, record: Mapping[str, Any]) -> bytes:
             external_data=False,
             verbose=False,
         )
+
+    # metadata of ONNX are pairs of texts, so a record goes in as JSON
     assert exported is not None
     proto = exported.model_proto
     entry = proto.metadata_props.add()

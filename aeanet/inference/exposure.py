@@ -58,6 +58,8 @@ def find_outliers(read: Read, shape: Sequence[int]) -> tuple[Exposure, NDArray[n
     Arguments are those of `find_exposure`. The range of the exposure is not yet the one to show.
     """
     sample, step = _sample(read, shape)
+
+    # a longer tail while the outliers are not known, a shorter one where that leaves no range
     low, high = _quantiles(sample, FIRST_TAIL)
     if not low < high:
         low, high = _quantiles(sample, TAIL)
@@ -78,6 +80,8 @@ def fit_range(sample: NDArray, found: Exposure) -> Exposure:
         return Exposure(value, value + NARROWEST * (abs(value) or 1.0), used=0.0)
     dark, bright = _quantiles(sample, TAIL)
     used = bright - dark
+
+    # nothing lies beyond a value at which the image is clipped
     low = max(dark - BELOW * used, _clipped_at(sample))
     high = min(bright + ABOVE * used, -_clipped_at(-sample))
     return replace(found, low=low, high=high, used=used) if low < high else found
@@ -108,6 +112,7 @@ def _sample(read: Read, shape: Sequence[int]) -> tuple[NDArray[np.float32], int]
     parts = []
     for rows in _bands(shape):
         values = read(rows, slice(0, width))
+        # every n-th row of the image, also where the band begins between two of them
         parts.append(np.array(values[-rows.start % step :: step, ::step], np.float32))
     return np.concatenate(parts), step
 
@@ -137,6 +142,7 @@ def _outliers_in(
     read: Read, shape: Sequence[int], rows: slice, first: Exposure, noise: Noise
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Rows, columns, values and medians of the outliers in a band of rows."""
+    # a border of rows around the band, so that its medians are those of the whole image
     height, width = shape
     top, bottom = max(rows.start - _REACH, 0), min(rows.stop + _REACH, height)
     raw = np.ascontiguousarray(read(slice(top, bottom), slice(0, width)), np.float32)

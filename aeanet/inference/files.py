@@ -104,9 +104,13 @@ def restore_file(
     image, target = Path(image), Path(target)
     if same_file(image, target):
         raise ImageError(f"{target} is the image itself, which would be lost.")
+
+    # what was left open is settled once, for all steps
     magnification = known_magnification(model, magnification)
     options["precision"] = chosen_precision(model, options.get("precision", "auto"))
     group = options.get("group")
+
+    # To read and to write may fail in one process alone; the step between exchanges what it needs.
     with agreeing(group):
         loaded = load_file(model, image, magnification, keep_bar=keep_bar, chosen=chosen)
     restored = restore_loaded(model, loaded, target, magnification, outliers, **options)
@@ -150,10 +154,13 @@ def restore_loaded(
     """The second step of `restore_file`, with its arguments and errors. An image that is read by
     regions is written too; any other is left to `Restored.write`.
     """
+    # the largest tile that fits, and none where the image fits
     options["precision"] = precision = chosen_precision(model, options.get("precision", "auto"))
     if options.get("tile") is None:
         enlarged = upsampled_shape(loaded.shape, magnification)
         options["tile"] = largest_tile(model, enlarged, precision, options.get("group"))
+
+    # an image that is read by regions is written by regions too, in the same step
     source, exposure = loaded.source, loaded.exposure
     if source is None or loaded.enlarged is None:
         return super_resolve_mosaic(
@@ -166,6 +173,7 @@ def restore_loaded(
             **options,
         )
 
+    # one in memory waits for `Restored.write`, which may run beside the next image
     result = super_resolve_enlarged(
         model, loaded.enlarged, exposure, magnification, outliers, **options
     )
@@ -207,10 +215,13 @@ def super_resolve_mosaic(
     The name of `target` decides which of the two it is. Without a tile the image is taken at once.
     Otherwise arguments and errors are those of `restore_file`.
     """
+    # what stands in the file must be known before the file is made
     magnification = known_magnification(model, magnification)
     options["precision"] = precision = chosen_precision(model, options.get("precision", "auto"))
     description = _description(model, magnification, options)
     group = options.get("group")
+
+    # what one process cannot open ends the run in all
     with ExitStack() as stack:
         with agreeing(group):
             source = stack.enter_context(open_mosaic(image, chosen))
@@ -226,11 +237,13 @@ def super_resolve_mosaic(
             tile = check_side(tile, reach_of(model))
         options["tile"] = tile
 
+        # each region of the result is made from the region of the image that it needs
         small = partial(exposure.scaled_region, source.read)
 
         def read(rows: slice, columns: slice) -> NDArray:
             return upsample_region(small, source.shape, magnification, rows, columns)
 
+        # it appears under its name when all regions are written
         write = stack.enter_context(
             create_mosaic(
                 target,
@@ -243,6 +256,8 @@ def super_resolve_mosaic(
             )
         )
         run_exposed(model, read, write, shape, exposure, magnification, outliers, **options)
+
+    # neither image nor result is kept: whoever judges them reads a part of them again
     unit = source.high - source.low
     return Restored(
         image,

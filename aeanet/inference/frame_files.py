@@ -46,11 +46,14 @@ def read_frames(
         FrameError: fewer than two can be read, or they differ in size.
         ImageError, AxesError: a stack that cannot be opened.
     """
+    # one file may be a stack; who chooses among its images says that it is none
     told = on_frame or (lambda name, share: None)
     if len(files) == 1 and chosen is None:
         found = _planes(files[0], keep_bar, told)
     else:
         found = ReadFrames()
+
+        # a frame that cannot be read is named, and the others do without it
         for done, file in enumerate(files):
             told(file.name, done / len(files))
             try:
@@ -63,6 +66,7 @@ def read_frames(
 
 def _planes(file: Path, keep_bar: bool, told: Callable[[str, float], None]) -> ReadFrames:
     """The planes of a stack, which all have the same black and white."""
+    # channels differ by more than noise and drift, so they are no frames
     found = ReadFrames()
     with _open(file) as whole:
         channels = whole.contents.sizes.get("C", 1)
@@ -73,6 +77,8 @@ def _planes(file: Path, keep_bar: bool, told: Callable[[str, float], None]) -> R
                 f"{file} says that its planes are slices of a volume (axis Z). If so, the result "
                 "mixes depths: frames are to show one field. `aeanet restore` takes volumes."
             )
+
+        # bar, black and white are those of all planes, so that frames stay comparable
         stack = whole if keep_bar or whole.planes < 2 else whole.cropped(specimen_rows(whole))
         known = survey(stack, fits_range=False)
         for number in range(stack.planes):
@@ -95,6 +101,7 @@ def _open(file: Path) -> Stack:
 
 def _check(found: ReadFrames) -> None:
     """Raise FrameError unless there are two frames, of one size."""
+    # one frame given is another mistake than one frame that is left of several
     number = len(found.images) + len(found.unread)
     if number == 1 and not found.unread:
         raise FrameError(
@@ -107,6 +114,8 @@ def _check(found: ReadFrames) -> None:
             f"{len(found.images)} of {number} frames could be read, two or more are wanted: "
             f"{reasons}"
         )
+
+    # bars count: a frame may be smaller by the bar that was found in it alone
     first, *others = found.images
     for name in others:
         if found.images[name].pixels.shape != found.images[first].pixels.shape:

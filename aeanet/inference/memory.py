@@ -132,10 +132,13 @@ def largest_tile(
         TilingError: as `reach_of`.
         MemoryError: if not even the smallest tile fits.
     """
+    # the pixels whose tensors fit at the peak
     device = next(model.parameters()).device
     pixels = int(SHARE * free_bytes(device) / bytes_per_pixel(model, precision))
     if group is None and math.prod(shape) <= pixels:
         return None
+
+    # what fits in every process is the least of what fits in each
     if group is not None:
         if device.type == "cpu":  # which the processes of a machine share
             pixels //= int(os.environ.get("LOCAL_WORLD_SIZE", group.size()))
@@ -143,6 +146,7 @@ def largest_tile(
         torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN, group=group)
         pixels = int(least)
 
+    # the tile with its halo must fit, on both sides
     halo = reach_of(model).halo
     side = (math.isqrt(pixels) - 2 * halo) // STEP * STEP
     if group is not None:

@@ -45,6 +45,7 @@ def overlapped(
         Exception: what `tell` raises; of several processes, also what `work` raises in one of them
             alone.
     """
+    # the item before the one that is worked on, and what `finish` makes of it
     last: tuple[Item, Future[Report]] | None = None
 
     def tell_of_last() -> None:
@@ -55,6 +56,7 @@ def overlapped(
             last = None
             tell(item, lambda: _agreed(finished, group))
 
+    # An item is told of before the next one begins to be finished, so at most three are there.
     reading = _begin(read, items[0], daemon=True) if items else Future()
     try:
         for number, item in enumerate(items, 1):

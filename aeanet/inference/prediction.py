@@ -263,6 +263,7 @@ def run_network(
     for name in options.keys() - known.keys():
         raise TypeError(f"there is no argument {name!r}, wanted one of {', '.join(known)}.")
 
+    # noise and precision hold for all passes and tiles of the image, so they are set around them
     flips = options.get("flips")
     precision = chosen_precision(model, options.get("precision", "float32"))
     device = next(model.parameters()).device

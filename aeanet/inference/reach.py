@@ -142,10 +142,12 @@ def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
     """Hooks that give the meter every layer outside attention blocks, and check the parts of those
     blocks.
     """
+    # a block counts as a whole, by what it states; its parts are only checked
     blocks = [module for module in model.modules() if is_global_block(module)]
     inside = {part for block in blocks for part in block.modules() if part is not block}
     outside = [module for module in model.modules() if module not in inside]
 
+    # without a sum that tiles can add up, attention is that of the tile alone
     for module in outside:
         if is_known_attention(module) and not is_global_block(module):
             raise TilingError(
@@ -153,6 +155,7 @@ def _observe(model: nn.Module, meter: "_Meter") -> list[RemovableHandle]:
                 "(aea.convert)."
             )
 
+    # what holds other modules does not count itself: its leaves do, and blocks as a whole
     hooks = []
     for module in outside:
         if is_global_block(module) or isinstance(module, POINTWISE) or not list(module.children()):
@@ -217,6 +220,8 @@ def _check_local(part: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None
     x = inputs[0]
     channels_first = (0, slice(None), 0, 0)
     channels_last = (0, 0, 0, slice(None))
+
+    # changed at one position, the result may change there and nowhere else
     for position in (channels_first, channels_last) if x.dim() == 4 else ():
         before = torch.rand_like(x)
         after = before.clone()
@@ -237,15 +242,18 @@ def _reach_in_positions(layer: nn.Module) -> int:
     Raises:
         TilingError: if it is not known.
     """
+    # what a layer states counts before what its type says
     stated = getattr(layer, "reach", None)
     if isinstance(stated, int):
         return stated
+
     # With circular padding a layer depends on the other end of the image.
     wraps = getattr(layer, "padding_mode", "zeros") == "circular"
     if isinstance(layer, WINDOWED) and not wraps:
         return _reach_of_window(layer)
     if isinstance(layer, nn.Upsample) and not layer.align_corners:
         return {"nearest": 1, "nearest-exact": 1, "bilinear": 1, "bicubic": 2}[layer.mode]
+
     # Without running statistics, BN depends on the mean of the image.
     over_image = isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None
     local = isinstance(layer, (*POINTWISE, nn.Sequential)) or is_global_block(layer)

@@ -75,10 +75,12 @@ def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
         number: of references, at most R; fewer are returned if all others are combinations of
             these.
     """
+    # (R, positions of all images), within what figures show
     flat = np.concatenate([of_image.reshape(len(of_image), -1) for of_image in maps], axis=1)
     flat = flat.astype(np.float64)
     flat = np.clip(flat, *np.percentile(flat, SHOWN, axis=1, keepdims=True))
 
+    # a pivoted Cholesky decomposition: the variance of each map first, then the share that is left
     left = np.atleast_2d(np.cov(flat))  # the covariance that is not explained yet
     variances = left.diagonal().copy()
     varied = variances > 1e-9 * variances.max()
@@ -88,6 +90,8 @@ def most_varied(maps: Sequence[NDArray], number: int) -> list[int]:
         best = int((share if chosen else variances).argmax())
         if share[best] <= 1e-9:
             break
+
+        # what the chosen map explains is taken off all others
         chosen.append(best)
         left = left - np.outer(left[:, best], left[best]) / left[best, best]
     return chosen

@@ -95,10 +95,13 @@ def restore_stack_file(
         ImageError: for planes that cannot be read, or a result that cannot be written.
         PredictionError, TilingError, MemoryError, AgreedError: as `files.restore_file`.
     """
+    # the group shares out planes, so a plane is restored without it
     group = options.pop("group", None)
     options.pop("progress", None)
     magnification = known_magnification(model, magnification)
     options["precision"] = chosen_precision(model, options.get("precision", "auto"))
+
+    # all that the bytes depend on: by it a later call knows whether it may go on
     with agreeing(group):
         rows = stack.contents.plane_shape[0]
         specimen = rows if keep_bar else specimen_rows(stack)
@@ -116,17 +119,22 @@ def restore_stack_file(
         )
     stack = stack if specimen == rows else stack.cropped(specimen)
 
+    # Survey and tiles are those of the call that began: after a kill the free memory may be
+    # another.
     leads = group is None or group.rank() == 0
     with unfinished(target, request, group) as work:
         found = work.note("survey")
         found = found or survey(stack, fits_range=model.fits_range, group=group).record()
         known = Survey.of_record(found)
+
+        # processes have surveyed together, so all of them know of the damage
         with agreeing(group):
             if known.damaged and not skip_damaged:
                 raise ImageError(_damage(known))
             if len(known.damaged) == stack.planes:
                 raise ImageError(f"No plane of {stack.path} can be read.")
 
+        # without tiles that are kept, the bytes could differ from plane to plane
         plan = work.note("plan") or {"tile": _tile(model, stack, magnification, group, options)}
         options["tile"] = plan["tile"]
         restorer = planes_by(
@@ -138,6 +146,8 @@ def restore_stack_file(
             found=known,
             **options,
         )
+
+        # from here on a call that is killed can be gone on with
         contents = replace(restorer.contents(), bits=_bits(restorer.contents(), known))
         with agreeing(group):
             if leads:
@@ -145,6 +155,7 @@ def restore_stack_file(
                 work.put("plan", plan)
                 begin(work, contents)
 
+        # keys are sums over all planes, so they are there before the first plane is restored
         if attend_to == "stack":
             restorer.attend_to_all_planes(group)
         run = _Run(restorer, work, contents, judge, on_plane, group)
@@ -153,6 +164,7 @@ def restore_stack_file(
             if leads:
                 finish(work)
 
+    # planes that were left empty have no record
     damaged = known.damaged
     records = [run.records.get(number) for number in range(stack.planes)]
     source = stack.path or target
@@ -177,6 +189,7 @@ class _Run:
 
     def planes(self) -> None:
         """Restore them all."""
+        # what an earlier call completed stays as it is
         group, work, total = self.group, self.work, self.contents.planes
         missing = [number for number in range(total) if number not in work.done]
         size = 1 if group is None else group.size()
@@ -196,6 +209,8 @@ class _Run:
             outcome()
             self._show(min(finished + next(told) * size, total))
 
+        # first each process its own planes, then all of them the rest, one plane in tiles after
+        # another
         with agreeing(group), work.planes_of(self.contents):
             self._show(finished)
             overlapped(mine, self._load, self._restore, self._finish, tell)

@@ -148,11 +148,14 @@ class StackRestorer:
         Raises:
             TilingError: as `tiling.run_tiles`.
         """
+        # readers, not planes: each is loaded when its turn comes
         planes = [
             partial(self._region_reader, number)
             for number in range(self.stack.planes)
             if number not in self.found.damaged
         ]
+
+        # keys fit only to features of the same precision and magnification
         flips = self.options.get("flips")
         precision = chosen_precision(self.model, self.options.get("precision", "auto"))
         device = next(self.model.parameters()).device
@@ -239,6 +242,8 @@ def restore_stack(
         raise TypeError(f"stack is the path {os.fspath(stack)!r}: open it with aeanet.open_stack.")
     if axes is None and not isinstance(stack, Stack):
         raise AxesError("an array does not say what its axes are: give them, such as axes='ZYX'.")
+
+    # an array becomes a stack, so that all below is for stacks
     given = stack if isinstance(stack, Stack) else Stack.of_array(stack, axes or "", steps)
     restorer = StackRestorer(
         model,
@@ -248,6 +253,9 @@ def restore_stack(
         outliers=outliers,
         **options,
     )
+
+    # a stack again, whose planes are restored as they are asked for; dask is known by its name
+    # alone
     result = Stack(restorer.contents(), restorer.values, given.path)
     is_dask = type(stack).__module__.partition(".")[0] == "dask"
     return result.to_dask() if is_dask else result

@@ -113,6 +113,7 @@ def _range(image: Tensor) -> tuple[Tensor, Tensor]:
     """`exposure.fit_range` of each image, (N, 1, 1, 1) each: what is black and white to the
     network.
     """
+    # (N, pixels) in order, so that quantiles are places
     values = image.flatten(1).sort(1).values
     least, most = values[:, :1], values[:, -1:]
     dark, bright = _quantiles(values, TAIL)

@@ -142,15 +142,19 @@ def run_tiles(
             tiles.
         ResultError: if the network makes values that are not finite.
     """
+    # at once, and with its own sums, a network pads as it does by itself: no reach is needed
     images = flips_of(flips)
     height, width = shape
     whole = side is None or side >= max(shape)
     reach = Reach(0, 1, ()) if whole and keys is None else reach_of(model)
+
+    # whole positions at the coarsest level, so that tiles and image share one grid
     padded = round_up(height, reach.stride), round_up(width, reach.stride)
     side = max(padded) if side is None or whole else check_side(side, reach)
     if len(set(gathered((side, height, width), group))) > 1:  # there would be gaps between tiles
         raise TilingError("the processes of this run were given different tiles or images.")
 
+    # a pass for each block and flip, for the sums, and one for the result
     tiles = tiles_of(padded, side, 0)
     blocks = reach.blocks if keys is not None or (exact and len(tiles) > 1) else ()
     run = TiledRun(model, read, (height, width), padded, side, blocks, group)
@@ -160,6 +164,7 @@ def run_tiles(
     sum_of_block = partial(run.sum_of_share, step=step)
     halo = reach.halo if halo is None else round_up(halo, reach.stride)
 
+    # the flips of a tile follow each other, so that only their mean is held
     model.eval()
     try:
         with torch.inference_mode():
@@ -176,6 +181,7 @@ def run_tiles(
                     write(*core, mean)
                     step()
     finally:
+        # also after an error each block is to attend to what it is given
         run.attend_to([None] * len(blocks))
 
 

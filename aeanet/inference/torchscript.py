@@ -17,6 +17,7 @@ from aeanet.io.quiet import quietly
 
 def torchscript_model(program: ExportedProgram) -> bytes:
     """The TorchScript file of a program that has one input and one output (`plain_program`)."""
+    # a copy: the program may give other files too
     holder, graph = nn.Module(), copy.deepcopy(program.graph)
     _hold_tensors(program, holder, graph)
 

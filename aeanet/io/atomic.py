@@ -74,6 +74,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
 
+        # its bytes are on the disk, so that the name never stands for a part of them
         temporary.chmod(0o644)  # a temporary file is private to its owner
         os.replace(temporary, path)
     except OSError as error:

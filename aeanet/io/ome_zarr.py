@@ -93,12 +93,14 @@ def open_zarr(path: Path) -> ZarrImage:
     """
     import zarr
 
+    # the attribute may hold anything: only a number of bits that a type can have counts
     node: Any = zarr.open(path, mode="r")
     stated = node.attrs.get(_BITS)
     bits = stated if isinstance(stated, int) and 1 <= stated <= 64 else None
     if not isinstance(node, zarr.Group):
         return ZarrImage(node, bits=bits)
 
+    # 0.5 has its metadata under "ome", 0.4 at the top
     ome: Any = node.attrs.get("ome", node.attrs)
     if "multiscales" not in ome:
         raise ImageError(f"{path} holds no OME-Zarr image: its metadata name no multiscales.")
@@ -107,6 +109,7 @@ def open_zarr(path: Path) -> ZarrImage:
     array = zarr.open_array(path / level["path"], mode="r")
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", ())]
 
+    # scales of the level and of the whole image multiply; the last axes of all lists are Y and X
     transformations = (
         *level.get("coordinateTransformations", ()),
         *image.get("coordinateTransformations", ()),
@@ -159,6 +162,7 @@ def create_zarr(
     """
     import zarr
 
+    # units by their full names; those that OME-Zarr does not know are left out
     described = []
     for axis in axes.lower():
         entry = {"name": axis, "type": _TYPES.get(axis, "space")}
@@ -166,6 +170,8 @@ def create_zarr(
         if unit in _UNITS:
             entry["unit"] = _UNITS[unit]
         described.append(entry)
+
+    # the step of each axis is the scale of the only level; 1 where it is not known
     scale = [steps.get(axis, (1.0, ""))[0] for axis in axes.upper()]
     image: dict[str, Any] = {
         "axes": described,
@@ -177,6 +183,7 @@ def create_zarr(
         image["name"] = name
     shown: dict[str, Any] = {"omero": dict(omero)} if omero else {}
 
+    # 0.4 has its metadata at the top, in Zarr's second format; later ones have them under "ome"
     old = version == "0.4"
     group: Any = zarr.open_group(path, mode="w", zarr_format=2 if old else 3)
     if old:
@@ -185,6 +192,8 @@ def create_zarr(
         group.attrs["ome"] = {"version": version, "multiscales": [image]} | shown
     if bits:
         group.attrs[_BITS] = bits
+
+    # the second format does not name axes, and 0.4 keeps its chunks in nested folders
     layout: dict[str, Any] = {"dimension_names": tuple(axes.lower())}
     if old:
         layout = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}

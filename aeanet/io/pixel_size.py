@@ -72,6 +72,7 @@ class PixelSize:
             unit: of the width, and of the height too if `unit_y` is None.
             unit_y: of the height; it is brought to the unit of the width.
         """
+        # a side that is missing is that of a square pixel, in the unit of the other
         if x is None:
             x, unit = y, unit_y or unit
         if y is None or unit_y is None:
@@ -81,9 +82,12 @@ class PixelSize:
         except (TypeError, ValueError):
             return None
 
+        # no length of a pixel: not calibrated, of a diffraction pattern, or in no unit of length
         unit, unit_y = short_unit(unit), short_unit(unit_y)
         if not all(_is_length(*side) for side in ((x, unit), (y, unit_y))):
             return None
+
+        # both in one unit, by digits that can be read
         if unit != unit_y:
             y = float(f"{y * METRES[unit_y] / METRES[unit]:.12g}")
         if unit == "m":

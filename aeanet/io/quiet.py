@@ -20,11 +20,15 @@ def quietly(*names: str) -> Iterator[None]:
     messages.
     """
     global _within, _restoring
+
+    # once for the process, by the first thread that comes in
     with _lock:
         if not _within:
             _restoring = ExitStack()
             _restoring.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+
+        # Restored in reverse order: a level that is remembered twice ends as it was at first.
         for logger in map(logging.getLogger, names):
             _restoring.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.CRITICAL)

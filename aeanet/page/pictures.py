@@ -80,6 +80,7 @@ def reduced(
         shape: (H, W) of it.
         most: pixels of the result. An image that has no more stays as it is.
     """
+    # limited in pixels, and in the length of a side by WebP
     height, width = shape
     scale = min(1.0, math.sqrt(most / (height * width)), _LONGEST / max(height, width))
     if scale == 1.0:
@@ -93,6 +94,8 @@ def reduced(
     lower = np.minimum(upper + 1, rows - 1)
     below = (edges[1:] - np.maximum(edges[:-1], upper + 1)).clip(0)
     above = edges[1:] - edges[:-1] - below
+
+    # means along the lines first, then each line goes, in its shares, to one row or two
     strip = max(1, _STRIP // width)
     for top in range(0, height, strip):
         part = slice(top, min(top + strip, height))

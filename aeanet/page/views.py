@@ -53,6 +53,7 @@ def views_of(
     Raises:
         ImageError: if an image that was read by regions cannot be read again.
     """
+    # what the picture of the errors needs is taken from all others
     name = restored.image.name
     if restored.error is not None:
         most = int(most * (1 - _OF_ERROR))
@@ -60,6 +61,8 @@ def views_of(
         height, width = target.shape
         extent = extent_of(source.shape, target.shape, restored.magnification)
         bar = scale_bar(restored.pixel_size, width)
+
+        # whole and at full resolution: one view with all layers
         if restored.result is not None and height * width <= LARGEST:
             before, after = (part.read(*whole(part.shape)) for part in (source, target))
             layers = compared(name, before, after, limits_of(after), most, extent)
@@ -68,6 +71,7 @@ def views_of(
             note = smaller(layers[1], target.shape)
             return [View(name, [Frame([*layers, *found], marks=marks)], width, height, note, bar)]
 
+        # Reduced: what was taken away is told by the middle alone, since means hide it.
         before, after = (reduced(part.read, part.shape, _OVERVIEW) for part in (source, target))
         layers = compared(name, before, after, limits_of(after), most // 2, extent)
         note = f"{smaller(layers[1], target.shape)} The middle follows at full resolution."
@@ -149,12 +153,18 @@ def explained(
     """
     if min(image.shape) < SMALLEST or not noise.sd >= 0:
         return [], []
+
+    # the scale follows what was taken away, so that its form is seen however weak it is
     found = residual(image, result, noise)
     taken = found.image
     half = max(_TAKEN * float(taken.std()), 1e-4)
     low, high = limits_of(image)
+
+    # what is shown in colours is also what places are marked by
     ratio = taken_over_noise(image, found, noise)
     places = places_in(found, ratio)
+
+    # sentences that say what the greys and colours mean, and what is to be seen in them
     layers = [
         Layer(
             "taken away",
@@ -185,9 +195,13 @@ def error_layers(name: str, error: NDArray | None, result: NDArray, most: int) -
     """
     if error is None or np.isnan(error).all():
         return []
+
+    # few errors are far larger than others, which would all be black beside them
     low, high = limits_of(result)
     brightest = max(float(np.nanquantile(error, _BRIGHTEST)), 1e-6)
     picture = coloured(np.nan_to_num(error), (0.0, brightest))
+
+    # grey is no colour of the scale, so it can say that nothing is known
     picture[np.isnan(error)] = _UNKNOWN
     return [
         Layer(

@@ -54,6 +54,7 @@ def estimate(values: NDArray, weights: Sequence[float], samples: Sequence[Hashab
         weights: (P,), the number of test subimages of each pair.
         samples: (P,), the sample that each pair shows.
     """
+    # pairs count by their subimages, in every seed alike
     weight = np.asarray(weights, dtype=np.float64)
     weight = weight / weight.sum()
     means = values @ weight

@@ -140,6 +140,8 @@ class Evaluation:
         table = Table(
             "pair", title="Test columns, against HR", box=box.SIMPLE, padding=(0, 0, 0, 1)
         )
+
+        # titles of several lines, so that all columns fit into 80 characters
         titles = (
             "PSNR\nbicubic",
             "PSNR\n(dB)",
@@ -153,6 +155,7 @@ class Evaluation:
         for title in titles:
             table.add_column(title, justify="right")
 
+        # the mean stands below a line; what a pair has no part for is a dash
         for score in [*self.pairs, self.mean]:
             if score is self.mean:
                 table.add_section()
@@ -213,6 +216,7 @@ def improvement(
             is narrower than that of either method.
         samples: pair name -> the sample it shows, for pairs that are not independent of each other.
     """
+    # pairs that every evaluation has scored: other means could not be compared
     tables = [evaluation.values(measure, part) for evaluation in evaluations]
     others = [evaluation.values(measure, part) for evaluation in against or ()]
     names = [*tables[0]] if tables else []
@@ -276,6 +280,8 @@ def evaluate(
         # networks that depend on the magnification were perhaps trained at another
         with at_magnification(model, pair.report.magnification):
             restored = (predict or restore)(model, pair.lr)
+
+        # a test column without LR data has no score, but the others of the pair may have one
         scores: list[Score] = []
         for i, region in enumerate(split_3x4(pair.hr.shape)[1]):
             score = score_region(f"{pair.name}/{i}", pair, restored, region)

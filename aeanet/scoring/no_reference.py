@@ -72,6 +72,7 @@ def score_without_reference(
             128 px a side; the shapes do not fit; only one of `second` and `second_result` is given;
             `second` is the image itself.
     """
+    # two scans need two results; on a coarser grid than the image's nothing can be told
     if (second is None) != (second_result is None):
         raise ValueError("second and second_result belong together: one of them is missing.")
     image = _checked("image", image)
@@ -81,6 +82,7 @@ def score_without_reference(
             f"the result is {result.shape}, smaller than the image, which is {image.shape}."
         )
 
+    # brightness and contrast of the result do not count: a straight line undoes their change
     same = cv2.resize(result, image.shape[::-1], interpolation=cv2.INTER_AREA)
     likeness = correlation(block_means(image), block_means(same))
     gain, offset = straight_line(same.ravel(), image.ravel())
@@ -88,6 +90,7 @@ def score_without_reference(
     noise = estimate_noise(image)
     taken = residual(image, fine, noise)
 
+    # One scan is measured by its own lines, two by each other; all periods are in px of the image.
     if second is None or second_result is None:
         before, after = correlate_lines(image).resolution, None
     else:

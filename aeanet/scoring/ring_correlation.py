@@ -89,6 +89,7 @@ def _over_rings(
         shift: px of these, rows and columns: what the first has at x the second has at x - shift.
         rows_apart: distance of their rows in px of the recorded image.
     """
+    # the shift is undone by a phase, which interpolates nothing
     height, width = first.shape
     down, along = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)
     back = np.exp(-2j * math.pi * (down * shift[0] + along * shift[1]))

@@ -64,6 +64,7 @@ def score_with_truth(image: NDArray, result: NDArray, truth: NDArray) -> Score:
             raise TruthError("The result does not resemble the truth, or its contrast is inverted.")
         return np.clip(np.float32(gain) * values + np.float32(offset), 0, 1)
 
+    # LR too is brought to the contrast of the truth, so that neither has an advantage by it
     lies = in_its_contrast(warp(result, matrix, pair.hr.shape))
     score = score_region("", replace(pair, lr=in_its_contrast(pair.lr), mask=mask), lies)
     if score is None:

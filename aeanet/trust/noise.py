@@ -56,9 +56,12 @@ def estimate_noise(image: NDArray) -> Noise:
     Weaker noise seems stronger than it is where the specimen has fine texture. An image smaller
     than 24 px, or not finite, has no estimate: all numbers are NaN.
     """
+    # too small for blocks of every brightness, or without a meaning
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < _LEAST or not np.isfinite(image).all():
         return Noise(*(math.nan,) * 5)
+
+    # the blur shows the specimen: how bright each block is, and how much structure it has
     smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTH)
 
     # Away from the border, in the blocks with the least structure, differences across lines are
@@ -68,6 +71,8 @@ def estimate_noise(image: NDArray) -> Noise:
     flat, level = _flat_blocks(smooth[inner])
     differences = differences - _line_means(differences, flat)
     along, _ = _correlation(differences, flat)
+
+    # The variance is a line over the brightness, as of shot noise; its mean is that of all blocks.
     variances = block_means(differences * differences) / _median_share(along)
     slope, offset = _line_fit(*_by_brightness(level[flat], variances[flat]))
     variance = float(np.mean(np.maximum(offset + slope * level, 0)))
@@ -78,6 +83,7 @@ def estimate_noise(image: NDArray) -> Noise:
 def _median_share(along: float) -> float:
     """The median over the mean of the variances of blocks of noise, a chi-squared distribution."""
     freedom = BLOCK**2 / (_REDUNDANCY * (1 + 2 * along**2))
+    # as Wilson and Hilferty approximate it
     return (1 - 2 / (9 * freedom)) ** 3
 
 
@@ -147,6 +153,8 @@ def _line_fit(x: NDArray, y: NDArray) -> tuple[float, float]:
     """Slope and offset of a line through points, outliers with less weight."""
     if len(x) < 3 or float(np.ptp(x)) < 0.02:
         return 0.0, float(np.median(y))
+
+    # weights of one over the error make squares into absolute errors
     weight = np.ones_like(y)
     slope = offset = 0.0
     for _ in range(5):
@@ -173,6 +181,7 @@ def _far_apart(image: NDArray, flat: NDArray) -> tuple[float, float]:
     lines between pixels too far apart to be correlated.
     """
     wide = image[:, 3:-3] - 0.5 * (image[:, :-6] + image[:, 6:])
+    # turned, so that neighbours on a line of it are neighbours in a column of the image
     wide = np.ascontiguousarray(wide[3:-3].T)
     correlation, variance = _correlation(wide, np.ascontiguousarray(flat.T))
     return correlation, math.sqrt(variance / 1.5)  # 1 + 1/4 + 1/4 of independent pixels

@@ -117,10 +117,14 @@ def _places(
     # Neighbours that nearly touch are one place.
     near = cv2.dilate((values > limit).astype(np.uint8), np.ones((5, 5), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(near)
+
+    # the grid may be coarser than the image, whose px a place is given in
     down, right = shape[0] / values.shape[0], shape[1] / values.shape[1]
     found = []
     for label in range(1, count):
         left, top, width, height, _ = map(int, boxes[label])
+
+        # the box of a place may hold parts of others, which do not count for it
         inside = labels[top : top + height, left : left + width] == label
         highest = float(values[top : top + height, left : left + width][inside].max())
         place = Place(
@@ -130,6 +134,8 @@ def _places(
             round(height * down),
             sentence(highest),
         )
+
+        # by height times side: a wide place of moderate values comes before a high point
         if min(place.width, place.height) >= _LEAST:
             found.append((highest * math.sqrt(place.width * place.height), place))
     return [place for _, place in sorted(found, key=lambda one: -one[0])]

@@ -96,16 +96,21 @@ class TrustReport:
             used: the share of the range of `noise` that the image uses.
             unit: that range in the values of the file; None where it is the file's own range.
         """
+        # without noise, or without any contrast, there is no more to say
         sd = self.sd
         if not math.isfinite(sd):
             return "The noise cannot be told."
         if not used > 0:
             return "It has one value everywhere, so there is nothing to restore."
+
+        # below half a grey level of 8 bits noise cannot be told from the rounding
         usual = " Nothing unusual." if self.distance is not None and not self.warnings else ""
         below, sd = sd < LEAST_NOISE, max(sd, LEAST_NOISE)
         text = f"Noise{' below' if below else ''} {sd / used:.1%} of the range"
         if unit is not None:
             text += f" used ({sd * unit:.3g} in the values of the file)"
+
+        # smooth across lines it is unusual; along them that of a scan is correlated by itself
         if self.smooth and self.taken is not None:
             along, across = self.taken.along, self.taken.across
             text += (
@@ -131,6 +136,7 @@ def assess(
             1024 px a side the middle is assessed.
         reference: statistics of the training images; by default those of the shipped model.
     """
+    # what nothing can be said of is a warning too: no contents of an image are an error
     image = np.asarray(as_array(image), np.float32)
     restored = np.asarray(as_array(restored, "restored"), np.float32)
     if image.ndim != 2 or min(image.shape, default=0) < SMALLEST:
@@ -147,6 +153,7 @@ def assess(
     if reference is None and isinstance(model, ShuffledUNet):
         reference = shipped_reference()
 
+    # what repeats regularly is told without a training to compare with
     small, large = middle(image.shape, restored.shape, LARGEST)
     statistics = describe(image[small])
     taken = residual(image[small], restored[large], statistics.noise)
@@ -154,6 +161,8 @@ def assess(
     if reference is None:
         return TrustReport(statistics.noise, taken=taken, warnings=lost)
 
+    # Distances are over their limits in training: above 1 is unusual, of the image or of the
+    # residual.
     distance = float(reference.distance(statistics.vector())[0])
     unusual = reference.unusual(statistics.vector())
     numbers = np.array(list(taken.numbers.values()))
@@ -182,6 +191,7 @@ def assess_pair(
         pair: its registration.
         restored: the result, on the grid of HR.
     """
+    # the corners of HR in px of LR, rounded so that errors of the inverse cut no row off
     matrix = np.array(pair.report.matrix)
     height, width = restored.shape
     corners = [[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]]

@@ -47,6 +47,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
 
     Both sides of the image are at least `statistics.SMALLEST` px.
     """
+    # on the grid of the image and as blurred as it, so that only what was taken away differs
     image = np.ascontiguousarray(image, np.float32)
     same = np.ascontiguousarray(restored, np.float32)
     if same.shape != image.shape:
@@ -63,6 +64,7 @@ def residual(image: NDArray, restored: NDArray, noise: Noise) -> Residual:
     unit = taken[inner] / expected
     unit = unit - unit.mean(1, keepdims=True)
 
+    # of noise alone each number is about 0
     along, across = (_of_neighbours(unit, axis) for axis in (1, 0))
     left = estimate_noise(same).sd
     numbers = {
@@ -78,10 +80,12 @@ def _blurred_alike(
     restored: NDArray[np.float32], image: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The result through the 5 x 5 filter that brings it closest to the image, by least squares."""
+    # (rows, columns, 5, 5): the neighbourhoods of every so many pixels
     half = _KERNEL // 2
     padded = cv2.copyMakeBorder(restored, half, half, half, half, cv2.BORDER_REFLECT_101)
     step = max(1, math.isqrt(image.size // _FITTED))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (_KERNEL, _KERNEL))[::step, ::step]
+
     # A row for each place in the filter.
     samples = windows.transpose(2, 3, 0, 1).astype(np.float64, order="C").reshape(_KERNEL**2, -1)
     target = image[::step, ::step].astype(np.float64).ravel()
@@ -97,6 +101,7 @@ def _blurred_alike(
     change = np.linalg.solve(gram + ridge, samples @ (target - unchanged @ samples))
     weights = unchanged + change
 
+    # the fit was without the means, so the offset is what these leave
     offset = np.float32(mean_target - float(mean_sample @ weights))
     kernel = weights.reshape(_KERNEL, _KERNEL).astype(np.float32)
     return offset + cv2.filter2D(restored, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101)

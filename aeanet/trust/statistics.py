@@ -49,11 +49,14 @@ def describe(image: NDArray) -> Statistics:
     Raises:
         ValueError: for any other image.
     """
+    # what the estimates below rely on
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim != 2 or min(image.shape) < SMALLEST or not np.isfinite(image).all():
         raise ValueError(
             f"a finite image (H, W) of at least {SMALLEST} px a side is wanted, got {image.shape}."
         )
+
+    # the order of the names is that of the numbers in a reference
     noise = estimate_noise(image)
     values = (
         _grey_levels(image)
@@ -83,6 +86,7 @@ def _moments(values: NDArray) -> tuple[float, float]:
 
 def _grey_levels(image: NDArray) -> dict[str, float]:
     """Brightness and contrast, and whether the histogram is clipped, has gaps or is rough."""
+    # blurred, so that the moments are those of the specimen rather than of the noise
     smooth = cv2.GaussianBlur(image, (0, 0), 1.5)
     skewness, kurtosis = _moments(smooth)
 
@@ -125,6 +129,7 @@ def mean_power(image: NDArray, side: int) -> tuple[NDArray[np.float64], int]:
     Returns:
         The spectrum (side, side) in the order of `numpy.fft.fft2`, and the number of windows.
     """
+    # a row of windows at a time; of real values half of the spectrum tells all
     step = side // 2
     views = np.lib.stride_tricks.sliding_window_view(image, (side, side))[::step, ::step]
     hann = np.hanning(side + 1)[:-1].astype(np.float32)
@@ -144,12 +149,15 @@ def mean_power(image: NDArray, side: int) -> tuple[NDArray[np.float64], int]:
 
 def _spectrum(image: NDArray) -> dict[str, float]:
     """How the power spectrum falls, whether it depends on the direction, and its peaks."""
+    # the finest frequencies, in the corners, stand for the noise
     power = mean_power(image, _WINDOW)[0] + 1e-8
     levels = [np.log10(power[ring].mean()) for ring in _RINGS]
     corner = power[_CORNER].mean()
     bands: dict[str, float] = {}
     for index in range(len(_BANDS) - 1):
         bands |= _band(power, levels, index)
+
+    # logarithms of ratios, which hardly depend on the contrast
     return {
         **bands,
         **_finest_patterns(power, corner),
@@ -162,11 +170,13 @@ def _spectrum(image: NDArray) -> dict[str, float]:
 
 def _band(power: NDArray, levels: list[float], index: int) -> dict[str, float]:
     """One band: the fall to the next one, and the ratios of directions, as logarithms."""
+    # 0 for white noise, as are the ratios of directions
     low, high = _BANDS[index]
     ring = _RINGS[index]
     fall = levels[index] - levels[index + 1]
     values = {f"fall of the spectrum at {low:.2f} to {high:.2f} cycles per px": fall}
 
+    # frequencies within 27 degrees of either axis
     along = power[ring & (np.abs(_X) > 2 * np.abs(_Y))]
     across = power[ring & (np.abs(_Y) > 2 * np.abs(_X))]
     if along.size:
@@ -220,6 +230,7 @@ def _differences(image: NDArray) -> dict[str, float]:
     """Differences of pixels at several distances, along and across lines: how fast they grow, and
     how heavy their tails are.
     """
+    # the structure function at doubled distances: its growth, and the tails of what it is made of
     values = {}
     for name, axis in (("along", 1), ("across", 0)):
         sizes = []
@@ -245,6 +256,7 @@ def _blocks(image: NDArray) -> dict[str, float]:
     """Blocks of 8 x 8: those without any contrast, the spread of their contrast, and steps at the
     blocks of JPEG.
     """
+    # (rows, 8, columns, 8): the contrast within each block, on a scale of its logarithm
     blocks = in_blocks(image, _BLOCK)
     spread = blocks.std((1, 3), dtype=np.float64)
     logs = np.log10(spread + 1e-3)
@@ -265,6 +277,7 @@ def _blocks(image: NDArray) -> dict[str, float]:
     for scale, (near, far) in zip((8, 16, 32), pairwise(sizes), strict=True):
         values[f"contrast of areas of {scale} px"] = far - near
 
+    # blocks of JPEG have their borders at one phase of eight, where steps are larger
     columns = np.abs(np.diff(image, axis=1)).mean(0)
     lines = np.abs(np.diff(image, axis=0)).mean(1)
     for name, steps in (("columns", columns), ("lines", lines)):

@@ -33,6 +33,7 @@ def find_bar(image: NDArray) -> int:
     colour. If any of this is in doubt, the result is 0: a bar that is left does less harm than
     specimen that is cut off. A bar that is drawn over the image without a background is not found.
     """
+    # grey levels of 255, of that part of the image in which a bar can begin
     low, high = float(image.min()), float(image.max())
     rows = int(image.shape[0] * HEIGHTS[1]) + 1
     if high == low or rows <= MIN_ROWS:
@@ -47,6 +48,8 @@ def find_bar(image: NDArray) -> int:
         plain = _in_one_colour(ordered, math.ceil(PLAIN * width), tolerance)
         specimen = ~_in_one_colour(ordered, math.floor(IMAGE * width) + 1, tolerance)
         edges = np.flatnonzero(plain[1:] & specimen[:-1]) + 1
+
+        # from the highest edge down, while as many rows lie below it as a bar has at least
         for edge in edges[rows - edges >= least]:
             bar = strip[edge:]
             background, _ = _most_common(bar, tolerance)
@@ -74,6 +77,7 @@ def _in_one_colour(
     """Whether so many values of a row lie within the tolerance of one level, (rows,); the values of
     each row are in order.
     """
+    # in order, so many values lie within the tolerance where the first and the last of them do
     last = ordered[:, number - 1 :]
     first = ordered[:, : last.shape[1]]
     return np.asarray((last <= first + 2 * tolerance).any(axis=1))
@@ -82,6 +86,8 @@ def _in_one_colour(
 def _most_common(values: NDArray[np.float64], tolerance: float) -> tuple[float, int]:
     """The level with the most values within the tolerance of it, and their number."""
     ordered = np.sort(values, axis=None)
+
+    # from each value on, a window as wide as the tolerance to both sides
     ends = np.searchsorted(ordered, ordered + 2 * tolerance, side="right")
     counts = ends - np.arange(ordered.size)
     first = int(counts.argmax())

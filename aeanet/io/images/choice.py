@@ -41,6 +41,8 @@ def choose(
         NotOneImageError: if it is not clear which one, or there is none.
     """
     count = max(count, len(candidates))
+
+    # a name counts before a number: an image may be called "2"
     if wanted is not None:
         name = wanted.strip().casefold()
         found = [one for one in candidates if one.name and one.name.casefold() == name]
@@ -51,6 +53,7 @@ def choose(
             raise NotOneImageError(f"{described}; {trouble} the name or number {wanted!r}")
         return found[0].content, ""
 
+    # a raw one counts as the only one where no others are left undescribed, which could be raw too
     if count == 1:
         return candidates[0].content, ""
     raw = [index for index, one in enumerate(candidates) if one.raw]

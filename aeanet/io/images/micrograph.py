@@ -40,8 +40,10 @@ def decoding(path: Path) -> Iterator[None]:
         with quietly("rsciio", "tifffile"):  # they warn of odd metadata
             yield
     except (ImageError, MemoryError):
+        # these say what is wrong already
         raise
     except NotOneImageError as error:
+        # the file is whole: nothing is said of damage
         raise ImageError(f"{path} cannot be read as an image: {error}.") from error
     except Exception as error:
         if package := _missing_package(error):
@@ -49,6 +51,8 @@ def decoding(path: Path) -> Iterator[None]:
                 f"{path} cannot be read without the package {package}: install it by "
                 f"pip install {package}."
             ) from error
+
+        # messages of decoders may have several lines, a full stop, or no text at all
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ImageError(
             f"{path} cannot be read as an image, it may be damaged or cut short: {reason}."

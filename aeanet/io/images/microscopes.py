@@ -63,13 +63,19 @@ def load_signals(path: Path) -> list[dict[str, Any]]:
     module, _ = _READERS[path.suffix.lower()]
     read = import_module(module).file_reader
     options: dict[str, Any] = {}
+
+    # looked over first: with a damaged tree rosettasciio may not come to an end
     if module == "rsciio.bruker":
         check_tree(path)
         return read(os.fspath(path), select_type="image")
+
+    # what rosettasciio would read in vain, or assume
     if module == "rsciio.emd":
         options["select_type"] = "images"  # spectra beside them may need more than the memory
     if module == _MRC:
         options["endianness"] = mrc.byte_order(path)
+
+    # what cannot be read lazily, such as colours, is read at once
     try:
         return read(os.fspath(path), lazy=True, **options)
     except (NotImplementedError, ValueError):

@@ -85,6 +85,8 @@ def read_image(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+
+    # by the name alone; of a folder the sentence says how to name what is in it
     if suffix not in SUFFIXES:
         if path.is_dir():
             endings = {file.suffix for file in path.iterdir() if is_image(file)}
@@ -99,6 +101,7 @@ def read_image(
             f"{', '.join(SUFFIXES)} is wanted."
         )
 
+    # values in the byte order of this machine, in a type that can be written again
     check_file(path)
     with decoding(path):
         decoded = decode(path, image)
@@ -108,6 +111,8 @@ def read_image(
         raise ImageError(
             f"{path} holds {raw.dtype} values of shape {raw.shape}; integers or floats are wanted."
         )
+
+    # the place of the first one, from 1; the third index, of colours, is left out
     lost = ~np.isfinite(raw)
     if lost.any():
         number, (row, column) = np.count_nonzero(lost), np.argwhere(lost)[0, :2] + 1
@@ -116,11 +121,14 @@ def read_image(
             f"{row}, column {column}; all pixels must be finite: cut these off or fill them."
         )
 
+    # the bar goes before the range is found: its white is none of the specimen
     grey = grey_of(raw)
     stated = decoded.stated
     bar = 0 if keep_bar else _bar(grey, stated)
     grey = grey[: len(grey) - bar]
     low, high = value_range(raw.dtype, float(grey.min()), float(grey.max()), stated.bits)
+
+    # grey that is stored as R = G = B is no colour
     colour = raw.ndim == 3 and bool((raw != raw[..., :1]).any())
     return Micrograph(
         to_pixels(grey, low, high),
@@ -169,6 +177,7 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}.") from error
 
+    # the name is believed where no signature speaks, or one that files of this ending may have
     if found is None or path.suffix.lower() in _MAY_BEGIN.get(found[1], ()):
         return
     kind, suffix = found
@@ -183,15 +192,20 @@ def decode(path: Path, image: str | None = None) -> Decoded:
     errors are those of `read_image`, but a decoder's own errors are not ImageErrors yet.
     """
     suffix = path.suffix.lower()
+
+    # what makers state is in tags, read while the file is open
     if suffix in TIFF_SUFFIXES:
         with tifffile.TiffFile(path) as file:
             page, which = one_page(file, image)
             kind, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
             return Decoded(values_of(page), kind, stated, which)
+
+    # rosettasciio finds the size of a pixel itself, and leaves no bar or bits to be stated
     if suffix in microscopes.SUFFIXES:
         raw, pixel_size, kind, which = microscopes.decode(path, image)
         return Decoded(raw, kind, Stated(pixel_size), which)
 
+    # read once: some makers write their text among the bytes of the picture
     content = path.read_bytes()
     raw = _decode_raster(content)
     choose([Candidate(raw, "", True)], image, "it holds one image")
@@ -202,19 +216,25 @@ def decode(path: Path, image: str | None = None) -> Decoded:
 
 def _decode_raster(content: bytes) -> NDArray:
     """PNG, BMP, JPEG -> (H, W) or (H, W, 3) in RGB order, in the file's own depth."""
+    # Pillow reads the header alone here, no pixels
     try:
         image = Image.open(BytesIO(content), formats=("PNG", "JPEG", "BMP"))
     except UnidentifiedImageError:
         raise ValueError("its beginning is that of no PNG, JPEG or BMP") from None
+
+    # a damaged header can state any size, and memory would be taken for it
     with image:
         if image.width * image.height > MOST_PIXELS_PER_BYTE * len(content):
             raise ValueError(
                 f"{len(content):,} bytes cannot hold the {image.width} x {image.height} pixels it "
                 "states"
             )
+
         # Pillow refuses damaged files, of which OpenCV would write to the terminal. But it cuts
         # colour to 8 bits, so OpenCV decodes the file again.
         image.load()
+
+    # in the depth of the file; OpenCV's order is B, G, R and transparency, which is dropped
     raw = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None:
         raise ValueError("it has no end, or is of a rare kind")

@@ -36,6 +36,7 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
             read.
         ValueError: if the file is too short for the size or the pages that it states.
     """
+    # what can be meant: no page that is a mask or a small copy of another
     pages: list[Any] = [
         page
         for page in file.pages
@@ -43,15 +44,20 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     ]
     largest = max(pages, key=lambda page: page.size, default=None)
     pages = [page for page in pages if page is largest or not is_thumbnail(page, largest)]
+
     # ImageJ describes a large stack once.
     described = (file.imagej_metadata or {}).get("images", 1) if pages else 0
     images = max(len(pages), described)
     sizes = [f"{page.imagewidth} x {page.imagelength}" for page in pages[:4]]
     listed = ", ".join([*sizes, "..."] if len(pages) > 4 else sizes)
+
+    # a page in colours is a picture made of others, with a scale bar perhaps
     candidates = [
         Candidate(page, str(page.tags.valueof(_PAGE_NAME, "")), page.photometric in GREY)
         for page in pages
     ]
+
+    # where the user chose none, a page that was lost could be the one that is meant
     if pages and image is None:
         check_pages(file, len(file.pages))
     held = f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
@@ -97,6 +103,7 @@ def _check(page: Any) -> None:
 
 
 def _check_colours(page: Any) -> None:
+    # what the numbers mean must be known
     photometric = page.photometric
     if photometric not in (*GREY, *_COLOURS):
         name = getattr(photometric, "name", photometric)
@@ -110,6 +117,7 @@ def _check_colours(page: Any) -> None:
     if photometric == PHOTOMETRIC.SEPARATED and not is_cmyk:
         raise NotOneImageError("its colours are inks other than CMYK: save it as RGB first")
 
+    # converted or inverted by the greatest value of the type, which must be white
     kind = "" if page.dtype is None else page.dtype.kind
     if photometric in (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR) and kind != "u":
         raise NotOneImageError(
@@ -140,11 +148,14 @@ def as_seen(raw: NDArray, page: Any) -> NDArray:
         # bits.
         table = page.colormap.astype(np.float64) / 65535 * np.iinfo(raw.dtype).max
         return np.rint(np.moveaxis(table[:, raw], 0, -1)).astype(raw.dtype)
+
+    # the high value becomes white, and samples the last axis
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         raw = ~raw if raw.dtype.kind == "b" else np.iinfo(raw.dtype).max - raw
     if page.axes == "SYX":
         raw = np.moveaxis(raw, 0, -1)
 
+    # samples beyond grey or RGB are transparency
     if page.photometric == PHOTOMETRIC.SEPARATED and raw.ndim == 3:
         return _rgb_of_cmyk(raw[..., :4])
     if raw.ndim == 3 and raw.shape[-1] in (2, 4):
@@ -155,6 +166,8 @@ def as_seen(raw: NDArray, page: Any) -> NDArray:
         raise NotOneImageError(
             f"it holds an array of shape {raw.shape}, one grey or colour image is wanted"
         )
+
+    # of JPEG's YCbCr tifffile has made RGB
     is_ycbcr = page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _JPEG
     return _rgb_of_ycbcr(raw, page) if is_ycbcr and raw.ndim == 3 else raw
 

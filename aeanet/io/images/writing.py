@@ -113,6 +113,8 @@ def encode(
     """
     check_format(path, raw.dtype)
     suffix = path.suffix.lower()
+
+    # the size of a pixel twice: in OME, and as a resolution for programs that do not read OME
     if suffix in TIFF_SUFFIXES:
         buffer = BytesIO()
         tifffile.imwrite(
@@ -124,6 +126,8 @@ def encode(
             **tiff_resolution(pixel_size),
         )
         return buffer.getvalue()
+
+    # beside the values PNG holds a text, BMP and JPEG nothing
     content = cv2.imencode(suffix, raw)[1].tobytes()
     return _described(content, description) if suffix == ".png" and description else content
 

@@ -91,6 +91,7 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
     Raises:
         ImageError: if there is no such image, it is cut short, or it holds NaN or infinity.
     """
+    # `yield` is outside of `decoding`: what the caller raises is no fault of the file
     if path.suffix.lower() == ZARR_SUFFIX:
         check_folder(path)
         with decoding(path):
@@ -103,18 +104,23 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
         yield _mosaic(path, array.shape, array.dtype, opened.pixel_size, plane, opened.bits)
         return
 
+    # all that follows reads from the open file, so it is closed after the `yield`
     check_file(path)
     with ExitStack() as stack:
         with decoding(path):
             file = stack.enter_context(tifffile.TiffFile(path))
             page = _checked_page(path, file, image)
             stored = _open_tiff(path, page)
+
+        # white becomes the high value, as in images that are read at once
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
 
         def raw(rows: slice, columns: slice) -> NDArray:
             values = stored(rows, columns)
             return np.iinfo(page.dtype).max - values if inverted else values
 
+        # A bar whose height alone is stated counts where it is seen: it may have been cut off
+        # before.
         _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
         height, width = page.shape
         specimen = stated.specimen
@@ -126,6 +132,7 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile, image: str | None) -> Any:
+    # regions are read as they are stored, so no colours can become grey
     page, _ = one_page(file, image)
     if page.ndim != 2 or page.dtype is None or page.dtype.kind not in "uif":
         raise ImageError(
@@ -136,6 +143,7 @@ def _checked_page(path: Path, file: tifffile.TiffFile, image: str | None) -> Any
             f"{path} has a colour table, and a large image must be grey: save it as grey first."
         )
 
+    # a file that is cut short would else be found out only at its last region
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
     end = max(offset + count for offset, count in parts)
     size = path.stat().st_size

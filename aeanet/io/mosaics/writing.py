@@ -65,11 +65,13 @@ def create_mosaic(
     # This imports PyTorch, which whoever writes a mosaic has in use.
     from aeanet.distributed import agreeing
 
+    # beside its place, so that what was there stays until the new image is complete
     path = path.resolve()  # of a link, the image that it points to is replaced
     partial = hidden(path, ".partial")
     leads = group is None or group.rank() == 0
     is_zarr = path.suffix.lower() == ZARR_SUFFIX
     create, opened = (_create_zarr, _open_zarr) if is_zarr else (_create_tiff, _open_tiff)
+
     # The first process creates the file, all write into it, and the first puts it in its place.
     with ExitStack() as stack:
         with agreeing(group), encoding(path):
@@ -80,6 +82,8 @@ def create_mosaic(
                 remove(partial)
                 check_room(path, math.prod(shape) * like.dtype.itemsize)
                 create(partial, shape, like, pixel_size, tile, description)
+
+        # a stack of its own: the file is closed before it is moved
         file = stack.enter_context(ExitStack())
         with agreeing(group), encoding(path):
             write_values = file.enter_context(opened(partial))
@@ -88,6 +92,7 @@ def create_mosaic(
             with encoding(path):
                 write_values(rows.start, columns.start, like.to_raw(pixels))
 
+        # each process has closed its file before the first of them moves it
         yield write
         with agreeing(group), encoding(path):
             file.close()
@@ -134,6 +139,7 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
     descriptor = os.open(path, os.O_WRONLY)
 
     def write(top: int, left: int, values: NDArray) -> None:
+        # the file is little-endian, and its tiles cut each row of the region into parts
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         height, width = values.shape
         for row in range(height):
@@ -143,6 +149,9 @@ def _open_tiff(path: Path) -> Iterator[WriteValues]:
             while start < left + width:
                 across, x = divmod(start, FILE_TILE)
                 stop = min(left + width, (across + 1) * FILE_TILE)
+
+                # within a tile rows follow each other, all of full width, also beyond the edge of
+                # the image
                 offset = offsets[down * tiles_across + across]
                 offset += (y * FILE_TILE + x) * values.itemsize
                 part = values[row, start - left : stop - left]

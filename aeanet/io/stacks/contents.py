@@ -127,6 +127,7 @@ def checked_axes(axes: str, shape: Sequence[int], path: Path | None = None) -> s
     Raises:
         AxesError: unless they are letters of T, Z and C, each once, then YX, and S for colours.
     """
+    # what stands before YX and after it; without YX the middle is empty
     axes = axes.strip().upper()
     leading, planes, colours = axes.partition("YX")
     well_formed = planes and colours in ("", "S") and set(leading) <= set(AXES)
@@ -136,6 +137,8 @@ def checked_axes(axes: str, shape: Sequence[int], path: Path | None = None) -> s
             f"the axes{whose} are {axes!r}, wanted letters of T, Z and C, each once, then YX, such "
             "as ZYX."
         )
+
+    # well formed, but perhaps for another array
     if len(axes) != len(shape):
         sizes = " x ".join(map(str, shape))
         raise AxesError(f"{len(axes)} axes, {axes}, do not fit to the {sizes} values{whose}.")

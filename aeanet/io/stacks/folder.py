@@ -25,6 +25,7 @@ def open_folder(path: Path) -> Stack:
     Raises:
         ImageError: if there are none, or several kinds of files.
     """
+    # images of two kinds are hardly slices of one volume
     files = sorted(
         (file for file in path.iterdir() if is_image(file) and file.is_file()), key=_order
     )
@@ -37,6 +38,7 @@ def open_folder(path: Path) -> Stack:
         check_file(files[plane])
         return decode(files[plane])
 
+    # the first slice speaks for all: `Stack.plane` refuses others of another shape
     with decoding(files[0]):
         first = decoded(0)
     contents = Contents(

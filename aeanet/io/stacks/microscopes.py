@@ -26,13 +26,18 @@ def open_signal(path: Path) -> Stack | None:
     stacks = [signal for signal in load_signals(path) if _is_stack(signal)]
     if not stacks:
         return None
+
+    # all count as raw, so that of several stacks none is taken
     candidates = [Candidate(signal, title_of(signal), True) for signal in stacks]
     signal, _ = choose(candidates, None, f"one stack is wanted, it holds {len(stacks)}")
     data, axes = signal["data"], signal["axes"]
+
+    # of two axes with one letter it is not known which is which
     letters = "".join(_letter(axis) for axis in axes[:-2])
     if len(set(letters)) < len(letters):
         letters = UNKNOWN * len(letters)
 
+    # Only a length or a time is a step: what is not calibrated has neither.
     steps = {
         letter: Step(float(axis["scale"]), short_unit(axis["units"]))
         for letter, axis in zip(f"{letters}YX", axes, strict=True)

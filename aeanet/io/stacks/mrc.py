@@ -34,6 +34,7 @@ def open_mrc(path: Path) -> Stack:
     Raises:
         NotOneImageError: for values that are not read, or a volume that is stored along other axes.
     """
+    # the extended header is kept behind the header, for the result to have both
     order = byte_order(path)
     with path.open("rb") as file:
         head = file.read(HEADER)
@@ -43,6 +44,8 @@ def open_mrc(path: Path) -> Stack:
         if not 0 <= extended <= path.stat().st_size - HEADER:
             raise ValueError(f"its extended header would have {extended} bytes")
         head += file.read(extended)
+
+    # planes are read as X in Y in Z; zeros state no order
     width, height, depth, mode = struct.unpack_from(f"{order}4i", head, _SIZE)
     if mode not in _TYPES or min(width, height, depth) < 1:
         raise NotOneImageError(f"it holds {width} x {height} x {depth} values of mode {mode}")
@@ -50,6 +53,7 @@ def open_mrc(path: Path) -> Stack:
     if depth > 1 and stored_along not in (_USUAL_ORDER, (0, 0, 0)):
         raise NotOneImageError(f"its columns, rows and sections are axes {stored_along}")
 
+    # mode 0 is signed by the standard, and unsigned by the stamp of IMOD
     dtype = np.dtype(order + _TYPES[mode])
     if mode == 0 and not bytes_are_signed(path):
         dtype = np.dtype("u1")
@@ -57,6 +61,7 @@ def open_mrc(path: Path) -> Stack:
     def read(plane: int) -> NDArray:
         return read_block(path, plane, len(head), (height, width), dtype)
 
+    # a single section is an image, without Z
     leading = (depth,) if depth > 1 else ()
     contents = Contents(
         "ZYX" if leading else "YX",
@@ -86,20 +91,29 @@ def create(path: Path, contents: Contents) -> None:
     Raises:
         ImageError: for values that MRC cannot hold.
     """
+    # bytes without a sign have mode 0 too; IMOD's stamp tells them apart
     modes = {np.dtype(name): mode for mode, name in _TYPES.items()} | {np.dtype("u1"): 0}
     if contents.dtype not in modes:
         raise ImageError(f"{path.name} is not written: MRC cannot hold {contents.dtype} values.")
+
+    # the header that was read stays, but for what is other in the result
     order = contents.metadata.get("order", "<")
     head = bytearray(contents.metadata.get("head") or _new_header(contents))
     height, width = contents.plane_shape
     size = (width, height, contents.planes, modes[contents.dtype])
     struct.pack_into(f"{order}4i", head, _SIZE, *size)
     struct.pack_into(f"{order}2i", head, _SAMPLES, width, height)
+
+    # the cell has the length of all pixels together; along Z both stay as they are
     cell = _length(contents, "X", width), _length(contents, "Y", height)
     struct.pack_into(f"{order}2f", head, _CELL, *cell)
+
+    # extremes are known after the last plane, when the header is long written
     struct.pack_into(f"{order}3f", head, _RANGE, *_NOT_KNOWN)
     if contents.dtype == np.uint8:
         struct.pack_into(f"{order}2I", head, _STAMP, *UNSIGNED)
+
+    # planes that are not yet written are a hole in the file, which reads as 0
     with path.open("wb") as file:
         file.write(head)
         file.truncate(len(head) + contents.planes * contents.plane_bytes)

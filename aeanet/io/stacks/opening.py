@@ -73,14 +73,19 @@ def find_stack(path: Path, axes: str | None = None, channel: str | None = None) 
         AxesError: if it holds several planes, and its axes are not known.
         ImageError: if axes were given, and it is no stack.
     """
+    # what holds one image by its kind is not opened at all
     if path.suffix.lower() not in STACK_SUFFIXES and not (axes is not None and path.is_dir()):
         return None
+
+    # who names axes means a stack, and is told why there is none
     try:
         stack = open_stack(path, axes=axes)
     except ImageError:
         if axes is not None:
             raise
         return None
+
+    # the planes of the channel that is wanted count, not all of the file
     if channel is not None:
         stack = stack.channel(channel)
     if stack.planes > 1:
@@ -90,6 +95,7 @@ def find_stack(path: Path, axes: str | None = None, channel: str | None = None) 
 
 
 def _opened(path: Path) -> Stack:
+    # a Zarr image is a folder too, which slices are not taken from
     suffix = path.suffix.lower()
     if path.is_dir() and suffix != ZARR_SUFFIX:
         return open_folder(path)
@@ -98,6 +104,8 @@ def _opened(path: Path) -> Stack:
             f"{path} is no stack of a known kind: a name ending in one of "
             f"{', '.join(STACK_SUFFIXES)} is wanted, or a folder of slices."
         )
+
+    # a reader that finds no stack leaves the file to that of single images
     if suffix != ZARR_SUFFIX:
         check_file(path)
     with decoding(path):
@@ -115,6 +123,7 @@ def _of_one_image(path: Path) -> Stack:
 
 def _named(stack: Stack, axes: str | None) -> Stack:
     """The stack with the axes given, else with those that its file states."""
+    # axes that are given count before those of the file; nobody need name that of colours
     contents = stack.contents
     if axes is not None:
         if contents.axes == "YXS" and len(axes.strip()) == 3 and axes.upper() != "YXS":

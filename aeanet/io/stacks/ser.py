@@ -26,6 +26,7 @@ def open_ser(path: Path) -> Stack:
     Raises:
         NotOneImageError: for spectra, and values that are not read.
     """
+    # the header leads to a table of places, one for each image; each image states its type and size
     size = path.stat().st_size
     with path.open("rb") as file:
         order, _, version, kind, _, total, valid = struct.unpack("<3H4I", file.read(22))
@@ -40,6 +41,7 @@ def open_ser(path: Path) -> Stack:
     if code not in _TYPES or not 0 < valid <= len(offsets):
         raise NotOneImageError(f"it holds {valid} images of type {code}")
 
+    # refused before memory is taken for it
     dtype, count = np.dtype(_TYPES[code]), width * height
     if count * dtype.itemsize > size:
         raise ValueError(f"its {size:,} bytes cannot hold an image of {width} x {height}")
@@ -53,8 +55,11 @@ def open_ser(path: Path) -> Stack:
             raise ValueError("it has another type or size than the first image")
         if values.size < count:
             raise ValueError("the file ends before it")
+
+        # the first row in the file is the lowest of the image
         return values.reshape(height, width)[::-1].astype(dtype.newbyteorder("="))
 
+    # a single image has no axis before Y
     leading = (valid,) if valid > 1 else ()
     contents = Contents(
         UNKNOWN * len(leading) + "YX",

@@ -131,6 +131,7 @@ class Stack(AbstractContextManager["Stack"]):
         Raises:
             AxesError: if there is none or several of that name.
         """
+        # a name counts before a number, as among the images of a file
         names = [name.casefold() for name in self.contents.channels]
         numbers = [index for index, name in enumerate(names) if name == wanted.casefold()]
         count = self.contents.sizes.get("C", 0)
@@ -141,6 +142,7 @@ class Stack(AbstractContextManager["Stack"]):
             held = f"{count} channels" + (f" ({listed})" if listed else "")
             raise AxesError(f"{self.path} holds {held}; none or several are called {wanted!r}.")
 
+        # what is left has no axis of channels, and its planes are some of those here
         at = self.axes.index("C")
         axes, shape = self.axes.replace("C", ""), self.shape[:at] + self.shape[at + 1 :]
         contents = replace(self.contents, axes=axes, shape=shape, channels=())

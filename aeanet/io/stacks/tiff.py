@@ -40,6 +40,8 @@ def open_tiff(path: Path) -> Stack:
     with ExitStack() as resources:
         file = resources.enter_context(tifffile.TiffFile(path))
         series = _series(file)
+
+        # no series of planes: the image of the file, or the error that says what it holds
         if series is None:
             page, _ = one_page(file)
             values = values_of(page)
@@ -47,10 +49,13 @@ def open_tiff(path: Path) -> Stack:
         else:
             page = series.keyframe
             axes, shape, read = _planes(path, series)
+
+        # ImageJ states how many images there are to be
         described = (file.imagej_metadata or {}).get("images", 1)
         if described > math.prod(shape) // math.prod(shape[axes.index("Y") :]):
             raise ValueError(f"the file ends before the last of its {described} images")
 
+        # unless an error comes, the file stays open for the planes that are read later
         contents = Contents(
             axes,
             shape,
@@ -65,6 +70,7 @@ def _series(file: tifffile.TiffFile) -> Any:
     """The series of planes beside which there are only thumbnails, masks, labels and pictures in
     colour; None if no one is such.
     """
+    # what can be planes: no small copies or masks of others, nothing without rows and columns
     found = [
         series
         for series in file.series
@@ -79,7 +85,10 @@ def _series(file: tifffile.TiffFile) -> Any:
         for series in found
         if series is largest or not is_thumbnail(series.keyframe, largest.keyframe)
     ]
+
+    # pictures in colours count only where none is grey: they were made of others
     raw = [series for series in found if series.keyframe.photometric in GREY]
+
     # Of several kinds of them, those of which there are more than one.
     several = [series for series in raw or found if len(series.pages) > 1]
     chosen = several or raw or found
@@ -143,12 +152,15 @@ def _block_reader(path: Path, series: Any, shape: tuple[int, ...]) -> PlaneReade
 
 def _facts(file: tifffile.TiffFile, page: Any, path: Path) -> dict[str, Any]:
     """Steps, bits, the names of the channels, and what the format needs to be written again."""
+    # what any maker of microscopes states
     _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
     facts: dict[str, Any] = {
         "kind": "TIFF",
         "bits": stated.bits,
         "steps": steps_of(stated.pixel_size),
     }
+
+    # what OME or ImageJ say of the stack; OME-XML that is damaged counts as absent
     if file.is_ome:
         with suppress(ElementTree.ParseError, AttributeError, ValueError):
             _add_ome(facts, ElementTree.fromstring(file.ome_metadata or ""))

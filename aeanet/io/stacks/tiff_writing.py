@@ -41,19 +41,26 @@ def opened(path: Path, _contents: Contents) -> AbstractContextManager[Any]:
 
 def _ome(contents: Contents) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": contents.axes}
+
     # A name that does not change from one run to the next.
     facts = repr((contents.axes, contents.shape, contents.dtype.str, dict(contents.steps)))
     metadata["UUID"] = uuid.uuid5(uuid.NAMESPACE_URL, facts).urn
+
+    # a step whose unit is neither a time along T nor a length elsewhere cannot be stated
     for axis, (size, unit) in contents.steps.items():
         name = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         if unit in (TIMES if axis == "T" else LENGTHS):
             metadata |= {name: size, f"{name}Unit": unit}
+
+    # what the file that was read stated beside, if it did
     if contents.bits is not None:
         metadata["SignificantBits"] = contents.bits
     if contents.channels:
         metadata["Channel"] = {"Name": list(contents.channels)}
     if contents.metadata.get("name"):
         metadata["Name"] = contents.metadata["name"]
+
+    # BigTIFF where offsets of 32 bits end; the size of a pixel again, for programs without OME
     return {
         "ome": True,
         "bigtiff": contents.planes * contents.plane_bytes > _CLASSIC,
@@ -64,9 +71,12 @@ def _ome(contents: Contents) -> dict[str, Any]:
 
 def _imagej(contents: Contents) -> dict[str, Any]:
     """ImageJ has one unit for all lengths, and seconds."""
+    # what ImageJ wrote of the stack itself, such as its display, goes on
     stated = contents.metadata
     metadata: dict[str, Any] = {"axes": contents.axes}
     metadata |= {name: stated[name] for name in _KEPT if name in stated}
+
+    # the resolution is in pixels per this unit, so TIFF's own unit stays empty
     size = contents.pixel_size
     options: dict[str, Any] = {}
     if size is not None:
@@ -74,6 +84,8 @@ def _imagej(contents: Contents) -> dict[str, Any]:
         options = {"resolution": (1 / size.x, 1 / size.y), "resolutionunit": "NONE"}
     elif "unit" in stated:
         metadata["unit"] = stated["unit"]
+
+    # there is one unit for all lengths, that of the pixels
     if "Z" in contents.steps:
         spacing, unit = contents.steps["Z"]
         if size is not None and unit in METRES:
@@ -81,5 +93,7 @@ def _imagej(contents: Contents) -> dict[str, Any]:
         metadata["spacing"] = float(f"{spacing:.12g}")
     if "T" in contents.steps:
         metadata["finterval"] = contents.steps["T"].size
+
+    # ImageJ's own byte order
     dtype = contents.dtype.newbyteorder(">")
     return {"imagej": True, "dtype": dtype, "metadata": metadata} | options

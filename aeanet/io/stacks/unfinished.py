@@ -114,9 +114,12 @@ def unfinished(
     """
     from aeanet.distributed import agreeing
 
+    # beside its place, so that the complete result is moved there in one step
     path = path.resolve()  # of a link, the file that it points to is replaced
     folder = hidden(path, ".unfinished")
     leads = group is None or group.rank() == 0
+
+    # the first process holds the lock to the end, and drops what was begun by another request
     with ExitStack() as stack:
         with agreeing(group), encoding(path):
             if leads:
@@ -128,6 +131,8 @@ def unfinished(
                     folder.mkdir()
                     write_json(folder / _REQUEST, asked)
                 stack.callback(_remove_unless_begun, folder)
+
+        # now the folder is there for all, and what is complete in it is known
         with agreeing(group), encoding(path):
             work = Unfinished(path, folder, 0 if group is None else group.rank())
             stack.callback(work.close)

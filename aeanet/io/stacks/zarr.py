@@ -31,6 +31,7 @@ def open_zarr_stack(path: Path) -> Stack:
         ImageError: for a folder that is no image.
         NotOneImageError: for values or axes of which none are those of planes.
     """
+    # refused now, and not when a plane is asked for
     check_folder(path)
     image = open_zarr(path)
     array = image.array
@@ -38,10 +39,13 @@ def open_zarr_stack(path: Path) -> Stack:
         raise NotOneImageError(f"it holds {array.dtype} values of shape {array.shape}")
     check_stored(path, array)
 
+    # names that do not fit to the array say nothing
     letters = "".join(image.axes).upper()
     if len(letters) != array.ndim or letters[-2:] != "YX":
         letters = UNKNOWN * (array.ndim - 2) + "YX"
     axes = "".join(axis if axis in f"{AXES}YX" else UNKNOWN for axis in letters)
+
+    # the channels have names if all of them have one
     channels = [str(entry.get("label", "")) for entry in image.omero.get("channels", ())]
     contents = Contents(
         axes,
@@ -58,8 +62,11 @@ def open_zarr_stack(path: Path) -> Stack:
 
 def create(path: Path, contents: Contents) -> None:
     """Make an OME-Zarr image of one level, of the version that was read, in chunks of a plane."""
+    # no chunk has values of two planes, so that planes can be written by several processes
     stated = contents.metadata
     chunks = [1] * len(contents.leading) + [min(side, _CHUNK) for side in contents.plane_shape]
+
+    # how it is shown, and its name, go on from the image that was read
     create_zarr(
         path,
         contents.axes,
