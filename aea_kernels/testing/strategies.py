@@ -45,6 +45,7 @@ def tensors(
     """A tensor of `shape` whose strides are drawn from the named layouts; values standard
     normal.
     """
+    # the shape is always the one asked for; how it lies in memory differs
     layout, seed = draw(st.sampled_from(layouts)), draw(st.integers(0, 2**16))
     if layout == "channels_last":
         x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
@@ -108,6 +109,7 @@ def attention_blocks(
     Args:
         norms: to draw from.
     """
+    # sizes that divide: heads those of keys and values, groups the channels
     heads = draw(st.integers(1, 3))
     channels = draw(st.integers(1, 9))
     norm = draw(st.sampled_from(norms))
