@@ -26,7 +26,7 @@ OPTIONS = ("tolerance", "dtype", "device")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    # what passes
+    # the bound on errors, for tests with the fixture and for a named network alike
     title = "symmetries of networks, with the fixture `equivariance`"
     group = parser.getgroup("equivariance", title)
     passes = "largest relative error that passes; by default whatever is rounding"
@@ -90,12 +90,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from aea_kernels.testing.items import Session
 
-    # tests of one group share a report, and so a process; without pytest-xdist its marker is
-    # unknown
+    # tests of a group share a report and thus a process; the marker is that of pytest-xdist
     config.pluginmanager.register(Session(config), "equivariance-session")
     config.addinivalue_line("markers", "xdist_group(name): tests that share a process")
 
-    # without this, pytest would collect the current folder too
+    # pytest would otherwise collect its `testpaths` or the current folder, too
     nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
     if model and nothing_named:
         config.args = []

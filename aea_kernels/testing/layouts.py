@@ -110,7 +110,7 @@ class MapLayout:
         if element.moves != "positions" or any(n != 1 for n in spatial):
             moved = element.act(moved, strides_of(frame, spatial) if spatial else ())
 
-        # tokens again; those in front stay where positions move, and change as values do
+        # tokens again; those at no position stay, unless images or values change
         if self.grid is not None:
             moved = moved.flatten(2)
         if extra is not None:
@@ -192,7 +192,7 @@ def possible_layouts(
     if dim == 2:
         return [MapLayout(0, (1,), ())] if shape[0] == frame.images else []
 
-    # a map: channels come last behind certain modules, or where they alone give one stride
+    # a map; channels are last behind some modules, or where only then all axes have one stride
     found: list[MapLayout] = []
     if dim == 2 + axes and shape[0] == frame.images:
         first, last = (
@@ -207,7 +207,7 @@ def possible_layouts(
         elif isinstance(module, CHANNELS_FIRST):
             found = [first]
 
-    # as many axes as an image: attention by heads
+    # attention by heads: its tokens and scores have four axes, as maps of images have
     if dim == 4 and axes > 1 and shape[0] == frame.images:
         found = _heads(shape, frame, found, module)
 

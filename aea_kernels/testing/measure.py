@@ -225,7 +225,7 @@ class _Measurement:
         if self.positions is not None:
             return [by_axes(t.dim(), self.positions)]
 
-        # the image likeliest for this shape, then the other acts under these groups
+        # as an image first, then by the other acts; without positions only where none are moved
         found = image.layouts(t.shape, self.frame, module)[:1]
         if t.dim() == 2 + len(self.frame.spatial):
             found = [by_axes(t.dim(), range(2, t.dim()))]

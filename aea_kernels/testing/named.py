@@ -62,7 +62,7 @@ def network_of(text: str) -> nn.Module:
 
 
 def _built(text: str) -> Any:
-    # files; onnx and its runtime are loaded for theirs alone
+    # files; onnx and its runtime are imported only for theirs
     if text.endswith(".pt2"):
         return torch.export.unflatten(torch.export.load(Path(text)))
     if text.endswith(".onnx"):
@@ -87,7 +87,7 @@ def _built(text: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")
 
-    # a dotted name leads through classes and functions; a finished network is not called
+    # a dotted name leads through attributes; what is a network already is not called
     network: Any = importlib.import_module(place)
     for part in name.split("."):
         network = getattr(network, part)

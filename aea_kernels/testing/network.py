@@ -109,7 +109,7 @@ class Network:
         own, accumulated = errors("own", seen.module), errors("accumulated", self.model)
         cause = ""
         if own.worst.verdict.fails:
-            # an entry is named by its output and then its element
+            # an entry is named by its output and then its element, so the end of the name tells
             worst = next(e for e in elements if own.worst.element.endswith(e.name))
             cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
             if own.verdict is Verdict.PRECISION:
@@ -274,7 +274,7 @@ class Network:
                 continue
             pairs = [(e, inputs[name]) for e, inputs in zip(elements, moved, strict=True)]
 
-            # the likeliest that fits
+            # the likeliest layout that fits
             shape = original.shape
             usable = [layout for act in self.acts for layout in act.layouts(shape, self.frame)]
             for layout in usable:

@@ -154,7 +154,7 @@ def _run(fn: Function, inputs: Sequence[Any], gradients: bool) -> dict[str, Tens
         )
     found = {f"the output {place!r}" if place else "the output": t for place, t in tensors.items()}
 
-    # weights are drawn: a plain sum is blind where errors cancel, as those of a softmax
+    # weighted at random: errors of a plain sum could cancel, as those of a softmax do
     wanted = {
         f"{GRADIENT} {place}": x for place, x in named_tensors(inputs).items() if x.requires_grad
     }

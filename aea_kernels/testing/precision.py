@@ -58,7 +58,7 @@ def copied(fn: F, dtype: torch.dtype | None = None) -> F:
             f"{type(module).__name__} cannot be copied to be measured: {one_line(error)}"
         ) from error
 
-    # of a method, the same method of the copy
+    # converted, and where fn is a method, that method of the copy
     if dtype is not None:
         twin = twin.to(dtype)
     return getattr(twin, fn.__name__) if inspect.ismethod(fn) else twin
@@ -209,7 +209,7 @@ def require_determinism(fn: Function, x: Tensor) -> None:
     if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
         return
 
-    # the generator tells chance from a state, and each has its remedy
+    # the generator's state tells random numbers from what fn keeps between calls
     differ = f"two calls on the same input differ by {apart:.2g}"
     if torch.equal(before, after):
         raise UnmeasurableError(

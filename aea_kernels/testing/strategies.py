@@ -50,12 +50,14 @@ def tensors(
     if layout == "channels_last":
         x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
     elif layout == "sliced":
+        # every other number of a larger tensor, without its first and last
         x = normal(*(2 * n + 1 for n in shape), dtype=dtype, seed=seed)[
             tuple(slice(1, 2 * n, 2) for n in shape)
         ]
     elif layout == "transposed":
         x = normal(*reversed(shape), dtype=dtype, seed=seed).permute(*reversed(range(len(shape))))
     elif layout == "expanded":
+        # images with a stride of 0
         x = normal(1, *shape[1:], dtype=dtype, seed=seed).expand(shape)
     else:
         x = normal(*shape, dtype=dtype, seed=seed)
@@ -114,6 +116,8 @@ def attention_blocks(
     channels = draw(st.integers(1, 9))
     norm = draw(st.sampled_from(norms))
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+
+    # norm, references and the batch-aware branch: each may be missing
     block = AugmentedAttention(
         channels,
         heads=heads,
@@ -131,6 +135,8 @@ def attention_blocks(
         for i, (name, parameter) in enumerate(block.named_parameters()):
             parameter.copy_(normal(*parameter.shape, seed=seed + i) / math.sqrt(channels))
             parameter.add_({"norm.weight": 1.5, "norm.bias": 1.0}.get(name, 0.0))
+
+        # running statistics, of which the variance has to be positive
         for name, buffer in block.named_buffers():
             if name == "norm.running_mean":
                 buffer.copy_(normal(channels, seed=seed + 100))
