@@ -26,15 +26,18 @@ OPTIONS = ("tolerance", "dtype", "device")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    # the bound on errors, for tests with the fixture and for a named network alike
     title = "symmetries of networks, with the fixture `equivariance`"
     group = parser.getgroup("equivariance", title)
     passes = "largest relative error that passes; by default whatever is rounding"
     group.addoption("--equivariance-tolerance", type=_tolerance, metavar="ERROR", help=passes)
 
+    # where it is measured, and in which precision
     place = "of model and input; by default that of the input"
     group.addoption("--equivariance-dtype", choices=DTYPES, help=place)
     group.addoption("--equivariance-device", metavar="DEVICE", help=place)
 
+    # a network without a test file: what a test would say, as options
     named = "a test for each group and layer of this network, and no files if none are named: "
     kinds = "MODULE:FACTORY[(ARGS)], timm:NAME, monai:NAME, torchvision:NAME, hf:NAME, "
     model = f"{named}{kinds}FILE.pt2 or FILE.onnx"
@@ -47,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--equivariance-acts", metavar="ACTS", help=acts)
     group.addoption("--equivariance-json", metavar="FILE", help="write there what was found")
 
+    # for networks whose errors are not zero, and should not grow
     baseline = "errors on record: a larger one fails, a broken symmetry as large as before does not"
     group.addoption("--equivariance-baseline", metavar="FILE", help=baseline)
     update = "write the baseline"
@@ -63,12 +67,15 @@ def _tolerance(text: str) -> float:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # pytest refuses unknown markers under --strict-markers
     config.addinivalue_line(
         "markers",
         "equivariance(tolerance=None, dtype=None, device=None): a test of symmetries, which "
         "overrides the options of these names; every test with the fixture `equivariance` has it, "
         "so that `-m equivariance` selects them",
     )
+
+    # what is wrong for every test ends the session before the first
     model, baseline, update = (
         config.getoption(f"equivariance_{name}") for name in ("model", "baseline", "update")
     )
@@ -77,12 +84,17 @@ def pytest_configure(config: pytest.Config) -> None:
     device = config.getoption("equivariance_device")
     if device is not None:
         _require_device(device)
+
+    # a session that needs neither is not to wait for the import of PyTorch
     if not model and not baseline:
         return
     from aea_kernels.testing.items import Session
 
+    # tests of a group share a report and thus a process; the marker is that of pytest-xdist
     config.pluginmanager.register(Session(config), "equivariance-session")
     config.addinivalue_line("markers", "xdist_group(name): tests that share a process")
+
+    # pytest would otherwise collect its `testpaths` or the current folder, too
     nothing_named = config.args_source is not pytest.Config.ArgsSource.ARGS
     if model and nothing_named:
         config.args = []
@@ -215,6 +227,7 @@ class Equivariance:
     ) -> Errors:
         from aea_kernels.testing import assertions, checks, equivariance_error
 
+        # every error goes into the JUnit file, whether the test passes or not
         checks.require_tolerance(tolerance)
         fn, x = self._placed(fn, x)
         errors = equivariance_error(fn, x, group, invariant=invariant, **options)
@@ -226,6 +239,7 @@ class Equivariance:
                     self._record(name, f"{measured.relative:.3g}")
         self._record(f"{errors.group}: verdict", str(errors.verdict))
 
+        # the test's own tolerance goes before that of marker and command line
         tolerance = self.tolerance if tolerance is None else tolerance
         what = "invariant" if invariant else "equivariant"
         if not self._as_before(errors):
@@ -236,12 +250,14 @@ class Equivariance:
         """Whether the session has a baseline, and the errors are no larger than those in it, or
         recorded now.
         """
+        # what holds needs no record, and what is no number cannot have one
         config = self._item.config
         numbers = [e.error for e in errors.elements if math.isfinite(e.error)]
         if not config.getoption("equivariance_baseline") or not errors.verdict.fails or not numbers:
             return False
         from aea_kernels.testing.items import BASELINE, RECORD
 
+        # one record for a test and a group, the worst of its elements against it
         baseline, name = config.stash[BASELINE], f"{self._item.nodeid} [{errors.group}]"
         if baseline.update:
             self._item.stash.setdefault(RECORD, {})[name] = numbers

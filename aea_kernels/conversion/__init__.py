@@ -89,18 +89,21 @@ def _found_in(
     """An entry for each attention-like module in `module` that is not in `seen`, the outermost that
     is recognised.
     """
+    # a module that the network holds at several places has one entry, under its first path
     if module in seen:
         return []
     seen.add(module)
     if isinstance(module, Converted | AugmentedAttention):
         return [left_alone(path, module, "it is this library's already")]
 
+    # what is recognised is not searched further, whether it is replaced or left alone
     entry = recognise(module, path, RECOGNISERS, retrain=retrain)
     if entry is not None:
         if entry.change is not None and not allowed(path, module):
             entry = left_alone(path, module, "the filter said no")
         return [entry]
 
+    # an unknown module with a name like attention counts only where no part of it does
     inside: list[Conversion] = []
     for name, child in module.named_children():
         inside += _found_in(child, f"{path}.{name}" if path else name, seen, allowed, retrain)
@@ -132,8 +135,11 @@ def from_nonlocal(module: nn.Module) -> AugmentedAttention:
         ValueError: another module, another mode, or subsampled keys.
     """
     try:
+        # converted already: it passed the checks, and knows its parts
         if isinstance(module, nonlocal_blocks.NonLocal):
             return nonlocal_blocks.as_augmented_attention(module, module.parts())
+
+        # all checks of `convert`, then the parts read off the original as its replacement would
         for recogniser in RECOGNISERS:
             if recogniser.changes in nonlocal_blocks.SWAPS and recogniser.answers_to(module):
                 change: Any = recogniser.change_for(module)

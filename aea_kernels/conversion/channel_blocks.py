@@ -54,6 +54,7 @@ class CrossCovariance(Converted):
     """
 
     def compute(self, x: Tensor) -> Tensor:
+        # queries and keys by heads, (N, H, positions, E); values of all heads stay side by side
         query, key, value = self.qkv(x).chunk(3, 2)
         heads = (part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in (query, key))
 
@@ -67,6 +68,7 @@ class CrossCovariance(Converted):
                 weight = torch.eye(value.shape[2], dtype=maps.dtype, device=maps.device)
             matrix = projected_maps(weight, maps).to(value.dtype).mT
 
+        # values (N, positions, H * E) times one matrix an image, for all heads at once
         if plain and self.proj.bias is not None:
             y = torch.baddbmm(self.proj.bias, value, matrix)
         else:

@@ -71,12 +71,16 @@ class Origin:
         unexpected: list[str],
         errors: list[str],
     ) -> None:
+        # other names than the original's: no checkpoint from before the conversion
         if any(prefix + name not in state for name in self.shapes):
             return
+
+        # none of the original's names may stay, or PyTorch reports it as unexpected
         parameters = {name: state[prefix + name] for name in self.shapes}
         for name in self.names:
             state.pop(prefix + name, None)
 
+        # sizes that differ are told by the original's names, which the block no longer has
         shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
         if shapes == self.shapes:
             translated = self.translated(parameters)

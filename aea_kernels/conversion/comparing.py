@@ -55,6 +55,7 @@ def undone(module: nn.Module) -> Iterator[None]:
     Meanwhile they hold copies of what they store. What cannot be copied is shared; so are the
     registered tensors, in whose place `run` puts others.
     """
+    # what is in `kept` counts as copied, so copies refer to the parts themselves
     parts = list(module.modules())
     before = [(part, part.__dict__) for part in parts]
     kept: dict[int, Any] = {id(part): part for part in parts}
@@ -63,6 +64,8 @@ def undone(module: nn.Module) -> Iterator[None]:
     for held in tree_leaves([module, *(attributes for _, attributes in before)]):
         if isinstance(held, nn.Module):
             kept.update((id(parameter), parameter) for parameter in held.parameters())
+
+    # the attributes of a part are one dictionary: exchanged for a copy, then put back
     try:
         for part, attributes in before:
             object.__setattr__(part, "__dict__", _copied(attributes, kept))
@@ -80,10 +83,12 @@ def _copied(attributes: dict[str, Any], copies: dict[int, Any]) -> dict[str, Any
     """
     found = {}
     for name, value in attributes.items():
+        # of registered tensors, parts and hooks the dictionary alone, not what it holds
         if name in _OF_EVERY_MODULE:
             found[name] = copy.copy(value)
             continue
 
+        # whatever else it stores in depth; what two attributes hold is copied once for both
         finished = set(copies)
         try:
             found[name] = copy.deepcopy(value, copies)
@@ -143,7 +148,10 @@ def run(
         args, kwargs: of its forward, `wide`.
         training: the mode it runs in.
     """
+    # changes in place, as of running statistics, are made to copies
     copies = {f"inner.{name}": tensor.clone() for name, tensor in parameters.items()}
+
+    # the caller's settings have no part in it: device, backend, autocast, dtype, seed
     with (
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),

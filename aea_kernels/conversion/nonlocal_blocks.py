@@ -57,6 +57,7 @@ class NonLocal(Converted):
         return x
 
     def compute(self, x: Tensor) -> Tensor:
+        # a norm folds where it is a factor and a constant of each channel, as BN in prediction
         parts = self.parts()
         summary = self.given_keys(x)
         folded = parts.norm is None or folds(parts.norm)
@@ -65,6 +66,7 @@ class NonLocal(Converted):
         if folded and parts.pool is None and summary is None:
             return attention_block(x, Norm(), projections_of(parts), None, heads=1, scale=1.0)[0]
 
+        # a norm that does not fold reads the output as a map: attention first, then the layers
         summary = self.summarize(x) if summary is None else summary
         if not folded:
             attended = as_map(attend(positions(parts.query(x)), summary), x)
@@ -79,6 +81,8 @@ class NonLocal(Converted):
             applied = weight @ summary.state[:, 0]  # (B, C, E)
             constant = (applied @ query_bias) / summary.count.clamp(min=1)[:, None] + bias  # (B, C)
             whole = KeySummary((applied @ query)[:, None], summary.count)
+
+        # (B, C), the same at every position
         shift = constant.to(x.dtype).reshape(*constant.shape, *[1] * (x.dim() - 2))
         return x + as_map(attend(positions(x), whole), x) + shift
 
@@ -257,6 +261,7 @@ def as_augmented_attention(module: nn.Module, parts: Parts) -> AugmentedAttentio
     Raises:
         LeftAloneError: the block does what `AugmentedAttention` does not.
     """
+    # what the block cannot do: pooled keys, and a norm of the output that is no fixed factor
     if parts.pool is not None:
         raise LeftAloneError("its keys are subsampled, which AugmentedAttention does not do")
     norm = parts.norm
@@ -265,6 +270,7 @@ def as_augmented_attention(module: nn.Module, parts: Parts) -> AugmentedAttentio
             f"its output goes through {type(norm).__name__}, which is no fixed factor"
         )
 
+    # one head, no references and no norm: what is left of the block is the same formula
     projections = projections_of(parts)
     block = AugmentedAttention(
         projections.query_weight.shape[1],
@@ -275,10 +281,13 @@ def as_augmented_attention(module: nn.Module, parts: Parts) -> AugmentedAttentio
         value_channels=len(projections.value_weight),
         norm=None,
     ).to(projections.query_weight.device, projections.query_weight.dtype)
+
+    # by copies, so that the two share no parameters
     for layer in ("query", "key", "value", "output"):
         linear = getattr(block, layer)
         linear.weight.copy_(getattr(projections, f"{layer}_weight"))
         linear.bias.copy_(getattr(projections, f"{layer}_bias"))
+
     # the block multiplies its scores by E ** -0.5, non-local blocks do not
     block.query.weight.div_(block.scale)
     block.query.bias.div_(block.scale)

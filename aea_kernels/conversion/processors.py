@@ -37,11 +37,14 @@ class ReluAttentionProcessor:
         """hidden_states (N, positions, C) -> (N, positions, out); the mask is not read, as in
         diffusers.
         """
+        # guidance: the last part of the batch does not attend, the others attend to themselves
         perturbed = None
         if self.parts > 1:
             *attending, perturbed = hidden_states.chunk(self.parts)
             hidden_states = torch.cat(attending)
             encoder_hidden_states = None
+
+        # only the processor without guidance has norms of queries and keys, as in diffusers
         keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = attn.to_q(hidden_states), attn.to_k(keys), attn.to_v(keys)
         if perturbed is None:
@@ -49,9 +52,12 @@ class ReluAttentionProcessor:
             key = key if attn.norm_k is None else attn.norm_k(key)
         attended = relu_linear_attention(*(_heads(t, attn.heads) for t in (query, key, value)))
 
+        # tokens (N, positions, H * E) again; the perturbed part goes through the values alone
         y = _output(attn, attended.transpose(1, 2).flatten(2).to(hidden_states.dtype))
         if perturbed is not None:
             y = torch.cat([y, _output(attn, attn.to_v(perturbed))])
+
+        # the largest number of float16, as in diffusers: beyond it stands an infinity
         return y.clip(-65504, 65504) if y.dtype == torch.float16 else y
 
 
@@ -81,6 +87,8 @@ class LinearAttentionProcessor:
             raise ValueError(
                 "attention_mask is given, but linear attention sums over all keys: leave it out"
             )
+
+        # diffusers' order: the spatial norm on the map, then tokens, GroupNorm over their channels
         residual = hidden_states
         if attn.spatial_norm is not None:
             hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -88,16 +96,20 @@ class LinearAttentionProcessor:
             hidden_states = hidden_states.flatten(2).mT
         if attn.group_norm is not None:
             hidden_states = attn.group_norm(hidden_states.mT).mT
+
+        # keys of another input have a norm of their own
         keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross:
             keys = attn.norm_encoder_hidden_states(keys)
 
+        # by heads, (N, H, positions, E); the norms may change the dtype, which the values follow
         projected = attn.to_q(hidden_states), attn.to_k(keys), attn.to_v(keys)
         query, key, value = (_heads(tokens, attn.heads) for tokens in projected)
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         attended = linear_attention(query, key, value.to(query.dtype), scale=attn.scale)
 
+        # tokens (N, positions, H * E), and a map again where a map came in
         y = _output(attn, attended.transpose(1, 2).flatten(2))
         if residual.dim() == 4:
             y = y.mT.reshape(residual.shape)

@@ -94,12 +94,14 @@ class Recogniser:
         Raises:
             LeftAloneError: there is none.
         """
+        # what rules a module out, of whatever kind it is
         if "forward" in module.__dict__:
             raise LeftAloneError("its forward was replaced on the object")
         if any(p.is_meta for p in module.parameters()):
             raise LeftAloneError("its parameters are on the meta device, so nothing can be tried")
         no_hooks_inside(module)
 
+        # without a probe the results differ anyway, so the first candidate is taken untried
         try:
             candidates = self.changes(module)
             if self.probe is None:
@@ -124,6 +126,7 @@ class Recogniser:
         Class names and parts do not show a softmax over another axis, windows, or any other
         difference in `forward`.
         """
+        # the small input chooses the candidate; the large one confirms or refuses it
         parameters = random_parameters(module)
         small, large = (_drawn(probe, module, large=large) for large in (False, True))
         errors = []
@@ -136,6 +139,7 @@ class Recogniser:
                     return change
                 raise self._other_results(large, error)
 
+        # the reason in words: nothing but a softmax, or something else altogether
         if any(_differs_by_softmax(change, parameters, small) for change in candidates):
             raise LeftAloneError(SOFTMAX)
         raise self._other_results(small, min(errors))
@@ -189,6 +193,7 @@ def recognise(
     Args:
         retrain: take replacements whose results differ, too.
     """
+    # several may answer: diffusers has one class for many kinds of attention
     answering = [recogniser for recogniser in recognisers if recogniser.answers_to(module)]
     if not answering:
         return None

@@ -73,6 +73,7 @@ class Converted(nn.Module):
         Raises:
             ValueError: `keys` are set, and hooks recompute a weight.
         """
+        # `compute` takes x and nothing else, by place or by name
         if x is None and not args:  # x is named, or missing
             if list(kwargs) != [self.input_name]:
                 return super().forward(**kwargs)
@@ -80,6 +81,7 @@ class Converted(nn.Module):
         if args or kwargs:
             return super().forward(x, *args, **kwargs)
 
+        # the original's forward knows nothing of `keys`: an error rather than other results
         if _weights_recomputed(self):
             if self.keys is not None:
                 raise ValueError(
@@ -297,6 +299,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The 1x1 convolution of x (N, C, *spatial), in G groups with weight (O, C / G, ...) and bias
     (O,).
     """
+    # left to PyTorch's convolution: other devices, other strides and half precision
     images, channels, *spatial = x.shape
     groups = channels // weight.shape[1]
     if x.device.type != "cpu" or not x.is_contiguous() or acc_dtype(x.dtype) != x.dtype:
@@ -311,6 +314,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         matrices = parameter.reshape(1, groups, outputs, columns)
         return matrices.expand(images, -1, -1, -1).flatten(0, 1)
 
+    # for each image and group (O / G, C / G) times (C / G, positions)
     flat = x.view(images * groups, inputs, math.prod(spatial))
     matrices = of_each_image(weight, inputs)
     if bias is None:

@@ -125,6 +125,7 @@ class ConversionReport:
             ValueError: a deviation beyond the tolerance (the message names the worst module), a
                 replaced module that did not run, or nothing replaced exactly to check.
         """
+        # those that are to be trained again have no results to agree with
         exact = {
             entry.path: entry.change
             for entry in self.replaced
@@ -135,6 +136,7 @@ class ConversionReport:
                 "no module of this network is replaced exactly now, so there is nothing to check"
             )
 
+        # one run shows what each module is given; one that does not run would pass unchecked
         calls = self._calls(exact, inputs)
         for path in exact:
             if not calls[path]:
@@ -142,6 +144,7 @@ class ConversionReport:
                     f"{path or 'the network'} did not run on these inputs, so it was not checked"
                 )
 
+        # each against its original by itself, so errors of one do not reach the next
         deviations = {path: _deviation(change, calls[path]) for path, change in exact.items()}
         path = max(deviations, key=lambda path: deviations[path])
         if deviations[path] > tolerance:
@@ -157,11 +160,14 @@ class ConversionReport:
         def keep(path: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
             calls[path].append((wide(args), wide(kwargs)))
 
+        # inputs are kept before the call, which may change them in place
         calls: dict[str, list[Call]] = {path: [] for path in changes}
         hooks = [
             change.module.register_forward_pre_hook(partial(keep, path), with_kwargs=True)
             for path, change in changes.items()
         ]
+
+        # in prediction, so that the run changes no running statistics
         try:
             with (
                 torch.no_grad(),

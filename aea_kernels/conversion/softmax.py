@@ -114,6 +114,7 @@ SOFTMAX = ("AttnProcessor", "AttnProcessor2_0", "XFormersAttnProcessor", "Sliced
 
 def become_diffusers_block(module: Any) -> list[Change]:
     """diffusers' `Attention` with its GroupNorm and residual, as in its U-Nets and autoencoders."""
+    # what AugmentedAttention cannot be is left to `swap_softmax_processor`
     _check_diffusers(module)
     residual = module.residual_connection and module.rescale_output_factor == 1
     if module.group_norm is None or not residual:
@@ -122,6 +123,7 @@ def become_diffusers_block(module: Any) -> list[Change]:
     if any(norm is not None for norm in norms) or module.to_out[1].p > 0 or not module.scale_qk:
         raise OtherKindError("it has parts that AugmentedAttention has not")
 
+    # diffusers' names; `to_out` is a projection and its dropout
     names = {
         "norm": "group_norm",
         "query": "to_q",
@@ -172,17 +174,21 @@ def _augmented(
 
     It loads checkpoints of the original too.
     """
+    # a norm before the projections has to be a GroupNorm, whose weights the block takes over
     source = sources.get("norm")
     norm: Any = None if source is None else getattr(module, source.layer)
     if source is not None and (not isinstance(norm, nn.GroupNorm) or norm.weight is None):
         raise LeftAloneError(f"its norm is {type(norm).__name__}, not a GroupNorm with weights")
 
+    # the block's widths are those of the weights that it takes over
     origin, parameters = origin_of(module, sources)
     start = origin.translated(parameters)
     query, value, output = (start[f"{name}.weight"] for name in ("query", "value", "output"))
     channels = query.shape[1]
     if output.shape[0] != channels:
         raise LeftAloneError("its output has other channels than its input")
+
+    # every image attends to itself: no references, no other images of the batch
     block = cls(
         channels,
         heads=heads,
@@ -193,10 +199,13 @@ def _augmented(
         norm=None if norm is None else "group",
         groups=1 if norm is None else norm.num_groups,
     ).to(query.device, query.dtype)
+
+    # beside the weights: which of them are frozen, and the norm's eps
     block.load_state_dict(start)
     _freeze_as(module, block, sources)
     if isinstance(block.norm, nn.GroupNorm):
         block.norm.eps = norm.eps
+
     # without the module as its first argument, since another object takes this block's parts over
     # (`Become`)
     block._register_load_state_dict_pre_hook(origin)

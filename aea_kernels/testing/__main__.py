@@ -29,6 +29,7 @@ ACTS = "how the output transforms, as vector, regular(d4) or {'flow': vector, 's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    # a model is enough: everything else has a default
     parser = argparse.ArgumentParser(
         prog="python -m aea_kernels.testing",
         description="Which symmetries a network has, and which layers break them.",
@@ -49,11 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 require_place(path)
         if given.plot:
             _require_format(given.plot)
+
+        # names are looked up before anything is measured
         network = network_of(given.model)
         x, groups = input_of(given.input), groups_of(given.groups)
         acts = acts_of(given.acts) if given.acts else None
         with torch.no_grad():
             report = equivariance_report(network, x, groups, acts=acts)
+
+        # the table first: it is there even if a file cannot be written
         print(report)
         if given.json:
             report.save(given.json)
@@ -62,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, ImportError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+
+    # of each group the network itself, the first in the order of calls, decides
     return int(any(layers[0].accumulated.verdict.fails for layers in report.layers.values()))
 
 

@@ -63,6 +63,7 @@ class Act:
             frame: of the network's input.
             module: what returned the tensor.
         """
+        # without positions, and under a function, all axes but the images' are channels
         if self.function is not None or not self.has_positions:
             images = 0 if shape and shape[0] == frame.images else None
             channels = tuple(range(0 if images is None else 1, len(shape)))
@@ -71,6 +72,7 @@ class Act:
             found = [MapLayout(images, channels, (), label=self.name)]
         else:
             found = possible_layouts(shape, frame, module)
+            # the channels may have two axes, (N, fields, components, *spatial)
             axes = len(frame.spatial)
             if self.fibre is not None and len(shape) == 3 + axes and shape[0] == frame.images:
                 found.append(by_axes(len(shape), range(3, len(shape))))
@@ -151,6 +153,7 @@ class _Regular(Fibre):
             raise UndefinedActionError(f"a {element.name} is no element of {self.group.name}")
         order = apart.argmin(dim=1).to(channels.device)
 
+        # (N, C, ...) -> (N, fields, members, ...), or with `apart` members before fields
         size = len(members)
         split = (size, -1) if self.apart else (-1, size)
         fields = channels.unflatten(1, split)
@@ -271,12 +274,15 @@ def said(acts: Said) -> tuple[dict[str, Act], dict[str, Act]]:
 
 
 def _by_place(acts: Any, place: str = "") -> dict[str, Act]:
+    # one act; `vector` and `points` by themselves stand for their defaults
     if acts is None:
         return {}
     if acts is vector or acts is points:
         acts = acts()
     if isinstance(acts, Act):
         return {place: acts}
+
+    # a call is missing: as functions these two would be taken for acts
     if acts is regular or acts is channels:
         raise ValueError(
             f"acts has the function {acts.__name__}: call it, as regular(d4) or channels([1, 0])"
@@ -288,6 +294,8 @@ def _by_place(acts: Any, place: str = "") -> dict[str, Act]:
             f"acts has {acts!r}, expected image, invariant, vector(), points(), regular(group), "
             "channels(order) or a function of tensor and element"
         )
+
+    # a nest: its places are joined with dots, as those of the tensors
     found: dict[str, Act] = {}
     for key, act in acts.items() if isinstance(acts, Mapping) else enumerate(acts):
         found |= _by_place(act, f"{place}.{key}" if place else str(key))
@@ -304,11 +312,13 @@ def input_frame(
     Raises:
         ValueError: x has not the shape that its act needs.
     """
+    # of an image the groups act on its own axes of positions
     if act is None or act == image:
         layout = input_layout(x, positions)
         image_map = layout.map(x)[0]
         return layout, Frame(image_map.shape[0], tuple(image_map.shape[2:]))
 
+    # without positions: as many axes as components, two where the last axis holds several vectors
     require_floating(x)
     spatial = tuple(x.shape[2:])
     if not act.has_positions or not spatial:

@@ -114,15 +114,20 @@ class RotationsBy(Smooth):
         spatial = _two_dimensions(self.name, shape)
         if not 0 < self.degrees < 360:
             raise ValueError(f"rotations by {self.degrees:g} degrees turn nothing: take 0 to 360")
+
+        # the corners, half a diagonal from the centre, move farthest
         turn = math.radians(min(self.degrees, 360 - self.degrees))
         if turn * math.hypot(*spatial) / 2 < SMALLEST_MOVE:
             raise ValueError(
                 f"rotations by {self.degrees:g} degrees move no position of an input of shape "
                 f"{tuple(shape)} by {SMALLEST_MOVE:g}: take an angle farther from 0 and 360"
             )
+
         # a small turn changes an image by less than the error that interpolation may have
         multiples = [n * self.degrees % 360 for n in range(1, 361)]
         angles = [self.degrees, -self.degrees, min(multiples, key=lambda a: abs(a - LARGE_TURN))]
+
+        # no angle twice, and no whole turns
         return [
             Affine(f"rotation by {angle:g} degrees", angle, (0.0, 0.0), spatial)
             for angle in dict.fromkeys(angles)

@@ -126,6 +126,7 @@ def require(
     """Raise AssertionError where the errors of fn exceed the tolerance, UnmeasurableError where
     there are none.
     """
+    # what could not be measured must not pass
     for error in errors.elements:
         if error.verdict is Verdict.UNMEASURED:
             raise UnmeasurableError(
@@ -135,7 +136,10 @@ def require(
     if not broken:
         return
 
+    # NaN is worse than every number, which a comparison alone would not say
     worst = max(broken, key=lambda e: (e.error != e.error, e.error))
+
+    # the cause: a narrower dtype within fn, its first layer at fault, or what the error shows
     rough = worst.verdict is Verdict.PRECISION or worst.double is None
     cause = narrower(fn, x) if rough else ""
     if not cause and isinstance(fn, nn.Module) and not worst.reason:
@@ -147,6 +151,7 @@ def require(
 
 
 def _what_happened(worst: ElementError, errors: Errors, tolerance: float | None) -> str:
+    # no number to name: the element has no counterpart, or values are not finite
     dtype = dtype_name(errors.dtype)
     if worst.reason:
         return f"nothing at the output corresponds to {worst.element} of the input"
@@ -157,6 +162,7 @@ def _what_happened(worst: ElementError, errors: Errors, tolerance: float | None)
     if worst.verdict is Verdict.NOT_FINITE:
         return f"under the {worst.element} the output is not finite"
 
+    # float64 decides where it was measured; the working precision stands beside it
     in_both = worst.working and worst.double
     against = f" (in {dtype} {show(worst.working)})" if in_both else ""
     where = "float64" if worst.double else dtype

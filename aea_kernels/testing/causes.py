@@ -45,6 +45,7 @@ def likely_cause(
 
 def cause_of(error: ElementError, dtype: torch.dtype, where: str = "") -> str:
     """One clause on an error of anything; `where` stands before a place in the computation."""
+    # a reason or the verdict explains it, wherever on the map it is
     if error.reason:
         return error.reason
     if error.verdict is Verdict.OVERFLOW:
@@ -73,6 +74,7 @@ def at_border(error: ElementError) -> bool:
 
 def _cause_in_geometry(module: nn.Module, element: Element, border: bool) -> str:
     """What convolutions and poolings do to positions; "" for other layers and elements."""
+    # a kernel that is not symmetric explains it, whatever stride and padding are
     convolves = isinstance(module, Convolution)
     if isinstance(element, AxisElement) and convolves:
         asymmetry = _asymmetry(module, element)

@@ -18,6 +18,8 @@ def require_group(group: Any) -> None:
     """Raise ValueError where it is no group."""
     if isinstance(group, Group):
         return
+
+    # likely mistakes have a sentence of their own: a call left out, several groups at once
     if callable(group):
         name = getattr(group, "__name__", type(group).__name__)
         raise ValueError(

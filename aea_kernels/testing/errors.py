@@ -115,6 +115,7 @@ def difference(
         contrast: decibels of the expected map (N, C, *spatial) without the mean of each channel,
             which any smooth function of a smooth image shares with its neighbours.
     """
+    # nothing to divide: no difference at all, or one that is not finite
     expected = to_float64(expected.detach())
     off = got.detach() - expected
     most = finite_maximum([off])
@@ -123,6 +124,7 @@ def difference(
     if not math.isfinite(most):
         return Difference(math.nan, math.nan)
 
+    # relative to the largest output, or where outputs cancel to a small part of the input
     largest = max(finite_maximum([expected]), SMALLEST_OUTPUT * largest_input)
     relative = most / largest if largest else math.inf
     if contrast:
@@ -164,10 +166,12 @@ def judge(
     None stands for a precision that was not measured, not a number for a result that was not
     finite. `allowed` are the rounding errors that the working precision alone may have.
     """
+    # not finite: a fault of the function, unless in float64 it is finite
     if double is not None and not math.isfinite(double):
         return Verdict.NOT_FINITE
     if working is not None and not math.isfinite(working):
         return Verdict.NOT_FINITE if double is None else Verdict.OVERFLOW
+
     if working is None and double is None:
         return Verdict.UNMEASURED
     if not working and not double:

@@ -31,6 +31,7 @@ class Permutation(Element):
     size: int
 
     def act(self, x: Tensor, strides: Strides) -> Tensor:
+        # inside a network a block has size / stride positions a side, a whole number where it acts
         spatial = x.shape[2:]
         sides = [int(self.size / stride) for stride in strides]
         covered = [b * side for b, side in zip(self.blocks, sides, strict=True)]
@@ -77,6 +78,8 @@ class Permutations(Group):
                 f"an input of shape {tuple(shape)} does not split into patches of {self.size} "
                 "positions a side"
             )
+
+        # blocks change places whole; positions within one stay together
         blocks = tuple(n // self.size for n in shape[2:])
         places = math.prod(blocks)
         found: list[Element] = []
@@ -186,6 +189,7 @@ class BatchOrder(Group):
     name: str = "order of the batch"
 
     def elements(self, shape: Sequence[int], generator: torch.Generator) -> list[Element]:
+        # at least two images, none named twice, all of them in the batch
         images = tuple(range(shape[0])) if self.images is None else self.images
         different = set(images)
         if len(different) < 2 or len(different) < len(images) or different - set(range(shape[0])):
@@ -194,10 +198,13 @@ class BatchOrder(Group):
                 f"shape {tuple(shape)}"
             )
 
+        # the reverse is never the order itself; a random one may be, or come twice
         orders = [images[::-1]]
         for _ in range(2):
             drawn = torch.randperm(len(images), generator=generator, device="cpu").tolist()
             orders.append(tuple(images[i] for i in drawn))
+
+        # images that are not named keep their places
         found: list[Element] = []
         for order in dict.fromkeys(orders):
             if order != images:

@@ -114,6 +114,7 @@ def own_errors(
         An outcome for each element: of the first tensor that it returns, by the name "", or of all
         that the network returns, by their places.
     """
+    # without finite tensors around the layer, nothing of its own can be measured
     inputs, returned = tensors_in(seen.inputs), named_tensors(seen.output)
     largest = finite_maximum([t for child in seen.children for t in tensors_in(child.output)])
     missing = ""
@@ -126,9 +127,12 @@ def own_errors(
     if missing:
         return {"": [NotMeasured(missing)] * len(elements)}
 
+    # of the network every output counts, of a layer the first
     places = [*returned] if not seen.name else [""]
     shape = inputs[_largest(seen)].shape
     best: dict[str, list[Outcome]] = {}
+
+    # under each layout the layer has a frame of its own, the sizes of its input
     for layout in _input_layouts(seen, frame, acts, known):
         images = 1 if layout.images is None else shape[layout.images]
         own = Frame(images, layout.spatial(shape))
@@ -137,6 +141,7 @@ def own_errors(
         if found is None:
             continue
         outcomes, layouts = found
+
         # where the elements do not act at all, nothing speaks for the layout
         acts_on_input = any(outcome != LOST for outcome in _flat(outcomes))
         if not best or (acts_on_input and better(_flat(outcomes), _flat(best), layout)):
@@ -144,9 +149,13 @@ def own_errors(
             chosen = layout, layouts
         if fits(_flat(best)):
             break
+
+    # no layout fits its input or output, which is no fault of the layer
     if not best:
         reason = NotMeasured("its input or output is no feature map of the network's input")
         return {"": [reason] * len(elements)}
+
+    # what the first precision chose, float64 where there is one, holds for the other
     known.given, known.chosen = chosen
     return best
 
@@ -184,10 +193,12 @@ def _tried(
     """The outcomes by place, and the layouts of what the layer returns and hands on; None where
     what it returns is no feature map.
     """
+    # first what the layer returns, then what it hands to the layers that it calls
     returned = len(tensors_in(seen.output))
     outcomes: dict[str, list[Outcome]] = {}
     layouts: list[MapLayout | None] = []
     for number, tensor in enumerate(_call_transformed(seen, trial)):
+        # kept from an earlier measurement, else as said, else all that its shape allows
         if known.chosen:
             usable = [layout for layout in known.chosen[number : number + 1] if layout is not None]
         else:
@@ -235,12 +246,16 @@ def _best(
     tensor: _Handed, trial: _Trial, usable: list[MapLayout]
 ) -> tuple[list[Outcome], MapLayout | None]:
     """The outcomes under the best of the layouts, and that layout; none without a layout."""
+    # the likeliest layouts first, up to the first that fits
     best: list[Outcome] = []
     best_layout = None
     for candidate in usable:
+        # how far the layer sees, by the NaN in its input
         reached = None
         if tensor.marked is not None and tensor.marked.shape == tensor.original.shape:
             reached = reach_in(tensor.marked, candidate, trial.frame)
+
+        # an output of another shape is a misfit of this layout
         given = (tensor.original, candidate, trial.frame, reached, trial.largest)
         try:
             outcomes = outcomes_of(tensor.moved, *given)
@@ -265,6 +280,7 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
     """What the layer returns for its transformed inputs, then what it hands to the layers that it
     calls.
     """
+    # of other inputs: what an earlier call says, else the layout likeliest for their shape
     layouts: list[MapLayout | None] = []
     for place, t in enumerate(tensors_in(seen.inputs)):
         usable = _first(trial.layout, possible_layouts(t.shape, trial.frame))
@@ -285,6 +301,7 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
             raise RuntimeError(OTHER_CALLS)
         return results
 
+    # where the element does not act nothing is wrong; where the layer fails, that is the outcome
     for element in with_round_trips(trial.elements):
         local = trial.local(element)
         results: Sequence[Tensor | str]
@@ -301,6 +318,7 @@ def _call_transformed(seen: Call, trial: _Trial) -> list[_Handed]:
         for tensor, result in zip(tensors, results, strict=True):
             tensor.moved.append((local or element, result))
 
+    # elements that spill need the layer's reach; a layer that takes no NaN goes without
     if any(any(element.spill) for element in trial.elements):
         with suppress(RuntimeError, ValueError, TypeError, IndexError, AttributeError):
             marks = called(_marked, lambda t, layout: t.clone())

@@ -67,6 +67,7 @@ class NamedNetwork:
         def option(name: str) -> Any:
             return config.getoption(f"equivariance_{name}")
 
+        # an option that names nothing ends the session before the first test
         try:
             self.name: str = option("model")
             self.network = network_of(self.name)
@@ -76,6 +77,8 @@ class NamedNetwork:
             input_of(self.shape)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
+
+        # network and input are of one device and dtype
         self.tolerance: float | None = option("tolerance")
         self.place = option("device") or "cpu", getattr(torch, option("dtype") or "float32")
         self.network.to(*self.place)
@@ -88,6 +91,7 @@ class NamedNetwork:
 
     def report(self, group: Group, seed: int = 0) -> Report:
         """The report on one group. Raises UnmeasurableError or ValueError."""
+        # one report serves the tests of all layers, so a failure is kept as well
         key = group.name, seed
         if key not in self._reports:
             x = input_of(self.shape, seed).to(*self.place)
@@ -97,6 +101,8 @@ class NamedNetwork:
                 self._reports[key] = found
             except ValueError as error:
                 self._reports[key] = str(error)
+
+        # each test raises the sentence as an error of its own
         report = self._reports[key]
         if isinstance(report, str):
             raise UnmeasurableError(report)
@@ -113,14 +119,19 @@ class LayerItem(pytest.Item):
         self.add_marker(pytest.mark.xdist_group(f"{named.name} {group.name}"))
 
     def runtest(self) -> None:
+        # the tables belong to the test of the network, so a group has them once
         report = self.named.report(self.group)
         if not self.layer:
             self.add_report_section("call", "symmetries", str(report))
+
+        # of several calls of a layer the worst counts
         layer = self._worst_call(report)
         title = self.layer or "the network"
         if layer is None:
             # the network does not run this layer on its example, so nothing of it can be measured
             pytest.skip(f"{title} is not called")
+
+        # kept for JSON, which has no infinity and no NaN
         errors = self._errors(layer)
         worst = errors.worst
         found = self.stash[FOUND] = {
@@ -135,6 +146,7 @@ class LayerItem(pytest.Item):
         for name in ("error", "verdict"):
             self.user_properties.append((f"equivariance: {name}", str(found[name])))
 
+        # a complaint fails the test; without one it passes if something was measured
         complaint = self._complaint(report, layer)
         if complaint:
             found["complaint"] = complaint
@@ -159,20 +171,27 @@ class LayerItem(pytest.Item):
         return layer.own if self.layer else layer.accumulated
 
     def _complaint(self, report: Report, layer: Layer) -> str:
+        # a tolerance decides in place of the verdict, where there is a number to compare
         worst, tolerance = self._errors(layer).worst, self.named.tolerance
         measured = math.isfinite(worst.error)
         baseline = self.config.stash.get(BASELINE, None) if measured else None
         broken = worst.verdict.fails
         if tolerance is not None and measured:
             broken = worst.error > tolerance
+
+        # recorded whether it is broken or not: later runs compare with it
         if baseline is not None and baseline.update:
             self.stash[RECORD] = {self.nodeid: self._on_several_inputs()}
             return ""
+
+        # what is broken passes while it has not grown beyond the record
         if not broken:
             return ""
         if baseline is not None:
             grown = baseline.complaint(self.nodeid, worst.error)
             return f"{grown}. {self._first(report)}" if grown else ""
+
+        # a layer answers for its own error; of the network the first layer at fault is named
         what = worst.reason or f"{worst.element} gives a relative error of {worst.error:.2g}"
         if self.layer:
             return f"{layer.title} breaks {self.group.name} by itself: {what}: {layer.cause}"
@@ -219,6 +238,8 @@ class Session:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.found: list[dict[str, Any]] = []
+
+        # files are written at the end: that they can be is known before the first test
         path, update = (config.getoption(f"equivariance_{n}") for n in ("baseline", "update"))
         written = [config.getoption("equivariance_json"), path if update else None]
         try:
@@ -229,6 +250,8 @@ class Session:
                 config.stash[BASELINE] = Baseline(self._path(path), update=update)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
+
+        # with pytest-xdist the main process alone writes, from what the others report
         self.baseline = config.stash.get(BASELINE, None)
         self.is_worker = hasattr(config, "workerinput")
 

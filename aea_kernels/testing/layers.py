@@ -37,6 +37,7 @@ def layer_errors(
             and no element changes x, which shows nothing.
         ValueError: x is no feature map, or a group has no element for its shape.
     """
+    # of each group a few elements, drawn once for all layers
     inputs, outputs = said(acts)
     given, frame = input_frame(x, inputs.get(""))
     shape = (*given.map(x)[0].shape[:2], *frame.spatial)

@@ -102,12 +102,15 @@ class MapLayout:
 
     def act(self, t: Tensor, element: Element, frame: Frame) -> Tensor:
         """The element's action on t. Raises UndefinedActionError."""
+        # as a map: its channels change where they are, then go along with their positions
         moved, extra = self.map(t)
         spatial = moved.shape[2:]
         if self.fibre is not None:
             moved = self.fibre.act(moved, element, frame)
         if element.moves != "positions" or any(n != 1 for n in spatial):
             moved = element.act(moved, strides_of(frame, spatial) if spatial else ())
+
+        # tokens again; those at no position stay, unless images or values change
         if self.grid is not None:
             moved = moved.flatten(2)
         if extra is not None:
@@ -184,10 +187,12 @@ def possible_layouts(
     """Every layout a tensor of this shape may have in a network whose input has that frame, the
     likeliest first; `module` is what returned the tensor.
     """
+    # without positions, as behind a global pooling
     axes, dim = len(frame.spatial), len(shape)
     if dim == 2:
         return [MapLayout(0, (1,), ())] if shape[0] == frame.images else []
 
+    # a map; channels are last behind some modules, or where only then all axes have one stride
     found: list[MapLayout] = []
     if dim == 2 + axes and shape[0] == frame.images:
         first, last = (
@@ -201,8 +206,12 @@ def possible_layouts(
             found.reverse()
         elif isinstance(module, CHANNELS_FIRST):
             found = [first]
+
+    # attention by heads: its tokens and scores have four axes, as maps of images have
     if dim == 4 and axes > 1 and shape[0] == frame.images:
         found = _heads(shape, frame, found, module)
+
+    # tokens: (N, L, C), (L, N, C), (N, C, L)
     if dim == 3 and axes > 1:
         for images, channels, tokens in ((0, 2, 1), (1, 2, 0), (0, 1, 2)):
             if shape[images] == frame.images:

@@ -74,6 +74,7 @@ def equivariance_error(
         ValueError: x or an output has not the shape that its act needs, `acts` names what is no
             output, or the group is none, or has no element but the identity for the shape of x.
     """
+    # elements are drawn for x as a map, (N, C, *spatial), whatever its own axes are
     require_group(group)
     inputs, outputs = said(acts)
     given, frame = input_frame(x, inputs.get(""), positions)
@@ -95,6 +96,8 @@ def equivariance_error(
         errors = judged(group, fn, x, working, doubled, measured.acts)
         if any(e.verdict.fails for e in errors.elements):
             require_determinism(copied(fn), x)
+
+    # what holds shows nothing where every function would pass
     if all(e.verdict.holds for e in errors.elements):
         require_change(given, frame, x, elements, group)
         if not measured.output_varies:
@@ -145,6 +148,7 @@ class _Measurement:
         """The outcome of every element and output in the dtype of x, by their names; none where
         `evaluate` says that fn does not take it.
         """
+        # an output that is the same everywhere is symmetric whatever fn does
         originals = evaluate(fn, x)
         if originals is None:
             return {}
@@ -153,6 +157,7 @@ class _Measurement:
             values = t.flatten()
             self.output_varies |= len(values) == 1 or bool((values[1:] != values[:-1]).any())
 
+        # fn runs once for each element; all layouts are compared on the same outputs
         marked = None
         if self.margin is None and any(any(e.spill) for e in self.elements):
             marked = evaluate(fn, with_nan(x, self.given.positions))
@@ -164,6 +169,7 @@ class _Measurement:
                 return {}
             moved.append((element, got))
 
+        # of each output the layout that explains it best, chosen once for both precisions
         found: dict[str, Outcome] = {}
         largest = finite_maximum([x])
         for place, original in originals.items():
@@ -204,6 +210,7 @@ class _Measurement:
         """The layouts that an output may have, the likeliest first; none where it has no known
         positions, and nothing is said.
         """
+        # what the caller says leaves nothing to try
         if self.invariant:
             return [None]
         act = act_of(place, self.said)
@@ -218,6 +225,7 @@ class _Measurement:
         if self.positions is not None:
             return [by_axes(t.dim(), self.positions)]
 
+        # as an image first, then by the other acts; without positions only where none are moved
         found = image.layouts(t.shape, self.frame, module)[:1]
         if t.dim() == 2 + len(self.frame.spatial):
             found = [by_axes(t.dim(), range(2, t.dim()))]
@@ -259,6 +267,7 @@ def outcomes_of(
     Raises:
         UnmeasurableError: as `compare`.
     """
+    # a round trip has no outcome of its own: it says how much of the one before is interpolation
     found: list[Outcome] = []
     last: Element | None = None
     for element, got in moved:
@@ -305,6 +314,7 @@ def compare(
     Raises:
         UnmeasurableError: the two differ in shape.
     """
+    # acted on in float64, so that the action adds no rounding of its own
     expected = to_float64(original)
     try:
         expected = expected if layout is None else layout.act(expected, element, frame)
@@ -334,6 +344,7 @@ def compare(
     if index is not None:
         contrast = element.interpolates
         return difference(got_map[index], expected_map[index], largest_input, contrast=contrast)
+    # nothing inside the border: what agrees up to the border itself still counts
     whole = difference(got, expected, largest_input)
     bound = max(ONLY_FLOAT64, ONLY_WORKING * torch.finfo(got.dtype).eps)
     return whole if whole.relative <= bound else NO_INTERIOR

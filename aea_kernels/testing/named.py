@@ -62,6 +62,7 @@ def network_of(text: str) -> nn.Module:
 
 
 def _built(text: str) -> Any:
+    # files; onnx and its runtime are imported only for theirs
     if text.endswith(".pt2"):
         return torch.export.unflatten(torch.export.load(Path(text)))
     if text.endswith(".onnx"):
@@ -69,6 +70,7 @@ def _built(text: str) -> Any:
 
         return OnnxNetwork(text)
 
+    # a place, then a dotted name, with or without arguments
     place, _, rest = text.partition(":")
     found = re.fullmatch(r"([^()]+)(\(.*\))?", rest)
     if not place or found is None:
@@ -81,8 +83,11 @@ def _built(text: str) -> Any:
     if place in LIBRARIES:
         return LIBRARIES[place](name, *args, **options)
 
+    # modules of the current folder count, as they do for `python -m`
     if "" not in sys.path:
         sys.path.insert(0, "")
+
+    # a dotted name leads through attributes; what is a network already is not called
     network: Any = importlib.import_module(place)
     for part in name.split("."):
         network = getattr(network, part)
@@ -175,6 +180,7 @@ def _value(text: str, names: Mapping[str, Any], what: str) -> Any:
 
 
 def _evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    # names of the list, and calls of these: no other code can run
     inside = partial(_evaluated, names=names)
     if isinstance(node, ast.Name):
         if node.id not in names:
@@ -183,6 +189,8 @@ def _evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Call):
         options = {keyword.arg or "": inside(keyword.value) for keyword in node.keywords}
         return inside(node.func)(*map(inside, node.args), **options)
+
+    # nests, whose parts may be names and calls, which no literal has
     if isinstance(node, ast.Tuple):
         return tuple(map(inside, node.elts))
     if isinstance(node, ast.List):

@@ -94,6 +94,7 @@ class Network:
         passes: Sequence[Found],
     ) -> Layer:
         """What a layer does to the symmetry under a group, whose elements are those `here`."""
+        # how each tensor that it returns was found to transform
         acts = {
             place: layout.name
             for place, layout in zip(seen.places, seen.layouts, strict=False)
@@ -104,9 +105,11 @@ class Network:
             working, double = (_named(found, kind, seen.name, elements, here) for found in passes)
             return judged(group, function, self.x, working, double, acts)
 
+        # the cause is sought for the element under which its own error is worst
         own, accumulated = errors("own", seen.module), errors("accumulated", self.model)
         cause = ""
         if own.worst.verdict.fails:
+            # an entry is named by its output and then its element, so the end of the name tells
             worst = next(e for e in elements if own.worst.element.endswith(e.name))
             cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
             if own.verdict is Verdict.PRECISION:
@@ -132,6 +135,7 @@ class Network:
 
     def _measure(self, model: nn.Module, x: Tensor) -> tuple[list[Call], Found]:
         """Run the model on x and on the transformed images."""
+        # the first of both precisions looks ahead, and what it finds holds for both
         if not self.known:
             self._look_ahead(model, x)
         found: Found = {}
@@ -145,6 +149,7 @@ class Network:
                 others = len(seen.places) - 1
                 seen.layouts = [next(iter(usable), None), *[None] * others]
 
+        # inputs are kept, since each layer is called again with their transformed versions
         calls = self._run(model, x, measure_own, keep=True)
         originals = {seen.name: seen for seen in calls}
 
@@ -154,9 +159,11 @@ class Network:
                 if layout is not None:
                     self.reached[seen.name, place] = reach_in(t, layout, self.frame)
 
+        # how far each layer sees, where something else comes in at the border
         if any(any(e.spill) for e in self.elements) and not self.reached:
             self._run(model, with_nan(x, self.given.positions), measure_reach)
 
+        # a run for each element, against the outputs of the first, which are then freed
         accumulated = [self._accumulated(model, x, e, originals) for e in self.elements]
         for seen in calls:
             found["accumulated", seen.name] = {
@@ -195,10 +202,13 @@ class Network:
         outcomes: dict[tuple[str, str], Outcome] = {}
 
         def compared(seen: Call) -> None:
+            # a call that the first run did not have compares with nothing
             if seen.name not in originals:
                 return
             original = originals[seen.name]
             before, after = _compared(original), _compared(seen)
+
+            # tensor by tensor, in the layouts that were found for the call
             for (place, t), layout in zip(before.items(), original.layouts, strict=False):
                 outcome: Outcome = NO_MAP
                 if layout is not None and place in after:
@@ -255,6 +265,7 @@ class Network:
         """By call, the first layout of its largest input that fits in runs on transformed images;
         none where no layout does.
         """
+        # what every call is given, for each transformed image
         elements = with_round_trips(elements)
         moved = [self._inputs(model, self.given.act(x, e, self.frame)) for e in elements]
         found: dict[str, MapLayout] = {}
@@ -262,6 +273,8 @@ class Network:
             if not all(name in inputs for inputs in moved):
                 continue
             pairs = [(e, inputs[name]) for e, inputs in zip(elements, moved, strict=True)]
+
+            # the likeliest layout that fits
             shape = original.shape
             usable = [layout for act in self.acts for layout in act.layouts(shape, self.frame)]
             for layout in usable:

@@ -44,6 +44,7 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, path: str) -> None:
+        # older files list their weights among the inputs
         super().__init__()
         model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
         graph = model.graph
@@ -64,6 +65,8 @@ class OnnxNetwork(nn.Module):
             computed = [n for n in dict.fromkeys(node.input) if n and n not in constants]
             weights = [constants[n] for n in dict.fromkeys(node.input) if n in constants]
             outputs = [n for n in node.output if n]
+
+            # a model of one node: what is computed are its inputs, weights are within
             alone = onnx.helper.make_model(
                 onnx.helper.make_graph(
                     [node],
@@ -75,6 +78,8 @@ class OnnxNetwork(nn.Module):
                 opset_imports=model.opset_import,
                 ir_version=model.ir_version,
             )
+
+            # modules may have no dot in their names; the class is named by the operator
             tensors = [torch.from_numpy(onnx.numpy_helper.to_array(w).copy()) for w in weights]
             name = (node.name or f"{node.op_type}_{number}").strip("/").replace("/", "_")
             name = name.replace(".", "_")

@@ -46,11 +46,14 @@ def assert_parity(
         UnmeasurableError: the reference does not take float64, or one of them returns no tensor.
         ValueError: the tolerance is no number of at least 0.
     """
+    # fn in the dtype of the inputs against the reference in float64, on the same numbers
     require_tolerance(tolerance)
     given = _differentiated(inputs) if gradients else list(inputs)
     got = _run(fn, given, gradients)
     expected = _in_float64(reference, given, gradients)
     _require_comparable(got, expected, inputs, gradients)
+
+    # each output and each gradient by itself, relative to its own largest value
     bound = ONLY_WORKING * _eps(inputs, got) if tolerance is None else tolerance
     for name, a in got.items():
         b = expected[name]
@@ -85,10 +88,13 @@ def assert_within_error_budget(
             budget.
         UnmeasurableError: as `assert_parity`.
     """
+    # both implementations against the plain one in float64
     given = _differentiated(inputs) if gradients else list(inputs)
     exact = _in_float64(plain, given, gradients)
     ours, theirs = _run(fn, given, gradients), _run(plain, given, gradients)
     _require_comparable(ours, exact, inputs, gradients)
+
+    # where the plain one happens to be exact, a rounding error is still allowed
     eps = _eps(inputs, ours)
     for name, result in ours.items():
         assert torch.isfinite(result).all(), f"{name} is not finite"
@@ -138,6 +144,7 @@ def _run(fn: Function, inputs: Sequence[Any], gradients: bool) -> dict[str, Tens
     """The outputs, and with `gradients` those of the inputs that require one, by their names in
     messages; no gradients where no output depends on the inputs by autograd.
     """
+    # on copies, in which fn may work in place; gradients go through them to the inputs
     output = fn(*map_tensors(_copy, inputs))
     tensors = {place: t for place, t in leaves(output).items() if isinstance(t, Tensor)}
     if not tensors:
@@ -147,6 +154,7 @@ def _run(fn: Function, inputs: Sequence[Any], gradients: bool) -> dict[str, Tens
         )
     found = {f"the output {place!r}" if place else "the output": t for place, t in tensors.items()}
 
+    # weighted at random: errors of a plain sum could cancel, as those of a softmax do
     wanted = {
         f"{GRADIENT} {place}": x for place, x in named_tensors(inputs).items() if x.requires_grad
     }
@@ -180,6 +188,7 @@ def _require_comparable(
     """Raise AssertionError where one has outputs or gradients that the other has not,
     UnmeasurableError where an input asks for gradients and there are none.
     """
+    # a detached result has no gradient, which no comparison of numbers would show
     if got.keys() != expected.keys():
         name = next(name for name in [*got, *expected] if name not in got or name not in expected)
         has, lacks = ("fn", "the reference") if name in got else ("the reference", "fn")
@@ -190,6 +199,7 @@ def _require_comparable(
             )
         raise AssertionError(f"{has} returns {name}, and {lacks} does not")
 
+    # a comparison that was asked for and cannot be made must not pass
     asked = gradients and any(x.requires_grad for x in tensors_in(inputs))
     if asked and not any(name.startswith(GRADIENT) for name in got):
         raise UnmeasurableError(

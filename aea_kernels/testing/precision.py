@@ -44,6 +44,7 @@ def copied(fn: F, dtype: torch.dtype | None = None) -> F:
     module = module_of(fn)
     if module is None:
         return fn
+
     # computed tensors, as of weight norms and of steerable kernels, are copied by their values
     tensors = [t for part in module.modules() for t in vars(part).values()]
     tensors += [*module.buffers()]
@@ -56,6 +57,8 @@ def copied(fn: F, dtype: torch.dtype | None = None) -> F:
         raise UnmeasurableError(
             f"{type(module).__name__} cannot be copied to be measured: {one_line(error)}"
         ) from error
+
+    # converted, and where fn is a method, that method of the copy
     if dtype is not None:
         twin = twin.to(dtype)
     return getattr(twin, fn.__name__) if inspect.ismethod(fn) else twin
@@ -160,11 +163,14 @@ class _Autocast(TorchFunctionMode):
 
 def narrower(fn: Function, x: Tensor) -> str:
     """What makes `fn` compute in less than the dtype of x, by name; "" where nothing known does."""
+    # autocast within fn shows only while fn runs
     try:
         with _Autocast(x.device.type) as autocast:
             call(copied(fn), x)
     except UnmeasurableError:
         return ""
+
+    # autocast is what fn asks for, TF32 a setting of the process
     if autocast.dtype is not None and x.dtype == torch.float32:
         return f"autocast, which computes parts in {dtype_name(autocast.dtype)}"
     if rounding_error(x) > torch.finfo(x.dtype).eps:
@@ -182,10 +188,13 @@ def one_line(error: Exception) -> str:
 
 def require_determinism(fn: Function, x: Tensor) -> None:
     """Raise UnmeasurableError where two calls on the same input differ by more than rounding."""
+    # the state of torch's generator tells whether a call draws from it
     before = _random_state(x)
     first = call(fn, x)
     after = _random_state(x)
     second = call(fn, x)
+
+    # the largest difference over all outputs, NaN where one has it
     apart = 0.0
     for place, t in first.items():
         again = second.get(place)
@@ -200,6 +209,7 @@ def require_determinism(fn: Function, x: Tensor) -> None:
     if apart <= ONLY_WORKING * rounding_error(x) or math.isnan(apart):
         return
 
+    # the generator's state tells random numbers from what fn keeps between calls
     differ = f"two calls on the same input differ by {apart:.2g}"
     if torch.equal(before, after):
         raise UnmeasurableError(
@@ -217,6 +227,7 @@ def _random_numbers(fn: Function, differ: str) -> str:
     """Says where random numbers come from: layers in training mode that look as if they dropped
     something, or else the function itself.
     """
+    # dropout is known by its class name; other layers that draw are not
     where, remedy = "", "fix their seed within fn"
     module = module_of(fn)
     if module is not None:

@@ -80,6 +80,7 @@ class Report:
 
     def against(self, before: Report) -> str:
         """A table of each layer's own and accumulated error before and after, say, a training."""
+        # a layer keeps its name through a training
         head = ["layer", "own before", "own after", "accumulated before", "after", "own error is"]
         parts = []
         for group, layers in self.layers.items():
@@ -106,6 +107,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings only; None for what is infinite or not a number."""
+        # keys are strings in JSON, sizes too
         groups = {group: [*map(_layer_to_dict, found)] for group, found in self.layers.items()}
         sizes = {
             group: {str(size): verdict.value for size, verdict in found.verdicts.items()}
@@ -161,10 +163,13 @@ class Report:
         Raises:
             ImportError: matplotlib is not installed.
         """
+        # as wide as the longest name and the panels need
         names = [[layer.name or "(network)" for layer in found] for found in self.layers.values()]
         longest = max(len(shortened(name)) for found in names for name in found)
         figure = new_figure(0.5 + 0.06 * longest + 2.6 * len(names), max(map(len, names)))
         panels = figure.subplots(1, len(names), sharex=True, squeeze=False)[0]
+
+        # a row for each layer; its own error is a dot, as it does not follow from the one before
         for axes, found, (group, layers) in zip(panels, names, self.layers.items(), strict=True):
             places = range(len(layers))
             accumulated = [_drawn(layer.accumulated) for layer in layers]
@@ -176,6 +181,7 @@ class Report:
             axes.set_title(group, fontsize="small", wrap=True)
             axes.grid(alpha=0.3)
             name_rows(axes, found)
+            # names once, where all panels have the same
             axes.tick_params(labelleft=axes is panels[0] or found != names[0])
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return figure
@@ -243,6 +249,7 @@ def equivariance_report(
 
 
 def _row(layer: Layer) -> list[str]:
+    # decibels are infinite where nothing differs, or nothing was measured: an empty cell
     own, accumulated = layer.own.worst, layer.accumulated.worst
     decibels = math.inf if accumulated.decisive is None else accumulated.decisive.decibels
     return [

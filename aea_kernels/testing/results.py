@@ -125,10 +125,13 @@ class Errors:
         return self._bound(error)[1]
 
     def _bound(self, error: ElementError) -> tuple[float, str]:
+        # where the element interpolates, what that adds is the measure
         decisive, dtype = error.decisive, dtype_name(self.dtype)
         if decisive is not None and decisive.floor is not None:
             bound = max(INTERPOLATED * decisive.floor, WITHIN)
             return bound, f"interpolation adds {decisive.floor:.1%}"
+
+        # one precision alone: a fixed size decides what is rounding
         if error.double is None:
             number = self.size.roundings
             return number * self.eps, (
@@ -136,6 +139,8 @@ class Errors:
             )
         if error.working is None:
             return ONLY_FLOAT64, "x is float64, so no second precision tells what rounding is"
+
+        # both: in rounding errors of each, the two are alike where it is rounding
         seen = max(error.working.relative / self.eps, 1.0)
         return DIGITS_OF_DOUBT * EPS64 * seen, (
             f"{dtype} is off by {seen:,.0f} of its rounding errors, so float64 may be by "
@@ -218,6 +223,7 @@ def named_outcomes(
 def _element_error(
     name: str, working: Outcome | None, double: Outcome | None, eps: float, size: Size
 ) -> ElementError:
+    # without a number in either precision the reason is all there is
     a = working if isinstance(working, Difference) else None
     b = double if isinstance(double, Difference) else None
     decisive = b or a
@@ -226,6 +232,7 @@ def _element_error(
         verdict = Verdict.UNMEASURED if isinstance(reason, NotMeasured) else Verdict.UNDEFINED
         return ElementError(name, None, None, verdict, str(reason))
 
+    # interpolation falls in no precision, so what it adds decides in place of the two
     narrow, wide = (None if d is None else d.relative for d in (a, b))
     verdict = judge(narrow, wide, eps, size.roundings)
     if decisive.floor is not None:

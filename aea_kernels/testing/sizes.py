@@ -82,6 +82,7 @@ def legal_sizes(
     Raises:
         ValueError: model is no module, group is no group, or sizes are no sides.
     """
+    # in float64 where the network takes it: there rounding is far below any broken symmetry
     require_module(model)
     require_group(group)
     sizes = sides_in(sizes)
@@ -96,6 +97,8 @@ def legal_sizes(
         shape = (*x.shape[:2], *[size] * (x.dim() - 2))
         generator = torch.Generator().manual_seed(size)
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+        # a size that the network does not take is no fault
         try:
             verdicts[size] = equivariance_error(fixed, drawn.to(x.device, dtype), group).verdict
         except ValueError:

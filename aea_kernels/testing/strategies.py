@@ -45,16 +45,19 @@ def tensors(
     """A tensor of `shape` whose strides are drawn from the named layouts; values standard
     normal.
     """
+    # the shape is always the one asked for; how it lies in memory differs
     layout, seed = draw(st.sampled_from(layouts)), draw(st.integers(0, 2**16))
     if layout == "channels_last":
         x = normal(shape[0], *shape[2:], shape[1], dtype=dtype, seed=seed).movedim(-1, 1)
     elif layout == "sliced":
+        # every other number of a larger tensor, without its first and last
         x = normal(*(2 * n + 1 for n in shape), dtype=dtype, seed=seed)[
             tuple(slice(1, 2 * n, 2) for n in shape)
         ]
     elif layout == "transposed":
         x = normal(*reversed(shape), dtype=dtype, seed=seed).permute(*reversed(range(len(shape))))
     elif layout == "expanded":
+        # images with a stride of 0
         x = normal(1, *shape[1:], dtype=dtype, seed=seed).expand(shape)
     else:
         x = normal(*shape, dtype=dtype, seed=seed)
@@ -108,10 +111,13 @@ def attention_blocks(
     Args:
         norms: to draw from.
     """
+    # sizes that divide: heads those of keys and values, groups the channels
     heads = draw(st.integers(1, 3))
     channels = draw(st.integers(1, 9))
     norm = draw(st.sampled_from(norms))
     divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+
+    # norm, references and the batch-aware branch: each may be missing
     block = AugmentedAttention(
         channels,
         heads=heads,
@@ -129,6 +135,8 @@ def attention_blocks(
         for i, (name, parameter) in enumerate(block.named_parameters()):
             parameter.copy_(normal(*parameter.shape, seed=seed + i) / math.sqrt(channels))
             parameter.add_({"norm.weight": 1.5, "norm.bias": 1.0}.get(name, 0.0))
+
+        # running statistics, of which the variance has to be positive
         for name, buffer in block.named_buffers():
             if name == "norm.running_mean":
                 buffer.copy_(normal(channels, seed=seed + 100))

@@ -107,6 +107,7 @@ def traced(
         calls.append(call)
 
     def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        # calls are nested, so the one that ends is the last that is open
         nonlocal watching
         if not watching:
             return
