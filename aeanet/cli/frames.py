@@ -207,11 +207,12 @@ def write(
 
 def drift_table(names: list[str], restored: "RestoredFrames") -> str:
     """The drift of each frame as CSV (`COLUMNS`), in px."""
-    # a line for each frame, numbered from 1; one that is left out has a reason and no numbers
     fused = restored.fused
     aligned, text = fused.aligned, StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "left_out"])
+
+    # a line for each frame, numbered from 1; one that is left out has a reason and no numbers
     for n, name in enumerate(names):
         if n in aligned.left_out:
             numbers = [""] * (len(COLUMNS) - 2)

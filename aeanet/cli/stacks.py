@@ -203,9 +203,10 @@ def odd_channels(restored: RestoredStack) -> list[str]:
     """The channels of which most planes are unlike the images of the training, where others are
     not.
     """
-    # odd by most of its planes; if all channels are, the stack is, and its planes say so
     contents, records = restored.contents, restored.records
     channels = contents.sizes.get("C", 1)
+
+    # a channel is odd if most of its planes are; planes that were left empty do not count
     odd = []
     for channel in range(channels):
         of_channel = [
@@ -217,6 +218,8 @@ def odd_channels(restored: RestoredStack) -> list[str]:
         if 2 * len(unlike) > len(of_channel):
             name = f" ({contents.channels[channel]})" if contents.channels else ""
             odd.append(f"{channel + 1}{name}")
+
+    # if all channels are, none is: the warnings of the planes say it
     return odd if len(odd) < channels else []
 
 

@@ -120,6 +120,8 @@ def hold_back(
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
         which = evenly_spaced([pair.name for pair in data.pairs], number)
+
+    # both parts keep the order of the pairs, whatever the order of the names
     held = [pair for pair in data.pairs if pair.name in which]
     kept = [pair for pair in data.pairs if pair.name not in which]
     return replace(data, pairs=kept), held

@@ -100,7 +100,7 @@ def bad_frames(
     blocks = blocks[:, np.isfinite(blocks).any(0)]
     blocks = blocks / np.maximum(np.nanmedian(blocks, axis=0), 1e-12)
 
-    # the gravest first: a frame of another field is also less sharp and changed, by these numbers
+    # the gravest first: of a frame of another field sharpness and changes mean nothing
     reasons: dict[int, str] = {}
     for n, each in enumerate(found):
         known = blocks[n][np.isfinite(blocks[n])]
@@ -127,7 +127,7 @@ def _compare(frame: NDArray, others: NDArray, shared: NDArray[np.bool_]) -> Like
     if common < MIN_COMMON:
         return Likeness(common, 0.0, 0.0, np.full_like(_block_means(frame), np.nan))
 
-    # products with the others: noise, which is independent, adds nothing to them
+    # products with the others: noise, which is independent, adds nothing to them in the mean
     mine, theirs = (_band(image, *_STRUCTURE)[shared] for image in (frame, others))
     structure = float(mine @ theirs)
     correlation = structure / max(float(np.linalg.norm(mine) * np.linalg.norm(theirs)), 1e-12)

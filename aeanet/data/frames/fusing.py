@@ -97,8 +97,8 @@ def fuse_aligned(
             halves[index % 2][0][...] += mine * image
             halves[index % 2][1][...] += mine
 
-    # The two means differ by noise alone, of variance 1 / w1 + 1 / w2. Times w1 w2 / (w1 + w2)^2 it
-    # is that of the mean of all, 1 / (w1 + w2).
+    # The two means differ by noise alone. But for a common factor its variance is 1 / w1 + 1 / w2;
+    # times the square of `share` it is that of the mean of all, 1 / (w1 + w2).
     (first, first_weight), (second, second_weight) = halves
     total = first_weight + second_weight
     pixels = (first + second) / np.maximum(total, 1e-12)

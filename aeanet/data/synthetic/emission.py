@@ -137,6 +137,6 @@ def emission(
         loss += np.clip(weight / sigma * (wide_blur(surface, sigma) - surface), -gain, most)
     collected *= cv2.exp(-loss)
 
-    # the diffuse second signal, of what reached the surroundings
+    # the diffuse second signal comes from around the point of impact
     around = wide_blur(collected, contrast.reach)
     return (1 - contrast.diffuse) * collected + contrast.diffuse * around
