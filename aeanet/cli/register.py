@@ -84,6 +84,7 @@ def main(
         for part in parts.values():
             (part / f"{name}.tif").unlink(missing_ok=True)
 
+    # the record has the reasons, so it is written even if no pair is
     record = {
         "pairs": {name: asdict(pair.report) for name, pair in written.items()},
         "refused": data.refused,

@@ -73,9 +73,10 @@ def training_page(
 
 
 def _course(folder: Path) -> Course:
-    # a row has the loss, or scores, or both, as they are logged at different steps
     rows = read_metrics(folder)
     loss = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"]]
+
+    # scores come at other steps than the loss, so a row may have only one of them
     gain = [
         (int(row["step"]), float(row["validation/delta_psnr"]))
         for row in rows
