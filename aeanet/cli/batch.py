@@ -81,6 +81,7 @@ def restore_images(
         error: also write the standard error of each pixel.
         options: of `restore_all`.
     """
+    # what the user asks for, in the terms of `restore_all`
     if tile != "auto" and not (tile.isdecimal() and len(tile) < 10):
         fail(f"--tile is {tile!r}, wanted a number of pixels, or auto.")
     options["tile"] = None if tile == "auto" else int(tile)
@@ -96,6 +97,8 @@ def restore_images(
         if asked is None and exact != round(exact):
             note(f"The magnification is {exact:.4g}, that of the pairs (--magnification sets it).")
         options["precision"] = chosen_precision(model, options["precision"])
+
+        # a tile must not be smaller than what a pixel of the result depends on around it
         if options["tile"] is not None:
             check_side(options["tile"], reach_of(model))
         if error:
@@ -104,6 +107,8 @@ def restore_images(
             compile_parts(model)
         if options.get("trust") or options["precision"] != "float32":
             note(f"The network computes in {options['precision']}.")
+
+        # the page lists the options, so it comes when all of them are decided
         if page:
             options["gallery"] = _gallery(name, model, images, folder, overwrite, options)
         restore_all(model, images, folder, overwrite=overwrite, group=group, **options)
@@ -120,8 +125,11 @@ def _gallery(
     """The page to be; TargetError if its place is taken."""
     from aeanet.cli.pages.gallery import Gallery, page_file
 
+    # its place is looked at before the images, though it is written after them
     file = page_file(folder, images)
     check_place(file, overwrite=overwrite, inputs=images)
+
+    # what counts for all images; what was left open is shown as it was decided
     flips = options["flips"] or model.flips
     tile = options["tile"]
     settings = [
@@ -182,6 +190,7 @@ def restore_all(
     Raises:
         Exception: a defect of aeanet is raised again after the last image.
     """
+    # `load_file` takes some of the options, `restore_loaded` the others
     images = list(dict.fromkeys(images))
     magnification = known_magnification(model, options.pop("magnification", None))
     reading = {name: options.pop(name) for name in ("keep_bar", "chosen") if name in options}
@@ -202,11 +211,13 @@ def restore_all(
         return target, load_file(model, image, magnification, **reading)
 
     def work(image: Path, read: tuple[Path, Loaded | Stack]) -> Restored | RestoredStack:
+        # the bar counts images; within one of them, planes or tiles
         target, loaded = read
         index = images.index(image)
         show(bar, f"Restoring {image.name}", index / len(images))
         progress = partial(_show_part, bar, image.name, index, len(images))
 
+        # a stack reads, judges and writes its planes in this one step
         if isinstance(loaded, Stack):
             return restore_stack_at(
                 model,
@@ -223,6 +234,7 @@ def restore_all(
                 **options,
             )
 
+        # an image that is read by regions is written here, one in memory by `finish`
         restored = restore_loaded(
             model,
             loaded,
@@ -235,9 +247,12 @@ def restore_all(
         return restored if error is None else with_error(restored, error, group=group)
 
     def finish(image: Path, restored: Restored | RestoredStack) -> Report:
+        # of several processes one judges, writes and speaks
         report = Report(image.name, restored.target)
         if not leads:
             return report
+
+        # a stack is written by now; its table and its part of the page are left
         if isinstance(restored, RestoredStack):
             note_stack(report, restored, error)
             if residual:
@@ -248,6 +263,7 @@ def restore_all(
                     if gallery is not None:
                         gallery.add_stack(report, restored, stacks, magnification)
             return report
+
         if restored.result is not None:
             # A file may have come there since the image was read.
             _check_target(image, restored.target, images, overwrite)
@@ -255,6 +271,9 @@ def restore_all(
         note_change(report, restored, options.get("outliers", "keep"))
         if stacks.axes or stacks.channel:
             report.note(f"{image.name}: It is one image; --axes and --channel are for stacks.")
+
+        # The result is safe, so an error in what comes beside it waits until all is said. What is
+        # warned of has no standard error, so it is judged before that is written.
         if trust or residual:
             with report.keeping_error():
                 picture = residual_file(report, images, overwrite) if residual else None
@@ -275,6 +294,7 @@ def restore_all(
     def write_page() -> bool:
         return not leads or gallery is None or gallery.write(outcome.failed)
 
+    # the images that are done are on the page also after Ctrl-C
     try:
         with progress_bar() as bar:
             overlapped(images, read, work, finish, tell, group=group)
@@ -282,6 +302,8 @@ def restore_all(
     except KeyboardInterrupt:
         write_page()  # of the images until then
         raise
+
+    # after the last image, since the page names those that failed
     written = write_page()
     outcome.end(len(images), "restored")
     if not written:

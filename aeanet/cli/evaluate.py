@@ -75,10 +75,13 @@ def main(
     from aeanet.data.specimens import read_samples
     from aeanet.scoring import evaluation
 
+    # what is wrong with the call is said before pairs are registered, which takes long
     if swapped := [run for run in runs if (run / "lr").is_dir()]:
         fail(f"{swapped[0]} is a folder of pairs, not a run: the runs come first, the pairs last.")
     if page and results is None:
         fail("--report writes its page into a folder: give one with --out.")
+
+    # the files to come are known by name, so none of their places is found taken at the end
     runs = list(dict.fromkeys(runs))
     models = single_models(runs)
     if results:
@@ -88,9 +91,12 @@ def main(
             check_place(results / name, overwrite=overwrite)
         make_folder(results)
 
+    # a list of samples may name pairs that were refused
     data = register_pairs(folder)
     names = {pair.name for pair in data.pairs} | data.refused.keys()
     sample_of = read_samples(samples, names) if samples else {}
+
+    # all runs score; the first of them draws and judges
     views: dict[str, View] = {}
     shown = views if page else None
     evaluations, warnings = score_all(runs, models, folder, data.pairs, results, shown)
@@ -98,6 +104,7 @@ def main(
     if not scores.subimages:
         fail("No pair was scored by all runs: there is nothing to report.")
 
+    # one record, for the file and for --json
     record = {
         "runs": [str(run) for run in runs],
         "refused": data.refused,
@@ -112,6 +119,7 @@ def main(
             (results / f"{name}.png").unlink(missing_ok=True)
         write_json(results / RECORD, record)
 
+    # a gain needs a pair that all runs have scored
     sentences = []
     gain = evaluation.improvement(evaluations, "delta_psnr", samples=sample_of)
     ssim = evaluation.improvement(evaluations, "delta_ssim", samples=sample_of)
@@ -121,6 +129,7 @@ def main(
     warned = {name for name, said in warnings.items() if said}
     where = [where_the_errors_are(scores, warned)] if warned else []
 
+    # a page that cannot be written changes the exit code alone: the scores are still said
     written = True
     if page and results:
         from aeanet.cli.pages.evaluation import evaluation_page
@@ -130,6 +139,8 @@ def main(
             runs, folder, [*sentences, *where], scores, views, warnings, data.refused
         )
         written = save_page(results / PAGE, found)
+
+    # a program gets the record alone, which has the warnings
     if as_json:
         say(json_text(record, indent=2))
     else:

@@ -54,6 +54,7 @@ def main(
     from aeanet.cli.batch import known_flips
     from aeanet.networks.registry import load_model
 
+    # what cannot be written is refused before the model is loaded
     files = [file for file in (onnx, bioimageio) if file is not None]
     if not files:
         fail("Nothing to write: give --onnx FILE or --bioimageio FILE.")

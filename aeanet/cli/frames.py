@@ -84,11 +84,14 @@ def main(
     frame, in px: as the mean over the lines, and in the first and the last of them. Results that
     are already there are kept unless you give --overwrite.
     """
+    # what is wrong with the call is said before PyTorch is imported, which takes seconds
     check_magnification(magnification)
     if target.is_dir():
         fail(f"{target} is a folder; --out names the file of the result, .tif or .png.")
     if target.suffix.lower() in (".jpg", ".jpeg"):
         fail(f"{target} would lose what JPEG leaves out; name the result .tif or .png.")
+
+    # all names follow from that of the result, so each place is looked at beforehand
     images = list(dict.fromkeys(images))
     table, plot, mean, shown = (
         target.with_name(f"{target.stem}-{what}")
@@ -112,11 +115,14 @@ def main(
         def on_frame(name: str, share: float) -> None:
             show(bar, f"Reading {name}", share)
 
+        # frames that cannot be read are named now, and again in the last sentence
         found = read_frames(images, keep_bar=keep_bar, chosen=chosen, on_frame=on_frame)
         for sentence in found.unread.values():
             warn(sentence)
         if found.doubt:
             warn(found.doubt)
+
+        # a format that cannot hold the type of the frames is refused before the network works
         frames = found.images
         check_format(target, next(iter(frames.values())).dtype)
         model = to_device(load_model("sem"))
@@ -126,6 +132,7 @@ def main(
         write(written, frames, restored, f"computed in {known}")
         show(bar, "Written", 1.0)
 
+    # the results are written by now, so what fails from here on loses none of them
     note(f"The network computes in {known}.")
     report = Report(target.name, target)
     judged = note_frames(report, model, frames, restored)
@@ -138,6 +145,8 @@ def main(
         from aeanet.cli.pages.shared import save_page
 
         shows = save_page(shown, frames_page(report, frames, restored, judged, known))
+
+    # also with a result, a frame that is missing makes the exit code 1
     if found.unread:
         number, unread = len(frames) + len(found.unread), ", ".join(found.unread)
         fail(f"{len(found.unread)} of {number} frames could not be read: {unread}.")
@@ -157,6 +166,7 @@ def restore(
     from aeanet.inference.frames import restore_frames
     from aeanet.inference.memory import largest_tile
 
+    # all frames have one size, so the first tells that of the result
     pixels = [frame.pixels for frame in frames.values()]
     shape = upsampled_shape(pixels[0].shape, magnification)
     show(bar, "Aligning and restoring", 0.0)
@@ -182,6 +192,7 @@ def write(
     from aeanet.figures.style import render
     from aeanet.io.images import write_image
 
+    # the frame whose grid the result has also gives its type, range and pixel size
     target, table, plot, *mean = files
     fused = restored.fused
     like = list(frames.values())[fused.aligned.reference]
@@ -200,10 +211,13 @@ def drift_table(names: list[str], restored: "RestoredFrames") -> str:
     aligned, text = fused.aligned, StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, "left_out"])
+
+    # a line for each frame, numbered from 1; one that is left out has a reason and no numbers
     for n, name in enumerate(names):
         if n in aligned.left_out:
             numbers = [""] * (len(COLUMNS) - 2)
         else:
+            # (x, y), as the columns are named; displacements are (y, x)
             lines = aligned.displacement[n][:, ::-1]
             moved = [*lines.mean(0), *lines[0], *lines[-1]]
             numbers = [f"{x:.3f}" for x in moved]
@@ -230,6 +244,8 @@ def note_frames(
     aligned = fused.aligned
     for n, reason in sorted(aligned.left_out.items()):
         report.warn(f"{names[n]} is left out: {reason}.")
+
+    # both noises are shares of one range, so that they can be compared
     reference, used = names[aligned.reference], len(aligned.used)
     farthest = float((aligned.displacement[aligned.used] ** 2).sum(-1).max() ** 0.5)
     before = estimate_noise(frames[reference].pixels).sd / restored.exposure.used

@@ -69,18 +69,22 @@ def main(
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
 
+    # results are named after the images, so two of one name would replace each other
     model = to_device(load_model(run))
     magnification = known_magnification(model, None)
     names = [visible(image.stem) for image in images]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         fail(f"two images are named {twice}: show them in different folders.")
+
+    # what would fail for every image ends the command before the first of them
     check_references(model)
     figure = folder / "heatmaps.png"
     for file in (figure, *(folder / f"{name}.npz" for name in names)):
         check_place(file, overwrite=overwrite, inputs=images)
     make_folder(folder)
 
+    # an image that fails is named, and the others are shown
     outcome = Outcome()
     shown: dict[str, NDArray] = {}
     maps: list[NDArray] = []
@@ -93,6 +97,7 @@ def main(
                 maps.append(relevance_maps(model, enlarged))
                 shown[visible(image.stem)] = enlarged
 
+        # which references differ most is known only when all images are
         show(bar, "Drawing", 1.0)
         chosen = most_varied(maps, number) if maps else []
         for name, relevance in zip(shown, maps, strict=True):

@@ -56,10 +56,14 @@ def _image(path: Path, chosen: str | None) -> dict[str, Any]:
     from aeanet.io.mosaics import Mosaic, open_mosaic, shape_by_regions
     from aeanet.io.stacks import find_stack
 
+    # --image takes one image of a file, so it is no stack then
     stack = find_stack(path) if chosen is None else None
     if stack is not None:
         with stack:
             return _stack(path, stack)
+
+    # An image that is read by regions may be larger than the memory. What needs all of its pixels,
+    # the bar and the values, is not told of it.
     image: Mosaic | Micrograph
     in_memory: dict[str, Any] = {}
     if shape_by_regions(path, chosen):

@@ -76,6 +76,7 @@ def main(
         from aeanet.cli.batch import restore_images
         from aeanet.cli.stacks import StackOptions
 
+    # images are judged where a page shows it
     options: Any = {
         "magnification": magnification,
         "precision": precision,

@@ -75,6 +75,7 @@ def main(
     from aeanet.training.pretraining import pretrain, pretraining_recipe
     from aeanet.training.randomness import seeded_randomness
 
+    # another network would not take these options
     special = given({"attention": attention, "blocks": None if blocks is None else list(blocks)})
     for name in special:
         if model != "shuffled":
@@ -83,6 +84,8 @@ def main(
 
     with open_run(run, resume=resume, overwrite=overwrite) as opened, progress_bar() as bar:
         begun = opened.checkpoint
+
+        # a run that goes on keeps its network and its recipe, but for what is given of the recipe
         if begun:
             base, options = begun.recipe, begun.configuration["model"]
         else:
@@ -90,6 +93,9 @@ def main(
             options = {"name": model} | short_options(model) | told | special
             base = pretraining_recipe()
         recipe = replace(base, **changes)
+
+        # The weights of a checkpoint take the place of --from. What is added to its network changes
+        # nothing at first.
         network = None if start is None or begun else load_model(start)
         if network is not None and blocks is not None:
             network = deepened(network, blocks)
@@ -114,6 +120,7 @@ def main(
             **options,
         )
 
+    # after Ctrl-C the model is kept, and the exit code is another one
     steps = steps_done(done.steps, recipe.steps)
     if done.interrupted:
         end_interrupted(run, steps)

@@ -54,6 +54,7 @@ def main(
     """
     from aeanet.data.pairs import find_pairs
 
+    # all files are known by name, so none of their places is found taken during the work
     parts = {part: results / part for part in ("lr", "hr", "mask")}
     for place in (results, *parts.values()):
         keep_apart(place, folder)
@@ -64,6 +65,7 @@ def main(
             check_place(part / f"{name}.tif", overwrite=overwrite)
         make_folder(part)
 
+    # a pair that cannot be written counts as one that cannot be registered
     data = register_pairs(folder)
     written: dict[str, RegisteredPair] = {}
     with progress_bar() as bar:
@@ -77,9 +79,12 @@ def main(
                 warn(f"Pair {pair.name} is not written: {reason}")
         show(bar, "Written", 1.0)
 
+    # files of an earlier call would look like results of this one
     for name in recorded_pairs(results / REGISTRATION) - written.keys():
         for part in parts.values():
             (part / f"{name}.tif").unlink(missing_ok=True)
+
+    # the record has the reasons, so it is written even if no pair is
     record = {
         "pairs": {name: asdict(pair.report) for name, pair in written.items()},
         "refused": data.refused,
@@ -118,6 +123,7 @@ def report(pairs: dict[str, "RegisteredPair"], data: "PairSet") -> "Table":
     from rich import box
     from rich.table import Table
 
+    # titles of two lines, so that the table is narrow enough for a terminal
     table = Table("pair", title="Registration of LR onto HR", box=box.SIMPLE, padding=(0, 0, 0, 1))
     titles = (
         "magnifi-\ncation",
@@ -129,6 +135,8 @@ def report(pairs: dict[str, "RegisteredPair"], data: "PairSet") -> "Table":
     )
     for title in titles:
         table.add_column(title, justify="right")
+
+    # a pair that is left out says so in place of its numbers
     for name, pair in pairs.items():
         found = pair.report
         table.add_row(

@@ -78,6 +78,7 @@ class Report:
 
 def note_change(report: Report, restored: Restored, outliers: Outliers = "keep") -> None:
     """Say what of a file does not enter the result, and what became of its outliers."""
+    # an image that was read by regions has no source, and only its outliers are told
     name, source = restored.image.name, restored.source
     if source and source.bar:
         report.note(
@@ -90,6 +91,8 @@ def note_change(report: Report, restored: Restored, outliers: Outliers = "keep")
         what = "1 outlier" if number == 1 else f"{number:,} outliers"
         done = "kept; --outliers replace replaces it" if outliers == "keep" else "replaced"
         report.note(f"{name}: {what}, such as a hot or dead pixel, not shown to the model: {done}.")
+
+    # slices of a stack may be stored as colours, and would be mixed
     if source and source.colour:
         slices = restored.image.suffix.lower() in TIFF_SUFFIXES
         hint = " Slices that were stored as colours are taken by --axes ZYX." if slices else ""
@@ -124,6 +127,7 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
     from aeanet.trust import assess, write_residual
     from aeanet.trust.residual import residual
 
+    # judged in a range that has the share `width` of the file's: 1, unless the image uses little
     image, result, width = restored.judged()
     found = assess(model, image, result)
     name, used = restored.image.name, restored.exposure.used / width
@@ -131,6 +135,8 @@ def note_trust(report: Report, model: Network, restored: Restored, picture: Path
     if used > 0:
         for sentence in found.warnings:
             report.warn(f"{name}: {sentence}")
+
+    # the residual needs the noise, which cannot be told of every image
     if picture is not None and found.taken is None:
         report.note(f"{picture} is not written: what was taken away cannot be told.")
     if picture is not None and found.taken is not None:
@@ -189,12 +195,15 @@ def write_error(
     Args:
         wider: how many standard errors hold 95 % of the true values.
     """
+    # an image that was read by regions has none
     if restored.error is None:
         report.warn(f"{restored.image.name}: --error is for images that fit into the memory.")
         return
     file = _file_beside(report, "-error.tif", "The standard error", images, overwrite)
     if file is None:
         return
+
+    # the file itself says what it means, since it may be opened alone
     covers = what_it_covers(wider)
     doubt = " This image is warned of: it may not hold here." if judged.found.warnings else ""
     values = restored.error * restored.unit
@@ -202,6 +211,7 @@ def write_error(
         file, values, restored.pixel_size, f"Standard error of each pixel. {covers}{doubt}"
     )
 
+    # the median is that of the pixels where it is known, if there are any
     unknown = float(np.isnan(values).mean())
     nowhere = f" It is NaN, not known, in {unknown:.2%} of the pixels." if unknown else ""
     median = float(np.nanmedian(restored.error)) if unknown < 1 else math.nan

@@ -94,6 +94,7 @@ def main(
     keep_apart(report, folder)
     make_folder(report)
 
+    # a list of samples may name pairs that were refused, or not used
     data = register_pairs(folder)
     names = {pair.name for pair in data.pairs} | data.refused.keys()
     study = Study(
@@ -109,6 +110,7 @@ def main(
         residual=budget < 1,
     )
 
+    # a network may be hours of work: one of other settings is replaced only if that is asked for
     for file in replaced_files(study, report):
         if file.name == RESULT_FILE and not overwrite:
             fail(
@@ -117,6 +119,7 @@ def main(
             )
         check_place(file, overwrite=overwrite)
 
+    # what failed is said at the end, where it is seen
     with progress_bar() as bar:
         results = run_study(study, report, lambda label, share: show(bar, label, share))
         show(bar, "Writing the report", 1.0)

@@ -47,6 +47,8 @@ class Request:
                 "With --batch 1 the references learn nothing: give --batch 2 or more, or "
                 "--no-batch-aware."
             )
+
+        # the paper's recipe as it stands, for a network that is trained in steps
         by_library = name in ("lbnlm", "srsw")
         if self.recipe == Recipe() and not by_library and not torch.cuda.is_available():
             warn(
@@ -74,6 +76,7 @@ def resolve_request(
         start: the model whose weights a new run begins with.
         quick: whether the short recipe was asked for.
     """
+    # the recipe: the later counts over the earlier, and single fields over all
     begun = run.checkpoint
     base = Recipe() if start is None else Recipe.fine_tuning()
     if begun:
@@ -81,6 +84,7 @@ def resolve_request(
     if quick:
         base = Recipe.short()
 
+    # a checkpoint fits its own network alone, so another one cannot be resumed
     name = model or "aeanet"
     kept = {"name": name} | (short_options(name) if quick else {})
     if begun:
@@ -90,6 +94,8 @@ def resolve_request(
                 f"{run.path} trains {kept['name']}: resume it without --model, or begin another in "
                 "another folder."
             )
+
+    # the weights of a checkpoint take the place of --from
     weights = None if start is None or begun else load_model(start)
     return Request(replace(base, **changes), kept | network, weights)
 

@@ -95,6 +95,7 @@ def main(
         from aeanet.cli.batch import restore_images
         from aeanet.cli.stacks import StackOptions
 
+    # the limits are those of the shipped model; its training also tells what is unusual
     check_magnification(magnification)
     restore_images(
         "sem",

@@ -58,6 +58,7 @@ def main(
     from aeanet.scoring.no_reference import score_without_reference
     from aeanet.scoring.with_truth import score_with_truth
 
+    # without a truth: from the noise of the image and what was taken away
     recorded, restored = (read_image(file, image=chosen) for file in (image, result))
     other = other_result = None
     if second:
@@ -68,23 +69,30 @@ def main(
         )
     except ValueError as error:
         fail(f"{image} and {result} cannot be scored: {error}")
+
+    # with a truth: nearness to it, of the result and of bicubic interpolation
     by_truth = None
     if truth:
         known = read_image(truth, image=chosen).pixels
         by_truth = score_with_truth(recorded.pixels, restored.pixels, known)
 
+    # two images of different fields have numbers too, which mean nothing
     if score.likeness < LEAST_LIKENESS:
         warn(
             f"{result} hardly resembles {image}: the means of their blocks of 8 x 8 px correlate "
             f"by {score.likeness:.2f}. Is it of the same field?"
         )
     range_of_file = recorded.high - recorded.low
+
+    # for a program: all numbers, and null for what is not known
     if as_json:
         size = recorded.pixel_size
         of_files = {"range": range_of_file, "pixel_size": size and asdict(size)}
         values = {name: _known(value) for name, value in asdict(score).items()}
         say(json_text(values | of_files | {"truth": by_truth and by_truth.record()}))
         return
+
+    # for a person: in the values of the file, and as lengths where the size of a pixel is known
     say(
         f"Noise: {score.noise * range_of_file:.3g} -> {score.noise_left * range_of_file:.3g} in "
         "the values of the file (standard deviation)"
@@ -99,6 +107,7 @@ def main(
         say(f"Resolution: {before} before; that of the result needs a second scan (--second)")
     else:
         say(f"Resolution: {before} -> {_length(score.resolution_left, recorded)}")
+
     if by_truth:
         say(
             f"Against the truth: PSNR {by_truth.psnr_bicubic:.2f} -> {by_truth.psnr:.2f} dB, SSIM "

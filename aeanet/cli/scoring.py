@@ -78,6 +78,7 @@ def score_all(
     Returns:
         An evaluation of each run, and what is to be warned of, by pair.
     """
+    # LR as it was recorded, since a pair has it on the grid of HR
     evaluations: list[Evaluation] = []
     lr_files = {files.name: files.lr for files in find_pairs(folder)}
     warnings: dict[str, list[str]] = {}
@@ -91,6 +92,7 @@ def score_all(
             restored: NDArray,
             score: Score | None,
         ) -> None:
+            # no run is complete as long as the first is scored: it alone draws and judges
             if score is None and not evaluations:
                 warnings[pair.name] = ["It has no LR data in its test columns, so it has no score."]
             if score and not evaluations:
@@ -103,9 +105,12 @@ def score_all(
                     from aeanet.cli.pages.evaluation import pair_view
 
                     shown[pair.name] = pair_view(pair, restored, len(pairs))
+
+            # over all runs, so that the bar goes through once
             share = next(restored_pairs) / (len(runs) * len(pairs))
             show(bar, f"Restored {pair.name}", share)
 
+        # a run of `train --self` has no network for all pairs
         for run in runs:
             model = models.get(run)
             if model is None:

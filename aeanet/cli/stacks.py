@@ -106,6 +106,7 @@ def judged(model: Network, restored: Restored) -> dict[str, Any]:
     """
     from aeanet.trust import assess
 
+    # judged in a range that has the share `width` of the file's, so both numbers are scaled by it
     image, result, width = restored.judged()
     found = assess(model, image, result)
     used, sd = restored.exposure.used / width, found.noise.sd
@@ -124,6 +125,7 @@ def note_stack(report: Report, restored: RestoredStack, error: ErrorNetwork | No
     """Say what does not enter a result, how noisy the stack is, which planes are unusual, and what
     became of the standard errors, if they were asked for.
     """
+    # what does not enter the result; of many damaged planes a few by name, and their number
     name, contents = restored.stack.name, restored.contents
     if restored.bar:
         report.note(
@@ -135,10 +137,13 @@ def note_stack(report: Report, restored: RestoredStack, error: ErrorNetwork | No
     if len(restored.damaged) > _NAMED:
         report.warn(f"{name}: {len(restored.damaged)} planes are left empty.")
 
+    # a stack that was not judged has no records
     if any(restored.records):
         report.note(f"{name}: {_noise(restored)}")
     for sentence in warnings_of(restored):
         report.warn(f"{name}: {sentence}")
+
+    # errors that were asked for, but are not there, were kept from replacing a file
     if error is not None and restored.errors is None:
         kept = errors_file(restored.target)
         report.warn(f"{kept} is already there; replace it with --overwrite.")
@@ -149,11 +154,14 @@ def note_stack(report: Report, restored: RestoredStack, error: ErrorNetwork | No
 
 def _noise(restored: RestoredStack) -> str:
     """A line on the noise of the planes."""
+    # a plane that is left empty has no record; of others the noise cannot always be told
     contents = restored.contents
     judged_planes = {number: one for number, one in enumerate(restored.records) if one}
     known = {number: one for number, one in judged_planes.items() if one["noise"] is not None}
     if not known:
         return f"{contents.planes} planes. The noise cannot be told."
+
+    # the median for all, as one odd plane hardly counts in it; the noisiest by name
     median = statistics.median(one["noise"] for one in known.values())
     value = statistics.median(one["noise_value"] for one in known.values())
     noisiest = max(known, key=lambda number: known[number]["noise"])
@@ -169,6 +177,7 @@ def warnings_of(restored: RestoredStack) -> list[str]:
     """A sentence for each warning that planes have, with the worst of these planes; one for a
     channel that is unlike the images of the training throughout.
     """
+    # planes with the same warning have one sentence
     contents, records = restored.contents, restored.records
     planes_of: dict[str, list[int]] = {}
     for number, one in enumerate(records):
@@ -176,6 +185,7 @@ def warnings_of(restored: RestoredStack) -> list[str]:
             head, separated, _ = sentence.partition(" (most unusual")  # names differ by plane
             planes_of.setdefault(head + ("." if separated else ""), []).append(number)
 
+    # the worst planes first; more than a few are counted only
     sentences = []
     for sentence, planes in planes_of.items():
         worst = sorted(planes, key=lambda number: -oddness(records[number]))[:_NAMED]
@@ -195,6 +205,8 @@ def odd_channels(restored: RestoredStack) -> list[str]:
     """
     contents, records = restored.contents, restored.records
     channels = contents.sizes.get("C", 1)
+
+    # a channel is odd if most of its planes are; planes that were left empty do not count
     odd = []
     for channel in range(channels):
         of_channel = [
@@ -206,6 +218,8 @@ def odd_channels(restored: RestoredStack) -> list[str]:
         if 2 * len(unlike) > len(of_channel):
             name = f" ({contents.channels[channel]})" if contents.channels else ""
             odd.append(f"{channel + 1}{name}")
+
+    # if all channels are, none is: the warnings of the planes say it
     return odd if len(odd) < channels else []
 
 
@@ -221,6 +235,7 @@ def write_planes(
     from aeanet.figures.planes import draw_planes
     from aeanet.figures.style import render
 
+    # a plane of which the noise is not known leaves a gap in the plot
     records, target = restored.records, restored.target
     noise = [one["noise"] if one and one["noise"] is not None else math.nan for one in records]
     warned = [number for number, one in enumerate(records) if one and one["warnings"]]
@@ -228,6 +243,8 @@ def write_planes(
         ".csv": _table(restored).encode(),
         ".png": render(lambda: draw_planes(noise, warned, list(restored.damaged))),
     }
+
+    # both are named after the result without its ending, which may be .ome.tif
     stem = target.name.removesuffix(target.suffix).removesuffix(".ome")
     for ending, written in content.items():
         file = target.with_name(f"{stem}-planes{ending}")
@@ -242,12 +259,15 @@ def write_planes(
 
 def _table(restored: RestoredStack) -> str:
     """CSV: a line for each plane, numbered from 1."""
+    # a column for each axis along which planes are counted
     contents = restored.contents
     leading = contents.axes[: len(contents.leading)]
     columns = ("noise", "noise_value", "distance", "residual_distance", "outliers")
     text = StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["plane", *leading, *columns, "warnings"])
+
+    # a plane that is left empty has its reason in place of warnings
     for number, one in enumerate(restored.records):
         place = [index + 1 for index in contents.place(number).values()]
         record = one or {}

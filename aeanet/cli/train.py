@@ -149,11 +149,15 @@ def main(
         noisy=noisy,
         page=page,
     )
+
+    # without a clean image: defaults that suit it, where the user gave none
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
     if noisy and not resume:
         changes = {"loss": "psnr"} | changes
         if not (model or quick or network):
             start = start or Path("sem")
+
+    # places and intervals too are looked at before the pairs are read
     keep_apart(run, folder)
     page_place = run / "report.html"
     if page:
@@ -167,6 +171,7 @@ def main(
 
     opening = training.open_run(run, resume=resume, overwrite=overwrite, one_per_pair=one_per_pair)
     with opening as opened, leading(), all_processes():
+        # what the user gave, else what the run was begun with, else defaults
         begun = opened.checkpoint
         request = resolve_request(opened, model, network, changes, start, quick=quick)
         request.warn_beforehand()
@@ -181,6 +186,7 @@ def main(
         data, held_back = hold_back(data, validate) if validate else (data, [])
         note(what_is_trained_on(data, held_back))
 
+        # with --self each model is saved as soon as it is trained
         with progress_bar() as bar:
             shown = Shown(bar, recipe)
             settings["on_step"] = shown.on_step
@@ -201,6 +207,8 @@ def main(
             what = f"the models of {len(done)} pairs are"
         elif not rank():
             keep_run(run, last, recipe, data, held_back)
+
+        # everything is saved by now, so an exit after Ctrl-C loses nothing
         written = True
         if page and not rank():
             from aeanet.cli.pages.shared import save_page
@@ -209,6 +217,8 @@ def main(
             written = save_page(page_place, training_page(run, done, recipe, data, held_back))
         if last.interrupted:
             end_interrupted(run, steps)
+
+        # why nothing was done, which pairs have no model, and what was gained
         if begun and begun.step == last.steps and not one_per_pair:
             note("Nothing was left to do: the run had done its steps, or trained for its time.")
         if one_per_pair:

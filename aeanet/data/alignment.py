@@ -91,6 +91,7 @@ def _inverse(matrix: Matrix) -> Matrix:
 
 
 def _check_plausible(matrix: Matrix) -> None:
+    # HR is the finer of the two, or as fine as LR, but for the error of a registration
     magnification = magnification_of(matrix)
     least, most = MAGNIFICATIONS
     if not least <= magnification <= most:
@@ -99,6 +100,8 @@ def _check_plausible(matrix: Matrix) -> None:
             f"HR has {magnification:.2f} times the magnification of LR, between {least} and {most} "
             f"is wanted{hint}"
         )
+
+    # singular values: the magnifications in the two directions that differ most
     largest, smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)
     if largest > MAX_ANISOTROPY * smallest:
         raise RegistrationError(
@@ -129,14 +132,18 @@ def _match(lr: Image, hr: Image) -> tuple[Matrix, int, int]:
 
 
 def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, int, int]:
+    # ten levels down to 1 / 1.2^9 = 1 / 5.2, so that a feature is found at either magnification
     orb = cv2.ORB.create(_FEATURES, scaleFactor=1.2, nlevels=10, fastThreshold=threshold)
     lr_points, lr_words = orb.detectAndCompute(_for_features(lr), None)
     hr_points, hr_words = orb.detectAndCompute(_for_features(hr), None)
     if lr_words is None or hr_words is None:
         return None, 0, 0
+
+    # mutual nearest neighbours only, and of these the most alike
     matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(lr_words, hr_words)
     matches = sorted(matches, key=lambda match: match.distance)
     matches = matches[: max(_LEAST_MATCHES, int(_BEST_MATCHES * len(matches)))]
+    # an affine map has six unknowns, and each match gives two equations
     if len(matches) < 3:
         return None, len(matches), 0
 
@@ -150,6 +157,8 @@ def _match_once(lr: Image, hr: Image, threshold: int) -> tuple[Matrix | None, in
         maxIters=10_000,
         confidence=0.9999,
     )
+
+    # a map that flattens the image fits a few points, and cannot be inverted
     if inverse is None or abs(np.linalg.det(inverse[:, :2])) < 1e-6:
         return None, len(matches), 0
     return _inverse(np.asarray(inverse, np.float64)), len(matches), int(agree.sum())
@@ -170,6 +179,7 @@ def _refine(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
     """The fit with both images smoothed by `sigma` LR px. Gradients are those of HR, so LR's noise
     does not bias it.
     """
+    # the same detail is left in both: the blur is equal in LR px
     magnification = magnification_of(matrix)
     lr, hr = blur(lr, sigma), blur(hr, sigma * magnification)
 
@@ -178,18 +188,24 @@ def _refine(lr: Image, hr: Image, matrix: Matrix, sigma: float) -> Matrix:
     fitted = np.zeros(hr.shape, dtype=bool)
     step = max(1, round(magnification * sigma / 2))
     fitted[::step, ::step] = covered(lr.shape, matrix, hr.shape, margin=4)[::step, ::step]
+
+    # of HR alone, so they are the same in all steps
     columns = _derivatives(hr, fitted)
     normal = columns @ columns.T
+    # the unknowns have different units, so the condition is that of the scaled matrix
     size = np.sqrt(np.outer(normal.diagonal(), normal.diagonal()) + 1e-30)
     if np.linalg.cond(normal / size) > 1e10:
         return matrix  # too little structure in common to improve on the features
 
+    # Gauss-Newton: what the warped LR shows at x belongs at x + d(x) on HR's grid
     centre = np.array(hr.shape[::-1]) / 2
     for _ in range(_ITERATIONS):
         pixels = warp(lr, matrix, hr.shape)[fitted].astype(np.float64)
+        # linear in gain * d rather than in d, so the shifts are divided by the gain below
         gain, _offset, *shifts = np.linalg.solve(normal, columns @ pixels)
         if gain < 0.05:
             break  # the images have nothing in common; the checks will refuse them
+        # d is affine about the centre, and follows the map so far
         linear, shift = np.hsplit(np.reshape(shifts, (2, 3)) / gain, [2])
         about_centre = matrix - np.outer(centre, [0, 0, 1])
         matrix = matrix + linear @ about_centre + shift * [0, 0, 1]

@@ -55,10 +55,14 @@ class RandomCrops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
                 f"Crops need a size and a number of at least 1, got size {size} and number "
                 f"{length}."
             )
+
+        # the training columns only: the rest of each image is for the tests
         self.size, self.length, self.seed = size, length, seed
         sources = [
             (pair, _Places(pair.mask[split_3x4(pair.mask.shape)[0]], size)) for pair in pairs
         ]
+
+        # decided here once, so that each item draws from pairs that can give it
         self._sources = [(pair, places) for pair, places in sources if places.count]
         if not self._sources:
             raise PairError(

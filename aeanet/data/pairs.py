@@ -111,6 +111,7 @@ def hold_back(
     Raises:
         PairError: another number, or no pair is left to train on.
     """
+    # a number or a share becomes names, as if they had been given
     total = len(data.pairs)
     if isinstance(which, float | int):
         if not 0 < which < math.inf or (which > 1 and which != int(which)):
@@ -121,6 +122,8 @@ def hold_back(
         if number >= total:
             raise PairError(f"Holding back {number} of {total} pairs leaves none to train on.")
         which = evenly_spaced([pair.name for pair in data.pairs], number)
+
+    # both parts keep the order of the pairs, whatever the order of the names
     held = [pair for pair in data.pairs if pair.name in which]
     kept = [pair for pair in data.pairs if pair.name not in which]
     return replace(data, pairs=kept), held
@@ -141,6 +144,8 @@ def _scan(folder: Path, hr: Path | None = None) -> tuple[list[PairFiles], dict[s
     for given in (folder, hr or folder):
         if not given.is_dir():
             raise PairError(f"{given} is not a folder; a folder of pairs is wanted: {_LAYOUTS}.")
+
+    # a place is a folder and what its names end with; lr/ and hr/ come before the paper's names
     if hr is not None:
         places = {"LR": (folder, ""), "HR": (hr, "")}
     elif (folder / "lr").is_dir() or (folder / "hr").is_dir():
@@ -149,13 +154,17 @@ def _scan(folder: Path, hr: Path | None = None) -> tuple[list[PairFiles], dict[s
         places = {"LR": (folder, "10000"), "HR": (folder, "20000")}
     files = {label: _by_name(*place) for label, place in places.items()}
 
+    # beside lr/ and hr/, files with the paper's names are left out, and that is said
     pairs, incomplete = [], {}
     if places["LR"] == (folder / "lr", ""):
         for key in sorted({*_by_name(folder, "10000"), *_by_name(folder, "20000")}):
             incomplete[visible(f"{key}10000")] = (
                 f"it lies beside {folder}/lr and {folder}/hr, from which pairs are taken."
             )
+
+    # exactly one file on each side makes a pair
     for key in sorted({*files["LR"], *files["HR"]}):
+        # a_10000.bmp is of pair a; a pair that is named 10000.bmp has the name of its folder
         name = visible(key.rstrip("_- ") or folder.resolve().name)
         for label, (place, ending) in places.items():
             found = files[label].get(key, [])

@@ -96,18 +96,23 @@ def register_pair(lr: NDArray, hr: NDArray, *, name: str = "") -> RegisteredPair
     Raises:
         RegistrationError: the result cannot be trusted; the message says why.
     """
+    # one file given twice would register with no error at all
     lr, hr = _checked("LR", lr), _checked("HR", hr)
     if np.array_equal(lr, hr):
         raise RegistrationError(_COPY)
 
+    # placed by features, then fitted to all pixels; it is trusted only if the images then agree
     matrix, matches, inliers = align(lr, hr)
     magnification = magnification_of(matrix)
     registered, mask = warp(lr, matrix, hr.shape), covered(lr.shape, matrix, hr.shape)
     residual = _check_agreement(registered, hr, mask, magnification)
+
+    # a copy that was moved or enlarged shows only now
     after = psnr(registered, hr, mask)
     if after > SAME:
         raise RegistrationError(_COPY)
 
+    # before: what is reached without a registration, to compare with
     report = RegistrationReport(
         matches=matches,
         inliers=inliers,
@@ -127,6 +132,8 @@ def _checked(label: str, image: NDArray) -> Image:
         image = np.ascontiguousarray(as_array(image, label), dtype=np.float32)
     except ValueError as error:
         raise RegistrationError(str(error)) from error
+
+    # NaN would pass the comparisons with the range, so it is looked for before them
     if image.ndim != 2 or image.size == 0:
         raise RegistrationError(f"{label} must be one grey image (H, W), got shape {image.shape}.")
     if not np.isfinite(image).all():
@@ -134,6 +141,8 @@ def _checked(label: str, image: NDArray) -> Image:
     low, high = float(image.min()), float(image.max())
     if low < -0.5 or high > 1.5:  # an interpolated image may overshoot a little
         raise RegistrationError(f"{label} has intensities from {low:g} to {high:g}, wanted 0 to 1.")
+
+    # near an edge no features are found, so little of a small image counts
     if min(image.shape) < MIN_SIDE:
         raise RegistrationError(
             f"{label} has {image.shape[1]} x {image.shape[0]} pixels; at least {MIN_SIDE} x "
@@ -146,12 +155,14 @@ def _check_agreement(
     registered: Image, hr: Image, mask: NDArray[np.bool_], magnification: float
 ) -> float:
     """The residual of the report. Raises RegistrationError unless the images show one field."""
+    # too few common pixels would agree by chance
     if mask.mean() < MIN_VALID:
         raise RegistrationError(
             f"LR covers only {mask.mean():.1%} of HR's field; at least {MIN_VALID:.0%} must be "
             "common to both."
         )
 
+    # the contents first: a displacement means nothing between two fields
     correlation, residual = _agreement(registered, hr, mask, magnification)
     if correlation < MIN_CORRELATION:
         raise RegistrationError(

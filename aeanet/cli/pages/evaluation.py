@@ -37,6 +37,7 @@ def pair_view(pair: RegisteredPair, restored: NDArray, pairs: int) -> View:
         restored: (H, W) in [0, 1], on the grid of the pair.
         pairs: how many are shown, which share the size of the page.
     """
+    # images share one grey scale, and the error has its own; without LR data there is no error
     most = most_of_each(pairs) // _LAYERS
     limits = limits_of(pair.hr)
     error = np.where(pair.mask, restored - pair.hr, 0)
@@ -51,6 +52,8 @@ def pair_view(pair: RegisteredPair, restored: NDArray, pairs: int) -> View:
             f"The result minus HR. Mid-grey is 0, white is {half:.3f} of the range.",
         ),
     )
+
+    # four pictures share the bytes of the pair
     layers = [
         Layer(name, fitting(pixels, most), f"{name} of {pair.name}", caption)
         for name, pixels, caption in shown
@@ -79,6 +82,7 @@ def evaluation_page(
         warnings: by the name of the pair.
         refused: why pairs were left out, by their names.
     """
+    # first the pairs, since the table links to them
     sections = []
     for number, (name, view) in enumerate(views.items(), 1):
         parts: list[Part] = [Text(warnings.get(name, ()), look="warning"), view]
@@ -96,6 +100,7 @@ def evaluation_page(
     means = ", ".join(map(" ".join, zip(columns[1:], mean[1:], strict=True)))
     shown = Table(columns, rows, f"Mean over all: {means}.", sortable=True)
 
+    # what the means do not contain comes before them
     left_out = [f"Pair {name} is left out: {reason}" for name, reason in refused.items()]
     settings = [("runs", ", ".join(map(str, runs))), ("pairs", str(pairs))]
     lead: list[Part] = [Text(left_out, look="warning"), Text(sentences), shown]

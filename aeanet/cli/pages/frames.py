@@ -31,6 +31,7 @@ def frames_page(
         judged: the mean of the frames and the result.
         precision: in which the network computed.
     """
+    # one frame is compared with the result; what was taken away was taken from the mean of all
     fused, result = restored.fused, np.asarray(restored.result)
     reference = list(frames)[fused.aligned.reference]
     name = Path(reference).name
@@ -42,12 +43,15 @@ def frames_page(
     height, width = result.shape
     view = View(name, [Frame([*layers, *found], marks=marks)], width, height)
 
+    # the table is the CSV file, which the page hands out too
     drift = plotted(
         "The drift of the frames",
         "How far each line of each frame lies from its place in the result.",
         lambda: draw_drift(fused.aligned),
     )
     table = table_of(drift_table(list(frames), restored), f"{report.target.stem}-drift.csv")
+
+    # how it was made, for the last section
     settings = [
         ("result", f"{report.target}, {width} x {height} px"),
         ("frames", ", ".join(frames)),

@@ -36,10 +36,13 @@ def planes_view(
     Raises:
         ImageError: if a plane cannot be read.
     """
+    # an unusual plane may be one of the evenly spaced ones, and is shown once
     contents, records = restored.contents, restored.records
     even = even_planes(restored)
     numbers = sorted({*even, *unusual_planes(restored)})
     each = most // len(numbers)
+
+    # the source is opened as for the restoration; the rows of its bar are not in the result
     opened = find_stack(restored.stack, options.axes, options.channel)
     assert opened is not None
     with opened as source, open_stack(restored.target, axes=contents.axes) as target:
@@ -48,6 +51,8 @@ def planes_view(
         extent = extent_of((rows, width), contents.plane_shape, magnification)
         limits = _limits(target, even)
 
+        # One grey scale for a channel, of the evenly spaced planes, so that they can be compared.
+        # Where these show none of a channel, a plane has its own.
         frames = []
         for number in numbers:
             before = grey_of(source.plane(number))[:rows].astype(np.float32)
@@ -64,6 +69,7 @@ def planes_view(
             said = records[number] or {}
             frames.append(Frame(layers, name, marks, said.get("warnings", ())))
 
+    # all planes have one size, so the picture of the first tells how far they are reduced
     note = f"{len(numbers)} of {contents.planes} planes: evenly spaced ones and the most unusual. "
     note += smaller(frames[0].layers[1], contents.plane_shape)
     rows, columns = contents.plane_shape

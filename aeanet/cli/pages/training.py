@@ -36,6 +36,7 @@ def training_page(
         data: the pairs that were trained on.
         held_back: the pairs that were not.
     """
+    # with --self each pair has a model, else there is one of all pairs
     said = []
     for name, result in trained.items():
         whose = "" if name == "." else f"{name}: "
@@ -46,6 +47,8 @@ def training_page(
                 f"{whose}Gain over bicubic interpolation on the pairs held back: "
                 f"{psnr:+.2f} dB PSNR and {ssim:+.4f} SSIM."
             )
+
+    # a library of patches is not trained in steps, so it has no course
     lead: list[Part] = [Text(said)]
     courses = {name: _course(run / name) for name in trained}
     if any(course.steps for course in courses.values()):
@@ -57,6 +60,7 @@ def training_page(
             )
         )
 
+    # what is needed to repeat it: the pairs and the whole recipe
     settings = [
         ("run", str(run)),
         ("network", next(iter(trained.values())).model.config["name"]),
@@ -71,6 +75,8 @@ def training_page(
 def _course(folder: Path) -> Course:
     rows = read_metrics(folder)
     loss = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"]]
+
+    # scores come at other steps than the loss, so a row may have only one of them
     gain = [
         (int(row["step"]), float(row["validation/delta_psnr"]))
         for row in rows

@@ -98,6 +98,7 @@ class _Alignment:
     """
 
     def __init__(self, images: list[NDArray[np.float32]], used: list[int]) -> None:
+        # the blur leaves the specimen, so the contrast is not that of the noise
         self.used, number = used, len(images)
         coarse = [_blur(image, 4 * SIGMA) for image in images]
         self.means = np.array([image.mean() for image in coarse], np.float64)
@@ -109,6 +110,7 @@ class _Alignment:
         self.blurred = [_blur(image, SIGMA) for image in self.images]
         self.gain, self.offset = np.ones(number), np.zeros(number)
 
+        # at first each frame moves as a whole: B-splines of equal coefficients are constant
         self.basis = spline_basis(images[0].shape[0])
         places = np.zeros((number, 2))
         places[used] = find_places([images[n] for n in used])
@@ -118,6 +120,7 @@ class _Alignment:
     def improve(self) -> None:
         """Fit the displacements, gains and offsets of all frames that are used."""
         for _ in range(_ROUNDS):
+            # one round: each frame is fitted to the mean of the others as they lie before it
             before = self.splines.copy()
             frames, inside = self._on_one_grid(self.blurred)
             compared = zip(self.used, beside_others(frames, inside), strict=True)
@@ -125,6 +128,8 @@ class _Alignment:
                 if not shared.any():
                     continue
 
+                # frame = slope * others + level is undone; the slope is limited, since a frame that
+                # shows something else may fit any
                 self.splines[n] = better_splines(
                     frame - others, others, shared, self.basis, self.splines[n]
                 )
@@ -153,12 +158,16 @@ class _Alignment:
 
     def result(self, left_out: dict[int, str]) -> AlignedFrames:
         """What was found."""
+        # The median hardly counts the few pixels that changed. For normal noise the mean square
+        # follows from it.
         noise = np.full(len(self.images), np.nan)
         frames, inside = self._on_one_grid(self.blurred)
         squares = []
         for frame, others, shared in beside_others(frames, inside):
             squares.append(np.median((frame - others)[shared] ** 2) / _MEDIAN_SQUARE)
         noise[self.used] = _own_noise(np.array(squares))
+
+        # (N, H, 2), from the splines of y and x
         displacement = np.stack([self.basis @ spline.T for spline in self.splines])
 
         # From the units of each frame to those of the reference.
@@ -215,6 +224,8 @@ def _checked(frames: Sequence[NDArray]) -> list[NDArray[np.float32]]:
     images = [np.ascontiguousarray(frame, np.float32) for frame in frames]
     if len(images) < 2:
         raise FrameError(f"Frames of one field are wanted, two or more; got {len(images)}.")
+
+    # the first frame says which size all have; messages count from 1
     for n, image in enumerate(images):
         if image.ndim != 2 or image.shape != images[0].shape:
             raise FrameError(

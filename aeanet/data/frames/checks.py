@@ -88,6 +88,7 @@ def bad_frames(
         inside: (N, H, W), where each lies within its field.
         noise: (N,), of each before it was interpolated (`line_noise`), in the units of `frames`.
     """
+    # the sharpness is measured against the others, so their share of it is divided out
     found = [_compare(*each) for each in beside_others(frames, inside)]
     usual_correlation = float(np.median([each.correlation for each in found]))
     sharpness = _own_share(np.array([each.sharpness for each in found]))
@@ -99,6 +100,7 @@ def bad_frames(
     blocks = blocks[:, np.isfinite(blocks).any(0)]
     blocks = blocks / np.maximum(np.nanmedian(blocks, axis=0), 1e-12)
 
+    # the gravest first: of a frame of another field sharpness and changes mean nothing
     reasons: dict[int, str] = {}
     for n, each in enumerate(found):
         known = blocks[n][np.isfinite(blocks[n])]
@@ -124,12 +126,15 @@ def _compare(frame: NDArray, others: NDArray, shared: NDArray[np.bool_]) -> Like
     common = float(shared.mean())
     if common < MIN_COMMON:
         return Likeness(common, 0.0, 0.0, np.full_like(_block_means(frame), np.nan))
+
+    # products with the others: noise, which is independent, adds nothing to them in the mean
     mine, theirs = (_band(image, *_STRUCTURE)[shared] for image in (frame, others))
     structure = float(mine @ theirs)
     correlation = structure / max(float(np.linalg.norm(mine) * np.linalg.norm(theirs)), 1e-12)
     mine, theirs = (_band(image, *_FINEST)[shared] for image in (frame, others))
     sharpness = float(mine @ theirs) / max(structure, 1e-12)
 
+    # a block with a pixel that cannot be compared would have too small a mean
     difference = cv2.GaussianBlur(frame - others, (0, 0), SIGMA)
     squares = _block_means(difference**2 * shared)
     whole = _block_means(shared.astype(np.float32)) == 1

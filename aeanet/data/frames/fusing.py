@@ -35,10 +35,13 @@ class FusedFrames:
         """The noise that is left: its standard deviation, in the units of `pixels`, and the
         correlation of neighbours on a line and in a column.
         """
+        # 0 is where nothing is known, not a value of the noise
         known = self.residue[self.residue != 0]
         variance = float(np.mean(np.square(known, dtype=np.float64))) if known.size else 0.0
         if variance == 0:
             return 0.0, 0.0, 0.0
+
+        # a product with an unknown pixel is 0, so the mean over all is divided by the known share
         share = known.size / self.residue.size
         pairs = (
             (self.residue[:, 1:], self.residue[:, :-1]),
@@ -77,6 +80,7 @@ def fuse_aligned(
     frames: Sequence[NDArray], aligned: AlignedFrames, magnification: float = 1.0
 ) -> FusedFrames:
     """`fuse_frames` for frames whose alignment is known."""
+    # the weights with which the mean has the least variance
     weight = np.zeros(len(frames))
     weight[aligned.used] = 1 / np.maximum(aligned.noise[aligned.used], 1e-9) ** 2
     weight /= weight.sum()
@@ -93,6 +97,8 @@ def fuse_aligned(
             halves[index % 2][0][...] += mine * image
             halves[index % 2][1][...] += mine
 
+    # The two means differ by noise alone. But for a common factor its variance is 1 / w1 + 1 / w2;
+    # times the square of `share` it is that of the mean of all, 1 / (w1 + w2).
     (first, first_weight), (second, second_weight) = halves
     total = first_weight + second_weight
     pixels = (first + second) / np.maximum(total, 1e-12)

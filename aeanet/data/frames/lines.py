@@ -45,6 +45,7 @@ def better_splines(
         basis: (H, K), of `spline_basis`.
         before: (2, K).
     """
+    # along y, then along x, as the displacements are ordered
     gradient = [cv2.Sobel(template, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (0, 1)]
 
     # Pixels that differ by more than noise does, such as those of a charging event, count less.
@@ -57,7 +58,11 @@ def better_splines(
     count = basis.shape[1]
     normal = np.zeros((2, count, 2, count))
     right = np.zeros((2, count))
+    # the prior: second differences of the coefficients are about `_BEND`
     bend = np.diff(np.eye(count), 2, axis=0) / _BEND
+
+    # Solved for is by how much `before` is too large. The prior is that of the better coefficients,
+    # before - change, so `before` stands on the right side too.
     for a in range(2):
         weighted = weight * gradient[a]
         right[a] = basis.T @ (weighted * difference).sum(1) + bend.T @ (bend @ before[a])

@@ -30,14 +30,19 @@ def resample(
         The image, (round(H * magnification), round(W * magnification)), which repeats the edges of
         the frame beyond them; and which of its pixels lie within the frame.
     """
+    # pixel centres of the result in px of the reference; the upper left corners of both grids
+    # coincide
     height, width = upsampled_shape(frame.shape, magnification)
     y, x = ((np.arange(length) + 0.5) / magnification - 0.5 for length in (height, width))
+
+    # the row in the frame depends on the line alone, (h,), the column on the pixel too, (h, w)
     lines = np.arange(len(displacement))
     moved_y, moved_x = (np.interp(y, lines, axis) for axis in np.transpose(displacement))
     rows, columns = y + moved_y, x + moved_x[:, None]
     inside = (rows >= 0) & (rows <= frame.shape[0] - 1)
     inside = inside[:, None] & (columns >= 0) & (columns <= frame.shape[1] - 1)
 
+    # in blocks, as OpenCV refuses larger images; each takes its own part of the frame
     kernel = cv2.INTER_LANCZOS4 if magnification == 1 else cv2.INTER_CUBIC
     image = np.empty((height, width), np.float32)
     for top in range(0, height, _BLOCK):

@@ -237,6 +237,7 @@ def _like_measured(rng: np.random.Generator, magnification: float) -> Acquisitio
     and no more than Poisson in its tails; means of lines differ by about a fifth more than such
     noise explains. Edges are as sharp as those of a simulated spot of 0.45 LR px or less.
     """
+    # LR px; a scan that is only to be denoised may be one at high magnification (HR_SPOT)
     spots = (0.27, 0.5) if magnification > 1.2 else (0.4, 0.75)
     return Acquisition(
         magnification=magnification,
@@ -276,10 +277,13 @@ def _of_any_instrument(rng: np.random.Generator, magnification: float) -> Acquis
     clean = rng.uniform() < (0.2 if magnification == 1 else 0.05)
     noise = 0.0 if clean else min(noise, 2.5 * contrast)
 
+    # the share of that variance that does not depend on the signal
     constant = float(rng.choice([0.0, 1.0, rng.uniform()], p=(0.3, 0.1, 0.6)))
     background = sometimes(0.4, rng.exponential(0.5) * contrast)
     frames = int(rng.choice([1, 2, 4, 8, 16], p=(0.7, 0.08, 0.1, 0.07, 0.05)))
     spot = float(rng.uniform(0.27, 0.7)) if rng.uniform() < 0.7 else float(rng.uniform(0.7, 1.3))
+
+    # shot, read and stripes are those of one frame, so they grow with the number that is averaged
     return Acquisition(
         magnification=magnification,
         stretch=float(rng.uniform(0.985, 1.015)),

@@ -46,13 +46,17 @@ def bodies(
         crisp: sharpness of joints and pores, 1 or more.
         ground: yield of the ground between the bodies, relative to theirs.
     """
+    # an undulating ground, and where on it the bodies gather
     s, fillet = scale, 0.12 / crisp
     shapes = [polyhedron(rng) for _ in range(stock)]
     cluster = field(size, 350 * s, rng)
     substrate = (8 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
     surface = substrate.copy()
+
+    # layers of bodies: (stock, where, cover, radii, sink) of `deposit`
     if kind == "porous":
         tubes = [tube(rng) for _ in range(stock * 5 // 6)]
+        # two webs, one above the other; the tubes lie on them
         for height in (40, 100):
             web = network(size, rng.uniform(70, 110) * s, rng)
             np.maximum(surface, web + height * s, out=surface)
@@ -62,6 +66,7 @@ def bodies(
         ]
     else:
         if kind == "mixed":
+            # Large beads with pores. These are cut only well above the ground, which stays whole.
             beads = (105 * s, 0.2, 60 * s, 170 * s)
             deposit(surface, shapes, cluster + 1.4, 4.0, beads, 0.2, rng, fillet)
             pores = field(size, 15 * s, rng) + 0.7 * field(size, 45 * s, rng) - 1.3
@@ -72,10 +77,14 @@ def bodies(
             (shapes, cluster + 0.9, cover, (44 * s, 0.5, 14 * s, 130 * s), 0.3),
             (shapes, cluster + 0.5, 0.15 * cover, (17 * s, 0.5, 6 * s, 60 * s), 0.2),
         ]
+
+    # the larger first, so that the smaller lie on them
     for layer in layers:
         deposit(surface, *layer, rng, fillet)
 
+    # where no body lies the ground is seen, with a yield of its own
     material = 1 - np.float32(1 - ground) * (surface < substrate + 1).astype(np.float32)
+    # roughness in px, whatever the scale: in all images it is as fine
     for grain, amplitude in ((25, 1.5), (12, 0.9), (5, 0.35), (2, 0.08)):
         surface += np.float32(amplitude) * field(size, grain, rng)
     return surface, material
@@ -88,10 +97,14 @@ def particles(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.
     habit = rng.integers(4)
     if habit == 0:
         return bodies("aggregate", size, rng, scale, stock=STOCK, crisp=log_uniform(rng, 1, 5))
+
+    # a few bodies of one habit: turned and scaled they look like many
     s = scale
     stock = [_STOCKS[habit - 1](rng) for _ in range(12)]
     radius, spread = log_uniform(rng, 12, 70) * s, float(rng.choice([0.03, 0.12, 0.45]))
     limits = (radius, spread, 0.3 * radius, 3 * radius)
+
+    # the particles lie in patches of an undulating ground, which is seen between them
     surface = (6 * field(size, 120 * s, rng) + 2 * field(size, 25 * s, rng)) * np.float32(s)
     substrate = surface.copy()
     where = field(size, 200 * s, rng) + rng.uniform(-0.5, 2)
@@ -104,9 +117,12 @@ def fibres(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """A mat of round fibres, one layer above the other; each is a smooth curve of constant
     width.
     """
+    # the directions scatter by `order` about a common one; the ground lies deep between the fibres
     radius, spread = log_uniform(rng, 2.5, 22) * scale, rng.uniform(0.0, 0.6)
     direction, order = rng.uniform(0, math.pi), rng.uniform(0.2, 1.6)
     surface = (field(size, 60, rng) - 3 * radius).astype(np.float32)
+
+    # each is longer than the field; together they have 0.8 to 3 times its area, within limits
     length = 1.5 * math.hypot(*size)
     count = int(np.clip(rng.uniform(0.8, 3) * size[0] * size[1] / (2 * radius * length), 12, 220))
     points, middle = 40, 20  # of the curve of a fibre
@@ -130,6 +146,7 @@ def _lay_fibre(surface: np.ndarray, path: np.ndarray, radius: float, level: floa
     """Put a fibre of this radius (px) along `path` (points, 2) with its axis at `level`, in
     place.
     """
+    # the window that the fibre reaches, if any of it lies in the image
     reach = radius + 3
     left, top = np.maximum(np.floor(path.min(0) - reach).astype(int), 0)
     last = np.ceil(path.max(0) + reach).astype(int) + 1
@@ -144,6 +161,7 @@ def _lay_fibre(surface: np.ndarray, path: np.ndarray, radius: float, level: floa
     thin = cv2.distanceTransform((canvas > 127).astype(np.uint8), cv2.DIST_L2, 5)
     thin = cv2.GaussianBlur(thin, (0, 0), 1.0)
 
+    # half a circle across the axis, and a steep slope outside, which makes a smooth outline
     near = thin < reach
     round_ = np.sqrt(np.maximum(radius**2 - thin**2, 0)) - 3 * np.maximum(thin - radius, 0)
     patch = surface[top:bottom, left:right]

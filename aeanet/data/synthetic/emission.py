@@ -52,6 +52,8 @@ def draw_contrast(rng: np.random.Generator) -> Contrast:
     backscattered ones.
     """
     mode, smooth = rng.choice(3, p=(0.5, 0.3, 0.2)), rng.uniform(0.25, 0.6)
+
+    # one factor widens the crevices of all sizes, another one darkens them
     if mode == 0:  # at the side
         crevice, diffuse = rng.uniform(0.5, 2.0), rng.uniform(0, 0.3)
         width = log_uniform(rng, 1, 3)
@@ -117,10 +119,13 @@ def emission(
     Returns:
         (H, W) float32.
     """
+    # the tilt: 1 / cos of it is the secant, and the gain tends to 1 + `edge`
     smooth = cv2.GaussianBlur(surface, (0, 0), contrast.smooth)
     slope_x, slope_y = (cv2.Scharr(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 32) for dx in (1, 0))
     secant = np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     collected = material * (1 + contrast.edge * (1 - cv2.exp((1 - secant) / contrast.limit)))
+
+    # a slope that falls towards the detector faces it, and is brighter
     angle = rng.uniform(0, 2 * math.pi)
     toward = math.cos(angle) * slope_x + math.sin(angle) * slope_y
     collected *= 1 - contrast.facing * toward / secant
@@ -131,5 +136,7 @@ def emission(
     for sigma, weight, gain, most in contrast.losses:
         loss += np.clip(weight / sigma * (wide_blur(surface, sigma) - surface), -gain, most)
     collected *= cv2.exp(-loss)
+
+    # the diffuse second signal comes from around the point of impact
     around = wide_blur(collected, contrast.reach)
     return (1 - contrast.diffuse) * collected + contrast.diffuse * around

@@ -124,6 +124,7 @@ def _cut_out(
         indices.append(np.minimum(index, period - index))
     part = signal[np.ix_(*indices)]
 
+    # the axes are exchanged first: the rows and columns that are reversed are those of the result
     if turn & 1:
         part = part.T
     if turn & 2:

@@ -74,6 +74,7 @@ def simulate_frames(
     `acquisition` the settings are those of `Acquisition()`, near the instrument of the measured
     micrographs, at a magnification of 1. All that moves is multiplied by `drift`.
     """
+    # the axes are scaled equally, without a random phase: a frame lies on the grid of its truth
     rng = np.random.default_rng(seed)
     settings = acquisition if acquisition is not None else Acquisition(magnification=1.0)
     settings = replace(settings, stretch=1.0, registered=False)
@@ -82,6 +83,7 @@ def simulate_frames(
     reach = _REACH * settings.magnification
     scan = Scan(scene, settings, rng, (0, 0), size, aligned=True, reach=reach)
 
+    # one specimen, scanned anew for each frame: no farther away than its margin reaches
     moved = (drift * _draw_drift(number, shape[0], rng)).clip(-_REACH, _REACH)
     frames = []
     for lines in moved:

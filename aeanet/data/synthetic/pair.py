@@ -53,11 +53,15 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
         raise ValueError(
             f"a simulated image needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}"
         )
+
+    # one specimen for both: as large as LR's field, which is twice HR's along each axis
     rng = np.random.default_rng(seed)
     kind = _KINDS[rng.integers(len(_KINDS))]
     size = (2 * shape[0] + 2 * _MARGIN, 2 * shape[1] + 2 * _MARGIN)
     surface, material = bodies(kind, size, rng)
     signal, black = _grey_levels(emission(surface, material, rng), rng)
+
+    # where each scan has its pixels, and how it drifts, by itself
     to_scene_hr, to_scene_lr = _geometry(shape, rng)
     drift_hr, drift_lr = (_drift(shape[0], amplitude, rng) for amplitude in (0.2, 0.4))
 
@@ -69,6 +73,7 @@ def simulate_pair(seed: int, *, shape: tuple[int, int] = (944, 1280)) -> Simulat
     settings = Acquisition(magnification=2, spot=0.425, shot=shot, jitter=0.075, band=0.15)
     lr = _acquire(signal, black, to_scene_lr, drift_lr, shape, settings, rng)
 
+    # the truth with which a registration is compared
     (a, b, x), (c, d, y) = _true_matrix(
         to_scene_lr, to_scene_hr, drift_lr, drift_hr, shape
     ).tolist()

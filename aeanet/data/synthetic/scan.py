@@ -55,6 +55,7 @@ class Scan:
         aligned: bool = False,
         reach: float = 0.0,
     ) -> None:
+        # a crop lies anywhere in a whole image, so its place on the grid of LR varies
         a = acquisition
         self.drift: Drift | None = None
         self.acquisition, self.rng, self.shape = a, rng, shape
@@ -65,6 +66,8 @@ class Scan:
         # LR.
         self.scale = (a.magnification * (a.stretch if a.registered else 1.0), a.magnification)
 
+        # grey = gain * signal + black. Of three slow waves of vibration two displace lines along
+        # themselves, one across.
         gain = a.contrast / max(scene.deviation, 1e-6)
         self._black = a.brightness - gain * scene.mean
         self._waves = [  # amplitude and frequency across or along the lines, phase
@@ -85,6 +88,7 @@ class Scan:
         margin = (_MARGIN + max(around, _LEAST)) * a.magnification + 3 * a.spot_axes()[0]
         margin += 3 * a.vibration * a.magnification + reach
         self._part = PeriodicPart(scene.signal, a.turn, origin, shape, margin, gain)
+
         if a.charging:
             # Behind a bright body the line stays dark for a while: minus a decaying exponential,
             # without its mean.
@@ -115,6 +119,7 @@ class Scan:
 
     def _scanned(self, rows: slice, columns: slice) -> np.ndarray:
         """These pixels of the scan before a digital zoom, which makes LR of it; 1 for white."""
+        # more pixels than wanted, for the filters; where the beam stops for each, in HR px
         a, extra = self.acquisition, self._filtered
         i = np.arange(rows.start - extra, rows.stop + extra)
         j = np.arange(columns.start - extra, columns.stop + extra)
@@ -124,6 +129,7 @@ class Scan:
         if jitter:
             start = start + self.rng.normal(0, jitter, len(i))
 
+        # the beam, which moves during a pixel, blurs the specimen before noise is added
         boxes = a.dwell * a.magnification, a.binning * a.magnification
         spectrum = self._part.spectrum * self._part.blur(a.spot_axes(), a.axis, *boxes)
         y, x = hr_y - self.corner[0] + moved_y, hr_x - self.corner[1]
@@ -192,11 +198,15 @@ def detect(signal: np.ndarray, settings: Acquisition, rng: np.random.Generator) 
     band = settings.band_kernel
     kept = float((band**2).sum())
     noisy = signal
+
+    # Poisson noise of all that arrives, also of what the black level hides
     if settings.shot:
         quantum = np.float32(settings.shot / settings.frames / kept)
         background = np.float32(settings.background)
         noisy = quantum * rng.poisson((signal + background) / quantum).astype(np.float32)
         noisy -= background
+
+    # what does not depend on the signal: noise of the electronics, discharges
     if settings.read:
         read = np.float32(settings.read / math.sqrt(settings.frames * kept))
         noisy = noisy + read * rng.standard_normal(signal.shape, np.float32)
@@ -205,6 +215,7 @@ def detect(signal: np.ndarray, settings: Acquisition, rng: np.random.Generator) 
         noisy = noisy + struck * rng.exponential(100, signal.shape)
     noisy = noisy.astype(np.float32, copy=False)
 
+    # in the order of the instrument: detector, errors of lines, software
     if len(band) > 1:
         noisy = cv2.filter2D(noisy, cv2.CV_32F, band[None], borderType=cv2.BORDER_REFLECT_101)
     noisy = noisy + _line_errors(signal.shape, settings, rng)
@@ -221,15 +232,20 @@ def _line_errors(
     """What disturbs lines as a whole: stripes, hum and charging events, (H, W) or (H, 1)
     float32.
     """
+    # an offset of each line, independent in each frame of the mean
     lines = (shape[0], 1)
     column = np.arange(shape[1])
     error = np.zeros(lines)
     if settings.stripes:
         error = error + rng.normal(0, settings.stripes / math.sqrt(settings.frames), lines)
+
+    # a wave of constant frequency in time, of which each line begins at another phase
     if settings.hum:
         along = column / rng.uniform(4, 200)
         time = along + rng.uniform(0, 1) * np.arange(shape[0])[:, None]
         error = error + settings.hum * np.sin(2 * np.pi * time)
+
+    # a step that decays along its line; it may have come before the first pixel
     if settings.streaks:
         struck = rng.uniform(0, 1, lines) < settings.streaks
         where = rng.uniform(-shape[1], shape[1], lines)

@@ -73,15 +73,21 @@ def draw_scene(rng: np.random.Generator, shape: tuple[int, int], kind: str | Non
     """
     if min(shape) < 32:
         raise ValueError(f"a scene needs at least 32 x 32 pixels, got {shape[0]} x {shape[1]}.")
+
+    # drawn also where it is given, so that the draws that follow are the same
     drawn = KINDS[rng.choice(len(KINDS), p=_SHARES / _SHARES.sum())]
     if kind is None:
         kind = drawn
     if kind not in _MAKERS:
         raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(KINDS)}.")
+
+    # shape and material, the finest texture, then what a detector collects of them
     scale = log_uniform(rng, *_SCALES)
     surface, material = _MAKERS[kind](shape, rng, scale)
     _roughen(surface, material, rng)
     signal = emission(surface, material, rng, draw_contrast(rng)).astype(np.float32)
+
+    # nearly the darkest point is 0; a quantile, since single pixels may lie far below
     signal = np.maximum(signal - np.float32(np.quantile(signal[::5, ::5], 0.001)), 0)
     return Scene(kind, signal, float(signal.mean()), float(signal.std()))
 

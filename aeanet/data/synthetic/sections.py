@@ -17,11 +17,13 @@ def layers(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """A cross-section through a stack of layers: rough interfaces; dense, columnar, granular and
     porous layers.
     """
+    # all interfaces are bent alike (`shared`); each is rough by itself
     edges = np.sort(rng.uniform(0, size[0], int(rng.integers(2, 12))))
     position = np.arange(size[0], dtype=np.float32)[:, None]
     shared = _line(size[1], 150 * scale, rng) * np.float32(rng.uniform(0, 12) * scale)
     surface, material = np.zeros(size, np.float32), np.full(size, rng.uniform(0.2, 1.4), np.float32)
     gap = np.zeros(size, np.float32)
+
     for edge in edges:
         # Each layer covers what lies below its interface.
         rough = _line(size[1], log_uniform(rng, 3, 60), rng)
@@ -35,6 +37,8 @@ def layers(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
             thin = np.exp(-((depth / np.float32(log_uniform(rng, 1, 5))) ** 2))
             present = np.clip(_line(size[1], 100, rng) + 1, 0, 1)
             gap += thin * present * np.float32(rng.normal(0, 0.6))
+
+    # below 0 the interface is open, above 0 there is a film with more yield
     surface += np.minimum(gap, 0) * 8
     material = np.maximum(material + np.maximum(gap, 0), 0.05)
     return surface.astype(np.float32), material.astype(np.float32)
@@ -47,6 +51,7 @@ def _line(length: int, scale: float, rng: np.random.Generator) -> np.ndarray:
 
 def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> Specimen:
     """Yield and height of the inside of a layer."""
+    # plain, columnar, granular or porous
     grey, contrast = np.float32(rng.uniform(0.2, 1.4)), np.float32(rng.uniform(0.05, 0.4))
     kind = rng.integers(4)
     if kind == 0:
@@ -56,6 +61,8 @@ def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> S
         narrow = field((size[0] // slant + 2, size[1]), width, rng)
         columns = cv2.resize(narrow, size[::-1], interpolation=cv2.INTER_CUBIC)
         return grey * (1 + contrast * np.tanh(2 * columns)), columns * np.float32(rng.uniform(0, 1))
+
+    # grains and pores: a texture without a direction; pores are where it is high
     texture = field(size, log_uniform(rng, 3, 40) * max(scale, 0.4), rng)
     if kind == 2:  # granular
         grains = np.maximum(grey * (1 + contrast * np.tanh(3 * texture)), 0.05)
@@ -66,6 +73,7 @@ def _filling(size: tuple[int, int], rng: np.random.Generator, scale: float) -> S
 
 def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """Lines and spaces, contact holes, or wires of a circuit: rough edges, side walls, residues."""
+    # the pattern is a distance from its outline; noise on the distance makes a rough edge
     kind = rng.choice(3, p=(0.25, 0.5, 0.25))
     roughness = field(size, log_uniform(rng, 4, 40), rng) * np.float32(rng.uniform(0.1, 1.5))
     if kind == 1 and rng.uniform() < 0.5:
@@ -75,10 +83,13 @@ def lithography(size: tuple[int, int], rng: np.random.Generator, scale: float = 
         pitch = log_uniform(rng, 6 if kind == 1 else 14, 120) * max(scale, 0.6)
     distance = (_lines, _holes, _wires)[kind](size, pitch, rng) + roughness
 
+    # side walls: the height rises to its full value over `wall` px
     wall, height = rng.uniform(0.8, 5), rng.uniform(0.1, 0.8) * pitch
     inside = np.clip(distance / np.float32(wall) + np.float32(0.5), 0, 1)
     surface = inside * np.float32(height)
     material = np.float32(rng.uniform(0.3, 1.3)) + inside * np.float32(rng.normal(0, 0.3))
+
+    # residues: islands where a texture is highest
     if rng.uniform() < 0.3:
         texture = field(size, rng.uniform(3, 10), rng)
         residue = np.clip(4 * (texture - np.float32(rng.uniform(2.2, 3))), 0, 1)
@@ -140,10 +151,13 @@ def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     """Shapes of all sizes covering one another: discs, ellipses and polygons, radii distributed
     like r^-3.
     """
+    # so many leaves, within limits, that their areas add up to 0.8 to 2.0 times that of the field
     fine = (2 * size[0], 2 * size[1])
     least, largest = log_uniform(rng, 2, 12), log_uniform(rng, 60, 250) * scale
     area = 2 * math.pi * least**2 * math.log(largest / least)  # of a leaf, in the mean
     count = int(np.clip(int(rng.uniform(0.8, 2.0) * size[0] * size[1] / area), 300, 12_000))
+
+    # 1 / r^2 is evenly distributed where the density of r is r^-3
     radius = 1 / np.sqrt(1 / least**2 - rng.uniform(0, 1, count) * (1 / least**2 - 1 / largest**2))
     x, y = rng.uniform(0, fine[1], count), rng.uniform(0, fine[0], count)
     sides = rng.integers(3, 8, count)
@@ -152,6 +166,8 @@ def dead_leaves(size: tuple[int, int], rng: np.random.Generator, scale: float = 
     elongation, angle = np.exp(rng.normal(0, 0.4, count)), rng.uniform(0, math.pi, count)
     grey = rng.uniform(0.2, 1.5, count).astype(np.float32)
     round_ = rng.uniform(0, 1, count) < rng.uniform()
+
+    # a later leaf covers the earlier ones; lengths are doubled, as the pitch is half a px
     for i in range(count):
         if round_[i]:
             corner = np.linspace(0, 2 * math.pi, 30)

@@ -71,6 +71,7 @@ def polyhedron(rng: np.random.Generator) -> np.ndarray:
 
 def tube(rng: np.random.Generator) -> np.ndarray:
     """Upper surface of a bent, round-ended ligament of half-length about 1; (_STOCK, _STOCK)."""
+    # the axis, a curve with bends, along which the thickness and the height change
     x, y = _stock_grid()
     t = np.linspace(-1, 1, 64)  # along the axis
     path_x, bend = 0.75 * t, rng.normal(0, 0.35)
@@ -99,10 +100,13 @@ def crystal(rng: np.random.Generator) -> np.ndarray:
     """Upper surface of a box or a platelet in a random position, with slightly worn edges; (_STOCK,
     _STOCK).
     """
+    # half the edges of the box, whose corners have a distance of 0.95 from its centre
     x, y = _stock_grid()
     half = rng.uniform(0.85, 1, 3)  # of the edges
     half *= (1, rng.uniform(0.6, 1), rng.choice([0.15, rng.uniform(0.3, 1)]))
     half *= 0.95 / np.linalg.norm(half)
+
+    # each pair of faces bounds it, from above and from below
     axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     height, floor = np.full_like(x, 1.0), np.full_like(x, -1.0)
     for normal, distance in zip(axes, half, strict=True):
@@ -150,16 +154,20 @@ def deposit(
         fillet: radius, in radii of the body, of the joint between touching surfaces (a polynomial
             smooth maximum), as in sintering.
     """
+    # as many as give the cover by their mean area, that of log-normal radii
     median, sigma, least, largest = radii
     rows, columns = surface.shape
     mean_area = math.pi * median**2 * math.exp(2 * sigma**2)
     count = math.ceil(cover * rows * columns / mean_area)
+
+    # the largest first: small ones come to lie on large ones
     radius = np.clip(median * np.exp(sigma * rng.standard_normal(count)), least, largest)
     radius = np.sort(radius)[::-1]
     centre = rng.uniform(0, 1, (count, 2)) * (rows, columns)
     which, angle = rng.integers(len(stock), size=count), rng.uniform(0, 2 * math.pi, count)
     depth = rng.normal(sink, 0.25, count)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
     for r, (cy, cx), shape, turn, sunk in zip(radius, centre, which, angle, depth, strict=True):
         row, column = int(cy), int(cx)
         if where[row, column] <= 0:
@@ -178,6 +186,7 @@ def deposit(
         body *= r
         body += surface[row, column] - sunk * r
 
+        # smooth maximum: where the two differ by less than `reach`, the joint fills the corner
         patch = surface[top:bottom, left:right]
         reach = fillet * r
         joint = np.maximum(reach - cv2.absdiff(patch, body), 0.0)

@@ -19,6 +19,7 @@ def cells(
     """Voronoi cells of about `spacing` px with curved edges: labels from 0, (2 H, 2 W) int32, at
     half the pitch.
     """
+    # each pixel has the label of the nearest seed
     fine = (2 * size[0], 2 * size[1])
     seeds = np.full(size, 255, np.uint8)
     count = max(4, round(size[0] * size[1] / spacing**2))
@@ -56,10 +57,12 @@ def foam(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) ->
     """A foam: struts along the edges of cells, with open windows, through which deeper cells show,
     or closed films.
     """
+    # two or three layers, one above the other; the ground lies far below
     spacing = max(log_uniform(rng, 40, 160) * scale, 28)
     strut = spacing * rng.uniform(0.05, 0.12)
     surface = np.full(size, -1.5 * spacing, np.float32)
     for layer in range(int(rng.integers(2, 4)), 0, -1):
+        # struts: half a circle across the edges of the cells
         labels = cells(size, spacing * rng.uniform(0.8, 1.2), rng, rng.uniform(0.1, 0.5))
         distance = edge_distance(labels)
         width = strut * np.maximum(1 + 0.25 * field(size, spacing / 2, rng), 0.3)
@@ -80,6 +83,7 @@ def grains(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     """Grains of a fracture surface, tilted facets with steps, or etched grains with grooves; with
     cracks or without.
     """
+    # nearly flat as in etched grains, or steep as in broken ones
     spacing = log_uniform(rng, 14, 170) * scale
     labels = cells(size, spacing, rng, rng.uniform(0.0, 0.4))
     count = int(labels.max()) + 1
@@ -95,6 +99,7 @@ def grains(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
     level = rng.normal(0, rng.uniform(0, 0.25) * spacing, count)
     level -= tilt[0] * middle[0] + tilt[1] * middle[1]
     fine = level.astype(np.float32)[labels] + tilt[0][labels] * x + tilt[1][labels] * y
+
     if rng.uniform() < 0.4:
         # Steps of cleavage or striations of fatigue, in another direction on each grain.
         turn, pitch = rng.uniform(0, 2 * math.pi, count), log_uniform(rng, 5, 25)
@@ -106,6 +111,7 @@ def grains(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) 
         fine += np.abs(wave - np.floor(wave) - np.float32(0.5)) * height
     surface = halve(fine)
 
+    # grooves between the grains, and a slightly different yield of each
     width = rng.uniform(0.5, 3)
     depth = np.float32(width * rng.uniform(0, 2))
     surface -= depth * np.exp(-edge_distance(labels) / np.float32(width))
@@ -131,12 +137,14 @@ def polished(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0
     """A polished section: grains of a few phases, with channelling contrast, inclusions, pores and
     scratches.
     """
+    # one yield for a phase; orientations (channelling) vary it from grain to grain
     spacing = log_uniform(rng, 12, 160) * scale
     labels = cells(size, spacing, rng, rng.uniform(0.05, 0.5))
     yields = rng.uniform(0.3, 1.5, rng.integers(1, 5))
     grain = yields[rng.integers(len(yields), size=labels.max() + 1)]
     grain = grain * (1 + rng.uniform(0, 0.15) * rng.standard_normal(len(grain)))
 
+    # from values of grains to images; each grain is worn to another height
     material = halve(grain.astype(np.float32)[labels])
     relief = halve(rng.normal(0, rng.uniform(0, 1.2), len(grain)).astype(np.float32)[labels])
 
@@ -145,10 +153,13 @@ def polished(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0
         phase = field(size, 50, rng) * 4 + np.arange(size[1]) * rng.uniform(0.2, 1.0)
         wave = np.clip(2 * np.sin(phase + field(size, 8, rng)), -1, 1).astype(np.float32)
         material += chosen * wave * np.float32(rng.normal(0, 0.25))
+
     if rng.uniform() < 0.5:  # a finer second phase inside grains
         fine = field(size, rng.uniform(3, 14), rng) + field(size, rng.uniform(20, 80), rng)
         fine = fine - rng.uniform(0.6, 1.6)
         material += np.clip(fine * 4, 0, 1) * np.float32(rng.normal(0, 0.5))
+
+    # deep pores, and scratches over all of it
     if rng.uniform() < 0.6:
         pores = field(size, rng.uniform(4, 20), rng) + field(size, 80, rng) - rng.uniform(1.8, 2.8)
         relief -= np.clip(pores * rng.uniform(3, 10), 0, 1) * np.float32(rng.uniform(5, 40))

@@ -37,12 +37,15 @@ Organelle = Callable[[np.ndarray, Outline, np.float32, np.random.Generator], Non
 
 def tissue(size: tuple[int, int], rng: np.random.Generator, scale: float = 1.0) -> Specimen:
     """Ultrastructure in a resin section: height (nearly flat) and stain, (H, W) float32."""
+    # what lies everywhere: uneven stain, granules, membranes of the reticulum
     s = scale * rng.uniform(0.7, 1.6)
     membrane = np.float32(np.clip(1.3 * s, 0.8, 3.0))
     stain = 0.12 * field(size, 40 * s, rng) + 0.1 * field(size, 4 * max(s, 0.5), rng)
     stain += np.float32(0.35)
     _granules(stain, rng, s)
     _reticulum(stain, membrane, rng, s)
+
+    # (number, radius at s = 1, how it is drawn): large ones first, so that small ones lie on them
     outline = edge_distance(cells(size, rng.uniform(150, 500) * s, rng, rng.uniform(0.3, 0.9)))
     area = size[0] * size[1]
     organelles = (
@@ -90,6 +93,8 @@ def _place(
     rng: np.random.Generator,
 ) -> None:
     """Draw an organelle of this radius (px) at a random place, in place."""
+    # the window around it, which the image may cut; (y, x) from its centre, which lies between
+    # pixels
     reach = math.ceil(1.7 * radius) + 4
     row, column = int(rng.integers(stain.shape[0])), int(rng.integers(stain.shape[1]))
     top, left = max(row - reach, 0), max(column - reach, 0)
