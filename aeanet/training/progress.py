@@ -71,6 +71,7 @@ class ProgressMeter:
         Raises:
             RecipeError: the loss is not a finite number.
         """
+        # One exchange for all that decides on the end, so that all processes end at the same step.
         value = float(loss)  # waits for the device: the clock is read after the step
         clock = time.monotonic()
         measured = [value, self.begun.seconds + clock - self.start, len(self.signals)]
@@ -81,6 +82,7 @@ class ProgressMeter:
                 f"the loss became {value} at step {step}: try a learning rate below "
                 f"{self.recipe.rate}."
             )
+        # the mean of all losses so far, then a running one of about as many as the window
         if step > 1:
             value = before.loss + (value - before.loss) / min(step, LOSS_WINDOW)
 
