@@ -79,12 +79,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48, help="simulated images")
     chosen = parser.parse_args()
 
+    # the same images in both precisions, noisy ones for the cost, clean ones for what can be seen
     model, images = load_model(chosen.model), held_back_images(chosen.images)
     record: dict[str, object] = {
         "model": str(chosen.model),
         "simulated": {"images": len(images), "cost_db": bfloat16_cost(model, images)},
         "clean": {"images": len(images), **change_of_clean(model, images)},
     }
+
+    # real pairs where they are given
     if chosen.pairs:
         record["real"] = real_gains(model, chosen.pairs)
     write_json(RECORD, record, 1)
