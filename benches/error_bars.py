@@ -316,7 +316,7 @@ def main() -> None:
         record["pairs"] = len(pairs)
         record["real"] = measured(of_pairs(network, pairs), wider)
 
-    # record, card and diagram say the same
+    # the card and the diagram are made from the record, so all say the same
     write_json(RECORD, record, 1)
     _put_on_card(chosen.name, record)
     draw(record, RECORD.with_suffix(".png"))

@@ -123,6 +123,8 @@ def main() -> None:
     crops = f"{batch} crops of {arguments.crop} px"
     images = held_back_images(36)
     pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
+
+    # a seed that the record has for this budget and these crops is not repeated
     for seed in arguments.seeds:
         wanted = (budget, crops, seed)
         done = {

@@ -86,8 +86,6 @@ def main() -> None:
         "simulated": {"images": len(images), "cost_db": bfloat16_cost(model, images)},
         "clean": {"images": len(images), **change_of_clean(model, images)},
     }
-
-    # real pairs where they are given
     if chosen.pairs:
         record["real"] = real_gains(model, chosen.pairs)
     write_json(RECORD, record, 1)

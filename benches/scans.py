@@ -59,7 +59,7 @@ def measure() -> dict[str, Any]:
     taught = {name: _scans(image[:, TRAINED_ON], SCANS, random) for name, image in surfaces.items()}
     tests = {name: _scans(image[:, TESTED_ON], 1, random) for name, image in surfaces.items()}
 
-    # where each training begins, and what it has to gain over
+    # where each training begins, whose scores it has to better
     shipped = load_model("sem")
     scores = {"noisy": {name: _psnr(scan[0], true[0]) for name, (scan, true) in tests.items()}}
     scores["shipped"] = _scores(shipped, tests)

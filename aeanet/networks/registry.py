@@ -273,15 +273,18 @@ def check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]
             raise ModelError(
                 f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(like.shape)}."
             )
+
         # any width will do, such as float16 in a file: loading converts it
         if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
             kind = "floating point" if like.is_floating_point() else "integers"
             raise ModelError(
                 f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}."
             )
+
         # in the type that it will have, in which a wider number can overflow
         if not tensor.to(like.dtype).isfinite().all():
             raise ModelError(f"the tensor {name} holds NaN or infinite numbers.")
+
         # their root would be NaN in the first prediction
         if name.endswith("running_var") and (tensor < 0).any():
             raise ModelError(f"the tensor {name} holds negative variances.")

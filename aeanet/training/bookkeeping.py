@@ -196,6 +196,7 @@ class Bookkeeping:
                     random=random_state(),
                     bfloat16_cost=self.model.bfloat16_cost,
                 ).write(self.folder / CHECKPOINT_FILE)
+
                 # not before the first step, when nothing is learnt
                 if now.step:
                     published = self.average.network() if self.average else self.model
@@ -245,6 +246,7 @@ def score_held_back(
         score = score_region(pair.name, pair, restored)
         if score is None:
             continue
+
         # one pair stands for all in the figure, the same every time
         if not scores and folder:
             from aeanet.figures import draw_comparison  # which imports Matplotlib

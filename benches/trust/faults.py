@@ -224,7 +224,7 @@ def photographs(names: tuple[str, ...]) -> dict[str, Image]:
     import skimage.data
     from skimage import color, util
 
-    # at most 640 px a side, in grey and 8 bits, like other images
+    # of the size, the colour and the depth of a micrograph
     found = {}
     for name in names:
         try:
