@@ -32,6 +32,7 @@ SUITES = sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py
 
 
 def main() -> int:
+    # pytest writes what it measured to a file, which may be missing where it could not begin
     chosen = parsed_arguments()
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.json"
@@ -40,12 +41,14 @@ def main() -> int:
             return status
         record = condense(json.loads(raw.read_text()), chosen.device)
 
+    # named by the machine and the part that was run, so that a part replaces no whole record
     parts = [record["name"], chosen.suite, "quick" if chosen.quick else None]
     name = "-".join(part for part in parts if part)
     chosen.out.mkdir(parents=True, exist_ok=True)
     target = chosen.out / f"{name}.json"
     write_json(target, record, 1)
 
+    # tables and figures are made from the record alone, as the READMEs are
     print(tables(record))
     for figure in figures(record, chosen.out, name):
         print(figure)
@@ -66,6 +69,7 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the results", default=RESULTS)
     chosen = parser.parse_args()
 
+    # what would make the whole run worthless is said before it
     if chosen.device != "cpu" and not torch.cuda.is_available():
         sys.exit(f"--device {chosen.device} needs a GPU, and PyTorch sees none")
     if os.environ.get("TRITON_INTERPRET") == "1":

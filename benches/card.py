@@ -17,6 +17,7 @@ with.
 
 def shipped_card(record: Mapping[str, Any]) -> str:
     """Markdown for the record of a shipped model, which `benches.ship` writes."""
+    # what every shipped model was scored on
     scores = record["scores"]
     parts = [
         "Do no harm: clean simulated images given at 1x come back at "
@@ -74,6 +75,7 @@ def _more(curve: Mapping[str, Mapping[str, Sequence[float]]], contender: str) ->
 
 def errors_section(record: Mapping[str, Any]) -> str:
     """What `benches.error_bars` found."""
+    # what is claimed, on what it was counted, and beside which simple estimate
     wider, images = record["wider"], record["images"]
     text = (
         "`aeanet restore --error` writes it: 68 % of the true values are to lie within one "
@@ -85,6 +87,8 @@ def errors_section(record: Mapping[str, Any]) -> str:
         f"{record['training']['seconds'] / 60:.0f} minutes on two cores, by which the training was "
         "ended."
     )
+
+    # on simulated images, whose truth is known, and on real pairs, whose truth has noise
     parts = [text, _coverage(record["simulated"]), _reliability(record["simulated"])]
     if "real" in record:
         text = (
@@ -137,6 +141,7 @@ def comparison(entries: Entries) -> list[str]:
     """A table for each budget and size of crops, of means over the seeds, and what attention
     adds.
     """
+    # runs of unequal budgets or crops are not comparable, so each has a table of its own
     parts = []
     for budget, crops in dict.fromkeys((entry["budget"], entry["crops"]) for entry in entries):
         runs = [entry for entry in entries if (entry["budget"], entry["crops"]) == (budget, crops)]
@@ -147,6 +152,7 @@ def comparison(entries: Entries) -> list[str]:
             _table(runs),
         ]
 
+        # the same seed had the same crops, so gains are differences of two runs
         added = []
         for name, plain in ATTENTION.items():
             found = _added(runs, name, plain)
@@ -183,6 +189,7 @@ def _table(runs: Entries) -> str:
 
 def _added(runs: Entries, name: str, plain: str) -> list[str]:
     """The gain of one network over another with the same seeds, on each kind of images."""
+    # only seeds that both networks were trained with
     found = []
     kinds = {"on simulated images": "simulated_psnr", "on the real pairs": "real_psnr"}
     for title, key in kinds.items():

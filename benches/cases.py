@@ -28,6 +28,7 @@ def operator_case(
     device: torch.device, name: str, shape: tuple[int, ...], dtype: torch.dtype, backward: bool
 ) -> Prepared:
     """A contender of the operator on query, key and value (B, H, N, E)."""
+    # held to the reference in float64 on 100 positions, which takes no time
     q = torch.empty(shape, dtype=dtype, device=device)
     function = OPERATORS[name](q)
     if name not in OTHER_FUNCTIONS:
@@ -36,6 +37,7 @@ def operator_case(
         ]
         check(function(*small), reference.linear_attention(*(t.double() for t in small)))
 
+    # inputs to rotate over, so that none is still in a cache when its turn comes
     sets = []
     for i in range(copies(3 * q.nbytes)):
         tensors = [normal(*shape, dtype=dtype, device=device, seed=3 * i + j) for j in range(3)]
@@ -43,6 +45,7 @@ def operator_case(
     if not backward:
         return function, sets
 
+    # gradients of all three; one that a contender does not use is None
     dy = normal(*shape, dtype=dtype, device=device)
     return lambda *tensors: torch.autograd.grad(
         function(*tensors), tensors, dy, allow_unused=True
@@ -53,6 +56,7 @@ def block_case(
     device: torch.device, name: str, shape: tuple[int, ...], dtype: torch.dtype, backward: bool
 ) -> Prepared:
     """A contender of the block on x (B, C, H, W)."""
+    # every contender gets the same weights; the oracle is the plain block in float64
     module = BLOCKS[name](make_block(shape[1])).to(device, dtype)
     if name not in OTHER_FUNCTIONS:
         small = normal(shape[0], shape[1], 12, 10, dtype=dtype, device=device)
@@ -60,6 +64,7 @@ def block_case(
         with torch.no_grad():
             check(module(small), exact(small.double()))
 
+    # as many inputs as no cache holds
     nbytes = torch.Size(shape).numel() * dtype.itemsize
     inputs = [
         normal(*shape, dtype=dtype, device=device, seed=i).requires_grad_(backward)

@@ -147,6 +147,7 @@ class PlainBlock(nn.Module):
         return y.flatten(2).unflatten(1, (self.block.heads, -1)).mT
 
     def forward(self, x: Tensor) -> Tensor:
+        # norm, clamp and projections, each a pass over the feature map
         block = self.block
         assert block.norm is not None
         z = torch.nn.functional.relu6(block.norm(x))
@@ -159,6 +160,7 @@ class PlainBlock(nn.Module):
             summary = summary + self._project(raw, block.key).mT @ self._project(raw, block.value)
             count += len(block.references)
 
+        # (B, H, S, D) back to channels, the output projection, and the residual
         attended = (q @ summary * (block.scale / count)).mT.flatten(1, 2).unflatten(2, x.shape[2:])
         return x + torch.nn.functional.conv2d(
             attended, block.output.weight[..., None, None], block.output.bias
@@ -188,16 +190,20 @@ class MaterialisedBlock(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
+        # refused before the map is formed: a machine out of memory measures nothing
         positions = x.shape[2] * x.shape[3]
         fits_in_memory(
             len(x) * self.block.heads * positions * positions * x.element_size(), x.device
         )
+
+        # in training the batch has statistics of its own, in prediction the running ones are used
         block = self.block
         weight, bias = block.norm.weight, block.norm.bias
         statistics = block.norm.running_mean, block.norm.running_var
         statistics = (None, None) if block.training else statistics
         projections = block.query, block.key, block.value, block.output
 
+        # the reference takes plain tensors; in training half of the images attend to the references
         return reference.attention_block(
             x,
             (weight, bias, *statistics, block.norm.eps),

@@ -87,6 +87,7 @@ def errors_of(
         rng: draws the pixels.
         mask: where there is a truth.
     """
+    # four flips turned back, (4, H, W): the mean is the result, the spread the estimate to beat
     shown = {"exposure": exposure, "magnification": magnification}
     results = np.stack(
         [
@@ -112,6 +113,7 @@ def errors_of(
     flat, edge = np.quantile(slope, [_FLAT, _EDGE])
     low, high = np.quantile(truth, [0.01, 0.99])
 
+    # pixels where both a truth and an error are known, away from the edge, drawn at random
     usable = np.isfinite(error)
     usable[:_BORDER] = usable[-_BORDER:] = usable[:, :_BORDER] = usable[:, -_BORDER:] = False
     if mask is not None:
@@ -119,6 +121,8 @@ def errors_of(
     rows, columns = np.nonzero(usable)
     chosen = rng.choice(rows.size, min(_PIXELS, rows.size), replace=False)
     at = rows[chosen], columns[chosen]
+
+    # all in shares of the range used; what holds for the image is repeated for each pixel
     used = exposure.used
     told = measured_noise(reader(enlarged), enlarged.shape, magnification)[0, 0].item()
     same = np.ones(chosen.size)
@@ -150,6 +154,7 @@ def of_pairs(network: ErrorNetwork, pairs: Sequence[RegisteredPair]) -> dict[str
     """`errors_of` real pairs. HR has noise of its own, estimated from HR at each brightness: its
     variance is added to the square of the standard error, and the spread over flips.
     """
+    # errors are shares of the range that LR uses, as the network is shown it
     rng, found = np.random.default_rng(0), []
     for pair in pairs:
         magnification = pair.report.magnification
@@ -157,6 +162,8 @@ def of_pairs(network: ErrorNetwork, pairs: Sequence[RegisteredPair]) -> dict[str
         errors = errors_of(
             network, exposure.scale(pair.lr), pair.hr, exposure, magnification, rng, pair.mask
         )
+
+        # what HR is uncertain by itself, at the brightness of each pixel
         variance = estimate_noise(pair.hr).variance(errors["truth"]) / exposure.used**2
         noise = estimate_noise(at_lr_pixels(pair.lr, magnification)).sd / exposure.used
         for name in ("error", "spread"):
@@ -171,6 +178,7 @@ def joined(found: Sequence[dict[str, NDArray]]) -> dict[str, NDArray]:
 
 def bins_of(errors: dict[str, NDArray]) -> dict[str, NDArray]:
     """Title -> which pixels belong to it."""
+    # each pixel is in one bin by noise, one by brightness, one by slope, and in "all"
     noise = np.digitize(errors["noise"], _NOISE)
     brightness = np.digitize(errors["brightness"], _THIRDS)
     edges = [f"{border:.0%}" for border in _NOISE]
@@ -277,6 +285,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=240, help="simulated images")
     chosen = parser.parse_args()
 
+    # calibrated on images that neither the training nor the scores below have seen
     if chosen.ship is not None:
         network = load_error_network(chosen.ship)
         network.fits_range = load_model(chosen.name).fits_range
@@ -287,20 +296,27 @@ def main() -> None:
             for number in range(chosen.images)
         )
         calibrate(network, of_simulated(network, images))
+
+        # of the training only what the card says of it is kept beside the head
         run = json.loads((chosen.ship / RUN_FILE).read_bytes())
         training = {"steps": run["steps_done"], "seconds": round(run["seconds"])}
         print(save_head(network, chosen.name, training))
 
+    # measured as it is shipped: with the head rounded to float16
     network = load_error_network(chosen.name)
     wider = float(network.wider)
     errors = of_simulated(network, held_back_images(chosen.images))
     record: dict[str, Any] = {"commit": commit(), "images": chosen.images, "wider": round(wider, 3)}
     record["training"] = head_training(chosen.name)
     record["simulated"] = measured(errors, wider)
+
+    # real pairs where they are given: nothing is chosen by them
     if chosen.pairs is not None:
         pairs = load_pairs(chosen.pairs).pairs
         record["pairs"] = len(pairs)
         record["real"] = measured(of_pairs(network, pairs), wider)
+
+    # the card and the diagram are made from the record, so all say the same
     write_json(RECORD, record, 1)
     _put_on_card(chosen.name, record)
     draw(record, RECORD.with_suffix(".png"))

@@ -64,11 +64,13 @@ def _draw_times(axes: Axes, record: Record) -> None:
 
 
 def _draw_memory(axes: Axes, record: Record) -> None:
+    # a logarithm has no zero, so no memory is drawn as the least that can be told from it
     for contender, curve in scaling(record, "bytes").items():
         if contender != COPY:
             megabytes = [(side, max(value, PAGE) / 1e6) for side, value in curve]
             _draw_curve(axes, contender, megabytes, contender)
 
+    # what the map alone would take, up to sides that nobody can run, and where a card ends
     sides = [2**i for i in range(5, 13)]
     maps = [MAP_HEADS * 4 * side**4 / 1e6 for side in sides]
     label = "the map alone, computed"
@@ -91,6 +93,7 @@ def draw_relative(record: Record) -> Figure | None:
     """Inference of the block over the slower of two yardsticks; None without the suite."""
     from matplotlib.figure import Figure
 
+    # a group of bars for each case, a bar for each contender that any case has
     times = relative_times(record)
     if not times:
         return None
@@ -98,6 +101,8 @@ def draw_relative(record: Record) -> Figure | None:
     figure = Figure(figsize=(7, 1 + 0.5 * len(cases)), layout="constrained")
     axes = figure.subplots()
     compared = [name for name in COMPARED if any(name == found for _, found in times)]
+
+    # bars of a group lie side by side around the line of their case
     step = 0.78 / len(compared)
     for number, contender in enumerate(compared):
         rows = [row for row, case in enumerate(cases) if (case, contender) in times]
@@ -105,6 +110,7 @@ def draw_relative(record: Record) -> Figure | None:
         widths = [times[cases[row], contender] for row in rows]
         axes.barh(middles, widths, height=0.92 * step, label=contender)
 
+    # the yardstick is 1; the first case is at the top
     axes.axvline(1, color="gray", linestyle=":")
     axes.set_yticks(range(len(cases)), cases, fontsize=8)
     axes.invert_yaxis()
@@ -117,6 +123,7 @@ def relative_times(record: Record) -> dict[tuple[str, str], float]:
     """(case, contender) -> time over the slower of two library products and three halves of a
     copy, which are the two reads and the write that the block needs.
     """
+    # only forward passes of the block that were timed beside both yardsticks
     found: dict[tuple[str, str], float] = {}
     for group, results in record["groups"].items():
         if not group.startswith("block | ") or not group.endswith("| forward"):
@@ -124,6 +131,8 @@ def relative_times(record: Record) -> dict[tuple[str, str], float]:
         products, copy = (_median(results, name) for name in (PRODUCTS, COPY))
         if products is None or copy is None:
             continue
+
+        # an ideal kernel is bound by the slower of both: by its products or by its bytes
         case = ", ".join(group.split(" | ")[1:-1])
         for contender in COMPARED:
             median = _median(results, contender)

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(path: Path) -> dict[str, Any]:
     """All scenes at both magnifications; the record is written after each."""
+    # what the numbers are of: another model or another simulator makes others
     model = load_model("sem")
     weights = (SHIPPED_FOLDER / "sem.safetensors").read_bytes()
     record: dict[str, Any] = {
@@ -60,12 +61,15 @@ def measure(path: Path) -> dict[str, Any]:
         "alignment": {"shape": list(ALIGNED_SHAPE), "scenes": []},
         "scenes": [],
     }
+
+    # the alignment needs no network, so it is measured on more kinds and larger frames
     for index, kind in enumerate(ALIGNED_KINDS):
         series = simulate_frames(SEED + 100 + index, SHOWN, ALIGNED_SHAPE, kind=kind)
         error = alignment_error(series, align_frames(list(series.frames)))
         record["alignment"]["scenes"].append({"kind": kind} | error)
         print(kind, error, flush=True)
 
+    # written after each scene, since restoring all of them takes long
     for magnification in (1.0, 2.0):
         for index, kind in enumerate(KINDS):
             scene = measure_scene(model, kind, SEED + index, magnification)
@@ -77,6 +81,7 @@ def measure(path: Path) -> dict[str, Any]:
 
 def measure_scene(model: Network, kind: str, seed: int, magnification: float) -> dict[str, Any]:
     """PSNR in dB of each way to use the frames, and the noise that eight of them leave."""
+    # the first frames of one series: more frames are these and others
     settings = Acquisition(magnification=magnification)
     series = simulate_frames(seed, max(NUMBERS), SHAPE, kind=kind, acquisition=settings)
     scores: dict[str, dict[str, float]] = {}
@@ -84,6 +89,8 @@ def measure_scene(model: Network, kind: str, seed: int, magnification: float) ->
     options: Any = {"magnification": magnification, "flips": 1, "precision": "float32"}
     for number in NUMBERS:
         first = replace(series, frames=series.frames[:number], drift=series.drift[:number])
+
+        # the truth lies where the reference does; the plain mean may take the best frame
         restored = restore_frames(model, list(first.frames), **options)
         aligned = restored.fused.aligned
         reference = aligned.reference

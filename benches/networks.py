@@ -117,11 +117,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="folder of real pairs, which are scored")
     arguments = parser.parse_args()
 
+    # a step has about as many pixels at any size of crops, so that times are comparable
     budget = f"{arguments.minutes:g} min"
     batch = max(2, BATCH * CROP**2 // arguments.crop**2)
     crops = f"{batch} crops of {arguments.crop} px"
     images = held_back_images(36)
     pairs = load_pairs(arguments.pairs).pairs if arguments.pairs else ()
+
+    # a seed that the record has for this budget and these crops is not repeated
     for seed in arguments.seeds:
         wanted = (budget, crops, seed)
         done = {
@@ -145,6 +148,8 @@ def main() -> None:
             for name in arguments.networks
             if name not in done
         }
+
+        # in turn on the same batches: all meet the same crops and the same load
         batches = SimulatedSource(recipe).batches(0)
         while not all(training.now.ended for training in trainings.values()):
             crops_and_targets = next(batches)
@@ -152,6 +157,7 @@ def main() -> None:
                 training.take(crops_and_targets)
         batches.close()  # ends the worker
 
+        # scored in the end, all alike; the record is read anew, as another run may have added to it
         entries = [
             {
                 "network": name,

@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48, help="simulated images")
     chosen = parser.parse_args()
 
+    # the same images in both precisions, noisy ones for the cost, clean ones for what can be seen
     model, images = load_model(chosen.model), held_back_images(chosen.images)
     record: dict[str, object] = {
         "model": str(chosen.model),

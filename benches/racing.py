@@ -51,6 +51,7 @@ class Race:
 
         `captured`: it runs as a CUDA graph, and the GPU's time is measured, without the host's.
         """
+        # named before anything can fail, so that a failure is filed under its contender
         self.benchmark.group = group
         self.benchmark.extra_info["name"] = name
 
@@ -82,6 +83,7 @@ class Race:
         """Numbers that were measured elsewhere, and who computed; a list under "seconds" is of
         repeated times.
         """
+        # a number that is not finite is no result, nor is one of another backend
         numbers: list[float] = []
         for value in values.values():
             numbers += value if isinstance(value, list) else [value]
@@ -92,6 +94,8 @@ class Race:
         except Wrong as reason:
             self.give_up(group, name, f"wrong: {reason}")
             return
+
+        # pytest-benchmark keeps only what was timed, so an empty call is timed
         self.benchmark.group = group
         self.benchmark.extra_info.update(name=name, **values)
         self.benchmark.pedantic(lambda: None, rounds=1)

@@ -27,6 +27,7 @@ def header(device: str, cpu: str) -> dict[str, Any]:
         device: of the run, as PyTorch names it.
         cpu: the name of the processor.
     """
+    # records of GPUs are named by the card, those of CPUs all alike
     cuda = device != "cpu"
     machine = torch.cuda.get_device_name() if cuda else cpu
     return {

@@ -76,6 +76,7 @@ def shown_time(milliseconds: float) -> str:
 
 def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     """Measured value or why there is none, spread, memory, ratio to ours."""
+    # no number: the reason stands in the place of the time
     if "status" in result:
         return [result["status"], "", "", ""]
 
@@ -84,6 +85,7 @@ def _cells(result: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     ratio = f"{result[measured] / ours[measured]:.2f}x" if ours.get(measured) else ""
     memory = f"{result['bytes'] / 1e6:.1f} MB" if "bytes" in result else ""
 
+    # in the columns of a time, what each suite measures in its place
     if measured == "error":
         return [f"{result['error']:.1e}", "", memory, ratio]
     if measured == "side":
@@ -130,6 +132,7 @@ def largest_images(record: Record) -> str:
 
 def single_blocks(record: Record) -> str:
     """How many times as fast each block is, forward / forward + backward; may be empty."""
+    # forward comes before forward + backward, and a reason that both share is said once
     blocks: dict[str, dict[str, list[str]]] = {}
     for (name, size, _), before, after in pairs(record, "conversion"):
         cell = blocks.setdefault(name, {}).setdefault(size, [])
@@ -139,6 +142,7 @@ def single_blocks(record: Record) -> str:
         elif reason not in cell:
             cell.append(reason)
 
+    # a block has the sizes that it was measured at, the table all of them
     sizes = list(dict.fromkeys(size for of_sizes in blocks.values() for size in of_sizes))
     rows = [
         [name, *(" / ".join(of_sizes.get(size, [])) for size in sizes)]

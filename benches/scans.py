@@ -53,15 +53,19 @@ def measure() -> dict[str, Any]:
     """PSNR on scans of other parts of the surfaces: of the shipped model, and of what it becomes by
     training on repeated scans, on one scan of each surface, and on the truth.
     """
+    # one generator in a fixed order, so that the scans are the same in every run
     random = np.random.default_rng(29)
     surfaces = {name: _surface(name) for name in SURFACES}
     taught = {name: _scans(image[:, TRAINED_ON], SCANS, random) for name, image in surfaces.items()}
     tests = {name: _scans(image[:, TESTED_ON], 1, random) for name, image in surfaces.items()}
 
+    # where each training begins, whose scores it has to better
     shipped = load_model("sem")
     scores = {"noisy": {name: _psnr(scan[0], true[0]) for name, (scan, true) in tests.items()}}
     scores["shipped"] = _scores(shipped, tests)
     steps = {}
+
+    # the truth in the place of noisy targets says how much the noise in them costs
     ways = {
         "repeated scans": _pairs(taught, of_truth=False),
         "single images": _single(taught, shipped),

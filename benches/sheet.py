@@ -28,12 +28,15 @@ def draw_sheet(
     magnification, the standard deviation of the noise in grey levels, and what else disturbs the
     scan. All have one grey scale.
     """
+    # a generator for each square: more rows or columns leave the others as they are
     figure = Figure(figsize=(columns * PANEL, len(kinds) * (PANEL / 2 + 0.2)), layout=tight())
     axes = figure.subplots(len(kinds), columns, squeeze=False)
     gap = np.ones((side, side // 56), np.float32)
     for row, kind in enumerate(kinds):
         for column in range(columns):
             rng = np.random.default_rng((seed, row, column))
+
+            # the scene is larger than the scan, whose drift and blur reach beyond its edges
             scene = draw_scene(rng, (side + 128, side + 128), kind)
             settings = Acquisition.draw(rng)
             example = simulate_example(scene, settings, rng, origin=(64, 64), crop=side)
@@ -45,6 +48,7 @@ def draw_sheet(
 
 
 def _caption(example: Example) -> str:
+    # strengths are always drawn, so they are named only where one would see them
     settings = example.acquisition
     parts = [f"{example.magnification:.1f}x", f"noise {255 * example.noise:.1f}"]
     if settings.spot > 0.8:
@@ -53,6 +57,8 @@ def _caption(example: Example) -> str:
         parts.append("astigmatic")
     if settings.vibration > 0.5:
         parts.append("vibration")
+
+    # these are zero unless the scan has them
     disturbances = (
         "stripes",
         "charging",

@@ -79,6 +79,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=240, help="simulated images to score")
     parser.add_argument("--no-cost", action="store_true", help="do not measure time and memory")
     arguments = parser.parse_args()
+
+    # the scores are of the rounded weights: the file is loaded again before anything is measured
     record = json.loads((arguments.run / RUN_FILE).read_bytes())
     file = save_model(
         load_model(arguments.run), SHIPPED_FOLDER / f"{arguments.name}.safetensors", half=True
@@ -110,6 +112,7 @@ def main() -> None:
     if ERRORS.exists():
         record["errors"] = errors_section(json.loads(ERRORS.read_text()))
 
+    # the picture of the README; the cost, for each size in a process of its own
     record["example"] = _example(model)
     if not arguments.no_cost:
         record["cost"] = [_cost(file, *size) for size in SIZES]
@@ -158,6 +161,7 @@ def _example(model: Network) -> dict[str, float]:
     score = score_region(pair.name, pair, restored)
     assert score is not None
 
+    # small enough for a README
     write_image(RESULTS / "example.png", image.lr)
     with tempfile.TemporaryDirectory() as folder:
         draw_comparison(Path(folder) / "sem.png", pair, restored, score)
@@ -171,12 +175,15 @@ def _cost(file: Path, height: int, width: int, magnification: float) -> dict[str
     """Seconds and peak memory (GiB) from file to file, in a process of its own."""
     import tifffile
 
+    # in a process of its own, so that the memory of this one does not count
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "lr.tif"
         image = (
             np.random.default_rng(0).normal(110, 30, (height, width)).clip(0, 255).astype(np.uint8)
         )
         tifffile.imwrite(source, image)
+
+        # from file to file, as a user meets it, start of Python and imports aside
         command = [
             sys.executable,
             "-c",

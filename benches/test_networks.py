@@ -117,6 +117,7 @@ def test_network(
 @cache
 def in_turn(case: int, size: tuple[int, int], backward: bool) -> dict[str, dict[str, Any]]:
     """Bytes, seconds and backend of both, each in its process; short calls are repeated."""
+    # two rounds at least, more while the calls are short; of memory the greatest peak counts
     compare(CASES[case])
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     peak, backend = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, "")
@@ -206,6 +207,7 @@ def blocks_in_turn(
     block: Block, side: int, backward: bool, least_seconds: float, names: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Seconds and backend of each of `names`, in turn in one process."""
+    # the same weights in both, and a first call that warms up and tells who computes
     runs, backend = {}, {}
     x = normal(*block.shape(side), dtype=torch.float32, device=torch.device("cpu"))
     for name in names:
@@ -218,6 +220,7 @@ def blocks_in_turn(
             runs[name](x)
         backend[name] = named(seen)
 
+    # in turn, so that whatever else the machine does meets both
     seconds: dict[str, list[float]] = {name: [] for name in names}
     while len(seconds[OURS]) < 3 or (
         len(seconds[OURS]) < 49 and sum(seconds[names[0]]) < least_seconds

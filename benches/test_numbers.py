@@ -17,6 +17,7 @@ from .watching import named, watched
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_error(race: Race, dtype: torch.dtype, name: str) -> None:
+    # the oracle has the same rounded weights and input, so only the arithmetic differs
     group = f"numbers | {str(dtype).removeprefix('torch.')}"
     module = BLOCKS[name](make_block(128)).to(race.device, dtype)
     exact = PlainBlock(make_block(128).to(race.device, dtype)).double()
@@ -27,6 +28,8 @@ def test_error(race: Race, dtype: torch.dtype, name: str) -> None:
     except Unavailable as reason:
         race.give_up(group, name, str(reason))
         return
+
+    # of what the block adds to x: x itself would hide an error
     with torch.no_grad():
         truth = exact(x.double()) - x.double()
     error = float((y - truth).norm() / truth.norm())

@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="folder of pairs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
+
+    # quality needs a model and pairs; time, memory and the projection need neither
     record = {"commit": commit(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     record |= {"times": times(), "mosaics": mosaics(), "projection": projection()}
     if chosen.run and chosen.pairs:
@@ -82,6 +84,7 @@ def mosaics() -> list[dict[str, Any]]:
     """Peak resident memory and seconds from file to file, each in a process of its own, at the
     image's own grid.
     """
+    # noise, which hardly compresses: the files are as large as their pixels
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:
@@ -90,6 +93,7 @@ def mosaics() -> list[dict[str, Any]]:
             tifffile.imwrite(tiff, image, tile=(256, 256), compression="zlib")
             write_ome_zarr(tiff.with_suffix(".zarr"), image)
 
+            # each in a new process, since the peak of a process never falls
             for kind in ("tif", "zarr"):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     peak, seconds = pool.apply(stream, (folder, side, kind))
@@ -139,6 +143,7 @@ def quality(model: Network, folder: Path) -> dict[str, Any]:
     """Mean PSNR on the test columns of pairs, and the memory of a tile, for stitched and for exact
     tiles.
     """
+    # an exact tile has its halo besides, a stitched one has its margin within
     pairs = load_pairs(folder).pairs[:PAIRS]
     per_pixel, halo = bytes_per_pixel(model), reach_of(model).halo
     whole = statistics.fmean(score(restore(model, pair.lr), pair) for pair in pairs)

@@ -119,6 +119,7 @@ def sweep(
     Returns:
         Whether nothing is left.
     """
+    # an interrupted case is begun anew, a finished one is not
     done: dict[str, Any] = json.loads(log.read_text()) if log.exists() else {}
     for case in cases:
         if case.name in done:
@@ -177,6 +178,7 @@ def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Calla
     """The case on as many inputs as no cache holds, each in both layouts."""
     from aea_kernels.backends.triton import operands, primitives, products, prologue
 
+    # a norm that changes nothing, and matrices that leave results small
     channels = case.channels
     ones, zeros = torch.ones(channels, device=device), torch.zeros(channels, device=device)
     norm = "batch", [ones, zeros, zeros.double(), ones.double()], 1e-5
@@ -196,6 +198,7 @@ def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Calla
         a = x.flatten(2).mT[:, None]
         primitives.apply_matrix_backward(a, a, matrix[:, None, :, :channels])
 
+    # each kernel by what launches it in the library
     run = {
         "outer": outer,
         "apply": apply,
@@ -205,6 +208,8 @@ def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Calla
         ),
         "matrix_backward": matrix_backward,
     }[case.kernel]
+
+    # both layouts in turn, and so many inputs that none is left in a cache
     shape, dtype = (1, channels, *size), getattr(torch, case.dtype)
     inputs = []
     for i in range(max(2, min(8, copies(math.prod(shape) * dtype.itemsize)))):
@@ -226,10 +231,12 @@ _fitting: dict[tuple[Case, Tiles], int] = {}
 
 def programs_that_fit(case: Case, row: Tiles) -> int:
     """On a multiprocessor, of the row's kernels; 0 where they cannot run, or spill registers."""
+    # programs a multiprocessor are no part of what is compiled
     key = case, row._replace(programs_per_sm=1)
     if key in _fitting:
         return _fitting[key]
 
+    # both layouts, which are compiled apart
     before = built(case)
     plan_with(*key)
     try:
@@ -240,6 +247,7 @@ def programs_that_fit(case: Case, row: Tiles) -> int:
         print(f"{case.name} {row}: {type(error).__name__}")
         return _fitting.setdefault(key, 0)
 
+    # only what these calls have compiled counts
     new = [kernel for i, kernel in built(case).items() if i not in before]
     spilled = any(kernel.n_spills for kernel in new)
     return _fitting.setdefault(key, 0 if spilled else occupancy(new, warps=row.warps))
@@ -262,11 +270,16 @@ def microseconds(case: Case, row: Tiles) -> float:
     """Median time of the case on one input, from memory, as a CUDA graph; infinite where the row is
     none.
     """
+    # more programs than fit would run as fewer, which is another row
     if row.programs_per_sm > programs_that_fit(case, row):
         return math.inf
     plan_with(case, row)
+
+    # as one graph, so that the host does not count
     several = calls(case, SIZES[case.channels])
     (graph,) = capture(lambda: [call() for call in several], [()])
+
+    # the first replay warms up
     times = []
     for _ in range(8):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

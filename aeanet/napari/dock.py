@@ -92,6 +92,7 @@ class Dock(Container):
         self.bar = ProgressBar(min=0, max=100, value=0, visible=False)
         self.said = Label()
 
+        # what is said wraps in a dock of any width; the stretch keeps all of it at the top
         buttons = Container(widgets=[self.start, self.cancel], layout="horizontal", labels=False)
         self.extend([self.fields, buttons, self.bar, self.said])
         self.said.native.setWordWrap(True)

@@ -95,6 +95,7 @@ def text_of(verdicts: Sequence[Verdict], bar: int = 0) -> str:
         verdicts: of each plane.
         bar: rows of an information bar that were left out.
     """
+    # the noise first, then what of the image the model was not shown
     lines = [_noise(verdicts)]
     if bar:
         lines.append(f"The information bar, {bar} rows at the bottom, is left out.")

@@ -31,6 +31,8 @@ def stack_of(layer: Image | None, before_plane: Callable[[], None]) -> Stack:
     """
     if layer is None:
         raise LayerError("There is no image layer: open an image first.")
+
+    # before Y and X at most T, C and Z; colour is no axis of the layer
     leading = layer.ndim - 2
     if not 0 <= leading < len(_LEADING):
         raise LayerError(

@@ -68,6 +68,7 @@ def restore_planes(
         PredictionError: for a magnification that is out of range.
         MemoryError: if not even the smallest tile fits into the memory.
     """
+    # without the bar from here on: its letters would count for brightness and noise
     rows = stack.contents.plane_shape[0]
     specimen = rows if keep_bar else specimen_rows(stack)
     stack = stack.cropped(specimen)
@@ -75,6 +76,7 @@ def restore_planes(
     contents = restorer.contents()
     tile = _tile(model, contents.plane_shape)
 
+    # all results are held in memory; each plane is judged while its own is there
     values = np.empty((stack.planes, *contents.plane_shape), contents.dtype)
     verdicts, errors = [], []
     for number in range(stack.planes):
@@ -86,11 +88,14 @@ def restore_planes(
         restored = restorer.restore(number, tile=tile, progress=on_tile)
         values[number] = values_of(restored)
         verdicts.append(judge(model, restored))
+
+        # in the values of the layer; at places that are warned of the errors are not known
         if error is not None:
             estimated = unknown_at(with_error(restored, error), verdicts[-1].places)
             assert estimated.error is not None
             errors.append((estimated.error * restored.unit).astype(np.float32))
 
+    # one plane after the other becomes the axes of the stack again
     in_shape = np.stack(errors).reshape(contents.shape) if errors else None
     values = values.reshape(contents.shape)
     return Result(values, stack.contents, verdicts, rows - specimen, in_shape)
@@ -116,6 +121,7 @@ class RestoreDock(Dock):
     """
 
     def __init__(self, viewer: Viewer) -> None:
+        # in the order of use: what, by which model, how much larger, and what else is wanted
         fields = [
             layer_choice("layer", "Image"),
             ComboBox(
@@ -149,10 +155,14 @@ class RestoreDock(Dock):
             ),
         ]
         super().__init__(fields, "Restore")
+
+        # a choice changes other fields: a run needs a folder, and may magnify more
         self.viewer = viewer
         self.fields.model.changed.connect(self._on_model)
         self._on_model(self.fields.model.value)
         self.fields.folder.changed.connect(self._on_folder)
+
+        # the selected layer is the choice, also when the dock comes after it
         viewer.layers.selection.events.active.connect(self._on_active)
         self.native_parent_changed.connect(self._on_active)
 
@@ -198,6 +208,7 @@ class RestoreDock(Dock):
         self, layer: Image, name: str | Path | None, magnification: float, result: Result
     ) -> None:
         """Add the result above its layer, and boxes where it is to be looked at."""
+        # what was said stays with the result, beside the model that made it
         self.say(text_of(result.verdicts, result.bar))
         title = f"{layer.name} restored {magnification:g}x"
         record = {"model": str(name), "magnification": magnification, "trust": self.said.value}
@@ -210,6 +221,8 @@ class RestoreDock(Dock):
             metadata=layer.metadata | {"aeanet": record},
             **place_of_result(layer, magnification),
         )
+
+        # hidden at first, since it lies exactly over the result
         if result.errors is not None:
             self.viewer.add_image(
                 result.errors,
@@ -219,6 +232,8 @@ class RestoreDock(Dock):
                 metadata={"aeanet": record},
                 **place_of_result(layer, magnification),
             )
+
+        # boxes are in px of the layer, so they lie where it lies, at its scale
         boxes = boxes_in_layer(result.verdicts, result.contents)
         if boxes:
             reasons = [box.sentence for verdict in result.verdicts for box in verdict.boxes]

@@ -64,10 +64,13 @@ def train_run(
         RunError: if there is no folder, or it holds a run.
         PairError: if no pair can be used.
     """
+    # nothing is read, or overwritten, before the folder is known to be free
     if run is None:
         raise RunError("No run folder is chosen: choose one for the model.")
     if (run / MODEL_FILE).exists():
         raise RunError(f"{run} already holds a model: choose another folder.")
+
+    # new weights take the short recipe with its options, a trained model takes smaller steps
     data = pairs(advance)
     limit = 60 * minutes
     if begin_with is None:
@@ -81,6 +84,7 @@ def train_run(
         on_loss(now.step, now.loss)
         advance.show(now.used, f"Training, step {now.step:,}, loss {now.loss:.4f}")
 
+    # cancelled work ends without an error: the model as it is then is kept as any other
     with open_run(run) as opened:
         trained = train(
             data,
@@ -114,11 +118,14 @@ def pairs_of_layers(lr: Image | None, hr: Image | None, advance: Advance) -> Pai
         PairError: if both are the same layer, if they have not equally many planes, or if no pair
             registers.
     """
+    # a layer that is missing or has too many axes is told before how the two fit
     coarse, fine = stack_of(lr, advance.check), stack_of(hr, advance.check)
     if lr is hr:
         raise PairError("LR and HR are the same layer: choose another one for HR.")
     if coarse.planes != fine.planes:
         raise PairError(f"LR has {coarse.planes} planes and HR {fine.planes}, wanted as many.")
+
+    # plane by plane, as if each plane were a pair of files
     triples = [
         (
             f"plane-{number + 1}",
@@ -170,6 +177,7 @@ class TrainDock(Dock):
     """
 
     def __init__(self, viewer: Viewer) -> None:
+        # fields of both sources, of which those of the chosen one are shown
         fields = [
             ComboBox(name="source", label="Pairs", choices=[_LAYERS, _FOLDERS]),
             layer_choice("lr", "LR image"),
@@ -185,6 +193,8 @@ class TrainDock(Dock):
             folder_choice("run_folder", "Run folder", "A new or empty folder for the model."),
         ]
         super().__init__(fields, "Train")
+
+        # the loss so far, in the colours of the viewer, above the stretch that ends the dock
         self.steps: list[int] = []
         self.losses: list[float] = []
         self.drawn = 0.0
@@ -207,6 +217,7 @@ class TrainDock(Dock):
         self.fields.lr_folder.visible = self.fields.hr_folder.visible = not layers
 
     def begin(self) -> None:
+        # what is chosen is read here: fields belong to the main thread
         fields = self.fields
         if fields.source.value == _LAYERS:
             pairs = partial(pairs_of_layers, fields.lr.value, fields.hr.value)
@@ -223,6 +234,7 @@ class TrainDock(Dock):
             on_loss=self._on_loss,
         )
 
+        # each training has a curve of its own
         self.steps, self.losses = [], []
         self.run(work, self._on_result)
 

@@ -65,20 +65,28 @@ class ErrorNetwork(Network):
     wider: Tensor
 
     def __init__(self, restoring: dict[str, Any] | None = None) -> None:
+        # the head reads the features of this network alone
         options = {"name": "shuffled"} | (restoring or {})
         if options.pop("name") != "shuffled":
             raise ModelError("only the errors of the network shuffled can be estimated.")
         network = ShuffledUNet(**options)
         super().__init__({"name": "error", "restoring": network.config})
+
+        # it stays as it is: the head learns beside weights that have no gradients
         self.restoring = network.requires_grad_(False)
         self.told_noise = True
+
+        # until it is calibrated: a factor of exp(0), and two standard errors for 95 %
         self.register_buffer("calibration", torch.zeros(3))
         self.register_buffer("wider", torch.full((), 2.0))
 
+        # channels given: features, pixels, what is added to them, how strong this is around
         fine, coarse = _WIDTHS
         of_pixels = network.last.out_channels
         given = network.last.in_channels + 2 * of_pixels + 1
         self.around = nn.AvgPool2d(_WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)
+
+        # a U-Net of two levels on the grid of the features
         self.first = nn.Conv2d(given, fine, 3, padding=1)
         self.before = nn.Sequential(PlainBlock(fine), nn.ReLU())
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
@@ -86,6 +94,8 @@ class ErrorNetwork(Network):
         self.up = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
         self.after = nn.Sequential(PlainBlock(fine), nn.ReLU())
         self.last = nn.Conv2d(fine, of_pixels, 3, padding=1)
+
+        # at first the error is the same everywhere, whatever the image
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
         nn.init.constant_(self.last.bias, math.log(_AT_FIRST))
@@ -95,6 +105,7 @@ class ErrorNetwork(Network):
         self.restoring.scales, self.noise = scales, noise
 
     def forward(self, image: Tensor) -> Tensor:
+        # what the restoring network makes of the image, on its own grid, (N, C, H', W')
         restoring = self.restoring
         restoring.magnification, restoring.noise = self.magnification, self.noise
         height, width = image.shape[2:]
@@ -102,13 +113,19 @@ class ErrorNetwork(Network):
             features = restoring.features(image)
             added = restoring.last(features)
             pixels = restoring.unshuffle(restoring.padded(image))
+
+            # how much is added around each position; the least error keeps the logarithm finite
             strength = self.around(added.float().square().mean(1, keepdim=True))
             log_strength = (strength.sqrt() + LEAST_ERROR).log()
 
+        # the head: one level down and up, then back to a logarithm for each pixel
         x = torch.cat([features, added, pixels, log_strength], 1)
         x = self.before(self.first(x))
         x = self.after(x + self.up(self.below(self.down(x))))
         log_error = restoring.shuffle(self.last(x).float())[:, :, :height, :width]
+
+        # The loss compares logarithms, beside the restoration. In use it is the error itself,
+        # calibrated on other images than those of the training.
         if self.training:
             restored = image + restoring.shuffle(added)[:, :, :height, :width]
             return torch.cat([restored, log_error], 1)
@@ -151,11 +168,15 @@ def save_head(network: ErrorNetwork, name: str, training: Mapping[str, Any]) -> 
     Raises:
         OSError: the file, which the error names, cannot be written.
     """
+    # the tensors of the restoring network lie in the model's own file; a lone number saves nothing
+    # as float16
     head = {
         tensor_name: tensor.half() if tensor.dim() else tensor
         for tensor_name, tensor in network.state_dict().items()
         if not tensor_name.startswith(_RESTORING)
     }
+
+    # the fingerprint ties the head to the weights beside which it was trained
     settings = {
         "config": network.config,
         "restoring": network.restoring.fingerprint(),
@@ -199,20 +220,27 @@ def load_error_network(name: str | Path) -> ErrorNetwork:
     Raises:
         ModelError: there is none, or its file is damaged or belongs to another model.
     """
+    # a run folder of its own holds both networks in one file
     model = load_model(name)
     if isinstance(model, ErrorNetwork):
         return model
+
+    # of a shipped model the head is a file beside it
     file = _head_file(name)
     if str(name) not in SHIPPED or not file.is_file():
         raise ModelError(
             f"the errors of the model {name} are not known: only the shipped models "
             f"({', '.join(SHIPPED)}) have a network for them."
         )
+
+    # beside any other weights the errors would be wrong, and nothing would show it
     metadata, head = read_model_file(file)
     with WithoutDrawing():
         network = error_network_of(model)
     if json.loads(metadata["settings"])["restoring"] != network.restoring.fingerprint():
         raise ModelError(f"{file} belongs to another model than {name}: install aeanet anew.")
+
+    # the restoring network has its weights from `error_network_of`; the head gets those of the file
     tensors = network.state_dict()
     wanted = {key: like for key, like in tensors.items() if not key.startswith(_RESTORING)}
     check_tensors(head, wanted)

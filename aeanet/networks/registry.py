@@ -125,10 +125,14 @@ def save_model(model: "Network", path: str | os.PathLike[str], *, half: bool = F
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    # state_dict is a new dictionary each time, so tensors replaced in it leave the model as it is
     tensors = model.state_dict()
     for name, tensor in tensors.items():
         if half and tensor.is_floating_point():
             tensors[name] = tensor.half()
+
+    # what the metadata leave out is not known of the model, or not so
     settings = {"config": model.config, "magnification": model.magnification}
     if model.bfloat16_cost is not None:
         settings["bfloat16_cost"] = model.bfloat16_cost
@@ -176,10 +180,12 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
             its settings must have the right types and ranges, its weights must be finite and have
             the shapes that belong to them.
     """
+    # here and not above, so that this module can name the networks without PyTorch
     import torch
 
     from aeanet.networks.base import MAGNIFICATIONS, WithoutDrawing
 
+    # whatever does not fit together is damage to the file, and its name is in the message
     file = _model_file(model_path(path))
     metadata, tensors = read_model_file(file)
     try:
@@ -196,6 +202,8 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
         raise ModelError(f"{file} is damaged: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{file} is damaged: its weights do not fit its configuration.") from error
+
+    # beside the configuration: settings that no class of a network checks
     if magnification is not None:
         least, most = MAGNIFICATIONS
         if type(magnification) not in (int, float) or not least <= magnification <= most:
@@ -205,6 +213,8 @@ def load_model(path: str | os.PathLike[str]) -> "Network":
             )
     if type(cost) not in (int, float, type(None)):
         raise ModelError(f"{file} is damaged: its bfloat16_cost is {cost!r}, wanted a number.")
+
+    # shipped models are shown the range in use, whether their files say so or not
     model.magnification = magnification
     model.bfloat16_cost = cost
     model.fits_range = settings.get("fits_range") is True or file.parent == SHIPPED_FOLDER
@@ -226,6 +236,7 @@ def _model_file(path: Path) -> Path:
 
 def read_model_file(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
     """Metadata and tensors of a file of this format and version. Raises ModelError for another."""
+    # another kind of file is called by its name; an image means that the arguments were swapped
     try:
         metadata, tensors = read_tensors(file)
     except safetensors.SafetensorError as error:
@@ -235,6 +246,7 @@ def read_model_file(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
             raise ModelError(f"{file} is not a model of aeanet but a {found[0]}{order}.") from error
         raise ModelError(f"{file} is damaged or is not a safetensors file: {error}.") from error
 
+    # other programs write safetensors too, and another version may mean something else by them
     if metadata.get("format") != FORMAT:
         raise ModelError(
             f"{file} holds no aeanet model: its metadata does not name the format {FORMAT!r}."
@@ -249,23 +261,31 @@ def read_model_file(file: Path) -> "tuple[dict[str, str], dict[str, Tensor]]":
 
 def check_tensors(tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> None:
     """Raise ModelError unless these are the finite tensors of a network, which `wanted` has too."""
+    # the same names on both sides; one that differs is enough for the message
     if differing := sorted(tensors.keys() ^ wanted.keys()):
         kind = "missing" if differing[0] in wanted else "none of its own"
         raise ModelError(f"the tensor {differing[0]} is {kind}.")
 
+    # `wanted` may lie on the meta device: only its shapes and types are asked for
     for name, like in wanted.items():
         tensor = tensors[name]
         if tensor.shape != like.shape:
             raise ModelError(
                 f"the tensor {name} has shape {tuple(tensor.shape)}, wanted {tuple(like.shape)}."
             )
+
+        # any width will do, such as float16 in a file: loading converts it
         if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
             kind = "floating point" if like.is_floating_point() else "integers"
             raise ModelError(
                 f"the tensor {name} holds {str(tensor.dtype)[6:]} numbers, wanted {kind}."
             )
+
+        # in the type that it will have, in which a wider number can overflow
         if not tensor.to(like.dtype).isfinite().all():
             raise ModelError(f"the tensor {name} holds NaN or infinite numbers.")
+
+        # their root would be NaN in the first prediction
         if name.endswith("running_var") and (tensor < 0).any():
             raise ModelError(f"the tensor {name} holds negative variances.")
 

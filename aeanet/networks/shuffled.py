@@ -88,6 +88,7 @@ class ShuffledUNet(Network):
         references: int = 0,
         told_noise: bool = False,
     ) -> None:
+        # the registry checks switches and whole numbers alone, so lists and words are checked here
         if len(widths) != len(blocks) or not widths:
             raise ModelError(
                 f"widths are {list(widths)} and blocks {list(blocks)}, wanted as many of both."
@@ -100,6 +101,8 @@ class ShuffledUNet(Network):
         if attention not in get_args(AttentionAt):
             wanted = " or ".join(map(repr, get_args(AttentionAt)))
             raise ModelError(f"attention is {attention!r}, wanted {wanted}.")
+
+        # the switch is named only where it is on, so models without it need not know of it
         config: dict[str, Any] = {
             "name": "shuffled",
             "widths": list(widths),
@@ -111,11 +114,15 @@ class ShuffledUNet(Network):
         super().__init__(config | ({"told_noise": True} if told_noise else {}))
         self.told_noise = told_noise
         self.scales: Tensor | None = None
+
+        # a padded side is a multiple of this, so that each level halves the sides exactly
         self.step = unshuffle * 2 ** (len(widths) - 1)
         self.unshuffle = nn.PixelUnshuffle(unshuffle)
         self.shuffle = nn.PixelShuffle(unshuffle)
         self.first = nn.Conv2d(unshuffle**2, widths[0], 3, padding=1)
         self.last = nn.Conv2d(widths[0], unshuffle**2, 3, padding=1)
+
+        # scales and shifts of each level at the knots, and those that the noise adds: at first zero
         self.tables = nn.ParameterList(torch.zeros(len(KNOTS), 2 * width) for width in widths)
         if told_noise:
             self.noise_weight = nn.Parameter(torch.empty(5, _HIDDEN))
@@ -134,6 +141,7 @@ class ShuffledUNet(Network):
                 parts.insert(len(parts) // 2, block)
             return nn.Sequential(*parts)
 
+        # the upper levels have blocks on both ways, attention only on the way up
         *upper, lowest = range(len(widths))
         self.encoders = nn.ModuleList(level(i, with_attention=False) for i in upper)
         self.downs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in upper)
@@ -149,6 +157,7 @@ class ShuffledUNet(Network):
         """He et al. (2015), but zero where a block or the network adds to its input: at first all
         are the identity.
         """
+        # He for all convolutions, and a list of those whose result is added to something
         added: list[nn.Conv2d | nn.Linear] = [self.last]
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -159,8 +168,12 @@ class ShuffledUNet(Network):
                 added.append(module.conv2)
             if isinstance(module, aea.AugmentedAttention):
                 added.append(module.output)
+
+        # last, since these were drawn too
         for layer in added:
             nn.init.zeros_(layer.weight)
+
+        # a matrix from the right: what PyTorch calls fan_out are its inputs
         if self.told_noise:
             nn.init.kaiming_normal_(self.noise_weight, mode="fan_out", nonlinearity="relu")
 
@@ -172,6 +185,7 @@ class ShuffledUNet(Network):
         """What the last layer is given, (N, widths[0], H', W'), a position for each square of
         `unshuffle` pixels of the padded image.
         """
+        # one position for each square of pixels; the first scale and shift are of its level
         check_images(image)
         changes = self._scales_and_shifts(image)
         x = self.unshuffle(self.padded(image)).contiguous(memory_format=torch.channels_last)
@@ -200,10 +214,13 @@ class ShuffledUNet(Network):
 
     def _scales_and_shifts(self, image: Tensor) -> list[Tensor]:
         """What each level is scaled and shifted by, (N or 1, 2 C)."""
+        # in training each image has a magnification of its own, in use the model has one for all
         if self.training and self.scales is not None:
             given = self.scales.to(image)
         else:
             given = image.new_tensor([self.magnification or 2.0])
+
+        # linear interpolation as a product: hat functions of the knots, (N or 1, knots), by tables
         place = given.log2().clamp(KNOTS[0], KNOTS[-1])
         step = KNOTS[1] - KNOTS[0]
         weights = (1 - (place[:, None] - image.new_tensor(KNOTS)).abs() / step).clamp(min=0)

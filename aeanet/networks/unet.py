@@ -43,6 +43,7 @@ class UShape(Network):
         super().__init__(config | ({"residual": True} if residual else {}))
         self.residual = residual
 
+        # skips are concatenated, so each decoder takes twice the channels of its level
         narrow, middle, wide = WIDTHS
         self.first = conv(1, narrow, 3)
         self.encoder1 = ResidualBlock(narrow, narrow)
@@ -57,6 +58,7 @@ class UShape(Network):
         self.norm = batch_norm(narrow)
         self.last = conv(narrow, 1, 1)
 
+        # Glorot as in the paper's implementation; with `residual` it begins as the identity
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -65,17 +67,22 @@ class UShape(Network):
         to_channels_last(self)
 
     def forward(self, image: Tensor) -> Tensor:
+        # the sides are halved twice, so they are padded to multiples of 4
         check_images(image)
         height, width = image.shape[2:]
         x = image
         exporting = torch.compiler.is_exporting()  # an exported network takes every size
         if exporting or height % 4 or width % 4:
             x = F.pad(x, (0, -width % 4, 0, -height % 4), mode="replicate")
+
+        # skip 1 has all positions, skip 2 a quarter of them, the bottom a sixteenth
         skip1 = self.encoder1(self.first(x))
         skip2 = self.encoder2(self.down1(skip1))
         x = self.bottom(self.down2(skip2))
         x = self.decoder2(torch.cat([self.up2(x), skip2], dim=1))
         x = self.decoder1(torch.cat([self.up1(x), skip1], dim=1))
+
+        # what was padded is cut off; a network with `residual` has computed a difference
         result = self.last(activate(self.norm, x))[:, :, :height, :width]
         return image + result if self.residual else result
 

@@ -62,6 +62,7 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
     Raises:
         OSError: if a file cannot be written.
     """
+    # every table and figure is a file of its own too, and all numbers are in one JSON
     tables, figures = build_tables(study, results), list(_figures(results))
     facts = _facts(study)
     for name in ("tables", "figures"):
@@ -72,6 +73,7 @@ def write_report(study: Study, results: Results, folder: Path) -> Path:
         write_atomically(folder / "tables" / f"{table.key}.csv", table.csv().encode())
     write_json(folder / RECORD, _record(study, results, tables) | {"facts": facts})
 
+    # page and Markdown show the same; what is missing stands among the facts, not only in a log
     refused = [("left out", f"pair {name}: {reason}") for name, reason in study.refused.items()]
     failed = [("failed", f"{label}: {reason}") for label, reason in results.failed.items()]
     findings = _findings(study, results)
@@ -88,12 +90,15 @@ def _page(
     parts: Sequence[Table | PageFigure],
 ) -> Page:
     """The report as a page."""
+    # before the sections: what was found, on which data, and how it was measured
     lead: list[Part] = [
         Text([INTRODUCTION], look="soft"),
         Text(findings, look="list"),
         Facts(facts),
         Text([PROTOCOL], look="soft"),
     ]
+
+    # the key of a part is the address of its section
     sections = []
     for part in parts:
         if isinstance(part, PageFigure):
@@ -117,6 +122,7 @@ def _markdown(
     parts: Sequence[Table | PageFigure],
 ) -> str:
     """The report as Markdown; figures are files beside it."""
+    # a name that the template misspells is an error, and its tags leave no empty lines
     environment = Environment(
         loader=PackageLoader("aeanet.reproduce", "."),
         undefined=StrictUndefined,
@@ -135,6 +141,7 @@ def _markdown(
 
 def _figures(results: Results) -> Iterable[PageFigure]:
     """The figures of the sections that the study has."""
+    # none for a section that the study leaves out
     if results.crops:
         yield PageFigure(
             "fig4",
@@ -144,6 +151,8 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             "each pooled network restores it, and as HR. PSNR is that of the crop.",
             partial(draw_crops, results.crops),
         )
+
+    # references are AEANet's alone, so this one may be missing where others are there
     if results.relevance:
         yield PageFigure(
             "fig5",
@@ -154,6 +163,8 @@ def _figures(results: Results) -> Iterable[PageFigure]:
             "one the largest share of its variance that those before it do not explain linearly.",
             results.relevance,
         )
+
+    # both ways in one plot: what lies between them is what attention loses to its tile
     if results.curves:
         yield PageFigure(
             "fig6",
@@ -167,12 +178,14 @@ def _figures(results: Results) -> Iterable[PageFigure]:
 
 
 def _facts(study: Study) -> dict[str, str]:
+    # all sizes that occur, each once, and the budget beside the paper's
     recipe = study.recipe
     sizes = sorted({pair.hr.shape for pair in study.pairs.values()})
     share = recipe.steps / PAPER_STEPS
     schedule = {"halving": "halved every 10,000 steps", "one-cycle": "one cycle"}[recipe.schedule]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
+    # what a reader must know before comparing with the paper's numbers
     budget = [f"{recipe.steps:,} steps each, {share:.2%} of the paper's {PAPER_STEPS:,}"]
     if any(issubclass(network_class(one.name), Library) for one in study.table1):
         budget.append("methods by example (LB-NLM, SRSW) draw a library of patches and take none")
@@ -199,6 +212,7 @@ def _facts(study: Study) -> dict[str, str]:
 
 def _findings(study: Study, results: Results) -> list[str]:
     """What the tables show, in sentences."""
+    # a method whose trainings failed has no gain
     found = []
     estimates = Estimates(study, results)
     pooled = {one.title: estimates.gain("pooled", one) for one in study.table1}
@@ -210,11 +224,13 @@ def _findings(study: Study, results: Results) -> list[str]:
             "PSNR over bicubic interpolation."
         )
 
+    # pair by pair, since pairs differ far more in difficulty than methods in gain
     for one in study.table1:
         difference = estimates.difference(("pooled", AEANET), ("pooled", one))
         if difference:
             found.append(f"AEANet against {one.title}, pair by pair: {_verdict(difference)}")
 
+    # what these numbers cannot show stands beside what they show
     if study.recipe.steps < PAPER_STEPS:
         found.append(
             f"Each network had {study.recipe.steps / PAPER_STEPS:.2%} of the paper's steps: these "

@@ -203,6 +203,7 @@ class Study:
     @cached_property
     def experiments(self) -> list[Experiment]:
         """All experiments, each once; pooled ones first, as most sections need them."""
+        # by key: what several sections need is trained once
         everything = tuple(self.pairs)
         wanted: dict[str, Experiment] = {}
 
@@ -217,6 +218,7 @@ class Study:
                 experiment = Experiment(strategy, method, seed, train_on, score_on, part)
                 wanted.setdefault(experiment.key, experiment)
 
+        # networks of all pairs, which these sections score, compare or draw
         pooled: dict[str, Sequence[Method]] = {
             "table1": self.table1,
             "unseen": self.table1,
@@ -229,12 +231,14 @@ class Study:
             for one in methods if section in self.sections else ():
                 add("pooled", one, everything, everything)
 
+        # each part of the samples is scored by networks that saw none of its pairs
         if "unseen" in self.sections:
             for part, held_out in enumerate(self.parts):
                 rest = tuple(name for name in everything if name not in held_out)
                 for one in self.table1:
                     add("unseen", one, rest, tuple(held_out), f"part{part + 1}")
 
+        # a network of one pair is scored on the test columns of that pair alone
         if "table1" in self.sections:
             for one in self.table1:
                 for name in self.self_names:

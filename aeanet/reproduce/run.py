@@ -93,6 +93,7 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
         OSError: if the folder cannot be written.
         KeyboardInterrupt: on Ctrl-C.
     """
+    # in the order of the plan, so the pooled ones, which most sections need, are done first
     results, store = Results(), Store(folder)
     scored: list[tuple[Experiment, Evaluation]] = []
     total = len(study.experiments)
@@ -101,6 +102,7 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
         def told(label: str, share: float, done: int = done) -> None:
             show(f"{done + 1} of {total}: {label}", (done + share) / total)
 
+        # a full disk would fail all that follow, so it ends the run, and a later one goes on
         try:
             result = _experiment(study, experiment, store, told)
         except OSError:
@@ -111,6 +113,7 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
         results.trainings[experiment.key] = {"label": experiment.label, **result["training"]}
         scored.append((experiment, Evaluation.from_record(result["evaluation"])))
 
+    # one reason stands for all
     if not scored:
         label, reason = next(iter(results.failed.items()))
         raise ReproduceError(f"No experiment could be done; {label}: {reason}")
@@ -132,12 +135,14 @@ def run_study(study: Study, folder: Path, show: Show) -> Results:
 
 def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) -> dict[str, Any]:
     """The result of an experiment, from the store or new."""
+    # a result counts with its network alone, which the figures need too
     settings = _settings(study, experiment)
     show(experiment.label, 0.0)
     kept = store.recall(experiment.key, settings)
     if kept is not None and (store.folder(experiment.key) / MODEL_FILE).is_file():
         return kept
 
+    # an interrupted training is no result: its checkpoint stays, for the next run to go on from
     folder = store.prepare(experiment.key)
     trained = _train(study, experiment, folder, show)
     if trained.interrupted:
@@ -146,6 +151,7 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
     pairs = [study.pairs[name] for name in experiment.score_on]
     evaluation = evaluate(to_device(trained.model), pairs)
 
+    # plain numbers for JSON; a method by example takes no steps and has no loss
     result = {
         "training": {
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
@@ -155,6 +161,8 @@ def _experiment(study: Study, experiment: Experiment, store: Store, show: Show) 
         },
         "evaluation": evaluation.record(),
     }
+
+    # only now is the checkpoint of no more use
     store.keep(experiment.key, settings, result)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
@@ -249,6 +257,7 @@ def _curves(
     """Mean Δ PSNR of the pooled networks for each tile size; kept in the store as experiments
     are.
     """
+    # only sizes that cut every image into several tiles
     pairs = list(study.pairs.values())
     sizes = [size for size in TILE_SIZES if size < min(max(pair.hr.shape) for pair in pairs)]
     found = []
@@ -258,6 +267,7 @@ def _curves(
             continue
         experiment = experiments["pooled", method.key, 0]
 
+        # kept apart from the training: other sizes leave the network as it is
         key = f"tiles/{method.key}"
         settings = _settings(study, experiment) | {"sizes": sizes, "halo": MARGIN}
         kept = store.recall(key, settings)
@@ -267,6 +277,7 @@ def _curves(
             kept = _tiled(networks[method.key], pairs, sizes, told)
             store.keep(key, settings, kept)
 
+        # the level that both ways are held against, from the scoring of whole images
         whole = results.evaluations["pooled", method.key][0].mean.delta_psnr
         found.append(Curve(method.title, sizes, kept["stitched"], kept["exact"], whole))
     return found

@@ -119,6 +119,7 @@ def _table1_left(estimates: Estimates) -> Table:
         (Column("paper, self"), lambda one: PAPER.get(("self", one.key))),
     ]
 
+    # self-training may have been on some pairs only, which the note then names
     alone = ""
     if len(study.self_names) < len(study.pairs):
         alone = f"Self-training on {', '.join(study.self_names)} only. "
@@ -134,6 +135,7 @@ def _table1_left(estimates: Estimates) -> Table:
 
 
 def _table1_right(estimates: Estimates) -> Table:
+    # both strategies in one column, as the paper has them; those without results have no row
     rows: list[list[Cell]] = []
     strategies: tuple[Strategy, ...] = ("pooled", "self")
     for strategy in strategies:
@@ -156,6 +158,7 @@ def _table1_right(estimates: Estimates) -> Table:
 
 
 def _table2(estimates: Estimates) -> Table:
+    # differences are from the paper's full network, the last of the ablation
     columns: Columns = [
         (Column("method, pooled"), lambda one: one.title),
         (Column("Δ PSNR (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
@@ -166,6 +169,8 @@ def _table2(estimates: Estimates) -> Table:
         ),
         (Column("paper"), lambda one: PAPER.get(("pooled", one.key))),
     ]
+
+    # the networks without either part come first, if they were trained
     first = [
         method(name)
         for name in ("unet", "gvtnet")
@@ -176,6 +181,7 @@ def _table2(estimates: Estimates) -> Table:
 
 
 def _unseen(estimates: Estimates) -> Table:
+    # both are scored on the same columns: the difference is what the sample's own images bring
     columns: Columns = [
         (Column("method"), lambda one: one.title),
         (Column("seen samples (dB)", 2, True), lambda one: estimates.gain("pooled", one)),
@@ -204,12 +210,14 @@ def _unseen(estimates: Estimates) -> Table:
 
 
 def _pairs(estimates: Estimates) -> Table:
+    # the mean over seeds of each pair
     methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
     scores = []  # of each method, by the name of the pair
     for one in methods:
         average = Evaluation.average(estimates.of("pooled", one))
         scores.append({score.name: score for score in average.pairs})
 
+    # how well the pair is registered, and beside it what each network gains on it
     columns = [
         "pair",
         "magnification",
@@ -237,11 +245,13 @@ def _pairs(estimates: Estimates) -> Table:
 
 def _trainings(results: Results) -> Table:
     """One line for all trainings of a method by one strategy."""
+    # the key of an experiment begins with its strategy and method
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for key, training in results.trainings.items():
         strategy, method_key, *_ = key.split("/")
         kinds.setdefault((strategy, method_key), []).append(training)
 
+    # networks of a kind have the same size and steps; of time and loss it is the mean
     rows: list[list[Cell]] = []
     for (strategy, method_key), found in kinds.items():
         parameters, steps = found[0]["parameters"], found[0]["steps"]

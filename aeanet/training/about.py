@@ -21,10 +21,13 @@ def about_model(path: Path) -> About:
         ModelError: there is no such model, or it is damaged.
         RecordError: the record of its training is damaged.
     """
+    # a run goes by the name of its folder; the format takes only these characters
     file = model_path(path)
     info = model_info(file)
     title = file.resolve().name if file.is_dir() else file.stem
     name = "aeanet " + re.sub(r"[^A-Za-z0-9_+\- ()]", "-", title)[:50]
+
+    # a pretrained model has its card beside it, with its scores; for any other one is written here
     file = file / MODEL_FILE if file.is_dir() else file
     own_card = file.with_suffix(".md")  # of a model pretrained on simulated images
     trained_on = info.trained_on
@@ -32,12 +35,15 @@ def about_model(path: Path) -> About:
         card = own_card.read_text("utf-8") if own_card.is_file() else _card(name, info, trained_on)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"the record of the training of {path} is damaged: {error}.") from error
+
+    # only the models that come with the package are licensed here
     if file.parent == SHIPPED_FOLDER:
         return About(name, card, trained_on, LICENSE, AUTHORS)
     return About(name, card, trained_on)
 
 
 def _card(name: str, info: ModelInfo, trained_on: str) -> str:
+    # what holds of any network: its options, its size, what its record says of the images
     options = ", ".join(f"{key} {value}" for key, value in info.model.items() if key != "name")
     parts = [
         f"# {name}",
@@ -48,6 +54,8 @@ def _card(name: str, info: ModelInfo, trained_on: str) -> str:
         "## What it was trained on",
         trained_on,
     ]
+
+    # a model file alone has no record beside it
     if info.training is not None:
         record = info.training
         pairs = ", ".join(record["data"]["pairs"])
@@ -56,6 +64,8 @@ def _card(name: str, info: ModelInfo, trained_on: str) -> str:
             f"{record['steps_done']:,} steps in {record['seconds'] / 60:.1f} minutes on "
             f"{record['device']}."
         )
+
+    # no scores are known here, so the limits are those of any such network
     parts += [
         "## Limits",
         "It is a statistical estimate, and was scored only where this card says so. It can smooth "

@@ -70,11 +70,14 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
             logs anew.
         on_trouble: see `tolerating`.
     """
+    # several processes would write the same lines into one file
     if folder is None or rank():
         yield lambda step, values: None
         return
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+    # A run that goes on keeps what was logged up to its checkpoint, in both logs: the steps after
+    # it are done once more.
     table = folder / METRICS_FILE
     header = {name: name for name in COLUMNS}
     kept = _rows_until(table, step) if step and table.is_file() else []
@@ -92,6 +95,7 @@ def open_logs(folder: Path | None, step: int, on_trouble: OnTrouble) -> Iterator
                 board.add_scalar(name, value, step)
             board.flush()
 
+    # closing writes what is left, perhaps to a full disk
     try:
         yield log
     finally:
@@ -179,6 +183,7 @@ class Bookkeeping:
         """
         with tolerating(self.on_trouble):
             if self.folder:
+                # the weights of the last step, from which the training goes on: never their average
                 Checkpoint(
                     step=now.step,
                     seconds=now.seconds,
@@ -191,6 +196,8 @@ class Bookkeeping:
                     random=random_state(),
                     bfloat16_cost=self.model.bfloat16_cost,
                 ).write(self.folder / CHECKPOINT_FILE)
+
+                # not before the first step, when nothing is learnt
                 if now.step:
                     published = self.average.network() if self.average else self.model
                     save_model(published, self.folder / MODEL_FILE)
@@ -239,6 +246,8 @@ def score_held_back(
         score = score_region(pair.name, pair, restored)
         if score is None:
             continue
+
+        # one pair stands for all in the figure, the same every time
         if not scores and folder:
             from aeanet.figures import draw_comparison  # which imports Matplotlib
 

@@ -69,16 +69,22 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
         record: with "name" and "start", the records of the trainings before it, if there are any.
         measured: paragraphs on what was measured beside the scores on simulated images.
     """
+    # the options that the text itself says in words are not listed
     model, stages = record["model"], [*record.get("start", []), record]
     shown = {name: value for name, value in model.items() if name not in ("name", "told_noise")}
     options = ", ".join(f"{name} {value}" for name, value in shown.items())
     told = "the magnification"
     if model.get("told_noise"):
         told += " and the noise that is measured in the image: how strong it is, and how smooth"
+
+    # all trainings that led to this model, the first one first
     course = "; then ".join(_course(stage, model) for stage in stages)
+
+    # without a comparison the card says that there is none
     if measured is None:
         measured = [NOT_COMPARED] if model["name"] == "shuffled" else []
 
+    # in the order of a reader's questions: what it is, what it saw, how good it is, where it fails
     parts = [
         f"# {record.get('name', 'A model pretrained on simulated micrographs')}",
         "Restores electron micrographs: less noise, and up to 4 times the pixels along each side, "
@@ -102,10 +108,13 @@ def model_card(record: Mapping[str, Any], measured: Sequence[str] | None = None)
 
 def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """A training, in words, with the options of its network where they are not those of `model`."""
+    # an earlier training may be of a smaller network: only what differs from `model` is said
     recipe = record["recipe"]
     differing = [
         f", {name} {value}" for name, value in record["model"].items() if model.get(name) != value
     ]
+
+    # a record without a loss is of MAE
     losses = {"relative": "relative error", "psnr": "PSNR"}
     loss = losses.get(recipe.get("loss"), "mean absolute error")
     ended = ", ended early," if record["interrupted"] else ""
@@ -120,6 +129,7 @@ def _course(record: Mapping[str, Any], model: Mapping[str, Any]) -> str:
 
 def _simulated_scores(record: Mapping[str, Any]) -> list[str]:
     """Paragraphs on the gain over bicubic interpolation on simulated images held back."""
+    # this network alone takes several flips without being asked
     parts = []
     if record["model"]["name"] == "shuffled":
         parts.append(
@@ -146,10 +156,13 @@ def _simulated_scores(record: Mapping[str, Any]) -> list[str]:
 
 
 def _simulated_table(scores: Scores) -> str:
+    # an image is in several groups; one without images would have no mean and no worst
     lines = [
         "| images | number | Δ PSNR (dB) | Δ SSIM | worst Δ PSNR (dB) |",
         "|---|---|---|---|---|",
     ]
+
+    # the worst gain stands beside the mean: a mean hides the image that was harmed
     for title, belongs in GROUPS.items():
         group = [score for score in scores if belongs(score)]
         if group:

@@ -84,11 +84,13 @@ class Checkpoint:
             OSError: the file, which the error names, cannot be written. An earlier checkpoint is
                 then left as it was.
         """
+        # one flat list: the first word of a name says whose the tensor is
         tensors = {f"model.{name}": tensor for name, tensor in self.model.items()}
         for index, moments in self.optimizer.items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"random.{i}": words for i, words in enumerate(self.random["torch"])}
 
+        # all else is text: what the steps change, and beside it what must be the same to go on
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -130,6 +132,7 @@ class Checkpoint:
     @classmethod
     def _of(cls, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> "Checkpoint":
         """Raises one of the errors of `fitting` if a part is missing or of the wrong type."""
+        # the names that `write` gave, taken apart; "random" is all that is left
         model: dict[str, Tensor] = {}
         optimizer: dict[int, dict[str, Tensor]] = {}
         generators: dict[int, Tensor] = {}
@@ -143,10 +146,13 @@ class Checkpoint:
             else:
                 generators[int(rest)] = tensor
 
+        # generators in the order in which they were saved, the CPU's first
         state = json.loads(metadata["state"])
         random = state["random"] | {"torch": [generators[i] for i in sorted(generators)]}
         cost = state.get("bfloat16_cost")
         scores = state["scores"] and {name: float(score) for name, score in state["scores"].items()}
+
+        # converted here, so that a number of another type does not reach the training
         return cls(
             step=int(state["step"]),
             seconds=float(state["seconds"]),
@@ -166,6 +172,7 @@ class Checkpoint:
         Raises:
             CheckpointError: it is another one.
         """
+        # only Python's version may differ, and a budget that does not change the steps
         may_differ = {"versions": {"python"}, "model": set(), "recipe": self.recipe.extensible}
         for kind, free in may_differ.items():
             was, now = self.configuration[kind], json.loads(json.dumps(wanted[kind]))
@@ -180,6 +187,7 @@ class Checkpoint:
                     text += " Its learning rate falls to 0 at that end (--schedule one-cycle)."
                 raise CheckpointError(text)
 
+        # what a step sees depends on the number of processes as on the pixels
         processes = self.configuration["processes"]
         if processes != wanted["processes"]:
             raise CheckpointError(

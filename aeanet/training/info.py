@@ -48,6 +48,8 @@ class ModelInfo:
         """
         if self.training is None:
             return "What it was trained on is not recorded."
+
+        # all that the sentence needs is taken first, so that a damaged record is one error
         try:
             data = self.training["data"]
             if "simulator" in data:
@@ -58,6 +60,8 @@ class ModelInfo:
             raise RecordError(
                 f"the record of the training of {self.file} is damaged: {error}."
             ) from error
+
+        # these pairs have no clean image in them, and the word would promise one
         if of_scans:
             return (
                 f"Trained on noisy images alone, {number} repeated scans or copies of single "

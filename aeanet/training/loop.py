@@ -96,6 +96,7 @@ def train(
         CheckpointError: the run was begun in another way.
         ProcessError: another process ended.
     """
+    # whatever is given becomes a source of batches
     recipe = recipe or Recipe()
     if isinstance(pairs, Source):
         source = pairs
@@ -104,6 +105,8 @@ def train(
         source = PairSource(data, recipe, held_back)
     checkpoint = run.checkpoint if run else None
     folder = run.path if run else None
+
+    # the seed counts before the network is built: its weights are the first that is drawn
     with (
         seeded_randomness(recipe.seed),
         deterministic_algorithms(recipe.deterministic),
@@ -125,6 +128,7 @@ def train(
                 raise KeyboardInterrupt
             return result
 
+        # go on where the checkpoint ends: its steps, its weights, and the batches after them
         now, scores = TrainingProgress(), None
         if checkpoint:
             now, scores = checkpoint.progress(recipe), checkpoint.scores
@@ -133,10 +137,13 @@ def train(
             with fitting():
                 model.load_state_dict(checkpoint.model)
             model.bfloat16_cost = checkpoint.bfloat16_cost
+
+        # a record from the beginning, for a run that is killed: until the end it says "interrupted"
         if folder and not rank():
             begun = _result(model, replace(now, interrupted=True), scores)
             write_json(folder / RUN_FILE, run_record(configured, begun))
 
+        # closed in the other order, also after an error: workers, logs, shared statistics
         with (
             _training_as_one(model),
             open_logs(folder, now.step, on_trouble) as log,
@@ -145,9 +152,12 @@ def train(
             step = TrainingStep(model.to(training_device()).train(), recipe, cuda_graph=cuda_graph)
             average = WeightAverage(model, step.optimizer) if source.averages else None
             if checkpoint:
+                # the random state last, since what is built before it draws numbers
                 with fitting():
                     set_optimizer_state(step.optimizer, checkpoint.optimizer)
                     set_random_state(checkpoint.random)
+
+            # the latest save and score of a resumed run count as just done
             books = Bookkeeping(
                 model=model,
                 step=step,
@@ -164,9 +174,13 @@ def train(
                 on_save=on_save,
                 on_trouble=on_trouble,
             )
+
+            # a checkpoint before the first step: a folder that cannot be written is found at once
             if now.step == 0 and not rank():
                 books.save(now)
 
+            # Each step is measured before anything is done with it: the end of the budget, a signal
+            # and a loss that is no number are then known in all processes.
             meter = ProgressMeter(recipe, now, signals)
             while not now.ended:
                 lr, hr, magnifications, noises = next(batches)
@@ -264,10 +278,13 @@ def train_each(
         PairError: all pairs are left out.
         RunError, CheckpointError, RecipeError, OSError: as `open_run`, `train` and `save`.
     """
+    # the list comes first, so that a run that is broken off names the folders to go on in
     left_out = dict(data.refused)
     if not rank():
         list_models(path, [pair.name for pair in data.pairs], left_out)
     done: dict[str, TrainingResult] = {}
+
+    # each in a run folder of its own; where several are resumed, some are only now begun
     for pair in data.pairs:
         if on_pair:
             on_pair(pair.name)
@@ -279,11 +296,14 @@ def train_each(
                 if not rank():
                     save(folder, trained, recipe, PairSet([pair], {}))
         except PairError as error:
+            # too small a pair does not end the training of the others
             left_out[pair.name] = str(error)
             continue
         done[pair.name] = trained
         if trained.interrupted:
             return done
+
+    # one reason stands for all
     if not done:
         raise PairError(
             f"None of the {len(data.pairs)} pairs can be trained on: "

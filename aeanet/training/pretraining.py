@@ -87,11 +87,13 @@ def pretrain(
         RecipeError: the loss stops being a finite number, or there are several processes.
         CheckpointError: the run was begun in another way.
     """
+    # a round depends on the seed and its number, so all processes would see the same images
     if process_count() > 1:
         raise RecipeError(
             "Pretraining runs in one process: begin it without torchrun, and give it more workers."
         )
 
+    # the record is made within: it names the threads that the training had
     source = SimulatedSource(recipe, workers)
     with _cores_beside(workers):
         trained = train(source, recipe, name=name, run=run, **arguments)
@@ -137,12 +139,15 @@ def score_simulated(
     """PSNR (dB) and SSIM of each image and those of bicubic interpolation, with its kind,
     magnification and noise, and whether this is smooth.
     """
+    # what a result is compared with: the same image, enlarged without a network
     scores = []
     for image in images:
         bicubic = upsample(image.lr, image.magnification).clip(0, 1)
         restored = super_resolve(
             model, image.lr, magnification=image.magnification, precision=precision
         )
+
+        # the truth is known at every pixel, unlike that of registered pairs
         everywhere = np.ones(image.hr.shape, bool)
         scores.append(
             {

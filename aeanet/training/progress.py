@@ -71,16 +71,21 @@ class ProgressMeter:
         Raises:
             RecipeError: the loss is not a finite number.
         """
+        # One exchange for all that decides on the end, so that all processes end at the same step.
         value = float(loss)  # waits for the device: the clock is read after the step
         clock = time.monotonic()
         measured = [value, self.begun.seconds + clock - self.start, len(self.signals)]
         value, seconds, interrupted = mean_over_processes(measured, loss.device)
+
+        # a loss that is no number has spoilt the weights for good
         before, step = self.now, self.now.step + 1
         if not math.isfinite(value):
             raise RecipeError(
                 f"the loss became {value} at step {step}: try a learning rate below "
                 f"{self.recipe.rate}."
             )
+
+        # the mean of all losses so far, then a running one of about as many as the window
         if step > 1:
             value = before.loss + (value - before.loss) / min(step, LOSS_WINDOW)
 

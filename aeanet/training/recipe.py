@@ -80,15 +80,19 @@ class Recipe:
     ] = False
 
     def __post_init__(self) -> None:
+        # NaN fails every comparison, so it is refused with the rest
         for name in ("steps", "batch", "crop", "halve_every", "rate", "epsilon", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < MOST:
                 raise RecipeError(f"{name} is {value}, wanted a number above 0 and below {MOST:,}.")
+
+        # whole numbers of NumPy count too
         for name in ("steps", "batch", "crop", "halve_every", "seed"):
             value = getattr(self, name)
             if not isinstance(value, Integral):
                 raise RecipeError(f"{name} is {value}, wanted a whole number.")
 
+        # what has a range of its own
         if not 0 <= self.freeze <= 1:
             raise RecipeError(f"freeze is {self.freeze}, wanted a share from 0 to 1.")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -97,6 +101,8 @@ class Recipe:
             )
         if not 0 <= self.seed < 2**32:
             raise RecipeError(f"seed is {self.seed}, wanted a whole number from 0 to {2**32 - 1}.")
+
+        # types are not checked at run time, and a record of JSON may hold any word
         choices = {"schedule": Schedule, "loss": Loss, "precision": Precision}
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
@@ -186,12 +192,15 @@ class Interval:
         Raises:
             RecipeError: the text is no interval.
         """
+        # without a unit it counts steps, of which there are no parts
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)?\s*", text)
         if found is None or (found[2] is None and "." in found[1]):
             raise RecipeError(
                 f"{text!r} is no interval: wanted steps, such as 500, or a time, such as 60s, 5min "
                 "or 1h."
             )
+
+        # a text can have more digits than anything that is counted
         number = float(found[1])
         if not 0 < number < MOST:
             raise RecipeError(

@@ -39,15 +39,19 @@ def pairs_of_image(
     Raises:
         FrameError: the noise of the image cannot be told.
     """
+    # the middle of a large image has enough to measure and to learn from
     part, _ = middle(image.shape, image.shape, _LARGEST)
     image = np.asarray(image[part], np.float32)
     noise = estimate_noise(image)
     if not math.isfinite(noise.sd):
         raise FrameError("its noise cannot be told: it has fewer than 24 px a side.")
+
+    # the noise depends on the brightness, which only an image without noise tells
     clean = super_resolve_enlarged(model, image, Exposure(), 1.0, "replace", flips=1)
     across = smoothness(noise, residual(image, clean, noise).across)
     sd = np.sqrt(noise.variance(clean)).astype(np.float32)
 
+    # noise is drawn anew for each copy, so no two have the same errors
     pairs, everywhere = [], np.ones(image.shape, bool)
     for number in range(1, copies + 1):
         noisier, target = recorrupt(image, draw_noise(sd, noise.along, across, random))

@@ -115,8 +115,11 @@ def _check_what_it_holds(path: Path, *, one_per_pair: bool, go_on: bool) -> None
     """Raise RunError if the folder holds a run of the other kind; or any, unless it is to `go_on`
     or to be replaced.
     """
+    # a list of models means one per pair, a model or a checkpoint at the top one for all
     many = (path / MODELS_FILE).exists()
     one = (path / MODEL_FILE).exists() or (path / CHECKPOINT_FILE).exists()
+
+    # the other kind is refused even to --overwrite, which would leave parts of both
     if one_per_pair and one:
         raise RunError(
             f"{path} holds a run of one model for all pairs: choose another folder with --out."
@@ -125,6 +128,8 @@ def _check_what_it_holds(path: Path, *, one_per_pair: bool, go_on: bool) -> None
         raise RunError(
             f"{path} holds a run of one model per pair (--self): choose another folder with --out."
         )
+
+    # of the same kind: only where this is asked for
     if (one or many) and not go_on:
         raise RunError(
             f"{path} already holds a model or a checkpoint: go on with --resume, replace it with "

@@ -67,11 +67,14 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
     Raises:
         FrameError: nothing is there, or nothing can be used; or it is a folder of pairs.
     """
+    # the share of the work counts a field as much as a single image
     told = progress or (lambda what, share: None)
     found = _find(path)
     images = evenly_spaced(list(found.images), _MOST)
     data = PairSet([], {}, of_scans=True, unused=len(found.images) - len(images))
     total = len(found.fields) + len(images)
+
+    # a field that cannot be used is named, and the others go on
     for done, (name, files) in enumerate(found.fields.items()):
         told(f"Aligning the scans of {name}", done / total)
         try:
@@ -82,16 +85,20 @@ def load_scans(path: Path, *, seed: int = 0, progress: Progress | None = None) -
         data.pairs.extend(of_field.pairs)
         data.refused.update(of_field.refused)
 
+    # the fewer images there are, the more copies each has, up to `COPIES`
     model = load_model("sem")
     copies = max(min(_PAIRS // max(len(images), 1), COPIES), 1)
     for number, name in enumerate(images):
         told(f"Measuring the noise of {name}", (len(found.fields) + number) / total)
         try:
+            # as the network will be shown it; each image draws from a generator of its own
             shown = in_use(without_outliers(found.images[name]()))
             random = np.random.default_rng((seed, number))
             data.pairs.extend(pairs_of_image(name, shown, model, copies, random))
         except Exception as error:
             data.refused[name] = sentence_or_raise(error)
+
+    # one reason stands for all
     if not data.pairs:
         name, reason = next(iter(data.refused.items()))
         raise FrameError(f"Nothing in {path} can be trained on; {name}: {reason}")
@@ -136,9 +143,13 @@ def _find(path: Path) -> _Found:
             f"{path} holds pairs, in the folders lr and hr: train on the pairs, without --noisy, "
             f"or on the noisy images in {path / 'lr'}."
         )
+
+    # an OME-Zarr is a folder and yet an image
     inside = [path]
     if path.is_dir() and not _is_image(path):
         inside = sorted(path.iterdir())
+
+    # one level down a folder is a field: its files are scans of the same place
     found = _Found()
     for one in inside:
         if _is_image(one):
@@ -152,14 +163,19 @@ def _find(path: Path) -> _Found:
 
 def _note_file(file: Path, found: _Found) -> None:
     """A file is an image, scans of one field, or a volume, whose planes are images."""
+    # pages of which nothing is said are taken for repeated scans
     try:
         stack = find_stack(file)
     except AxesError:  # several planes, of which it is not said what they are
         found.fields[file.name] = [file]
         return
+
+    # a single image; it is read only when its turn comes, as planes are
     if stack is None:
         found.images[file.name] = partial(_pixels, file)
         return
+
+    # planes at different depths show different places, so they are no scans of one field
     with stack:
         if "Z" not in stack.axes:
             found.fields[file.name] = [file]

@@ -179,6 +179,8 @@ class SimulatedSource(Source):
         }
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
+        # The loader's items are the numbers of rounds: a worker turns one into all batches of a
+        # round, and the rounds come in order.
         batch, first = self.recipe.batch, step // STEPS
         rounds = range(first, -(-self.recipe.steps // STEPS))
         loader: DataLoader[Any] = DataLoader(
@@ -196,6 +198,7 @@ class SimulatedSource(Source):
         made = iter(loader)
         cv2.setNumThreads(threads)
 
+        # the first round may be begun in its middle, the last one ended there
         for index, crops in enumerate(made, start=first):
             for number in range(STEPS):
                 if step <= index * STEPS + number < self.recipe.steps:
@@ -206,6 +209,7 @@ class SimulatedSource(Source):
 
 def simulated_round(recipe: Recipe, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The batches of all steps of a round, one after the other, as one batch."""
+    # the generator of this round alone, whichever process makes it
     rng = np.random.default_rng((recipe.seed, number))
     total = STEPS * recipe.batch
     scanned, scan_side = -(-total // 2), max(SCAN, recipe.crop)

@@ -40,12 +40,15 @@ class TrainingStep:
     """
 
     def __init__(self, model: Network, recipe: Recipe, *, cuda_graph: bool = False) -> None:
+        # that loss and that network have an output that no other has
         self.model, self.recipe, self.cuda_graph = model, recipe, cuda_graph
         if (recipe.loss == "interval") != isinstance(model, ErrorNetwork):
             raise RecipeError(
                 "The loss interval is that of the network error, which has no other: see "
                 "`aeanet pretrain --from sem --loss interval`."
             )
+
+        # the method is compiled, not the module: names of weights stay as they are in files
         self.forward: Callable[[Tensor], Tensor] = (
             torch.compile(model.forward) if recipe.compile else model.forward
         )
@@ -53,8 +56,11 @@ class TrainingStep:
             model.parameters(), lr=recipe.rate, betas=recipe.betas, eps=recipe.epsilon
         )
 
+        # any weight: it says on which device and in which type the batches have to be
         self.weight = next(model.parameters())
         self.statistics = RunningStatistics(model)
+
+        # a pass that exchanges statistics with other processes is not recorded
         self.captured: CapturedPass | None = None
         self.captured_frozen = False
         if cuda_graph and (self.weight.device.type != "cuda" or process_count() > 1):
@@ -71,16 +77,21 @@ class TrainingStep:
         """lr, hr (N, 1, H, W) on any device, `progress` before this step -> the loss, a scalar
         where the model is.
         """
+        # all that depends on how far the training is: the rate, and whether statistics still change
         lr, hr = lr.to(self.weight), hr.to(self.weight)
         frozen = progress.used >= self.recipe.freeze
         rate = self.recipe.learning_rate(progress.step, progress.used)
         self.optimizer.param_groups[0]["lr"] = rate
+
+        # a recorded pass updates statistics or does not, so freezing them takes another recording
         with self.statistics.following(progress.step, frozen=frozen):
             if self.cuda_graph and (self.captured is None or self.captured_frozen != frozen):
                 self.captured = None  # its memory is free before the next one takes as much
                 self.captured = CapturedPass(self.loss_and_gradients, lr, hr, self.model.buffers())
                 self.captured_frozen = frozen
             loss = self.captured(lr, hr) if self.captured else self.loss_and_gradients(lr, hr)
+
+        # the mean over processes is the gradient of the joint batch; frozen weights have none
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         average_over_processes(gradients)
         self.optimizer.step()
@@ -149,9 +160,11 @@ class CapturedPass:
         hr: Tensor,
         buffers: Iterable[Tensor],
     ) -> None:
+        # the places in memory from which every replay reads
         self.lr, self.hr = lr.clone(), hr.clone()
         before = [(buffer, buffer.clone()) for buffer in buffers]
 
+        # what is allocated and chosen at first use happens in these runs and is not recorded
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -159,6 +172,7 @@ class CapturedPass:
                 function(self.lr, self.hr)
         torch.cuda.current_stream().wait_stream(stream)
 
+        # recording computes nothing, so only the runs before it have changed the buffers
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.loss = function(self.lr, self.hr)

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD)
     chosen = parser.parse_args()
 
+    # the curve needs no pairs, and the pairs need no curve
     if chosen.curve:
         found = measure(chosen.model, chosen.record.with_name("noise-curve.json"))
         print(draw(found, chosen.record.with_name("noise-curve.png")))
@@ -67,16 +68,20 @@ def main() -> None:
 
 def compare(chosen: argparse.Namespace) -> Scores:
     """The methods and networks that were asked for, on the pairs; what is new is in the record."""
+    # raw LR too: some methods are best applied before the interpolation
     scores = Scores.read(chosen.record)
     pairs = load_pairs(chosen.pairs).pairs
     scores.about |= {"commit": commit(), "pairs": len(pairs)}
     raw = raw_images(chosen.pairs, pairs)
+
+    # gains of another model are dropped first: scores that are there are not computed again
     if chosen.model:
         forget_other_model(scores, chosen.model)
         score_network(scores, SHIPPED, chosen.model, pairs)
         for title, flips in FEWER_FLIPS.items():
             score_network(scores, title, chosen.model, pairs, flips)
 
+    # a line after every image, since BM3D takes about a minute for each
     for name in chosen.methods:
         if name == "bm3d" and find_spec("bm3d") is None:
             print("BM3D is left out. For non-commercial use: pip install -e '.[compare]'")
@@ -84,6 +89,7 @@ def compare(chosen: argparse.Namespace) -> Scores:
         for line in score_method(scores, name, pairs, raw):
             print(line, flush=True)
 
+    # last, since training takes longest and all else is in the record by then
     if chosen.train:
         for title, run in train_each(chosen.model, pairs, chosen.train).items():
             score_network(scores, title, run, pairs)

@@ -58,10 +58,13 @@ def measure(model: str, path: Path) -> dict[str, Any]:
 
     What the record has of BM3D is kept, unless it is of images of another simulator.
     """
+    # gains on images of another simulator are not comparable, so they are dropped
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     simulator = FINGERPRINT[:12]
     if found.get("simulator") != simulator:
         found = {"simulator": simulator}
+
+    # BM3D takes most of the time and does not change with the model: only the model runs anew
     network = to_device(load_model(model))
     for curve, scan in SCANS.items():
         entries = found.setdefault(curve, {})
@@ -78,6 +81,7 @@ def measure(model: str, path: Path) -> dict[str, Any]:
                 restored = super_resolve(network, image.lr, magnification=1.0)
                 gains["shipped"].append(_gain(image, restored))
 
+            # after each level, for a run that is stopped
             write_json(path, found, 1)
             means = {name: round(statistics.fmean(values), 2) for name, values in gains.items()}
             print(curve, level, means, flush=True)
@@ -124,6 +128,7 @@ def draw(found: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_curve(axes: Any, entries: dict[str, dict[str, list[float]]]) -> None:
+    # the means as a line, and each image as a faint point of its colour
     levels = [float(level) for level in entries]
     for contender, title in CONTENDERS.items():
         values = [entry[contender] for entry in entries.values()]
@@ -133,6 +138,7 @@ def _draw_curve(axes: Any, entries: dict[str, dict[str, list[float]]]) -> None:
             at, color = [level] * len(each), line.get_color()
             axes.plot(at, each, ".", color=color, alpha=0.35, markersize=4)
 
+    # noise grows by factors of about two, so the axis is logarithmic, with a mark for each level
     axes.axhline(0, color="gray", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks(levels, [f"{level:g}" for level in levels])

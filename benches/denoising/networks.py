@@ -53,6 +53,7 @@ TRAININGS = (
 
 def train_each(shipped: str, pairs: Sequence[RegisteredPair], folder: Path) -> dict[str, Path]:
     """Train what is not there yet, or go on with it; title -> run folder."""
+    # the other two thirds of the pairs stay unseen, for the comparison
     seen = PairSet(list(pairs[::TRAINED_ON]), {})
     runs = {}
     for title, name, recipe, network in TRAININGS:
@@ -82,10 +83,13 @@ def score_network(
     """Whole images; `path` is a name, a run folder or a file. Pairs that the record has already are
     left out. The record also says the time of the processor for an image.
     """
+    # only what the record lacks
     missing = [pair for pair in pairs if pair.name not in scores.models.get(title, {})]
     if not missing:
         return
     model = to_device(load_model(path))
+
+    # of the processor, so that other work on the machine does not count
     seconds = 0.0
     for pair in missing:
         start = time.process_time()
@@ -95,5 +99,7 @@ def score_network(
         scores.models.setdefault(title, {})[pair.name] = found
         scores.bicubic[pair.name] = [score.psnr_bicubic, score.ssim_bicubic]
         scores.write()
+
+    # the time is that of the images of this call alone
     scores.about.setdefault("seconds", {})[title] = round(seconds / len(missing), 2)
     scores.write()

@@ -99,12 +99,15 @@ def window_of(
     pair: RegisteredPair, lr: NDArray[np.float32]
 ) -> tuple[RegisteredPair, NDArray[np.float32]]:
     """The middle of a pair as a pair of its own, and the part of LR that shows it."""
+    # the window's corners in LR, and some pixels around for the interpolation
     rows, columns = middle(pair)
     matrix = np.asarray(pair.report.matrix)
     back = cv2.invertAffineTransform(matrix)
     corners = np.array([[columns.start, rows.start, 1], [columns.stop, rows.stop, 1]]) @ back.T
     left, top = (max(int(v) - 4, 0) for v in corners[0])
     right, bottom = (int(v) + 5 for v in corners[1])
+
+    # both grids begin elsewhere now, which only moves the transformation
     shifted = matrix.copy()
     shifted[:, 2] += matrix[:, :2] @ (left, top) - (columns.start, rows.start)
     report = type(pair.report)(
@@ -155,11 +158,14 @@ def score_method(
         part = "window of " if window else ""
         return f"{name} {place} {strength:g} {part}{pair.name}: {found[pair.name][0]:+.2f} dB"
 
+    # every fourth pair decides, by its middle: in both places, with all strengths
     for pair in pairs[::TUNED_ON]:
         for place in PLACES:
             for strength in method.strengths[place]:
                 if line := fill(scores.windows, pair, place, strength, window=True):
                     yield line
+
+    # whole images at that place, where a costly method has its fixed strength alone
     place, fixed = scores.place_and_strength(name)
     strengths = (fixed,) if method.costly else method.strengths[place]
     for pair in pairs:
@@ -168,6 +174,8 @@ def score_method(
                 yield line
     if not method.costly:
         return
+
+    # of the fixed strength and its neighbours, that which is best on the image's own middle
     at = method.strengths[place].index(fixed)
     near = method.strengths[place][max(at - 1, 0) : at + 2]
     for pair in pairs:

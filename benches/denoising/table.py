@@ -28,18 +28,22 @@ def rows(scores: Scores) -> list[Row]:
 
 def _rows_of_method(scores: Scores, name: str, method: Method) -> list[Row]:
     """With one strength for all images, and with the best of each image."""
+    # the place was chosen on windows; of whole images there is only that one
     place, fixed = scores.place_and_strength(name)
     where = "LR, then interpolated" if place == "LR" else "interpolated LR"
     whole = scores.whole.get(name, {}).get(place, {})
     by_strength = {float(strength): gains for strength, gains in whole.items()}
     windows = scores.windows[name].get(place, {})
 
+    # a run that was stopped has rows for what it has: the best of each image only when all have one
     found: list[Row] = []
     if fixed in by_strength:
         found.append((f"{method.title}, {FIXED}", by_strength[fixed], f"{fixed:g}, on {where}"))
     best = _best_of_each(scores, by_strength, windows, costly=method.costly)
     if len(best) == len(scores.bicubic):
         found.append((f"{method.title}, {EACH}", best, f"on {where}"))
+
+    # before any whole image is done there are the windows, which the title says
     if method.costly and not by_strength and str(fixed) in windows:
         title = f"{method.title}, {FIXED}, middle only"
         found.append((title, windows[str(fixed)], f"{fixed:g}, on {where}"))

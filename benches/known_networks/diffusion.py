@@ -119,6 +119,7 @@ class DiffusionUNet(nn.Module):
     """(N, 1, H, W) -> the same shape; sides divisible by 8."""
 
     def __init__(self) -> None:
+        # the time step goes through a network of its own, whose result each block is given
         super().__init__()
         time_width = 4 * WIDTHS[0]
         self.time = nn.Sequential(
@@ -150,9 +151,12 @@ class DiffusionUNet(nn.Module):
         self.to_image = nn.Conv2d(WIDTHS[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        # step 0 as sines and cosines: the network is timed, not used
         half = WIDTHS[0] // 2
         step = x.new_zeros(len(x), 1) * torch.logspace(0, -4, half, device=x.device, dtype=x.dtype)
         time = self.time(torch.cat([step.sin(), step.cos()], 1))
+
+        # both blocks of each level leave a skip, taken in the other order on the way up
         x = first = self.first(x)
         skips: list[tuple[Tensor, Tensor]] = []
         for level, downsample in zip(self.down, self.downsample, strict=True):

@@ -119,6 +119,7 @@ class SegmentationNetwork(nn.Module):
     """(N, 1, H, W) -> (N, classes, H / 8, W / 8); sides divisible by 32."""
 
     def __init__(self) -> None:
+        # each level halves the sides; attention begins where the maps are small
         super().__init__()
         self.stem = nn.Sequential(
             ConvLayer(1, WIDTHS[0], 3, 2), MBConv(WIDTHS[0], WIDTHS[0], expansion=1)

@@ -43,6 +43,7 @@ class _NonLocalBlockND(nn.Module):
         bn_layer: bool = True,
         bias: bool = True,
     ) -> None:
+        # keys and values may be pooled, queries never: the result has a value for each position
         super().__init__()
         self.in_channels = in_channels
         self.inter_channels = inter_channels or max(1, in_channels // 2)

@@ -55,6 +55,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the records")
     parser.add_argument("--tiny", action="store_true", help="small inputs, to see that it works")
     chosen = parser.parse_args()
+
+    # on a CPU only Triton's interpreter computes, whose times say nothing
     if chosen.device == "cpu" and not chosen.tiny:
         parser.error("on a CPU there is only --tiny")
     if chosen.device != "cpu" and not torch.cuda.is_available():

@@ -75,6 +75,7 @@ def ours(visit: Visit) -> None:
 
 def others(visit: Visit) -> None:
     """The same block otherwise, and the operator beside published kernels."""
+    # the arithmetic of every contender: 16 bits, and float32 multiplied exactly
     shown = [case for case in cases(visit.tiny) if case.precision in ("", "highest")]
     if visit.tiny:
         shown = shown[:1]
@@ -82,6 +83,7 @@ def others(visit: Visit) -> None:
         for case in visit.in_time(shown):
             measure(visit, case, name)
 
+    # of the operator one shape in one arithmetic, forward and with its gradients
     shape = (1, 2, 64, 16) if visit.tiny else (1, 2, 236 * 320, 64)
     for backward in (False, True):
         for name in visit.in_time((TRITON, *PUBLISHED) if not visit.tiny else PUBLISHED[:1]):
@@ -110,6 +112,7 @@ def launches(case: Case, visit: Visit) -> list[dict[str, Any]]:
     """Of each launch of a call: its name, its time, and the time in which its feature maps move at
     the bandwidth of a copy, in microseconds.
     """
+    # the same arithmetic and dtype for the call and for its plan
     with (
         arithmetic(case.precision or "highest", visit.device),
         backend_of(TRITON, visit.device),
@@ -126,6 +129,7 @@ def launches(case: Case, visit: Visit) -> list[dict[str, Any]]:
             bandwidth=visit.record["card"]["copy"],
         )
 
+    # a floor only where the plan names the very launches that were timed
     rows = [{"name": name, "us": round(1e6 * seconds, 2)} for name, seconds in timed]
     if [row["name"] for row in rows] == [launch.name for launch in plan.launches]:
         for row, launch in zip(rows, plan.launches, strict=True):

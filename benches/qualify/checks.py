@@ -86,6 +86,7 @@ def sanitized(visit: Visit) -> None:
 
 def run(command: Sequence[str], seconds: float, **environment: str) -> str:
     """What a command prints until it ends, or in so many seconds."""
+    # both streams in one, so that errors stand where they happened
     variables = os.environ | environment
     with subprocess.Popen(
         command,
@@ -95,6 +96,7 @@ def run(command: Sequence[str], seconds: float, **environment: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:
+        # what was printed until the end of the time is a result too
         try:
             return process.communicate(timeout=max(1, seconds))[0]
         except subprocess.TimeoutExpired:

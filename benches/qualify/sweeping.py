@@ -23,6 +23,7 @@ def sweep(visit: Visit) -> None:
     """`benches.tune` for those kernels; the times anew; and the table as before if a kernel is
     wrong with it.
     """
+    # only kernels far from their floor; a part of the time is kept to measure them anew
     if visit.device.type != "cuda":
         return
     far = far_kernels(visit)
@@ -35,6 +36,7 @@ def sweep(visit: Visit) -> None:
         deadline = time.monotonic() + 0.6 * visit.left
         tune.sweep(chosen, tune.microseconds, architecture, log, deadline)
 
+    # what was found before stays in the record, beside what is found with the new tiles
     visit.record["before the sweep"] = {
         part: dict(visit.record[part]) for part in ("groups", "launches", "verify")
     }
@@ -42,6 +44,8 @@ def sweep(visit: Visit) -> None:
     if visit.record["verify"]["faults"]:
         tiles.MEASURED.write_text(before)
         return
+
+    # only blocks of as many channels as a swept kernel had
     for case in visit.in_time(cases(visit.tiny)):
         if case.shape[1] in {channels for _, channels, _ in far}:
             measure(visit, case, TRITON)

@@ -49,6 +49,7 @@ def flips_sentence() -> str:
 
 def errors_sentence() -> str:
     """How many true values lie within the standard errors."""
+    # within one and within the wider error, of simulated images, then of real ones
     record = json.loads((RESULTS / "error-bars.json").read_text())
     shares = [
         " and ".join(
@@ -78,6 +79,7 @@ def demo_sentence() -> str:
 
 def frames_table() -> str:
     """What several frames bring, and what the alignment errs by."""
+    # a row for each way at each magnification, a column for each number of frames
     record = read("frames")
     numbers = list(record["scenes"][0]["psnr"])
     magnifications = sorted({scene["magnification"] for scene in record["scenes"]})
@@ -87,6 +89,7 @@ def frames_table() -> str:
         for way, title in ways.items():
             gains = [_frames_gain(record, magnification, number, way) for number in numbers]
             rows.append([f"{title}, {magnification:g}x", *(f"{gain:+.1f}" for gain in gains)])
+
     head = ["PSNR over that of one frame restored, dB", *(f"{n} frames" for n in numbers)]
     kinds = len({scene["kind"] for scene in record["scenes"]})
     return (
@@ -98,13 +101,18 @@ def frames_table() -> str:
 
 def _frames_errors(record: dict[str, Any]) -> str:
     """The alignment at the size of real images, what its errors cost, and the noise left."""
+    # the alignment alone, at the size of real images
     found = record["alignment"]
     errors = [scene["rms"] for scene in found["scenes"]]
     within = statistics.fmean(scene["lines within 0.1"] for scene in found["scenes"])
     shown = record["shown"]
+
+    # what is lost on the way: by errors of the alignment, and by drift at all
     reached, true, still = (
         _frames_gain(record, 1.0, str(shown), way) for way in ("restored", "true drift", "no drift")
     )
+
+    # the noise left in the mean, as a share of one frame's and as it is measured from the frames
     noise = [scene["noise"] for scene in record["scenes"] if scene["magnification"] == 1]
     ratio, along, across, right = (
         statistics.fmean(values)
@@ -169,6 +177,7 @@ def denoising_section() -> str:
 
 def reproduce_section() -> str:
     """The paper's Table 1 as far as it was repeated."""
+    # the columns by their titles: the table has more than are shown here
     record = read("reproduce-cpu")
     table = record["tables"]["table1-left"]
     shown = ["method", "pooled Δ PSNR (dB)", "pooled Δ SSIM"]
@@ -176,6 +185,7 @@ def reproduce_section() -> str:
     columns = [table["columns"].index(name) for name in shown]
     rows = [[_cell(row[column]) for column in columns] for row in table["rows"]]
 
+    # what is not the paper's way is said, where the record has it
     residual = "; U-Net, GVTNet and AEANet learn what to add to the image" * record["residual"]
     return (
         f"`aeanet reproduce` on {len(record['pairs'])} real pairs and a CPU, "
@@ -204,6 +214,7 @@ def tiling_section() -> str:
 
 
 def _tiling_cost(record: dict[str, Any]) -> str:
+    # the same sides in both formats, of which TIFF stands for the time
     times = record["times"]
     peaks = {(m["kind"], m["side"]): m for m in record["mosaics"]}
     rows = []

@@ -24,6 +24,7 @@ BUILT_FOR = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
 
 def attention_table() -> str:
     """Time of the block on a CPU, forward and with its gradients."""
+    # contenders that could run; the map could not, and its reason has the bytes
     record = read("cpu")
     forward, both = (record["groups"][group] for group in (FORWARD, BOTH))
     names = [name for name in forward if "median" in forward[name]]
@@ -42,6 +43,7 @@ def attention_table() -> str:
 
 def gpu_paragraph() -> str:
     """What was shown of the kernels, and where."""
+    # two records: as compiled for a GPU but run on a CPU, and the one run on a GPU
     compiled, run = read("compiled-ir"), read("NVIDIA-H200-quick")
     passed, number = compiled["tests"]["passed"], sum(compiled["tests"].values())
     searched = compiled["launches"] - compiled["too_large"]
@@ -49,6 +51,7 @@ def gpu_paragraph() -> str:
     times = " and ".join(_time(group[report.ours(group)]) for group in groups)
     (_, host), _ = _scaling_of_ours(run)
 
+    # what was shown, and with the same weight what was not
     return (
         f"**GPU.** What was shown of the Triton kernels, and where. In Triton's interpreter, on a "
         f"CPU, the tests compare every kernel with float64. As they are compiled for "
@@ -147,6 +150,7 @@ def block_section() -> str:
 
 def h200_section() -> str:
     """The first record of a GPU, and what its times are made of."""
+    # of the operator one table; of the block how its time grows; of the network one number
     record = read("NVIDIA-H200-quick")
     operator = "operator | bottom | float32 | forward"
     groups = [group for group in record["groups"] if group.startswith(operator)]

@@ -39,12 +39,15 @@ def card(record: dict[str, Any]) -> str:
 
 def blocks(record: dict[str, Any]) -> str:
     """The block: called from Python, as a CUDA graph, the floor, and others."""
+    # launches were timed forward and with gradients: each such group has its CUDA graph beside it
     head = ["block", "call", "CUDA graph", "floor", "graph / floor", *COLUMNS.values()]
     rows = []
     for group, found in record.get("launches", {}).items():
         suite, *case, direction = group.split(" | ")
         graph = " | ".join([suite, *case, "CUDA graph", direction])
         called, replayed = (record["groups"].get(name, {}) for name in (group, graph))
+
+        # the floor is of the launches that a plan names; without it there is no ratio
         floor = 1e-3 * sum(launch.get("floor_us", 0) for launch in found)
         ours = replayed.get(TRITON, {})
         ratio = f"{ours['median'] / floor:.2f}" if "median" in ours and floor else ""

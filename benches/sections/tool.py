@@ -16,6 +16,7 @@ def restoring_table() -> str:
     """Gains of other methods and of the shipped model on real pairs, and their time from file to
     file.
     """
+    # gains and times are of two programs, joined by the titles of the methods
     scores, tool = Scores.read(RESULTS / "denoising.json"), read("tool")
     gains = short_gains(scores)
     times = [_times(title, tool) for title in gains]
@@ -55,6 +56,7 @@ def _size(shape: list[int]) -> str:
 
 def tool_section() -> str:
     """What the time of `aeanet restore` is made of, and what bfloat16 costs."""
+    # a row for each precision and number of flips: the first image by its parts, then one more
     tool, precision = read("tool"), read("precision")
     head = ["precision, flips", "first image (s)", "import of PyTorch", "network", "the rest"]
     head += ["each further image (s)", "its network alone", "ratio"]
@@ -65,6 +67,8 @@ def tool_section() -> str:
         seconds += [row["further_seconds"], row["network_alone_seconds"]]
         cells = [f"{value:.2f}" for value in seconds] + [f"{row['further_over_network']:.2f}"]
         lines.append([f"{row['precision']}, {row['flips']}", *cells])
+
+    # in the mean over real pairs, and on clean images, where rounding shows most
     gains = {
         name: statistics.fmean(pair[name][0] for pair in precision["real"].values())
         for name in ("float32", "bfloat16")

@@ -51,6 +51,7 @@ def main() -> None:
 
 
 def measure(chosen: argparse.Namespace, scores: Scores) -> dict[str, Any]:
+    # what the times depend on: the load before, the threads, the precisions the processor has
     load = os.getloadavg()[0]  # of the machine, before
     processor = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
     record: dict[str, Any] = header("cpu", processor) | {"load": round(load, 1)}
@@ -61,10 +62,13 @@ def measure(chosen: argparse.Namespace, scores: Scores) -> dict[str, Any]:
     record["result"] = [MAGNIFICATION * width, MAGNIFICATION * height]
     record["further"], record["longest"] = ours.FURTHER, others.LONGEST
     record["rows"], record["large"], record["others"] = [], {"side": chosen.side}, {}
+
+    # every precision that the processor multiplies, with one flip and with four
     for precision in precisions:
         for flips in FLIPS:
             record["rows"].append(_shown(ours.measure(chosen.image, precision, flips)))
 
+    # large images are restored in the default precision alone
     with tempfile.TemporaryDirectory() as folder:
         large = write_large(chosen.image, Path(folder), chosen.side)
         for flips in FLIPS:

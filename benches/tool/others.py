@@ -23,11 +23,14 @@ def measure(image: Path, large: Path, name: str, scores: Scores) -> dict[str, An
 
     Place and strength are those that `benches.denoising` found for real pairs.
     """
+    # one strength for all images, as a user would set it
     place, strength = scores.place_and_strength(name)
     with tempfile.TemporaryDirectory() as folder:
         files = copies(image, Path(folder), 1 + FURTHER)
         how = [name, place, str(strength), "--out", folder, "--magnification"]
         usual = [*how, str(MAGNIFICATION)]
+
+        # the difference of both runs is the further images, without the start of the program
         first = _seconds([*usual, *map(str, files[:1])])
         many = _seconds([*usual, *map(str, files)])
         try:

@@ -52,12 +52,15 @@ the network, and the processor time of all.
 
 def measure(image: Path, precision: Precision, flips: int) -> dict[str, Any]:
     """Seconds of the first image and of each further one, and their ratios."""
+    # the same command with one image and with all of them: the difference is the further ones
     with tempfile.TemporaryDirectory() as folder:
         files = copies(image, Path(folder), 1 + FURTHER)
         options = ["--precision", precision, "--flips", str(flips), "--out", folder + "/out"]
         options += ["--magnification", str(MAGNIFICATION)]
         first = command([*map(str, files[:1]), *options])
         many = command([*map(str, files), *options, "--overwrite"])
+
+    # what a further image would take if there were its network alone
     alone = network_alone(image, precision, flips)
     further = (many["seconds"] - first["seconds"]) / FURTHER
     return {
@@ -81,6 +84,8 @@ def command(arguments: list[str]) -> dict[str, float]:
     """Seconds of `aeanet restore` and its parts: those of the clock, and of the processor."""
     # the command sets it too, but here PyTorch is imported before, to tell its import apart
     environment = THREADS | os.environ
+
+    # one clock for both processes: the child says when its import ended
     start = time.perf_counter()
     ran = subprocess.run(
         [sys.executable, "-c", _CHILD, "restore", *arguments],
@@ -92,6 +97,8 @@ def command(arguments: list[str]) -> dict[str, float]:
     seconds = time.perf_counter() - start
     found = json.loads(ran.stdout.splitlines()[-1])
     imported = found["imported"][0] - start  # both clocks are the machine's
+
+    # what neither the import nor the network explains
     rest = seconds - imported - found["network"][0]
     rest_cpu = found["cpu"] - found["imported"][1] - found["network"][1]
     parts = {
@@ -106,6 +113,7 @@ def command(arguments: list[str]) -> dict[str, float]:
 
 def network_alone(image: Path, precision: Precision, flips: int) -> float:
     """Seconds in which the network runs over an image that is read, nothing beside it."""
+    # read beforehand, so that only the passes of the network are measured
     model = load_model("sem")
     loaded = load_file(model, image, MAGNIFICATION)
     spans: list[float] = []
@@ -115,6 +123,8 @@ def network_alone(image: Path, precision: Precision, flips: int) -> float:
 
     model.register_forward_pre_hook(add)
     model.register_forward_hook(add)
+
+    # beginnings and ends alternate, also over several flips
     totals = []
     for _ in range(REPEATS):
         spans.clear()

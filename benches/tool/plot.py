@@ -23,9 +23,12 @@ def draw(record: dict[str, Any], scores: Scores) -> Figure:
     """A point for each method: seconds of one more image of a folder, and its gain; a line for the
     shipped model, with one flip and with four, in each precision.
     """
+    # gains are of all pairs, times of one image: both by the titles of the comparison
     gain_of = mean_gains(scores, sorted(scores.bicubic))
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axis = figure.subplots()
+
+    # the shipped model: a line from one flip to four, for each precision
     for number, precision in enumerate(dict.fromkeys(row["precision"] for row in record["rows"])):
         rows = [row for row in record["rows"] if row["precision"] == precision]
         seconds = [row["further_seconds"] for row in rows]
@@ -35,11 +38,15 @@ def draw(record: dict[str, Any], scores: Scores) -> Figure:
             flips = "1 flip" if row["flips"] == 1 else f"{row['flips']} flips"
             apart = 6 if number else -13  # points: above the marker, or below
             axis.annotate(flips, (x, y), (0, apart), ha="center", **_LABEL)
+
+    # the others: a point each, since their strength is fixed
     for name, found in record["others"].items():
         title = METHODS[name].title
         place = found["further_seconds"], gain_of[title]
         axis.plot(*place, "s", color="0.5")
         axis.annotate(title, place, (0, 6), ha="center", **_LABEL)
+
+    # times differ by orders of magnitude
     width, height = record["result"]
     axis.set(
         xscale="log",

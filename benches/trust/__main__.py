@@ -137,6 +137,7 @@ def measure(
     """Kind by kind: how many images, how many warned of, and by which warnings; `pattern` counts
     those that are warned of for a lost pattern alone, and rightly.
     """
+    # restored and judged as the command does it, with the reference that is asked for
     kinds: dict[str, dict[str, Any]] = {}
     for case in cases(each, pairs):
         restored = super_resolve(
@@ -145,6 +146,7 @@ def measure(
         report = assess(model, case.image, restored, reference=reference)
         unlike, taken = (report.distance or 0) > 1, (report.residual_distance or 0) > 1
 
+        # images like those of the training are one kind, all others are told apart
         title = case.group if case.group == LIKE_TRAINING else case.kind
         counts = dict.fromkeys(("images", "warned", "unlike", "taken", "pattern"), 0)
         entry = kinds.setdefault(title, {"group": case.group, **counts, "gains": []})
@@ -155,6 +157,7 @@ def measure(
         if case.truth is None:
             continue
 
+        # whether a warning of a lost pattern alone is right, the truth tells
         if report.warnings and not unlike and not taken:
             entry["pattern"] += pattern_is_lost(restored, case.truth, case.image.shape)
         gain, error = gain_and_error(case, restored)
@@ -195,12 +198,15 @@ def main() -> None:
     chosen = parser.parse_args()
 
     model = load_model(chosen.model)
+
+    # learned from other seeds than are tested
     if chosen.learn:
         drawn = [simulated(index) for index in range(chosen.learn)]
         examples = [Example(found.lr, found.magnification) for found in drawn]
         learned = reference_statistics(model, examples, residuals=max(20, chosen.learn // 3))
         write_reference(chosen.reference, learned)
 
+    # once more in bfloat16, where that is what users get
     reference = Reference.read(chosen.reference)
     found = measure(model, reference, chosen.each, chosen.pairs)
     record = {"model": str(chosen.model), **found}

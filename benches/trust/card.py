@@ -36,6 +36,7 @@ def totals(kinds: dict[str, Any]) -> dict[str, int]:
 
 
 def _sentences(kinds: dict[str, Any], in_bfloat16: dict[str, int] | None) -> str:
+    # hits are of images outside the training, false alarms of images like those in it
     found = totals(kinds)
     number, usual = found["outside"], found["usual"]
     text = (
@@ -51,6 +52,7 @@ def _sentences(kinds: dict[str, Any], in_bfloat16: dict[str, int] | None) -> str
             f"{in_bfloat16['lost pattern'] / usual:.1%}."
         )
 
+    # whether a warning means a worse result: errors with and without one, where the truth is known
     gains = [gain for kind in kinds.values() for gain in kind["gains"]]
     errors = [[error for warned, _, error in gains if warned is which] for which in (False, True)]
     if not all(errors):

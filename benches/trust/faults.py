@@ -224,6 +224,7 @@ def photographs(names: tuple[str, ...]) -> dict[str, Image]:
     import skimage.data
     from skimage import color, util
 
+    # of the size, the colour and the depth of a micrograph
     found = {}
     for name in names:
         try:
@@ -255,6 +256,7 @@ LEARNED_PHOTOGRAPHS = (
 
 def photograph_crop(photograph: Image, shape: tuple[int, ...], rng: np.random.Generator) -> Image:
     """A random part of a photograph, scaled by 0.5 to 1.5 and mirrored at random; 8 bits."""
+    # a part that has the wanted shape after the scaling, or as much as there is
     scale = _between(rng, 0.5, 1.5)
     size = [
         min(max(round(length / scale), 16), limit)
@@ -264,6 +266,8 @@ def photograph_crop(photograph: Image, shape: tuple[int, ...], rng: np.random.Ge
         int(rng.integers(limit - length + 1))
         for length, limit in zip(size, photograph.shape, strict=True)
     )
+
+    # averaged where it becomes smaller, interpolated where it becomes larger
     part = photograph[top : top + size[0], left : left + size[1]]
     flipped = part[:, ::-1] if rng.uniform() < 0.5 else part
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -118,6 +118,8 @@ def fit_reference(
             f"at least {LEAST_IMAGES} images of each kind are wanted, got {counts[0]} and "
             f"{counts[1]}."
         )
+
+    # the spread is half the width of the middle 68 %, and not zero
     low, centre, high = np.quantile(usual, (0.16, 0.5, 0.84), axis=0)
     spread = np.maximum((high - low) / 2, 0.02)
 
@@ -130,6 +132,7 @@ def fit_reference(
     left_out = (FAR + target - weights / np.diag(inverse))[: len(usual)]
     limit = np.quantile(left_out, 1 - 0.8 * FALSE_ALARMS)
 
+    # the numbers of the residual have a limit of their own, with their share of the false alarms
     scale = fit_scale(residuals)
     deviations = scale.deviations(residuals).max(1)
     residual_limit = np.quantile(deviations, 1 - 0.2 * FALSE_ALARMS)

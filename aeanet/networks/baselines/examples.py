@@ -59,6 +59,7 @@ class Library(Network):
         return patches.unflatten(1, (self.patch, self.patch))[:, middle, middle].flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
+        # only the square in the middle of a patch is restored; the margin is looked at
         check_images(images)
         side, stride = self.side, self.stride
         margin = (self.patch - side) // 2
@@ -72,6 +73,7 @@ class Library(Network):
         total = padded.new_zeros(len(images), 1, rows, columns)
         with torch.autocast(images.device.type, enabled=False):
             for image, sums in zip(padded, total, strict=True):
+                # a strip at a time: all patches with a stride of 1 would take patch ** 2 images
                 for first in range(0, down, ROWS):
                     last = min(first + ROWS, down) - 1
                     strip = slice(first * stride, last * stride + side)
@@ -79,6 +81,8 @@ class Library(Network):
                     squares = self.look_up(F.unfold(source, self.patch, stride=stride)[0].T)
                     size = (strip.stop - strip.start, columns)
                     sums[:, strip] += F.fold(squares.T[None], size, side, stride=stride)[0]
+
+            # how many squares lie over each pixel, by which their sum becomes a mean
             ones = torch.ones(1, side**2, down * across, device=images.device)
             cover = F.fold(ones, (rows, columns), side, stride=stride)
         return (total / cover)[:, :, :height, :width].to(images.dtype)
@@ -95,6 +99,7 @@ class Library(Network):
         Raises:
             PairError: the pairs have no room for a patch.
         """
+        # one draw for both: the first patches are the library, those after it are for the trial
         size = len(self.lr)
         crops = RandomCrops(pairs, self.patch, size + TRIALS, seed=seed)
         drawn = zip(*(crops[i] for i in range(len(crops))), strict=True)
@@ -189,6 +194,7 @@ class SparseCombination(Library):
         self.stride, self.iterations = stride, iterations
 
     def restored(self, patches: Tensor) -> Tensor:
+        # what is minimised, for each patch, is quadratic in a: a^T gram a / 2 - linear^T a
         index, distance = self.nearest(patches)
         similar = self.lr[index]  # (P, K, patch * patch)
         gram = similar @ similar.mT
@@ -197,6 +203,8 @@ class SparseCombination(Library):
         # The step is one over a bound of the eigenvalues, which is 0 where all is black.
         largest = gram.abs().sum(2).amax(1, keepdim=True)
         step = 1 / largest.clamp_min(1e-6)
+
+        # FISTA: a step down from `ahead`, cut off at 0; `ahead` goes beyond it by the momentum
         weights = ahead = torch.full_like(distance, 1 / distance.shape[1])
         momentum = 1.0
         for _ in range(self.iterations):
