@@ -214,6 +214,8 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
+
+        # k(R) . q(z) is one matrix and a constant applied to z: no query is formed
         z, _, _ = features(x, self._norm(x.dtype, running=True))
         matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
         constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
