@@ -95,7 +95,7 @@ def features(
         mean, variance = (t.to(z.dtype) for t in pooled)
         norm = norm._replace(mean=mean, variance=variance)
 
-    # for running statistics only, so without derivatives
+    # the statistics are returned without derivatives: only BN's running ones need them
     z = norms.normalised(z, norm).to(x.dtype)
     if mean is None or variance is None:
         return z, None, None
