@@ -110,6 +110,7 @@ class Plan:
             ("materialised map", f"would need {_bytes(self.map_bytes)}"),
         ]
 
+        # where launching takes longer than running, a CUDA graph replays all launches at once
         text = "\n".join([self.what, *(f"  {name:<30}{text}".rstrip() for name, text in rows)])
         if self.host_seconds > self.floor_seconds:
             text += (
@@ -158,6 +159,7 @@ def explain(
     if device is not None and device.lower() not in DEVICES:
         raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
 
+    # a data sheet is enough: the GPU need not be there; without one the floor is an H100's
     gpu = None if device is None else DEVICES[device.lower()]
     if bandwidth is None:
         bandwidth = (gpu or DEVICES["h100"]).bandwidth
@@ -248,6 +250,7 @@ class _Setting(NamedTuple):
         gpu = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
         with use_backend(backend):
             launches = launches_of(run, x.numel(), channels, backend, gpu)
+        # eager computes in workspaces of a chunk each: two forward, four with the backward pass
         chunks = 0
         if backend == "eager":
             chunk = x.numel() * acc_dtype(x.dtype).itemsize
@@ -291,6 +294,7 @@ def _explain_block(
         y, _, _ = AttentionBlock.apply(x, *tensors, twin.references, spec, *projections)
         return y
 
+    # the way that the block takes, and the map that it never forms: references are keys too
     kernels, over_channels = backend == "triton", norm.kind in OVER_CHANNELS
     taken = route(channels, keys, values, heads, setting.dtype, device, kernels, over_channels)
     entries = positions * (references + positions) * heads * batch
@@ -321,6 +325,7 @@ def _explain_operator(
         raise ValueError(f"operator is {given!r}, expected one of {expected}")
     if len(shape) != 4:
         raise ValueError(f"shape is {shape}, expected (B, H, N, E) of query, key and value")
+    # the map is one of positions on positions, or in channel attention of channels on channels
     batch, heads, positions, width = shape
     query, key, value = (setting.empty(shape) for _ in range(3))
     of_channels = operator is channel_attention

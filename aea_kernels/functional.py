@@ -74,6 +74,8 @@ def reference_attention(
         ValueError, TypeError: as `linear_attention`.
     """
     check_query_key_value(query, key, value)
+
+    # R is that of the reference keys: the values must have as many
     heads, references = key.shape[1], reference_key.shape[-2] if is_tensor(reference_key, 3) else 0
     check(
         "reference_key", reference_key, (heads, references, key.shape[3]), "(H, R, E)", like=query
@@ -85,6 +87,8 @@ def reference_attention(
         "(H, R, D)",
         like=query,
     )
+
+    # a summary of batch 1, which joins that of every image
     shared = summarize(reference_key[None], reference_value[None])
     return attend(query, summarize(key, value) + shared, scale=scale)
 
@@ -163,6 +167,8 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
     check_not_traced()
     check_positions("query", query, "(B, H, N, E)")
     check_summary(summary, KeySummary)
+
+    # a summary of one image serves the whole batch
     state = summary.state
     batch, heads, _, width = query.shape
     fits = state.dim() == 4 and state.shape[0] in (1, batch)
@@ -171,8 +177,11 @@ def attend(query: Tensor, summary: KeySummary, *, scale: float = 1.0) -> Tensor:
             f"summary.state has shape {tuple(state.shape)}, expected (B, H, D, E) "
             f"with B = 1 or {batch}, H = {heads}, E = {width} as in query"
         )
+
     check_summary_tensor(state, "state", query, "query")
     check_scale(scale)
+
+    # scale / n; over no keys at all the sum is zero, so any divisor will do
     weight = scale / summary.count.clamp(min=1)
     return apply_matrix(query, (state * weight[:, None, None, None]).expand(batch, -1, -1, -1))
 

@@ -83,15 +83,20 @@ class Graphed:
 
     def _reason_against(self, inputs: tuple[Tensor, ...]) -> str:
         """Why the graph does not compute this call; empty where it does."""
+        # a graph replays for the sizes, dtypes and devices that it was captured with
         given = self._likeness(inputs)
         if given != self._example:
             return f"the input is {_named(given)}, and the example was {_named(self._example)}"
+
+        # training captures a backward pass, prediction none
         if self.network.training != self.training:
             captured = "training" if self.training else "prediction"
             return f"it was captured for {captured}, and the network is now in the other mode"
         wanted = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         if wanted and not self.training:
             return "a gradient is asked for, and it was captured for prediction"
+
+        # the launches of a graph hold the dtypes of products, and the addresses of weights
         if _autocast() != self._autocast:
             return "autocast is not as it was when it was captured"
         if [t.data_ptr() for t in self._weights] != self._places:

@@ -95,9 +95,13 @@ class AugmentedAttention(nn.Module):
         group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
+
+        # heads come first: key and value channels are divided among them
         for name, size in {"channels": channels, "heads": heads}.items():
             check_size(name, size)
         check_size("references", references, 0)
+
+        # an error names what was given: `channels`, where these follow it
         for name, given in {"key_channels": key_channels, "value_channels": value_channels}.items():
             name, size = ("channels", channels) if given is None else (name, given)
             check_size(name, size)
@@ -105,6 +109,8 @@ class AugmentedAttention(nn.Module):
                 raise ValueError(
                     f"{name} is {size}, expected a positive multiple of heads = {heads}"
                 )
+
+        # a head has E = key_channels / heads channels of keys; E ** -0.5 is the paper's scale
         key_channels = channels if key_channels is None else key_channels
         value_channels = channels if value_channels is None else value_channels
         self.channels, self.heads, self.batch_aware, self.group = (
@@ -114,11 +120,15 @@ class AugmentedAttention(nn.Module):
             group,
         )
         self.scale = (key_channels // heads) ** -0.5
+
+        # the forward pass reads the parameters of these modules and calls none of them
         self.norm = _norm_module(norm, channels, groups)
         self.query = nn.Linear(channels, key_channels)
         self.key = nn.Linear(channels, key_channels)
         self.value = nn.Linear(channels, value_channels)
         self.output = nn.Linear(value_channels, channels)
+
+        # in the space of z: key and value project the references as they are, without the norm
         if references:
             self.references = nn.Parameter(torch.empty(references, channels))
         else:
@@ -147,8 +157,12 @@ class AugmentedAttention(nn.Module):
                 replaced by another kind, or is sharded apart from the block.
         """
         self._check(x)
+
+        # keys summarised before, such as those of a whole image of which x is a tile
         if self.keys is not None:
             return self._attend_to_keys(x, self.keys)
+
+        # in training the first half of the images takes A_R (Eq. 4), the others A_batch (Eq. 5)
         half = x.shape[0] // 2 if self.training and self.batch_aware else None
         y, mean, variance = attention_block(
             x,
@@ -160,6 +174,8 @@ class AugmentedAttention(nn.Module):
             reference_images=half,
             group=self.group if self.training else None,
         )
+
+        # BN's running statistics follow those of this batch, which are of all processes together
         if mean is not None and variance is not None and x.numel():
             assert isinstance(self.norm, nn.BatchNorm2d)  # nothing else takes statistics of x
             processes = 1 if self.group is None else self.group.size()
@@ -198,6 +214,8 @@ class AugmentedAttention(nn.Module):
         self._check(x)
         if self.references is None:
             raise ValueError("this block has no references, so there is no relevance to show")
+
+        # k(R) . q(z) is one matrix and a constant applied to z: no query is formed
         z, _, _ = features(x, self._norm(x.dtype, running=True))
         matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
         constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
@@ -209,6 +227,8 @@ class AugmentedAttention(nn.Module):
             raise ValueError(
                 "keys are set, and the block is in training mode: they are for prediction"
             )
+
+        # moments (1 or N, C+1, C+1): those of one image serve the whole batch
         if not isinstance(keys, Moments) or keys.gram.dim() != 3:
             given = type(keys).__name__
             raise ValueError(f"keys are a {given}, expected the Moments of feature maps, `moments`")
@@ -220,6 +240,8 @@ class AugmentedAttention(nn.Module):
                 f"keys are of {images} images with {keys.gram.shape[-1] - 1} channels, "
                 f"expected {expected} with {self.channels} channels"
             )
+
+        # BN's running statistics, whatever its mode: those of a tile are not its image's
         return attend_to_keys(
             x,
             keys.gram,
@@ -270,10 +292,14 @@ def _norm_module(
         if channels % groups:
             raise ValueError(f"groups is {groups}, expected a divisor of channels = {channels}")
         return nn.GroupNorm(groups, channels)
+
+    # over the channels of each position
     if norm == "layer":
         return nn.LayerNorm(channels)
     if norm == "rms":
         return nn.RMSNorm(channels)
+
+    # the paper's; ReLU6 after it is no module
     if norm == "batch":
         return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
     if norm is not None:

@@ -136,6 +136,8 @@ def attention_block(
     batch, channels = x.shape[:2]
     reference_images = batch if reference_images is None else reference_images
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = projections
+
+    # z, positions before channels: of BN and ReLU6, of another norm, or x itself
     z = (norm(x) if callable(norm) else x).flatten(2).transpose(1, 2)  # (B, S, C)
     if norm is not None and not callable(norm):
         weight, bias, mean, variance, eps = norm
@@ -147,16 +149,21 @@ def attention_block(
     def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return _heads(features @ weight.T + bias, heads)
 
+    # (B, H, S, E) and for values (B, H, S, D)
     q, k, v = (
         project(z, query, query_bias),
         project(z, key, key_bias),
         project(z, value, value_bias),
     )
+
+    # references pass the projections and no norm; without any they are a matrix of 0 rows
     raw = x.new_zeros(1, 0, channels) if references is None else references[None]
     reference_key, reference_value = (
         project(raw, key, key_bias)[0],
         project(raw, value, value_bias)[0],
     )
+
+    # each of the first images attends to itself and the references, the others to each other
     with_references = reference_attention(
         q[:reference_images],
         k[:reference_images],
@@ -168,6 +175,8 @@ def attention_block(
     with_batch = batch_attention(
         q[reference_images:], k[reference_images:], v[reference_images:], scale=scale
     )
+
+    # heads side by side, then output projection and residual
     attended = (
         torch.cat([with_references, with_batch]).transpose(1, 2).flatten(2)
     )  # (B, S, heads * D)

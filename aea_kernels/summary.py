@@ -151,10 +151,14 @@ def check_addable(a: Tensor, b: Tensor) -> None:
         raise ValueError(
             f"summaries on {a.device} and {b.device} do not add: bring them to one device"
         )
+
+    # one image, such as shared references or a pooled batch, joins any number of images
     if a.shape[0] != b.shape[0] and 1 not in (a.shape[0], b.shape[0]):
         raise ValueError(
             f"summaries of {a.shape[0]} and {b.shape[0]} images do not add: expected as many, or 1"
         )
+
+    # the axes after the batch are heads and channels
     if a.dtype != b.dtype or a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"{tuple(a.shape)} in {a.dtype} and {tuple(b.shape)} in {b.dtype} are of different "

@@ -32,17 +32,21 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> int:
+    # on a CPU only Triton's interpreter runs the kernels
     chosen = parsed().device
     device = torch.device(chosen or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         print("There is no GPU: set TRITON_INTERPRET=1 to run the kernels in Triton's interpreter.")
         return NOTHING_RAN
+
+    # to name the versions needs the package triton, so it also tells whether that is there
     try:
         print(machine(device))
     except metadata.PackageNotFoundError as error:
         print(f"The package {error.name} is not installed, so there are no kernels to verify.")
         return NOTHING_RAN
 
+    # kernels multiply float32 in several ways, the dtypes of 16 bits in one
     faults = 0
     for dtype in DTYPES:
         for precision in PRECISIONS if dtype == torch.float32 else ("highest",):

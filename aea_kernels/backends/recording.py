@@ -79,8 +79,11 @@ def launches_of(
     Raises:
         RuntimeError: kernels are asked for, and the package triton is not installed.
     """
+    # a product with a C x C matrix takes 2 C FLOPs for each number of a map
     if backend == "eager":
         return _eager_launches(call, 2 * elements * channels)
+
+    # what plans launches imports Triton, which `explain` of the eager backend does without
     try:
         primitives = import_module(".triton", __package__)
         launching = import_module(".triton.launching", __package__)
@@ -91,8 +94,11 @@ def launches_of(
     def run(operator: Any, *arguments: Any) -> Any:
         return getattr(primitives, operator._opname)(*arguments[:-1])
 
+    # the primitives run as ever, but for their launches
     with launching.recording(device) as recorded, _Primitives(run):
         call()
+
+    # without a plan: sums that are joined, and C x C algebra; no feature map is read
     found = []
     for name, plan, written in recorded:
         if plan is None:

@@ -82,6 +82,7 @@ def samples(dtype: torch.dtype, device: torch.device) -> Iterator[Sample]:
 
 
 def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[Sample]:
+    # operators that ask for no kind of norm
     x, dy = (draw.map(IMAGES, channels, *SPACE) for _ in range(2))
     width = channels + 1
     yield Sample("statistics", (x,))
@@ -101,9 +102,12 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
     per_image = gram[:1].expand(IMAGES, -1, -1).contiguous()
     yield Sample("keys", (per_image, affine, references, 1))
 
+    # what a prologue takes: BN a variance that is positive, GroupNorm a pivot
     batch_norm = [draw.wide(channels) for _ in range(4)]
     batch_norm[3] = batch_norm[3].square()
     parameters = {"batch": batch_norm, "group": [0.1 * draw.wide(IMAGES, channels)]}
+
+    # with an affine map, moments and references are joined later, by `keys`: groups of one
     for kind in kinds:
         prologue = kind, parameters.get(kind, []), 0.1
         has_affine = kind in norms.AFFINE
@@ -115,6 +119,8 @@ def _of_blocks(draw: _Numbers, channels: int, kinds: Sequence[str]) -> Iterator[
         yield Sample("attend_to_moments_backward", (dy, x, *prologue, *keys, *rest))
         composed = draw.wide(len(grams), channels, width)
         yield Sample("features_backward", (dy, x, *prologue, False, composed, grams))
+
+    # BN once more, with the statistics of x
     batch = "batch", batch_norm, 0.1
     yield Sample("features_backward", (dy, x, *batch, True, matrix, gram))
 

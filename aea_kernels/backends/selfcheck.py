@@ -53,6 +53,7 @@ _verdicts: dict[Use, str] = {}
 
 def call(operator: str, inputs: Sequence[Any]) -> Any:
     """The operator by its kernel if that is right here, else by eager."""
+    # at the first use: the verdict, from a check or from the file
     use = use_of(operator, inputs)
     if use not in _verdicts:
         if capturing(use.device):  # nothing else may run; a graph is captured after a first call
@@ -60,6 +61,8 @@ def call(operator: str, inputs: Sequence[Any]) -> Any:
         _verdicts[use] = _recall(use)
         if _verdicts[use]:
             _warn(use)
+
+    # a kernel that passed the check may still not be built or launched for larger maps
     if not _verdicts[use]:
         try:
             return kernel(operator)(*inputs)
@@ -132,17 +135,23 @@ def verdict(use: Use) -> str:
 @torch.no_grad()
 def fault(sample: Sample, mode: str) -> str:
     """Empty where the kernel agrees with float64 on a sample, else what is wrong."""
+    # the error of PyTorch in the same dtype is the measure for that of the kernel
     plain = _tensors(getattr(eager, sample.operator)(*sample.arguments))
     exact = _tensors(getattr(eager, sample.operator)(*_in_float64(sample.arguments)))
+
+    # not to be built is a fault too
     try:
         found = _tensors(kernel(sample.operator)(*sample.arguments))
     except kernel_errors() as error:
         return f"cannot be built or launched: {first_line(error)}"
+
+    # a kernel may err a few times as much as PyTorch, and by the rounding of its factors
     unit = max(UNITS.get(mode, 0.0), torch.finfo(map_dtype(sample.arguments)).eps)
     for ours, theirs, right in zip(found, plain, exact, strict=True):
         if not right.numel():
             continue
         off, allowed = _error(ours, right), BUDGET * _error(theirs, right) + DIGITS * unit
+        # a NaN is not below what is allowed, and so a fault
         if not off <= allowed:
             return f"is wrong by {off:.1g} of the largest number, where {allowed:.1g} is allowed"
     return ""
@@ -171,8 +180,11 @@ def _in_float64(argument: Any) -> Any:
 
 def _recall(use: Use) -> str:
     """The verdict on disk, or a new one, which is written there."""
+    # only verdicts on cards are kept in the file
     if use.device.type != "cuda":
         return verdict(use)
+
+    # in the file verdicts stand by machine, then by use
     machine = machine_key(use.device)
     width = ["wide"] if use.wide else []
     name = " ".join(map(str, (use.operator, use.kind, use.dtype, use.mode, *width)))

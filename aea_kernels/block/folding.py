@@ -156,6 +156,7 @@ def fold_backward(
     Returns gram_grad = dG + dG^T (G, C+1, C+1), then the gradients of the references (empty if
     None) and of the eight tensors of the projections.
     """
+    # the products of `fold` once more, which it did not keep
     wide = _homogeneous_projections(projections, gram.dtype)
     values, summary, attended = _attended(gram, wide, heads)
     dproduct = scale * matrix_grad / _number_of_keys(gram)
@@ -177,6 +178,8 @@ def fold_backward(
         weight, bias = split(grad, [grad.shape[1] - 1, 1], 1)
         inner += [weight, bias[:, 0]]
 
+    # G is a sum of zh zh^T, so dG + dG^T is all that z and the references need of it;
+    # the bias of the output is a term of M's last column
     gram_grad = dgram + dgram.mT
     return [
         gram_grad,

@@ -63,6 +63,8 @@ def attention_block(
         ValueError, TypeError: x is not such a feature map.
     """
     check_features(x)
+
+    # BN without mean and variance takes those of x
     spec = BlockSpec(
         heads,
         scale,
@@ -131,9 +133,11 @@ class AttentionBlock(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor | None, _mean_grad: None, _variance_grad: None
     ) -> tuple[Tensor | None, ...]:
+        # nothing depends on y: none of `forward`'s 15 arguments has a gradient
         if grad_output is None:
             return (None,) * 15
 
+        # a backward pass that must have derivatives in turn takes the route that has them all
         saved = ctx.saved_tensors
         if differentiable(grad_output):
             x, weight, bias, references, *projections = saved[:12]
@@ -144,6 +148,7 @@ class AttentionBlock(torch.autograd.Function):
                 grad_output, x, norm, references, projections, ctx.needs_input_grad, ctx.spec
             )
 
+        # in the order of `forward`'s arguments: mean, variance and spec get none
         x_grad, weight_grad, bias_grad, references_grad, *projections_grad = _backward(
             (grad_output, *saved), ctx.spec
         )
@@ -177,6 +182,8 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
     if reference_images is None:
         reference_images = x.shape[0]
+
+    # BN in training reads x once more: mean and variance come before ReLU6, the moments after it
     if batch_statistics:
         mean, variance = ops.statistics(x, backend)
         mean, variance = pool_statistics(mean, variance, x.numel() // x.shape[1], group)
@@ -185,6 +192,8 @@ def _forward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None]
     norm = Norm(kind, weight, bias, mean, variance, eps, groups)
     pivot = ops.pivot(x, groups, backend) if kind == "group" else None
     prologue = kind, norms.parameters(norm, pivot), eps
+
+    # without an activation z is affine in u, and its moments follow from those of u
     statistics = None
     if kind in norms.AFFINE:
         gram = ops.moments(x, *prologue, None, x.shape[0], backend)
@@ -209,6 +218,7 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     """The gradients of x, of weight and bias of the norm, of references and projections, from that
     of y, the inputs of the forward pass, and what it kept.
     """
+    # in the order in which `AttentionBlock.forward` saved them
     grad_output, x, weight, bias, references, *projections = tensors[:13]
     mean, variance, pivot, gram, affine, keys, matrix, group_mean, inverse = tensors[13:]
     heads, scale, reference_images, (kind, eps, groups), batch_statistics, group, backend = spec
@@ -222,7 +232,11 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     keys_grad, affine_grad, references_grad, *projections_grad = ops.attend_to_moments_backward(
         grad_output, x, *prologue, *of_keys, projections, heads, scale, backend
     )
+
+    # every process attends to the keys of all: the sum over processes is its own adjoint
     gram_grad = pool_over_processes(keys_grad, reference_images, group)
+
+    # through z = a u + t: to the moments of u, and to weight and bias of the norm
     weight_grad = bias_grad = None
     if affine is not None:
         gram_grad = folding.expand_groups(gram_grad, x.shape[0])
@@ -237,6 +251,8 @@ def _backward(tensors: Sequence[Any], spec: BlockSpec) -> Sequence[Tensor | None
     x_grad, norm_grad = ops.features_backward(
         grad_output, x, *prologue, batch_statistics and not pooled, composed, gram_grad, backend
     )
+
+    # what goes back through BN's statistics takes sums over all processes
     if pooled:
         x_grad = statistics_backward(x_grad, x, *prologue[1:], norm_grad, group)
     if kind == "batch":

@@ -53,16 +53,21 @@ def attend_to_keys(
             pivot = norms.over_groups((exact / count)[:, :-1, -1], norm.groups, dtype)
             gram = norms.shift(exact, -pivot.double())
             statistics = norms.statistics(norm, (gram / count).to(dtype), pivot, 1)
+
+        # the moments of z; only those of GroupNorm are of u until here
         gram = gram.to(dtype)
         affine = norms.affine(norm, gram, statistics)
         if pivot is not None and affine is not None:
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))
 
+        # no derivatives are recorded: one fused pass over x
         prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
         if not (transformed() or torch.is_grad_enabled()):
             rest = affine, gram, projections, heads, scale, backend
             return ops.attend_to_moments(x, *prologue, *rest)[0]
+
+        # else M and z by operations that have derivatives
         matrix = folding.expand_groups(folding.fold(gram, projections, heads, scale), len(x))
         z = norms.prologue(x.flatten(2).to(dtype), *prologue)
         if affine is not None:

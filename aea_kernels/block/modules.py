@@ -33,6 +33,8 @@ def norm_of(
     if norm is None or isinstance(norm, nn.Identity):
         return Norm()
     check_whole("norm.weight", getattr(norm, "weight", None))
+
+    # without an activation after them; weight and bias may be None
     if isinstance(norm, nn.GroupNorm):
         _check_norm(norm, nn.GroupNorm, norm.num_channels, channels)
         return Norm("group", norm.weight, norm.bias, eps=norm.eps, groups=norm.num_groups)
@@ -43,15 +45,20 @@ def norm_of(
         _check_norm(norm, nn.RMSNorm, norm.normalized_shape, channels)
         eps = torch.finfo(acc_dtype(dtype)).eps if norm.eps is None else norm.eps
         return Norm("rms", norm.weight, eps=eps)
+
+    # no other kind of BN: SyncBatchNorm, for instance, does more when it is called
     if not isinstance(norm, nn.BatchNorm2d):
         raise TypeError(
             f"norm is a {type(norm).__name__}, expected BatchNorm2d (the block's argument `group` "
             "pools its statistics over processes), GroupNorm, LayerNorm, RMSNorm or None"
         )
 
+    # BN comes with ReLU6, in kernels that read all four tensors: ones and zeros stand for none
     _check_norm(norm, nn.BatchNorm2d, norm.num_features, channels)
     weight = like.new_ones(channels) if norm.weight is None else norm.weight
     bias = like.new_zeros(channels) if norm.bias is None else norm.bias
+
+    # None: they come from x, in training or where BN keeps none
     mean, variance = norm.running_mean, norm.running_var
     if running and (mean is None or variance is None):
         raise ValueError(

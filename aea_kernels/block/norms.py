@@ -66,6 +66,7 @@ def prologue(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) -> 
     """u of x (B, C, S), in x's dtype, in plain operations that are differentiable any number of
     times.
     """
+    # the only kind with an activation
     if kind == "batch":
         weight, bias, mean, variance = (t[:, None] for t in parameters)
         normalised = (x - mean) / (variance + eps).sqrt()

@@ -26,6 +26,7 @@ def project_first(
     x: Tensor, norm: Norm, projections: Projections, references: Tensor | None, spec: BlockSpec
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Arguments and results are those of `function.AttentionBlock`."""
+    # z and the projections in x's dtype, in which they are multiplied
     z, mean, variance = features(x, norm, spec.group)
     reference_images = x.shape[0] if spec.reference_images is None else spec.reference_images
     query, query_bias, key, key_bias, value, value_bias, output, output_bias = (
@@ -84,6 +85,7 @@ def features(
     if norm.kind == "none":
         return z, None, None
 
+    # the squares are those of the distance from the mean: a difference of sums would lose digits
     z = z.to(acc_dtype(x.dtype))
     mean, variance = norm.mean, norm.variance
     if norm.kind == "batch" and (mean is None or variance is None):
@@ -93,6 +95,7 @@ def features(
         mean, variance = (t.to(z.dtype) for t in pooled)
         norm = norm._replace(mean=mean, variance=variance)
 
+    # the statistics are returned without derivatives: only BN's running ones need them
     z = norms.normalised(z, norm).to(x.dtype)
     if mean is None or variance is None:
         return z, None, None

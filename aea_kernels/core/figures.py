@@ -61,6 +61,7 @@ def bars(
     Raises:
         ImportError: matplotlib is not installed.
     """
+    # numbers stand at the ends of the bars, where the margin leaves room for them
     figure = new_figure(7, len(names))
     axes = figure.subplots()
     painted = [(colours or {}).get(kind, "C0") for kind in kinds] or "C0"

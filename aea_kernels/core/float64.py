@@ -62,16 +62,20 @@ def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     if parts is None:
         return value
 
+    # a container of the same kind, for which a NamedTuple has a constructor of its own
     changed = [map_tensors(change, part) for part in parts.values()]
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(changed)
     if isinstance(value, list | tuple):
         return type(value)(changed)
+
+    # mappings, dataclasses and wrappers: in a copy, so that what is none of the parts stays
     twin = copy.copy(value)
     if isinstance(value, Mapping):
         for key, part in zip(value, changed, strict=True):
             twin[key] = part
     else:
+        # a frozen dataclass refuses the ordinary way
         for name, part in zip(parts, changed, strict=True):
             object.__setattr__(twin, name, part)
     return twin

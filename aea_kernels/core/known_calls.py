@@ -52,20 +52,28 @@ def _record(
     key: tuple[Any, ...], function: Function, tensors: Tensors, constants: tuple[Any, ...]
 ) -> Tensors:
     """The call, which is written down for the next one."""
+    # calls of which no trace is written
     device = key[2]
     given = [id(t) for t in tensors if t is not None]
     twice = len(given) > len(set(given))  # which of the two is read could not be told
     if twice or selfcheck.capturing(device):  # nothing is checked while capturing
         return function(tensors, *constants)
+
+    # all are forgotten: which of them are still in use is not known
     if len(_known) >= LIMIT:
         forget()
+
     # to watch a call takes longer, so it is done where there was one before
     watched, made = key in _known, (function, constants)
+
+    # a self-check on the way shows by new verdicts
     checked = dict(selfcheck._verdicts)
     written = Recorder(tensors, possible=watched or made not in _opaque)
     results = written.record(function, *constants, watched=watched)
     if selfcheck._verdicts != checked:  # the check was written down too
         return results
+
+    # what cannot be written down is watched the next time, and if it was, called ever after
     try:
         _known[key] = written.trace(results, device)
     except Untraceable:
@@ -78,6 +86,7 @@ def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
     """A primitive of `core/ops.py` or `families/ops.py` by `backend`; by its trace where kernels
     compute.
     """
+    # inside of a call that is written down, its trace has the steps; eager has none
     if recorder() is not None or resolved(backend, inputs[0].device) != "triton":
         return run(name, inputs, backend)
 
@@ -96,6 +105,7 @@ def primitive(name: str, inputs: Sequence[Any], backend: str) -> Any:
             constants.append(given)
             counts.append(None)
 
+    # `_run` made a tuple of a single result
     results = call(_run, tensors, name, backend, tuple(counts), tuple(constants))
     return results[0] if len(results) == 1 else results
 
@@ -131,9 +141,12 @@ def forget() -> None:
 
 def _key(function: Function, tensors: Tensors, constants: tuple[Any, ...]) -> Any:
     """All that a trace depends on; None where there is to be none."""
+    # a mode sees every operation, which a trace would hide from it
     x = tensors[0]
     if x is None or torch._C._len_torch_dispatch_stack() or _interpreted():
         return None
+
+    # a setting of the process decides how float32 is multiplied
     key = [function, constants, x.device, multiplication(torch.float32)]
     for t in tensors:
         if t is None:

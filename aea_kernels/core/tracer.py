@@ -183,12 +183,15 @@ class Recorder:
         """Of a tensor, or of a tuple that holds some, which a step of its own makes of them; None:
         it holds none.
         """
+        # a tensor of the call, or what a step made
         number = self.numbers.get(id(argument))
         if number is not None:
             return number
         if isinstance(argument, Tensor):  # it came from elsewhere
             self.possible = False
             return None
+
+        # a tuple or list: a step packs the tensors in it; without any it is a constant
         parts = self._arguments(argument)
         if not parts.places:
             return None
@@ -203,11 +206,13 @@ class Recorder:
         Raises:
             Untraceable: an operation cannot be made again, or a tensor came from elsewhere.
         """
+        # to number what is returned may show that it came from elsewhere
         if self.possible:
             returned = self._arguments(results)
         if not self.possible:
             raise Untraceable
 
+        # each value is dropped after the last step with it, which gives its memory back
         kept = {number for _, number in returned.places}
         dropped: dict[int, list[int]] = {}
         for number, index in self.last.items():
@@ -248,16 +253,20 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        # while a kernel is launched nothing is told: the launch is a step itself
         options = kwargs or {}
         result = function(*args, **options)
         if self._closed:
             return result
+
+        # new memory, and the second name that `torch.empty_like` gives it
         if function in ALLOCATIONS:
             self.recorder.add_allocation(result)
             return result
         if function is DETACH and self.recorder.add_alias(result, args[0]):
             return result
 
+        # an operation of aten that gives tensors, and takes none by keyword, can be made again
         results = result if isinstance(result, list | tuple) else [result]
         tensors = all(isinstance(part, Tensor) for part in results)
         named = any(isinstance(option, Tensor | list | tuple) for option in options.values())

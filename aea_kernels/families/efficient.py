@@ -110,6 +110,8 @@ def efficient_attention(
             ("memory_value", "memory_key") if memory_key is None else ("memory_key", "memory_value")
         )
         raise ValueError(f"{missing} is None while {given} is given, expected both or neither")
+
+    # R is that of the memory keys: the values must have as many
     if memory_key is not None and memory_value is not None:
         heads, memories = key.shape[1], memory_key.shape[-2] if is_tensor(memory_key, 3) else 0
         check("memory_key", memory_key, (heads, memories, key.shape[3]), "(H, R, E)", like=query)

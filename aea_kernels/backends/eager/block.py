@@ -26,10 +26,13 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Every chunk is centred on its own mean before it is squared and the chunks are combined as by
     Chan, Golub & LeVeque (1979), so a large mean costs no digits.
     """
+    # outside of a CPU there is one chunk, and PyTorch has an operation for it
     walk = Walk(x, narrow_factors=True)
     if len(walk) == 1 and not walk.in_cache:
         variance, mean = torch.var_mean(walk.read(0, 0), (0, 2), correction=0)
         return mean.double(), variance.double()
+
+    # joined to those of the chunks before: the distance of their means is a part of the spread
     mean, spread = x.new_zeros(2, x.shape[1], dtype=torch.float64)
     count = 0
     for chunk in walk:
@@ -145,6 +148,7 @@ def _through_tiles(
     grad_output: Tensor, x: Tensor, of_tile: Identity, matrix: Tensor, gram_grad: Tensor
 ) -> Tensor:
     """The gradient of x where the prologue's parameters are constants, for matrices (B, ...)."""
+    # the 1 of uh is a constant: its column of M and its row of dG + dG^T are left out
     grad_x = torch.empty_like(x)
     walk = Walk(grad_output, x, grad_x)
     linear, through_moments = matrix[..., :-1].mT, gram_grad[:, :-1, :-1]
@@ -192,6 +196,7 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
     """Sum of a uh^T over the positions of each image, (B, A, C+1); `walk` is over x and a. Without
     a map a it is uh, so there are C + 1 rows.
     """
+    # without a map a, u stands on both sides: C + 1 rows, of which the last follows by symmetry
     batch, rows = x.shape[0], (x if a is None else a).shape[1]
     of_moments, number = int(a is None), math.prod(x.shape[2:])
 
@@ -214,6 +219,7 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
             here[..., -1:].add_(sum_over_positions(left))
         sums = sums.to(walk.dtype)
 
+    # the last row of moments is their last column, and the corner the number of positions
     if of_moments:
         sums[:, -1, :-1] = sums[:, :-1, -1]
     return sums
@@ -221,10 +227,13 @@ def _sums(walk: Walk, of_tile: Identity, x: Tensor, a: Tensor | None = None) -> 
 
 def _apply(x: Tensor, of_tile: Identity, matrix: Tensor, *, residual: bool) -> Tensor:
     """M uh, plus x with `residual`, for matrix (G, O, C+1)."""
+    # uh is never formed: the last column of the matrix is a constant at every position
     y = empty_features(x, matrix.shape[1])
     walk = Walk(x, y, narrow_factors=of_tile.narrow_factors)
     matrix = folding.expand_groups(matrix, len(x))
     linear, constant = matrix[..., :-1].to(walk.factor_dtype), matrix[..., -1:]
+
+    # out begins as x and the constants, and the product is added in place
     for chunk in walk:
         out, constant_here = walk.result(1, chunk), walk.groups(constant, chunk)
         if residual:

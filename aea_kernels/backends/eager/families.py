@@ -22,12 +22,16 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
     maximum = key.new_full(
         (batch, heads, width if phi == "exp" else 0, 1), -torch.inf, dtype=walk.dtype
     )
+
+    # k inside the chunk, and the sums of its images so far
     for chunk in walk:
         k, product_here, total_here = (
             walk.read(0, chunk),
             walk.groups(product, chunk),
             walk.groups(total, chunk),
         )
+
+        # exp(k - maximum), with the maximum until now: sums before it are brought to it
         if phi == "exp":
             highest, largest = walk.groups(maximum, chunk), k.amax(-1, keepdim=True)
             largest.clamp_(min=torch.finfo(k.dtype).min)  # nothing can be subtracted from -inf
@@ -40,6 +44,8 @@ def phi_outer_sum(key: Tensor, value: Tensor, phi: str) -> tuple[Tensor, Tensor]
             mapped = torch.sub(k, largest, out=walk.workspace(-1, k)).exp_()
         else:
             mapped = torch.clamp(k, min=0, out=walk.workspace(-1, k))
+
+        # the sum of phi(k) v^T, and that of phi(k) as last column
         add_product(product_here, mapped, walk.read(1, chunk))
         total_here.add_(mapped.sum(-1, keepdim=True))
     return torch.cat([product, total], -1).to(walk.dtype), maximum[..., 0]
@@ -53,6 +59,8 @@ def phi_outer_sum_backward(
         empty_positions(value, value.shape[3]),
     )
     walk = Walk(key.mT, value.mT, grad_key.mT, grad_value.mT, batch_axes=2)
+
+    # no keys, or keys of -inf alone, have a maximum of -inf, which cannot be subtracted
     matrix, constant = grad_sums[..., :-1], grad_sums[..., -1:]
     finite = maximum[..., None].clamp(min=torch.finfo(maximum.dtype).min)
 
@@ -65,6 +73,7 @@ def phi_outer_sum_backward(
         else:
             torch.clamp(k, min=0, out=mapped)
 
+        # dv = M^T phi(k), and for phi(k) M v + the gradient of its sum
         walk.store(3, chunk, torch.bmm(matrix_here.mT, mapped, out=walk.result(3, chunk)))
         through = torch.baddbmm(
             walk.groups(constant, chunk),
@@ -73,6 +82,7 @@ def phi_outer_sum_backward(
             out=walk.result(2, chunk),
         )
 
+        # the derivative of phi, which phi itself tells
         if phi == "exp":
             through.mul_(mapped)
         else:
@@ -103,6 +113,7 @@ def phi_apply_backward(
         return grad_query, matrix.new_zeros(matrix.shape)
     walk = Walk(grad_output.mT, query.mT, grad_query.mT, batch_axes=2)
 
+    # sums of p dy^T, and with "relu" of -c p: the gradient of the divisor's weights
     product = query.new_zeros(
         *query.shape[:2], query.shape[3], grad_output.shape[3], dtype=walk.sum_dtype
     )
@@ -144,8 +155,11 @@ def outer_sum_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def outer_sum_and_squares_backward(
     grad_product: Tensor, grad_a_squares: Tensor, grad_b_squares: Tensor, a: Tensor, b: Tensor
 ) -> tuple[Tensor, Tensor]:
+    # each map is written as it is read
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     walk = Walk(a.mT, b.mT, grad_a.mT, grad_b.mT, batch_axes=2)
+
+    # a gets M b + 2 da_squares a, and b the same with M^T
     sides = [
         (grad_product, 2 * grad_a_squares[..., None]),
         (grad_product.mT, 2 * grad_b_squares[..., None]),
@@ -168,6 +182,7 @@ def _share(
     q = walk.read(i, chunk)
     mapped = walk.workspace(-1, q)
     if phi == "exp":
+        # softmax over the channels: the divisor is the sum of phi
         linear = matrix
         inverse = (
             torch.sub(q, q.amax(1, keepdim=True), out=mapped)
@@ -176,6 +191,7 @@ def _share(
             .reciprocal_()
         )
     else:
+        # the divisor is the last column of M applied to phi, plus eps
         linear, weights = matrix[..., :-1], matrix[..., -1:]
         inverse = torch.bmm(weights.mT, torch.clamp(q, min=0, out=mapped)).add_(eps).reciprocal_()
     return mapped.mul_(inverse), inverse, linear

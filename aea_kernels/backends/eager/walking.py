@@ -74,6 +74,8 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """
     if a.dtype == torch.bfloat16:
         return bfloat16.sum_of_products(a, b)
+
+    # few positions are one product; on a CPU also wide maps, which sum in pieces by themselves
     groups, _, positions = a.shape
     on_cpu = stays_in_cache(a.device)
     wide = min(a.shape[1], b.shape[1]) > NARROW
@@ -143,16 +145,21 @@ class Walk:
     """
 
     def __init__(self, *maps: Tensor, batch_axes: int = 1, narrow_factors: bool = False) -> None:
+        # batch and space are one axis each where the strides of all maps allow it
         merged = [_merged(x, batch_axes) for x in maps]
         whole = all(x.dim() == 3 for x in merged)
         self.maps = merged if whole else list(maps)
         self.dtype = acc_dtype(maps[0].dtype)
         self._matrix_axes, self._batch_axes = batch_axes, 1 if whole else batch_axes
+
+        # chunks tile batch and space; every chunk has all channels
         shape = self.maps[0].shape
         extents = (*shape[: self._batch_axes], *shape[self._batch_axes + 1 :])
         positions = math.prod(extents)
         channels = [x.shape[batch_axes] for x in maps]
         of_image = math.prod(extents[self._batch_axes :])
+
+        # how many positions a chunk has room for: outside of a CPU all there are
         self.in_bfloat16 = narrow_factors and bfloat16.suits(maps[0], of_image, min(channels))
         """Whether factors of products are in bfloat16, and else in `dtype`."""
         self.in_cache = stays_in_cache(maps[0].device)
@@ -161,8 +168,12 @@ class Walk:
             positions = min(max(64, room), bfloat16.MOST_POSITIONS)
         elif self.in_cache:
             positions = max(64, CHUNK_BYTES // (max(1, *channels) * self.dtype.itemsize))
+
+        # axes with positions of a part and number of parts; how many chunks there are, and how many
+        # of them belong to the same images
         self._parted: list[tuple[int, int, int]] = []
         self._chunks, self._chunks_of_images = 0 if 0 in extents else 1, 1
+
         # from the last on, axes are whole in every chunk as long as they fit; the next is parted,
         # the others one by one
         for axis in range(len(extents) - 1, -1, -1):
@@ -176,9 +187,12 @@ class Walk:
                 positions = 1
             else:
                 positions //= max(1, extents[axis])
+
         several = self._chunks_of_images > 1
         self.sum_dtype = torch.float64 if several else self.dtype
         """Of sums over positions: adding up many chunks loses digits in float32."""
+
+        # by map or workspace: made where a chunk first asks for it
         self._parts: dict[int, list[Tensor]] = {}
         self._factors: dict[int, tuple[int, Tensor]] = {}  # the last chunk of each map
         self._workspaces: dict[tuple[int, torch.dtype], Tensor] = {}

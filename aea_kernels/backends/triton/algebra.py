@@ -45,13 +45,17 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
     """The arguments that the kernels of the C x C algebra share; None where they are too wide for
     kernels.
     """
+    # E and D are those of one head: a head is folded by itself
     outputs = weights.output_bias.shape[0]
     keys, values = weights.key_bias.shape[0] // heads, weights.value_bias.shape[0] // heads
     sizes = Sizes(gram.shape[1] - 1, outputs, keys, values, heads)
 
+    # a program holds all of C, O, E and D at once
     channels = sizes[:4]
     if max(channels) > FOLD_CHANNELS:
         return None
+
+    # few products, so on ordinary units: no factor is rounded
     return {
         "device": gram.device,
         "warps": 8 if sizes.C > 32 else 4,
@@ -65,11 +69,13 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
 
 
 def fold(gram: Tensor, projections: Sequence[Tensor], heads: int, scale: float) -> Tensor:
+    # kernels take dense weights; what is too wide for them PyTorch multiplies
     weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
     if shared is None:
         return folding.fold(gram, projections, heads, scale)
 
+    # a program computes 8 columns of M of one group
     shape = gram.shape[0], weights.output_bias.shape[0], gram.shape[2]
     matrix = allocated(gram.new_empty(shape))
     launch(
@@ -93,6 +99,7 @@ def fold_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
+    # many groups are left to PyTorch too: kernels add them up one after the other
     groups, number = gram.shape[0], 0 if references is None else references.shape[0]
     weights = Projections(*contiguous(projections))
     shared = _algebra(gram, weights, heads)
@@ -100,10 +107,15 @@ def fold_backward(
         return folding.fold_backward(
             matrix_grad, gram, references, reference_images, projections, heads, scale
         )
+
+    # 16 columns a program, in two launches
     shared |= {"matrix_grad": matrix_grad, "groups": groups, "BLOCK": 16}
     sizes = shared["sizes"]
+
     # as few as give a thread the registers it needs: ptxas limits more warps to 128
     warps = 8 if sizes.C > 64 else 2 if 16 < sizes.C <= 32 else 4
+
+    # first T and dT of every group and head, which all the gradients are made of
     scores = allocated(gram.new_empty(2, groups, heads, sizes.D, sizes.E))
     launch(
         kernels.scores_kernel,
@@ -113,6 +125,8 @@ def fold_backward(
         SCALE=scale,
         **shared,
     )
+
+    # then every gradient: a program computes columns of one of them
     gram_grad = allocated(torch.empty_like(gram))
     references_shape = (0,) if references is None else references.shape
     references_grad = allocated(gram.new_empty(references_shape))
@@ -122,6 +136,7 @@ def fold_backward(
         (groups + 4 * heads) * -(-gram.shape[2] // 16) + -(-number // 16),
         workspace=sum(t.nbytes for t in (gram_grad, references_grad, *weights_grad)),
         scores=scores,
+        # of no references nothing is read: any tensor will do
         references=gram if references is None else references.contiguous(),
         gram_grad=gram_grad,
         references_grad=references_grad,

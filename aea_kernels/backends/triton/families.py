@@ -43,10 +43,12 @@ def phi_outer_sum_backward(
 
 
 def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
+    # queries without channels are a sum over nothing: zeros
     y = empty_positions(query, matrix.shape[3] - (phi == "relu"))
     if query.numel() * y.shape[3] == 0:
         return y.zero_()
 
+    # the matrix in a unit of its own, which the division takes out again
     linear, divisor, least, _ = _in_range(matrix, phi, eps)
     x_map, y_map = operator_map(query), operator_map(y)
     plan = _plan("phi_apply", query, y_map, x_map)
@@ -70,16 +72,20 @@ def phi_apply(query: Tensor, matrix: Tensor, phi: str, eps: float) -> Tensor:
 def phi_apply_backward(
     grad_output: Tensor, query: Tensor, matrix: Tensor, phi: str, eps: float
 ) -> tuple[Tensor, Tensor]:
+    # queries without channels have a gradient without numbers
     batch, heads, _, width = query.shape
     grad_query = empty_positions(query, width)
     if width == 0:
         return grad_query, matrix.new_zeros(matrix.shape)
+
+    # plain operations for heads that no tile holds, and where there are no positions
     maps = [operator_map(t) for t in (grad_output, query, grad_query)]
     plan = _plan("phi_matrix_backward", query, *maps)
     if not plan.one_tile or query.numel() * grad_output.numel() == 0:
         grads = plain.phi_apply_backward(grad_output, query, matrix, phi, eps)
         return grad_query.copy_(grads[0]), grads[1].contiguous()
 
+    # the matrix in a unit of its own, as forward
     linear, divisor, least, unit = _in_range(matrix, phi, eps)
     rows = matrix.shape[3]
     partial = matrix.new_empty(batch * heads, plan.splits, rows, width)
@@ -98,6 +104,8 @@ def phi_apply_backward(
         heads=heads,
         PHI=phi,
     )
+
+    # the gradient of the matrix itself, from that of the matrix in its unit
     grad_matrix = _reduce(partial)[0].view(batch, heads, rows, width)
     return grad_query, (grad_matrix.mT / unit).contiguous()
 
@@ -166,6 +174,7 @@ def _outer_sum(
     """Sums of `shape` of each image and head, (B * H, *shape), and for "exp" the maxima that they
     are relative to, (B * H, A).
     """
+    # a head of an image is an image of its own
     a_map, b_map = operator_map(a), operator_map(b)
     plan = _plan("phi_outer", a, a_map, b_map)
     images, dtype = a.shape[0] * a.shape[1], acc_dtype(a.dtype)
@@ -213,6 +222,7 @@ def _outer_backward(
     phi: str,
 ) -> tuple[Tensor, Tensor] | None:
     """The gradients of both maps in one pass; None where a tile does not hold all channels."""
+    # both gradients are laid out as their maps
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
     plan = _plan("phi_outer_backward", a, *maps)

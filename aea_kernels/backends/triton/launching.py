@@ -57,6 +57,7 @@ def launch(
         _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
         run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
+        # Triton launches on the current device, which may be another one
         elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
         recorder = tracer.recorder()
         with torch.cuda.device(device) if elsewhere else nullcontext():
@@ -89,6 +90,7 @@ def launch_over_positions(
     """Launch a kernel as planned for feature maps like `like`; `written` (and `maxima`): workspaces
     that it fills.
     """
+    # how the positions are split among programs, and how much of them a tile holds
     tiles = plan.tiles
     arguments |= {
         "splits": plan.splits,
@@ -99,6 +101,7 @@ def launch_over_positions(
         "BLOCK_S": tiles.block_s,
     }
 
+    # for `recording`: the bytes of partial sums, and of the maxima that they are relative to
     workspace = sum(t.nbytes for t in (written, arguments.get("maxima")) if t is not None)
     launch(
         kernel,

@@ -146,6 +146,8 @@ def _described(
 ) -> tuple[Any, ...]:
     """All of a `FeatureMap` but its pointer."""
     (batch, channels, *space), (batch_stride, channel_stride, *inner) = shape, strides
+
+    # an axis of size 1 is never stepped along; positions at equal distances are one axis
     axes = [(n, stride) for n, stride in zip(space, inner, strict=True) if n != 1] or [(1, 1)]
     flat = all(stride == n * below for (_, stride), (n, below) in pairwise(axes))
     positions = 1
@@ -153,8 +155,12 @@ def _described(
         positions *= n
     if flat:
         axes = [(positions, axes[-1][1])]
+
+    # three axes in any case, of which the last are in use
     axes = [(1, 0)] * (3 - len(axes)) + axes
     position_stride = axes[-1][1]
+
+    # the axis with stride 1; vectors along it need all the rest to be multiples of their length
     where, rest = "none", [1]
     if channel_stride == 1 and channels > 1:
         where, rest = "channel", [batch_stride, head_stride, position_stride]
@@ -163,12 +169,16 @@ def _described(
     vector = 16 // itemsize
     aligned = flat and all(number % vector == 0 for number in rest)
     unit = vector if aligned else 1
+
+    # the largest offset, by which 32 bits suffice or not
     extent = (
         (batch - 1) * batch_stride + (heads - 1) * head_stride + (channels - 1) * channel_stride
     )
     extent += sum((n - 1) * stride for n, stride in axes)
     # offsets reach past the end of a map by at most a tile, behind a mask
     wide = extent + 1024 * max(channel_stride, position_stride) >= 2**31
+
+    # in the order of `FeatureMap`
     every = (batch_stride, head_stride, channel_stride, *(stride for _, stride in axes))
     layout = Layout(where, flat, wide, unit)
     return (

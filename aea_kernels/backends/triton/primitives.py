@@ -33,10 +33,13 @@ beforehand.
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    # float64 keeps the digits of a mean that is large beside the deviation
     channels = x.shape[1]
     mean, variance = (allocated(x.new_empty(channels, dtype=torch.float64)) for _ in range(2))
     if x.numel() == 0:
         return mean.zero_(), variance.zero_()
+
+    # no product, so there is no other side: one column
     images, positions = x.shape[0], math.prod(x.shape[2:])
     x_map = feature_map(x)
     plan = plan_over_positions("statistics", channels, 1, images, positions, x, x_map)
@@ -60,6 +63,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         STAGES=plan.tiles.stages,
     )
 
+    # the parts joined, 16 channels a program; all but an image's last part have `span` positions
     launch(
         kernels.join_statistics_kernel,
         -(-channels // 16),
@@ -127,8 +131,11 @@ def attend_to_moments_backward(
     heads: int,
     scale: float,
 ) -> list[Tensor]:
+    # sums of dy uh^T by parts: the gradient of the matrix that applies to uh
     prologue = prologue_of(x, kind, parameters, eps)
     partial = outer(x, feature_map(grad_output), feature_map(x), prologue)
+
+    # that matrix is M, the same for a group; or M A, where A is that of an image
     affine_grad = allocated(gram.new_empty(0))
     if affine is None:
         matrix_grad = reduce_splits(partial, reference_images)
@@ -137,6 +144,8 @@ def attend_to_moments_backward(
         per_image = folding.expand_groups(matrix, len(x))
         matrix_grad, affine_grad = norms.compose_backward(composed_grad, per_image, affine)
         matrix_grad = folding.sum_groups(matrix_grad, reference_images)
+
+    # from dM to all that M is made of
     gram_grad, *rest = fold_backward(
         matrix_grad, gram, references, reference_images, projections, heads, scale
     )
@@ -156,10 +165,13 @@ def features_backward(
     """What the batch statistics send back needs sums over all positions first: dz is computed
     twice, never stored.
     """
+    # (2, C) for weight and bias of BN, (2, 0) for the others
     grad_x = allocated(torch.empty_like(x))
     parameters_grad = allocated(norms.empty_gradients(x, kind))
     if x.numel() == 0:
         return grad_x, parameters_grad.zero_()
+
+    # without such parameters one pass does it all
     maps = feature_map(grad_output), feature_map(x), feature_map(grad_x)
     prologue = prologue_of(x, kind, parameters, eps)
     rest = maps, x, prologue, matrix, gram_grad
@@ -167,13 +179,18 @@ def features_backward(
         _features_backward(*rest, parameters_grad, parameters_grad, write=True)
         return grad_x, parameters_grad
 
+    # every split of every image has its own sums, as no two programs add to one number
     splits = _features_backward_plan(x, maps).splits
     shape = x.shape[0] * splits, *parameters_grad.shape
     partial = allocated(parameters_grad.new_empty(shape))
+
+    # statistics that are constants: still one pass, whose sums are joined after it
     if not batch_statistics:
         _features_backward(*rest, partial, parameters_grad, sums=True, write=True)
         partial = noted(torch.unsqueeze, partial, 0)
         return grad_x, noted(torch.select, reduce_splits(partial, 1), 0, 0)
+
+    # statistics of x: dx needs the sums of all positions, so they take a pass before it
     _features_backward(*rest, partial, parameters_grad, sums=True)
     if len(partial) > MANY_PARTS:
         partial = partial.sum(0, keepdim=True)
@@ -205,6 +222,7 @@ def _features_backward(
     statistics: bool = False,
 ) -> None:
     """One pass over grad_output and x; maps: of both, and of grad_x."""
+    # beside grad_x it writes the sums of each part, or those of all parts together
     plan = _features_backward_plan(x, maps, write=write)
     launch_over_positions(
         kernels.features_backward_kernel,
@@ -251,6 +269,7 @@ def apply_matrix(a: Tensor, matrix: Tensor) -> Tensor:
 
 def apply_matrix_backward(grad_output: Tensor, a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """In one pass where a tile holds all channels: grad_output is read once for both."""
+    # one tile has to hold all channels of grad_output, and one those of a
     batch, heads, positions, width = a.shape
     outputs, grad_a = matrix.shape[2], empty_positions(a, width)
     maps = operator_map(grad_output), operator_map(a), operator_map(grad_a)

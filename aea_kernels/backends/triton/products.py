@@ -40,6 +40,7 @@ def outer(
     """Partial sums (images, splits, A, C+1) with the sums of a as last column; without that where
     there are `heads`.
     """
+    # the block takes sums of a too; the operators, which have heads, do not
     rows, columns, homogeneous = a_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
     width, dtype = columns + homogeneous, acc_dtype(x.dtype)
@@ -52,6 +53,7 @@ def outer(
     )
     needs_all = prologue is not None and prologue.over_channels.value
 
+    # each split of each image has sums of its own: no atomics, the same bits every time
     partial = allocated(x.new_empty(images, plan.splits, rows, width, dtype=dtype))
     launch_over_positions(
         kernels.outer_kernel,
@@ -82,11 +84,14 @@ def reduce_splits(
 
     With `positions`, those of an image, they are the first rows of moments, (groups, W, W) in all.
     """
+    # nothing to add up: one split, and every image is a group
     images, splits, rows, width = partial.shape
     moments = positions is not None
     groups = folding.group_count(images, reference_images)
     if splits == 1 and groups == images and not moments:
         return noted(torch.select, partial, 1, 0)
+
+    # moments have a row more than the partial sums: the last, by symmetry
     result = allocated(partial.new_empty(groups, rows + moments, width))
     launch_reduction(
         partial,
@@ -153,11 +158,13 @@ def apply(
     heads: int | None = None,
 ) -> None:
     """matrix (groups, O, C+1), or where there are `heads` (images, O, C)."""
+    # the block's matrices have a column for the 1 of zh, those of the operators do not
     rows, columns, homogeneous = y_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
     if images * positions * rows * columns == 0:
         return
 
+    # only y is written: no workspace
     plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
     launch_over_positions(
         kernels.apply_kernel,

@@ -85,6 +85,7 @@ def load_norm(norm, image, channels, C, MATH: tl.constexpr):
     channels.
     """
     if norm is None:
+        # numbers that nobody reads: Triton 3.6 returns no None in a tuple
         none = channels.to(MATH.ACC) * 0.0
         return none, none, none, none
     elif norm.kind == GROUP:
@@ -94,11 +95,13 @@ def load_norm(norm, image, channels, C, MATH: tl.constexpr):
         return centre, centre, centre, centre
     elif norm.kind == BATCH:
         inside = channels < C
+        # the mean may have more digits than sums: those that it loses here go into the shift
         exact = tl.load(norm.mean + channels, mask=inside, other=0.0)
         centre = exact.to(MATH.ACC)
         variance = tl.load(norm.variance + channels, mask=inside, other=1.0).to(MATH.ACC)
         deviation = tl.sqrt(variance + norm.eps)
         scale = tl.load(norm.weight + channels, mask=inside, other=0.0).to(MATH.ACC) / deviation
+        # for 16 bits z = x scale + shift: one multiply-add
         shift = tl.load(norm.bias + channels, mask=inside, other=0.0).to(MATH.ACC)
         shift -= (exact - centre).to(MATH.ACC) * scale
         if MATH.HALF:
@@ -125,12 +128,16 @@ def over_channels(raw, affine, channels, C, norm, MATH: tl.constexpr):
         number = tl.cast(C, MATH.ACC)
         centre = tl.zeros((raw.shape[1],), MATH.ACC)
         rest = centre
+
+        # LayerNorm takes the mean off, and then the mean of what is left
         if norm.kind == LAYER:
             centre = tl.sum(away, 0) / number
+            # channels past the last are zero in x, and have to be so again
             away = tl.where((channels < C)[:, None], away - centre[None, :], 0.0)
             if not MATH.HALF:
                 rest = tl.sum(away, 0) / number
                 away = tl.where((channels < C)[:, None], away - rest[None, :], 0.0)
+        # the mean square; without the mean it is the variance
         inverse = 1.0 / tl.sqrt(tl.sum(away * away, 0) / number + norm.eps)
         return centre, inverse, rest, inverse
 
@@ -147,6 +154,7 @@ def activate(raw, affine, norm, MATH: tl.constexpr):
         return raw - affine[0][:, None]
     elif norm.kind == LAYER:
         away = raw - affine[0][None, :]
+        # what the mean lost when it was rounded
         if not MATH.HALF:
             away -= affine[2][None, :]
         return away * affine[1][None, :]
@@ -154,10 +162,12 @@ def activate(raw, affine, norm, MATH: tl.constexpr):
         return raw * affine[1][None, :]
     else:
         centre, scale, shift, _ = affine
+        # the centre is in the shift; with more than 16 bits it comes off first, which keeps digits
         if MATH.HALF:
             z = raw * scale[:, None] + shift[:, None]
         else:
             z = (raw - centre[:, None]) * scale[:, None] + shift[:, None]
+        # NaN stays NaN, as in PyTorch
         z = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
         z = tl.minimum(z, 6.0, propagate_nan=tl.PropagateNan.ALL)
         return z
@@ -190,6 +200,7 @@ def norm_backward(dz, z, affine, C, norm):
     elif norm.kind == GROUP:
         return dz
     else:
+        # less the part of dz along z, and with LayerNorm that along 1: the norm takes both out of x
         along = tl.sum(dz * z, 0) / C
         if norm.kind == LAYER:
             dz -= (tl.sum(dz, 0) / C)[None, :]

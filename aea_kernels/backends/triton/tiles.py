@@ -224,6 +224,7 @@ def plan_launch(
         "features_backward": (2 * over_rows * row, 0 if same else row, 2 * product),
     }[shape]
 
+    # where one tile holds all channels, kernels load matrices before the loop over positions
     one = over_rows == 1 and over_columns == 1
     return LaunchPlan(
         kernel, images * splits * programs, splits, steps, tiles, mode, one, reads, writes, flops

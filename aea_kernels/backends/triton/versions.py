@@ -57,9 +57,12 @@ def check(architecture: int) -> None:
         RefusedError: its version is refused.
     """
     for fault in FAULTS:
+        # passed over: other architectures, a ptxas that cannot be told, and one without the fault
         version = assembler(architecture) if architecture in fault.architectures else None
         if version is None or version >= fault.fixed:
             continue
+
+        # a warning where to refuse the version would refuse everyone
         wanted = ".".join(map(str, fault.fixed))
         message = (
             f"ptxas {'.'.join(map(str, version))}, which builds kernels for sm_{architecture}, "

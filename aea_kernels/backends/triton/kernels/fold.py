@@ -34,6 +34,7 @@ def fold_kernel(
 
     A program computes BLOCK columns, and waits for no other program.
     """
+    # j: the columns of M of this program; the other channels it holds whole
     C, O, E, D = sizes.C, sizes.O, sizes.E, sizes.D  # noqa: E741
     width = C + 1
     tiles = tl.cdiv(width, BLOCK)
@@ -53,6 +54,7 @@ def fold_kernel(
         output = weights.output_weight + head * D
         result += matrix_times(output, sizes.heads * D, 1, o, O, D, attended, MATH)
 
+    # the output bias belongs to the last column of M, which meets the 1 of zh
     result *= normaliser(gram, C, SCALE)
     bias = load_vector(weights.output_bias, o, 1, O, MATH)
     result += tl.where((j == C)[None, :], bias[:, None], 0.0)

@@ -49,6 +49,7 @@ def scores_kernel(
 
     The derivative of T by the chain rule is dT without its factor; every gradient needs both.
     """
+    # e: the columns of this program; the other channels it holds whole
     C, O, E, D, heads = sizes.C, sizes.O, sizes.E, sizes.D, sizes.heads  # noqa: E741
     width = C + 1
     tiles = tl.cdiv(E, BLOCK)
@@ -71,6 +72,7 @@ def scores_kernel(
         output = weights.output_weight + head * D
         result = matrix_times(output, 1, heads * D, d, D, O, applied, MATH)
 
+    # both have the factor scale / n: T by definition, dT by the derivative of M
     result *= normaliser(gram, C, SCALE)
     inside = (d < D)[:, None] & (e < E)[None, :]
     tl.store(scores + part.to(tl.int64) * D * E + d[:, None] * E + e[None, :], result, mask=inside)
@@ -117,6 +119,8 @@ def _gram_grad(
     C, E, D = sizes.C, sizes.E, sizes.D
     width = C + 1
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
+
+    # columns j of Whk and Whv are what the other factors apply to; heads add up
     main = tl.zeros((c.shape[0], j.shape[0]), MATH.ACC)
     last = tl.zeros((j.shape[0],), MATH.ACC)
     for head in range(sizes.heads):
@@ -144,8 +148,12 @@ def _references_grad(
     """
     C, E, D = sizes.C, sizes.E, sizes.D
     c, e, d = tl.arange(0, BLOCKS.C), tl.arange(0, BLOCKS.E), tl.arange(0, BLOCKS.D)
+
+    # references are keys like positions: homogeneous vectors, whose last entry is 1
     rows = load_block(references, c, j, 1, C, C, number, MATH)
     rows = rows, tl.full((j.shape[0],), 1.0, MATH.ACC)
+
+    # the last entry is a constant, so its gradient is left
     main = tl.zeros((c.shape[0], j.shape[0]), MATH.ACC)
     for head in range(sizes.heads):
         keys = times(key_of(weights, head, sizes), rows, e, c, E, C, MATH)
@@ -251,6 +259,7 @@ def _output_grad(
         matrix_grad += O * width
         scores += heads * D * E
 
+    # a head has D of the columns of Wo
     inside = (o < O)[:, None] & (j < D)[None, :]
     pointers = weights_grad.output_weight + o[:, None] * heads * D + head * D + j[None, :]
     tl.store(pointers, result, mask=inside)
@@ -278,6 +287,7 @@ def fold_backward_kernel(
     """Every gradient, by which program: the columns of every dG + dG^T; the references; for every
     head the columns of dWhq, dWhk, dWhv, dWo.
     """
+    # the scores are T of all groups and heads, and then dT
     heads, area = sizes.heads, sizes.D * sizes.E
     tiles = tl.cdiv(sizes.C + 1, BLOCK)
     reference_tiles = tl.cdiv(references_number, BLOCK)
@@ -297,6 +307,7 @@ def fold_backward_kernel(
             weights, sizes, MATH, BLOCKS,
         )  # fmt: skip
     else:
+        # four results of as many programs each, by head and tile of columns
         program -= groups * tiles + reference_tiles
         result = program // (heads * tiles)
         head = program // tiles % heads
@@ -309,6 +320,7 @@ def fold_backward_kernel(
         elif result == 2:
             _value_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, MATH, BLOCKS)
         else:
+            # the bias has no heads: one program writes it
             first = program == 3 * heads * tiles
             _output_grad(
                 weights_grad, matrix_grad, t, groups, head, j, first, weights, sizes, MATH,

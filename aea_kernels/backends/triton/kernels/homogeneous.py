@@ -29,6 +29,7 @@ def matrix_times(pointer, row_stride, column_stride, rows, R, K, right, MATH: tl
     for start in range(0, K, 16):
         k = start + tl.arange(0, 16)
         left = load_block(pointer, rows, k, row_stride, column_stride, R, K, MATH)
+        # a tensor has no slices in Triton: these rows of it are gathered
         part = tl.gather(right, tl.broadcast_to(k[:, None], (16, BLOCK)), 0)
         result = tl.dot(left, part, result, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
     return result

@@ -25,6 +25,7 @@ def matrix_backward_kernel(
 
     One tile holds all channels of dy, and one those of a.
     """
+    # a program has one split of an image; rows: channels of dy, columns: channels of a
     pid = tl.program_id(0)
     split = pid % splits
     image = pid // splits
@@ -32,8 +33,12 @@ def matrix_backward_kernel(
     columns = tl.arange(0, BLOCK_K)
     dy_pointer, a_pointer = image_pointer(grad_output, image, heads), image_pointer(a, image, heads)
     da_pointer = image_pointer(grad_a, image, heads)
+
+    # M^T is loaded once, and the sum of dy a^T stays to the end of the split
     m = load_transposed(matrix, image, columns, rows, a.channels, grad_output.channels, MATH)
     product = tl.zeros((BLOCK_A, BLOCK_K), MATH.ACC)
+
+    # each tile of dy and of a is loaded once: dy serves both products
     for step in range(steps):
         s = tile_positions(a, split, steps, step, BLOCK_S)
         dy = load_tile(grad_output, dy_pointer, rows, s)

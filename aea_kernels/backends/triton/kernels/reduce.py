@@ -40,6 +40,7 @@ def reduce_splits_kernel(
     added, these to every group of one. `maxima`: row r of a part is relative to exp(maxima[part,
     r]), that of the result to exp(maximum[group, r]).
     """
+    # a program joins one tile of the result of one group
     tiles_w = tl.cdiv(W, BLOCK)
     tiles = tl.cdiv(A, BLOCK) * tiles_w
     group = (tl.program_id(0) // tiles).to(tl.int64)
@@ -47,10 +48,14 @@ def reduce_splits_kernel(
     rows = tile // tiles_w * BLOCK + tl.arange(0, BLOCK)
     columns = tile % tiles_w * BLOCK + tl.arange(0, BLOCK)
     inside = (rows < A)[:, None] & (columns < W)[None, :]
+
+    # the last group: all images after the groups of one, whose parts follow each other in memory
     members = tl.where(group < reference_images, 1, images - reference_images)
     parts = members * splits
     area = tl.cast(A, tl.int64) * W  # A is no tensor where it is 1
     part = tl.arange(0, BLOCK_P)
+
+    # the highest maximum of all parts comes first: their sums are brought to it
     if maxima is not None:
         maxima += tl.minimum(group, reference_images) * splits * A
         highest = tl.full((BLOCK,), float("-inf"), MATH.ACC)
@@ -63,13 +68,17 @@ def reduce_splits_kernel(
             )
             highest = tl.maximum(highest, tl.max(found, 0))
         tl.store(maximum + group * A + rows, highest, mask=(rows < A) & (tile % tiles_w == 0))
+        # no keys at all: exp(-inf - 0) is 0, and exp(-inf + inf) would be NaN
         highest = tl.where(highest == float("-inf"), 0.0, highest)
+
+    # lane p adds up the parts p, p + BLOCK_P, ..., and the lanes follow: always in this order
     pointers = partial + tl.minimum(group, reference_images) * splits * area
     pointers = pointers + part[:, None, None] * area + (rows[:, None] * W + columns[None, :])[None]
     lanes = tl.zeros((BLOCK_P, BLOCK, BLOCK), MATH.ACC)
     for start in range(0, parts, BLOCK_P):
         known = (start + part < parts)[:, None, None] & inside[None]
         values = tl.load(pointers, mask=known, other=0.0)
+        # each part comes from its own maximum to the highest
         if maxima is not None:
             known = (start + part < parts)[:, None] & (rows < A)[None, :]
             found = tl.load(
@@ -82,6 +91,7 @@ def reduce_splits_kernel(
         pointers += BLOCK_P * area
     total = tl.sum(lanes, 0)
 
+    # references join the groups of one: the sum of (r, 1) r^T, a slice of them at a time
     joined = tl.where(group < reference_images, references_number, 0)
     for start in range(0, joined, BLOCK_R):
         r = start + tl.arange(0, BLOCK_R)
@@ -95,6 +105,7 @@ def reduce_splits_kernel(
         left = left.to(MATH.ACC)
         total = tl.dot(left, right, total, input_precision=MATH.PRECISION, out_dtype=MATH.ACC)
 
+    # the last row of moments is their last column, and the corner the number of keys
     result += group * (A + moments) * W
     tl.store(result + rows[:, None] * W + columns[None, :], total, mask=inside)
     if moments:

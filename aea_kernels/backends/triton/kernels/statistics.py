@@ -24,6 +24,7 @@ def statistics_kernel(
     Every lane follows Welford (1962); the lanes are combined at the end as by Chan, Golub & LeVeque
     (1979).
     """
+    # programs next to each other in the grid read the same split, of other channels
     pid = tl.program_id(0)
     tiles = tl.cdiv(x.channels, BLOCK_C)
     split = pid // tiles % splits
@@ -41,6 +42,7 @@ def statistics_kernel(
         count += tl.where(inside, 1.0, 0.0)
         share = 1.0 / tl.maximum(count, 1.0)
         values = load_tile(x, pointer, channels, s).to(MATH.ACC)
+        # a position past the last changes neither mean nor squares
         delta = tl.where(inside[None, :], values - mean, 0.0)
         mean += delta * share[None, :]
         squares += delta * (values - mean)
@@ -50,6 +52,7 @@ def statistics_kernel(
     centre = tl.sum(mean * count[None, :], 1) / number
     away = mean - centre[:, None]
 
+    # a part for each split of each image
     partial += (image.to(tl.int64) * splits + split) * 2 * x.channels
     tl.store(partial + channels, centre, mask=channels < x.channels)
     squares = tl.sum(squares + away * away * count[None, :], 1)
@@ -75,6 +78,7 @@ def join_statistics_kernel(
     Means are taken from that of the first part, which keeps the digits where they are large beside
     the deviation.
     """
+    # the pivot is the mean of the first part: it is near those of the others
     channels = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     known = channels < C
     pivot = tl.load(partial + channels, mask=known, other=0.0).to(tl.float64)
@@ -93,6 +97,7 @@ def join_statistics_kernel(
         first += weighted
         second += within + weighted * delta
 
+    # back from the pivot to the mean
     shift = tl.sum(first, 0) / total
     tl.store(mean + channels, pivot + shift, mask=known)
     tl.store(

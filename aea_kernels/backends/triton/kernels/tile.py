@@ -51,9 +51,12 @@ def tile_positions(x, split, steps, step, BLOCK_S: tl.constexpr):
 @triton.jit
 def tile_offsets(x, channels, s):
     """Offsets (BLOCK_C, BLOCK_S) of some channels at the positions s."""
+    # nothing is multiplied by a stride of 1, so the compiler sees neighbours in memory
     channels, s = to_int64(channels, x.layout.WIDE), to_int64(s, x.layout.WIDE)
     if x.layout.INNER != "channel":
         channels *= stride(x.channel_stride, x)
+
+    # positions at equal distances need no division; others have three axes
     if x.layout.FLAT:
         if x.layout.INNER != "position":
             s *= stride(x.stride2, x)
