@@ -49,7 +49,7 @@ def phi_apply_backward(
         # phi, its derivative, and what is divided by
         if phi == "exp":
             scores, slope = _phi_and_slope(q, q.detach().amax(-1, keepdim=True))
-            linear, weights = matrix, torch.ones_like(matrix[..., :1])
+            linear, weights = matrix, matrix.new_ones(*matrix.shape[:3], 1)
             total = scores.sum(-1, keepdim=True)
         else:
             scores, slope = _phi_and_slope(q, None)

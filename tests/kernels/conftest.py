@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import aea_kernels as aea
 from aea_kernels.core import known_calls
@@ -40,6 +41,16 @@ def backend(request):
 def first_calls():
     """No test sees the traces of another, which may have put something in place of a function."""
     known_calls.forget()
+
+
+@pytest.fixture
+def fresh_memory_is_nan():
+    """What is read before it is written shows in results, by PyTorch's own means."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(before)
 
 
 def replace_language_once(interpreter, patch: pytest.MonkeyPatch) -> None:

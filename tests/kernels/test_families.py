@@ -239,12 +239,12 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
         testing.assert_parity(OPERATORS[family], oracle(family), *inputs, *shared, tolerance=1e-10)
 
 
-@pytest.mark.parametrize("empty", ["batch", "queries", "keys", "width"])
+@pytest.mark.parametrize("empty", ["batch", "queries", "keys", "width", "values"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_nothing_in_gives_nothing_or_zeros_out(family, empty):
-    sizes = {"batch": 2, "queries": 3, "keys": 4, "width": 5} | {empty: 0}
-    batch, queries, keys, width = sizes.values()
-    keys, values = (queries, width) if family == "channel" else (keys, 5)
+def test_nothing_in_gives_nothing_or_zeros_out(family, empty, fresh_memory_is_nan):
+    sizes = {"batch": 2, "queries": 3, "keys": 4, "width": 5, "values": 5} | {empty: 0}
+    batch, queries, keys, width, values = sizes.values()
+    keys, values = (queries, width) if family == "channel" else (keys, values)
     q, k, v = (
         torch.randn(batch, 2, *shape, requires_grad=True)
         for shape in ((queries, width), (keys, width), (keys, values))
@@ -257,6 +257,12 @@ def test_nothing_in_gives_nothing_or_zeros_out(family, empty):
         assert not y.any()
     y.sum().backward()
     assert all(t.grad.isfinite().all() for t in (q, k, v))
+
+
+def test_keys_have_a_gradient_by_their_sum_where_values_have_no_channels():
+    key, value = normal(1, 2, 7, 5).requires_grad_(), normal(1, 2, 7, 0)
+    aea.summarize_relu(key, value).sums.sum().backward()
+    torch.testing.assert_close(key.grad, (key > 0).to(key.dtype))
 
 
 def test_channels_of_zeros_have_no_direction():

@@ -132,18 +132,16 @@ def test_boxes_smaller_than_the_map_change_nothing_but_rounding(monkeypatch, bac
     torch.testing.assert_close(aea.linear_attention(q, k, v), expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("empty", ["batch", "queries", "keys"])
-def test_nothing_in_gives_nothing_or_zeros_out(empty):
-    batch, queries, keys = (
-        0 if empty == name else size for name, size in [("batch", 2), ("queries", 3), ("keys", 4)]
-    )
-    q = torch.randn(batch, 2, queries, 5, requires_grad=True)
-    k, v = (
-        torch.randn(batch, 2, keys, 5, requires_grad=True),
-        torch.randn(batch, 2, keys, 6, requires_grad=True),
+@pytest.mark.parametrize("empty", ["batch", "queries", "keys", "key channels", "value channels"])
+def test_nothing_in_gives_nothing_or_zeros_out(empty, fresh_memory_is_nan):
+    sizes = {"batch": 2, "queries": 3, "keys": 4, "key channels": 5, "value channels": 6}
+    batch, queries, keys, key_channels, value_channels = (sizes | {empty: 0}).values()
+    q, k, v = (
+        torch.randn(batch, 2, *shape, requires_grad=True)
+        for shape in ((queries, key_channels), (keys, key_channels), (keys, value_channels))
     )
     y = aea.linear_attention(q, k, v)
-    assert y.shape == (batch, 2, queries, 6)
+    assert y.shape == (batch, 2, queries, value_channels)
     assert not y.any()
     y.sum().backward()
     assert not any(t.grad.any() for t in (q, k, v))

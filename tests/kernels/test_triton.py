@@ -61,6 +61,22 @@ def test_block_of_one_channel_and_of_several_channel_tiles(channels):
     )
 
 
+@pytest.mark.parametrize(("keys", "values"), [(4, 64), (64, 4), (64, 64)])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_keys_and_values_of_more_channels_than_the_feature_map(keys, values, heads):
+    """The gradient of the output projection has as many columns as values, the others have those of
+    the feature map.
+    """
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(
+        10, heads=heads, references=2, key_channels=keys, value_channels=values
+    )
+    x = normal(2, 10, 5, 9).requires_grad_()
+    block = block.double().train()
+    ours, expected = block_as_function(block, "triton"), oracle(block)
+    testing.assert_parity(ours, expected, x, *block.parameters(), tolerance=1e-8)
+
+
 @pytest.mark.parametrize("positions_inner", [False, True])
 def test_operators_on_views_of_a_feature_map(positions_inner):
     def draw(seed):

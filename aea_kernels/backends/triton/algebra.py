@@ -127,13 +127,16 @@ def fold_backward(
     )
 
     # then every gradient: a program computes columns of one of them
+    width = gram.shape[2]
+    of_moments, of_references = groups * -(-width // 16), -(-number // 16)
+    of_weights = 4 * heads * -(-max(width, sizes.D) // 16)
     gram_grad = allocated(torch.empty_like(gram))
     references_shape = (0,) if references is None else references.shape
     references_grad = allocated(gram.new_empty(references_shape))
     weights_grad = Projections(*(allocated(gram.new_empty(p.shape)) for p in projections))
     launch(
         kernels.fold_backward_kernel,
-        (groups + 4 * heads) * -(-gram.shape[2] // 16) + -(-number // 16),
+        of_moments + of_references + of_weights,
         workspace=sum(t.nbytes for t in (gram_grad, references_grad, *weights_grad)),
         scores=scores,
         # of no references nothing is read: any tensor will do

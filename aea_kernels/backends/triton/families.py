@@ -221,15 +221,14 @@ def _outer_backward(
     b_constant: Tensor | None,
     phi: str,
 ) -> tuple[Tensor, Tensor] | None:
-    """The gradients of both maps in one pass; None where a tile does not hold all channels."""
+    """The gradients of both maps in one pass; None where a tile does not hold all channels, or a
+    map holds no numbers.
+    """
     # both gradients are laid out as their maps
     grad_a, grad_b = empty_positions(a, a.shape[3]), empty_positions(b, b.shape[3])
     maps = [operator_map(t) for t in (a, b, grad_a, grad_b)]
     plan = _plan("phi_outer_backward", a, *maps)
-
-    if a.numel() * b.numel() == 0:
-        return grad_a.zero_(), grad_b.zero_()
-    if not plan.one_tile:
+    if not plan.one_tile or a.numel() * b.numel() == 0:
         return None
 
     # grad_a and grad_b are written as a and b are read

@@ -161,7 +161,10 @@ def apply(
     # the block's matrices have a column for the 1 of zh, those of the operators do not
     rows, columns, homogeneous = y_map.channels, x_map.channels, heads is None
     images, positions = _extent(x, heads)
-    if images * positions * rows * columns == 0:
+    if images * positions * rows == 0:
+        return
+    if columns == 0:  # a sum over nothing
+        y_map.pointer.zero_()
         return
 
     # only y is written: no workspace

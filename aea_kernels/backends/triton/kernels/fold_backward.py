@@ -291,6 +291,8 @@ def fold_backward_kernel(
     heads, area = sizes.heads, sizes.D * sizes.E
     tiles = tl.cdiv(sizes.C + 1, BLOCK)
     reference_tiles = tl.cdiv(references_number, BLOCK)
+    # dWhq, dWhk and dWhv have C + 1 columns, dWo has D for a head
+    weight_tiles = tl.cdiv(tl.maximum(sizes.C + 1, sizes.D), BLOCK)
     derivatives = scores + groups.to(tl.int64) * heads * area
 
     # dG + dG^T of each group, then the references, then the projections of each head
@@ -309,9 +311,9 @@ def fold_backward_kernel(
     else:
         # four results of as many programs each, by head and tile of columns
         program -= groups * tiles + reference_tiles
-        result = program // (heads * tiles)
-        head = program // tiles % heads
-        j = program % tiles * BLOCK + lane
+        result = program // (heads * weight_tiles)
+        head = program // weight_tiles % heads
+        j = program % weight_tiles * BLOCK + lane
         t, dt = scores + head * area, derivatives + head * area
         if result == 0:
             _query_grad(weights_grad, matrix_grad, t, groups, head, j, weights, sizes, MATH, BLOCKS)
@@ -321,7 +323,7 @@ def fold_backward_kernel(
             _value_grad(weights_grad, gram, dt, groups, head, j, weights, sizes, MATH, BLOCKS)
         else:
             # the bias has no heads: one program writes it
-            first = program == 3 * heads * tiles
+            first = program == 3 * heads * weight_tiles
             _output_grad(
                 weights_grad, matrix_grad, t, groups, head, j, first, weights, sizes, MATH,
                 BLOCKS,
