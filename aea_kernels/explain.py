@@ -111,7 +111,7 @@ class Plan:
         ]
 
         # where launching takes longer than running, a CUDA graph replays all launches at once
-        text = "\n".join([self.what, *(f"  {name:<30}{text}".rstrip() for name, text in rows)])
+        text = "\n".join([self.what, *(f"  {name:<30}{value}".rstrip() for name, value in rows)])
         if self.host_seconds > self.floor_seconds:
             text += (
                 f"\n  The host needs about {self.host_seconds * 1e3:.2f} ms to launch this, longer "

@@ -210,6 +210,7 @@ class AugmentedAttention(nn.Module):
 
         Raises:
             ValueError: the block has no references, or x does not fit.
+            TypeError: as `forward`.
         """
         self._check(x)
         if self.references is None:
@@ -217,8 +218,10 @@ class AugmentedAttention(nn.Module):
 
         # k(R) . q(z) is one matrix and a constant applied to z: no query is formed
         z, _, _ = features(x, self._norm(x.dtype, running=True))
-        matrix = (self.key(self.references) @ self.query.weight).to(z.dtype)  # (R, C)
-        constant = (self.key(self.references) @ self.query.bias).to(z.dtype)  # (R,)
+        given = projections_of(self)
+        keys = torch.nn.functional.linear(self.references, given.key_weight, given.key_bias)
+        matrix = (keys @ given.query_weight).to(z.dtype)  # (R, C)
+        constant = (keys @ given.query_bias).to(z.dtype)  # (R,)
         return (matrix @ z + constant[:, None]).unflatten(2, x.shape[2:])
 
     def _attend_to_keys(self, x: Tensor, keys: Moments) -> Tensor:

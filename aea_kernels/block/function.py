@@ -133,9 +133,9 @@ class AttentionBlock(torch.autograd.Function):
     def backward(
         ctx: Any, grad_output: Tensor | None, _mean_grad: None, _variance_grad: None
     ) -> tuple[Tensor | None, ...]:
-        # nothing depends on y: none of `forward`'s 15 arguments has a gradient
+        # nothing depends on y
         if grad_output is None:
-            return (None,) * 15
+            return (None,) * len(ctx.needs_input_grad)
 
         # a backward pass that must have derivatives in turn takes the route that has them all
         saved = ctx.saved_tensors

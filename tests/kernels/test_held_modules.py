@@ -99,9 +99,10 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_more_than_its_parameters_say_is_refused(name):
     make, message = REFUSED[name]
-    with pytest.raises((TypeError, ValueError)) as refused:
-        make()(X)
-    assert str(refused.value).startswith(message)
+    for call in (make(), make().relevance):
+        with pytest.raises((TypeError, ValueError)) as refused:
+            call(X)
+        assert str(refused.value).startswith(message)
 
 
 def test_a_plan_refuses_it_too():
@@ -114,10 +115,13 @@ def test_what_only_looks_or_is_parametrised_is_taken():
     """Hooks of tools such as torchinfo; parametrisations, whose weight is computed when it is read;
     pruning that was made permanent.
     """
-    seen = block()
+    seen, called = block(), []
     for module in seen.modules():
-        module.register_forward_pre_hook(lambda *_: None)
+        module.register_forward_pre_hook(lambda module, _: called.append(module))
     assert seen(X).shape == X.shape
+    assert called == [seen]
+    seen.eval().relevance(X)
+    assert called == [seen]
 
     plain, orthogonal = block(), block()
     parametrizations.orthogonal(orthogonal.query)
