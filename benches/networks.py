@@ -78,6 +78,10 @@ class Training:
         step, seconds = self.now.step + 1, self.now.seconds + self.clock() - begun
         self.now = TrainingProgress(step, seconds, self.recipe.used(step, seconds))
 
+    def result(self) -> Network:
+        """The network with the average of its latest weights, on the CPU."""
+        return self.average.network()
+
 
 def scores(
     model: Network, images: Sequence[WholeImage], pairs: Sequence[RegisteredPair]
@@ -169,7 +173,7 @@ def main() -> None:
                 "threads": torch.get_num_threads(),
                 "commit": commit(),
             }
-            | scores(training.step.network(), images, pairs)
+            | scores(training.result(), images, pairs)
             for name, training in trainings.items()
         ]
         write_json(RECORD, recorded() + entries, 1)

@@ -31,6 +31,7 @@ import torch
 import aea_kernels as aea
 from aea_kernels.backends.triton import tiles
 from aea_kernels.backends.triton.tiles import Tiles
+from aea_kernels.core import known_calls
 from aea_kernels.core.precision import PRECISIONS
 from aeanet.io.text import write_json
 
@@ -128,6 +129,7 @@ def sweep(
         times: dict[Tiles, float] = {}
         for row in candidates(case, planned):
             if time.monotonic() > deadline:
+                read_table_anew()  # the row that was timed last is not the case's
                 return False
             times[row] = timer(case, row)
 
@@ -152,6 +154,16 @@ def write_rows(architecture: int, done: dict[str, Any]) -> None:
         if entry["chosen"] != entry["planned"]
     }
     write_json(tiles.MEASURED, table, 1)
+    read_table_anew()
+
+
+def read_table_anew() -> None:
+    """Every launch from now on takes the tiles of `tiles.MEASURED` as the file is, also in calls
+    that were made before.
+    """
+    tiles.measured_rows.cache_clear()
+    tiles.plan_launch.cache_clear()
+    known_calls.forget()
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------
@@ -218,12 +230,12 @@ def calls(case: Case, size: tuple[int, int], device: str = "cuda") -> list[Calla
     return [lambda x=x: run(x) for x in inputs]
 
 
-def built(case: Case) -> dict[int, Any]:
-    """The compiled kernels of this case's name so far, with their registers and shared memory."""
+def caches_of(case: Case) -> dict[int, Any]:
+    """Device -> what Triton keeps of a kernel there: first of all what is compiled, by its key."""
     from aea_kernels.backends.triton import kernels
 
-    caches = getattr(kernels, f"{case.kernel}_kernel").device_caches
-    return {id(kernel): kernel for cache in caches.values() for kernel in cache[0].values()}
+    caches: dict[int, Any] = getattr(kernels, f"{case.kernel}_kernel").device_caches
+    return caches
 
 
 _fitting: dict[tuple[Case, Tiles], int] = {}
@@ -236,8 +248,9 @@ def programs_that_fit(case: Case, row: Tiles) -> int:
     if key in _fitting:
         return _fitting[key]
 
-    # both layouts, which are compiled apart
-    before = built(case)
+    # Forgotten first, so that what is there afterwards is the row's; the files of Triton's compiler
+    # stay. Both layouts are run, which are compiled apart.
+    caches_of(case).clear()
     plan_with(*key)
     try:
         for call in calls(case, SIZES[case.channels])[:2]:
@@ -247,10 +260,9 @@ def programs_that_fit(case: Case, row: Tiles) -> int:
         print(f"{case.name} {row}: {type(error).__name__}")
         return _fitting.setdefault(key, 0)
 
-    # only what these calls have compiled counts
-    new = [kernel for i, kernel in built(case).items() if i not in before]
-    spilled = any(kernel.n_spills for kernel in new)
-    return _fitting.setdefault(key, 0 if spilled else occupancy(new, warps=row.warps))
+    built = [kernel for cache in caches_of(case).values() for kernel in cache[0].values()]
+    spilled = any(kernel.n_spills for kernel in built)
+    return _fitting.setdefault(key, 0 if spilled else occupancy(built, warps=row.warps))
 
 
 def occupancy(kernels: list[Any], warps: int) -> int:

@@ -52,7 +52,7 @@ def main(
     One that is already there is kept unless you give --overwrite.
     """
     from aeanet.cli.batch import known_flips
-    from aeanet.networks.registry import load_model
+    from aeanet.networks.error import load_restoring
 
     # what cannot be written is refused before the model is loaded
     files = [file for file in (onnx, bioimageio) if file is not None]
@@ -63,7 +63,7 @@ def main(
     for file in files:
         check_place(file, overwrite=overwrite)
 
-    model = load_model(run)
+    model = load_restoring(run)
     if onnx is not None:
         _write_onnx(model, onnx)
     if bioimageio is not None:

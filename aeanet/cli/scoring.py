@@ -20,7 +20,7 @@ from aeanet.figures import draw_comparison
 from aeanet.io.images import read_image
 from aeanet.networks.base import Network
 from aeanet.networks.error import load_restoring
-from aeanet.networks.registry import load_model, to_device
+from aeanet.networks.registry import to_device
 from aeanet.scoring.confidence import Estimate
 from aeanet.scoring.evaluation import Evaluation, EvaluationError, Score, evaluate
 from aeanet.training import listed_models
@@ -142,7 +142,7 @@ def score_by_pair(run: Path, pairs: list[RegisteredPair], on_pair: OnPair) -> Ev
         try:
             if pair.name not in files:
                 raise EvaluationError(f"{run} holds no model of its own for it.")
-            model = to_device(load_model(run / files[pair.name]))
+            model = to_device(load_restoring(run / files[pair.name]))
             subimages += evaluate(model, [pair], on_pair=on_pair).subimages
         except Exception as error:
             warn(f"Pair {pair.name} is left out: {sentence_or_raise(error)}")

@@ -21,8 +21,8 @@ from aeanet.napari.dock import Advance, Dock, chosen_folder, folder_choice, laye
 from aeanet.napari.judging import Verdict, boxes_in_layer, judge, text_of
 from aeanet.napari.layers import place_of_result, same_place, stack_of
 from aeanet.networks.base import MAGNIFICATIONS, Network
-from aeanet.networks.error import ErrorNetwork, load_error_network
-from aeanet.networks.registry import MODEL_FILE, SHIPPED, load_model, to_device
+from aeanet.networks.error import ErrorNetwork, load_error_network, load_restoring
+from aeanet.networks.registry import MODEL_FILE, SHIPPED, to_device
 
 _RUN = "a run folder"
 _SHIPPED_MOST = 4.0  # the greatest magnification that the shipped model was trained for
@@ -182,7 +182,7 @@ class RestoreDock(Dock):
         if folder is None or not (folder / MODEL_FILE).is_file():
             return
         with suppress(ModelError):  # said when the user asks for a result
-            self.fields.magnification.value = load_model(folder).magnification or 2.0
+            self.fields.magnification.value = load_restoring(folder).magnification or 2.0
 
     def begin(self) -> None:
         fields = self.fields
@@ -194,7 +194,7 @@ class RestoreDock(Dock):
             stack = stack_of(layer, advance.check)
             if name is None:
                 raise ModelError("No run folder is chosen: choose one, or a shipped model.")
-            model = to_device(load_model(name))
+            model = to_device(load_restoring(name))
             for part in model.modules():  # a large image takes long; each layer can be the last
                 part.register_forward_pre_hook(lambda *_: advance.check())
             error = to_device(load_error_network(name)) if with_errors else None

@@ -45,8 +45,8 @@ class Results:
     """The results of a study.
 
     Attributes:
-        evaluations: (strategy, method's key) -> an evaluation for each seed, of all pairs scored by
-            that strategy.
+        evaluations: (strategy, method's key) -> seed -> the evaluation of all pairs scored by that
+            strategy.
         trainings: experiment's key -> label, parameters, steps, seconds, loss.
         failed: label of an experiment that failed -> the reason.
         crops: the lines of Fig. 4.
@@ -54,7 +54,7 @@ class Results:
         curves: of Fig. 6.
     """
 
-    evaluations: dict[tuple[Strategy, str], list[Evaluation]] = field(default_factory=dict)
+    evaluations: dict[tuple[Strategy, str], dict[int, Evaluation]] = field(default_factory=dict)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     crops: list[CropRow] = field(default_factory=list)
@@ -208,17 +208,17 @@ def _settings(study: Study, experiment: Experiment) -> dict[str, Any]:
 
 def _collect(
     scored: Sequence[tuple[Experiment, Evaluation]],
-) -> dict[tuple[Strategy, str], list[Evaluation]]:
-    """Strategy and method -> the evaluation of each seed, over all its parts."""
+) -> dict[tuple[Strategy, str], dict[int, Evaluation]]:
+    """Strategy and method -> seed -> its evaluation, over all its parts."""
     seeds: dict[tuple[Strategy, str], dict[int, list[Evaluation]]] = {}
     for experiment, evaluation in scored:
         of_method = seeds.setdefault((experiment.strategy, experiment.method.key), {})
         of_method.setdefault(experiment.seed, []).append(evaluation)
     return {
-        key: [
-            Evaluation([score for part in parts for score in part.subimages])
-            for parts in by_seed.values()
-        ]
+        key: {
+            seed: Evaluation([score for part in parts for score in part.subimages])
+            for seed, parts in by_seed.items()
+        }
         for key, by_seed in seeds.items()
     }
 

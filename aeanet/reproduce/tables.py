@@ -65,8 +65,9 @@ class Estimates:
     study: Study
     results: Results
 
-    def of(self, strategy: Strategy, method: Method) -> list[Evaluation]:
-        return self.results.evaluations.get((strategy, method.key), [])
+    def of(self, strategy: Strategy, method: Method) -> dict[int, Evaluation]:
+        """Seed -> its evaluation; seeds that failed are not there."""
+        return self.results.evaluations.get((strategy, method.key), {})
 
     def gain(
         self,
@@ -75,16 +76,20 @@ class Estimates:
         measure: Measure = "delta_psnr",
         part: Part | None = None,
     ) -> Estimate | None:
-        return improvement(
-            self.of(strategy, method), measure, part=part, samples=self.study.samples
-        )
+        evaluations = list(self.of(strategy, method).values())
+        return improvement(evaluations, measure, part=part, samples=self.study.samples)
 
     def difference(self, a: tuple[Strategy, Method], b: tuple[Strategy, Method]) -> Estimate | None:
         """Mean of Δ PSNR of a minus that of b, pair by pair; None for a method against itself."""
         ours, others = self.of(*a), self.of(*b)
-        if a == b or not ours or not others:
+        common = [seed for seed in ours if seed in others]
+        if a == b or not common:
             return None
-        return improvement(ours, against=others, samples=self.study.samples)
+        return improvement(
+            [ours[seed] for seed in common],
+            against=[others[seed] for seed in common],
+            samples=self.study.samples,
+        )
 
 
 def _by_method(
@@ -214,7 +219,7 @@ def _pairs(estimates: Estimates) -> Table:
     methods = [one for one in estimates.study.table1 if estimates.of("pooled", one)]
     scores = []  # of each method, by the name of the pair
     for one in methods:
-        average = Evaluation.average(estimates.of("pooled", one))
+        average = Evaluation.average(list(estimates.of("pooled", one).values()))
         scores.append({score.name: score for score in average.pairs})
 
     # how well the pair is registered, and beside it what each network gains on it

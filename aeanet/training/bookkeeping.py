@@ -197,12 +197,14 @@ class Bookkeeping:
                     bfloat16_cost=self.model.bfloat16_cost,
                 ).write(self.folder / CHECKPOINT_FILE)
 
-                # not before the first step, when nothing is learnt
-                if now.step:
-                    published = self.average.network() if self.average else self.model
-                    save_model(published, self.folder / MODEL_FILE)
-            if self.on_save and now.step:
-                self.on_save(self.model)
+            # not before the first step, when nothing is learnt
+            if not now.step:
+                return
+            published = self.average.network() if self.average else self.model
+            if self.folder:
+                save_model(published, self.folder / MODEL_FILE)
+            if self.on_save:
+                self.on_save(published)
 
     def _scores_are_due(self, now: TrainingProgress) -> bool:
         every, since = self.validate_every, now.seconds - self.scored

@@ -102,12 +102,14 @@ def pretrain(
     # An interrupted training goes on, so its model is not worth the time of scoring. What an error
     # network is worth, `benches.error_bars` measures.
     record["scores"] = {}
-    if not trained.interrupted and not isinstance(trained.model, ErrorNetwork):
+    restores = not isinstance(trained.model, ErrorNetwork)
+    if restores and not trained.interrupted:
         scores = score_simulated(trained.model, held_back_images(held_back))
         record["scores"] = {"simulated": scores}
     if run:
         write_json(run.path / RUN_FILE, record)
-        write_atomically(run.path / CARD_FILE, model_card(record).encode())
+        if restores:
+            write_atomically(run.path / CARD_FILE, model_card(record).encode())
     return Pretrained(**vars(trained), record=record)
 
 

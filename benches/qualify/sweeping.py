@@ -43,6 +43,7 @@ def sweep(visit: Visit) -> None:
     verified(visit)
     if visit.record["verify"]["faults"]:
         tiles.MEASURED.write_text(before)
+        tune.read_table_anew()
         return
 
     # only blocks of as many channels as a swept kernel had

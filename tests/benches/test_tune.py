@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,11 +41,16 @@ def plan_of(kernel, channels, mode):
 
 
 def made_up(best, calls):
-    """`best` takes 50 us, what is planned 100, and everything else does not run."""
+    """`best` takes 50 us, what is planned 100, and everything else does not run. As on a GPU, a row
+    is planned with before it is timed.
+    """
+    plans = {}
 
     def timer(case, row):
         calls.append((case, row))
-        planned = tune.planned_row(case, 90)
+        planned = plans.setdefault(case, row)
+        tiles.measured_rows(90)[case.name] = list(row)
+        tiles.plan_launch.cache_clear()
         return 50.0 if (case.kernel, row) == best else 100.0 if row == planned else math.inf
 
     return timer
@@ -58,7 +64,6 @@ def test_the_fastest_row_is_planned_with_and_the_others_stay(table, tmp_path, ca
         "80": {"apply 64 tf32 aligned": [64, 64, 32, 4, 1, 2]},
         "90": {"outer 128 16-bit aligned": [64, 64, 32, 4, 2, 1]},
     }
-    forget()
     assert plan_of("outer", 128, "16-bit") == tiles.Tiles(64, 64, 32, 4, 2, 1)
     assert plan_of("statistics", 64, "ieee") == before
     assert (
@@ -80,13 +85,31 @@ def test_a_gain_within_the_noise_changes_nothing(table, tmp_path):
 def test_an_interrupted_sweep_goes_on_where_it_was(table, tmp_path, monkeypatch):
     now, calls = iter(range(10**6)), []
     monkeypatch.setattr(tune.time, "monotonic", lambda: next(now))
+    before = [plan_of(case.kernel, case.channels, case.mode) for case in CASES]
     several = len(list(tune.candidates(CASES[0], tune.planned_row(CASES[0], 90))))
     log = tmp_path / "log.json"
     assert not tune.sweep(CASES, made_up(None, calls), 90, log, deadline=several + 3)
+    assert [plan_of(case.kernel, case.channels, case.mode) for case in CASES] == before
     assert {case for case, _ in calls} == set(CASES)
     calls.clear()
     assert tune.sweep(CASES, made_up(None, calls), 90, log)
     assert {case for case, _ in calls} == {CASES[1]}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_row_whose_kernel_spills_is_none_also_if_it_was_built_before(before, table, monkeypatch):
+    case, row = CASES[0], tiles.Tiles(64, 64, 32, 4, 2, 1)
+    caches = {0: ({"key": SimpleNamespace(n_spills=8)},)} if before else {}
+
+    def call():
+        caches.setdefault(0, ({"key": SimpleNamespace(n_spills=8)},))
+
+    monkeypatch.setattr(tune, "caches_of", lambda case: caches)
+    monkeypatch.setattr(tune, "calls", lambda *_: [call])
+    monkeypatch.setattr(tune, "architecture_here", lambda: 90)
+    monkeypatch.setattr(tune, "_fitting", {})
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert tune.programs_that_fit(case, row) == 0
 
 
 @pytest.mark.skipif(not operands.INTERPRETED, reason="computes in Triton's interpreter")

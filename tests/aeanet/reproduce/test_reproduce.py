@@ -99,8 +99,8 @@ def test_what_is_not_known_is_said() -> None:
 def test_an_experiment_is_scored_as_its_own_model_is(whole: tuple[Study, Results, Path]) -> None:
     _, results, folder = whole
     model = load_model(folder / "pooled" / "gvtnet" / "seed0")
-    assert results.evaluations["pooled", "gvtnet"] == [evaluate(model, list(PAIRS.values()))]
-    (alone,) = results.evaluations["self", "gvtnet"]
+    assert results.evaluations["pooled", "gvtnet"] == {0: evaluate(model, list(PAIRS.values()))}
+    alone = results.evaluations["self", "gvtnet"][0]
     assert [score.name for score in alone.pairs] == ["toy-0", "toy-2"]
     for name in ("toy-0", "toy-2"):
         model = load_model(folder / "self" / "gvtnet" / name / "seed0")
@@ -108,7 +108,7 @@ def test_an_experiment_is_scored_as_its_own_model_is(whole: tuple[Study, Results
         assert next(score.psnr for score in alone.pairs if score.name == name) == pytest.approx(
             expected
         )
-    (unseen,) = results.evaluations["unseen", "gvtnet"]
+    unseen = results.evaluations["unseen", "gvtnet"][0]
     assert sorted(score.name for score in unseen.pairs) == sorted(PAIRS)
 
 
@@ -307,6 +307,6 @@ def test_the_evaluation_of_seeds_has_one_table_each(tmp_path: Path) -> None:
         study(pairs=alone, seeds=2, sections=["table1"], methods=["unet"]), tmp_path, silent
     )
     models = [load_model(tmp_path / "self" / "unet" / "toy-0" / f"seed{seed}") for seed in range(2)]
-    assert results.evaluations["self", "unet"] == [
-        evaluate(model, [PAIRS["toy-0"]]) for model in models
-    ]
+    assert results.evaluations["self", "unet"] == {
+        seed: evaluate(model, [PAIRS["toy-0"]]) for seed, model in enumerate(models)
+    }

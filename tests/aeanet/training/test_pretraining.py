@@ -251,3 +251,4 @@ def test_a_network_of_errors_is_trained_and_goes_on(tmp_path: Path) -> None:
     before = load_model(start).state_dict()
     torch.testing.assert_close(whole.restoring.state_dict(), before, rtol=0, atol=0)
     assert json.loads((runs[0] / "run.json").read_text())["scores"] == {}
+    assert not (runs[0] / "model.md").exists(), "a card says what a model restores"
