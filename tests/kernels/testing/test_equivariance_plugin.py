@@ -282,3 +282,35 @@ def test_an_assertion_on_record(session, tmp_path):
     assert "1 passed" in session(*options, tests=tests)
     text = (tmp_path / "errors.json").read_text()
     assert "test_user.py::test_fails [rotations and flips]" in text
+
+
+ONE_ELEMENT = """
+import torch
+from aea_kernels.testing import flips
+
+def broken(x):
+    # the flip of axis 3 alone brings 3.0 to the first place
+    y = x.cumsum(2) + x.cumsum(3)
+    return y * float("nan") if {nan} and x[0, 0, 0, 0] == 3 else y
+
+def test_it(equivariance):
+    equivariance.assert_equivariant(broken, torch.arange(16.0).view(1, 1, 4, 4), flips)
+"""
+
+
+def test_an_element_that_has_become_nan_fails_against_any_record(session, tmp_path):
+    """As it does without a baseline, although the other element has not grown."""
+    finite, nan = ONE_ELEMENT.format(nan=False), ONE_ELEMENT.format(nan=True)
+    told = "under the flip of axis 3 the output is not finite"
+    recorded, update = ["--equivariance-baseline=errors.json"], "--equivariance-update"
+    assert told in session(tests=nan)
+    assert "1 passed" in session(*recorded, update, tests=finite)
+    assert "1 passed" in session(*recorded, tests=finite)
+    before = (tmp_path / "errors.json").read_text()
+
+    # neither compared nor recorded
+    for options in (recorded, [*recorded, update]):
+        ran = session(*options, tests=nan)
+        assert "1 failed" in ran
+        assert told in ran
+    assert (tmp_path / "errors.json").read_text() == before
