@@ -187,3 +187,41 @@ def test_a_module_that_is_called_twice_is_measured_twice():
     shared = nn.Conv2d(1, 1, 3, padding=1)
     report = equivariance_report(nn.Sequential(shared, nn.ReLU(), shared), X, flips)
     assert [layer.name for layer in report.culprits(flips)] == ["0", "0#2"]
+
+
+class Raises(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("not for this x")
+
+
+class FallsBack(nn.Module):
+    """`first` raises behind its first layer, and the network takes `second` in its place."""
+
+    def __init__(self, second):
+        super().__init__()
+        self.first, self.second = nn.Sequential(nn.ReLU(), Raises()), second
+
+    def forward(self, x):
+        try:
+            return self.first(x)
+        except RuntimeError:
+            return self.second(x)
+
+
+def test_a_layer_that_raises_has_returned_nothing():
+    """The others are as in a network without it."""
+    second = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 3, padding=1))
+    report = equivariance_report(FallsBack(second), X, flips)
+    alone = equivariance_report(second, X, flips)
+    assert [layer.name for layer in report.layers["flips"]] == [
+        *("", "first.0", "second", "second.0", "second.1")
+    ]
+    for name in ("", "0", "1"):
+        found = report.layer(flips, f"second.{name}" if name else "second")
+        expected = alone.layer(flips, name)
+        assert found.own.elements == expected.own.elements
+        assert found.accumulated.elements == expected.accumulated.elements
+        assert found.cause == expected.cause
+    network = report.layer(flips, "")
+    assert network.accumulated.elements == alone.layer(flips, "").accumulated.elements
+    assert not network.own.verdict.fails
