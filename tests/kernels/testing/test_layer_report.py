@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from aea_kernels.testing import (
+    Group,
     Report,
     averaged_kernels,
     d4,
@@ -18,6 +20,7 @@ from aea_kernels.testing import (
     scale,
     translations,
 )
+from aea_kernels.testing.axis_groups import AxisElement
 from aea_kernels.testing.strategies import normal
 
 
@@ -225,3 +228,33 @@ def test_a_layer_that_raises_has_returned_nothing():
     network = report.layer(flips, "")
     assert network.accumulated.elements == alone.layer(flips, "").accumulated.elements
     assert not network.own.verdict.fails
+
+
+@dataclass(frozen=True)
+class Flip(AxisElement):
+    called: str = ""
+
+    @property
+    def name(self):
+        return self.called
+
+
+class NamedFlips(Group):
+    name = "flips of our own"
+
+    def __init__(self, *names):
+        self.names = names
+
+    def elements(self, shape, generator):
+        return [Flip((0, 1), (1 - place,), name) for place, name in enumerate(self.names)]
+
+
+@pytest.mark.parametrize("names", [("flip", "vertical flip"), ("vertical flip", "flip")])
+def test_elements_whose_names_end_in_one_another(names):
+    """The kernel is symmetric under the first alone, whatever the two are called."""
+    layer = nn.Conv2d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight + layer.weight.flip(3))
+    (found,) = equivariance_report(layer, X, NamedFlips(*names)).layers["flips of our own"]
+    assert found.own.worst.element == names[1]
+    assert found.cause.startswith(f"its kernel is not symmetric under the {names[1]} (relative")
