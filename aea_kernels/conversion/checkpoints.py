@@ -55,11 +55,13 @@ class Origin:
         sources: what each layer of the block takes.
         shapes: of the original's parameters that the block takes, by name.
         names: all of the original's checkpoint.
+        layers: of the block, by name; None in pickles of earlier versions.
     """
 
     sources: Sources
     shapes: dict[str, tuple[int, ...]]
     names: tuple[str, ...]
+    layers: dict[str, Any] | None = None
 
     def __call__(
         self,
@@ -80,11 +82,14 @@ class Origin:
         for name in self.names:
             state.pop(prefix + name, None)
 
-        # sizes that differ are told by the original's names, which the block no longer has
+        # what does not fit changes nothing: the block is given its own parameters, which would
+        # otherwise be reported as missing
         shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-        if shapes == self.shapes:
-            translated = self.translated(parameters)
-            state.update({prefix + name: parameter for name, parameter in translated.items()})
+        fits = shapes == self.shapes
+        given = self.translated(parameters) if fits else nn.ModuleDict(self.layers).state_dict()
+        state.update({prefix + name: parameter for name, parameter in given.items()})
+
+        # sizes that differ are told by the original's names, which the block no longer has
         errors += [
             f"size mismatch for {prefix}{name}: it is {shape} in the checkpoint, but was "
             f"{self.shapes[name]} in the network before its conversion."

@@ -6,6 +6,7 @@ Their norm and projections are where the training starts.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -206,9 +207,9 @@ def _augmented(
     if isinstance(block.norm, nn.GroupNorm):
         block.norm.eps = norm.eps
 
-    # without the module as its first argument, since another object takes this block's parts over
-    # (`Become`)
-    block._register_load_state_dict_pre_hook(origin)
+    # with the layers, and without the block as its first argument, since another object takes the
+    # block's parts over (`Become`)
+    block._register_load_state_dict_pre_hook(replace(origin, layers=block._modules))
     return block
 
 

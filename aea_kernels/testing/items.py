@@ -171,13 +171,12 @@ class LayerItem(pytest.Item):
         return layer.own if self.layer else layer.accumulated
 
     def _complaint(self, report: Report, layer: Layer) -> str:
-        # a tolerance decides in place of the verdict, where there is a number to compare
-        worst, tolerance = self._errors(layer).worst, self.named.tolerance
+        # without a number there is nothing to compare, with a record or with a tolerance
+        errors = self._errors(layer)
+        worst, broken = errors.worst, self._is_broken(errors)
         measured = math.isfinite(worst.error)
         baseline = self.config.stash.get(BASELINE, None) if measured else None
-        broken = worst.verdict.fails
-        if tolerance is not None and measured:
-            broken = worst.error > tolerance
+        tolerance = self.named.tolerance if measured else None
 
         # recorded whether it is broken or not: later runs compare with it
         if baseline is not None and baseline.update:
@@ -193,10 +192,18 @@ class LayerItem(pytest.Item):
 
         # a layer answers for its own error; of the network the first layer at fault is named
         what = worst.reason or f"{worst.element} gives a relative error of {worst.error:.2g}"
+        if tolerance is not None:
+            what += f", which exceeds {tolerance:.2g}"
         if self.layer:
-            return f"{layer.title} breaks {self.group.name} by itself: {what}: {layer.cause}"
-        bound = f", which exceeds {tolerance:.2g}" if tolerance is not None else ""
-        return f"not equivariant to {self.group.name}: {what}{bound}. {self._first(report)}"
+            return f"{layer.title} breaks {self.group.name} by itself: {what}: {_cause(layer)}"
+        return f"not equivariant to {self.group.name}: {what}. {self._first(report)}"
+
+    def _is_broken(self, errors: Errors) -> bool:
+        """By the tolerance in place of the verdict, where there is one and a number to compare."""
+        worst, tolerance = errors.worst, self.named.tolerance
+        if tolerance is not None and math.isfinite(worst.error):
+            return worst.error > tolerance
+        return worst.verdict.fails
 
     def _on_several_inputs(self) -> list[float]:
         found = []
@@ -207,10 +214,12 @@ class LayerItem(pytest.Item):
         return found
 
     def _first(self, report: Report) -> str:
-        culprits = report.culprits(self.group)
+        # as their tests judge them; errors that each pass by the tolerance may still add up
+        broken = [c for c in report.layers[self.group.name] if self._is_broken(c.own)]
+        culprits = broken or report.culprits(self.group)
         if not culprits:
             return "No layer breaks it by itself"
-        return f"The first layer that breaks it: {culprits[0].title}: {culprits[0].cause}"
+        return f"The first layer that breaks it: {culprits[0].title}: {_cause(culprits[0])}"
 
     def repr_failure(self, excinfo: Any, style: Any = None) -> Any:
         if isinstance(excinfo.value, BrokenSymmetry | UnmeasurableError):
@@ -219,6 +228,11 @@ class LayerItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
+
+
+def _cause(layer: Layer) -> str:
+    """Of its own error, which a tolerance may refuse although the verdict finds no fault in it."""
+    return layer.cause or f"its error is {layer.own.verdict}"
 
 
 class BrokenSymmetry(AssertionError):

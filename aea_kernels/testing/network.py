@@ -27,6 +27,7 @@ from .results import (
     Layer,
     NotMeasured,
     Outcome,
+    entry_name,
     fits,
     judged,
     named_outcomes,
@@ -109,8 +110,10 @@ class Network:
         own, accumulated = errors("own", seen.module), errors("accumulated", self.model)
         cause = ""
         if own.worst.verdict.fails:
-            # an entry is named by its output and then its element, so the end of the name tells
-            worst = next(e for e in elements if own.worst.element.endswith(e.name))
+            # names of elements may end in one another, so whole names of entries are looked up
+            places = {place for found in passes for place in found.get(("own", seen.name), {})}
+            entries = {entry_name(place, e): e for place in places for e in elements}
+            worst = entries[own.worst.element]
             cause = likely_cause(seen.module, own, worst, self.known[seen.name].given)
             if own.verdict is Verdict.PRECISION:
                 cause = narrower(self.model, self.x) or cause

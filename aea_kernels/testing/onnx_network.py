@@ -40,7 +40,8 @@ class OnnxNetwork(nn.Module):
         path: of the file.
 
     Raises:
-        ValueError: it has several inputs, or a node with a graph within.
+        ValueError: it has several inputs, a node with a graph within, or one that takes a value of
+            unknown type.
     """
 
     def __init__(self, path: str) -> None:
@@ -57,7 +58,8 @@ class OnnxNetwork(nn.Module):
         self.outputs = [value.name for value in graph.output]
 
         # a node's inputs that are no weights are computed, and need a type
-        types = {value.name: value for value in [*graph.value_info, *graph.input, *graph.output]}
+        values = [*graph.value_info, *graph.input, *graph.output]
+        types = {value.name: value for value in values if value.type.tensor_type.elem_type}
         self.steps: list[tuple[str, list[str], list[str]]] = []
         for number, node in enumerate(graph.node):
             if any(part.HasField("g") for part in node.attribute):
@@ -65,6 +67,12 @@ class OnnxNetwork(nn.Module):
             computed = [n for n in dict.fromkeys(node.input) if n and n not in constants]
             weights = [constants[n] for n in dict.fromkeys(node.input) if n in constants]
             outputs = [n for n in node.output if n]
+            unknown = [n for n in computed if n not in types]
+            if unknown:
+                raise ValueError(
+                    f"{path} names no tensor type for the value {unknown[0]!r}, which its node "
+                    f"{node.name!r} ({node.op_type}) takes: expected it in the graph's value_info"
+                )
 
             # a model of one node: what is computed are its inputs, weights are within
             alone = onnx.helper.make_model(
@@ -79,13 +87,23 @@ class OnnxNetwork(nn.Module):
                 ir_version=model.ir_version,
             )
 
-            # modules may have no dot in their names; the class is named by the operator
+            # the class is named by the operator
             tensors = [torch.from_numpy(onnx.numpy_helper.to_array(w).copy()) for w in weights]
-            name = (node.name or f"{node.op_type}_{number}").strip("/").replace("/", "_")
-            name = name.replace(".", "_")
+            name = self._free_name(node.name.strip("/") or f"{node.op_type}_{number}")
             kind: Any = type(node.op_type, (OnnxNode,), {})
             self.add_module(name, kind(alone.SerializeToString(), tensors))
             self.steps.append((name, computed, outputs))
+
+    def _free_name(self, name: str) -> str:
+        """A module's name for a node's, without dots, that is neither another node's nor that of an
+        attribute.
+        """
+        plain = name.replace("/", "_").replace(".", "_")
+        free, times = plain, 1
+        while hasattr(self, free):
+            times += 1
+            free = f"{plain}_{times}"
+        return free
 
     def forward(self, x: Tensor) -> Any:
         if x.dtype != self.dtype:

@@ -56,9 +56,7 @@ def assert_parity(
     # each output and each gradient by itself, relative to its own largest value
     bound = ONLY_WORKING * _eps(inputs, got) if tolerance is None else tolerance
     for name, a in got.items():
-        b = expected[name]
-        assert a.shape == b.shape, f"{name} has shape {tuple(a.shape)}, expected {tuple(b.shape)}"
-        error = difference(to_float64(a), b).relative
+        error = difference(to_float64(a), expected[name]).relative
         assert error <= bound, (
             f"{name} differs from the reference: relative error {error:.3g} exceeds {bound:.3g}"
         )
@@ -185,8 +183,8 @@ def _copy(x: Tensor) -> Tensor:
 def _require_comparable(
     got: dict[str, Tensor], expected: dict[str, Tensor], inputs: Sequence[Any], gradients: bool
 ) -> None:
-    """Raise AssertionError where one has outputs or gradients that the other has not,
-    UnmeasurableError where an input asks for gradients and there are none.
+    """Raise AssertionError where one has outputs or gradients that the other has not, or of another
+    shape, UnmeasurableError where an input asks for gradients and there are none.
     """
     # a detached result has no gradient, which no comparison of numbers would show
     if got.keys() != expected.keys():
@@ -198,6 +196,11 @@ def _require_comparable(
                 "gradients=False compares outputs alone"
             )
         raise AssertionError(f"{has} returns {name}, and {lacks} does not")
+
+    # shapes that differ may broadcast, and then numbers agree that do not belong together
+    for name, a in got.items():
+        b = expected[name]
+        assert a.shape == b.shape, f"{name} has shape {tuple(a.shape)}, expected {tuple(b.shape)}"
 
     # a comparison that was asked for and cannot be made must not pass
     asked = gradients and any(x.requires_grad for x in tensors_in(inputs))

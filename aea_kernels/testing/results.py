@@ -216,8 +216,13 @@ def named_outcomes(
     place: str, elements: Sequence[Element], outcomes: Sequence[Outcome]
 ) -> dict[str, Outcome]:
     """The outcomes of one output by the names of the elements, after its place where it has one."""
-    before = f"{place}: " if place else ""
-    return {before + e.name: outcome for e, outcome in zip(elements, outcomes, strict=True)}
+    pairs = zip(elements, outcomes, strict=True)
+    return {entry_name(place, element): outcome for element, outcome in pairs}
+
+
+def entry_name(place: str, element: Element) -> str:
+    """Of one output under one element."""
+    return f"{place}: {element.name}" if place else element.name
 
 
 def _element_error(

@@ -33,7 +33,7 @@ class Call:
         module: the module.
         inputs: positional and keyword arguments, their tensors copied before the call; emptied once
             its caller is done.
-        output: what it returned, its tensors copied after the call.
+        output: what it returned, its tensors copied after the call; None where it raised.
         shape: of the first tensor in `output`, where there is one.
         largest: the largest magnitude in its inputs, once known.
         children: the calls that it made itself.
@@ -107,7 +107,8 @@ def traced(
         calls.append(call)
 
     def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        # calls are nested, so the one that ends is the last that is open
+        # calls are nested, so the one that ends is the last that is open; one that raises ends as
+        # if it had returned None, since its caller may go on without it
         nonlocal watching
         if not watching:
             return
@@ -138,7 +139,8 @@ def traced(
             start = partial(begin, name)
             before = module.register_forward_pre_hook(start, with_kwargs=True, prepend=True)
             stack.callback(before.remove)
-            stack.callback(module.register_forward_hook(end, with_kwargs=True).remove)
+            after = module.register_forward_hook(end, with_kwargs=True, always_call=True)
+            stack.callback(after.remove)
         yield calls
 
 

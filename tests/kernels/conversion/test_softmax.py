@@ -140,13 +140,22 @@ def test_a_checkpoint_that_does_not_fit_is_refused() -> None:
     report = aea.convert(block, retrain=True)
     before = copy.deepcopy(block.state_dict())
 
-    # of another size, incomplete, with more than the original had
+    # of another size: a line for each parameter, and the block, or a copy of it, stays as it is
     wider = originals.AttentionBlock(16, 2, groups=4).state_dict()
-    with pytest.raises(
-        RuntimeError,
-        match=r"qkv.weight: it is \(48, 16, 1\) in the checkpoint, but was \(24, 8, 1\)",
-    ):
-        block.load_state_dict(wider)
+    twins = [copy.deepcopy(block), pickle.loads(pickle.dumps(block))]
+    for refusing in (block, *map(randomised, twins)):
+        kept = copy.deepcopy(refusing.state_dict())
+        with pytest.raises(
+            RuntimeError,
+            match=r"qkv.weight: it is \(48, 16, 1\) in the checkpoint, but was \(24, 8, 1\)",
+        ) as refused:
+            refusing.load_state_dict(wider)
+        lines = str(refused.value).splitlines()[1:]
+        named = {line.removeprefix("\tsize mismatch for ").partition(":")[0] for line in lines}
+        assert named == wider.keys()
+        assert all(torch.equal(t, kept[name]) for name, t in refusing.state_dict().items())
+
+    # incomplete, with more than the original had
     without = {name: weight for name, weight in checkpoint.items() if name != "qkv.bias"}
     with pytest.raises(RuntimeError, match=r'Unexpected key.*"qkv.weight"'):
         block.load_state_dict(without)

@@ -1,6 +1,7 @@
 """The pytest plugin as a user has it: through its entry point, in a session of its own."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -282,3 +283,67 @@ def test_an_assertion_on_record(session, tmp_path):
     assert "1 passed" in session(*options, tests=tests)
     text = (tmp_path / "errors.json").read_text()
     assert "test_user.py::test_fails [rotations and flips]" in text
+
+
+ONE_ELEMENT = """
+import torch
+from aea_kernels.testing import flips
+
+def broken(x):
+    # the flip of axis 3 alone brings 3.0 to the first place
+    y = x.cumsum(2) + x.cumsum(3)
+    return y * float("nan") if {nan} and x[0, 0, 0, 0] == 3 else y
+
+def test_it(equivariance):
+    equivariance.assert_equivariant(broken, torch.arange(16.0).view(1, 1, 4, 4), flips)
+"""
+
+
+def test_an_element_that_has_become_nan_fails_against_any_record(session, tmp_path):
+    """As it does without a baseline, although the other element has not grown."""
+    finite, nan = ONE_ELEMENT.format(nan=False), ONE_ELEMENT.format(nan=True)
+    told = "under the flip of axis 3 the output is not finite"
+    recorded, update = ["--equivariance-baseline=errors.json"], "--equivariance-update"
+    assert told in session(tests=nan)
+    assert "1 passed" in session(*recorded, update, tests=finite)
+    assert "1 passed" in session(*recorded, tests=finite)
+    before = (tmp_path / "errors.json").read_text()
+
+    # neither compared nor recorded
+    for options in (recorded, [*recorded, update]):
+        ran = session(*options, tests=nan)
+        assert "1 failed" in ran
+        assert told in ran
+    assert (tmp_path / "errors.json").read_text() == before
+
+
+SLOPE = """
+import torch
+from torch import nn
+
+class Slope(nn.Module):
+    # off by a few rounding errors of whatever dtype it computes in
+    def forward(self, x):
+        return x * (1 + 8 * torch.finfo(x.dtype).eps * torch.arange(8, dtype=x.dtype))
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 1, 1), Slope())
+"""
+
+
+def test_a_tolerance_below_rounding(session, tmp_path):
+    """A layer that exceeds it says so, and the network names that layer."""
+    (tmp_path / "network_that_rounds.py").write_text(SLOPE, encoding="utf-8")
+    named = ["--equivariance-model=network_that_rounds:network", "--equivariance-input=1,1,8,8"]
+    options = [*named, "--equivariance-groups=flips", "--equivariance-json=found.json"]
+    assert "3 passed" in session(*options)
+    assert "2 failed, 1 passed" in session(*options, "--equivariance-tolerance=1e-15")
+    rows = json.loads((tmp_path / "found.json").read_text())
+    complaints = {row["layer"]: row["complaint"] for row in rows if "complaint" in row}
+
+    gives = r"flip of axis 3 gives a relative error of \S+, which exceeds 1e-15"
+    own = rf"'1' \(Slope\) breaks flips by itself: {gives}: its error is rounding"
+    first = r"The first layer that breaks it: '1' \(Slope\): its error is rounding"
+    assert complaints.keys() == {"", "1"}
+    assert re.fullmatch(own, complaints["1"])
+    assert re.fullmatch(rf"not equivariant to flips: {gives}\. {first}", complaints[""])

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from aea_kernels.testing import (
+    Group,
     Report,
     averaged_kernels,
     d4,
@@ -18,6 +20,7 @@ from aea_kernels.testing import (
     scale,
     translations,
 )
+from aea_kernels.testing.axis_groups import AxisElement
 from aea_kernels.testing.strategies import normal
 
 
@@ -187,3 +190,71 @@ def test_a_module_that_is_called_twice_is_measured_twice():
     shared = nn.Conv2d(1, 1, 3, padding=1)
     report = equivariance_report(nn.Sequential(shared, nn.ReLU(), shared), X, flips)
     assert [layer.name for layer in report.culprits(flips)] == ["0", "0#2"]
+
+
+class Raises(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("not for this x")
+
+
+class FallsBack(nn.Module):
+    """`first` raises behind its first layer, and the network takes `second` in its place."""
+
+    def __init__(self, second):
+        super().__init__()
+        self.first, self.second = nn.Sequential(nn.ReLU(), Raises()), second
+
+    def forward(self, x):
+        try:
+            return self.first(x)
+        except RuntimeError:
+            return self.second(x)
+
+
+def test_a_layer_that_raises_has_returned_nothing():
+    """The others are as in a network without it."""
+    second = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 3, padding=1))
+    report = equivariance_report(FallsBack(second), X, flips)
+    alone = equivariance_report(second, X, flips)
+    assert [layer.name for layer in report.layers["flips"]] == [
+        *("", "first.0", "second", "second.0", "second.1")
+    ]
+    for name in ("", "0", "1"):
+        found = report.layer(flips, f"second.{name}" if name else "second")
+        expected = alone.layer(flips, name)
+        assert found.own.elements == expected.own.elements
+        assert found.accumulated.elements == expected.accumulated.elements
+        assert found.cause == expected.cause
+    network = report.layer(flips, "")
+    assert network.accumulated.elements == alone.layer(flips, "").accumulated.elements
+    assert not network.own.verdict.fails
+
+
+@dataclass(frozen=True)
+class Flip(AxisElement):
+    called: str = ""
+
+    @property
+    def name(self):
+        return self.called
+
+
+class NamedFlips(Group):
+    name = "flips of our own"
+
+    def __init__(self, *names):
+        self.names = names
+
+    def elements(self, shape, generator):
+        return [Flip((0, 1), (1 - place,), name) for place, name in enumerate(self.names)]
+
+
+@pytest.mark.parametrize("names", [("flip", "vertical flip"), ("vertical flip", "flip")])
+def test_elements_whose_names_end_in_one_another(names):
+    """The kernel is symmetric under the first alone, whatever the two are called."""
+    layer = nn.Conv2d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight + layer.weight.flip(3))
+    (found,) = equivariance_report(layer, X, NamedFlips(*names)).layers["flips of our own"]
+    assert found.own.worst.element == names[1]
+    assert found.cause.startswith(f"its kernel is not symmetric under the {names[1]} (relative")

@@ -130,6 +130,68 @@ def test_an_onnx_file_names_its_nodes(tmp_path):
     assert network(x).shape == (1, 4, 10, 10)
 
 
+def chain(path, nodes):
+    """A file of nodes in a row, each by its name, domain and operator."""
+    onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    values = [f"value_{number}" for number in range(len(nodes) + 1)]
+    steps = [
+        onnx.helper.make_node(operator, [before], [after], name=name, domain=domain)
+        for (name, domain, operator), before, after in zip(nodes, values, values[1:], strict=False)
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, [1, 1, 4, 4])
+        for value in (values[0], values[-1])
+    ]
+    graph = onnx.helper.make_graph(steps, "chain", ends[:1], ends[1:])
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return str(path)
+
+
+NODES = {
+    "alike": (
+        ["a/b", "a.b", "a_b", "a_b_2", "/a/b/"],
+        ["a_b", "a_b_2", "a_b_3", "a_b_2_2", "a_b_4"],
+    ),
+    "of attributes": (
+        ["input", "outputs", "steps", "dtype", "forward", "training"],
+        ["input_2", "outputs_2", "steps_2", "dtype_2", "forward_2", "training_2"],
+    ),
+    "without letters": (["", "/", ".", "//"], ["Abs_0", "Exp_1", "_", "Sin_3"]),
+}
+
+
+@pytest.mark.parametrize("case", NODES)
+def test_every_node_of_an_onnx_file_has_a_name_of_its_own(case, tmp_path):
+    """Against onnxruntime on the whole file."""
+    names, expected = NODES[case]
+    operators = ["Abs", "Exp", "Neg", "Sin", "Tanh", "Erf"]
+    nodes = [(name, "", operator) for name, operator in zip(names, operators, strict=False)]
+    path = chain(tmp_path / "network.onnx", nodes)
+    network = network_of(path)
+    assert [name for name, _ in network.named_children()] == expected
+
+    x = torch.rand(1, 1, 4, 4)
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (whole,) = session.run(None, {"value_0": x.numpy()})
+    torch.testing.assert_close(network(x), torch.from_numpy(whole))
+    report = equivariance_report(network, x, flips)
+    assert [layer.name for layer in report.layers["flips"]] == ["", *expected]
+
+
+def test_an_onnx_file_that_leaves_a_type_open(tmp_path, capsys):
+    """Shape inference knows no operators of other domains than ONNX's own."""
+    nodes = [("first", "com.microsoft", "Gelu"), ("next", "", "Relu")]
+    path = chain(tmp_path / "network.onnx", nodes)
+    message = f"{path} names no tensor type for the value 'value_1', which its node 'next' (Relu) "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        network_of(path)
+    assert main([path, "--input", "1,1,4,4"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("module")
 def test_the_command(capsys, tmp_path):
     shape = ["--input", "1,1,8,8", "--groups", "flips"]

@@ -97,6 +97,17 @@ def test_several_outputs_are_compared_by_themselves(compare):
         compare(lambda x: None, lambda x: None, X)
 
 
+@BOTH
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 2)])
+def test_an_output_of_another_shape(compare, rows):
+    """Whether it broadcasts, although its numbers agree, or does not."""
+    same = torch.ones(3, 5)
+    shapes = rf"the output has shape \({rows.stop}, 5\), expected \(3, 5\)"
+    for gradients in (False, True):
+        with pytest.raises(AssertionError, match=shapes):
+            compare(lambda x: 2 * x[rows], twice, same, gradients=gradients)
+
+
 @pytest.mark.parametrize("tolerance", ["x", -1, float("nan")])
 def test_a_tolerance_that_is_none(tolerance):
     with pytest.raises(ValueError, match=r"tolerance is .*, expected a number of at least 0"):
