@@ -115,8 +115,9 @@ def test_standard_errors_of_a_stack_that_are_there_are_kept(tmp_path: Path, imag
 
 def test_a_network_of_errors_restores_nothing(image: str, tmp_path: Path) -> None:
     save_model(load_error_network("sem"), tmp_path / "run" / "model.safetensors")
-    refused = aeanet("predict", tmp_path / "run", image, "--out", "out")
-    assert_one_sentence(refused, "estimates errors and restores nothing")
+    for command in (("predict", image, "--out", "out"), ("export", "--onnx", "file.onnx")):
+        refused = aeanet(command[0], tmp_path / "run", *command[1:])
+        assert_one_sentence(refused, "estimates errors and restores nothing")
 
 
 def test_training_one_needs_a_model(tmp_path: Path) -> None:
