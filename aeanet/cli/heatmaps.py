@@ -69,9 +69,12 @@ def main(
     from aeanet.io.images import read_image
     from aeanet.networks.registry import load_model, to_device
 
-    # results are named after the images, so two of one name would replace each other
     model = to_device(load_model(run))
     magnification = known_magnification(model, None)
+
+    # An image that is given twice is shown once. Results are named after the images, so two others
+    # of one name would replace each other.
+    images = list(dict.fromkeys(images))
     names = [visible(image.stem) for image in images]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

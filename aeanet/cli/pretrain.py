@@ -16,7 +16,7 @@ from aeanet.cli.runs import (
     say_trouble,
     steps_done,
 )
-from aeanet.cli.shared import Minutes, fail, option, path, progress_bar, say, seconds_of, show
+from aeanet.cli.shared import Minutes, fail, option, path, progress_bar, say, seconds_of, show, warn
 from aeanet.networks.registry import NETWORKS
 from aeanet.training.recipe import Recipe
 
@@ -36,7 +36,7 @@ EXAMPLE = "aeanet pretrain --out runs/sem --minutes 180"
 def main(
     run: NewRun,
     minutes: Minutes = None,
-    model: Annotated[NetworkName, typer.Option(help="Network.")] = "shuffled",
+    model: Annotated[NetworkName | None, option("Network (shuffled).")] = None,
     attention: Annotated[
         AttentionAt | None, option("Attention blocks of `shuffled` (none).")
     ] = None,
@@ -78,7 +78,7 @@ def main(
     # another network would not take these options
     special = given({"attention": attention, "blocks": None if blocks is None else list(blocks)})
     for name in special:
-        if model != "shuffled":
+        if model not in (None, "shuffled"):
             fail(f"--{name} is an option of the network shuffled, not of {model}.")
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
 
@@ -88,9 +88,13 @@ def main(
         # a run that goes on keeps its network and its recipe, but for what is given of the recipe
         if begun:
             base, options = begun.recipe, begun.configuration["model"]
+            _check_same(run, options, given({"model": model}) | special)
+            if start is not None:
+                warn(f"--from is not used: {run} goes on with the weights of its checkpoint.")
         else:
-            told = {"told_noise": True} if model == "shuffled" else {}
-            options = {"name": model} | short_options(model) | told | special
+            name = model or "shuffled"
+            told = {"told_noise": True} if name == "shuffled" else {}
+            options = {"name": name} | short_options(name) | told | special
             base = pretraining_recipe()
         recipe = replace(base, **changes)
 
@@ -125,3 +129,16 @@ def main(
     if done.interrupted:
         end_interrupted(run, steps)
     say(f"{steps} steps in {done.seconds:.0f} s; the model is in {run}.")
+
+
+def _check_same(run: Path, network: dict[str, Any], asked: dict[str, Any]) -> None:
+    """End the command if a run that goes on has another network than is asked for."""
+    # the options are those of the network whose errors a network of errors learns
+    network = network.get("restoring", network)
+    was = network | {"model": network["name"]}
+    for name, value in asked.items():
+        if value != was.get(name, "none"):
+            fail(
+                f"{run} was begun with {name} {was.get(name, 'none')}, not {value}: resume it "
+                f"without --{name}, or begin another in another folder."
+            )

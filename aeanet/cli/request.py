@@ -19,6 +19,7 @@ from aeanet.errors import sentence_or_raise
 from aeanet.networks.base import Network
 from aeanet.networks.registry import load_model, short_options
 from aeanet.training import RunFolder, TrainingProgress, TrainingResult, save_run
+from aeanet.training.checkpoint import CHECKPOINT_FILE
 from aeanet.training.recipe import Recipe
 
 
@@ -144,11 +145,24 @@ def keep_run(
     held_back: Sequence[RegisteredPair] = (),
 ) -> None:
     """Write the run folder. If the disk refuses, write it into the temporary folder and fail,
-    naming both.
+    naming both. If that fails too, say what is left.
     """
     try:
         save_run(run, trained, recipe, data, held_back)
     except OSError as error:
-        refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
-        save_run(refuge, trained, recipe, data, held_back)
-        fail(f"{sentence_or_raise(error)} The trained model is in {refuge} instead.")
+        refused = sentence_or_raise(error)
+        try:
+            refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))
+            save_run(refuge, trained, recipe, data, held_back)
+        except OSError as second:
+            begin = "begin again"
+            if (run / CHECKPOINT_FILE).is_file():
+                begin = "go on from the latest checkpoint with --resume"
+            fail(
+                f"{refused} {sentence_or_raise(second)} The run is incomplete: make room, then "
+                f"{begin}."
+            )
+        fail(
+            f"{refused} The trained model is in {refuge} instead: move this folder to a disk with "
+            "room, since temporary folders are emptied."
+        )

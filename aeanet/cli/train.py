@@ -1,7 +1,7 @@
 """`aeanet train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -178,8 +178,11 @@ def main(
         recipe = request.recipe
         settings |= request.network | {"start": request.start}
 
-        # A run that goes on holds back the pairs that it began with.
-        noisy = noisy or bool(begun and begun.configuration["data"].get("of_scans"))
+        # A run that goes on holds back the pairs that it began with, or has noisy images alone.
+        if begun and begun.configuration["data"].get("of_scans"):
+            noisy = True
+            if validate is not None or page:
+                _fail_noisy(f"{run}, begun with --noisy,")
         data = read_scans(folder) if noisy else register_pairs(folder)
         if begun and validate is None:
             validate = begun.configuration["data"]["held_back"]
@@ -258,6 +261,9 @@ def _check_together(
     if one_per_pair and validates:
         fail("--self has one pair per model and so none to hold back: leave out --validate.")
     if noisy and (one_per_pair or validates or page):
-        fail(
-            "--noisy has no clean image to compare with: leave out --self, --validate and --report."
-        )
+        _fail_noisy("--noisy")
+
+
+def _fail_noisy(what: str) -> NoReturn:
+    """End the command, since `what` is to be compared with a clean image and has none."""
+    fail(f"{what} has no clean image to compare with: leave out --self, --validate and --report.")

@@ -17,6 +17,7 @@ from aeanet.io.images.reading import is_image
 from aeanet.io.text import visible
 
 PairProgress = Callable[[int, int, str], None]
+_Files = Mapping[str, Mapping[str, list[Path]]]  # LR or HR -> name -> the images of that name
 
 MOST_BRIGHTNESS = 3.0
 """The greatest ratio of the means of LR and HR; 14 bits stored in 16 against 8 bits give 4."""
@@ -51,7 +52,8 @@ class PairSet:
 
 def find_pairs(folder: str | os.PathLike[str]) -> list[PairFiles]:
     """The complete pairs of a folder, by name: `lr/NAME.*` with `hr/NAME.*`, else `NAME10000.*`
-    with `NAME20000.*`.
+    with `NAME20000.*`. Pairs that share a name, as those of a_10000.bmp and a10000.bmp do, are
+    left out.
 
     Raises:
         PairError: the folder is not one, or holds no complete pair.
@@ -67,8 +69,8 @@ def load_pairs(
 ) -> PairSet:
     """Read and register all pairs of a folder, or of two folders with the same names.
 
-    A pair that is incomplete, cannot be read or cannot be registered is in `refused` with the
-    reason.
+    A pair that is incomplete, shares its name, cannot be read or cannot be registered is in
+    `refused` with the reason.
 
     Args:
         folder: see `find_pairs`; the LR images if `hr` is given.
@@ -126,6 +128,8 @@ def hold_back(
     # both parts keep the order of the pairs, whatever the order of the names
     held = [pair for pair in data.pairs if pair.name in which]
     kept = [pair for pair in data.pairs if pair.name not in which]
+    if not kept:
+        raise PairError(f"Holding back all of {total} pairs leaves none to train on.")
     return replace(data, pairs=kept), held
 
 
@@ -154,32 +158,59 @@ def _scan(folder: Path, hr: Path | None = None) -> tuple[list[PairFiles], dict[s
         places = {"LR": (folder, "10000"), "HR": (folder, "20000")}
     files = {label: _by_name(*place) for label, place in places.items()}
 
-    # beside lr/ and hr/, files with the paper's names are left out, and that is said
+    # Beside lr/ and hr/, files with the paper's names are left out, and that is said. They keep
+    # their ending, so that none has the name of a pair.
     pairs, incomplete = [], {}
     if places["LR"] == (folder / "lr", ""):
-        for key in sorted({*_by_name(folder, "10000"), *_by_name(folder, "20000")}):
-            incomplete[visible(f"{key}10000")] = (
+        beside = _by_name(folder, "20000") | _by_name(folder, "10000")
+        for key in sorted(beside):
+            incomplete[visible(beside[key][0].name)] = (
                 f"it lies beside {folder}/lr and {folder}/hr, from which pairs are taken."
             )
 
-    # exactly one file on each side makes a pair
+    # a_10000.bmp is of pair a; a pair that is named 10000.bmp has the name of its folder
+    keys: dict[str, list[str]] = {}
     for key in sorted({*files["LR"], *files["HR"]}):
-        # a_10000.bmp is of pair a; a pair that is named 10000.bmp has the name of its folder
-        name = visible(key.rstrip("_- ") or folder.resolve().name)
-        for label, (place, ending) in places.items():
-            found = files[label].get(key, [])
-            if not found:
-                wanted = f"{place}/{key}{ending}.*"
-                incomplete[name] = f"the {label} image {wanted} is missing."
-            elif len(found) > 1:
-                names = ", ".join(file.name for file in found)
-                incomplete[name] = f"{len(found)} files could be the {label} image: {names}."
-        if name not in incomplete:
-            pairs.append(PairFiles(name, files["LR"][key][0], files["HR"][key][0]))
+        keys.setdefault(visible(key.rstrip("_- ") or folder.resolve().name), []).append(key)
+
+    # exactly one file on each side makes a pair, and no other pair may have its name
+    for name, same in keys.items():
+        reason = _spellings(name, same, files) or _what_lacks(same[0], files, places)
+        if reason:
+            incomplete[name] = reason
+        else:
+            pairs.append(PairFiles(name, files["LR"][same[0]][0], files["HR"][same[0]][0]))
     if not pairs:
         reason = f": {next(iter(incomplete.values()))}" if incomplete else "."
         raise PairError(f"{folder} holds no complete pair of images, wanted {_LAYOUTS}{reason}")
     return pairs, incomplete
+
+
+def _spellings(name: str, keys: Sequence[str], files: _Files) -> str:
+    """What is wrong with files of one name that is spelled in several ways; empty if it is not."""
+    if len(keys) == 1:
+        return ""
+
+    # LR and HR of one pair may have the same name in two folders, which is said once
+    found = [file.name for key in keys for side in files.values() for file in side.get(key, ())]
+    named = ", ".join(dict.fromkeys(found))
+    return (
+        f"the name {name} is spelled in {len(keys)} ways ({named}): rename the files so that each "
+        "pair has one name of its own."
+    )
+
+
+def _what_lacks(key: str, files: _Files, places: Mapping[str, tuple[Path, str]]) -> str:
+    """What is wrong with the files of one pair; empty if there is one on each side."""
+    reason = ""
+    for label, (place, ending) in places.items():
+        found = files[label].get(key, [])
+        if not found:
+            reason = f"the {label} image {place}/{key}{ending}.* is missing."
+        elif len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            reason = f"{len(found)} files could be the {label} image: {names}."
+    return reason
 
 
 def _by_name(folder: Path, ending: str) -> dict[str, list[Path]]:

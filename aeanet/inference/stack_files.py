@@ -22,6 +22,7 @@ from aeanet.inference.restored import Restored
 from aeanet.inference.stack_errors import planes_by
 from aeanet.inference.stacks import LoadedPlane, StackRestorer, specimen_rows, values_of
 from aeanet.io.images.micrograph import ImageError
+from aeanet.io.images.reading import ZARR_SUFFIX
 from aeanet.io.stacks import Contents, Stack, Unfinished, begin, finish, unfinished
 from aeanet.networks.base import Network
 
@@ -307,8 +308,13 @@ def _files_of(stack: Stack) -> list[list[str | int]]:
     path = stack.path
     if path is None:
         return []
-    files = [path]
+
+    # Slices are the files of their folder, where results may lie in others. The values of a Zarr
+    # image are in folders within it.
+    base, files = path.parent, [path]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file())
+        inside = path.rglob("*") if path.suffix.lower() == ZARR_SUFFIX else path.iterdir()
+        base, files = path, sorted(file for file in inside if file.is_file())
+    names = [str(file.relative_to(base)) for file in files]
     stated = [file.stat() for file in files]
-    return [[f.name, s.st_size, s.st_mtime_ns] for f, s in zip(files, stated, strict=True)]
+    return [[n, s.st_size, s.st_mtime_ns] for n, s in zip(names, stated, strict=True)]

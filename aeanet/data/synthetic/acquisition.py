@@ -25,7 +25,8 @@ class Acquisition:
     `bits` is.
 
     Attributes:
-        magnification: HR px per LR px along x, 1 to 4. 1 means denoising alone.
+        magnification: HR px per LR px along x, 1 to 8; `draw` chooses 1 to 4. 1 means denoising
+            alone.
         stretch: the same along y, relative to x, 0.985 to 1.015.
         registered: whether LR is brought onto the HR grid by the warp of a registration, at a
             random sub-pixel phase, or by `upsample`.

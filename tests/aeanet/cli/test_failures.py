@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from toys import BRIEF, aeanet, assert_one_sentence, uneven_noise
 
 from aeanet import cli
+from aeanet.cli import request
 from aeanet.io.images import write_image
 from aeanet.networks.registry import build_model, load_model, save_model
 
@@ -41,9 +43,39 @@ def test_a_full_disk_after_the_training_does_not_lose_the_model(
     assert_one_sentence(result, "No space left on device", "The trained model is in")
     assert "could not be saved for now" in result.stderr
     (refuge,) = (tmp_path / "refuge").glob("aeanet-run-*")
-    assert f"{refuge} instead." in result.stderr
+    assert f"{refuge} instead: move this folder" in result.stderr
     assert load_model(refuge).magnification == pytest.approx(2, abs=0.03)
     assert list((tmp_path / "run").glob("*.safetensors*")) == []
+
+
+@pytest.mark.parametrize("since", ["the beginning", "the end"])
+def test_a_full_disk_and_no_room_elsewhere(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    """Both places are named, and what is said of --resume is so: the model is there then."""
+    replace, saved, end = os.replace, request.save_run, []
+
+    def full(source: str, target: Path) -> None:
+        if Path(target).suffix == ".safetensors" and (end or since == "the beginning"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    def at_the_end(*arguments: Any) -> None:
+        end.append(True)
+        saved(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        patch.setattr(request, "save_run", at_the_end)
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        result = aeanet("train", pairs, "--out", tmp_path / "run", *BRIEF, "--checkpoint-every", 1)
+    places = [f"{tmp_path / name}" for name in ("run/model.safetensors", "aeanet-run-")]
+    assert_one_sentence(result, *places, "The run is incomplete: make room, then ")
+
+    again = aeanet("train", pairs, "--out", tmp_path / "run", "--resume")
+    assert (again.exit_code == 0) == ("with --resume" in result.stderr) == (since == "the end")
+    if since == "the end":
+        assert load_model(tmp_path / "run").magnification == pytest.approx(2, abs=0.03)
 
 
 def test_a_full_disk_in_prediction(

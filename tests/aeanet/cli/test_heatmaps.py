@@ -86,7 +86,8 @@ def test_the_command(tmp_path: Path) -> None:
     images = [tmp_path / f"{seed}.png" for seed in range(2)]
     for seed, image in enumerate(images):
         write_image(image, toy_pair(seed, (24, 40)).lr)
-    result = heatmaps(tmp_path / "run", *images, "--out", tmp_path / "out", "--references", 3)
+    given = [*images, images[0]]  # an image that is given twice is shown once
+    result = heatmaps(tmp_path / "run", *given, "--out", tmp_path / "out", "--references", 3)
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [
         str(tmp_path / "out" / name) for name in ("0.npz", "1.npz", "heatmaps.png")

@@ -144,6 +144,21 @@ def test_what_needs_a_clean_image_is_refused(tmp_path: Path, given: tuple[object
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("given", [("--validate", 1), ("--self",), ("--report",)])
+def test_what_needs_a_clean_image_is_refused_to_a_run_that_goes_on(
+    tmp_path: Path, given: tuple[object, ...]
+) -> None:
+    """Without --noisy given again; the run stays as it is."""
+    _write(tmp_path / "scans" / "field", _scans(2))
+    run = tmp_path / "run"
+    trained(tmp_path / "scans", "--out", run, *BRIEF)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    sentence = refused(tmp_path / "scans", "--out", run, "--resume", *given)
+    if given != ("--self",):  # as for any run of one model
+        assert f"{run}, begun with --noisy, has no clean image" in sentence
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

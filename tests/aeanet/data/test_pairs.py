@@ -303,6 +303,8 @@ def test_pairs_are_held_back_by_number_share_and_name() -> None:
     ):
         with pytest.raises(PairError, match=reason):
             hold_back(data, number)
+    with pytest.raises(PairError, match="Holding back all of 8 pairs leaves none"):
+        hold_back(data, "abcdefgh")
 
 
 def test_real_folder_is_found(real_pairs: Path) -> None:
@@ -335,4 +337,4 @@ def test_pairs_beside_the_folders_are_named(
     save(tmp_path / "b10000.png", scene[0])
     found = load_pairs(tmp_path)
     assert [pair.name for pair in found.pairs] == ["a"]
-    assert "it lies beside" in found.refused["b10000"]
+    assert "it lies beside" in found.refused["b10000.png"]

@@ -131,7 +131,7 @@ def _wave(side: int, frequency: tuple[float, float]) -> np.ndarray:
     return 100 + 50 * np.cos(2 * np.pi * (frequency[0] * y + frequency[1] * x))
 
 
-@pytest.mark.parametrize("magnification", [1.0, 2.0, 3.3])
+@pytest.mark.parametrize("magnification", [1.0, 2.0, 3.3, 8.0])
 @pytest.mark.parametrize("frequency", [(0.0, 0.06), (0.05, 0.0), (0.04, -0.03)])
 def test_lr_is_the_scene_times_the_analytic_transfer_function(
     magnification: float, frequency: tuple[float, float]
@@ -315,6 +315,7 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         _scan(draw_scene(rng, (48, 48)), NOISELESS, 40, (10, 0))
     for wrong, message in (
         ({"magnification": 0.5}, "1 to 8"),
+        ({"magnification": 8.1}, "1 to 8"),
         ({"bits": 7}, "8 to 16"),
         ({"frames": 0}, "1 or more"),
     ):

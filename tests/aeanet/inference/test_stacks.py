@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import torch
 import torch.distributed as dist
+import zarr
 from processes import run_ranks
 from toy_stacks import Identity, restored, volume, write_volume
 from toys import lively_network
@@ -154,6 +155,28 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, name:
     restored(model, source, target, axes=axes, on_plane=lambda done, _: counts.append(done))
     assert counts[0] == 0
     assert content(target) == content(whole)
+
+
+def test_a_chunk_that_was_changed_after_a_kill_is_restored(tmp_path: Path) -> None:
+    """The files of the values are in a folder within a Zarr image."""
+    model, values = Identity(0.1), volume(3)
+    source = write_volume(tmp_path, "a.ome.zarr", values)
+    target = tmp_path / "b.ome.zarr"
+    process = multiprocessing.get_context("fork").Process(
+        target=stopped_main, args=(model, source, target, None, 3)
+    )
+    process.start()
+    process.join()
+    assert (tmp_path / ".b.ome.zarr.unfinished").is_dir()
+
+    # planes that are done by then become others, in files that are not at the top
+    changed = values[::-1].copy()
+    zarr.open_array(source / "0", mode="r+")[:] = changed
+    restored(model, source, target)
+    whole = write_volume(tmp_path, "whole.ome.zarr", changed)
+    restored(model, whole, tmp_path / "c.ome.zarr")
+    again, fresh = (zarr.open_array(tmp_path / f"{name}.ome.zarr" / "0")[:] for name in "bc")
+    np.testing.assert_array_equal(again, fresh)
 
 
 def stopped_main(model: Network, source: Path, target: Path, axes: str | None, stop: int) -> None:

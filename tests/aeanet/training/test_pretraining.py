@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from toys import aeanet, toy_pair
+from toys import aeanet, assert_one_sentence, toy_pair
 
 import aeanet.training.sources as sources
 from aeanet.data.pairs import PairSet
@@ -217,6 +217,17 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     assert "2 steps" in done.stdout
     more = aeanet("pretrain", "--out", tmp_path / "run", "--resume")
     assert more.exit_code == 0, more.output
+
+    # what contradicts the run is refused, and what it was begun with may be given again
+    same = ["--model", "shuffled", "--attention", "none", "--blocks", 2, 2, 2]
+    for other in (["--model", "unet"], ["--attention", "all"], ["--blocks", 3, 2, 2]):
+        changed = aeanet("pretrain", "--out", tmp_path / "run", "--resume", *other)
+        assert_one_sentence(
+            changed, f"was begun with {other[0][2:]}", f"resume it without {other[0]}"
+        )
+    more = aeanet("pretrain", "--out", tmp_path / "run", "--resume", *same, "--from", "sem")
+    assert more.exit_code == 0, more.output
+    assert "--from is not used" in more.stderr
     again = aeanet(
         "pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief
     )
@@ -245,7 +256,9 @@ def test_a_network_of_errors_is_trained_and_goes_on(tmp_path: Path) -> None:
             on_step=lambda now: steps.append(now.step),
             stop=lambda: len(steps) >= 2,
         )
-    assert aeanet("pretrain", "--out", runs[1], "--resume", "--workers", 0).exit_code == 0
+    go_on = ["pretrain", "--out", runs[1], "--resume", "--workers", 0]
+    assert "begun with attention none, not all" in aeanet(*go_on, "--attention", "all").stderr
+    assert aeanet(*go_on, "--attention", "none").exit_code == 0
     whole, parts = (load_error_network(run) for run in runs)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=0, atol=0)
     before = load_model(start).state_dict()
