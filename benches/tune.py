@@ -1,10 +1,9 @@
 """`python -m benches.tune --device cuda`: other rows of the tile table, timed on this GPU; the
 faster are kept.
 
-For every kernel, number of channels and way of multiplying: channels and positions of a tile,
-warps, stages and programs a multiprocessor. A row that spills registers, or asks for more programs
-than fit, is none.
-The winners go to `aea_kernels/backends/triton/tiles.json`, which `tiles.py` reads, all times to
+A row is, for each kernel, number of channels and way of multiplying: channels and positions of a
+tile, warps, stages, programs a multiprocessor. One that spills or does not fit is none. The winners
+go to `aea_kernels/backends/triton/tiles.json`, which `tiles.py` reads, all times to
 `benches/results/tune-smNN.json`. What stands there is not timed again, so that an interrupted sweep
 goes on where it was.
 """
@@ -158,9 +157,7 @@ def write_rows(architecture: int, done: dict[str, Any]) -> None:
 
 
 def read_table_anew() -> None:
-    """Every launch from now on takes the tiles of `tiles.MEASURED` as the file is, also in calls
-    that were made before.
-    """
+    """Launches take the tiles of `tiles.MEASURED` as it is now, also in calls made before."""
     tiles.measured_rows.cache_clear()
     tiles.plan_launch.cache_clear()
     known_calls.forget()

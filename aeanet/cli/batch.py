@@ -38,11 +38,7 @@ from aeanet.inference.error import with_error
 from aeanet.inference.files import Loaded, load_file, restore_loaded
 from aeanet.inference.memory import keep_freed_memory
 from aeanet.inference.overlap import overlapped
-from aeanet.inference.prediction import (
-    chosen_precision,
-    compile_parts,
-    known_magnification,
-)
+from aeanet.inference.prediction import chosen_precision, known_magnification
 from aeanet.inference.reach import reach_of
 from aeanet.inference.restored import Restored
 from aeanet.inference.stack_files import RestoredStack
@@ -52,6 +48,7 @@ from aeanet.io.images import result_name
 from aeanet.io.stacks import Stack, find_stack, stack_name
 from aeanet.networks.base import Network
 from aeanet.networks.error import ErrorNetwork, load_error_network, load_restoring
+from aeanet.networks.layers import compile_parts
 from aeanet.networks.registry import to_device
 
 if TYPE_CHECKING:

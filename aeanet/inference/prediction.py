@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.distributed import ProcessGroup
 
-import aea_kernels as aea
 from aea_kernels.core.dtypes import multiplies_bfloat16
 from aeanet.errors import UserError
 from aeanet.imaging.exposure import Exposure, Outliers, whole, within
@@ -330,17 +329,6 @@ def known_magnification(model: Network, given: float | None) -> float:
             f"magnification is {magnification}, wanted a number from {least:g} to {most:g}."
         )
     return float(magnification)
-
-
-def compile_parts(model: nn.Module) -> None:
-    """Have `torch.compile` compile the parts of a network when they first run, for any image size.
-
-    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums
-    between them.
-    """
-    for part in model.children():
-        if not isinstance(part, aea.AugmentedAttention):
-            part.compile(dynamic=True)
 
 
 def joined(result: NDArray, model: nn.Module, group: ProcessGroup | None) -> NDArray:

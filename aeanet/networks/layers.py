@@ -107,3 +107,14 @@ def to_channels_last(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Have `torch.compile` compile the parts of a network when they first run, for any image size.
+
+    Attention blocks are left as they are: they are kernels already, and tiles exchange their sums
+    between them.
+    """
+    for part in model.children():
+        if not isinstance(part, aea.AugmentedAttention):
+            part.compile(dynamic=True)

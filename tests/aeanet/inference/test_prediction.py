@@ -8,7 +8,8 @@ import torch
 from toys import lively_network, tiles_alone, uneven_noise
 
 from aeanet.imaging.upsampling import upsample
-from aeanet.inference.prediction import PredictionError, compile_parts, restore, super_resolve
+from aeanet.inference.prediction import PredictionError, restore, super_resolve
+from aeanet.networks.layers import compile_parts
 from aeanet.networks.registry import build_model, save_model
 
 RANDOM = np.random.default_rng(0)
