@@ -80,6 +80,8 @@ def main(
     for name in special:
         if model not in (None, "shuffled"):
             fail(f"--{name} is an option of the network shuffled, not of {model}.")
+    if start is not None and not resume and (model or attention):
+        fail("--from goes on with a network as it is: leave out --model and --attention.")
     changes = given(changes | {"max_seconds": seconds_of(minutes)})
 
     with open_run(run, resume=resume, overwrite=overwrite) as opened, progress_bar() as bar:

@@ -175,6 +175,9 @@ def main(
         begun = opened.checkpoint
         request = resolve_request(opened, model, network, changes, start, quick=quick)
         request.warn_beforehand()
+        # with a model per pair those that were not begun start from it
+        if begun and start is not None and not one_per_pair:
+            warn(f"--from is not used: {run} goes on with the weights of its checkpoint.")
         recipe = request.recipe
         settings |= request.network | {"start": request.start}
 

@@ -134,6 +134,8 @@ def test_another_model_is_not_resumed(pairs: Path, tmp_path: Path) -> None:
     assert f"{tmp_path} trains aeanet: resume it without --model" in refused(
         pairs, "--out", tmp_path, "--resume", "--model", "lbnlm"
     )
+    again = trained(pairs, "--out", tmp_path, "--resume", "--from", tmp_path)
+    assert "--from is not used" in again.stderr
 
 
 def test_without_options_it_is_the_papers_recipe(

@@ -228,6 +228,10 @@ def test_the_command_pretrains_and_resumes(tmp_path: Path, monkeypatch: pytest.M
     more = aeanet("pretrain", "--out", tmp_path / "run", "--resume", *same, "--from", "sem")
     assert more.exit_code == 0, more.output
     assert "--from is not used" in more.stderr
+    for given in (("--model", "unet"), ("--attention", "all")):
+        vain = aeanet("pretrain", "--out", tmp_path / "new", "--from", "sem", *given)
+        assert_one_sentence(vain, "--from goes on with a network as it is")
+        assert not (tmp_path / "new").exists()
     again = aeanet(
         "pretrain", "--out", tmp_path / "run", "--attention", "bottom", "--model", "unet", *brief
     )
