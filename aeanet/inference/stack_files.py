@@ -43,6 +43,7 @@ class RestoredStack:
         records: what the judge said of each plane; None for those that were left empty.
         damaged: what is wrong with planes that were left empty, by their number.
         errors: the file of the standard errors, if it was asked for and written.
+        refused: why it was not written, if it was asked for and another file is kept there.
     """
 
     stack: Path
@@ -52,6 +53,7 @@ class RestoredStack:
     records: list[Any]
     damaged: dict[int, str] = field(default_factory=dict)
     errors: Path | None = None
+    refused: str = ""
 
 
 def restore_stack_file(
