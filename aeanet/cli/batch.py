@@ -27,7 +27,6 @@ from aeanet.cli.shared import fail, leading, note, progress_bar, show
 from aeanet.cli.stacks import (
     ANY_STACK,
     StackOptions,
-    errors_file,
     note_stack,
     restore_stack_at,
     write_planes,
@@ -224,7 +223,8 @@ def restore_all(
                 trust=trust,
                 on_plane=partial(progress, "plane"),
                 error=error,
-                errors=_errors_file(target, images, overwrite),
+                inputs=images,
+                overwrite=overwrite,
                 magnification=magnification,
                 keep_bar=reading.get("keep_bar", False),
                 group=group,
@@ -326,16 +326,6 @@ def _target(image: Path, target: Path, taken: dict[Path, Path]) -> Path:
             f"{image} would be written to {target}, as {first} is: restore it into another folder."
         )
     return target
-
-
-def _errors_file(target: Path, images: list[Path], overwrite: bool) -> Path | None:
-    """Where the standard errors of a stack go; None if a file is there that is to be kept."""
-    file = errors_file(target)
-    try:
-        check_place(file, overwrite=overwrite, inputs=images)
-    except TargetError:
-        return None
-    return file
 
 
 def _check_target(image: Path, target: Path, images: list[Path], overwrite: bool) -> None:

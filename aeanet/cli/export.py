@@ -8,6 +8,7 @@ from aeanet.cli.shared import Flips, Overwrite, Run, fail, option, path, say
 
 if TYPE_CHECKING:
     from aeanet.imaging.flips import Flips as Number
+    from aeanet.inference.bioimageio import About
     from aeanet.networks.base import Network
 
 EXAMPLE = "aeanet export sem --bioimageio sem.zip --magnification 2"
@@ -52,7 +53,10 @@ def main(
     One that is already there is kept unless you give --overwrite.
     """
     from aeanet.cli.batch import known_flips
+    from aeanet.inference.bioimageio import simple_magnification
+    from aeanet.io.atomic import make_folder
     from aeanet.networks.error import load_restoring
+    from aeanet.training.about import about_model
 
     # what cannot be written is refused before the model is loaded
     files = [file for file in (onnx, bioimageio) if file is not None]
@@ -60,14 +64,23 @@ def main(
         fail("Nothing to write: give --onnx FILE or --bioimageio FILE.")
     if bioimageio is None and (magnification, flips) != (None, None):
         fail("--magnification and --flips belong to --bioimageio: an ONNX file has neither.")
+    if len({file.resolve() for file in files}) < len(files):
+        fail(f"--onnx and --bioimageio both name {onnx}: give each a file of its own.")
+    number = known_flips(flips)
     for file in files:
         check_place(file, overwrite=overwrite)
 
+    # what the model or its record cannot give is refused before the first of two files is written
     model = load_restoring(run)
+    if bioimageio is not None:
+        factor = float(simple_magnification(model, magnification))
+        about = about_model(run)
+    for file in files:
+        make_folder(file.parent)
     if onnx is not None:
         _write_onnx(model, onnx)
     if bioimageio is not None:
-        _write_bioimageio(model, run, bioimageio, magnification, known_flips(flips))
+        _write_bioimageio(model, bioimageio, about, factor, number)
 
 
 def _write_onnx(model: "Network", file: Path) -> None:
@@ -83,15 +96,11 @@ def _write_onnx(model: "Network", file: Path) -> None:
 
 
 def _write_bioimageio(
-    model: "Network", run: Path, file: Path, magnification: float | None, flips: "Number | None"
+    model: "Network", file: Path, about: "About", factor: float, flips: "Number | None"
 ) -> None:
-    from aeanet.inference.bioimageio import export_bioimageio, simple_magnification
-    from aeanet.training.about import about_model
+    from aeanet.inference.bioimageio import export_bioimageio
 
-    factor = float(simple_magnification(model, magnification))
-    differences = export_bioimageio(
-        model, file, about_model(run), magnification=factor, flips=flips
-    )
+    differences = export_bioimageio(model, file, about, magnification=factor, flips=flips)
     size = file.stat().st_size / 1e6
     say(f"{file} is written: {size:.1f} MB, for results of {factor:g} times the resolution.")
     for name, difference in differences.items():

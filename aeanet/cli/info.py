@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from aeanet.cli.shared import Chosen, argument, fail, option, say
+from aeanet.cli.shared import Chosen, StackAxes, argument, fail, option, say
 from aeanet.cli.shared import path as as_path
 from aeanet.io.text import json_text, record_lines
 
@@ -17,10 +17,13 @@ def main(
     path: Annotated[
         Path,
         argument(
-            "A run folder, a model file, sem, or a micrograph.", metavar="FILE", parser=as_path
+            "A run folder, a model file, sem, a micrograph, or a stack.",
+            metavar="FILE",
+            parser=as_path,
         ),
     ],
     chosen: Chosen = None,
+    axes: StackAxes = None,
     as_json: Annotated[bool, option("Write JSON, for programs.", "--json")] = False,
 ) -> None:
     """Show what a model is and how it was trained, or what an image or a stack is and the
@@ -33,9 +36,21 @@ def main(
     if not path.exists():
         fail(f"There is no {path}.")
     suffix = path.suffix.lower()
-    holds_model = suffix == ".safetensors" or (path.is_dir() and suffix != ZARR_SUFFIX)
-    record = _model(path, as_json) if holds_model else _image(path, chosen)
+    holds_model = suffix == ".safetensors"
+    if path.is_dir() and suffix != ZARR_SUFFIX:
+        # who names axes means a stack of slices
+        holds_model = axes is None and not _holds_slices(path)
+    record = _model(path, as_json) if holds_model else _image(path, chosen, axes)
     say(json_text(record, indent=2) if as_json else "\n".join(record_lines(record)))
+
+
+def _holds_slices(folder: Path) -> bool:
+    """Whether a folder has images, and no model: a run has pictures too, of pairs or results."""
+    from aeanet.io.images.reading import is_image
+    from aeanet.networks.registry import MODEL_FILE
+
+    models = [*folder.glob(MODEL_FILE), *folder.glob(f"*/{MODEL_FILE}")]
+    return not models and any(is_image(file) for file in folder.iterdir())
 
 
 def _model(path: Path, as_json: bool) -> dict[str, Any]:
@@ -48,7 +63,7 @@ def _model(path: Path, as_json: bool) -> dict[str, Any]:
     return model.record() if as_json else model.shown()
 
 
-def _image(path: Path, chosen: str | None) -> dict[str, Any]:
+def _image(path: Path, chosen: str | None, axes: str | None) -> dict[str, Any]:
     """Rows, columns and values as in the file, without the information bar."""
     from dataclasses import asdict
 
@@ -57,7 +72,7 @@ def _image(path: Path, chosen: str | None) -> dict[str, Any]:
     from aeanet.io.stacks import find_stack
 
     # --image takes one image of a file, so it is no stack then
-    stack = find_stack(path) if chosen is None else None
+    stack = find_stack(path, axes) if chosen is None else None
     if stack is not None:
         with stack:
             return _stack(path, stack)

@@ -67,7 +67,7 @@ def main(
     file with the same axes. After a break the same command goes on where it was.
 
     OME-Zarr and large TIFF images are read and written tile by tile. Their information bar is
-    restored too, unless the file states the height of the specimen.
+    left out where the file states its height, unless you give --keep-bar; any other is restored.
 
     `torchrun --nproc-per-node 2 -m aeanet predict ...` shares the tiles of each image, or the
     planes of each stack, between two processes or GPUs.

@@ -84,11 +84,11 @@ def main(
         )
     range_of_file = recorded.high - recorded.low
 
-    # for a program: all numbers, and null for what is not known
+    # for a program: all numbers, also those that are not finite, and null for what is not given
     if as_json:
         size = recorded.pixel_size
         of_files = {"range": range_of_file, "pixel_size": size and asdict(size)}
-        values = {name: _known(value) for name, value in asdict(score).items()}
+        values = {name: _rounded(value) for name, value in asdict(score).items()}
         say(json_text(values | of_files | {"truth": by_truth and by_truth.record()}))
         return
 
@@ -116,8 +116,8 @@ def main(
         )
 
 
-def _known(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 6)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _length(period: float, image: "Micrograph") -> str:

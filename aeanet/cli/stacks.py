@@ -57,7 +57,8 @@ def restore_stack_at(
     trust: bool,
     on_plane: Callable[[int, int], None],
     error: ErrorNetwork | None = None,
-    errors: Path | None = None,
+    inputs: Iterable[Path] = (),
+    overwrite: bool = False,
     **settings: Any,
 ) -> RestoredStack:
     """Restore a stack and close it.
@@ -68,13 +69,22 @@ def restore_stack_at(
         trust: whether each plane is judged.
         on_plane: called with (done, total).
         error: estimates the standard errors, which are written first: after a break the second call
-            goes on with the restoration.
-        errors: the place for them; None where a file is kept there.
+            goes on with the restoration. Where a file is kept in their place they are left out.
+        inputs, overwrite: as for `check_place`.
         settings: of `restore_stack_file`.
     """
 
     def judge(restored: Restored) -> dict[str, Any]:
         return judged(model, restored)
+
+    # where the standard errors go, unless a file is there that is to be kept
+    errors, refused = None, ""
+    if error is not None:
+        errors = errors_file(target)
+        try:
+            check_place(errors, overwrite=overwrite, inputs=inputs)
+        except TargetError as reason:
+            errors, refused = None, str(reason)
 
     settings |= {"per_plane": options.per_plane, "skip_damaged": options.skip_damaged}
     settings["on_plane"] = on_plane
@@ -85,7 +95,7 @@ def restore_stack_at(
         restored = restore_stack_file(
             model, stack, target, attend_to=options.keys, judge=judging, **settings
         )
-    return replace(restored, errors=errors)
+    return replace(restored, errors=errors, refused=refused)
 
 
 def errors_file(target: Path) -> Path:
@@ -143,11 +153,10 @@ def note_stack(report: Report, restored: RestoredStack, error: ErrorNetwork | No
     for sentence in warnings_of(restored):
         report.warn(f"{name}: {sentence}")
 
-    # errors that were asked for, but are not there, were kept from replacing a file
-    if error is not None and restored.errors is None:
-        kept = errors_file(restored.target)
-        report.warn(f"{kept} is already there; replace it with --overwrite.")
-    elif error is not None:
+    # errors that were asked for are there, or were kept from replacing a file
+    if restored.refused:
+        report.warn(f"The standard error is not written: {restored.refused}")
+    if error is not None and restored.errors is not None:
         covers = what_it_covers(float(error.wider))
         report.note(f"{restored.errors}: the standard error of each pixel of each plane. {covers}")
 

@@ -48,6 +48,7 @@ class Loaded:
         source: the micrograph; None for an image that is to be read by regions.
         exposure: what the model is shown of it; of an image read by regions not known yet.
         enlarged: the image on the grid of the result, in the units of the network; None likewise.
+        keep_bar: whether the information bar of an image read by regions is part of it.
     """
 
     image: Path
@@ -56,6 +57,7 @@ class Loaded:
     source: Micrograph | None = None
     exposure: Exposure = Exposure()  # noqa: RUF009 (frozen)
     enlarged: NDArray | None = None
+    keep_bar: bool = False
 
 
 def restore_file(
@@ -135,7 +137,7 @@ def load_file(
     """
     by_regions = shape_by_regions(image, chosen)
     if by_regions is not None:
-        return Loaded(image, by_regions, chosen)
+        return Loaded(image, by_regions, chosen, keep_bar=keep_bar)
     source = read_image(image, keep_bar=keep_bar, image=chosen)
     shape = source.pixels.shape
     exposure = exposure_for(model, reader(source.pixels), shape)
@@ -168,6 +170,7 @@ def restore_loaded(
             loaded.image,
             target,
             magnification=magnification,
+            keep_bar=loaded.keep_bar,
             chosen=loaded.chosen,
             outliers=outliers,
             **options,
@@ -206,6 +209,7 @@ def super_resolve_mosaic(
     target: Path,
     *,
     magnification: float | None = None,
+    keep_bar: bool = False,
     chosen: str | None = None,
     outliers: Outliers = "keep",
     **options: Unpack[RunOptions],
@@ -224,7 +228,7 @@ def super_resolve_mosaic(
     # what one process cannot open ends the run in all
     with ExitStack() as stack:
         with agreeing(group):
-            source = stack.enter_context(open_mosaic(image, chosen))
+            source = stack.enter_context(open_mosaic(image, chosen, keep_bar=keep_bar))
             exposure = exposure_for(model, source.read, source.shape)
         shape = upsampled_shape(source.shape, magnification)
         pixel_size = source.pixel_size and source.pixel_size.magnified(magnification)
@@ -270,4 +274,5 @@ def super_resolve_mosaic(
         unit,
         precision,
         description,
+        keep_bar=keep_bar,
     )

@@ -54,6 +54,7 @@ class Restored:
         error: the standard error of each pixel, (H, W) in the units of `result`, NaN where it is
             not known; None if it was not asked for.
         description: of the result, which stands in its file if that is a TIFF or PNG.
+        keep_bar: whether the information bar of an image that was read by regions is part of it.
     """
 
     image: Path
@@ -67,6 +68,7 @@ class Restored:
     precision: Precision = "float32"
     description: str = ""
     error: NDArray | None = None
+    keep_bar: bool = False
 
     @property
     def pixel_size(self) -> PixelSize | None:
@@ -132,7 +134,7 @@ class Restored:
             yield Regions.of(self.source.pixels), Regions.of(self.result)
             return
         with (
-            open_mosaic(self.image, self.chosen) as source,
+            open_mosaic(self.image, self.chosen, keep_bar=self.keep_bar) as source,
             open_mosaic(self.target) as target,
         ):
             yield Regions(source.shape, source.read), Regions(target.shape, target.read)

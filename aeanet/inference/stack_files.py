@@ -29,7 +29,7 @@ from aeanet.networks.base import Network
 Judge = Callable[[Restored], Any]
 """What is to be known of a restored plane, for JSON."""
 # Of the bytes that a request leads to: raise it when a change of the code changes them.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class RestoredStack:
         records: what the judge said of each plane; None for those that were left empty.
         damaged: what is wrong with planes that were left empty, by their number.
         errors: the file of the standard errors, if it was asked for and written.
+        refused: why it was not written, if it was asked for and another file is kept there.
     """
 
     stack: Path
@@ -53,6 +54,7 @@ class RestoredStack:
     records: list[Any]
     damaged: dict[int, str] = field(default_factory=dict)
     errors: Path | None = None
+    refused: str = ""
 
 
 def restore_stack_file(

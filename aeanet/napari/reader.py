@@ -44,7 +44,11 @@ def read_layers(path: str) -> list[LayerData]:
     channels = stack.contents.sizes.get("C", 0)
     if not channels:
         return [_layer(stack, name)]
-    names = stack.contents.channels or [f"channel {number + 1}" for number in range(channels)]
+
+    # names count only if there is one for each channel
+    names = list(stack.contents.channels)
+    if len(names) != channels:
+        names = [f"channel {number + 1}" for number in range(channels)]
     return [
         _layer(stack.channel(str(number + 1)), f"{name} {channel}")
         for number, channel in enumerate(names)

@@ -1,6 +1,6 @@
 """Which of several images in a file is meant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,11 @@ class Candidate:
 
 
 def choose(
-    candidates: Sequence[Candidate], wanted: str | None, described: str, count: int = 0
+    candidates: Sequence[Candidate],
+    wanted: str | None,
+    described: str,
+    count: int = 0,
+    beyond: Callable[[int], Any] | None = None,
 ) -> tuple[Any, str]:
     """The content of the image that is meant: the wanted one, else the only one, else the only raw
     one.
@@ -33,6 +37,7 @@ def choose(
         wanted: a name, or a number from 1; None if the user chose none.
         described: what the file holds and that one image is wanted, for the error.
         count: of the images, where the file has more than it describes one by one.
+        beyond: gives the content of one that is not described, by its number; with `count`.
 
     Returns:
         The content, and which image it is if a raw one was chosen among others; else "".
@@ -48,6 +53,8 @@ def choose(
         found = [one for one in candidates if one.name and one.name.casefold() == name]
         if not found and name.isdecimal():
             found = [one for number, one in enumerate(candidates, 1) if number == int(name)]
+            if beyond is not None and len(candidates) < int(name) <= count:
+                return beyond(int(name)), ""
         if len(found) != 1:
             trouble = "several images have" if found else "no image has"
             raise NotOneImageError(f"{described}; {trouble} the name or number {wanted!r}")

@@ -1,5 +1,7 @@
 """The image in a TIFF: which page it is, and its values as grey or RGB."""
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     Raises:
         NotOneImageError: if it is not clear which page is meant, or it is of a kind that is not
             read.
-        ValueError: if the file is too short for the size or the pages that it states.
+        ValueError: if the file is too short for the size, the pages or the images that it states.
     """
     # what can be meant: no page that is a mask or a small copy of another
     pages: list[Any] = [
@@ -61,9 +63,29 @@ def one_page(file: tifffile.TiffFile, image: str | None = None) -> tuple[Any, st
     if pages and image is None:
         check_pages(file, len(file.pages))
     held = f"it holds {images} images{f' ({listed})' if listed else ''}, one is wanted"
-    page, which = choose(candidates, image, held, images)
+    page, which = choose(candidates, image, held, images, partial(_undescribed, file))
     _check(page)
     return page, which
+
+
+def _undescribed(file: tifffile.TiffFile, number: int) -> Any:
+    """The page of an image, from 1, of a stack that ImageJ describes once, by its first image: the
+    others lie behind it.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    first: Any = file.pages[0]
+    if len(file.pages) > 1 or not first.is_contiguous:
+        raise ValueError(f"its list of pages ends after {len(file.pages)}, before image {number}")
+    start = first.dataoffsets[0] + (number - 1) * first.nbytes
+    if start + first.nbytes > file.filehandle.size:
+        raise ValueError(f"the file ends before image {number}")
+
+    # all but the place is as of the first
+    page = copy(first)
+    page.dataoffsets, page.databytecounts = (start,), (first.nbytes,)
+    return page
 
 
 def check_pages(file: tifffile.TiffFile, pages: int) -> None:

@@ -23,7 +23,7 @@ from aeanet.io.images.micrograph import (
 )
 from aeanet.io.images.reading import TIFF_SUFFIXES, ZARR_SUFFIX, check_file
 from aeanet.io.images.tiff import one_page
-from aeanet.io.makers import Header, stated_by_maker
+from aeanet.io.makers import Header, Stated, stated_by_maker
 from aeanet.io.ome_zarr import ZarrImage, check_folder, check_stored, open_zarr
 from aeanet.io.pixel_size import PixelSize
 
@@ -80,13 +80,20 @@ def shape_by_regions(path: Path, image: str | None = None) -> tuple[int, int] | 
 
 
 @contextmanager
-def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
-    """Open a grey TIFF, of any size and compression, an OME-Zarr image, or a Zarr array. `image`
-    says which of several in a TIFF, as in `images.read_image`.
+def open_mosaic(
+    path: Path, image: str | None = None, *, keep_bar: bool = False
+) -> Iterator[Mosaic]:
+    """Open a grey TIFF, of any size and compression, an OME-Zarr image, or a Zarr array.
 
     Of an OME-Zarr image the finest level is read. Axes before the last two must have length 1.
     Reading a region takes the memory of the tiles, strips or chunks that it touches. Unless it has
     8 bits, the image is read once for its range (`micrograph.value_range`).
+
+    Args:
+        path: of the file.
+        image: which of several in a TIFF, as in `images.read_image`.
+        keep_bar: keep an information bar whose height a TIFF states, which is cut off otherwise;
+            any other bar is kept.
 
     Raises:
         ImageError: if there is no such image, it is cut short, or it holds NaN or infinity.
@@ -119,16 +126,26 @@ def open_mosaic(path: Path, image: str | None = None) -> Iterator[Mosaic]:
             values = stored(rows, columns)
             return np.iinfo(page.dtype).max - values if inverted else values
 
-        # A bar whose height alone is stated counts where it is seen: it may have been cut off
-        # before.
         _, stated = stated_by_maker(Header.of_page(file, page, path), "TIFF")
-        height, width = page.shape
-        specimen = stated.specimen
-        if specimen is None and stated.bar and stated.bar < height:
-            with decoding(path):
-                strip = raw(slice(height - stated.bar, height), slice(0, width))
-            specimen = height - stated.bar if is_drawn(strip) else None
+        specimen = None if keep_bar else _specimen(path, page.shape, stated, raw)
         yield _mosaic(path, page.shape, page.dtype, stated.pixel_size, raw, stated.bits, specimen)
+
+
+def _specimen(
+    path: Path,
+    shape: tuple[int, int],
+    stated: Stated,
+    raw: Callable[[slice, slice], NDArray],
+) -> int | None:
+    """The number of rows above the information bar, if the file states it."""
+    height, width = shape
+    if stated.specimen is not None or not stated.bar or stated.bar >= height:
+        return stated.specimen
+
+    # a bar whose height alone is stated counts where it is seen: it may have been cut off before
+    with decoding(path):
+        strip = raw(slice(height - stated.bar, height), slice(0, width))
+    return height - stated.bar if is_drawn(strip) else None
 
 
 def _checked_page(path: Path, file: tifffile.TiffFile, image: str | None) -> Any:
@@ -191,7 +208,7 @@ def _mosaic(
     bits: int | None = None,
     specimen: int | None = None,
 ) -> Mosaic:
-    """`specimen`: the number of rows above the information bar, if the file states it."""
+    """`specimen`: the number of rows above an information bar that is to be cut off."""
     height, width = shape[-2:]
     height = height if specimen is None else min(height, specimen)
     if 0 in (height, width):

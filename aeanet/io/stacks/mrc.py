@@ -22,8 +22,9 @@ from aeanet.io.stacks.stack import Stack
 MRC = "MRC"
 _TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}  # by mode
 _SIZE, _SAMPLES, _CELL, _ORDER, _RANGE, _EXTENDED = 0, 28, 40, 64, 76, 92  # bytes
-_STAMP, _MAP = 152, 208
+_STAMP, _MAP, _RMS = 152, 208, 216
 _NOT_KNOWN = 0.0, -1.0, -2.0  # the least, the greatest and the mean value
+_RMS_NOT_KNOWN = -1.0  # the root mean square deviation from the mean
 _USUAL_ORDER = (1, 2, 3)  # columns, rows and sections are X, Y and Z
 _ANGSTROM = "Å"
 
@@ -108,8 +109,9 @@ def create(path: Path, contents: Contents) -> None:
     cell = _length(contents, "X", width), _length(contents, "Y", height)
     struct.pack_into(f"{order}2f", head, _CELL, *cell)
 
-    # extremes are known after the last plane, when the header is long written
+    # statistics are known after the last plane, when the header is long written
     struct.pack_into(f"{order}3f", head, _RANGE, *_NOT_KNOWN)
+    struct.pack_into(f"{order}f", head, _RMS, _RMS_NOT_KNOWN)
     if contents.dtype == np.uint8:
         struct.pack_into(f"{order}2I", head, _STAMP, *UNSIGNED)
 

@@ -70,7 +70,8 @@ def find_stack(path: Path, axes: str | None = None, channel: str | None = None) 
         channel: the one to take, by name or number from 1.
 
     Raises:
-        AxesError: if it holds several planes, and its axes are not known.
+        AxesError: if it holds several planes, and its axes are not known; if it has no such
+            channel.
         ImageError: if axes were given, and it is no stack.
     """
     # what holds one image by its kind is not opened at all
@@ -87,7 +88,11 @@ def find_stack(path: Path, axes: str | None = None, channel: str | None = None) 
 
     # the planes of the channel that is wanted count, not all of the file
     if channel is not None:
-        stack = stack.channel(channel)
+        try:
+            stack = stack.channel(channel)
+        except AxesError:
+            stack.close()
+            raise
     if stack.planes > 1:
         return stack
     stack.close()

@@ -126,21 +126,29 @@ class Stack(AbstractContextManager["Stack"]):
         return Stack(contents, lambda number: self.plane(number)[:rows], self.path, self._resources)
 
     def channel(self, wanted: str) -> "Stack":
-        """One channel, by its name or its number from 1.
+        """One channel, by its name or its number from 1; the stack itself where it has no axis C.
 
         Raises:
             AxesError: if there is none or several of that name.
         """
+        # Without an axis C there is one channel. Names count where each channel has one: a stack
+        # that was given other axes than its file states may have more of them, or fewer.
+        count = self.contents.sizes.get("C", 1)
+        channels = self.contents.channels
+        if len(channels) != count:
+            channels = ()
+
         # a name counts before a number, as among the images of a file
-        names = [name.casefold() for name in self.contents.channels]
+        names = [name.casefold() for name in channels]
         numbers = [index for index, name in enumerate(names) if name == wanted.casefold()]
-        count = self.contents.sizes.get("C", 0)
         if not numbers and wanted.isdecimal() and 1 <= int(wanted) <= count:
             numbers = [int(wanted) - 1]
         if len(numbers) != 1:
-            listed = ", ".join(self.contents.channels)
-            held = f"{count} channels" + (f" ({listed})" if listed else "")
+            listed = f" ({', '.join(channels)})" if channels else ""
+            held = f"{count} channel{'s' * (count != 1)}{listed}"
             raise AxesError(f"{self.path} holds {held}; none or several are called {wanted!r}.")
+        if "C" not in self.axes:
+            return self
 
         # what is left has no axis of channels, and its planes are some of those here
         at = self.axes.index("C")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from toys import aeanet, toy_pair
+from toy_stacks import volume, write_volume
+from toys import aeanet, assert_one_sentence, toy_pair
 
 from aeanet.data.pairs import PairSet
 from aeanet.networks.registry import build_model, load_model, save_model
@@ -160,6 +161,37 @@ def test_an_image_in_zarr(tmp_path: Path) -> None:
         "uint8",
         None,
     )
+
+
+def test_a_folder_of_slices_is_what_restore_takes_it_for(tmp_path: Path, model: Path) -> None:
+    slices = write_volume(tmp_path, "slices", volume(planes=3))
+    told, restored = aeanet("info", slices), aeanet("restore", slices, "--out", tmp_path / "out")
+    assert_one_sentence(told, "slices is a folder", "slices of one stack are taken by --axes ZYX")
+    assert told.stderr.strip() in restored.stderr
+
+    found = aeanet("info", slices, "--axes", "zyx", "--json")
+    assert json.loads(found.stdout) == {
+        "file": str(slices),
+        "kind": "slices",
+        "axes": "ZYX",
+        "shape": [3, 40, 48],
+        "dtype": "uint16",
+        "steps": {},
+        "channels": [],
+    }
+
+    # a run stays one with the picture of a pair, and a run beside results is still named
+    for folder in (model.parent, tmp_path):
+        tifffile.imwrite(folder / "validation.tif", volume(planes=1)[0])
+    assert record(model.parent)["kind"] == "model"
+    assert f"there is one in {model.parent}" in aeanet("info", tmp_path).stderr
+
+
+def test_pages_that_are_not_named_are_named_by_the_user(tmp_path: Path) -> None:
+    pages = tmp_path / "a.tif"
+    tifffile.imwrite(pages, volume(planes=3), metadata=None, photometric="minisblack")
+    assert_one_sentence(aeanet("info", pages), "take all by --axes ZYX (a volume)")
+    assert "axes: TYX\n" in aeanet("info", pages, "--axes", "TYX").stdout
 
 
 def test_what_cannot_be_described_is_one_sentence(model: Path, tmp_path: Path) -> None:

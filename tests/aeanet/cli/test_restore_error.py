@@ -113,6 +113,22 @@ def test_standard_errors_of_a_stack_that_are_there_are_kept(tmp_path: Path, imag
     assert Path("out/s.tif").exists()
 
 
+def test_standard_errors_of_a_stack_do_not_replace_an_input(tmp_path: Path, image: str) -> None:
+    """Which --overwrite does not help with, so another place is named."""
+    write_volume(tmp_path, "s.tif", volume(planes=2, side=48))
+    Path("out").mkdir()
+    Path("out/s-error.tif").write_bytes(Path(image).read_bytes())
+    options = ["--error", "--flips", 1, "--magnification", 1, "--out", "out", "--overwrite"]
+    done = aeanet("restore", "s.tif", "out/s-error.tif", *options)
+    assert (
+        "The standard error is not written: out/s-error.tif would replace an input image; choose "
+        "another place with --out.\n" in done.stderr
+    )
+    assert "--overwrite" not in done.stderr
+    assert Path("out/s-error.tif").read_bytes() == Path(image).read_bytes()
+    assert Path("out/s.tif").exists()
+
+
 def test_a_network_of_errors_restores_nothing(image: str, tmp_path: Path) -> None:
     save_model(load_error_network("sem"), tmp_path / "run" / "model.safetensors")
     for command in (("predict", image, "--out", "out"), ("export", "--onnx", "file.onnx")):

@@ -222,13 +222,19 @@ def test_it_passes_the_test_of_bioimageio_core_and_runs_there(package: Path) -> 
 
 
 def test_calls_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    onnx, package = ("--onnx", tmp_path / "a.onnx"), ("--bioimageio", tmp_path / "a.zip")
     for arguments, reason in {
         (): "Nothing to write",
-        ("--onnx", tmp_path / "a.onnx", "--flips", 1): "belong to --bioimageio",
-        ("--bioimageio", tmp_path / "a.zip", "--flips", 3): "--flips is 3, wanted 1, 2 or 4",
+        (*onnx, "--flips", 1): "belong to --bioimageio",
+        (*package, "--flips", 3): "--flips is 3, wanted 1, 2 or 4",
+        (*onnx, *package, "--flips", 3): "--flips is 3, wanted 1, 2 or 4",
+        (*onnx, *package, "--magnification", 99): "magnification is 99.0, wanted a number from",
+        (*onnx, "--bioimageio", tmp_path / "file" / "a.zip"): "file cannot be made a folder",
+        (*onnx, "--bioimageio", tmp_path / "b" / ".." / "a.onnx"): "both name",
     }.items():
         result = aeanet("export", "sem", *arguments)
         assert result.exit_code == 1
         assert reason in result.stderr
         assert result.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import maker_files as makers
 import numpy as np
 import pytest
 import tifffile
@@ -72,6 +73,25 @@ def test_an_image_by_regions_gives_the_same(image: Path) -> None:
     np.testing.assert_allclose(
         by_regions, read_image(image.with_name("hr.tif")).pixels, atol=1.01 / 255
     )
+
+
+@pytest.mark.parametrize("keep_bar", [False, True])
+def test_the_bar_of_an_image_by_regions_is_cut_off_or_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_bar: bool
+) -> None:
+    """The same as of an image in memory, in the result and where it is judged."""
+    bar = np.where(np.indices((8, 100)).sum(0) % 3, 0, 255).astype(np.uint8)
+    image = makers.phenom(tmp_path / "lr.tif", np.vstack([LEVELS, bar]), bar=8)
+    model, results = lively_network(), []
+    for large in (2**25, 10):
+        monkeypatch.setattr("aeanet.io.mosaics.reading.LARGE", large)
+        target = tmp_path / f"{large}.tif"
+        restored = restore_file(model, image, target, magnification=1.0, keep_bar=keep_bar)
+        assert [part.shape for part in restored.pixels()] == [(68 if keep_bar else 60, 100)] * 2
+        results.append(tifffile.imread(target).astype(int))
+    assert results[0].shape == results[1].shape == (68 if keep_bar else 60, 100)
+    assert np.abs(results[0] - results[1]).max() <= 1
+    assert restored.source is None
 
 
 def test_an_unknown_magnification_is_refused(image: Path) -> None:

@@ -58,6 +58,39 @@ def test_pages_by_number_and_by_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_number_beyond_the_page_that_imagej_describes(tmp_path: Path, rows: int) -> None:
+    """ImageJ describes a stack beyond 4 GB once. Its first image may lie in several strips."""
+    stack = np.stack([DEEP, 65535 - DEEP, DEEP // 2])
+    path = tmp_path / "a.tif"
+    options: Any = {"metadata": {"axes": "ZYX"}, "rowsperstrip": rows}
+    tifffile.imwrite(path, stack, imagej=True, truncate=True, **options)
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == 1
+    for number, plane in enumerate(stack, 1):
+        image = read_image(path, image=str(number))
+        np.testing.assert_array_equal(image.to_raw(image.pixels), plane)
+        with open_mosaic(path, str(number)) as mosaic:
+            part = mosaic.read(slice(5, 9), slice(3, 30))
+            np.testing.assert_array_equal(mosaic.to_raw(part), plane[5:9, 3:30])
+    assert "no image has the name or number '4'" in refusal(path, image="4")
+
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_image(path, image="2").pixels.shape == DEEP.shape
+    assert "cut short: the file ends before image 3." in refusal(path, image="3")
+
+
+def test_a_number_beyond_the_pages_that_are_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    options: Any = {"metadata": {"axes": "ZYX"}, "compression": "zlib"}
+    with tifffile.TiffWriter(path, imagej=True) as file:
+        file.write(np.stack([DEEP] * 4), **options)
+    with tifffile.TiffFile(path) as file:
+        third = file.pages[2].offset
+    path.write_bytes(path.read_bytes()[:third])
+    assert "its list of pages ends after 2, before image 4" in refusal(path, image="4")
+
+
 def test_a_mask_beside_the_image_is_none(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(GREY, photometric="minisblack", metadata=None)

@@ -16,6 +16,7 @@ from PIL import Image
 from aeanet.io.images import PixelSize, read_image, write_image
 from aeanet.io.mosaics import open_mosaic
 
+WHOLE = slice(None), slice(None)
 BAR = np.vstack([GREY, np.where(np.indices((8, WIDTH)).sum(0) % 3, 0, 255).astype(np.uint8)])
 
 
@@ -143,6 +144,9 @@ def test_a_stated_bar_is_cut_off_unless_it_was_before(
     assert (read_image(path).bar, read_image(path, keep_bar=True).bar) == (8, 0)
     with open_mosaic(path) as mosaic:
         assert mosaic.shape == GREY.shape
+    with open_mosaic(path, keep_bar=True) as mosaic:
+        assert mosaic.shape == BAR.shape
+        np.testing.assert_array_equal(np.rint(mosaic.read(*WHOLE) * 255), BAR)
     for rows in (8, 0, HEIGHT, 1000):
         cropped = write(tmp_path / "b.tif", image=GREY, bar=rows)
         assert read_image(cropped).pixels.shape == GREY.shape

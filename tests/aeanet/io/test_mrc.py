@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from toy_stacks import Identity, mrc_of, restored, volume
 
 from aeanet.io.images import ImageError, PixelSize, read_image
 
@@ -75,3 +76,21 @@ def test_modes_that_are_not_read_are_named(tmp_path: Path, mode: int, order: str
     with pytest.raises(ImageError, match="complex64" if mode == 4 else f"MRC mode {mode}") as error:
         read_image(tmp_path / "a.mrc")
     assert "damaged" not in str(error.value)
+
+
+def test_statistics_of_the_file_that_was_read_are_not_those_of_the_result(tmp_path: Path) -> None:
+    """By the standard each is not known where the greatest value is below the least, the mean below
+    both, and the RMS below 0.
+    """
+    content = bytearray(mrc_of(volume(planes=2)))
+    struct.pack_into("<3f", content, 76, 10.0, 20000.0, 6000.0)
+    struct.pack_into("<f", content, 216, 1234.5)
+    (tmp_path / "a.mrc").write_bytes(content)
+    restored(Identity(), tmp_path / "a.mrc", tmp_path / "b.mrc")
+
+    head = (tmp_path / "b.mrc").read_bytes()[:1024]
+    least, greatest, mean = struct.unpack_from("<3f", head, 76)
+    (rms,) = struct.unpack_from("<f", head, 216)
+    assert greatest < least
+    assert mean < min(least, greatest)
+    assert rms < 0

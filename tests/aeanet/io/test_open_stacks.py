@@ -301,3 +301,39 @@ def test_an_image_alone_is_one_plane(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(stack), VOLUME[0])
     with pytest.raises(ImageError, match="is no stack of a known kind"):
         open_stack(tmp_path / "a.txt")
+
+
+def named(path: Path, axes: str, *names: str) -> Path:
+    """VOLUME as OME-TIFF, with channels of these names."""
+    metadata = {"axes": axes, "Channel": {"Name": list(names)}}
+    tifffile.imwrite(path, VOLUME, ome=True, metadata=metadata, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("wanted", ["se", "1"])
+def test_a_stack_without_an_axis_of_channels_is_its_channel(tmp_path: Path, wanted: str) -> None:
+    stack = find_stack(named(tmp_path / "a.tif", "ZYX", "SE"), channel=wanted)
+    assert stack is not None
+    with stack:
+        assert stack.axes == "ZYX"
+        np.testing.assert_array_equal(np.asarray(stack), VOLUME)
+
+
+def test_no_such_channel_closes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, close = [], Stack.close
+
+    def closing(stack: Stack) -> None:
+        closed.append(stack.path)
+        close(stack)
+
+    monkeypatch.setattr(Stack, "close", closing)
+    path = named(tmp_path / "a.tif", "ZYX", "SE")
+    for wanted in ("TE", "2"):
+        with pytest.raises(AxesError, match=r"holds 1 channel \(SE\); none"):
+            find_stack(path, channel=wanted)
+    assert closed == [path, path]
+
+    # who says that the axis is Z says that its planes are no channels, so no name is of one
+    path = named(tmp_path / "b.tif", "CYX", "SE", "BSE", "TE")
+    with pytest.raises(AxesError, match="holds 1 channel; none"):
+        find_stack(path, axes="ZYX", channel="SE")

@@ -115,6 +115,13 @@ def test_the_command(tmp_path: Path) -> None:
     Image.fromarray(np.asarray(Image.open(result))[::-1].copy()).save(other)
     assert "other.png hardly resembles" in aeanet("score", image, other).stderr
 
+    # a flat image has no resolution, which is a number that is not finite and not a missing one
+    flat = tmp_path / "flat.png"
+    Image.fromarray(np.full(CLEAN.shape, 100, np.uint8)).save(flat)
+    assert "Resolution: none found before" in aeanet("score", flat, flat).stdout
+    record = json.loads(aeanet("score", flat, flat, "--json").stdout)
+    assert (record["resolution"], record["resolution_left"]) == ("NaN", None)
+
     failed = aeanet("score", image, tmp_path / "c.png")
     assert failed.exit_code == 1
     assert "c.png" in failed.stderr
