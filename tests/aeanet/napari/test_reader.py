@@ -1,5 +1,6 @@
 """napari's reader gives scale and units, and reads planes when they are shown."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 import aeanet
 from aeanet.io.images import ImageError
-from aeanet.io.stacks import Stack
+from aeanet.io.stacks import Stack, open_stack
 
 # an extra, with Qt: the tool and its other tests need neither
 pytest.importorskip("napari.layers", reason="napari is not installed")
@@ -107,6 +108,17 @@ def test_a_layer_for_each_channel(tmp_path: Path) -> None:
     assert [layer.name for layer in layers] == ["a.ome.tif SE", "a.ome.tif BSE"]
     np.testing.assert_array_equal(layers[1].data, GREY + 1)
     assert [str(one) for one in layers[1].units] == ["micrometer", "micrometer"]
+
+
+def test_names_of_other_channels_than_there_are_count_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.stack([GREY] * 2), metadata={"axes": "CYX"})
+    stack = open_stack(tmp_path / "a.ome.tif")
+    stack.contents = replace(stack.contents, channels=("SE", "BSE", "TE"))
+    monkeypatch.setattr("aeanet.napari.reader.open_stack", lambda _: stack)
+    names = [layer.name for layer in layers_of(tmp_path / "a.ome.tif")]
+    assert names == ["a.ome.tif channel 1", "a.ome.tif channel 2"]
 
 
 def test_what_napari_reads_itself_is_left_to_it_unless_it_states_a_size(tmp_path: Path) -> None:
