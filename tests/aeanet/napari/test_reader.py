@@ -117,7 +117,7 @@ def test_names_of_other_channels_than_there_are_count_for_nothing(
     stack = open_stack(tmp_path / "a.ome.tif")
     stack.contents = replace(stack.contents, channels=("SE", "BSE", "TE"))
     monkeypatch.setattr("aeanet.napari.reader.open_stack", lambda _: stack)
-    names = [layer.name for layer in layers_of(tmp_path / "a.ome.tif")]
+    names = [properties["name"] for _, properties, _ in read_layers(str(tmp_path / "a.ome.tif"))]
     assert names == ["a.ome.tif channel 1", "a.ome.tif channel 2"]
 
 

@@ -157,7 +157,7 @@ def test_a_warning_is_said_and_marked(
     viewer: Any, dock: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The box of a warning lies within the layer, on its grid."""
-    monkeypatch.setattr(restoring, "load_model", lambda name: Identity())
+    monkeypatch.setattr(restoring, "load_restoring", lambda name: Identity())
     image = np.random.default_rng(0).random((72, 96), np.float32)
     layer = viewer.add_image(image, name="a", scale=(2, 2))
     monkeypatch.setattr("aeanet.napari.judging.assess", warning_of("Something is odd."))
@@ -183,7 +183,7 @@ def test_cancelled_work_ends_soon_and_adds_nothing(
 ) -> None:
     model, calls = Identity(), []
     model.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(restoring, "load_model", lambda name: model)
+    monkeypatch.setattr(restoring, "load_restoring", lambda name: model)
     viewer.add_image(volume(planes=200, side=72))
     dock.fields.keep_bar.value = True
     dock.start.native.click()
