@@ -120,13 +120,18 @@ def differentiable_backward(
     Returns:
         As many gradients as `needed` has entries.
     """
-    tensors = norm.weight, norm.bias, norm.mean, norm.variance
-    if spec.batch_statistics:
-        norm = norm._replace(mean=None, variance=None)
+    tensors = x, norm.weight, norm.bias, norm.mean, norm.variance, references, None, *projections
     again = torch.is_grad_enabled()
     with without_autocast(grad_output.device), torch.enable_grad():
-        y, _, _ = project_first(x, norm, Projections(*projections), references, spec)
-        inputs: list[Any] = [x, *tensors, references, None, *projections]
+        # Each has a node of its own. Where two are one tensor, or one was computed from another,
+        # autograd would count what it adds up itself once more.
+        inputs: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
+        x, weight, bias, mean, variance, references, _, *rest = inputs
+        if spec.batch_statistics:
+            mean = variance = None
+        norm = norm._replace(weight=weight, bias=bias, mean=mean, variance=variance)
+
+        y, _, _ = project_first(x, norm, Projections(*rest), references, spec)
         wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
         found = torch.autograd.grad(y, wanted, grad_output, create_graph=again, allow_unused=True)
     gradients = iter(found)

@@ -48,7 +48,10 @@ def phi_apply_backward(
     with without_autocast(q.device):
         # phi, its derivative, and what is divided by
         if phi == "exp":
-            scores, slope = _phi_and_slope(q, q.detach().amax(-1, keepdim=True))
+            maximum = q.detach()
+            if q.shape[-1]:  # no channels have no maximum
+                maximum = maximum.amax(-1, keepdim=True)
+            scores, slope = _phi_and_slope(q, maximum)
             linear, weights = matrix, matrix.new_ones(*matrix.shape[:3], 1)
             total = scores.sum(-1, keepdim=True)
         else:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 from oracle import block_as_function, oracle
-from strategies import blocks, for_all, spatial_shapes, tensors
+from strategies import blocks, for_all, normal, spatial_shapes, tensors
 
 import aea_kernels as aea
 from aea_kernels import testing
@@ -278,6 +278,23 @@ def test_autocast_does_not_lower_the_precision_of_sums(backend):
     plain = torch.autograd.grad(block(x).sum(), x)[0]
     with torch.autocast(x.device.type, torch.bfloat16):
         torch.testing.assert_close(torch.autograd.grad(twin(x).sum(), x)[0], plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", None])
+def test_inputs_that_depend_on_each_other_have_the_same_gradients_with_a_graph(norm):
+    """Two projections share a weight, and a third comes from x: each path counts once."""
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(4, references=2, norm=norm).double()
+    block.key.weight = block.query.weight
+    x = normal(3, 4, 3, 5).requires_grad_()
+    value = block.value.weight * x.mean()
+    y = torch.func.functional_call(block, {"value.weight": value}, (x,))
+    inputs = x, block.query.weight, block.value.weight
+    loss = y.square().sum()
+    plain = torch.autograd.grad(loss, inputs, retain_graph=True)
+    graph = torch.autograd.grad(loss, inputs, create_graph=True)
+    for found, expected in zip(graph, plain, strict=True):
+        torch.testing.assert_close(found.detach(), expected)
 
 
 def test_relevance_is_query_times_reference_key():

@@ -255,8 +255,11 @@ def test_nothing_in_gives_nothing_or_zeros_out(family, empty, fresh_memory_is_na
     assert y.shape == (batch, 2, queries, values)
     if family in ("relu", "efficient"):
         assert not y.any()
-    y.sum().backward()
+    y.sum().backward(retain_graph=True)
     assert all(t.grad.isfinite().all() for t in (q, k, v))
+    again = torch.autograd.grad(y.sum(), (q, k, v), create_graph=True)
+    for found, first in zip(again, (q, k, v), strict=True):
+        torch.testing.assert_close(found.detach(), first.grad)
 
 
 def test_keys_have_a_gradient_by_their_sum_where_values_have_no_channels():

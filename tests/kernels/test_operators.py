@@ -143,8 +143,16 @@ def test_nothing_in_gives_nothing_or_zeros_out(empty, fresh_memory_is_nan):
     y = aea.linear_attention(q, k, v)
     assert y.shape == (batch, 2, queries, value_channels)
     assert not y.any()
-    y.sum().backward()
+    y.sum().backward(retain_graph=True)
     assert not any(t.grad.any() for t in (q, k, v))
+    again = torch.autograd.grad(y.sum(), (q, k, v), create_graph=True)
+    assert not any(t.any() for t in again)
+
+
+def test_moments_of_no_channels_are_the_number_of_keys(fresh_memory_is_nan):
+    x = torch.randn(3, 0, 5)
+    assert aea.moments(x).count.tolist() == [5, 5, 5]
+    assert aea.moments(x).sum_over_batch().count.tolist() == [15]
 
 
 @pytest.mark.parametrize(

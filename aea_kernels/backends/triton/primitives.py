@@ -92,9 +92,14 @@ def moments(
     references: Tensor | None,
     reference_images: int,
 ) -> Tensor:
+    positions = math.prod(x.shape[2:])
+    if x.shape[1] == 0:  # the number of keys alone
+        count = x.new_full((len(x), 1, 1), positions, dtype=acc_dtype(x.dtype))
+        per_group = folding.sum_groups(count, reference_images)
+        return folding.add_references(per_group, references, reference_images)
     x_map = feature_map(x)
     partial = outer(x, x_map, x_map, prologue_of(x, kind, parameters, eps), gram=True)
-    return reduce_splits(partial, reference_images, math.prod(x.shape[2:]), references)
+    return reduce_splits(partial, reference_images, positions, references)
 
 
 def attend_to_moments(
