@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .backends import backend_name, resolved, use_backend
+from .backends import backend_name, resolved
 from .backends.devices import DEVICES, HOST_SECONDS, Device, slowest
 from .backends.eager.walking import CHUNK_BYTES, stays_in_cache
 from .backends.recording import Launch, launches_of
@@ -248,8 +248,8 @@ class _Setting(NamedTuple):
                 y.backward(torch.empty_like(y))
 
         gpu = self.gpu and (self.gpu.architecture, self.gpu.multiprocessors)
-        with use_backend(backend):
-            launches = launches_of(run, x.numel(), channels, backend, gpu)
+        launches = launches_of(run, x.numel(), channels, backend, gpu)
+
         # eager computes in workspaces of a chunk each: two forward, four with the backward pass
         chunks = 0
         if backend == "eager":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..backends import resolved
 from ..core import ops
 from ..core.dtypes import acc_dtype, without_autocast
 from ..core.transforms import transformed
 from . import folding, norms
+from .route import fits_a_tile
 from .spec import Norm, Projections
 
 
@@ -61,9 +63,11 @@ def attend_to_keys(
             gram = norms.transform(gram, affine)
         gram = folding.add_references(gram, references, len(gram))
 
-        # no derivatives are recorded: one fused pass over x
+        # no derivatives are recorded: one fused pass over x, where a tile holds what a norm needs
         prologue = norm.kind, norms.parameters(norm, pivot), norm.eps
-        if not (transformed() or torch.is_grad_enabled()):
+        kernels = resolved(backend, x.device) == "triton"
+        fused = fits_a_tile(x.shape[1], kernels, norm.kind in norms.OVER_CHANNELS)
+        if fused and not (transformed() or torch.is_grad_enabled()):
             rest = affine, gram, projections, heads, scale, backend
             return ops.attend_to_moments(x, *prologue, *rest)[0]
 

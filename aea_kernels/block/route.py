@@ -47,6 +47,11 @@ def project_cost(channels: int, keys: int, values: int, heads: int) -> Cost:
     return Cost(11 * channels + 4 * keys + 4 * values, flops)
 
 
+def fits_a_tile(channels: int, kernels: bool, over_channels: bool) -> bool:
+    """Whether a tile holds all the channels that it needs; arguments are those of `route`."""
+    return not (kernels and over_channels) or channels <= NORMED_CHANNELS
+
+
 def route(
     channels: int,
     keys: int,
@@ -63,7 +68,7 @@ def route(
         kernels: the Triton kernels compute.
         over_channels: the norm is over channels, all of which the kernels need in one tile.
     """
-    if kernels and over_channels and channels > NORMED_CHANNELS:
+    if not fits_a_tile(channels, kernels, over_channels):
         return "project"
     if keys + values >= channels:  # then projecting takes more of both
         return "fold"

@@ -3,6 +3,7 @@
 """
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from strategies import normal
 
 import aea_kernels as aea
 from aea_kernels import reference, testing
-from aea_kernels.backends.triton import operands, primitives
+from aea_kernels.backends.triton import kernels, launching, operands, primitives
 
 pytestmark = pytest.mark.parametrize("backend", ["triton"], indirect=True, scope="module")
 
@@ -75,6 +76,66 @@ def test_keys_and_values_of_more_channels_than_the_feature_map(keys, values, hea
     block = block.double().train()
     ours, expected = block_as_function(block, "triton"), oracle(block)
     testing.assert_parity(ours, expected, x, *block.parameters(), tolerance=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_norm_over_more_channels_than_a_tile_holds_attends_to_keys(norm):
+    torch.manual_seed(0)
+    block = aea.AugmentedAttention(140, norm=norm, references=2).eval()
+    torch.nn.init.normal_(block.output.weight, std=0.3)
+    x = normal(2, 140, 3, 5, dtype=torch.float32)
+    with torch.no_grad():
+        whole = block(x)
+        block.keys = block.moments(x)
+        torch.testing.assert_close(block(x), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_more_than_2_to_the_31_positions():
+    """The last of nine parts holds three positions, of value 1; the others are zeros."""
+    span, parts = 2**28, 9
+    partial = torch.zeros(parts, 2, 1)
+    partial[-1, 0] = 1
+    mean, variance = (torch.empty(1, dtype=torch.float64) for _ in range(2))
+    positions = (parts - 1) * span + 3
+    launching.launch(
+        kernels.join_statistics_kernel,
+        1,
+        partial.device,
+        partial=partial,
+        mean=mean,
+        variance=variance,
+        C=1,
+        positions=positions,
+        total=positions,
+        parts=parts,
+        splits=parts,
+        span=span,
+        BLOCK_P=128,
+        BLOCK_C=16,
+    )
+    assert mean.item() == pytest.approx(3 / positions)
+
+
+def test_a_plan_in_one_thread_leaves_calls_in_another_alone():
+    block, x = aea.AugmentedAttention(4, references=2).eval(), torch.randn(1, 4, 3, 3)
+    begun, ended, plans = threading.Event(), threading.Event(), []
+
+    def explaining():
+        with launching.recording() as recorded:
+            begun.set()
+            ended.wait()
+        plans.append(recorded)
+
+    with torch.no_grad():
+        expected = block(x)
+        thread = threading.Thread(target=explaining)
+        thread.start()
+        begun.wait()
+        found = block(x)
+        ended.set()
+        thread.join()
+    assert torch.equal(found, expected)
+    assert plans == [[]]
 
 
 @pytest.mark.parametrize("positions_inner", [False, True])

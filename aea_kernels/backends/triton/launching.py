@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
@@ -16,15 +17,22 @@ from . import tiles, versions
 from .operands import FeatureMap, math_of
 from .tiles import LaunchPlan
 
-_recorded: list[tuple[str, LaunchPlan | None, int]] | None = None
-_planned_for: tuple[int, int] | None = None
+
+class _Recording(threading.local):
+    """What `recording` holds, in the thread that records: others go on launching."""
+
+    launches: list[tuple[str, LaunchPlan | None, int]] | None = None
+    device: tuple[int, int] | None = None
+
+
+_recording = _Recording()
 
 
 def device_of(device: torch.device) -> tuple[int, int]:
     """Architecture (90 for sm_90) and number of multiprocessors; an H100's where there is no
     GPU.
     """
-    return _properties(device) if device.type == "cuda" else _planned_for or tiles.H100
+    return _properties(device) if device.type == "cuda" else _recording.device or tiles.H100
 
 
 @lru_cache
@@ -53,8 +61,9 @@ def launch(
     `plan` and `workspace`, the bytes of partial sums and C x C matrices that the kernel writes, are
     for `recording`.
     """
-    if _recorded is not None:
-        _recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
+    recorded = _recording.launches
+    if recorded is not None:
+        recorded.append((kernel.fn.__name__.removesuffix("_kernel"), plan, workspace))
     elif programs:
         run = partial(kernel[(programs,)], num_warps=warps, num_stages=stages)
         # Triton launches on the current device, which may be another one
@@ -120,9 +129,10 @@ def recording(
     device: tuple[int, int] | None = None,
 ) -> Iterator[list[tuple[str, LaunchPlan | None, int]]]:
     """(name, plan, workspace) of every launch inside, as on `device`; nothing runs."""
-    global _recorded, _planned_for
-    before, _recorded, _planned_for = (_recorded, _planned_for), [], device
+    before = _recording.launches, _recording.device
+    recorded: list[tuple[str, LaunchPlan | None, int]] = []
+    _recording.launches, _recording.device = recorded, device
     try:
-        yield _recorded
+        yield recorded
     finally:
-        _recorded, _planned_for = before
+        _recording.launches, _recording.device = before

@@ -169,6 +169,8 @@ def apply(
 
     # only y is written: no workspace
     plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
+    if prologue is not None and prologue.over_channels.value and plan.tiles.block_a < rows:
+        raise ValueError(f"no tile holds the {rows} channels that the norm needs at a position")
     launch_over_positions(
         kernels.apply_kernel,
         plan,

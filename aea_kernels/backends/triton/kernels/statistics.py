@@ -88,7 +88,8 @@ def join_statistics_kernel(
     # sums of deviations from the pivot, and of their squares, over all parts
     for start in range(0, parts, BLOCK_P):
         part = start + tl.arange(0, BLOCK_P)
-        number = tl.minimum(tl.maximum(positions - part % splits * span, 0), span).to(tl.float64)
+        before = (part % splits).to(tl.int64) * span
+        number = tl.minimum(tl.maximum(positions - before, 0), span).to(tl.float64)
         pointers = partial + part[:, None].to(tl.int64) * 2 * C + channels[None, :]
         inside = (part < parts)[:, None] & known[None, :]
         delta = tl.load(pointers, mask=inside, other=0.0).to(tl.float64) - pivot[None, :]
