@@ -15,7 +15,7 @@ FORWARD, BOTH = (
     "block | bottom | float32 | forward",
     "block | bottom | float32 | forward + backward",
 )
-BUILT_FOR = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+BUILT_FOR = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
 """NVIDIA's architectures for which `tests/kernels/test_compiled.py` builds the kernels."""
 
 

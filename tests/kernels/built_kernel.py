@@ -13,11 +13,12 @@ from typing import Any
 import triton
 
 ARCHITECTURES: dict[str, tuple[str, Any]] = {
-    n: ("cuda", int(n)) for n in ("80", "86", "90", "100", "120")
+    n: ("cuda", int(n)) for n in ("75", "80", "86", "90", "100", "120")
 }
 ARCHITECTURES["gfx942"] = "hip", "gfx942"
 INSTRUCTIONS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma"
 SHARED_PER_SM = {
+    "75": 64 * 1024,
     "80": 164 * 1024,
     "86": 100 * 1024,
     "90": 228 * 1024,

@@ -100,6 +100,9 @@ def tiles_for(kernel: str, channels: int, mode: str, aligned: bool, architecture
         aligned: maps are read 16 bytes at a time.
         architecture: 90 for sm_90, and so on.
     """
+    # Triton multiplies 16 bits on ordinary units before sm_80, where 64 KB of memory are shared
+    if mode == "16-bit" and architecture < 80:
+        mode = "ieee"
     launch = channels, mode, aligned, architecture
     names = kernel, kernel.removeprefix("phi_")
     row = next(row for row in ROWS if any(row.fits(name, *launch) for name in names))
