@@ -285,3 +285,9 @@ def test_a_compiled_call_checks_when_it_runs(kernels_here):
     compiled = torch.compile(aea.linear_attention, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(q, q, q), aea.reference.linear_attention(q, q, q))
     assert {use.operator for use in selfcheck._verdicts} == {"outer_sum", "apply_matrix"}
+
+
+def test_the_check_is_made_whatever_the_default_device_is():
+    use = selfcheck.Use("outer_sum", "", torch.device("cpu"), torch.float32, "ieee")
+    with torch.device("meta"):  # as "cuda" would be, beside a generator that is on the CPU
+        assert selfcheck.verdict(use) == ""
