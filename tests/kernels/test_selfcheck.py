@@ -1,8 +1,9 @@
-"""Who computes with "auto", and that a kernel which is wrong is noticed before its first use."""
+"""That a kernel which is wrong is noticed before its first use by "auto"."""
 
 from __future__ import annotations
 
 import warnings
+from subprocess import CalledProcessError
 from types import SimpleNamespace
 
 import pytest
@@ -26,12 +27,9 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch, tmp_path):
-    """No verdicts and no choice from before; new ones are written to a folder of the test."""
+    """No verdicts from before; new ones are written to a folder of the test."""
     monkeypatch.setattr(selfcheck, "_verdicts", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    backends._choice_on_cuda.cache_clear()
-    yield
-    backends._choice_on_cuda.cache_clear()
 
 
 @pytest.fixture
@@ -40,42 +38,6 @@ def kernels_here(monkeypatch):
     monkeypatch.setattr(
         backends, "resolved", lambda name, device: "triton" if name == "auto" else name
     )
-
-
-# ---- the choice ----------------------------------------------------------------------------------
-
-
-def test_triton_computes_on_cuda_even_where_no_card_is_at_hand():
-    assert aea.chosen_backend(CUDA).name == "triton"
-    assert aea.chosen_backend("cpu") == ("eager", "the kernels are for CUDA devices")
-    with aea.use_backend("eager"):
-        assert str(aea.chosen_backend(CUDA)) == "eager: use_backend asks for it"
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "name", "reason"),
-    [
-        ([(9, 0)], "triton", "sm_90, with Triton"),
-        ([(7, 5)], "triton", "sm_75, with Triton"),
-        ([(9, 0), (7, 0)], "eager", "a card here is sm_70, and the kernels need sm_75 or later"),
-    ],
-)
-def test_an_old_card_gets_eager(monkeypatch, capabilities, name, reason):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
-    choice = aea.chosen_backend(CUDA)
-    assert choice.name == name
-    assert choice.reason.startswith(reason)
-
-
-def test_without_triton_and_on_other_makers_cards_eager_computes(monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(backends, "find_spec", lambda name: None)
-        assert "triton is not installed" in aea.chosen_backend(CUDA).reason
-    backends._choice_on_cuda.cache_clear()
-    monkeypatch.setattr(torch.version, "hip", "6.0")
-    assert aea.chosen_backend(CUDA).name == "eager"
 
 
 # ---- faults --------------------------------------------------------------------------------------
@@ -147,6 +109,8 @@ def test_right_kernels_are_used_without_a_word(monkeypatch, kernels_here):
     ("error", "reason"),
     [
         (OutOfResources(240_000, 232_448, "shared memory"), "out of resource"),
+        (RuntimeError("PassManager::run failed\nmore"), "PassManager::run failed; PyTorch"),
+        (CalledProcessError(1, ["gcc"]), "Command '.'gcc'.' returned non-zero"),
         (RefusedError("ptxas 12.8.93: set TRITON_PTXAS_PATH"), "ptxas 12.8.93: set TRITON_PTXAS"),
     ],
 )
@@ -197,6 +161,17 @@ def test_a_verdict_is_asked_once_for_a_machine(monkeypatch):
     monkeypatch.setattr(selfcheck, "machine_key", lambda device: "another card")
     selfcheck._recall(USE)
     assert asked == [USE, USE]
+
+
+def test_what_could_not_be_built_is_tried_again_by_the_next_process(monkeypatch):
+    found = ["cannot be built or launched: out of memory", ""]
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: found.pop(0))
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    assert [selfcheck._recall(USE) for _ in range(3)] == [
+        "cannot be built or launched: out of memory",
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[1]"])
