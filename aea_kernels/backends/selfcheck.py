@@ -127,11 +127,21 @@ def _warn(use: Use) -> None:
 
 def verdict(use: Use) -> str:
     """Empty where the kernels of a use agree with float64, else what is wrong."""
-    for sample in samples(use.dtype, use.device):
-        if (sample.operator, sample.kind, sample.wide) == (use.operator, use.kind, use.wide):
-            wrong = fault(sample, use.mode)
-            if wrong:
-                return wrong
+    asked = use.operator, use.kind, use.wide
+    fitting = [
+        sample
+        for sample in samples(use.dtype, use.device)
+        if (sample.operator, sample.kind, sample.wide) == asked
+    ]
+
+    # a kernel of which nothing was compared is not known to be right
+    if not fitting:
+        return "cannot be checked, as there is no sample of such a call"
+
+    for sample in fitting:
+        wrong = fault(sample, use.mode)
+        if wrong:
+            return wrong
     return ""
 
 

@@ -225,6 +225,34 @@ def test_a_fault_between_slices_shows_on_wide_maps_alone(monkeypatch):
     ).wide
 
 
+def test_every_operator_has_a_sample():
+    known = {sample.operator for sample in samples(torch.float32, torch.device("cpu"))}
+    assert known == set(backends.triton.__all__)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel of moments")
+def test_moments_of_layer_norm_over_more_channels_than_a_slice_are_right(kernels_here):
+    """A slice does not have the mean of all channels."""
+    x = normal(1, 132, 3, 5, dtype=torch.float32)
+    gram = torch.ops.aea.moments(x, "layer", [], 1e-5, None, 1, "auto")
+    u = torch.nn.functional.layer_norm(x.flatten(2).mT, (132,)).double()
+    with_one = torch.cat([u, torch.ones_like(u[..., :1])], 2)
+    torch.testing.assert_close(gram.double(), with_one.mT @ with_one, rtol=1e-5, atol=1e-4)
+
+
+def test_a_kernel_without_a_sample_is_not_called_right(monkeypatch, kernels_here):
+    def others(dtype, device):
+        return [s for s in samples(dtype, device) if s.operator != "outer_sum"]
+
+    monkeypatch.setattr(selfcheck, "samples", others)
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    with pytest.warns(RuntimeWarning, match="outer_sum for torch.float32 cannot be checked"):
+        ours = aea.linear_attention(q, q, q)
+    torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
+    unsampled = [use.operator for use, wrong in selfcheck._verdicts.items() if wrong]
+    assert unsampled == ["outer_sum"]
+
+
 def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.setattr(verify, "parsed", lambda: SimpleNamespace(device=None))
