@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -125,6 +127,20 @@ def _warn(use: Use) -> None:
 # ---- the comparison ------------------------------------------------------------------------------
 
 
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """cuBLAS computes what the kernels are compared with, and PyTorch refuses that where algorithms
+    must be deterministic and CUBLAS_WORKSPACE_CONFIG is not set. Kernels need no cuBLAS.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
 def verdict(use: Use) -> str:
     """Empty where the kernels of a use agree with float64, else what is wrong."""
     asked = use.operator, use.kind, use.wide
@@ -146,6 +162,7 @@ def verdict(use: Use) -> str:
 
 
 @torch.no_grad()
+@_any_algorithm()
 def fault(sample: Sample, mode: str) -> str:
     """Empty where the kernel agrees with float64 on a sample, else what is wrong."""
     # the error of PyTorch in the same dtype is the measure for that of the kernel
@@ -215,6 +232,11 @@ def _recall(use: Use) -> str:
 
 
 def cache_file() -> Path:
+    """Where verdicts are kept.
+
+    Raises:
+        RuntimeError: the user has no home directory.
+    """
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "aea_kernels" / "selfcheck.json"
 
@@ -247,18 +269,19 @@ def _source_hash() -> str:
 def _read() -> dict[str, dict[str, str]]:
     try:
         found = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last where nobody knows a home directory
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _write(verdicts: dict[str, dict[str, str]]) -> None:
     """Other processes see the old file or the new one; where it cannot be written, none."""
-    file = cache_file()
     try:
+        file = cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
+        # threads of a process may write at the same time too
+        part = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
         part.write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
         part.replace(file)
-    except OSError:
+    except (OSError, RuntimeError):
         return

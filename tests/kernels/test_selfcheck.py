@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from subprocess import CalledProcessError
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from triton.runtime.errors import OutOfResources
 
 import aea_kernels as aea
 from aea_kernels import backends, verify
-from aea_kernels.backends import selfcheck
+from aea_kernels.backends import eager, selfcheck
 from aea_kernels.backends.samples import samples
 from aea_kernels.backends.triton import kernels, launching, primitives
 from aea_kernels.backends.triton.versions import RefusedError
@@ -23,6 +24,7 @@ from aea_kernels.backends.triton.versions import RefusedError
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
 CUDA = torch.device("cuda")
+OUTER_SUM = selfcheck.Use("outer_sum", "", torch.device("cpu"), torch.float32, "ieee")
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +194,33 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     assert selfcheck._recall(USE) == ""
 
 
+def test_without_a_home_directory_verdicts_are_not_kept(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: "")
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(selfcheck.Path, "home", no_home)
+    assert selfcheck._recall(USE) == ""
+
+
+def test_threads_that_write_at_the_same_time_do_not_share_a_file(monkeypatch):
+    parts, together = [], threading.Barrier(2, timeout=30)
+
+    def replace(part, file):
+        together.wait()  # both have written, and none is done
+        parts.append(part.name)
+
+    monkeypatch.setattr(selfcheck.Path, "replace", replace)
+    threads = [threading.Thread(target=selfcheck._write, args=({},)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(parts)) == 2
+
+
 # ---- python -m aea_kernels.verify ----------------------------------------------------------------
 
 
@@ -291,6 +320,25 @@ def test_a_compiled_call_checks_when_it_runs(kernels_here):
 
 
 def test_the_check_is_made_whatever_the_default_device_is():
-    use = selfcheck.Use("outer_sum", "", torch.device("cpu"), torch.float32, "ieee")
     with torch.device("meta"):  # as "cuda" would be, beside a generator that is on the CPU
-        assert selfcheck.verdict(use) == ""
+        assert selfcheck.verdict(OUTER_SUM) == ""
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_the_check_may_use_what_is_not_deterministic(warn_only, monkeypatch):
+    compute = eager.outer_sum
+
+    def nondeterministic(a, b):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))  # as products by cuBLAS on a GPU
+        return compute(a, b)
+
+    monkeypatch.setattr(eager, "outer_sum", nondeterministic)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert selfcheck.verdict(OUTER_SUM) == ""
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
