@@ -259,14 +259,17 @@ def test_every_operator_has_a_sample():
     assert known == set(backends.triton.__all__)
 
 
-@pytest.mark.filterwarnings("ignore:The kernel of moments")
-def test_moments_of_layer_norm_over_more_channels_than_a_slice_are_right(kernels_here):
+@pytest.mark.filterwarnings("ignore:The kernel of attend_to_moments")
+def test_layer_norm_over_more_channels_than_a_slice_is_right(kernels_here):
     """A slice does not have the mean of all channels."""
     x = normal(1, 132, 3, 5, dtype=torch.float32)
-    gram = torch.ops.aea.moments(x, "layer", [], 1e-5, None, 1, "auto")
-    u = torch.nn.functional.layer_norm(x.flatten(2).mT, (132,)).double()
-    with_one = torch.cat([u, torch.ones_like(u[..., :1])], 2)
-    torch.testing.assert_close(gram.double(), with_one.mT @ with_one, rtol=1e-5, atol=1e-4)
+    u = torch.nn.functional.layer_norm(x.flatten(2).mT, (132,)).mT
+    uh = torch.cat([u, torch.ones_like(u[:, :1])], 1)
+    affine = torch.eye(133)[-1].expand(1, 2, 133).clone()
+    affine[:, 0] = 1 - affine[:, 0]
+    given = affine, uh @ uh.mT, [torch.eye(132), torch.zeros(132)] * 4, 2, 0.5
+    y, matrix = torch.ops.aea.attend_to_moments(x, "layer", [], 1e-5, *given, "auto")
+    torch.testing.assert_close(y, x + (matrix @ uh).view_as(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_kernel_without_a_sample_is_not_called_right(monkeypatch, kernels_here):
