@@ -109,7 +109,23 @@ def _choice_on_cuda() -> Choice:
     if oldest < LEAST_ARCHITECTURE:
         least = f"sm_{LEAST_ARCHITECTURE}"
         return Choice("eager", f"a card here is sm_{oldest}, and the kernels need {least} or later")
+    problem = _launcher_problem()
+    if problem:
+        return Choice("eager", problem)
     return Choice("triton", f"sm_{oldest}, with Triton {metadata.version('triton')}")
+
+
+def _launcher_problem() -> str:
+    """Empty where Triton can build what launches kernels, else what is in the way."""
+    # Triton raises errors of many kinds here: of its own import, of the compiler, of the driver
+    try:
+        from triton.runtime import driver
+
+        _ = driver.active.utils
+    except Exception as error:
+        where = "Triton cannot launch kernels here, for which it needs a C compiler and Python.h"
+        return f"{where}: {selfcheck.first_line(error)}"
+    return ""
 
 
 def _auto_on_cuda() -> str:

@@ -65,7 +65,9 @@ class _Numbers:
     def wide(self, *shape: int) -> Tensor:
         """In the dtype of sums, float64 for float64."""
         dtype = torch.promote_types(self.dtype, torch.float32)
-        return torch.randn(shape, generator=self.generator).to(self.device, dtype)
+        # the default device of a user may be another than that of the generator
+        drawn = torch.randn(shape, generator=self.generator, device="cpu")
+        return drawn.to(self.device, dtype)
 
     def map(self, *shape: int) -> Tensor:
         return self.wide(*shape).to(self.dtype)

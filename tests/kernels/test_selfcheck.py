@@ -1,8 +1,10 @@
-"""Who computes with "auto", and that a kernel which is wrong is noticed before its first use."""
+"""That a kernel which is wrong is noticed before its first use by "auto"."""
 
 from __future__ import annotations
 
+import threading
 import warnings
+from subprocess import CalledProcessError
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +16,7 @@ from triton.runtime.errors import OutOfResources
 
 import aea_kernels as aea
 from aea_kernels import backends, verify
-from aea_kernels.backends import selfcheck
+from aea_kernels.backends import eager, selfcheck
 from aea_kernels.backends.samples import samples
 from aea_kernels.backends.triton import kernels, launching, primitives
 from aea_kernels.backends.triton.versions import RefusedError
@@ -22,16 +24,14 @@ from aea_kernels.backends.triton.versions import RefusedError
 pytestmark = pytest.mark.parametrize("backend", ["auto"], indirect=True, scope="module")
 
 CUDA = torch.device("cuda")
+OUTER_SUM = selfcheck.Use("outer_sum", "", torch.device("cpu"), torch.float32, "ieee")
 
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch, tmp_path):
-    """No verdicts and no choice from before; new ones are written to a folder of the test."""
+    """No verdicts from before; new ones are written to a folder of the test."""
     monkeypatch.setattr(selfcheck, "_verdicts", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    backends._choice_on_cuda.cache_clear()
-    yield
-    backends._choice_on_cuda.cache_clear()
 
 
 @pytest.fixture
@@ -40,42 +40,6 @@ def kernels_here(monkeypatch):
     monkeypatch.setattr(
         backends, "resolved", lambda name, device: "triton" if name == "auto" else name
     )
-
-
-# ---- the choice ----------------------------------------------------------------------------------
-
-
-def test_triton_computes_on_cuda_even_where_no_card_is_at_hand():
-    assert aea.chosen_backend(CUDA).name == "triton"
-    assert aea.chosen_backend("cpu") == ("eager", "the kernels are for CUDA devices")
-    with aea.use_backend("eager"):
-        assert str(aea.chosen_backend(CUDA)) == "eager: use_backend asks for it"
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "name", "reason"),
-    [
-        ([(9, 0)], "triton", "sm_90, with Triton"),
-        ([(7, 5)], "triton", "sm_75, with Triton"),
-        ([(9, 0), (7, 0)], "eager", "a card here is sm_70, and the kernels need sm_75 or later"),
-    ],
-)
-def test_an_old_card_gets_eager(monkeypatch, capabilities, name, reason):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
-    choice = aea.chosen_backend(CUDA)
-    assert choice.name == name
-    assert choice.reason.startswith(reason)
-
-
-def test_without_triton_and_on_other_makers_cards_eager_computes(monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(backends, "find_spec", lambda name: None)
-        assert "triton is not installed" in aea.chosen_backend(CUDA).reason
-    backends._choice_on_cuda.cache_clear()
-    monkeypatch.setattr(torch.version, "hip", "6.0")
-    assert aea.chosen_backend(CUDA).name == "eager"
 
 
 # ---- faults --------------------------------------------------------------------------------------
@@ -147,6 +111,8 @@ def test_right_kernels_are_used_without_a_word(monkeypatch, kernels_here):
     ("error", "reason"),
     [
         (OutOfResources(240_000, 232_448, "shared memory"), "out of resource"),
+        (RuntimeError("PassManager::run failed\nmore"), "PassManager::run failed; PyTorch"),
+        (CalledProcessError(1, ["gcc"]), "Command '.'gcc'.' returned non-zero"),
         (RefusedError("ptxas 12.8.93: set TRITON_PTXAS_PATH"), "ptxas 12.8.93: set TRITON_PTXAS"),
     ],
 )
@@ -199,6 +165,17 @@ def test_a_verdict_is_asked_once_for_a_machine(monkeypatch):
     assert asked == [USE, USE]
 
 
+def test_what_could_not_be_built_is_tried_again_by_the_next_process(monkeypatch):
+    found = ["cannot be built or launched: out of memory", ""]
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: found.pop(0))
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    assert [selfcheck._recall(USE) for _ in range(3)] == [
+        "cannot be built or launched: out of memory",
+        "",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("content", ["", "no JSON", "[1]"])
 def test_a_damaged_file_of_verdicts_is_none(monkeypatch, content):
     monkeypatch.setattr(selfcheck, "verdict", lambda use: "")
@@ -215,6 +192,33 @@ def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert selfcheck._recall(USE) == ""
+
+
+def test_without_a_home_directory_verdicts_are_not_kept(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(selfcheck, "verdict", lambda use: "")
+    monkeypatch.setattr(selfcheck, "machine_key", lambda device: "a card")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(selfcheck.Path, "home", no_home)
+    assert selfcheck._recall(USE) == ""
+
+
+def test_threads_that_write_at_the_same_time_do_not_share_a_file(monkeypatch):
+    parts, together = [], threading.Barrier(2, timeout=30)
+
+    def replace(part, file):
+        together.wait()  # both have written, and none is done
+        parts.append(part.name)
+
+    monkeypatch.setattr(selfcheck.Path, "replace", replace)
+    threads = [threading.Thread(target=selfcheck._write, args=({},)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(parts)) == 2
 
 
 # ---- python -m aea_kernels.verify ----------------------------------------------------------------
@@ -248,6 +252,37 @@ def test_a_fault_between_slices_shows_on_wide_maps_alone(monkeypatch):
     assert selfcheck.use_of(
         "apply_to_features", [torch.empty(1, 129, 2, dtype=torch.bfloat16)]
     ).wide
+
+
+def test_every_operator_has_a_sample():
+    known = {sample.operator for sample in samples(torch.float32, torch.device("cpu"))}
+    assert known == set(backends.triton.__all__)
+
+
+@pytest.mark.filterwarnings("ignore:The kernel of attend_to_moments")
+def test_layer_norm_over_more_channels_than_a_slice_is_right(kernels_here):
+    """A slice does not have the mean of all channels."""
+    x = normal(1, 132, 3, 5, dtype=torch.float32)
+    u = torch.nn.functional.layer_norm(x.flatten(2).mT, (132,)).mT
+    uh = torch.cat([u, torch.ones_like(u[:, :1])], 1)
+    affine = torch.eye(133)[-1].expand(1, 2, 133).clone()
+    affine[:, 0] = 1 - affine[:, 0]
+    given = affine, uh @ uh.mT, [torch.eye(132), torch.zeros(132)] * 4, 2, 0.5
+    y, matrix = torch.ops.aea.attend_to_moments(x, "layer", [], 1e-5, *given, "auto")
+    torch.testing.assert_close(y, x + (matrix @ uh).view_as(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_kernel_without_a_sample_is_not_called_right(monkeypatch, kernels_here):
+    def others(dtype, device):
+        return [s for s in samples(dtype, device) if s.operator != "outer_sum"]
+
+    monkeypatch.setattr(selfcheck, "samples", others)
+    q = normal(1, 2, 30, 4, dtype=torch.float32)
+    with pytest.warns(RuntimeWarning, match="outer_sum for torch.float32 cannot be checked"):
+        ours = aea.linear_attention(q, q, q)
+    torch.testing.assert_close(ours, aea.reference.linear_attention(q, q, q))
+    unsampled = [use.operator for use, wrong in selfcheck._verdicts.items() if wrong]
+    assert unsampled == ["outer_sum"]
 
 
 def test_verify_without_a_gpu_says_what_to_do(monkeypatch, capsys):
@@ -285,3 +320,28 @@ def test_a_compiled_call_checks_when_it_runs(kernels_here):
     compiled = torch.compile(aea.linear_attention, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(q, q, q), aea.reference.linear_attention(q, q, q))
     assert {use.operator for use in selfcheck._verdicts} == {"outer_sum", "apply_matrix"}
+
+
+def test_the_check_is_made_whatever_the_default_device_is():
+    with torch.device("meta"):  # as "cuda" would be, beside a generator that is on the CPU
+        assert selfcheck.verdict(OUTER_SUM) == ""
+
+
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_the_check_may_use_what_is_not_deterministic(warn_only, monkeypatch):
+    compute = eager.outer_sum
+
+    def nondeterministic(a, b):
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))  # as products by cuBLAS on a GPU
+        return compute(a, b)
+
+    monkeypatch.setattr(eager, "outer_sum", nondeterministic)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert selfcheck.verdict(OUTER_SUM) == ""
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+    finally:
+        torch.use_deterministic_algorithms(False)
