@@ -130,6 +130,7 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
     """Captured on a stream of its own, after calls that build and check the kernels."""
     inputs = [given.detach().clone() for given in example]
     with torch.no_grad():
+        # PyTorch's own stream for captures is of the device of the process's first capture
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -137,7 +138,7 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
                 network(*inputs)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             result = network(*inputs)
 
     def replay(*given: Tensor) -> Any:
@@ -165,11 +166,17 @@ def _step(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Any]
     """Forward and backward pass; what the calls before the capture did to buffers is undone."""
     buffers = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
     inputs = tuple(given.detach().clone().requires_grad_(given.requires_grad) for given in example)
+
+    # PyTorch captures on this stream, which else is of the device of the process's first capture
+    capture = torch.cuda.graph
+    stream = capture.default_capture_stream
+    capture.default_capture_stream = torch.cuda.Stream()
     try:
         step: Callable[..., Any] = torch.cuda.make_graphed_callables(
             _Step(network), inputs, num_warmup_iters=WARM_UP, allow_unused_input=True
         )
     finally:
+        capture.default_capture_stream = stream
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)

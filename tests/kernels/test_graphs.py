@@ -41,8 +41,8 @@ class Cuda:
             cuda.events.append(f"off {given.name}")
 
         @contextmanager
-        def graph(given):
-            cuda.events.append("capture")
+        def graph(given, stream):
+            cuda.events.append(f"capture on {stream.name}")
             with monkeypatch.context() as patch:
                 patch.setattr(type(network), "forward", cuda.captured(type(network).forward))
                 yield
@@ -87,7 +87,7 @@ def test_calls_before_the_capture_run_on_a_stream_of_their_own(block, monkeypatc
         *["call"] * graphs.WARM_UP,
         "off side",
         "current waits for side",
-        "capture",
+        "capture on side",
         "call",
         "captured",
     ]
@@ -157,9 +157,11 @@ def training(block, monkeypatch):
     def make_graphed_callables(module, inputs, num_warmup_iters, allow_unused_input):
         for _ in range(num_warmup_iters):
             module(*inputs)
-        asked.append((module, inputs))
+        asked.append((module, inputs, torch.cuda.graph.default_capture_stream))
         return module
 
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream of this device")
+    monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", "a stream of another device")
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
     monkeypatch.setattr(graphs, "_on_gpu", lambda tensor: True)
     return block.train(), asked
@@ -176,6 +178,14 @@ def test_a_training_step_is_captured_without_a_trace_in_running_statistics(train
     step(x).sum().backward()
     assert block.norm.num_batches_tracked == 1
     assert x.grad.abs().sum() > 0
+
+
+def test_a_training_step_is_captured_on_a_stream_of_its_own_device(training):
+    """PyTorch's own stays on the device of the process's first capture, and captures no other."""
+    block, asked = training
+    aea.graphed(block, torch.randn(2, 4, 3, 3))
+    assert asked[0][2] == "a stream of this device"
+    assert torch.cuda.graph.default_capture_stream == "a stream of another device"
 
 
 def test_gradients_that_were_not_dropped_are_added_to(training):
