@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,7 +69,9 @@ class Graphed:
         self._weights = [*self._parameters, *network.buffers()]
         self._places = [t.data_ptr() for t in self._weights]
         self._told: set[str] = set()
-        self._replay = _step(network, example) if self.training else _prediction(network, example)
+        with _to_be_kept():
+            capture = _step if self.training else _prediction
+            self._replay = capture(network, example)
 
     def __call__(self, *inputs: Tensor) -> Any:
         reason = self._reason_against(inputs)
@@ -126,6 +129,24 @@ def _autocast() -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
 
 
+@contextmanager
+def _to_be_kept() -> Iterator[None]:
+    """What is computed within it may be used and changed at any later time.
+
+    Tensors of inference mode may not be changed outside it. Autocast keeps casts of weights until
+    it ends: a graph must neither read these, nor leave its own there, which hold no values before a
+    replay.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.inference_mode(False):
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+        torch.clear_autocast_cache()
+
+
 def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Any]:
     """Captured on a stream of its own, after calls that build and check the kernels."""
     inputs = [given.detach().clone() for given in example]
@@ -137,6 +158,9 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
             for _ in range(WARM_UP):
                 network(*inputs)
         torch.cuda.current_stream().wait_stream(side)
+
+        # a network with an autocast of its own may have kept casts all the same
+        torch.clear_autocast_cache()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=side):
             result = network(*inputs)
@@ -159,6 +183,7 @@ class _Step(nn.Module):
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Any:
+        torch.clear_autocast_cache()  # as in `_prediction`; a replay does not come here
         return self.network(*inputs)
 
 

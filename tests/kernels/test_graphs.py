@@ -7,11 +7,25 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import aea_kernels as aea
 from aea_kernels import graphs
 
 pytestmark = pytest.mark.parametrize("backend", ["eager"], indirect=True, scope="module")
+
+
+class Operations(TorchDispatchMode):
+    """Writes down the operations and the shapes they give, as a capture does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.seen.append((func, getattr(result, "shape", None)))
+        return result
 
 
 class Cuda:
@@ -45,7 +59,8 @@ class Cuda:
             cuda.events.append(f"capture on {stream.name}")
             with monkeypatch.context() as patch:
                 patch.setattr(type(network), "forward", cuda.captured(type(network).forward))
-                yield
+                with Operations() as cuda.operations:
+                    yield
             cuda.events.append("captured")
 
         for name, given in {
@@ -146,6 +161,51 @@ def test_a_changed_weight_is_read_where_it_lies(block, monkeypatch):
     torch.testing.assert_close(step(x), before + 1)
 
 
+class WithAutocast(torch.nn.Module):
+    """A network of one product, whose own autocast was made before any capture."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class WithItsOwnAutocast(WithAutocast):
+    @torch.autocast("cpu", torch.bfloat16)
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("kind", [WithAutocast, WithItsOwnAutocast])
+def test_a_graph_casts_weights_itself(kind, monkeypatch):
+    """Autocast keeps casts until it ends: a graph that reads them reads freed memory later."""
+    network, x = kind().eval(), torch.randn(2, 3)
+    cuda = Cuda(network, monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(x)  # autocast now holds casts of the weights
+        aea.graphed(network, x)
+        assert torch.is_autocast_cache_enabled()
+
+        # neither does autocast hold what the graph only computes when it is replayed
+        with Operations() as ordinary:
+            network(x)
+    for operations in (cuda.operations, ordinary):
+        assert (torch.ops.aten._to_copy.default, (5, 3)) in operations.seen
+
+
+def test_a_graph_made_in_inference_mode_serves_outside_it_too(block, monkeypatch):
+    Cuda(block, monkeypatch)
+    with torch.inference_mode():
+        step = aea.graphed(block, torch.randn(1, 4, 3, 3))
+    x = torch.randn(1, 4, 3, 3)
+    expected = block(x).detach()
+    assert torch.equal(step(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(step(x), expected)
+
+
 # ---- training ------------------------------------------------------------------------------------
 
 
@@ -155,6 +215,9 @@ def training(block, monkeypatch):
     asked = []
 
     def make_graphed_callables(module, inputs, num_warmup_iters, allow_unused_input):
+        assert not torch.is_autocast_cache_enabled()  # PyTorch refuses autocast with it
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
         for _ in range(num_warmup_iters):
             module(*inputs)
         asked.append((module, inputs, torch.cuda.graph.default_capture_stream))
@@ -186,6 +249,14 @@ def test_a_training_step_is_captured_on_a_stream_of_its_own_device(training):
     aea.graphed(block, torch.randn(2, 4, 3, 3))
     assert asked[0][2] == "a stream of this device"
     assert torch.cuda.graph.default_capture_stream == "a stream of another device"
+
+
+def test_a_training_step_may_be_captured_in_inference_mode(training):
+    block, _ = training
+    with torch.inference_mode():
+        step = aea.graphed(block, torch.randn(2, 4, 3, 3))
+    step(torch.randn(2, 4, 3, 3)).sum().backward()
+    assert block.key.weight.grad.abs().sum() > 0
 
 
 def test_gradients_that_were_not_dropped_are_added_to(training):
