@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from .backends import backend_name
 from .core.checks import check_type
+from .core.precision import multiplication, tf32_allowed
 
 WARM_UP = 3
 """Calls before a graph is captured: kernels are built, checked and chosen in them."""
@@ -25,11 +28,16 @@ def graphed(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Callabl
     (`torch.cuda.make_graphed_callables`); loss and optimizer stay as they are, and what is returned
     holds until the next call.
 
-    Inputs of another shape, dtype or device, another mode of the network, or inputs whose gradient
-    is asked for in prediction, take the ordinary call; a warning says so, once for each. The
-    network may be trained further and load weights, which the graph reads where they lie. Where
-    they are moved, as by ``network.to``, the ordinary call is taken too. A parameter that is set to
-    a new object is not noticed: call `graphed` again.
+    Inputs of another shape, dtype or device, another mode of the network, inputs whose gradient is
+    asked for in prediction, and another autocast, `use_backend` or precision of products of float32
+    than at the capture take the ordinary call; a warning says so, once for each. The network may be
+    trained further and load weights, which the graph reads where they lie. Where they are moved, as
+    by ``network.to``, the ordinary call is taken too. A parameter that is set to a new object is
+    not noticed: call `graphed` again.
+
+    All calls share the memory of the graph. Call it from one CUDA stream at a time, and in training
+    from one thread too; in prediction, threads wait for one another. For several streams, make one
+    for each.
 
     Args:
         network: an `AugmentedAttention`, or a network that holds some.
@@ -65,6 +73,9 @@ class Graphed:
         self.training = network.training
         self._example = self._likeness(example)
         self._autocast = _autocast()
+        self._backend = backend_name()
+        self._products_now = _question_of_products()
+        self._products = self._products_now()
         self._parameters = list(network.parameters())
         self._weights = [*self._parameters, *network.buffers()]
         self._places = [t.data_ptr() for t in self._weights]
@@ -99,9 +110,15 @@ class Graphed:
         if wanted and not self.training:
             return "a gradient is asked for, and it was captured for prediction"
 
-        # the launches of a graph hold the dtypes of products, and the addresses of weights
+        # the launches of a graph are those of one rounding of factors, of one backend
         if _autocast() != self._autocast:
             return "autocast is not as it was when it was captured"
+        if self._products_now() != self._products:
+            return "the precision of products of float32 is not as it was when it was captured"
+        if backend_name() != self._backend:
+            return f"it was captured with the backend {self._backend!r}, and another is chosen now"
+
+        # and of weights that lie where they lay
         if [t.data_ptr() for t in self._weights] != self._places:
             return "weights of the network were moved: call aea.graphed again"
         return ""
@@ -127,6 +144,15 @@ def _named(likenesses: list[tuple[Any, ...]]) -> str:
 
 def _autocast() -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+
+
+def _question_of_products() -> Callable[[], object]:
+    """What tells at once how float32 is multiplied; asked before every replay."""
+    try:
+        torch.get_float32_matmul_precision()
+    except RuntimeError:  # it raises once the newer switch was used, which takes far longer
+        return tf32_allowed
+    return lambda: multiplication(torch.float32)
 
 
 @contextmanager
@@ -165,8 +191,10 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
         with torch.cuda.graph(graph, stream=side):
             result = network(*inputs)
 
+    lock = threading.Lock()
+
     def replay(*given: Tensor) -> Any:
-        with torch.no_grad():
+        with lock, torch.no_grad():  # a call of another thread writes to the same memory
             for held, new in zip(inputs, given, strict=True):
                 held.copy_(new)
             graph.replay()

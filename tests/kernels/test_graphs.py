@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -33,6 +35,7 @@ class Cuda:
 
     def __init__(self, network, monkeypatch):
         self.events: list[str] = []
+        self.pause = 0.0
         self.network = network
         cuda = self
 
@@ -46,6 +49,7 @@ class Cuda:
         class CUDAGraph:
             def replay(self):
                 cuda.events.append("replay")
+                time.sleep(cuda.pause)
                 cuda.result.copy_(cuda.network(*cuda.inputs))
 
         @contextmanager
@@ -151,6 +155,81 @@ def test_what_the_graph_was_not_captured_for_takes_the_ordinary_call(block, monk
     assert y.requires_grad == (reason != "another dtype") or x.dtype == torch.float64
 
 
+@contextmanager
+def precision(setting):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def ieee_products():
+    aea.set_ieee_products(True)
+    try:
+        yield
+    finally:
+        aea.set_ieee_products(False)
+
+
+@contextmanager
+def tf32_of_the_newer_switch():
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+SETTINGS = {
+    "high": (lambda: precision("high"), "precision of products of float32"),
+    "medium": (lambda: precision("medium"), "precision of products of float32"),
+    "ieee": (ieee_products, "precision of products of float32"),
+    "tf32": (tf32_of_the_newer_switch, "precision of products of float32"),
+    "backend": (lambda: aea.use_backend("auto"), "captured with the backend '(eager|auto)'"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_that_a_graph_was_not_captured_for_take_the_ordinary_call(
+    block, monkeypatch, setting
+):
+    cuda = Cuda(block, monkeypatch)
+    changed, message = SETTINGS[setting]
+    x = torch.randn(1, 4, 3, 3)
+    step = aea.graphed(block, x)
+    step(x)
+    with changed():
+        with pytest.warns(RuntimeWarning, match=message):
+            step(x)
+        assert cuda.events.count("replay") == 1
+
+        # the other way round: captured with the setting, called without it
+        other = aea.graphed(block, x)
+        other(x)
+        assert cuda.events.count("replay") == 2
+    with pytest.warns(RuntimeWarning, match=message):
+        other(x)
+    assert cuda.events.count("replay") == 2
+    step(x)
+    assert cuda.events.count("replay") == 3
+
+
+def test_threads_that_predict_get_their_own_results(block, monkeypatch):
+    cuda = Cuda(block, monkeypatch)
+    examples = torch.randn(8, 1, 4, 3, 3)
+    step = aea.graphed(block, examples[0])
+    expected = [block(x).detach() for x in examples]
+    cuda.pause = 0.002  # another thread has its turn before the replay reads
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(step, examples))
+    for y, wanted in zip(found, expected, strict=True):
+        assert torch.equal(y, wanted)
+
+
 def test_a_changed_weight_is_read_where_it_lies(block, monkeypatch):
     Cuda(block, monkeypatch)
     x = torch.randn(1, 4, 3, 3)
@@ -204,82 +283,6 @@ def test_a_graph_made_in_inference_mode_serves_outside_it_too(block, monkeypatch
     assert torch.equal(step(x), expected)
     with torch.inference_mode():
         assert torch.equal(step(x), expected)
-
-
-# ---- training ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def training(block, monkeypatch):
-    """A graphed step of a block in training, whose forward and backward pass PyTorch captures."""
-    asked = []
-
-    def make_graphed_callables(module, inputs, num_warmup_iters, allow_unused_input):
-        assert not torch.is_autocast_cache_enabled()  # PyTorch refuses autocast with it
-        assert torch.is_grad_enabled()
-        assert not torch.is_inference_mode_enabled()
-        for _ in range(num_warmup_iters):
-            module(*inputs)
-        asked.append((module, inputs, torch.cuda.graph.default_capture_stream))
-        return module
-
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: "a stream of this device")
-    monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", "a stream of another device")
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
-    monkeypatch.setattr(graphs, "_on_gpu", lambda tensor: True)
-    return block.train(), asked
-
-
-def test_a_training_step_is_captured_without_a_trace_in_running_statistics(training):
-    block, asked = training
-    before = {name: value.clone() for name, value in block.named_buffers()}
-    x = torch.randn(2, 4, 3, 3, requires_grad=True)
-    step = aea.graphed(block, x)
-    for name, value in block.named_buffers():
-        assert torch.equal(value, before[name])
-    assert asked[0][1][0].requires_grad
-    step(x).sum().backward()
-    assert block.norm.num_batches_tracked == 1
-    assert x.grad.abs().sum() > 0
-
-
-def test_a_training_step_is_captured_on_a_stream_of_its_own_device(training):
-    """PyTorch's own stays on the device of the process's first capture, and captures no other."""
-    block, asked = training
-    aea.graphed(block, torch.randn(2, 4, 3, 3))
-    assert asked[0][2] == "a stream of this device"
-    assert torch.cuda.graph.default_capture_stream == "a stream of another device"
-
-
-def test_a_training_step_may_be_captured_in_inference_mode(training):
-    block, _ = training
-    with torch.inference_mode():
-        step = aea.graphed(block, torch.randn(2, 4, 3, 3))
-    step(torch.randn(2, 4, 3, 3)).sum().backward()
-    assert block.key.weight.grad.abs().sum() > 0
-
-
-def test_gradients_that_were_not_dropped_are_added_to(training):
-    """A graph writes every gradient to the same memory, which autograd takes for `.grad`."""
-    block, _ = training
-    x = torch.randn(2, 4, 3, 3)
-    step = aea.graphed(block, x)
-    step(x).sum().backward()
-    held = block.key.weight.grad
-    step(x)
-    assert torch.equal(block.key.weight.grad, held)
-    assert block.key.weight.grad.data_ptr() != held.data_ptr()
-
-
-def test_an_input_whose_gradient_the_example_did_not_ask_for_takes_the_ordinary_call(training):
-    block, _ = training
-    x = torch.randn(2, 4, 3, 3)
-    step = aea.graphed(block, x)
-    with pytest.warns(RuntimeWarning, match="with a gradient, and the example was"):
-        step(x.clone().requires_grad_()).sum().backward()
-    block.eval()
-    with pytest.warns(RuntimeWarning, match="captured for training"):
-        step(x)
 
 
 def test_bad_arguments_are_named(block):
