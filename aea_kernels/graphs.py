@@ -177,7 +177,6 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
     """Captured on a stream of its own, after calls that build and check the kernels."""
     inputs = [given.detach().clone() for given in example]
     with torch.no_grad():
-        # PyTorch's own stream for captures is of the device of the process's first capture
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -187,8 +186,11 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
 
         # a network with an autocast of its own may have kept casts all the same
         torch.clear_autocast_cache()
+
+        # PyTorch's own stream for captures is of the device of the process's first one. On a new
+        # one the workspace of cuBLAS is memory of the graph, which nobody else frees.
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
             result = network(*inputs)
 
     lock = threading.Lock()

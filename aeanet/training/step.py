@@ -173,9 +173,10 @@ class CapturedPass:
         torch.cuda.current_stream(lr.device).wait_stream(stream)
 
         # Recording computes nothing, so only the runs before it have changed the buffers. PyTorch's
-        # own stream for recordings is of the device of the process's first one.
+        # own stream for recordings is of the device of the process's first one. On a new one the
+        # workspace of cuBLAS is memory of the graph, which nobody else frees.
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=stream):
+        with torch.cuda.graph(self.graph, stream=torch.cuda.Stream(lr.device)):
             self.loss = function(self.lr, self.hr)
         for buffer, value in before:
             buffer.copy_(value)

@@ -6,6 +6,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 import torch
@@ -36,12 +37,13 @@ class Cuda:
     def __init__(self, network, monkeypatch):
         self.events: list[str] = []
         self.pause = 0.0
+        self.numbers = count(1)
         self.network = network
         cuda = self
 
         class Stream:
-            def __init__(self, name="side"):
-                self.name = name
+            def __init__(self, name=""):
+                self.name = name or f"stream {next(cuda.numbers)}"
 
             def wait_stream(self, other):
                 cuda.events.append(f"{self.name} waits for {other.name}")
@@ -97,16 +99,16 @@ def test_on_a_cpu_it_is_the_network_itself(block):
     assert aea.graphed(block, torch.randn(1, 4, 3, 3)) is block
 
 
-def test_calls_before_the_capture_run_on_a_stream_of_their_own(block, monkeypatch):
+def test_calls_before_the_capture_and_the_capture_run_on_streams_of_their_own(block, monkeypatch):
     cuda = Cuda(block, monkeypatch)
     aea.graphed(block, torch.randn(1, 4, 3, 3))
     assert cuda.events == [
-        "side waits for current",
-        "on side",
+        "stream 1 waits for current",
+        "on stream 1",
         *["call"] * graphs.WARM_UP,
-        "off side",
-        "current waits for side",
-        "capture on side",
+        "off stream 1",
+        "current waits for stream 1",
+        "capture on stream 2",
         "call",
         "captured",
     ]
