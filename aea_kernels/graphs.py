@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from .backends import backend_name
 from .core.checks import check_type
+from .core.precision import multiplication, tf32_allowed
 
 WARM_UP = 3
 """Calls before a graph is captured: kernels are built, checked and chosen in them."""
@@ -24,11 +28,16 @@ def graphed(network: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Callabl
     (`torch.cuda.make_graphed_callables`); loss and optimizer stay as they are, and what is returned
     holds until the next call.
 
-    Inputs of another shape, dtype or device, another mode of the network, or inputs whose gradient
-    is asked for in prediction, take the ordinary call; a warning says so, once for each. The
-    network may be trained further and load weights, which the graph reads where they lie. Where
-    they are moved, as by ``network.to``, the ordinary call is taken too. A parameter that is set to
-    a new object is not noticed: call `graphed` again.
+    Inputs of another shape, dtype or device, another mode of the network, inputs whose gradient is
+    asked for in prediction, and another autocast, `use_backend` or precision of products of float32
+    than at the capture take the ordinary call; a warning says so, once for each. The network may be
+    trained further and load weights, which the graph reads where they lie. Where they are moved, as
+    by ``network.to``, the ordinary call is taken too. A parameter that is set to a new object is
+    not noticed: call `graphed` again.
+
+    All calls share the memory of the graph. Call it from one CUDA stream at a time, and in training
+    from one thread too; in prediction, threads wait for one another. For several streams, make one
+    for each.
 
     Args:
         network: an `AugmentedAttention`, or a network that holds some.
@@ -64,11 +73,16 @@ class Graphed:
         self.training = network.training
         self._example = self._likeness(example)
         self._autocast = _autocast()
+        self._backend = backend_name()
+        self._products_now = _question_of_products()
+        self._products = self._products_now()
         self._parameters = list(network.parameters())
         self._weights = [*self._parameters, *network.buffers()]
         self._places = [t.data_ptr() for t in self._weights]
         self._told: set[str] = set()
-        self._replay = _step(network, example) if self.training else _prediction(network, example)
+        with _to_be_kept():
+            capture = _step if self.training else _prediction
+            self._replay = capture(network, example)
 
     def __call__(self, *inputs: Tensor) -> Any:
         reason = self._reason_against(inputs)
@@ -96,9 +110,15 @@ class Graphed:
         if wanted and not self.training:
             return "a gradient is asked for, and it was captured for prediction"
 
-        # the launches of a graph hold the dtypes of products, and the addresses of weights
+        # the launches of a graph are those of one rounding of factors, of one backend
         if _autocast() != self._autocast:
             return "autocast is not as it was when it was captured"
+        if self._products_now() != self._products:
+            return "the precision of products of float32 is not as it was when it was captured"
+        if backend_name() != self._backend:
+            return f"it was captured with the backend {self._backend!r}, and another is chosen now"
+
+        # and of weights that lie where they lay
         if [t.data_ptr() for t in self._weights] != self._places:
             return "weights of the network were moved: call aea.graphed again"
         return ""
@@ -126,6 +146,33 @@ def _autocast() -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
 
 
+def _question_of_products() -> Callable[[], object]:
+    """What tells at once how float32 is multiplied; asked before every replay."""
+    try:
+        torch.get_float32_matmul_precision()
+    except RuntimeError:  # it raises once the newer switch was used, which takes far longer
+        return tf32_allowed
+    return lambda: multiplication(torch.float32)
+
+
+@contextmanager
+def _to_be_kept() -> Iterator[None]:
+    """What is computed within it may be used and changed at any later time.
+
+    Tensors of inference mode may not be changed outside it. Autocast keeps casts of weights until
+    it ends: a graph must neither read these, nor leave its own there, which hold no values before a
+    replay.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.inference_mode(False):
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+        torch.clear_autocast_cache()
+
+
 def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Any]:
     """Captured on a stream of its own, after calls that build and check the kernels."""
     inputs = [given.detach().clone() for given in example]
@@ -136,12 +183,20 @@ def _prediction(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[...
             for _ in range(WARM_UP):
                 network(*inputs)
         torch.cuda.current_stream().wait_stream(side)
+
+        # a network with an autocast of its own may have kept casts all the same
+        torch.clear_autocast_cache()
+
+        # PyTorch's own stream for captures is of the device of the process's first one. On a new
+        # one the workspace of cuBLAS is memory of the graph, which nobody else frees.
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
             result = network(*inputs)
 
+    lock = threading.Lock()
+
     def replay(*given: Tensor) -> Any:
-        with torch.no_grad():
+        with lock, torch.no_grad():  # a call of another thread writes to the same memory
             for held, new in zip(inputs, given, strict=True):
                 held.copy_(new)
             graph.replay()
@@ -158,6 +213,7 @@ class _Step(nn.Module):
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Any:
+        torch.clear_autocast_cache()  # as in `_prediction`; a replay does not come here
         return self.network(*inputs)
 
 
@@ -165,11 +221,17 @@ def _step(network: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Any]
     """Forward and backward pass; what the calls before the capture did to buffers is undone."""
     buffers = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
     inputs = tuple(given.detach().clone().requires_grad_(given.requires_grad) for given in example)
+
+    # PyTorch captures on this stream, which else is of the device of the process's first capture
+    capture = torch.cuda.graph
+    stream = capture.default_capture_stream
+    capture.default_capture_stream = torch.cuda.Stream()
     try:
         step: Callable[..., Any] = torch.cuda.make_graphed_callables(
             _Step(network), inputs, num_warmup_iters=WARM_UP, allow_unused_input=True
         )
     finally:
+        capture.default_capture_stream = stream
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)

@@ -165,16 +165,18 @@ class CapturedPass:
         before = [(buffer, buffer.clone()) for buffer in buffers]
 
         # what is allocated and chosen at first use happens in these runs and is not recorded
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
+        stream = torch.cuda.Stream(lr.device)
+        stream.wait_stream(torch.cuda.current_stream(lr.device))
         with torch.cuda.stream(stream):
             for _ in range(3):
                 function(self.lr, self.hr)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream(lr.device).wait_stream(stream)
 
-        # recording computes nothing, so only the runs before it have changed the buffers
+        # Recording computes nothing, so only the runs before it have changed the buffers. PyTorch's
+        # own stream for recordings is of the device of the process's first one. On a new one the
+        # workspace of cuBLAS is memory of the graph, which nobody else frees.
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=torch.cuda.Stream(lr.device)):
             self.loss = function(self.lr, self.hr)
         for buffer, value in before:
             buffer.copy_(value)

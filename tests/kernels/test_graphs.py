@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import aea_kernels as aea
 from aea_kernels import graphs
@@ -14,17 +18,32 @@ from aea_kernels import graphs
 pytestmark = pytest.mark.parametrize("backend", ["eager"], indirect=True, scope="module")
 
 
+class Operations(TorchDispatchMode):
+    """Writes down the operations and the shapes they give, as a capture does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.seen.append((func, getattr(result, "shape", None)))
+        return result
+
+
 class Cuda:
     """Stands where the functions of `torch.cuda` stand. A replay runs what was captured again."""
 
     def __init__(self, network, monkeypatch):
         self.events: list[str] = []
+        self.pause = 0.0
+        self.numbers = count(1)
         self.network = network
         cuda = self
 
         class Stream:
-            def __init__(self, name="side"):
-                self.name = name
+            def __init__(self, name=""):
+                self.name = name or f"stream {next(cuda.numbers)}"
 
             def wait_stream(self, other):
                 cuda.events.append(f"{self.name} waits for {other.name}")
@@ -32,6 +51,7 @@ class Cuda:
         class CUDAGraph:
             def replay(self):
                 cuda.events.append("replay")
+                time.sleep(cuda.pause)
                 cuda.result.copy_(cuda.network(*cuda.inputs))
 
         @contextmanager
@@ -41,11 +61,12 @@ class Cuda:
             cuda.events.append(f"off {given.name}")
 
         @contextmanager
-        def graph(given):
-            cuda.events.append("capture")
+        def graph(given, stream):
+            cuda.events.append(f"capture on {stream.name}")
             with monkeypatch.context() as patch:
                 patch.setattr(type(network), "forward", cuda.captured(type(network).forward))
-                yield
+                with Operations() as cuda.operations:
+                    yield
             cuda.events.append("captured")
 
         for name, given in {
@@ -78,16 +99,16 @@ def test_on_a_cpu_it_is_the_network_itself(block):
     assert aea.graphed(block, torch.randn(1, 4, 3, 3)) is block
 
 
-def test_calls_before_the_capture_run_on_a_stream_of_their_own(block, monkeypatch):
+def test_calls_before_the_capture_and_the_capture_run_on_streams_of_their_own(block, monkeypatch):
     cuda = Cuda(block, monkeypatch)
     aea.graphed(block, torch.randn(1, 4, 3, 3))
     assert cuda.events == [
-        "side waits for current",
-        "on side",
+        "stream 1 waits for current",
+        "on stream 1",
         *["call"] * graphs.WARM_UP,
-        "off side",
-        "current waits for side",
-        "capture",
+        "off stream 1",
+        "current waits for stream 1",
+        "capture on stream 2",
         "call",
         "captured",
     ]
@@ -136,6 +157,81 @@ def test_what_the_graph_was_not_captured_for_takes_the_ordinary_call(block, monk
     assert y.requires_grad == (reason != "another dtype") or x.dtype == torch.float64
 
 
+@contextmanager
+def precision(setting):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def ieee_products():
+    aea.set_ieee_products(True)
+    try:
+        yield
+    finally:
+        aea.set_ieee_products(False)
+
+
+@contextmanager
+def tf32_of_the_newer_switch():
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+SETTINGS = {
+    "high": (lambda: precision("high"), "precision of products of float32"),
+    "medium": (lambda: precision("medium"), "precision of products of float32"),
+    "ieee": (ieee_products, "precision of products of float32"),
+    "tf32": (tf32_of_the_newer_switch, "precision of products of float32"),
+    "backend": (lambda: aea.use_backend("auto"), "captured with the backend '(eager|auto)'"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_that_a_graph_was_not_captured_for_take_the_ordinary_call(
+    block, monkeypatch, setting
+):
+    cuda = Cuda(block, monkeypatch)
+    changed, message = SETTINGS[setting]
+    x = torch.randn(1, 4, 3, 3)
+    step = aea.graphed(block, x)
+    step(x)
+    with changed():
+        with pytest.warns(RuntimeWarning, match=message):
+            step(x)
+        assert cuda.events.count("replay") == 1
+
+        # the other way round: captured with the setting, called without it
+        other = aea.graphed(block, x)
+        other(x)
+        assert cuda.events.count("replay") == 2
+    with pytest.warns(RuntimeWarning, match=message):
+        other(x)
+    assert cuda.events.count("replay") == 2
+    step(x)
+    assert cuda.events.count("replay") == 3
+
+
+def test_threads_that_predict_get_their_own_results(block, monkeypatch):
+    cuda = Cuda(block, monkeypatch)
+    examples = torch.randn(8, 1, 4, 3, 3)
+    step = aea.graphed(block, examples[0])
+    expected = [block(x).detach() for x in examples]
+    cuda.pause = 0.002  # another thread has its turn before the replay reads
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(step, examples))
+    for y, wanted in zip(found, expected, strict=True):
+        assert torch.equal(y, wanted)
+
+
 def test_a_changed_weight_is_read_where_it_lies(block, monkeypatch):
     Cuda(block, monkeypatch)
     x = torch.randn(1, 4, 3, 3)
@@ -146,59 +242,49 @@ def test_a_changed_weight_is_read_where_it_lies(block, monkeypatch):
     torch.testing.assert_close(step(x), before + 1)
 
 
-# ---- training ------------------------------------------------------------------------------------
+class WithAutocast(torch.nn.Module):
+    """A network of one product, whose own autocast was made before any capture."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.linear(x)
 
 
-@pytest.fixture
-def training(block, monkeypatch):
-    """A graphed step of a block in training, whose forward and backward pass PyTorch captures."""
-    asked = []
-
-    def make_graphed_callables(module, inputs, num_warmup_iters, allow_unused_input):
-        for _ in range(num_warmup_iters):
-            module(*inputs)
-        asked.append((module, inputs))
-        return module
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
-    monkeypatch.setattr(graphs, "_on_gpu", lambda tensor: True)
-    return block.train(), asked
+class WithItsOwnAutocast(WithAutocast):
+    @torch.autocast("cpu", torch.bfloat16)
+    def forward(self, x):
+        return self.linear(x)
 
 
-def test_a_training_step_is_captured_without_a_trace_in_running_statistics(training):
-    block, asked = training
-    before = {name: value.clone() for name, value in block.named_buffers()}
-    x = torch.randn(2, 4, 3, 3, requires_grad=True)
-    step = aea.graphed(block, x)
-    for name, value in block.named_buffers():
-        assert torch.equal(value, before[name])
-    assert asked[0][1][0].requires_grad
-    step(x).sum().backward()
-    assert block.norm.num_batches_tracked == 1
-    assert x.grad.abs().sum() > 0
+@pytest.mark.parametrize("kind", [WithAutocast, WithItsOwnAutocast])
+def test_a_graph_casts_weights_itself(kind, monkeypatch):
+    """Autocast keeps casts until it ends: a graph that reads them reads freed memory later."""
+    network, x = kind().eval(), torch.randn(2, 3)
+    cuda = Cuda(network, monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(x)  # autocast now holds casts of the weights
+        aea.graphed(network, x)
+        assert torch.is_autocast_cache_enabled()
+
+        # neither does autocast hold what the graph only computes when it is replayed
+        with Operations() as ordinary:
+            network(x)
+    for operations in (cuda.operations, ordinary):
+        assert (torch.ops.aten._to_copy.default, (5, 3)) in operations.seen
 
 
-def test_gradients_that_were_not_dropped_are_added_to(training):
-    """A graph writes every gradient to the same memory, which autograd takes for `.grad`."""
-    block, _ = training
-    x = torch.randn(2, 4, 3, 3)
-    step = aea.graphed(block, x)
-    step(x).sum().backward()
-    held = block.key.weight.grad
-    step(x)
-    assert torch.equal(block.key.weight.grad, held)
-    assert block.key.weight.grad.data_ptr() != held.data_ptr()
-
-
-def test_an_input_whose_gradient_the_example_did_not_ask_for_takes_the_ordinary_call(training):
-    block, _ = training
-    x = torch.randn(2, 4, 3, 3)
-    step = aea.graphed(block, x)
-    with pytest.warns(RuntimeWarning, match="with a gradient, and the example was"):
-        step(x.clone().requires_grad_()).sum().backward()
-    block.eval()
-    with pytest.warns(RuntimeWarning, match="captured for training"):
-        step(x)
+def test_a_graph_made_in_inference_mode_serves_outside_it_too(block, monkeypatch):
+    Cuda(block, monkeypatch)
+    with torch.inference_mode():
+        step = aea.graphed(block, torch.randn(1, 4, 3, 3))
+    x = torch.randn(1, 4, 3, 3)
+    expected = block(x).detach()
+    assert torch.equal(step(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(step(x), expected)
 
 
 def test_bad_arguments_are_named(block):

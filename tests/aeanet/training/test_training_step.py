@@ -60,13 +60,20 @@ def emulated_graphs() -> Iterator[list[Emulated]]:
         graphs.append(Emulated())
         return graphs[-1]
 
-    stream = SimpleNamespace(wait_stream=lambda _: None)
+    def stream_of(device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(device=device, wait_stream=lambda _: None)
+
+    # without a stream it would be one of the device of the process's first recording
+    def record(graph: Emulated, *, stream: SimpleNamespace) -> Emulated:
+        assert stream.device == torch.device("cpu")  # where the batches are
+        return graph
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "Stream", lambda: stream)
-        patch.setattr(torch.cuda, "current_stream", lambda: stream)
+        patch.setattr(torch.cuda, "Stream", stream_of)
+        patch.setattr(torch.cuda, "current_stream", stream_of)
         patch.setattr(torch.cuda, "stream", lambda _: nullcontext())
         patch.setattr(torch.cuda, "CUDAGraph", new)
-        patch.setattr(torch.cuda, "graph", lambda graph: graph)
+        patch.setattr(torch.cuda, "graph", record)
         yield graphs
 
 
