@@ -21,7 +21,7 @@ from .algebra import fold, fold_backward
 from .launching import launch, launch_over_positions, plan_over_positions
 from .operands import FeatureMap, Matrix, feature_map, math_of, operator_map
 from .products import apply, outer, reduce_splits
-from .prologue import Prologue, prologue_of
+from .prologue import Prologue, check_holds, prologue_of
 from .tiles import LaunchPlan
 
 MANY_PARTS = 2048
@@ -229,6 +229,7 @@ def _features_backward(
     """One pass over grad_output and x; maps: of both, and of grad_x."""
     # beside grad_x it writes the sums of each part, or those of all parts together
     plan = _features_backward_plan(x, maps, write=write)
+    check_holds(prologue, plan, x.shape[1])
     launch_over_positions(
         kernels.features_backward_kernel,
         plan,

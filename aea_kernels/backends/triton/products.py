@@ -15,7 +15,7 @@ from ...core.tracer import allocated, noted
 from . import kernels
 from .launching import launch, launch_over_positions, plan_over_positions
 from .operands import FeatureMap, Matrix, math_of
-from .prologue import Prologue
+from .prologue import Prologue, check_holds
 from .tiles import power_of_two
 
 
@@ -169,8 +169,7 @@ def apply(
 
     # only y is written: no workspace
     plan = plan_over_positions("apply", rows, columns, images, positions, x, x_map, y_map)
-    if prologue is not None and prologue.over_channels.value and plan.tiles.block_a < rows:
-        raise ValueError(f"no tile holds the {rows} channels that the norm needs at a position")
+    check_holds(prologue, plan, rows)
     launch_over_positions(
         kernels.apply_kernel,
         plan,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...block.norms import OVER_CHANNELS
 from .operands import contiguous
+from .tiles import LaunchPlan
 
 BATCH, GROUP, LAYER, RMS = (tl.constexpr(number) for number in range(4))
 """Kinds of norms: Triton 3.6 compares no tuple with None that holds a string."""
@@ -64,6 +65,12 @@ def prologue_of(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) 
     # reads
     pivot = parameters[0].expand(x.shape[:2]).contiguous() if parameters else x
     return PlainPrologue(pivot, *constants)
+
+
+def check_holds(prologue: Prologue, plan: LaunchPlan, channels: int) -> None:
+    """Raise ValueError where a norm needs more channels at a position than a tile holds."""
+    if prologue is not None and prologue.over_channels.value and plan.tiles.block_a < channels:
+        raise ValueError(f"no tile holds the {channels} channels that the norm needs at a position")
 
 
 @lru_cache(typed=True)
