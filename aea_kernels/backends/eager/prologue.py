@@ -46,8 +46,8 @@ class Identity:
         torch.add(above, du, out=out)
 
     def parameter_grads(self, out: Tensor) -> Tensor:
-        """The gradients of weight and bias, after `backward` of all chunks, in `out` (2, C); here
-        there are none, and `out` is (2, 0).
+        """The gradients of weight and bias, (2, C), after `backward` of all chunks, like `out` or
+        in it; here there are none, and `out` is (2, 0).
         """
         return out
 
@@ -70,7 +70,9 @@ class BatchNorm(Identity):
         shift = torch.addcmul(bias, mean, scale, value=-1)
         self.scale, self.shift = torch.stack([scale, shift]).to(dtype).unbind()
         self.sums: Tensor | None = None
-        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`."""
+        """Of du (x - mean) and of du, (2, C), over the chunks that went through `backward`;
+        `parameter_grads` may write over it.
+        """
 
     @cached_property
     def mean(self) -> Tensor:
@@ -108,7 +110,7 @@ class BatchNorm(Identity):
     def parameter_grads(self, out: Tensor) -> Tensor:
         if self.sums is None:
             return out.zero_()
-        grads = out.copy_(self.sums)
+        grads = self.sums.to(out.dtype)
         grads[0] *= self.inverse
         return grads
 
