@@ -71,6 +71,8 @@ class Graphed:
     def __init__(self, network: nn.Module, example: tuple[Tensor, ...]) -> None:
         self.network = network
         self.training = network.training
+
+        # what is captured holds for this alone, and every call is compared with it
         self._example = self._likeness(example)
         self._autocast = _autocast()
         self._backend = backend_name()
@@ -80,6 +82,7 @@ class Graphed:
         self._weights = [*self._parameters, *network.buffers()]
         self._places = [t.data_ptr() for t in self._weights]
         self._told: set[str] = set()
+
         with _to_be_kept():
             capture = _step if self.training else _prediction
             self._replay = capture(network, example)

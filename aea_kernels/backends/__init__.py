@@ -104,11 +104,15 @@ def _choice_on_cuda() -> Choice:
         return Choice("eager", "the kernels were not yet tried on AMD's cards")
     if not torch.cuda.is_available():
         return Choice("triton", "the kernels are for CUDA devices; there is none here to check")
+
+    # one answer for all cards of the machine: that of the oldest
     capabilities = [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
     oldest = min(10 * major + minor for major, minor in capabilities)
     if oldest < LEAST_ARCHITECTURE:
         least = f"sm_{LEAST_ARCHITECTURE}"
         return Choice("eager", f"a card here is sm_{oldest}, and the kernels need {least} or later")
+
+    # launching anything at all is tried last: it calls a compiler
     problem = _launcher_problem()
     if problem:
         return Choice("eager", problem)

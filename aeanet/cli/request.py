@@ -150,6 +150,7 @@ def keep_run(
     try:
         save_run(run, trained, recipe, data, held_back)
     except OSError as error:
+        # a trained model is worth a place elsewhere, which may be on the same full disk
         refused = sentence_or_raise(error)
         try:
             refuge = Path(tempfile.mkdtemp(prefix="aeanet-run-"))

@@ -122,6 +122,8 @@ class Checkpoint:
                 f"{path} is damaged or is not a checkpoint: {error}. Begin anew: --overwrite in "
                 f"place of --resume; --from {path.parent} takes the weights of its latest model."
             ) from error
+
+        # parts of other versions would fit by chance or not at all
         if (metadata.get("format"), metadata.get("version")) != (FORMAT, FORMAT_VERSION):
             raise CheckpointError(
                 f"{path} is not a checkpoint of version {FORMAT_VERSION} of this program."
