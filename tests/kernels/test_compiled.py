@@ -60,8 +60,8 @@ SELECTION = {
 }
 EVERYTHING = {
     "75": [
-        ["--channels", "64", "128", "--dtype", "float16", "--case", "nchw-16"],
-        ["--families", "--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
+        ["--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
+        ["--families", "--channels", "64", "--dtype", "float16", "--case", "nchw-16"],
     ],
     "80": [
         [*IN_PARTS, "--case", "nchw-16"],
