@@ -60,7 +60,7 @@ SELECTION = {
 }
 EVERYTHING = {
     "75": [
-        ["--channels", "128", "--dtype", "float16", "--case", "nchw-16"],
+        ["--channels", "64", "128", "--dtype", "float16", "--case", "nchw-16"],
         ["--families", "--channels", "64", "--dtype", "float16", "--case", "nchw-16"],
     ],
     "80": [
