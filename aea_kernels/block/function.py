@@ -30,7 +30,8 @@ from .spec import BlockSpec, Norm, Projections
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-Step = Callable[[Sequence[Any], BlockSpec], Any]
+Pass = Callable[[Sequence[Any], BlockSpec], Any]
+"""One of the two of the block, forward or backward: f(tensors, spec) -> tensors."""
 
 
 def attention_block(
@@ -156,7 +157,7 @@ class AttentionBlock(torch.autograd.Function):
         return x_grad, *of_norm, references_grad, None, *projections_grad
 
 
-def _remembered(function: Step) -> Step:
+def _remembered(function: Pass) -> Pass:
     """Outside autocast. What the host knows of earlier calls saves it most of the work; other
     processes it does not know.
     """

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import aea_kernels as aea
 from aea_kernels import graphs
+from aea_kernels.verify import float32_precision
 
 pytestmark = pytest.mark.parametrize("backend", ["eager"], indirect=True, scope="module")
 
@@ -158,16 +159,6 @@ def test_what_the_graph_was_not_captured_for_takes_the_ordinary_call(block, monk
 
 
 @contextmanager
-def precision(setting):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(setting)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
 def ieee_products():
     aea.set_ieee_products(True)
     try:
@@ -187,8 +178,8 @@ def tf32_of_the_newer_switch():
 
 
 SETTINGS = {
-    "high": (lambda: precision("high"), "precision of products of float32"),
-    "medium": (lambda: precision("medium"), "precision of products of float32"),
+    "high": (lambda: float32_precision("high"), "precision of products of float32"),
+    "medium": (lambda: float32_precision("medium"), "precision of products of float32"),
     "ieee": (ieee_products, "precision of products of float32"),
     "tf32": (tf32_of_the_newer_switch, "precision of products of float32"),
     "backend": (lambda: aea.use_backend("auto"), "captured with the backend '(eager|auto)'"),

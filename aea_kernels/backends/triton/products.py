@@ -15,7 +15,7 @@ from ...core.tracer import allocated, noted
 from . import kernels
 from .launching import launch, launch_over_positions, plan_over_positions
 from .operands import FeatureMap, Matrix, math_of
-from .prologue import Prologue, check_holds
+from .prologue import Prologue, check_holds, needs_all_channels
 from .tiles import power_of_two
 
 
@@ -47,13 +47,10 @@ def outer(
     if images * positions * rows * columns == 0:
         return x.new_zeros(images, 1, rows, width, dtype=dtype)
 
-    # a norm over channels needs all of them for a position, whatever the tile
+    # each split of each image has sums of its own: no atomics, the same bits every time
     plan = plan_over_positions(
         "outer", rows, columns, images, positions, x, a_map, x_map, same=gram
     )
-    needs_all = prologue is not None and prologue.over_channels.value
-
-    # each split of each image has sums of its own: no atomics, the same bits every time
     partial = allocated(x.new_empty(images, plan.splits, rows, width, dtype=dtype))
     launch_over_positions(
         kernels.outer_kernel,
@@ -68,7 +65,7 @@ def outer(
         GRAM=gram,
         HOMOGENEOUS=homogeneous,
         ONE_TILE=gram and plan.one_tile,
-        BLOCK_ALL=power_of_two(columns) if needs_all else plan.tiles.block_k,
+        BLOCK_ALL=power_of_two(columns) if needs_all_channels(prologue) else plan.tiles.block_k,
     )
     return partial
 

@@ -67,9 +67,14 @@ def prologue_of(x: Tensor, kind: str, parameters: Sequence[Tensor], eps: float) 
     return PlainPrologue(pivot, *constants)
 
 
+def needs_all_channels(prologue: Prologue) -> bool:
+    """Of a position, whatever the tile."""
+    return prologue is not None and bool(prologue.over_channels.value)
+
+
 def check_holds(prologue: Prologue, plan: LaunchPlan, channels: int) -> None:
     """Raise ValueError where a norm needs more channels at a position than a tile holds."""
-    if prologue is not None and prologue.over_channels.value and plan.tiles.block_a < channels:
+    if needs_all_channels(prologue) and plan.tiles.block_a < channels:
         raise ValueError(f"no tile holds the {channels} channels that the norm needs at a position")
 
 
