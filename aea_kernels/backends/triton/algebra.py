@@ -19,7 +19,7 @@ from .operands import contiguous, math_of
 from .tiles import FOLD_CHANNELS, FOLD_GROUPS, power_of_two
 
 
-class Sizes(NamedTuple):
+class Channels(NamedTuple):
     """Channels of the block, and of one head."""
 
     C: int
@@ -48,7 +48,7 @@ def _algebra(gram: Tensor, weights: Projections, heads: int) -> dict[str, Any] |
     # E and D are those of one head: a head is folded by itself
     outputs = weights.output_bias.shape[0]
     keys, values = weights.key_bias.shape[0] // heads, weights.value_bias.shape[0] // heads
-    sizes = Sizes(gram.shape[1] - 1, outputs, keys, values, heads)
+    sizes = Channels(gram.shape[1] - 1, outputs, keys, values, heads)
 
     # a program holds all of C, O, E and D at once
     channels = sizes[:4]

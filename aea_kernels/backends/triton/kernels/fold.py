@@ -24,7 +24,7 @@ def fold_kernel(
     gram,  # (groups, C + 1, C + 1)
     weights,  # Projections
     matrix,  # (groups, O, C + 1)
-    sizes,  # Sizes
+    sizes,  # Channels
     SCALE: tl.constexpr,
     MATH: tl.constexpr,
     BLOCKS: tl.constexpr,

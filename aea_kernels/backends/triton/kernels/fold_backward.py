@@ -39,7 +39,7 @@ def scores_kernel(
     weights,  # Projections
     scores,  # (2, groups, heads, D, E)
     groups,
-    sizes,  # Sizes
+    sizes,  # Channels
     SCALE: tl.constexpr,
     MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
@@ -279,7 +279,7 @@ def fold_backward_kernel(
     groups,
     reference_images,
     references_number,
-    sizes,  # Sizes
+    sizes,  # Channels
     MATH: tl.constexpr,
     BLOCKS: tl.constexpr,
     BLOCK: tl.constexpr,
